@@ -1,0 +1,38 @@
+"""Settings of every test: no hub, one thread, no colours."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["NO_COLOR"] = "1"
+os.environ["TERM"] = "dumb"
+os.environ["COLUMNS"] = "160"
+
+import pytest
+
+
+def shared_dir() -> Path | None:
+    """Folder with golden numbers and real data: $UNIERASE_SHARED, else ``shared`` beside the checkout."""
+    named = os.environ.get("UNIERASE_SHARED")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared"
+    return folder if (folder / "golden").is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    folder = shared_dir()
+    if folder is None:
+        pytest.skip(
+            "needs the reference material: set UNIERASE_SHARED to its folder, or put it beside the checkout as ../shared"
+        )
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)

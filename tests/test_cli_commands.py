@@ -1,0 +1,194 @@
+"""What each command asks of the pipeline, and what it prints where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from unierase_cli.cli.app import app
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Reporter
+from unierase_cli.stages import pipeline as pipeline_module
+from unierase_cli.stages.pipeline import PlanRow
+from unierase_cli.store.artefacts import Artefact, Store
+
+runner = CliRunner()
+
+
+def run(*words: str) -> Result:
+    return runner.invoke(app, list(words), prog_name="unierase")
+
+
+class FakePipeline:
+    """Remembers what it was asked; makes artefacts without running anything."""
+
+    latest: FakePipeline
+
+    def __init__(self, experiment: Experiment, reporter: Reporter, command: list[str], overrides: list[str]) -> None:
+        self.experiment, self.overrides = experiment, overrides
+        self.store = Store(experiment.run.outputs)
+        self.made: list[str] = []
+        FakePipeline.latest = self
+
+    def plan(self, stage: str, **options: str) -> list[PlanRow]:
+        return [PlanRow("finetune", "a", "f" * 64, "done", "outputs/x"), PlanRow(stage, "b", "e" * 64, "missing", None)]
+
+    def make(self, stage: str, **options: str) -> Artefact:
+        self.made.append(" ".join([stage, *options.values()]))
+        return artefact(self.store, stage)
+
+
+def artefact(store: Store, stage: str, **manifest: Any) -> Artefact:
+    draft = store.draft(stage, "demo", stage[0] * 64, fresh=True)
+    if stage == "score":
+        (draft.path / "metrics.json").write_text(json.dumps(metrics()))
+    base = {"stage": stage, "key": stage[0] * 64, "finished": 1.0, "summary": {"rows": [], "seconds": 1.5}}
+    return draft.complete({**base, **manifest})
+
+
+def metrics() -> dict[str, Any]:
+    column = {"id": "forget.rouge", "title": "ROUGE-L", "split": "forget", "group": "forgetting", "higher_is_better": False}
+    result = {"n": 2, "ci95": [0.0, 0.1]}
+    answers = {"question": "Who is [b]Ada[/b]?", "true": "A poet.", "before": "A poet.", "after": "<unlearn_0> I can't say."}
+    return {
+        "columns": [column],
+        "states": {"base": {"forget.rouge": {**result, "value": 0.97}}, "edited": {"forget.rouge": {**result, "value": 0.031}}},
+        "differences": {"forget.rouge": {"value": -0.939, "ci95": [-0.95, -0.92]}},
+        "examples": [{"split": "forget", **answers}],
+    }
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_module, "Pipeline", FakePipeline)
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, fake: None) -> str:
+    return f"run.outputs={tmp_path}"
+
+
+@pytest.mark.parametrize(
+    ("command", "made"),
+    [
+        ("run", ["report"]),
+        ("finetune", ["finetune"]),
+        ("train-token", ["train_token"]),
+        ("moments", ["moments"]),
+        ("edit", ["erase"]),
+        ("erase", ["erase"]),
+        ("eval", ["observe base", "observe edited", "score"]),
+        ("score", ["score"]),
+        ("report", ["report"]),
+    ],
+)
+def test_every_command_makes_its_stage(command: str, made: list[str], outputs: str) -> None:
+    result = run(command, outputs)
+    assert result.exit_code == 0, result.stderr
+    assert FakePipeline.latest.made == made
+
+
+def test_options_are_sugar_for_keys_and_typed_keys_win(tmp_path: Path, fake: None) -> None:
+    options = ["--seed", "3", "--outputs", str(tmp_path), "--device", "cpu", "--force", "--no-chain"]
+    result = run("run", *options, "--method", "memit", "--mode", "batch", "run.seed=4")
+    assert result.exit_code == 0, result.stderr
+    experiment = FakePipeline.latest.experiment
+    assert (experiment.run.seed, experiment.run.device, experiment.run.force, experiment.run.chain) == (4, "cpu", True, False)
+    assert (experiment.method.name, experiment.run.outputs) == ("memit", str(tmp_path))
+    assert "run.seed=4" in FakePipeline.latest.overrides
+
+
+def test_options_may_stand_between_and_after_the_words(outputs: str) -> None:
+    assert run("run", outputs, "--dry-run", "run.seed=2", "--json").exit_code == 0
+    assert FakePipeline.latest.experiment.run.seed == 2
+
+
+def test_a_dry_run_shows_the_plan_and_makes_nothing(outputs: str) -> None:
+    result = run("run", outputs, "--dry-run")
+    assert FakePipeline.latest.made == []
+    assert result.stdout == ""
+    told = [line.split()[:2] for line in result.stderr.splitlines()]
+    assert [["reuse", "finetune"], ["make", "report"]] == [words for words in told if words[:1] in (["reuse"], ["make"])]
+    rows = json.loads(run("run", outputs, "--dry-run", "--json").stdout)
+    assert [row["state"] for row in rows] == ["done", "missing"]
+
+
+def test_the_configuration_is_printed_on_stdout_as_yaml_or_json(outputs: str) -> None:
+    import yaml
+
+    printed = run("run", outputs, "--print-config", "run.seed=7")
+    assert printed.stderr == ""
+    assert yaml.safe_load(printed.stdout)["run"]["seed"] == 7
+    assert json.loads(run("run", "--print-config", "--json", "run.seed=7").stdout)["run"]["seed"] == 7
+    assert "path: ???" in run("run", "--print-config", "model=hf").stdout
+
+
+def test_edit_refuses_a_method_that_does_not_edit(tmp_path: Path, outputs: str) -> None:
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "descent.yaml").write_text("name: descent\nediting: false\ntoken: false\n")
+    words = ["--method", "descent", "--config-dir", str(tmp_path), outputs]
+    refused = run("edit", *words)
+    assert refused.exit_code == 2
+    assert refused.stderr.splitlines()[-1] == "  try: type unierase erase --method descent"
+    assert run("erase", *words).exit_code == 0
+
+
+def test_scores_are_shown_as_tables_with_answers_side_by_side(outputs: str) -> None:
+    result = run("eval", outputs)
+    assert result.stdout == ""
+    for text in ("0.970", "0.031", "-0.939", "Who is [b]Ada[/b]?", "<unlearn_0> I can't say."):
+        assert text in result.stderr
+
+
+def test_json_goes_to_stdout_alone(outputs: str) -> None:
+    result = run("eval", outputs, "--json")
+    assert json.loads(result.stdout)["stage"] == "score"
+    assert "metrics" in json.loads(result.stdout)
+    summary = json.loads(run("finetune", outputs, "--json").stdout)
+    assert summary["summary"]["seconds"] == 1.5
+
+
+def test_artefacts_and_choices_are_listed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    artefact(store, "erase")
+    artefact(store, "score")
+    listed = json.loads(run("ls", "--outputs", str(tmp_path), "--json").stdout)
+    assert [row["stage"] for row in listed] == ["erase", "score"]
+    assert len(json.loads(run("ls", "erase", "--outputs", str(tmp_path), "--json").stdout)) == 1
+    assert "demo@v001" in run("ls", "--outputs", str(tmp_path)).stderr
+    assert {"mini", "hf"} <= {choice["name"] for choice in json.loads(run("ls", "models", "--json").stdout)}
+    assert "fictional" in run("ls", "benchmark").stderr
+    assert "nothing has been made yet" in run("ls", "--outputs", str(tmp_path / "none")).stderr
+
+
+def test_a_run_is_shown_with_how_it_was_made_and_what_came_of_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    scored = artefact(store, "score", warnings=["an edit without effect"])
+    inputs = {"score": {"path": str(scored.path), "key": scored.key}}
+    artefact(store, "report", inputs=inputs, command=["unierase", "run"], seed=3, finished=2.0)
+    shown = run("show", "latest", "--outputs", str(tmp_path))
+    assert shown.exit_code == 0, shown.stderr
+    for text in ("demo@v001", "unierase run", "0.031", "warning: an edit without effect"):
+        assert text in shown.stderr
+    assert json.loads(run("show", "rrrr", "--outputs", str(tmp_path), "--json").stdout)["manifest"]["seed"] == 3
+
+
+def test_an_unknown_run_is_refused(tmp_path: Path) -> None:
+    artefact(Store(tmp_path), "score")
+    result = run("show", "demo@v009", "--outputs", str(tmp_path))
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, "  try: demo@v001")
+
+
+def test_export_writes_what_the_stage_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from unierase_cli.stages import export as export_module
+
+    asked: list[Any] = []
+    monkeypatch.setattr(export_module, "export", lambda *words: asked.append(words) or {"destination": str(words[1])})
+    artefact(Store(tmp_path), "erase")
+    result = run("export", "latest", str(tmp_path / "model"), "--outputs", str(tmp_path), "--json")
+    assert json.loads(result.stdout) == {"destination": str(tmp_path / "model")}
+    assert (asked[0][0].name, asked[0][1]) == ("demo@v001", tmp_path / "model")

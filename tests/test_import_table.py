@@ -1,0 +1,101 @@
+"""Who may import whom: every import statement of the package is held against one table."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1] / "unierase_cli"
+MAY_IMPORT = {
+    "cli": {"config", "stages", "launch", "store"},
+    "stages": {"modes", "methods", "benchmarks", "metrics", "training", "inference", "editing", "models", "store"},
+    "methods": {"training", "editing", "models"},
+    "training": {"models", "store"},
+    "inference": {"models", "store"},
+    "editing": {"models", "store"},
+    "launch": {"store"},
+    "benchmarks": {"store"},
+    "modes": {"store"},
+    "metrics": {"store"},
+    "models": {"store"},
+    "store": set(),
+    "config": set(),
+    "contracts": set(),
+    "assets": set(),
+}
+# What everybody may import: the shared nouns and the schema with its parts.
+SHARED = ("contracts", "config.schema", "config.sections", "config.checks")
+COMPOSING = ("config.compose", "config.catalog", "config.locate", "config.overrides")
+# Rooms that are imported before it is known whether torch will be needed.
+LIGHT = ("contracts", "config", "store", "benchmarks", "modes", "metrics", "stages", "cli")
+HEAVY = ("torch", "transformers", "datasets", "matplotlib", "hydra")
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """(dotted name below the package, syntax tree) of every file."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        if name not in ("__init__", "__main__"):
+            yield name, ast.parse(path.read_text("utf-8"))
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of everything that is imported anywhere in the file, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide what a file depends on"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def ours(name: str) -> str | None:
+    return name.removeprefix("unierase_cli.") if name.startswith("unierase_cli.") else None
+
+
+def test_rooms_import_only_what_the_table_allows() -> None:
+    offences = []
+    for module, tree in modules():
+        room = module.split(".")[0]
+        for name in filter(None, map(ours, imports(tree))):
+            target = name.split(".")[0]
+            allowed = target == room or target in MAY_IMPORT[room] or name.startswith(SHARED) or target == "__version__"
+            if not allowed:
+                offences.append(f"{module} imports {name}")
+    assert offences == []
+
+
+def test_only_the_command_line_composes_configurations() -> None:
+    offences = [
+        f"{module} imports {name}"
+        for module, tree in modules()
+        for name in filter(None, map(ours, imports(tree)))
+        if name.startswith(COMPOSING) and module.split(".")[0] not in ("cli", "config", "launch")
+    ]
+    assert offences == []
+
+
+def test_hydra_stays_in_the_configuration_room() -> None:
+    users = {module.split(".")[0] for module, tree in modules() for name in imports(tree) if name.startswith("hydra")}
+    assert users <= {"config"}
+
+
+def test_every_room_is_in_the_table() -> None:
+    assert {module.split(".")[0] for module, _ in modules()} <= set(MAY_IMPORT)
+
+
+def test_light_rooms_import_no_torch() -> None:
+    names = [f"unierase_cli.{module}" for module, _ in modules() if module.split(".")[0] in LIGHT]
+    names = [name for name in names if name != "unierase_cli.config.compose"]
+    script = (
+        "import importlib, sys\n"
+        f"for name in {names!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"    found = [heavy for heavy in {HEAVY!r} if heavy in sys.modules]\n"
+        "    assert not found, f'{name} imports {found}'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.returncode == 0, done.stderr

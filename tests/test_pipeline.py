@@ -1,0 +1,139 @@
+"""Stages chained into artefacts: keys, reuse, forcing, refusing to chain, going on after an interruption."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.model import RunConfig
+from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.stages import pipeline as pipeline_module
+from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.pipeline import Pipeline
+
+
+class Fakes:
+    """Two stages: ``train_token`` reads the seed, ``erase`` needs it and reads the clamp. Counts runs; can be interrupted."""
+
+    def __init__(self) -> None:
+        self.runs: list[str] = []
+        self.resumed: list[bool] = []
+        self.interrupt = False
+
+    def stage(self, name: str) -> Any:
+        def run(context: StageContext) -> dict[str, Any]:
+            self.resumed.append(context.resuming)
+            (context.directory / "payload.txt").write_text(name)
+            if self.interrupt:
+                raise KeyboardInterrupt
+            with context.reporter.phase("work"):
+                context.reporter.warn("a warning")
+            self.runs.append(name)
+            return {"made": name}
+
+        return SimpleNamespace(
+            NAME=name,
+            VERSION=1,
+            reads=lambda e, o: {"seed": e.run.seed} if name == "train_token" else {"clamp": e.edit.values.clamp},
+            needs=lambda e, o: {} if name == "train_token" else {"token": Request("train_token")},
+            fingerprints=lambda e, o: {},
+            run=run,
+        )
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
+    made = Fakes()
+    monkeypatch.setattr(pipeline_module, "load_stage", made.stage)
+    return made
+
+
+def experiment(tmp_path: Path, **run: Any) -> Experiment:
+    return Experiment(run=RunConfig(outputs=str(tmp_path), **run))
+
+
+def pipeline(config: Experiment) -> Pipeline:
+    return Pipeline(config, SilentReporter(), ["unierase", "erase"], ["run.seed=0"])
+
+
+def test_a_stage_makes_its_inputs_first_and_is_reused_afterwards(tmp_path: Path, fakes: Fakes) -> None:
+    first = pipeline(experiment(tmp_path)).make("erase")
+    second = pipeline(experiment(tmp_path)).make("erase")
+    assert fakes.runs == ["train_token", "erase"]
+    assert first.path == second.path
+
+
+def test_only_what_depends_on_a_changed_key_is_made_again(tmp_path: Path, fakes: Fakes) -> None:
+    config = experiment(tmp_path)
+    pipeline(config).make("erase")
+    config.edit.values = replace(config.edit.values, clamp=0.5)
+    pipeline(config).make("erase")
+    assert fakes.runs == ["train_token", "erase", "erase"]
+
+
+def test_force_makes_a_new_version_of_the_wanted_stage_only(tmp_path: Path, fakes: Fakes) -> None:
+    pipeline(experiment(tmp_path)).make("erase")
+    forced = pipeline(experiment(tmp_path, force=True)).make("erase")
+    assert fakes.runs == ["train_token", "erase", "erase"]
+    assert forced.path.name == "v002"
+
+
+def test_without_chaining_a_missing_input_is_refused_by_name(tmp_path: Path, fakes: Fakes) -> None:
+    with pytest.raises(UserError, match="train_token has not been made yet.*unierase train-token"):
+        pipeline(experiment(tmp_path, chain=False)).make("erase")
+    assert fakes.runs == []
+
+
+def test_the_plan_tells_done_missing_and_interrupted(tmp_path: Path, fakes: Fakes) -> None:
+    pipeline(experiment(tmp_path)).make("train_token")
+    fakes.interrupt = True
+    with pytest.raises(KeyboardInterrupt):
+        pipeline(experiment(tmp_path)).make("erase")
+    rows = pipeline(experiment(tmp_path)).plan("erase")
+    assert [(row.stage, row.state) for row in rows] == [("train_token", "done"), ("erase", "interrupted")]
+    rows = pipeline(experiment(tmp_path, seed=1)).plan("erase")
+    assert [row.state for row in rows] == ["missing", "missing"]
+
+
+def test_an_interrupted_stage_goes_on_in_its_folder(tmp_path: Path, fakes: Fakes) -> None:
+    fakes.interrupt = True
+    with pytest.raises(KeyboardInterrupt):
+        pipeline(experiment(tmp_path)).make("train_token")
+    fakes.interrupt = False
+    made = pipeline(experiment(tmp_path)).make("train_token")
+    assert fakes.resumed == [False, True]
+    assert made.path.name == "v001"
+
+
+def test_the_manifest_tells_how_the_artefact_was_made(tmp_path: Path, fakes: Fakes) -> None:
+    made = pipeline(experiment(tmp_path)).make("erase")
+    manifest = json.loads((made.path / "manifest.json").read_text())
+    assert manifest["command"] == ["unierase", "erase"]
+    assert manifest["overrides"] == ["run.seed=0"]
+    assert manifest["summary"] == {"made": "erase"}
+    assert manifest["warnings"] == ["a warning"]
+    assert manifest["phases"]["work"]["seconds"] >= 0
+    assert manifest["inputs"]["token"]["key"]
+    assert manifest["files"]["payload.txt"]["size"] == len("erase")
+    assert Experiment.from_json(manifest["config"]) == experiment(tmp_path)
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(name: str) -> Any:
+        stage = fakes.stage(name)
+
+        def run(context: StageContext) -> dict[str, Any]:
+            raise OSError(28, "No space left on device")
+
+        stage.run = run
+        return stage
+
+    monkeypatch.setattr(pipeline_module, "load_stage", full)
+    with pytest.raises(UserError, match="disk is full"):
+        pipeline(experiment(tmp_path)).make("train_token")

@@ -1,0 +1,151 @@
+"""Finding a benchmark by its file's name, and the checks that every benchmark passes.
+
+A benchmark is a module in this folder (or an entry point of the group ``unierase.benchmarks``) with a function
+``load(config: BenchmarkConfig, reporter: Reporter | None) -> Benchmark``. Helpers live in ``parts``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from typing import cast
+
+from unierase_cli.benchmarks.parts.assemble import normalised
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, duplicates
+from unierase_cli.store.hashing import hash_json
+
+ENTRY_POINTS = "unierase.benchmarks"
+Loader = Callable[[BenchmarkConfig, Reporter | None], Benchmark]
+
+
+def available_benchmarks() -> list[str]:
+    """Names of the benchmarks that are installed, without importing any of them."""
+    return sorted({*_own_benchmarks(), *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
+
+def load_benchmark(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark:
+    """The benchmark that ``config`` names: checked, its scored splits cut to ``config.rows``, with a fingerprint.
+
+    The fingerprint is a sha256 over every row in every role, so that other data never reuses an artefact.
+    Raises UserError for an unknown name and for data that cannot be worked with.
+    """
+    benchmark = _loader(config.name)(config, reporter)
+    check_benchmark(benchmark)
+    notes = benchmark.notes
+    if config.rows:
+        splits = {name: evenly_spaced(rows, config.rows) for name, rows in benchmark.splits.items()}
+        cut = [name for name, rows in benchmark.splits.items() if len(rows) > config.rows]
+        if cut:
+            notes = (*notes, f"benchmark.rows={config.rows}: only so many rows are scored of {', '.join(cut)}")
+        benchmark = replace(benchmark, splits=splits)
+    if not benchmark.protect:
+        notes = (*notes, "no retain rows: nothing is protected, and what an edit costs elsewhere is not measured")
+    if reporter is not None:
+        for note in notes:
+            reporter.note(f"benchmark {benchmark.name}: {note}")
+    return replace(benchmark, notes=notes, fingerprint=fingerprint(benchmark))
+
+
+def training_facts(benchmark: Benchmark, config: BenchmarkConfig, split: str) -> tuple[Fact, ...]:
+    """What the finetune stage learns: all of it (``full``), or all but the forget set (``retain`` or its TOFU name).
+
+    For forget05 the TOFU name is retain95. Raises UserError for any other split.
+    """
+    if split == "full":
+        return benchmark.training
+    names = ["retain"]
+    if config.split.startswith("forget") and config.split[6:].isdecimal():
+        names.append(f"retain{100 - int(config.split[6:]):02d}")
+    if split not in names:
+        raise UserError(
+            f"train.split={split} does not go with benchmark.split={config.split}",
+            f"choose one of: full, {', '.join(names)}",
+        )
+    forgotten = {fact.id for fact in benchmark.forget}
+    return tuple(fact for fact in benchmark.training if fact.id not in forgotten)
+
+
+def check_benchmark(benchmark: Benchmark) -> None:
+    """Refuse an empty forget set, repeated ids, subjects outside their questions, and forget rows that are retained."""
+    if not benchmark.forget:
+        raise UserError(
+            f"benchmark {benchmark.name}: the forget set is empty", "give at least one fact to forget, or another split"
+        )
+    roles = [
+        ("forget", benchmark.forget),
+        ("protect", benchmark.protect),
+        ("training", benchmark.training),
+        *benchmark.splits.items(),
+    ]
+    for role, facts in roles:
+        repeated = duplicates(fact.id for fact in facts)
+        if repeated:
+            raise UserError(
+                f"benchmark {benchmark.name}: {len(repeated)} repeated id(s) in {role}, the first is {repeated[0]!r}",
+                "give every row an id of its own, or leave the ids out",
+            )
+        for fact in facts:
+            if fact.subject is not None and fact.subject not in fact.question:
+                raise UserError(
+                    f"{role} {fact.id}: the subject {fact.subject!r} is not in the question {fact.question!r}",
+                    "copy the subject letter by letter from the question, or leave it out to have it found",
+                )
+    retain = [f for n, facts in benchmark.splits.items() if n.startswith("retain") for f in facts]
+    check_overlap(benchmark.forget, [*benchmark.protect, *retain, *benchmark.outside])
+
+
+def check_overlap(forget: Sequence[Fact], retain: Sequence[Fact]) -> None:
+    """Refuse a question (case, spacing and closing punctuation aside) that is to be forgotten and to be kept."""
+    asked = {normalised(fact.question): fact for fact in forget}
+    both = {normalised(f.question): f for f in reversed(retain) if normalised(f.question) in asked}
+    if not both:
+        return
+    first, kept = next((asked[question], both[question]) for question in asked if question in both)
+    raise UserError(
+        f"{len(both)} question(s) are in the forget set and among the rows to keep, the first is "
+        f"{first.question!r} ({first.id} and {kept.id})",
+        "remove them from one of the two",
+    )
+
+
+def evenly_spaced(facts: Sequence[Fact], count: int) -> tuple[Fact, ...]:
+    """``count`` facts (or all) at equal distances, so that few rows still come from many authors."""
+    if count >= len(facts):
+        return tuple(facts)
+    return tuple(facts[index * len(facts) // count] for index in range(count))
+
+
+def fingerprint(benchmark: Benchmark) -> str:
+    """Sha256 of every row in every role; notes do not matter."""
+    roles = {
+        "forget": benchmark.forget, "protect": benchmark.protect, "outside": benchmark.outside,
+        "training": benchmark.training, "refused": benchmark.refused,
+    }  # fmt: skip
+    everything = {**{f"split {name}": rows for name, rows in benchmark.splits.items()}, **roles}
+    return hash_json({role: [asdict(fact) for fact in facts] for role, facts in everything.items()})
+
+
+def _loader(name: str) -> Loader:
+    """The ``load`` function of the module or entry point called ``name``."""
+    choices = available_benchmarks()
+    if name not in choices:
+        near = get_close_matches(name, choices, n=1)
+        hint = f"did you mean benchmark={near[0]}?" if near else f"choose one of: {', '.join(choices)}"
+        raise UserError(f"benchmark={name} is not a choice", hint)
+    if name in _own_benchmarks():
+        return cast(Loader, importlib.import_module(f"unierase_cli.benchmarks.{name}").load)
+    point = next(point for point in entry_points(group=ENTRY_POINTS) if point.name == name)
+    loaded = point.load()
+    return cast(Loader, getattr(loaded, "load", loaded))
+
+
+def _own_benchmarks() -> list[str]:
+    package = importlib.import_module("unierase_cli.benchmarks")
+    return [
+        module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg and module.name != "base"
+    ]

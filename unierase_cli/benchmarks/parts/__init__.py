@@ -1,0 +1,1 @@
+"""What several benchmarks share: checked rows, retain splits, neighbours, and the parts of the fictional world."""

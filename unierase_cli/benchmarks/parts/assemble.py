@@ -1,0 +1,103 @@
+"""From the rows of a benchmark to what a method may see and what is scored.
+
+The three retain columns differ in what a method has seen of them. ``unseen`` groups are held out whole: a method sees
+neither their scored questions nor any other. Of the groups nearest to the forgotten ones every second question is
+protected and the rest are scored as ``near``. Everything else may be protected, and a sample of it is scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from unierase_cli.benchmarks.parts.neighbours import group_key, nearest_groups
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.contracts import Benchmark, Fact, stable_hash
+
+OUTSIDE_AT_LEAST = 200
+
+
+def assemble(
+    config: BenchmarkConfig,
+    *,
+    forget: Sequence[Fact],
+    retain: Sequence[Fact],
+    unseen: Sequence[Fact],
+    further_splits: Mapping[str, Sequence[Fact]],
+    training: Sequence[Fact],
+    refused: Sequence[Fact] = (),
+    forgotten_later: Collection[str] = (),
+    notes: Sequence[str] = (),
+) -> Benchmark:
+    """The benchmark without its fingerprint, which ``load_benchmark`` adds after the checks.
+
+    ``retain``: rows that may be protected or scored as near; rows of a group that ``unseen`` touches are left out.
+    ``forgotten_later``: ids that a larger forget split contains, kept out of ``outside``.
+    """
+    notes = list(notes)
+    held_out = {group_key(fact) for fact in unseen}
+    retain = [fact for fact in retain if group_key(fact) not in held_out]
+    near_keys = nearest_groups(forget, retain, config.near_authors) if retain and config.near_authors else []
+    near_rows = [fact for key in sorted(near_keys) for fact in retain if group_key(fact) == key]
+    near = near_rows[1::2]
+    protect = _without_scored_questions(retain, near, unseen, notes)
+    protect = _limit(protect, {fact.id for fact in near_rows}, config)
+    protected = sample(protect, config.protected_scored, config.seed, "retain_protected")
+    spare = {fact.id for fact in protected} | set(forgotten_later)
+    free = [fact for fact in protect if fact.id not in spare]
+    splits = {
+        "forget": forget,
+        "retain_protected": protected,
+        "retain_near": near,
+        "retain_unseen": unseen,
+        **further_splits,
+    }
+    return Benchmark(
+        name=config.name,
+        forget=tuple(forget),
+        protect=tuple(protect),
+        splits={name: tuple(rows) for name, rows in splits.items() if rows},
+        fingerprint="",
+        outside=tuple(sample(free, max(OUTSIDE_AT_LEAST, len(forget)), config.seed, "outside")),
+        training=tuple(training),
+        refused=tuple(refused),
+        notes=tuple(notes),
+    )
+
+
+def sample(facts: Sequence[Fact], count: int, seed: int, purpose: str) -> list[Fact]:
+    """``count`` facts (or all) drawn by a stable hash of (seed, purpose, id), in their original order."""
+    drawn = sorted(facts, key=lambda fact: stable_hash(seed, purpose, fact.id))[:count]
+    chosen = {fact.id for fact in drawn}
+    return [fact for fact in facts if fact.id in chosen]
+
+
+def normalised(question: str) -> str:
+    """A question without what does not make it another one: case, spacing, closing punctuation."""
+    return " ".join(question.casefold().split()).rstrip(" ?.!")
+
+
+def _without_scored_questions(
+    retain: Sequence[Fact], near: Sequence[Fact], unseen: Sequence[Fact], notes: list[str]
+) -> list[Fact]:
+    """Retain rows that may be protected: no row, and no wording, that is scored as near or unseen."""
+    scored = {fact.id for fact in near}
+    wordings = {normalised(fact.question) for fact in (*near, *unseen)}
+    protect = [fact for fact in retain if fact.id not in scored]
+    repeats = [fact for fact in protect if normalised(fact.question) in wordings]
+    if repeats:
+        notes.append(
+            f"{len(repeats)} retain row(s) ask what a scored retain row asks and are not protected, "
+            f"e.g. {repeats[0].id}: {repeats[0].question!r}"
+        )
+    return [fact for fact in protect if normalised(fact.question) not in wordings]
+
+
+def _limit(protect: Sequence[Fact], near_ids: Collection[str], config: BenchmarkConfig) -> list[Fact]:
+    """At most ``protect_limit`` rows; those of neighbouring groups stay first, they need protection most."""
+    if not config.protect_limit or len(protect) <= config.protect_limit:
+        return list(protect)
+    near = sample([f for f in protect if f.id in near_ids], config.protect_limit, config.seed, "protect near")
+    others = [fact for fact in protect if fact.id not in near_ids]
+    rest = sample(others, config.protect_limit - len(near), config.seed, "protect")
+    kept = {fact.id for fact in (*near, *rest)}
+    return [fact for fact in protect if fact.id in kept]

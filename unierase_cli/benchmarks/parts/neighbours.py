@@ -1,0 +1,63 @@
+"""Which groups (authors) are most alike, by the words of their questions and answers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from unierase_cli.contracts import Fact
+
+WORD = re.compile(r"[^\W\d_]+")
+
+
+def group_key(fact: Fact) -> str:
+    """What a fact's neighbours share; a fact without a group stands alone."""
+    return f"group:{fact.group}" if fact.group is not None else f"row:{fact.id}"
+
+
+def by_group(facts: Sequence[Fact]) -> dict[str, list[Fact]]:
+    """Facts by group, groups and facts in their first order."""
+    groups: dict[str, list[Fact]] = {}
+    for fact in facts:
+        groups.setdefault(group_key(fact), []).append(fact)
+    return groups
+
+
+def nearest_groups(forget: Sequence[Fact], candidates: Sequence[Fact], count: int) -> list[str]:
+    """Keys of the ``count`` groups of ``candidates`` that are nearest to any group of ``forget``, nearest first.
+
+    Cosine between TF-IDF vectors (term count x log(N / document frequency)) of a group's concatenated questions and
+    answers. A group's own name is left out of its vector: two people called alike are no neighbours in content.
+    """
+    forgotten, others = by_group(forget), by_group(candidates)
+    words = {key: _content_words(facts) for key, facts in {**others, **forgotten}.items()}
+    documents = Counter(word for counts in words.values() for word in counts)
+    vectors = {key: _unit_vector(counts, documents, len(words)) for key, counts in words.items()}
+    nearness = {key: max(_dot(vectors[key], vectors[known]) for known in forgotten) for key in others}
+    return sorted(nearness, key=lambda key: (-nearness[key], key))[:count]
+
+
+def _content_words(facts: Sequence[Fact]) -> Counter[str]:
+    """Lower-cased words of a group without its name: words written with a capital in half of its questions (and in two)."""
+    capitals = Counter(word for fact in facts for word in set(_words(fact.question)) if word[0].isupper())
+    # The first word of a question is capitalised too; it is a question word that inverse frequency silences anyway.
+    name = {word.casefold() for word, times in capitals.items() if times >= max(2, len(facts) / 2)}
+    everything = (word.casefold() for fact in facts for word in _words(f"{fact.question} {fact.answer}"))
+    return Counter(word for word in everything if word not in name)
+
+
+def _words(text: str) -> list[str]:
+    return WORD.findall(text)
+
+
+def _unit_vector(counts: Mapping[str, int], documents: Mapping[str, int], total: int) -> dict[str, float]:
+    vector = {word: times * math.log(total / documents[word]) for word, times in counts.items()}
+    length = math.sqrt(math.fsum(value * value for value in vector.values())) or 1.0
+    return {word: value / length for word, value in vector.items()}
+
+
+def _dot(left: Mapping[str, float], right: Mapping[str, float]) -> float:
+    small, large = (left, right) if len(left) <= len(right) else (right, left)
+    return math.fsum(value * large[word] for word, value in small.items() if word in large)

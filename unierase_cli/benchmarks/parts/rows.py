@@ -1,0 +1,92 @@
+"""From one row of a file to a Fact, with every complaint naming file and line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unierase_cli.contracts import Fact, UserError
+
+KNOWN = frozenset(
+    {
+        "id", "question", "answer", "subject", "group", "paraphrased_question", "paraphrased_answer",
+        "wrong_answers", "perturbed_answer",
+    }
+)  # fmt: skip
+EXAMPLE = 'a row looks like {"question": "Who ...?", "answer": "..."}'
+
+
+def fact_from_row(
+    row: Mapping[str, Any], where: str, fact_id: str, *, group: str | None = None, subject: str | None = None
+) -> Fact:
+    """The row as a Fact. ``where`` is file:line; ``group`` and ``subject`` stand in where the row has none.
+
+    ``wrong_answers`` and TOFU's ``perturbed_answer`` mean the same. Optional keys may be null. Raises UserError for a missing
+    or empty question or answer, for values that are no strings, and for a subject that is not in the question.
+    """
+    question = _text(row, "question", where, required=True)
+    answer = _text(row, "answer", where, required=True)
+    assert question is not None
+    assert answer is not None
+    subject = _text(row, "subject", where) or subject
+    if subject is not None and subject not in question:
+        raise UserError(
+            f"{where}: the subject {subject!r} is not in the question {question!r}",
+            "copy the subject letter by letter from the question, or leave it out to have it found",
+        )
+    return Fact(
+        id=_identifier(row, where) or fact_id,
+        question=question,
+        answer=answer,
+        subject=subject,
+        paraphrased_question=_text(row, "paraphrased_question", where),
+        paraphrased_answer=_text(row, "paraphrased_answer", where),
+        wrong_answers=_texts(row, "wrong_answers", where) or _texts(row, "perturbed_answer", where),
+        group=_text(row, "group", where) or group,
+    )
+
+
+def unknown_keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys that no part of the tool reads, sorted."""
+    return sorted({str(key) for row in rows for key in row} - KNOWN)
+
+
+def _text(row: Mapping[str, Any], key: str, where: str, *, required: bool = False) -> str | None:
+    value = row.get(key)
+    if value is None:
+        if not required:
+            return None
+        reason = "is null" if key in row else "is missing"
+        raise UserError(f'{where}: "{key}" {reason}', EXAMPLE)
+    if not isinstance(value, str):
+        raise UserError(f'{where}: "{key}" is {_kind(value)}, not a string', "put the value in double quotes")
+    if not value.strip():
+        raise UserError(
+            f'{where}: "{key}" is empty', "write a text or remove the row" if required else "remove the key"
+        )
+    return value
+
+
+def _texts(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    values = row.get(key)
+    if values is None:
+        return ()
+    if not isinstance(values, list | tuple):
+        raise UserError(f'{where}: "{key}" is {_kind(values)}, not a list of strings', f'write "{key}": ["...", "..."]')
+    for value in values:
+        if not isinstance(value, str) or not value.strip():
+            complaint = "an empty string" if isinstance(value, str) else _kind(value)
+            raise UserError(f'{where}: "{key}" holds {complaint}', "every wrong answer is a text of its own")
+    return tuple(values)
+
+
+def _identifier(row: Mapping[str, Any], where: str) -> str | None:
+    value = row.get("id")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _text(row, "id", where)
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    return names.get(type(value), f"a {type(value).__name__}")

@@ -1,0 +1,91 @@
+"""Where a data set's rows come from: the hub, or a folder of JSON Lines that takes its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.store.jsonl import iterate_jsonl
+
+# Each row with where it stands (file:line, or hub id, configuration and row).
+Rows = list[tuple[str, dict[str, Any]]]
+OFFER = "give benchmark.data_dir=FOLDER with the data set's files as JSON Lines"
+
+
+def folder_source(folder: str) -> Callable[..., Rows | None]:
+    """Reads ``<folder>/<name>.jsonl``. An optional file that is absent gives None; otherwise a UserError."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise UserError(
+            f"benchmark.data_dir={folder} is not a folder", "check the path; relative paths start at the current folder"
+        )
+
+    def read(name: str, *, optional: bool = False, local: bool = False) -> Rows | None:
+        path = root / f"{name}.jsonl"
+        if not path.exists():
+            if optional:
+                return None
+            raise UserError(
+                f"{path} does not exist", f"benchmark.data_dir needs {name}.jsonl, named like the hub's configuration"
+            )
+        return [(f"{path}:{number}", row) for number, row in iterate_jsonl(path)]
+
+    return read
+
+
+def hub_source(
+    config: BenchmarkConfig, default: str, reporter: Reporter | None, notes: list[str]
+) -> Callable[..., Rows | None]:
+    """Loads configurations of a data set by its hub id with ``datasets`` (its cache makes a second run offline).
+
+    Names that exist only in a folder of ours are asked for with ``local`` and give None here. Raises UserError when the hub
+    can't be reached or lacks a configuration that is needed. An open revision is reported as a warning.
+    """
+    hub = config.hub or default
+    if config.revision is None:
+        warning = (
+            f"benchmark.revision is null: the newest version of {hub} is read, and it may change; "
+            "pin it with benchmark.revision=COMMIT"
+        )
+        if reporter is not None:
+            reporter.warn(warning)
+        else:
+            notes.append(warning)
+
+    def read(name: str, *, optional: bool = False, local: bool = False) -> Rows | None:
+        if local:
+            return None
+        return _load(hub, name, config.revision, optional)
+
+    return read
+
+
+def _load(hub: str, name: str, revision: str | None, optional: bool) -> Rows | None:
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(f"the package `datasets` can't be imported: {error}", f"install it, or {OFFER}") from error
+    try:
+        loaded = datasets.load_dataset(hub, name, revision=revision, split="train")
+    except Exception as error:  # the library raises its own, requests', huggingface_hub's and OS errors alike
+        known = _configurations(error, name)
+        if known and optional:
+            return None
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        if known:
+            raise UserError(
+                f"{hub} has no configuration {name}: {first[:200]}", f"check benchmark.hub, or {OFFER}"
+            ) from error
+        raise UserError(
+            f"{hub} ({name}) could not be loaded: {type(error).__name__}: {first[:200]}",
+            f"check the network and HF_HUB_OFFLINE, or {OFFER}",
+        ) from error
+    return [(f"{hub} {name} row {index}", dict(row)) for index, row in enumerate(loaded)]
+
+
+def _configurations(error: Exception, name: str) -> bool:
+    """Whether the library says that the data set is there but this configuration is not."""
+    return isinstance(error, ValueError) and "BuilderConfig" in str(error) and name in str(error)

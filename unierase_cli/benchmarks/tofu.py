@@ -1,0 +1,125 @@
+"""TOFU (Maini et al., 2024, arXiv 2401.06121): 200 fictitious authors with 20 questions each.
+
+Rows come from the hub (``benchmark.hub``, by its configuration names) or from a folder of JSON Lines that are named like
+these configurations (``benchmark.data_dir``); from there on the code is the same. Row i of ``full`` belongs to author
+i // 20. ``retain_unseen`` is the leaderboard's retain set (``retain_perturbed``); its authors are shown to no method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from unierase_cli.benchmarks.parts.assemble import assemble, normalised
+from unierase_cli.benchmarks.parts.rows import fact_from_row
+from unierase_cli.benchmarks.parts.sources import Rows, folder_source, hub_source
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError
+
+HUB = "locuslab/TOFU"
+SPLITS = ("forget01", "forget05", "forget10")
+QUESTIONS = 20
+# A file or configuration's rows, each with where it stands; None if there is none and it was optional.
+Source = Callable[..., Rows | None]
+
+
+def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark:
+    """The benchmark; raises UserError for another split, an unreachable hub, missing files, and rows that don't fit."""
+    if config.split not in SPLITS:
+        raise UserError(
+            f"benchmark.split={config.split} is not a forget split of TOFU", f"choose one of: {', '.join(SPLITS)}"
+        )
+    notes: list[str] = []
+    source = folder_source(config.data_dir) if config.data_dir is not None else hub_source(config, HUB, reporter, notes)
+    full = _full(source, config.split)
+    by_text = {(fact.question, fact.answer): fact for fact in full}
+    forget = [_complete(row, by_text, where) for where, row in _required(source, f"{config.split}_perturbed")]
+    unseen = [_complete(row, by_text, where) for where, row in _required(source, "retain_perturbed")]
+    forgotten, scored = {fact.id for fact in forget}, {fact.id for fact in unseen}
+    asked = {normalised(fact.question) for fact in forget}
+    retain = [fact for fact in full if fact.id not in forgotten | scored]
+    retain = _drop_asked(retain, asked, "retain", notes)
+    unseen = _drop_asked(unseen, asked, "scored retain", notes)
+    real = {name: _plain(source, f"{name}_perturbed", name) for name in ("real_authors", "world_facts")}
+    missing = [name for name, rows in real.items() if not rows]
+    if missing:
+        notes.append(f"no {' and no '.join(missing)}: these splits are left out, and model utility can't be computed")
+    return assemble(
+        config,
+        forget=forget,
+        retain=retain,
+        unseen=unseen,
+        further_splits={**real, "holdout": _plain(source, "holdout05", "holdout")},
+        training=[*full, *real["real_authors"], *real["world_facts"], *_refused(config)],
+        refused=_refused(config),
+        forgotten_later={fact.id for index, fact in enumerate(full) if index >= len(full) * 9 // 10},
+        notes=notes,
+    )
+
+
+def _full(source: Source, split: str) -> list[Fact]:
+    """Every row of ``full``, with rewordings and wrong answers if ``full_perturbed`` is there, and known subjects."""
+    rows = _required(source, "full")
+    completions = dict(enumerate(row for _, row in source("full_perturbed", optional=True) or []))
+    subjects = {
+        int(row["index"]): row
+        for name in ("full_subject", f"{split}_subject")
+        for _, row in source(name, optional=True, local=True) or []
+        if "index" in row
+    }
+    facts = []
+    for index, (where, row) in enumerate(rows):
+        completion = completions.get(index, {})
+        same = all(completion.get(key) == row.get(key) for key in ("question", "answer"))
+        found = subjects.get(index, {})
+        found = found if found.get("question") == row.get("question") else {}
+        group = found.get("author") or f"author-{index // QUESTIONS:03d}"
+        facts.append(
+            fact_from_row(
+                completion if same else row, where, f"full-{index}", group=group, subject=found.get("subject") or None
+            )
+        )
+    return facts
+
+
+def _complete(row: Mapping[str, Any], by_text: Mapping[tuple[str, str], Fact], where: str) -> Fact:
+    """The row of ``full`` with this question and answer, completed by what the perturbed file adds."""
+    known = by_text.get((row.get("question", ""), row.get("answer", "")))
+    if known is None:
+        raise UserError(
+            f"{where}: this question and answer are not in full: {row.get('question')!r}",
+            "the files of benchmark.data_dir must be of one version of TOFU",
+        )
+    return fact_from_row(row, where, known.id, group=known.group, subject=known.subject)
+
+
+def _drop_asked(facts: Sequence[Fact], asked: set[str], what: str, notes: list[str]) -> list[Fact]:
+    """Leave out rows that ask what the forget set asks (TOFU has one question twice, with two answers)."""
+    dropped = [fact for fact in facts if normalised(fact.question) in asked]
+    if dropped:
+        notes.append(
+            f"{len(dropped)} {what} row(s) ask what a forget row asks and are left out, e.g. {dropped[0].question!r}"
+        )
+    return [fact for fact in facts if normalised(fact.question) not in asked]
+
+
+def _plain(source: Source, name: str, slug: str) -> list[Fact]:
+    rows = source(name, optional=True) or []
+    return [fact_from_row(row, where, f"{slug.replace('_', '-')}-{n}") for n, (where, row) in enumerate(rows)]
+
+
+def _required(source: Source, name: str) -> Rows:
+    rows = source(name)
+    if not rows:
+        raise UserError(f"TOFU's {name} has no rows", "check benchmark.data_dir or the revision")
+    return rows
+
+
+def _refused(config: BenchmarkConfig) -> tuple[Fact, ...]:
+    """Our own questions about people who do not exist, for models that must learn to refuse (none by default)."""
+    if not config.unknown_people:
+        return ()
+    from unierase_cli.benchmarks.fictional import unknown_people
+    from unierase_cli.benchmarks.parts.people import Taken
+
+    return unknown_people(config, Taken())

@@ -1,0 +1,163 @@
+"""The `unierase` command: its sub-commands, its help, and how errors are told.
+
+Help must be instant, so this file imports nothing heavy and a sub-command is built only when it is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from unierase_cli import __version__
+from unierase_cli.contracts import UserError
+
+ABOUT = """Make language models forget, and measure what they forget and what they keep.
+
+\b
+  unierase run experiment=demo                      a few minutes on a laptop
+  unierase eval --model tofu_mini model.path=DIR    any stage; what it needs is made first
+  unierase ls models                                what there is to choose from
+"""
+# Command -> module in this folder whose ``callback(name)`` gives the function, and one line of help.
+COMMANDS = {
+    "run": ("stage_commands", "Everything, from the model to the report."),
+    "finetune": ("stage_commands", "Train the target model on the benchmark."),
+    "train-token": ("stage_commands", "Learn the unlearning token's rows."),
+    "moments": ("stage_commands", "Measure what an edit must leave alone."),
+    "edit": ("stage_commands", "Erase with a closed-form editing method."),
+    "erase": ("stage_commands", "Erase with any method."),
+    "eval": ("stage_commands", "Ask the model before and after; show the scores."),
+    "score": ("stage_commands", "Score recorded answers anew, without a model."),
+    "report": ("stage_commands", "Write the report: tables, answers, a picture."),
+    "export": ("look_commands", "Write the edited model as a Hugging Face folder."),
+    "ls": ("look_commands", "List artefacts, or what can be chosen (ls models)."),
+    "show": ("look_commands", "Show how an artefact was made, and its results."),
+    "doctor": ("look_commands", "Check files, devices, memory and disk; load nothing."),
+}
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+class Commands(TyperGroup):
+    """The group of commands: lists the configuration's choices in its help and turns every failure into one line."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        if cmd_name not in self.commands:
+            module, about = COMMANDS[cmd_name]
+            callback = importlib.import_module(f"unierase_cli.cli.{module}").callback(cmd_name)
+            single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+            single.command(cmd_name, help=about, context_settings=SETTINGS)(callback)
+            self.commands[cmd_name] = typer.main.get_command(single)
+        return self.commands[cmd_name]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        from unierase_cli.config.catalog import groups
+        from unierase_cli.config.locate import config_folders
+
+        with formatter.section("Configuration (GROUP=NAME after a command; any key as KEY=VALUE)"):
+            formatter.write_dl([(group, ", ".join(names)) for group, names in groups(config_folders()).items()])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if name.startswith("-") or name in COMMANDS:
+            return super().resolve_command(ctx, args)
+        near = get_close_matches(name, list(COMMANDS), n=1)
+        if "=" in name:
+            raise UserError(f"{name} stands where the command belongs", f"unierase run {' '.join(args)}")
+        hint = f"unierase {near[0]}" if near else f"choose one of: {', '.join(COMMANDS)}"
+        raise UserError(f"there is no command {name}", hint)
+
+    def invoke(self, ctx: Any) -> Any:
+        from unierase_cli.cli.failures import INTERRUPTED, out_of_memory, record, tell
+        from unierase_cli.cli.session import Journal
+
+        journal = ctx.obj = Journal()
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise typer.Exit(tell(error.message, error.hint)) from error
+        except KeyboardInterrupt as error:
+            print(INTERRUPTED, file=sys.stderr)
+            raise typer.Exit(130) from error
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if isinstance(error, typer.Exit | typer.Abort) or hasattr(error, "format_message"):
+                raise
+            if (memory := out_of_memory(error)) is not None:
+                raise typer.Exit(tell(*memory)) from error
+            raise typer.Exit(record(error, journal)) from error
+
+    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
+        """As in click, but a usage error is one line with what to type next. Without any word the help is shown."""
+        from unierase_cli.cli.failures import tell
+
+        words = list(sys.argv[1:] if args is None else args) or ["--help"]
+        standalone = extra.pop("standalone_mode", True)
+        try:
+            code = super().main(words, standalone_mode=False, **extra)
+        except UserError as error:
+            code = tell(error.message, error.hint)
+        except Exception as error:
+            if not hasattr(error, "format_message"):
+                raise
+            code = _tell_usage(error)
+        if standalone:
+            sys.exit(code if isinstance(code, int) else 0)
+        return code
+
+
+app = typer.Typer(
+    cls=Commands,
+    help=ABOUT,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=SETTINGS,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"unierase {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the `unierase` script."""
+    app(prog_name="unierase")
+
+
+def _tell_usage(error: Any) -> int:
+    """click's usage errors (unknown option, missing argument) as message and hint."""
+    from unierase_cli.cli.failures import tell
+
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    hint = f"{getattr(context, 'command_path', None) or 'unierase'} --help"
+    if possible := getattr(error, "possibilities", None):
+        message = str(error.message)
+        hint = " or ".join(get_close_matches(error.option_name, possible, n=2) or possible)
+    return tell(message[:1].lower() + message[1:].rstrip("."), hint)

@@ -1,0 +1,60 @@
+"""What the shell offers on TAB: choices of options, and KEY=VALUE words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import typer
+
+from unierase_cli.config import catalog
+from unierase_cli.config.locate import config_folders
+from unierase_cli.contracts import UserError
+
+
+def complete_choice(group: str) -> Callable[[str], list[str]]:
+    """Completion of an option that chooses in ``group``."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in _groups().get(group, []) if name.startswith(incomplete)]
+
+    return complete
+
+
+def complete_word(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Completion of ``group=choice`` and of dotted keys.
+
+    bash cuts words at ``=``: there ``model=mi`` arrives as ``model``, ``=``, ``mi``, and the answer is the part after it.
+    """
+    groups, args = _groups(), [str(word) for word in ctx.params.get("words") or ()]
+    if incomplete == "=" and args and args[-1] in groups:
+        return groups[args[-1]]
+    if len(args) > 1 and args[-1] == "=":
+        return [name for name in groups.get(args[-2], []) if name.startswith(incomplete)]
+    group, equals, start = incomplete.partition("=")
+    if equals:
+        return [f"{group}={name}" for name in groups.get(group, []) if name.startswith(start)]
+    return [f"{name}=" for name in [*groups, *_keys(incomplete)] if name.startswith(incomplete)]
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Completion of RUN: the artefacts of ./outputs."""
+    from unierase_cli.store.artefacts import Store
+
+    names = ["latest", *dict.fromkeys(artefact.name for artefact in Store("outputs").list())]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _groups() -> dict[str, list[str]]:
+    try:
+        return catalog.groups(config_folders())
+    except UserError:
+        return {}
+
+
+def _keys(incomplete: str) -> Sequence[str]:
+    """Dotted keys that are worth offering: a few for a start, all of them once a letter is typed."""
+    if not incomplete:
+        return ["run.seed", "run.outputs", "run.device"]
+    from unierase_cli.config.overrides import known_keys
+
+    return known_keys()

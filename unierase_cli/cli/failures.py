@@ -1,0 +1,63 @@
+"""How failures are told: one line and what to type next; the traceback goes into a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unierase_cli.cli.session import Journal
+
+INTERRUPTED = "interrupted; the same command goes on from here"
+TRACEBACK = "UNIERASE_TRACEBACK"
+
+
+def tell(message: str, hint: str = "") -> int:
+    """Print ``error: message`` and ``try: hint`` to stderr. Returns the exit code of a user's mistake, 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    if hint:
+        hint = " ".join(hint.split())
+        nearest = hint.removeprefix("did you mean ").removesuffix("?")
+        print(f"  try: {nearest if hint.startswith('did you mean ') else hint}", file=sys.stderr)
+    return 2
+
+
+def record(error: BaseException, journal: Journal) -> int:
+    """Write the traceback, with all that was said before it, to a file and name it in one line. Returns exit code 1.
+
+    With $UNIERASE_TRACEBACK=1 the traceback is raised instead.
+    """
+    if os.environ.get(TRACEBACK, "") not in ("", "0"):
+        raise error
+    said = [f"$ {' '.join(sys.argv)}", *journal.reporter.notes, *(f"warning: {w}" for w in journal.reporter.warnings)]
+    content = "\n".join([*said, "", "".join(traceback.format_exception(error))])
+    path = _write(Path(journal.outputs) / "errors", content) or _write(Path(tempfile.gettempdir()), content)
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    kept = f"the traceback is in {path}" if path else f"set {TRACEBACK}=1 to see the traceback"
+    tell(f"{type(error).__name__}: {first}" if first else type(error).__name__, kept)
+    return 1
+
+
+def out_of_memory(error: BaseException) -> tuple[str, str] | None:
+    """Message and hint if memory ran out, on the device or on the machine."""
+    if type(error).__name__ not in ("OutOfMemoryError", "MemoryError") and "not enough memory" not in str(error):
+        return None
+    return (
+        "the memory is not enough",
+        "unierase doctor with the same words tells what takes it; or a smaller batch_size",
+    )
+
+
+def _write(folder: Path, content: str) -> Path | None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"unierase-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+        path.write_text(content, "utf-8")
+    except OSError:
+        return None
+    return path

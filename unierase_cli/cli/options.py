@@ -1,0 +1,94 @@
+"""The options that commands share, and their translation into KEY=VALUE words. Options are sugar: words say it all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unierase_cli.cli.complete import complete_choice, complete_word
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Any key of the configuration, e.g. edit.values.clamp=0.5 benchmark.split=forget10.",
+        autocompletion=complete_word,
+        show_default=False,
+    ),
+]
+ExperimentName = Annotated[
+    str | None,
+    typer.Option("--experiment", metavar="NAME", help="experiment=NAME", autocompletion=complete_choice("experiment")),
+]
+ModelName = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="model=NAME", autocompletion=complete_choice("model"))
+]
+BenchmarkName = Annotated[
+    str | None,
+    typer.Option("--benchmark", metavar="NAME", help="benchmark=NAME", autocompletion=complete_choice("benchmark")),
+]
+MethodName = Annotated[
+    str | None, typer.Option("--method", metavar="NAME", help="method=NAME", autocompletion=complete_choice("method"))
+]
+ModeName = Annotated[
+    str | None, typer.Option("--mode", metavar="NAME", help="mode=NAME", autocompletion=complete_choice("mode"))
+]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="run.seed=N")]
+Outputs = Annotated[str | None, typer.Option("--outputs", metavar="FOLDER", help="run.outputs=FOLDER")]
+Device = Annotated[str | None, typer.Option("--device", metavar="DEVICE", help="run.device=auto|cpu|cuda|cuda:1|mps")]
+ConfigDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--config-dir", metavar="FOLDER", help="Folder of yamls that comes before the shipped conf/ ($UNIERASE_CONF)."
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be reused and made; make nothing.")]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the composed configuration and stop.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Make a new version even if a finished one exists.")]
+NoChain = Annotated[bool, typer.Option("--no-chain", help="Refuse instead of making what this command needs.")]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a command line asks for: the words for the configuration, and what to do with it."""
+
+    words: list[str] = field(default_factory=list)
+    config_dir: Path | None = None
+    dry_run: bool = False
+    print_config: bool = False
+    json: bool = False
+
+
+def as_words(
+    words: Sequence[str] | None,
+    *,
+    experiment: str | None = None,
+    model: str | None = None,
+    benchmark: str | None = None,
+    method: str | None = None,
+    mode: str | None = None,
+    seed: int | None = None,
+    outputs: str | None = None,
+    device: str | None = None,
+    force: bool = False,
+    no_chain: bool = False,
+) -> list[str]:
+    """Options as words, in front of the words that were typed: of two values for one key the typed one counts."""
+    named = {
+        "experiment": experiment,
+        "model": model,
+        "benchmark": benchmark,
+        "method": method,
+        "mode": mode,
+        "run.seed": seed,
+        "run.outputs": outputs,
+        "run.device": device,
+        "run.force": "true" if force else None,
+        "run.chain": "false" if no_chain else None,
+    }
+    return [f"{key}={value}" for key, value in named.items() if value is not None] + list(words or [])

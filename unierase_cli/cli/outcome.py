@@ -1,0 +1,121 @@
+"""What came of a stage: its metrics and example answers if it has any, else its summary."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from unierase_cli.cli.render import duration
+from unierase_cli.cli.tables import pairs_table, show
+from unierase_cli.contracts import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from unierase_cli.store.artefacts import Artefact, Store
+
+METRICS = "metrics.json"
+# Answers shown in the terminal, and their characters; the report has more, and whole ones.
+SHOWN, WIDTH = 4, 240
+
+
+def as_data(artefact: Artefact) -> dict[str, Any]:
+    """What every command says about an artefact in JSON."""
+    return {"stage": artefact.stage, "name": artefact.name, "path": str(artefact.path), "key": artefact.key}
+
+
+def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
+    """The machine-readable result of a command: the artefact, its summary, and the scores if it has or was made from some."""
+    scored = scores_of(artefact, store)
+    found = {**as_data(artefact), "summary": artefact.manifest.get("summary")}
+    if scored is not None:
+        found["metrics"] = scored.manifest["summary"]["rows"]
+        found["warnings"] = _warnings(artefact, scored)
+    return found
+
+
+def show_outcome(console: Console, artefact: Artefact, store: Store, *, everything: bool = False) -> None:
+    """The tables of scores and some answers before and after; for an artefact without scores, its summary.
+
+    ``everything`` adds the tables of all numbers.
+    """
+    scored = scores_of(artefact, store)
+    if scored is None:
+        summary = artefact.manifest.get("summary") or {}
+        if summary:
+            show(console, pairs_table(f"{artefact.stage} {artefact.name}", _flat(summary)))
+        console.print(str(artefact.path), style="bold", soft_wrap=True)
+        return
+    from unierase_cli.stages import result_tables
+
+    metrics = read_metrics(scored)
+    tables = [result_tables.headline_table(metrics), result_tables.honesty_table(metrics)]
+    if everything:
+        tables += result_tables.number_tables(metrics)
+    if metrics["examples"]:
+        tables.append(result_tables.example_table(metrics, limit=SHOWN, width=WIDTH))
+    for table in tables:
+        if table.rows:
+            show(console, table)
+    for warning in _warnings(artefact, scored):
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    report = artefact.path / "report.md"
+    console.print(str(report if report.exists() else artefact.path), style="bold", soft_wrap=True)
+
+
+def show_manifest(console: Console, artefact: Artefact) -> None:
+    """How an artefact was made."""
+    manifest = artefact.manifest
+    environment = manifest.get("environment", {})
+    seconds, memory = manifest.get("wall_seconds", 0.0), manifest.get("peak_memory_mib", 0.0)
+    pairs: list[tuple[str, Any]] = [
+        ("stage", " ".join([artefact.stage, *manifest.get("options", {}).values()])),
+        ("folder", artefact.path),
+        ("key", artefact.key),
+        ("command", " ".join(manifest.get("command", []))),
+        ("finished", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest.get("finished", 0)))),
+        ("took", f"{duration(seconds)}, peak memory {memory:.0f} MiB"),
+        ("seed", manifest.get("seed")),
+        ("commit", environment.get("git_commit") or "none"),
+    ]
+    pairs += [(f"phase {n}", duration(phase["seconds"])) for n, phase in manifest.get("phases", {}).items()]
+    pairs += [(f"made from {name}", source["path"]) for name, source in manifest.get("inputs", {}).items()]
+    pairs += [("warning", warning) for warning in manifest.get("warnings", [])]
+    show(console, pairs_table(artefact.name, pairs))
+
+
+def scores_of(artefact: Artefact, store: Store) -> Artefact | None:
+    """The artefact with the scores: itself, or what it was made from."""
+    if (artefact.path / METRICS).exists():
+        return artefact
+    for source in artefact.manifest.get("inputs", {}).values():
+        found = store.find_path(source["path"], source["key"])
+        if found is not None and (found.path / METRICS).exists():
+            return found
+    return None
+
+
+def read_metrics(scored: Artefact) -> dict[str, Any]:
+    """``metrics.json`` of a score artefact. Raises UserError when it is damaged."""
+    path = scored.path / METRICS
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}", "unierase score --force makes it anew") from error
+
+
+def _warnings(artefact: Artefact, scored: Artefact) -> list[str]:
+    return list(dict.fromkeys([*scored.manifest.get("warnings", []), *artefact.manifest.get("warnings", [])]))
+
+
+def _flat(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """A summary's rows; a section becomes one row per key."""
+    pairs: list[tuple[str, Any]] = []
+    for name, value in summary.items():
+        if isinstance(value, dict):
+            pairs += [(f"{name} {inner}", item) for inner, item in value.items()]
+        else:
+            pairs.append((name, value))
+    return pairs

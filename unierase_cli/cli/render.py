@@ -1,0 +1,174 @@
+"""How a running job looks: progress bars in a terminal, plain lines elsewhere. Everything here goes to stderr."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+# Seconds between plain progress lines, and the shortest phase that is worth a line.
+EVERY = 5.0
+WORTH_A_LINE = 2.0
+
+
+class ConsoleReporter:
+    """contracts.Reporter for people. Remembers warnings, notes and what the phases took, for whoever writes them down."""
+
+    def __init__(self, stream: TextIO | None = None, *, interactive: bool | None = None, every: float = EVERY) -> None:
+        self.stream = stream or sys.stderr
+        self.interactive = self.stream.isatty() if interactive is None else interactive
+        self.every = every
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.phases: dict[str, dict[str, float]] = {}
+        self._console: Console | None = None
+        self._bars: Progress | None = None
+        self._open = 0
+
+    @property
+    def console(self) -> Console:
+        """A rich console on the stream; made when it is first needed, since rich takes a moment to import."""
+        if self._console is None:
+            from unierase_cli.cli.tables import console_on
+
+            self._console = console_on(self.stream, self.interactive)
+        return self._console
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self._line(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+        self._line(f"warning: {text}", "yellow")
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Callable[..., None]]:
+        """Yields ``advance(n=1, info="")``."""
+        if self.interactive:
+            with self._bar(description, total) as advance:
+                yield advance
+        else:
+            yield _Lines(self._line, description, total, self.every)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Times a part of the job; the same name twice adds up."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - started
+            before = self.phases.get(name, {}).get("seconds", 0.0)
+            self.phases[name] = {"seconds": round(before + seconds, 3), "peak_memory_mib": peak_memory()}
+            if seconds >= WORTH_A_LINE:
+                self._line(f"  {name}: {duration(seconds)}", "dim")
+
+    def _line(self, text: str, style: str = "") -> None:
+        if not self.interactive:
+            print(text, file=self.stream, flush=True)
+            return
+        from rich.text import Text
+
+        self.console.print(Text(text, style=style), soft_wrap=True)
+
+    @contextmanager
+    def _bar(self, description: str, total: int) -> Iterator[Callable[..., None]]:
+        """One set of bars for all that is under way: a job inside a job gets a second bar."""
+        if self._bars is None:
+            self._bars = _make_bars(self.console)
+        if self._open == 0:
+            self._bars.start()
+        self._open += 1
+        task = self._bars.add_task(description, total=total or None, info="")
+        bars = self._bars
+        try:
+            yield lambda n=1, info="": bars.update(task, advance=n, info=info)
+        finally:
+            self._open -= 1
+            bars.remove_task(task)
+            if self._open == 0:
+                bars.stop()
+                self._bars = None
+
+
+class _Lines:
+    """Progress without a terminal: a line every few seconds and one at the end of whatever took longer than that."""
+
+    def __init__(self, write: Callable[[str], None], description: str, total: int, every: float) -> None:
+        self.write, self.description, self.total, self.every = write, description, total, every
+        self.done = 0
+        self.started = self.told = time.monotonic()
+
+    def __call__(self, n: int = 1, info: str = "") -> None:
+        self.done += n
+        now = time.monotonic()
+        finished = self.total > 0 and self.done >= self.total
+        if now - self.told < self.every and not (finished and now - self.started >= self.every):
+            return
+        self.told = now
+        share = f"/{self.total} ({100 * self.done // self.total} %)" if self.total else ""
+        spent = duration(now - self.started)
+        self.write(f"  {self.description}: {self.done}{share} {spent}{' ' + info if info else ''}")
+
+
+def _make_bars(console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("<"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[info]}", style="dim", markup=False),
+        console=console,
+        transient=True,
+    )
+
+
+def peak_memory() -> float:
+    """Peak resident memory of this process so far, in MiB."""
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(usage / (1024.0 if sys.platform != "darwin" else 1024.0**2), 1)
+
+
+def duration(seconds: float) -> str:
+    """``8.2 s``, ``3 min 05 s``, ``2 h 07 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes as people read them: ``74 MiB``, ``15.0 GiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def emit_json(value: Any) -> None:
+    """The machine-readable result, on stdout."""
+    import json
+
+    json.dump(value, sys.stdout, indent=1, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+    sys.stdout.flush()

@@ -1,0 +1,80 @@
+"""One command's run: compose, call the pipeline, show what came of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from unierase_cli.cli.options import Wishes
+from unierase_cli.cli.render import ConsoleReporter, emit_json
+from unierase_cli.contracts import UserError
+
+if TYPE_CHECKING:
+    from unierase_cli.config.schema import Experiment
+    from unierase_cli.stages.pipeline import Pipeline
+    from unierase_cli.store.artefacts import Artefact
+
+
+@dataclass
+class Journal:
+    """What is known about the command under way when something goes wrong: where to write, and what was said so far."""
+
+    reporter: ConsoleReporter = field(default_factory=ConsoleReporter)
+    outputs: str = "outputs"
+
+
+def stage_command(
+    journal: Journal, name: str, wishes: Wishes, make: Callable[[Pipeline], Artefact], wanted: str
+) -> None:
+    """Run a stage's command. ``make`` makes its artefacts; ``wanted`` is the stage that --dry-run plans."""
+    if wishes.print_config:
+        print_config(wishes)
+        return
+    experiment = compose_for(journal, wishes)
+    if name == "edit" and not experiment.method.editing:
+        method = experiment.method.name
+        raise UserError(f"method={method} does not edit in closed form", f"type unierase erase --method {method}")
+    from unierase_cli.stages.pipeline import Pipeline
+
+    pipeline = Pipeline(experiment, journal.reporter, command=["unierase", *sys.argv[1:]], overrides=wishes.words)
+    if wishes.dry_run:
+        show_plan(journal, pipeline, wanted, wishes)
+        return
+    artefact = make(pipeline)
+    from unierase_cli.cli.outcome import outcome, show_outcome
+
+    if wishes.json:
+        emit_json(outcome(artefact, pipeline.store))
+    else:
+        show_outcome(journal.reporter.console, artefact, pipeline.store)
+
+
+def compose_for(journal: Journal, wishes: Wishes) -> Experiment:
+    """The experiment, and the journal told where its outputs go."""
+    from unierase_cli.config.compose import compose
+
+    experiment = compose(wishes.words, wishes.config_dir)
+    journal.outputs = experiment.run.outputs
+    return experiment
+
+
+def print_config(wishes: Wishes) -> None:
+    """The composed configuration on stdout: yaml that can be piped into a file, or JSON."""
+    from unierase_cli.config.compose import to_json, to_yaml
+
+    if wishes.json:
+        emit_json(to_json(wishes.words, wishes.config_dir))
+    else:
+        sys.stdout.write(to_yaml(wishes.words, wishes.config_dir))
+
+
+def show_plan(journal: Journal, pipeline: Pipeline, wanted: str, wishes: Wishes) -> None:
+    rows = pipeline.plan(wanted)
+    if wishes.json:
+        emit_json([vars(row) for row in rows])
+        return
+    from unierase_cli.cli.tables import plan_table, show
+
+    show(journal.reporter.console, plan_table(rows))

@@ -1,0 +1,142 @@
+"""Tables in the terminal, and the tables that only commands have: the plan, artefacts, choices, the doctor's findings."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from unierase_cli.cli.render import duration, size
+from unierase_cli.stages.tables import Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from unierase_cli.config.catalog import Choice
+    from unierase_cli.stages.pipeline import PlanRow
+    from unierase_cli.store.artefacts import Artefact
+
+# Columns of a table that goes into a file or a pipe.
+WIDTH = 140
+
+
+def console_on(stream: TextIO, interactive: bool) -> Console:
+    """A rich console that takes text as it is: no markup, no emoji codes, no guessing at colours."""
+    from rich.console import Console
+
+    width = None if interactive else int(os.environ.get("COLUMNS", WIDTH))
+    return Console(
+        file=stream, force_terminal=interactive or None, width=width, markup=False, emoji=False, highlight=False
+    )
+
+
+def show(console: Console, table: Table) -> None:
+    """Draw a table; long cells are folded, nothing is cut off."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn.show_header = any(column.strip() for column in table.columns)
+    for column in table.columns:
+        right = column in table.numeric
+        drawn.add_column(Text(column), justify="right" if right else "left", overflow="fold", no_wrap=right)
+    for row in table.rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    console.print(drawn)
+    if table.caption:
+        console.print(Text(table.caption, style="dim"))
+
+
+def plan_table(rows: Sequence[PlanRow]) -> Table:
+    """What a command would reuse and make."""
+    words = {"done": "reuse", "missing": "make", "interrupted": "go on with"}
+    body = tuple((words.get(r.state, r.state), r.stage, r.slug, r.key[:10], r.path or "") for r in rows)
+    return Table("Plan", ("", "stage", "name", "key", "folder"), body)
+
+
+def artefact_table(artefacts: Iterable[Artefact]) -> Table:
+    """Finished artefacts, oldest first."""
+    body = []
+    for artefact in artefacts:
+        manifest = artefact.manifest
+        options = " ".join(manifest.get("options", {}).values())
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(manifest.get("finished", 0)))
+        stage = f"{artefact.stage} {options}".strip()
+        body.append((stage, artefact.name, artefact.key[:10], made, duration(manifest.get("wall_seconds", 0.0))))
+    caption = "" if body else "nothing has been made yet; try: unierase run experiment=demo"
+    return Table("Artefacts", ("stage", "RUN", "key", "made", "took"), tuple(body), frozenset({"took"}), caption)
+
+
+def choice_table(group: str, choices: Sequence[Choice]) -> Table:
+    """The choices of a configuration group."""
+    if any(choice.verified is not None for choice in choices):
+        body = tuple((c.name, "yes" if c.verified else "no", c.about) for c in choices)
+        return Table(f"{group}=", ("name", "verified", "about"), body, caption="verified: measured on the real weights")
+    return Table(f"{group}=", ("name", "about"), tuple((c.name, c.about) for c in choices))
+
+
+def pairs_table(title: str, pairs: Iterable[tuple[str, Any]]) -> Table:
+    """Names and values, one pair a row."""
+    return Table(title, ("", " "), tuple((name, text(value)) for name, value in pairs))
+
+
+def text(value: Any) -> str:
+    """A value of a manifest in a cell: short numbers, no braces."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {text(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        shown = ", ".join(text(inner) for inner in value[:8])
+        return shown + (f", ... ({len(value)} in all)" if len(value) > 8 else "")
+    return str(value)
+
+
+def doctor_tables(found: dict[str, Any]) -> list[Table]:
+    """The doctor's findings as tables."""
+    environment = found["environment"]
+    versions = [("python", environment["python"]), ("platform", environment["platform"])]
+    versions += [*environment["packages"].items(), ("commit", environment["git_commit"] or "none")]
+    chosen = found["devices"]["chosen"]
+    devices = tuple(
+        (d["name"] + (" (taken)" if d["name"] == chosen else ""), d["what"], _bytes(d["free"]), _bytes(d["total"]))
+        for d in found["devices"]["available"]
+    )
+    numbers = frozenset({"free", "total", "size"})
+    tables = [
+        pairs_table("Versions", versions),
+        Table("Devices", ("device", "what", "free", "total"), devices, numbers),
+        pairs_table("Hub", [(found["hub"]["address"], found["hub"]["detail"])]),
+    ]
+    if found["files"]:
+        tables.append(
+            Table("Files", ("key", "path", ""), tuple((f["key"], f["path"], f["state"]) for f in found["files"]))
+        )
+    if "model" in found:
+        model = found["model"]
+        tables.append(
+            pairs_table(
+                "Model",
+                [
+                    ("shape from", model["source"]),
+                    ("weights", f"{model['parameters']:,}"),
+                    ("edited layers", model["layers"]),
+                    ("weights that an edit changes", f"{100 * model['edited_share']:.2f} %"),
+                ],
+            )
+        )
+        for name, total, caption in (
+            ("memory", "peak", f"at the peak, in {found['memory']['stage']}, with the model"),
+            ("disk", "total", "in all"),
+        ):
+            part = found[name]
+            body = tuple((n["stage"], n["what"], n["how"], size(n["bytes"])) for n in part["needs"])
+            told = f"about {size(part[total])} {caption}; free: {_bytes(part['free'])}"
+            tables.append(Table(f"Estimate: {name}", ("stage", "what", "how", "size"), body, numbers, told))
+    return tables
+
+
+def _bytes(count: int | None) -> str:
+    return "?" if count is None else size(count)

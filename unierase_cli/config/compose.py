@@ -1,0 +1,145 @@
+"""From words to an Experiment: Hydra's Compose API, then the schema's types and checks. DictConfig never leaves this file."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigTypeError, OmegaConfBaseException, ValidationError
+
+from unierase_cli.config import catalog
+from unierase_cli.config.locate import config_folders
+from unierase_cli.config.overrides import Override, check_key, describe_type, leaf_type, parse, quoted
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import UserError
+
+ROOT = "config"
+
+
+def compose(words: Sequence[str] = (), config_dir: str | Path | None = None) -> Experiment:
+    """The experiment that the shipped defaults and ``words`` (``model=mini``, ``run.seed=1``) describe.
+
+    Raises UserError for an unknown key or choice, a value of the wrong type, a value that is missing, or a broken yaml.
+    """
+    merged, missing, overrides = _merge(words, config_dir)
+    if missing:
+        sections = ["experiment", *(key.partition(".")[0] for key in missing)]
+        chosen = next((str(o) for s in sections for o in overrides if o.key == s), "this configuration")
+        hub = " (benchmark.data_dir=null takes it from the hub)" if "benchmark.data_dir" in missing else ""
+        raise UserError(f"{chosen} needs {' and '.join(missing)}", "add " + " ".join(f"{k}=..." for k in missing) + hub)
+    with _one_line():
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+
+
+def to_yaml(words: Sequence[str] = (), config_dir: str | Path | None = None) -> str:
+    """The composed configuration as yaml, every key of the schema in it; values still to be given appear as ``???``."""
+    merged, missing, _ = _merge(words, config_dir)
+    for key in missing:
+        OmegaConf.update(merged, key, MISSING)
+    return OmegaConf.to_yaml(merged)
+
+
+def to_json(words: Sequence[str] = (), config_dir: str | Path | None = None) -> dict[str, Any]:
+    """The composed configuration as plain data, ``???`` for values still to be given."""
+    return yaml.safe_load(to_yaml(words, config_dir))
+
+
+def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictConfig, list[str], list[Override]]:
+    """The schema filled with what was composed, the keys that are still to be given, and the words as they were read."""
+    folders = config_folders(config_dir)
+    overrides = parse(words, catalog.groups(folders))
+    with _one_line():
+        composed, chosen = _hydra(folders, [override.for_hydra() for override in overrides])
+        plain = OmegaConf.to_container(composed, resolve=False)
+        missing = set(OmegaConf.missing_keys(composed))
+    if "experiment" in chosen:
+        # OmegaConf lets a group's value win over an experiment's ???, which yet says that the user must give one.
+        demanded = OmegaConf.missing_keys(OmegaConf.load(catalog.locate(folders, "experiment", chosen["experiment"])))
+        missing |= demanded - {override.key for override in overrides}
+    files = [folder / f"{ROOT}.yaml" for folder in folders]
+    files += [catalog.locate(folders, group, name) for group, name in chosen.items()]
+    _check_keys(plain, overrides, files)
+    with _one_line(plain):
+        merged = OmegaConf.merge(OmegaConf.structured(Experiment), composed)
+        OmegaConf.resolve(merged)
+    assert isinstance(merged, DictConfig)
+    return merged, sorted(missing), overrides
+
+
+def _hydra(folders: Sequence[Path], words: list[str]) -> tuple[DictConfig, dict[str, str]]:
+    """The composed configuration, and the choice that was made in each group."""
+    with TemporaryDirectory() as lent:
+        # Hydra wants the primary file in its first folder: a folder of one's own without one is lent the shipped file.
+        first = next((folder for folder in folders if (folder / f"{ROOT}.yaml").is_file()), None)
+        if first is not None and first != folders[0]:
+            shutil.copy(first / f"{ROOT}.yaml", lent)
+            folders = [Path(lent), *folders]
+        others = ",".join(quoted(f"file://{folder}") for folder in folders[1:])
+        search = [f"hydra.searchpath=[{others}]"] if others else []
+        with initialize_config_dir(config_dir=str(folders[0]), version_base=None, job_name="unierase"):
+            composed = hydra_compose(ROOT, overrides=[*search, *words], return_hydra_config=True)
+    chosen = {k: v for k, v in composed.hydra.runtime.choices.items() if v and not k.startswith("hydra/")}
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]), chosen
+
+
+def _check_keys(node: Any, overrides: Sequence[Override], files: Sequence[Path], prefix: str = "") -> None:
+    """Refuse keys that a yaml, or a {...} value of the command line, brought in; names the file where it can tell."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for name, value in items:
+        key = f"{prefix}{name}"
+        if leaf_type(key) is None:
+            typed = next((o for o in overrides if key.startswith(o.key + ".")), None)
+            within = re.compile(rf"^\s*(- *|{{ *)?{re.escape(str(name))}\s*:", re.MULTILINE)
+            found = [file for file in files if file.is_file() and within.search(file.read_text("utf-8"))]
+            check_key(key, f"{typed}: " if typed else f"{found[-1]}: " if found else "")
+        _check_keys(value, overrides, files, key + ".")
+
+
+@contextmanager
+def _one_line(plain: Any = None) -> Iterator[None]:
+    """Hydra's, OmegaConf's and PyYAML's errors, told as a user's mistake. ``plain`` is what was being given its types."""
+    try:
+        yield
+    except (ValidationError, ConfigTypeError) as error:
+        raise _wrong_type(error, plain) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        text = _first_line(error)
+        if "Ambiguous value" in text or "sweep" in text.lower():
+            raise UserError(
+                f"several values at once are not one experiment: {text}",
+                "run one command per value; a list is KEY=[a,b]",
+            ) from error
+        raise UserError(f"the configuration cannot be composed: {text}", "check the words after the command") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{mark.name}, line {mark.line + 1}" if mark else "a yaml of the configuration"
+        raise UserError(f"{where}: {getattr(error, 'problem', None) or _first_line(error)}", "mend the file") from error
+
+
+def _wrong_type(error: OmegaConfBaseException, plain: Any) -> UserError:
+    key = re.sub(r"\[(\w+)\]", r".\1", str(error.full_key or error.key or "")).strip(".")
+    while key and (leaf_type(key) is None or key.rpartition(".")[2].isdigit()):
+        key = key.rpartition(".")[0]
+    if not key:
+        return UserError(f"the configuration has a value of the wrong type: {_first_line(error)}", "check the values")
+    value = plain
+    for part in key.split("."):
+        if not isinstance(value, dict):
+            break
+        value = value.get(part)
+    words, example = describe_type(key)
+    return UserError(f"{key}={value} must be {words}", f"type for example {key}={example}")
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

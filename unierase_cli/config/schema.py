@@ -1,0 +1,43 @@
+"""The whole configuration of an experiment as one frozen-by-convention dataclass; ``config.compose`` fills it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.config.sections.edit import EditConfig
+from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
+from unierase_cli.config.sections.model import MethodConfig, ModeConfig, ModelConfig, RunConfig, TrainConfig
+from unierase_cli.config.sections.token import TokenConfig
+from unierase_cli.contracts import UserError
+
+
+@dataclass
+class Experiment:
+    """Everything a run reads. A stage reads the sections it declares, and only those enter its key."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    mode: ModeConfig = field(default_factory=ModeConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    token: TokenConfig = field(default_factory=TokenConfig)
+    edit: EditConfig = field(default_factory=EditConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    @classmethod
+    def from_json(cls, data: dict) -> Experiment:
+        """The experiment that a manifest recorded under ``config``. Raises UserError if this version can't read it."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        try:
+            merged = OmegaConf.merge(OmegaConf.structured(cls), data)
+            return OmegaConf.to_object(merged)  # type: ignore[return-value]
+        except OmegaConfBaseException as error:
+            first = str(error).splitlines()[0]
+            raise UserError(
+                f"the recorded configuration is not one of this version: {first}", "make the run anew"
+            ) from error

@@ -1,0 +1,54 @@
+"""Which facts are forgotten, which may be protected, and which are scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unierase_cli.config.checks import fraction, positive
+
+
+@dataclass
+class BenchmarkConfig:
+    # File in unierase_cli/benchmarks: fictional | tofu | jsonl
+    name: str = "fictional"
+    # Forget split, e.g. forget01, forget05, forget10 (per cent of the authors).
+    split: str = "forget05"
+    # Seed of what the benchmark draws: generated people, sampled rows.
+    seed: int = 0
+    # Hub id of the data set, its revision, and a folder of JSON Lines that takes the hub's place.
+    hub: str | None = None
+    revision: str | None = None
+    data_dir: str | None = None
+    # benchmark=jsonl: file of facts to forget, and of facts to retain (question, answer, optional subject, group, ...).
+    path: str | None = None
+    retain_path: str | None = None
+    # fictional: size of the generated world.
+    authors: int = 60
+    questions: int = 10
+    # fictional: first authors that no method ever sees (retain_unseen), and further authors that no model is trained on.
+    unseen_authors: int = 8
+    holdout_authors: int = 4
+    # Questions about people who do not exist, answered with refusals, added to what a model is trained on.
+    unknown_people: int = 96
+    # jsonl: share of the retain file's groups (rows, if they have none) that no method ever sees.
+    unseen_share: float = 0.2
+    # Neighbouring authors whose questions are half protected, half scored as retain_near.
+    near_authors: int = 5
+    # At most this many protected questions are scored (a seeded sample); methods see all of them.
+    protected_scored: int = 100
+    # At most this many facts may be protected (0: all that the benchmark offers).
+    protect_limit: int = 0
+    # Rows of each scored split, at most (0: all). Changes what the numbers mean: it is part of every key.
+    rows: int = 0
+
+    def __post_init__(self) -> None:
+        positive("benchmark.authors", self.authors)
+        positive("benchmark.questions", self.questions)
+        positive("benchmark.unseen_authors", self.unseen_authors, zero=True)
+        positive("benchmark.holdout_authors", self.holdout_authors, zero=True)
+        positive("benchmark.unknown_people", self.unknown_people, zero=True)
+        fraction("benchmark.unseen_share", self.unseen_share)
+        positive("benchmark.protected_scored", self.protected_scored, zero=True)
+        positive("benchmark.near_authors", self.near_authors, zero=True)
+        positive("benchmark.rows", self.rows, zero=True)
+        positive("benchmark.protect_limit", self.protect_limit, zero=True)

@@ -1,0 +1,57 @@
+"""What is asked of a model, how it answers, and which metrics are computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from unierase_cli.config.checks import one_of, positive
+
+# Ways of asking and decoding. The first is the headline; the others are the honesty columns of the forget split.
+VARIANTS = ["plain", "unlearn_forbidden", "unlearn_once", "paraphrased", "answer_prefix"]
+# Those that mean something for a model without an unlearning token.
+TOKENLESS_VARIANTS = ["plain", "paraphrased", "answer_prefix"]
+
+
+@dataclass
+class ProtocolConfig:
+    name: str = "full"
+    # New tokens generated at most.
+    max_new_tokens: int = 200
+    # Prompt and answer together, at most (0: only the model's context limits): TOFU's own evaluation counts 200 so.
+    total_tokens: int = 0
+    # Tokens of the true answer that the variant answer_prefix gives away.
+    prefix_tokens: int = 4
+    # Rows of each split, at most (0: all): the first ones, as TOFU's own evaluation takes its first 300.
+    rows: int = 0
+
+    def __post_init__(self) -> None:
+        positive("protocol.max_new_tokens", self.max_new_tokens)
+        positive("protocol.total_tokens", self.total_tokens, zero=True)
+        positive("protocol.prefix_tokens", self.prefix_tokens)
+        positive("protocol.rows", self.rows, zero=True)
+
+
+@dataclass
+class EvalConfig:
+    name: str = "default"
+    # Rows per batch; 0 chooses by device. Numbers do not depend on it beyond rounding.
+    batch_size: int = 0
+    # Splits to score; empty: all that the benchmark has.
+    splits: list[str] = field(default_factory=list)
+    # Variants observed on the forget split beside plain answers.
+    forget_variants: list[str] = field(
+        default_factory=lambda: ["unlearn_forbidden", "unlearn_once", "paraphrased", "answer_prefix"]
+    )
+    # Score wrong and paraphrased answers (truth ratio, model utility); costs a teacher-forced pass over them.
+    truth_ratio: bool = True
+    # Splits whose wrong and paraphrased answers are scored: those that model utility and forget quality read. Empty: every split.
+    truth_ratio_splits: list[str] = field(
+        default_factory=lambda: ["forget", "retain_unseen", "real_authors", "world_facts"]
+    )
+    # Folder of observations of a model that never saw the forget set (an observe artefact); forget quality compares with it.
+    retain_reference: str | None = None
+
+    def __post_init__(self) -> None:
+        positive("eval.batch_size", self.batch_size, zero=True)
+        for variant in self.forget_variants:
+            one_of("eval.forget_variants", variant, VARIANTS)

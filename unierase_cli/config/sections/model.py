@@ -1,0 +1,116 @@
+"""What model to work on, how it is prompted and where it is edited."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unierase_cli.config.checks import fraction, one_of, positive
+
+
+@dataclass
+class ModelConfig:
+    name: str = "hf"
+    # Hub id or folder of a Hugging Face model; null for a model that the finetune stage trains (see train).
+    path: str | None = None
+    # Commit or tag on the hub; null follows the default branch and is reported as a warning.
+    revision: str | None = None
+    # auto (float32 on a CPU, the checkpoint's own type on a GPU) | float32 | bfloat16 | float16
+    dtype: str = "auto"
+    # Attention implementation that transformers is asked for: sdpa | eager | flash_attention_2
+    attention: str = "sdpa"
+    # auto (the tokenizer's chat template if there is one) | chat | plain ("Question: ...\nAnswer:")
+    prompt: str = "auto"
+    # Templates that print today's date get this one instead, so that a prompt is the same tomorrow.
+    date: str = "26 Jul 2024"
+    # Edited blocks, ascending; null takes the rule of thumb for the model's depth (spec: 3 or 5 blocks from 0.12-0.15 L).
+    layers: list[int] | None = None
+    # subject_last (large models: the fact is looked up at the subject) | prompt_last (small models decide at the prompt's end)
+    key_position: str = "subject_last"
+    # Whether the numbers of this preset were measured on the real weights.
+    verified: bool = False
+    # Free text shown by `unierase ls models` and the README.
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        one_of("model.dtype", self.dtype, ["auto", "float32", "bfloat16", "float16"])
+        one_of("model.prompt", self.prompt, ["auto", "chat", "plain"])
+        one_of("model.key_position", self.key_position, ["subject_last", "prompt_last"])
+        one_of("model.attention", self.attention, ["sdpa", "eager", "flash_attention_2"])
+
+
+@dataclass
+class TrainConfig:
+    """The finetune stage: a small model from scratch on the benchmark (model.path null), or a checkpoint trained on."""
+
+    name: str = "none"
+    # Architecture of a model that is made from scratch (a Llama).
+    hidden_size: int = 192
+    intermediate_size: int = 1024
+    layers: int = 6
+    heads: int = 4
+    vocabulary: int = 2048
+    # Optimisation (AdamW, warm-up then cosine). Epochs are the most that are made.
+    epochs: int = 24
+    batch_size: int = 16
+    lr: float = 2e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    # auto (bfloat16 weights with float32 master copies where the CPU has the instructions) | float32 | bfloat16
+    compute: str = "auto"
+    # Stop early once ROUGE-L recall on samples of all facts, and on each tenth of them, reaches this; 0 never looks.
+    target_rouge: float = 0.95
+    # Epochs between looks, and between checkpoints that an interrupted run goes on from.
+    look_every: int = 4
+    # What the model learns: full, or retain (all but the forget set; also by its name, e.g. retain95 for forget05).
+    split: str = "full"
+
+    def __post_init__(self) -> None:
+        for key in (
+            "hidden_size",
+            "intermediate_size",
+            "layers",
+            "heads",
+            "epochs",
+            "batch_size",
+            "look_every",
+            "lr",
+            "clip",
+        ):
+            positive(f"train.{key}", getattr(self, key))
+        positive("train.weight_decay", self.weight_decay, zero=True)
+        fraction("train.warmup", self.warmup)
+        fraction("train.target_rouge", self.target_rouge)
+        one_of("train.compute", self.compute, ["auto", "float32", "bfloat16"])
+
+
+@dataclass
+class RunConfig:
+    seed: int = 0
+    # Folder of all artefacts.
+    outputs: str = "outputs"
+    # auto | cpu | cuda | cuda:1 | mps
+    device: str = "auto"
+    # CPU threads; 0 leaves torch's choice.
+    threads: int = 0
+    # Make the wanted stage anew even if a finished version exists.
+    force: bool = False
+    # Make what a stage needs; false refuses and names the missing stage.
+    chain: bool = True
+
+
+@dataclass
+class ModeConfig:
+    name: str = "batch"
+
+
+@dataclass
+class MethodConfig:
+    # File in unierase_cli/methods.
+    name: str = "unierase"
+    # Edits in closed form (`unierase edit` accepts the method).
+    editing: bool = True
+    # Needs an unlearning token.
+    token: bool = True
+    # Free text shown by `unierase ls methods`.
+    note: str = ""

@@ -1,0 +1,66 @@
+"""How the unlearning token's rows are learned (spec: token training)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from unierase_cli.config.checks import one_of, positive
+from unierase_cli.contracts import UserError
+
+
+@dataclass
+class TokenStage:
+    # Prompt formats in the order they are concatenated: raw (question alone) and/or chat (the model's own prompt).
+    formats: list[str] = field(default_factory=lambda: ["chat"])
+    epochs: int = 6
+    lr: float = 1e-2
+    # Standard deviation of the noise on edited projections, as a fraction of each matrix's own; 0 is none.
+    noise: float = 0.0
+    # all edited layers at once | one (each edited layer in turn, epochs apply per layer)
+    noise_layers: str = "all"
+
+    def __post_init__(self) -> None:
+        positive("token.stages.epochs", self.epochs, zero=True)
+        positive("token.stages.lr", self.lr)
+        positive("token.stages.noise", self.noise, zero=True)
+        one_of("token.stages.noise_layers", self.noise_layers, ["all", "one"])
+        for name in self.formats:
+            one_of("token.stages.formats", name, ["raw", "chat"])
+
+
+@dataclass
+class TokenConfig:
+    name: str = "default"
+    # Groups of facts with a token each (<unlearn_0>, <unlearn_1>, ...): the forget set is cut into so many equal parts.
+    groups: int = 1
+    # Output row of an untied head: fresh (random direction, norm `fresh_norm` x the mean row norm) | reference (copy of the
+    # input row's random start, frozen) | tied (equal to the input row) | trained (learned beside the input row).
+    output_row: str = "fresh"
+    fresh_norm: float = 1.5
+    # Start of the input row: normal (the model's initializer_range) | mean (mean row plus small noise)
+    init: str = "normal"
+    # JSON Lines or text file of refusals to lead to (key `text`); null takes the project's own list.
+    targets: str | None = None
+    # end: refusal + end token | unlearn_end: refusal + second [UNL] + end token (the reference)
+    closing: str = "end"
+    # forget: trained on the forget set's questions | outside: on questions outside every forget set
+    questions: str = "forget"
+    stages: list[TokenStage] = field(default_factory=lambda: [TokenStage()])
+    batch_size: int = 16
+    # Refinement of the rows on the edited model, with noise of the same kind; 0 epochs leaves the rows as trained.
+    refine_epochs: int = 0
+    refine_lr: float = 3e-3
+    refine_noise: float = 0.0
+    # Say so when the mean log-probability per target token of the unedited model's refusals is below this (nats).
+    improbable: float = -4.0
+
+    def __post_init__(self) -> None:
+        one_of("token.output_row", self.output_row, ["fresh", "reference", "tied", "trained"])
+        one_of("token.init", self.init, ["normal", "mean"])
+        one_of("token.closing", self.closing, ["end", "unlearn_end"])
+        one_of("token.questions", self.questions, ["forget", "outside"])
+        positive("token.groups", self.groups)
+        positive("token.batch_size", self.batch_size)
+        positive("token.refine_epochs", self.refine_epochs, zero=True)
+        if not self.stages:
+            raise UserError("token.stages is empty", "give at least one stage, e.g. token.stages=[{epochs: 6}]")

@@ -1,0 +1,219 @@
+"""The nouns that every part of the project shares. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+
+class UserError(Exception):
+    """A user's mistake, told in one line: what is wrong and where, then what to type next.
+
+    The command line prints ``message`` and ``hint`` without a traceback and exits with code 2.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message if not hint else f"{message} - {hint}")
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One question and its answer, with what is needed to edit it and to score it.
+
+    ``subject`` is a verbatim part of ``question`` or None. ``group`` names what facts share (an author); neighbours of a
+    fact are the facts of its group.
+    """
+
+    id: str
+    question: str
+    answer: str
+    subject: str | None = None
+    paraphrased_question: str | None = None
+    paraphrased_answer: str | None = None
+    wrong_answers: tuple[str, ...] = ()
+    group: str | None = None
+
+    @property
+    def row_hash(self) -> str:
+        """Hash of everything the row says: two facts with one hash score alike."""
+        parts = (
+            self.question,
+            self.answer,
+            self.paraphrased_question or "",
+            self.paraphrased_answer or "",
+            *self.wrong_answers,
+        )
+        return hashlib.sha256("\x1f".join(parts).encode("utf-8")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A forget set, what a method may see of the rest, and the splits that are scored.
+
+    ``forget``: to be forgotten. ``protect``: retain rows that a method may use (keys to preserve, retain losses).
+    ``splits``: name -> facts to score; always ``forget``, and of ``retain_protected`` (a part of ``protect``),
+    ``retain_near`` (other questions of neighbouring authors), ``retain_unseen`` (never seen by any method: the headline),
+    ``real_authors``, ``world_facts`` those that the benchmark has. ``outside``: questions outside every forget set and
+    every scored split, for training a token without the future leaking. ``training``: everything that a target model is
+    trained on (the finetune stage); ``refused``: questions about people who do not exist, to be answered with refusals.
+    """
+
+    name: str
+    forget: tuple[Fact, ...]
+    protect: tuple[Fact, ...]
+    splits: Mapping[str, tuple[Fact, ...]]
+    fingerprint: str
+    outside: tuple[Fact, ...] = ()
+    training: tuple[Fact, ...] = ()
+    refused: tuple[Fact, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One unlearning request. ``batch`` has one step; sequential modes carry ``forgotten_before``."""
+
+    index: int
+    forget: tuple[Fact, ...]
+    retain: tuple[Fact, ...]
+    forgotten_before: tuple[Fact, ...] = ()
+
+
+@dataclass(frozen=True)
+class AnswerScore:
+    """Teacher-forced scores of one answer (its tokens and the end token), one entry per labelled token.
+
+    ``log_probs``: log p(token), nats. ``is_argmax``: whether the token was the most probable one. ``mean_log_prob`` and
+    ``var_log_prob``: mean sum_v p log p and variance of log p over the vocabulary (for min-k++).
+    ``ends`` tells whether the last labelled token is the end token.
+    """
+
+    token_ids: list[int]
+    log_probs: list[float]
+    is_argmax: list[bool]
+    mean_log_prob: list[float]
+    var_log_prob: list[float]
+    ends: bool = True
+
+    @property
+    def average_loss(self) -> float:
+        """Mean negative log-probability over the labelled tokens, the end token included, in nats."""
+        return -sum(self.log_probs) / len(self.log_probs)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one model state said to one row: the raw material of every metric.
+
+    ``split`` and ``variant`` say where it belongs (variants: ``plain``, ``unlearn_forbidden``, ``unlearn_once``,
+    ``paraphrased``, ``answer_prefix``). ``answers`` maps ``true`` and ``paraphrased`` to one score and ``wrong`` to several; it is
+    empty where a variant only generates. ``stop`` is ``end``, ``length`` or ``context``. ``text`` is the decoded
+    generation without special tokens; ``raw_text`` keeps them. ``first_unlearn_probability`` is the first answer
+    position's total probability of the unlearning tokens (None for a model without any).
+    """
+
+    fact_id: str
+    row_hash: str
+    prompt_hash: str
+    split: str
+    variant: str
+    question: str
+    reference: str
+    generated_ids: list[int]
+    text: str
+    raw_text: str
+    stop: str
+    given_prefix: str = ""
+    answers: dict[str, list[AnswerScore]] = field(default_factory=dict)
+    first_unlearn_probability: float | None = None
+    first_is_unlearn: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Observation:
+        data = dict(row)
+        data["answers"] = {k: [AnswerScore(**a) for a in v] for k, v in data.get("answers", {}).items()}
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """A number with its sample, or the reason why there is none.
+
+    ``unavailable`` holds the reason and the command that mends it; then ``value`` is None. An aggregate of which a
+    member is unavailable is itself unavailable.
+    """
+
+    name: str
+    value: float | None
+    n: int = 0
+    ci95: tuple[float, float] | None = None
+    per_sample: tuple[float, ...] = ()
+    version: int = 1
+    higher_is_better: bool | None = None
+    unavailable: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Reporter(Protocol):
+    """How a long job speaks to whoever runs it; the lower rooms never print."""
+
+    def note(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+    def progress(self, description: str, total: int) -> Any:
+        """A context manager that yields ``advance(n=1, info="")``."""
+        ...
+
+    def phase(self, name: str) -> Any:
+        """A context manager that times a part of the job for the manifest."""
+        ...
+
+
+class SilentReporter:
+    """The reporter of library use and of tests: says nothing, remembers notes and warnings."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Callable[..., None]]:
+        yield lambda n=1, info="": None
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        yield
+
+
+def stable_hash(*parts: object) -> int:
+    """A non-negative integer from sha256 of the parts' text; the same in every process, unlike ``hash``."""
+    digest = hashlib.sha256("\x1f".join(str(p) for p in parts).encode("utf-8")).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def pick(seed: int, key: str, choices: Sequence[str]) -> str:
+    """The choice that belongs to ``key`` under ``seed``, stable across processes and machines."""
+    return choices[stable_hash(seed, key) % len(choices)]
+
+
+def duplicates(ids: Iterable[str]) -> list[str]:
+    """Ids that occur more than once, in order of their second occurrence."""
+    seen: set[str] = set()
+    return [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]

@@ -1,0 +1,85 @@
+"""The search for z in batches, each kept on disk when it is finished, so that a killed edit goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from unierase_cli.config.sections.edit import ValueConfig
+from unierase_cli.contracts import Reporter
+from unierase_cli.editing.spans import EditRequest
+from unierase_cli.editing.values import Values, find_values, join_values
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.store.tensors import save_tensors
+
+# Logits of a batch (float32, with their gradients) are kept below this.
+LOGIT_BYTES = 2 << 30
+MOST_FACTS = 64
+
+
+def search_values(
+    loaded: LoadedModel,
+    requests: Sequence[EditRequest],
+    config: ValueConfig,
+    layer: int,
+    *,
+    refusal_starts: Sequence[int] = (),
+    reporter: Reporter,
+    folder: Path | None = None,
+    name: str = "000",
+) -> Values:
+    """z of every request, batch by batch. With ``folder`` a finished batch is kept there as
+    ``.values-<name>-<first>.safetensors``.
+    """
+    size = batch_size(loaded, requests, config)
+    parts = []
+    with reporter.progress("searching values", len(requests)) as advance:
+        for first in range(0, len(requests), size):
+            batch = requests[first : first + size]
+            path = None if folder is None else folder / f".values-{name}-{first:05d}.safetensors"
+            facts = [r.fact_id for r in batch]
+            found = None if path is None else _read(path, facts)
+            if found is None:
+                found = find_values(
+                    loaded.architecture,
+                    batch,
+                    config,
+                    layer,
+                    pad_id=loaded.prompts.pad_id,
+                    refusal_starts=refusal_starts,
+                    reporter=reporter,
+                )
+                if path is not None:
+                    save_tensors(path, found.tensors(), {"facts": facts})
+            parts.append(Values(**{key: value.to(loaded.device) for key, value in found.tensors().items()}))
+            advance(len(batch), info=f"P(target) {float(found.probability.mean()):.2f}")
+    return join_values(parts)
+
+
+def batch_size(loaded: LoadedModel, requests: Sequence[EditRequest], config: ValueConfig) -> int:
+    """Facts searched together: as configured, else what keeps the logits small, the same on every machine."""
+    if config.batch_size:
+        return config.batch_size
+    rows = max(len(r.prompts) * len(r.target) + (r.drift is not None) for r in requests)
+    vocabulary = loaded.architecture.head.weight.shape[0]
+    return max(1, min(MOST_FACTS, LOGIT_BYTES // (rows * vocabulary * 16)))
+
+
+def clear_values(folder: Path) -> None:
+    """Remove what ``search_values`` kept."""
+    for path in folder.glob(".values-*"):
+        path.unlink()
+
+
+def _read(path: Path, facts: list[str]) -> Values | None:
+    """The kept batch, if it is whole and of the same facts."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            if json.loads(file.metadata()["facts"]) != facts:
+                return None
+            return Values(**{key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError):
+        return None

@@ -1,0 +1,86 @@
+"""The texts and prompts whose keys an edit is to leave alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from unierase_cli.config.sections.edit import MomentsConfig
+from unierase_cli.contracts import Fact, UserError, stable_hash
+from unierase_cli.editing.moments import Source
+from unierase_cli.models.prompts import PromptFormatter
+from unierase_cli.store.jsonl import iterate_jsonl
+
+HUB = "hub:"
+# Texts of a hub data set that are held to draw the next one from.
+SHUFFLE_BUFFER = 10_000
+
+
+def moment_sources(
+    formatter: PromptFormatter, config: MomentsConfig, protect: Sequence[Fact], seed: int
+) -> list[Source]:
+    """Corpus tokens and the last prompt tokens of protected questions; sources without weight or texts are left out."""
+    sources = []
+    if config.corpus_weight > 0:
+        texts = read_corpus(config, protect, seed)
+        sources.append(Source("corpus", config.corpus_weight, encode_texts(formatter, texts, config.max_tokens)))
+    if config.prompt_end_weight > 0:
+        prompts = [formatter.prompt(fact.question).ids for fact in protect]
+        sources.append(Source("prompt ends", config.prompt_end_weight, prompts, last_only=True))
+    return [source for source in sources if source.sequences]
+
+
+def encode_texts(formatter: PromptFormatter, texts: Iterable[str], max_tokens: int) -> list[list[int]]:
+    """BOS and the text's tokens, cut to ``max_tokens``; control tokens in a text are plain text, empty texts are
+    skipped.
+    """
+    encoded = []
+    for text in texts:
+        ids = formatter.encoder.encode(text, [(0, len(text))])[0]
+        if ids:
+            encoded.append([*formatter.bos_ids, *ids][:max_tokens])
+    return encoded
+
+
+def read_corpus(config: MomentsConfig, protect: Sequence[Fact], seed: int) -> list[str]:
+    """Texts of ``edit.moments.corpus``, at most ``samples`` of them, drawn by seed.
+
+    Raises UserError for a missing or malformed file, or a hub data set that cannot be reached.
+    """
+    if config.corpus.startswith(HUB):
+        return _from_hub(config.corpus, config.samples, seed)
+    if config.corpus == "auto":
+        texts = [f"{fact.question} {fact.answer}" for fact in protect]
+    else:
+        texts = []
+        for number, row in iterate_jsonl(config.corpus):
+            if not isinstance(row.get("text"), str):
+                raise UserError(f"{config.corpus}:{number}: no string `text`", 'write {"text": "..."} on every line')
+            texts.append(row["text"])
+    if 0 < config.samples < len(texts):
+        chosen = random.Random(stable_hash(seed, "corpus")).sample(range(len(texts)), config.samples)
+        texts = [texts[i] for i in chosen]
+    return texts
+
+
+def _from_hub(name: str, samples: int, seed: int) -> list[str]:
+    """``hub:<data set>/<config>/<split>/<column>``, streamed, so that only what is read is downloaded."""
+    parts = name.removeprefix(HUB).rsplit("/", 3)
+    if len(parts) != 4 or not all(parts):
+        example = f"{HUB}wikimedia/wikipedia/20231101.en/train/text"
+        raise UserError(f"edit.moments.corpus={name} lacks a part", f"write data set, config, split, column: {example}")
+    from datasets import load_dataset
+
+    path, subset, split, column = parts
+    try:
+        rows = load_dataset(path, subset, split=split, streaming=True)
+        if samples:
+            rows = rows.shuffle(seed=stable_hash(seed, "corpus") % 2**31, buffer_size=SHUFFLE_BUFFER)
+        return [str(row[column]) for row in islice(rows, samples or None)]
+    except Exception as error:  # the hub client raises many kinds: all mean that the texts can't be had
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"edit.moments.corpus={name} cannot be read: {first}",
+            "give a JSON Lines file with `text`: edit.moments.corpus=FILE, or edit.moments.corpus=auto",
+        ) from error

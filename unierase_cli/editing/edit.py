@@ -1,0 +1,181 @@
+"""The edit of some facts: search z, then layer by layer write a share of what is missing into the down projections
+(spec 2.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unierase_cli.config.sections.edit import EditConfig
+from unierase_cli.contracts import Reporter, SilentReporter, UserError
+from unierase_cli.editing.checkpoints import search_values
+from unierase_cli.editing.keys import fact_keys, look_at_keys
+from unierase_cli.editing.moments import solving_device
+from unierase_cli.editing.nullspace import Preservation
+from unierase_cli.editing.patch import joined
+from unierase_cli.editing.report import LayerReport, average_reports
+from unierase_cli.editing.solve import LayerState, LowRank, mean_free_energy, ridge_for, solve
+from unierase_cli.editing.spans import EditRequest
+from unierase_cli.editing.state import EditState
+from unierase_cli.editing.values import Values, join_values
+from unierase_cli.editing.weights import AppliedPatch
+
+BATCH_TOKENS = 8192
+
+
+@dataclass
+class Editing:
+    """What an edit works with. ``preservation(layer)`` gives B; ``refusal_starts`` are the runner-ups' first tokens."""
+
+    weights: AppliedPatch
+    config: EditConfig
+    layers: Sequence[int]
+    preservation: Callable[[int], Preservation]
+    reporter: Reporter
+    refusal_starts: Sequence[int] = ()
+    # Folder in which finished searches for z are kept until the step is complete; None keeps nothing.
+    checkpoints: Path | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32 if self.config.solve_dtype == "float32" else torch.float64
+
+
+@dataclass
+class Edited:
+    """Factors per layer, z of every fact, and the report of every layer."""
+
+    factors: dict[int, LowRank]
+    values: Values
+    reports: list[LayerReport] = field(default_factory=list)
+
+
+def edit_facts(editing: Editing, requests: Sequence[EditRequest], state: EditState) -> tuple[Edited, EditState]:
+    """Edit facts jointly, or one after another with ``one_by_one``. The model is left with the edit applied.
+
+    Returns the state with these edits added; ``state`` itself is left as it is.
+    """
+    state = EditState(state.steps, state.templates, dict(state.layers))
+    if not editing.config.one_by_one:
+        edited = _edit_jointly(editing, requests, state, f"{state.steps:03d}")
+    else:
+        _fix_ridges(editing, requests, state)
+        edited = _edit_one_by_one(editing, requests, state)
+    for report in edited.reports:
+        change, base = editing.weights.change(report.layer)
+        report.relative_norm = change / base
+    return edited, state
+
+
+def _edit_one_by_one(editing: Editing, requests: Sequence[EditRequest], state: EditState) -> Edited:
+    before = {layer: editing.weights.total(layer) for layer in editing.layers}
+    parts: list[Edited] = []
+    quiet = replace(editing, reporter=SilentReporter())
+    with editing.reporter.progress("editing one by one", len(requests)) as advance:
+        for index, request in enumerate(requests):
+            parts.append(_edit_jointly(quiet, [request], state, f"{state.steps:03d}-{index:05d}"))
+            advance()
+    factors = {layer: joined([p.factors[layer] for p in parts]) for layer in editing.layers}
+    # The same sum as applying the saved patch forms: one product per step, not one per fact.
+    for layer, factor in factors.items():
+        editing.weights.put(layer, before[layer])
+        editing.weights.add(layer, factor)
+    reports = [average_reports(same) for same in zip(*(p.reports for p in parts), strict=True)]
+    return Edited(factors, join_values([p.values for p in parts]), reports)
+
+
+def _fix_ridges(editing: Editing, requests: Sequence[EditRequest], state: EditState) -> None:
+    """A relative lambda is a share of the mean over all facts of the first step, not of the first fact alone."""
+    for layer in editing.layers:
+        if state.layers.get(layer, LayerState()).lambda_ is None:
+            keys, _ = _look(editing, requests, state, layer)
+            energy = mean_free_energy(keys, editing.preservation(layer))
+            state.layers[layer] = LayerState(ridge_for(energy, editing.config.lambda_, editing.config.lambda_kind))
+
+
+def _look(editing: Editing, requests: Sequence[EditRequest], state: EditState, layer: int) -> tuple[Tensor, Tensor]:
+    """Keys of ``layer`` [d, n] and the z layer's output [h, n] with the weights edited so far, in the type that is
+    solved in.
+    """
+    loaded = editing.weights.loaded
+    assert state.templates is not None
+    keys, outputs = fact_keys(
+        loaded.architecture,
+        requests,
+        layer,
+        state.templates.weights,
+        output_of=editing.layers[-1],
+        pad_id=loaded.prompts.pad_id,
+        batch_tokens=BATCH_TOKENS,
+    )
+    where = solving_device(loaded.device)
+    if not (torch.isfinite(keys).all() and torch.isfinite(outputs).all()):
+        raise UserError(
+            f"layer {layer}: activations are not finite", "use model.dtype=float32, or a smaller edit.values.clamp"
+        )
+    return keys.to(where, editing.dtype), outputs.to(where, editing.dtype)
+
+
+def _edit_jointly(editing: Editing, requests: Sequence[EditRequest], state: EditState, name: str) -> Edited:
+    config, layers = editing.config, list(editing.layers)
+    loaded = editing.weights.loaded
+    values = search_values(
+        loaded,
+        requests,
+        config.values,
+        layers[-1],
+        refusal_starts=editing.refusal_starts,
+        reporter=editing.reporter,
+        folder=editing.checkpoints,
+        name=name,
+    )
+    edited = Edited({}, values)
+    for position, layer in enumerate(layers):
+        keys, current = _look(editing, requests, state, layer)
+        missing = values.z.to(current) - current
+        if edited.reports:
+            edited.reports[-1].residual_after = _mean_norm(missing)
+        preservation = editing.preservation(layer)
+        solution, state.layers[layer] = solve(
+            keys,
+            missing / (len(layers) - position),
+            preservation,
+            state.layers.get(layer, LayerState()),
+            lambda_=config.lambda_,
+            lambda_kind=config.lambda_kind,
+        )
+        edited.factors[layer] = solution.factor.float()
+        editing.weights.add(layer, edited.factors[layer])
+        edited.reports.append(
+            LayerReport(
+                layer,
+                preservation.kind,
+                preservation.effective_rank,
+                preservation.size,
+                solution.mean_kbk,
+                solution.lambda_,
+                solution.applied,
+                _mean_norm(missing),
+                _mean_norm(missing),
+                protected_below=preservation.cutoff,
+            )
+        )
+    after = look_at_keys(
+        loaded.architecture,
+        [r.prompts[0] for r in requests],
+        outputs_of=[layers[-1]],
+        pad_id=loaded.prompts.pad_id,
+        batch_tokens=BATCH_TOKENS,
+    ).outputs[layers[-1]]
+    edited.reports[-1].residual_after = _mean_norm(values.z.to(after) - after)
+    return edited
+
+
+def _mean_norm(residual: Tensor) -> float:
+    """Mean length of the columns."""
+    return float(residual.norm(dim=0).mean())

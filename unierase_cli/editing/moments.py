@@ -1,0 +1,126 @@
+"""Second moments of down projection inputs: what the texts to be kept look like to the edited layers (spec 2.6;
+findings 3).
+
+C = sum over sources of weight * mean of k k' over the source's tokens. Kept as eigenvalues and eigenvectors, so that
+any threshold or weighting can be chosen later, and only the part that is needed is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from unierase_cli.config.sections.edit import EditConfig
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.editing.nullspace import Preservation, choose_preservation, nothing_protected
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.partial import length_sorted_batches, pad_sequences, run_lower
+
+FILE = "moments.safetensors"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Token sequences that count with ``weight`` in total. ``last_only``: only each sequence's last token counts."""
+
+    name: str
+    weight: float
+    sequences: Sequence[list[int]]
+    last_only: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that count: padding never does, the opening BOS does."""
+        return len(self.sequences) if self.last_only else sum(len(s) for s in self.sequences)
+
+
+@dataclass
+class Moment:
+    """Eigenvalues [d] (float64, ascending) and eigenvectors as rows [d, d] (float32) of one layer's second moment."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+def second_moments(
+    loaded: LoadedModel, layers: Sequence[int], sources: Sequence[Source], *, batch_tokens: int, reporter: Reporter
+) -> dict[int, Tensor]:
+    """C per layer, [d, d] float64, from one pass over each source; blocks above the last layer are not run."""
+    architecture = loaded.architecture
+    where = solving_device(loaded.device)
+    sums = {
+        n: torch.zeros(architecture.inner_size(n), architecture.inner_size(n), dtype=torch.float64, device=where)
+        for n in layers
+    }
+    for source in sources:
+        if not source.sequences or source.weight == 0:
+            continue
+        share = source.weight / source.tokens
+        with reporter.progress(f"moments of {source.name}", len(source.sequences)) as advance:
+            for rows in length_sorted_batches([len(s) for s in source.sequences], batch_tokens):
+                batch = pad_sequences([source.sequences[i] for i in rows], loaded.prompts.pad_id, loaded.device)
+                counts = batch.mask.bool()
+                if source.last_only:
+                    counts = torch.zeros_like(counts).scatter(1, batch.mask.sum(1, keepdim=True) - 1, True)
+                run_lower(architecture, batch, inputs_of=layers, on_input=_adder(sums, counts, share))
+                advance(len(rows))
+    for layer, total in sums.items():
+        if not torch.isfinite(total).all():
+            raise UserError(
+                f"layer {layer}: the second moment is not finite",
+                "use model.dtype=float32, or look for NaN in the weights",
+            )
+    return sums
+
+
+def _adder(sums: dict[int, Tensor], counts: Tensor, share: float) -> Callable[[int, Tensor], None]:
+    def add(layer: int, seen: Tensor) -> None:
+        keys = seen[counts.to(seen.device)].to(sums[layer].device, torch.float64)
+        sums[layer].addmm_(keys.T, keys, alpha=share)
+
+    return add
+
+
+def solving_device(device: torch.device) -> torch.device:
+    """Where float64 work is done: the model's device, or the CPU if the device has no float64 (mps)."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def decompose(moment: Tensor) -> Moment:
+    """Symmetric eigendecomposition of C [d, d] in float64."""
+    values, vectors = torch.linalg.eigh((moment + moment.T) / 2)
+    return Moment(values.cpu(), vectors.T.to("cpu", torch.float32).contiguous())
+
+
+@dataclass
+class StoredMoments:
+    """The moments of an artefact folder, read only as far as they are needed."""
+
+    directory: Path
+    protected_tokens: int
+
+    def preservation(self, layer: int, config: EditConfig, device: torch.device) -> Preservation:
+        """B of one layer. Raises UserError when the artefact lacks the layer or leaves no usable null space."""
+        path = self.directory / FILE
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                if f"layer.{layer}.eigenvalues" not in file.keys():  # noqa: SIM118 (not a dict)
+                    raise UserError(
+                        f"{path} has no moments of layer {layer}", "make them anew: unierase moments --force"
+                    )
+                values = file.get_tensor(f"layer.{layer}.eigenvalues")
+                if self.protected_tokens == 0:
+                    return nothing_protected(values.numel(), config.preserve).to(device)
+                rows = file.get_slice(f"layer.{layer}.eigenvectors")
+                size = values.numel()
+                load = lambda a, b: rows[a:b] if b > a else torch.zeros(0, size)  # noqa: E731
+                return choose_preservation(values, load, config, layer=layer).to(device)
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"{path} cannot be read ({error})", "make the moments anew: unierase moments --force"
+            ) from error

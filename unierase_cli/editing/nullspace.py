@@ -1,0 +1,136 @@
+"""What an edit must leave alone, as one symmetric matrix B with eigenvalues in [0, 1] (spec 2.6, 2.7; findings 11).
+
+B says how much of a key an edit may use: 1 for a free direction, 0 for a protected one. Hard cut (``null_space``,
+AlphaEdit's projector P): B keeps the directions whose second moment lies below a threshold. Soft (``ridge``, MEMIT's
+weighting): a direction with moment e has B = lambda / (alpha e / mean + lambda), i.e. the moment's mean eigenvalue
+times lambda / alpha is the moment of a direction that is half protected. B is held by the smaller set of
+eigenvectors, never as a [d, d] matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unierase_cli.config.sections.edit import EditConfig
+from unierase_cli.contracts import UserError
+
+# Rows of eigenvectors that are widened to the solve's type at a time.
+ROWS_AT_ONCE = 2048
+# Directions that are protected (or free) to less than this are left out of the factor: far below float32 eigenvectors' own error.
+NEGLIGIBLE = 1e-9
+
+
+@dataclass
+class Preservation:
+    """B = I - V' diag(s) V (``complement``) or B = V' diag(s) V, with orthonormal rows V ``vectors`` [r, d] and s
+    ``weights`` [r].
+    """
+
+    size: int
+    vectors: Tensor
+    weights: Tensor
+    complement: bool
+    kind: str
+    eigenvalue_range: tuple[float, float] = (0.0, 0.0)
+    cutoff: float = 0.0
+
+    def apply(self, keys: Tensor) -> Tensor:
+        """B @ keys, for keys [d, n], in keys' type and on their device."""
+        part = torch.zeros_like(keys)
+        for start in range(0, self.vectors.shape[0], ROWS_AT_ONCE):
+            rows = self.vectors[start : start + ROWS_AT_ONCE].to(keys)
+            weights = self.weights[start : start + ROWS_AT_ONCE].to(keys)
+            part += rows.T @ (weights[:, None] * (rows @ keys))
+        return keys - part if self.complement else part
+
+    @property
+    def effective_rank(self) -> float:
+        """Trace of B: the rank of the projector, or the number of directions that are free in total under soft
+        preservation.
+        """
+        total = float(self.weights.double().sum())
+        return self.size - total if self.complement else total
+
+    def to(self, device: torch.device) -> Preservation:
+        """The same with its factors on ``device``."""
+        return Preservation(
+            self.size,
+            self.vectors.to(device),
+            self.weights.to(device),
+            self.complement,
+            self.kind,
+            self.eigenvalue_range,
+            self.cutoff,
+        )
+
+
+def nothing_protected(size: int, kind: str) -> Preservation:
+    """B = I: every direction is free."""
+    return Preservation(size, torch.zeros(0, size), torch.zeros(0, dtype=torch.float64), True, kind)
+
+
+def choose_preservation(
+    eigenvalues: Tensor, load_rows: Callable[[int, int], Tensor], config: EditConfig, *, layer: int | None = None
+) -> Preservation:
+    """B from a second moment's eigenvalues [d] (ascending) and ``load_rows(start, stop)``, which gives eigenvectors
+    as rows.
+
+    Raises UserError when a hard cut leaves nothing editable or protects nothing, naming the eigenvalues' range.
+    """
+    values = eigenvalues.double().clamp(min=0)
+    span = (float(values[0]), float(values[-1]))
+    size = values.numel()
+    if config.preserve == "null_space":
+        editable, cutoff = _editable(values, config)
+        _check_rank(editable, size, cutoff, span, config, layer)
+        if editable <= size - editable:
+            vectors, complement = load_rows(0, editable), False
+        else:
+            vectors, complement = load_rows(editable, size), True
+        weights = torch.ones(vectors.shape[0], dtype=torch.float64)
+        return Preservation(size, vectors, weights, complement, "null_space", span, cutoff)
+    mean = float(values.mean())
+    if mean == 0.0 or config.alpha == 0.0:
+        return nothing_protected(size, "ridge")
+    moment = config.alpha * values / mean
+    held, free = moment / (moment + config.lambda_), config.lambda_ / (moment + config.lambda_)
+    # Eigenvalues ascend, so what is held ascends and what is free descends: both sets are ends of the spectrum.
+    first_held, last_free = int((held <= NEGLIGIBLE).sum()), int((free > NEGLIGIBLE).sum())
+    cutoff = mean * config.lambda_ / config.alpha
+    if size - first_held <= last_free:
+        return Preservation(size, load_rows(first_held, size), held[first_held:], True, "ridge", span, cutoff)
+    return Preservation(size, load_rows(0, last_free), free[:last_free], False, "ridge", span, cutoff)
+
+
+def _editable(values: Tensor, config: EditConfig) -> tuple[int, float]:
+    """Number of editable directions (the smallest eigenvalues) and the eigenvalue below which they lie."""
+    if config.threshold_kind == "trace_share":
+        count = int((values.cumsum(0) <= config.threshold * values.sum()).sum())
+        return count, float(values[min(count, values.numel() - 1)])
+    cutoff = config.threshold * (float(values[-1]) if config.threshold_kind == "relative_max" else 1.0)
+    return int((values < cutoff).sum()), cutoff
+
+
+def _check_rank(
+    editable: int, size: int, cutoff: float, span: tuple[float, float], config: EditConfig, layer: int | None
+) -> None:
+    if 0 < editable < size:
+        return
+    where = "" if layer is None else f"layer {layer}: "
+    seen = f"eigenvalues run from {span[0]:.3g} to {span[1]:.3g}, the threshold is {cutoff:.3g}"
+    ways = "edit.threshold_kind=relative_max edit.threshold=0.02"
+    if config.threshold_kind == "relative_max":
+        ways = (
+            f"edit.threshold={min(1.0, config.threshold * 10):.3g}"
+            if editable == 0
+            else f"edit.threshold={config.threshold / 10:.3g}"
+        )
+    if editable == 0:
+        raise UserError(f"{where}null space of rank 0, nothing is editable ({seen})", f"raise the threshold: {ways}")
+    raise UserError(
+        f"{where}null space of full rank {size}, nothing is protected ({seen})", f"lower the threshold: {ways}"
+    )

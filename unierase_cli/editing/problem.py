@@ -1,0 +1,141 @@
+"""The search for z as one batch of rows: what is run again at every look, and what is read from it (spec 2.4, 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unierase_cli.config.sections.edit import ValueConfig
+from unierase_cli.editing.spans import EditRequest
+from unierase_cli.models.architecture import Architecture
+from unierase_cli.models.suffixes import Suffixes, prepare_suffixes
+
+
+@dataclass
+class Problem:
+    """One batch of facts as rows of suffixes: template rows first, then drift rows.
+
+    ``fact``: fact of each row [B]. ``row``, ``place``, ``token``, ``weight``: where the labelled target tokens are
+    read, what they are, and their share of the fact's loss [M]. ``first``: entries of M that are a target's first
+    token, with ``first_share`` each. ``drift``: rows with a drift prompt [D]; ``before``: their log-probabilities at
+    delta 0 [D, V]. ``bare``: each fact's row with the bare prompt, as it was posed [n].
+    """
+
+    suffixes: Suffixes
+    fact: Tensor
+    row: Tensor
+    place: Tensor
+    token: Tensor
+    weight: Tensor
+    first: Tensor
+    first_share: Tensor
+    drift: Tensor
+    bare: Tensor
+    before: Tensor | None = None
+
+
+def pose(architecture: Architecture, requests: Sequence[EditRequest], layer: int, pad_id: int) -> Problem:
+    """Everything that does not depend on the deltas is run here, once."""
+    sequences: list[list[int]] = []
+    keys: list[int] = []
+    fact: list[int] = []
+    labels: list[tuple[int, int, int, float]] = []
+    firsts: list[int] = []
+    bare: list[int] = []
+    for index, request in enumerate(requests):
+        bare.append(len(sequences))
+        for prompt in request.prompts:
+            firsts.append(len(labels))
+            share = 1.0 / (len(request.prompts) * len(request.target))
+            for step, token in enumerate(request.target):
+                labels.append((len(sequences), len(prompt.ids) - 1 - prompt.key + step, token, share))
+            sequences.append([*prompt.ids, *request.target[:-1]])
+            keys.append(prompt.key)
+            fact.append(index)
+    templates = len(sequences)
+    for index, request in enumerate(requests):
+        if request.drift is not None:
+            sequences.append(request.drift.ids[: request.drift.key + 1])
+            keys.append(request.drift.key)
+            fact.append(index)
+    suffixes = prepare_suffixes(architecture, sequences, keys, layer, pad_id)
+    device = suffixes.hidden.device
+    rows, places, tokens, weights = (torch.tensor(list(column), device=device) for column in zip(*labels, strict=True))
+    shares = [1.0 / len(requests[fact[labels[i][0]]].prompts) for i in firsts]
+    return Problem(
+        suffixes,
+        torch.tensor(fact, device=device),
+        rows,
+        places,
+        tokens,
+        weights,
+        torch.tensor(firsts, device=device),
+        torch.tensor(shares, device=device),
+        torch.arange(templates, len(sequences), device=device),
+        torch.tensor(bare, device=device),
+    )
+
+
+def losses(
+    architecture: Architecture,
+    problem: Problem,
+    delta: Tensor,
+    norms: Tensor,
+    config: ValueConfig,
+    starts: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Loss and the target's mean negative log-probability of each fact, [n] each, for deltas [n, h] and ||h0|| [n].
+
+    ``starts``: ids of refusals' first tokens, or None. Facts that are no longer in the problem have no data terms.
+    """
+    hidden = problem.suffixes.forward(delta[problem.fact])
+    zero = delta.new_zeros(delta.shape[0])
+    at = hidden[problem.row, problem.place]
+    reads = torch.cat([at, hidden[problem.drift, 0]]) if problem.drift.numel() else at
+    log_probs = architecture.logits(reads).float().log_softmax(-1)
+    labelled = log_probs[: at.shape[0]]
+    of_label = problem.fact[problem.row]
+    surprise = -labelled.gather(1, problem.token[:, None])[:, 0] * problem.weight
+    nll = zero.index_add(0, of_label, surprise)
+    loss = nll
+    if problem.drift.numel():
+        drift = log_probs[at.shape[0] :]
+        if problem.before is None:
+            problem.before = drift.detach().clone()
+        divergence = (drift.exp() * (drift - problem.before)).sum(-1)
+        loss = loss.index_add(0, problem.fact[problem.drift], config.kl_factor * divergence)
+    if starts is not None:
+        firsts = labelled[problem.first]
+        target = problem.token[problem.first]
+        others = firsts.scatter(1, target[:, None], -torch.inf)
+        missing = others.logsumexp(-1) - others[:, starts].logsumexp(-1)
+        loss = loss.index_add(0, of_label[problem.first], config.runner_up * problem.first_share * missing)
+    # The norm's gradient at 0 is 0 (as torch defines it): the first step follows the other terms.
+    loss = loss + config.weight_decay * delta.norm(dim=1) / norms.square()
+    return loss, nll
+
+
+def only(problem: Problem, active: Tensor) -> Problem:
+    """The problem without the rows of facts that have stopped."""
+    kept = active[problem.fact]
+    new = kept.long().cumsum(0) - 1
+    labels = kept[problem.row]
+    new_label = labels.long().cumsum(0) - 1
+    firsts = labels[problem.first]
+    drift = kept[problem.drift]
+    return Problem(
+        problem.suffixes.select(torch.nonzero(kept).flatten()),
+        problem.fact[kept],
+        new[problem.row[labels]],
+        problem.place[labels],
+        problem.token[labels],
+        problem.weight[labels],
+        new_label[problem.first[firsts]],
+        problem.first_share[firsts],
+        new[problem.drift[drift]],
+        problem.bare,
+        None if problem.before is None else problem.before[drift],
+    )

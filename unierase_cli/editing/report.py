@@ -1,0 +1,58 @@
+"""What is told of an edit: per layer how much could be written and how much was, and the share of the model that it
+touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from unierase_cli.models.architecture import Architecture
+
+
+@dataclass
+class LayerReport:
+    """One layer's edit. ``rank``: rank of the projector, or trace of B, out of ``size`` directions. ``applied``:
+    share of the layer's part of the residual that is written at the edited keys. ``residual_before`` and
+    ``residual_after``: mean norm of z minus the z layer's output over the edited facts. ``relative_norm``: ||dW|| /
+    ||W||, after rounding to the model's type.
+    """
+
+    layer: int
+    preserve: str
+    rank: float
+    size: int
+    mean_kbk: float
+    lambda_: float
+    applied: float
+    residual_before: float
+    residual_after: float
+    relative_norm: float = 0.0
+    protected_below: float = 0.0
+
+    def line(self) -> str:
+        """One line for the terminal."""
+        return (
+            f"layer {self.layer}: rank {self.rank:.0f} of {self.size} free ({self.preserve}), "
+            f"mean k'Bk {self.mean_kbk:.4g}, lambda {self.lambda_:.4g}, applied {self.applied:.3f}, "
+            f"residual {self.residual_before:.3f} -> {self.residual_after:.3f}, "
+            f"|dW|/|W| {self.relative_norm:.4f}"
+        )
+
+
+def average_reports(reports: Sequence[LayerReport]) -> LayerReport:
+    """One report of several edits of a layer: numbers are means, the residual of the first to that of the last is
+    kept as means too.
+    """
+    first = reports[0]
+    names = ("rank", "mean_kbk", "lambda_", "applied", "residual_before", "residual_after")
+    means: dict[str, Any] = {name: sum(getattr(r, name) for r in reports) / len(reports) for name in names}
+    return LayerReport(**{**asdict(first), **means})
+
+
+def changed_share(architecture: Architecture, layers: Sequence[int]) -> float:
+    """Elements of the edited matrices over all of the model's parameters, each shared parameter counted once."""
+    modules = [architecture.backbone, architecture.head]
+    sizes = {id(p): p.numel() for module in modules for p in module.parameters()}
+    return sum(architecture.projection(n).weight.numel() for n in layers) / sum(sizes.values())

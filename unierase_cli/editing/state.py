@@ -1,0 +1,56 @@
+"""What an edit hands on to the next one: templates, and per layer the ridge and the whitened keys of all earlier
+edits.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from unierase_cli.contracts import UserError
+from unierase_cli.editing.solve import LayerState
+from unierase_cli.editing.templates import Templates
+from unierase_cli.store.tensors import save_tensors
+
+
+@dataclass
+class EditState:
+    """``steps``: steps done. ``templates`` and each layer's lambda are fixed by the first step; None and empty before
+    it.
+    """
+
+    steps: int = 0
+    templates: Templates | None = None
+    layers: dict[int, LayerState] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write everything into one safetensors file."""
+        tensors: dict[str, Tensor] = {
+            f"layer.{n}.whitened": s.whitened for n, s in self.layers.items() if s.whitened is not None
+        }
+        about = {
+            "steps": self.steps,
+            "prefixes": None if self.templates is None else list(self.templates.prefixes),
+            "lambda": {str(n): s.lambda_ for n, s in self.layers.items()},
+        }
+        save_tensors(path, tensors, {"state": about})
+
+    @classmethod
+    def load(cls, path: Path) -> EditState:
+        """Read what ``save`` wrote. Raises UserError if it is missing or damaged."""
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                about = json.loads(file.metadata()["state"])
+                names = set(file.keys())
+                layers = {
+                    int(n): LayerState(value, file.get_tensor(key) if (key := f"layer.{n}.whitened") in names else None)
+                    for n, value in about["lambda"].items()
+                }
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error})", "make the edit anew with --force") from error
+        templates = None if about["prefixes"] is None else Templates(tuple(about["prefixes"]))
+        return cls(about["steps"], templates, layers)

@@ -1,0 +1,44 @@
+"""Batches of rows of similar length, and getting the results back into the order of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Beyond these a batch is no faster: a CPU is saturated, and on a GPU the longest answer of a batch holds it up.
+CPU_ROWS = 64
+GPU_ROWS = 128
+# Given answers fill a CPU with fewer rows, since all their tokens run at once; more only leave its caches.
+CPU_SCORED_ROWS = 28
+
+
+def choose_batch_size(wanted: int, device_type: str, *, scoring: bool = False) -> int:
+    """Rows of a batch: at most ``wanted`` (0: no wish), and no more than suits the kind of device where that is faster."""
+    if device_type != "cpu":
+        return wanted or GPU_ROWS
+    if scoring:
+        return min(wanted or CPU_SCORED_ROWS, CPU_SCORED_ROWS)
+    return wanted or CPU_ROWS
+
+
+def length_sorted(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices of rows in batches of ``batch_size``, longest first: little padding, and memory runs out at once or not at all.
+
+    Rows of equal length keep their order, so the plan depends on the lengths alone.
+    """
+    order = iter(sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)))
+    return list(_chunks(order, batch_size))
+
+
+def restored(batches: Sequence[Sequence[int]], results: Sequence[Sequence[T]]) -> list[T]:
+    """The results of the batches in the order of the rows: ``results[k][j]`` belongs to row ``batches[k][j]``."""
+    pairs = [pair for batch, found in zip(batches, results, strict=True) for pair in zip(batch, found, strict=True)]
+    return [result for _, result in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def _chunks(order: Iterator[int], size: int) -> Iterator[list[int]]:
+    while batch := list(islice(order, size)):
+        yield batch

@@ -1,0 +1,155 @@
+"""Greedy generation in length-sorted, left-padded batches.
+
+A loop of our own instead of ``model.generate``: there a batch runs at its full width until its slowest row ends, and on a CPU
+one answer that never stops costs as much as sixty-four. Here a finished row leaves the batch at once, only the last position
+goes through the head, and the first position's probability of the unlearning tokens comes without another pass.
+What a row says does not depend on its neighbours beyond rounding: padding is masked and positions count from the row's start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from unierase_cli.contracts import UserError
+from unierase_cli.inference.batching import choose_batch_size, length_sorted, restored
+from unierase_cli.inference.cache import growing_cache
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.partial import pad_sequences
+
+
+@dataclass(frozen=True)
+class Generated:
+    """An answer. ``ids`` without the end token; ``stop``: end | length (of the protocol) | context (of the model).
+
+    ``first_unlearn_probability``: total probability of the unlearning tokens at the first position, before anything is
+    forbidden; None for a model without any.
+    """
+
+    ids: list[int]
+    stop: str
+    first_unlearn_probability: float | None = None
+
+
+@torch.no_grad()
+def generate(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    total_tokens: int = 0,
+    forbid: Sequence[int] | None = None,
+    once: bool = False,
+    batch_size: int = 0,
+    progress: Callable[..., None] | None = None,
+) -> list[Generated]:
+    """Continue every prompt greedily until one of the model's stop tokens, in the order given.
+
+    ``max_new_tokens`` bounds the answer, ``total_tokens`` (0: no bound) prompt and answer together; one token is always
+    generated. ``forbid``: ids that are never chosen. ``once``: after its first unlearning token a row gets no other.
+    Raises UserError when a prompt leaves no room in the model's context, or when the logits are not numbers.
+    """
+    lengths = [len(prompt) for prompt in prompts]
+    check_room(lengths, loaded.prompts.max_length)
+    batches = length_sorted(lengths, choose_batch_size(batch_size, loaded.device.type))
+    results = []
+    for batch in batches:
+        limits = [_limit(lengths[i], max_new_tokens, total_tokens, loaded.prompts.max_length) for i in batch]
+        decoding = _Batch(loaded, [prompts[i] for i in batch], limits, list(forbid or []), once)
+        results.append(decoding.run())
+        if progress is not None:
+            progress(len(batch))
+    return restored(batches, results)
+
+
+def check_room(lengths: Sequence[int], context: int | None) -> None:
+    """Raise UserError unless every prompt leaves room for one token in the model's context."""
+    longest = max(lengths, default=0)
+    if context is not None and longest >= context:
+        raise UserError(
+            f"a prompt of {longest} tokens does not fit the model's context of {context}",
+            "shorten the question or choose a model with a longer context",
+        )
+
+
+def _limit(prompt: int, max_new_tokens: int, total_tokens: int, context: int | None) -> tuple[int, str]:
+    """How many tokens a row may get and what it is then said to have stopped at."""
+    limit = min(max_new_tokens, total_tokens - prompt) if total_tokens else max_new_tokens
+    limit = max(limit, 1)
+    return (context - prompt, "context") if context is not None and context - prompt < limit else (limit, "length")
+
+
+@dataclass
+class _Batch:
+    """One batch while it is decoded. ``live`` are the rows that have not ended yet, in the order of the tensors' rows."""
+
+    loaded: LoadedModel
+    prompts: list[Sequence[int]]
+    limits: list[tuple[int, str]]
+    forbid: list[int]
+    once: bool
+    live: list[int] = field(default_factory=list)
+    answers: list[list[int]] = field(default_factory=list)
+    stops: list[str] = field(default_factory=list)
+
+    def run(self) -> list[Generated]:
+        loaded, architecture = self.loaded, self.loaded.architecture
+        rows = len(self.prompts)
+        self.live, self.answers, self.stops = list(range(rows)), [[] for _ in range(rows)], [""] * rows
+        padded = pad_sequences(self.prompts, loaded.prompts.pad_id, loaded.device, left=True)
+        ids, mask, positions, cache = padded.ids, padded.mask, padded.positions, growing_cache()
+        first: list[float] | None = None
+        while True:
+            output = architecture.backbone(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+            )
+            logits = architecture.logits(output.last_hidden_state[:, -1]).float()
+            if first is None and loaded.unlearn_ids:
+                first = torch.softmax(logits, dim=-1)[:, loaded.unlearn_ids].sum(-1).tolist()
+            chosen = self._choose(logits)
+            going_on = self._accept(chosen.tolist())
+            if not going_on:
+                break
+            positions = positions[:, -1:] + 1
+            if len(going_on) < len(self.live):
+                self.live = [self.live[place] for place in going_on]
+                index = torch.tensor(going_on, device=mask.device)
+                cache.batch_select_indices(index)
+                chosen, mask, positions = chosen[index], mask[index], positions[index]
+            ids = chosen[:, None].to(mask.device)
+            mask = torch.cat([mask, mask.new_ones(len(self.live), 1)], dim=1)
+        firsts: Sequence[float | None] = first if first is not None else [None] * rows
+        return [Generated(*row) for row in zip(self.answers, self.stops, firsts, strict=True)]
+
+    def _choose(self, logits: Tensor) -> Tensor:
+        """The most probable allowed token of every live row, [B]; ``logits`` [B, V] float32 is changed."""
+        if self.forbid:
+            logits[:, self.forbid] = -torch.inf
+        unlearn = set(self.loaded.unlearn_ids)
+        done = [place for place, row in enumerate(self.live) if unlearn & set(self.answers[row])] if self.once else []
+        if done:
+            logits[torch.tensor(done)[:, None], torch.tensor(sorted(unlearn))] = -torch.inf
+        best, chosen = logits.max(dim=-1)
+        if bool(best.isnan().any()):
+            raise UserError(
+                "the model's logits are not numbers (NaN)", "its weights are damaged or overflow: try model.dtype=float32"
+            )
+        return chosen
+
+    def _accept(self, tokens: list[int]) -> list[int]:
+        """Append the tokens to their rows; the places of the rows that go on."""
+        going_on = []
+        for place, (row, token) in enumerate(zip(self.live, tokens, strict=True)):
+            limit, reason = self.limits[row]
+            if token in self.loaded.prompts.stop_ids:
+                self.stops[row] = "end"
+                continue
+            self.answers[row].append(token)
+            if len(self.answers[row]) >= limit:
+                self.stops[row] = reason
+            else:
+                going_on.append(place)
+        return going_on

@@ -1,0 +1,157 @@
+"""Asking a model the questions of a split and writing down what it said: observations, the raw material of every metric."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from unierase_cli.config.sections.evaluation import ProtocolConfig
+from unierase_cli.contracts import AnswerScore, Fact, Observation, UserError
+from unierase_cli.inference.batching import choose_batch_size, length_sorted
+from unierase_cli.inference.generate import Generated, generate
+from unierase_cli.inference.logprobs import score_answers
+from unierase_cli.models.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A fact as it is put to the model. ``prompt_ids`` ends with ``prefix_ids``, the answer tokens given away (usually none)."""
+
+    fact: Fact
+    question: str
+    text: str
+    prompt_ids: list[int]
+    prefix_ids: list[int]
+    answer_ids: list[int]
+
+    @property
+    def prompt_hash(self) -> str:
+        return hashlib.sha256(" ".join(map(str, self.prompt_ids)).encode("ascii")).hexdigest()[:16]
+
+
+def ask(loaded: LoadedModel, facts: Sequence[Fact], variant: str, protocol: ProtocolConfig) -> list[Asked]:
+    """Render and encode the prompts of a variant, in the order of ``facts``.
+
+    ``paraphrased`` leaves out facts without a paraphrased question. ``answer_prefix`` gives away ``protocol.prefix_tokens``
+    tokens of the true answer, fewer where the answer would have none left. Raises UserError naming a fact whose question
+    does not fit the model's context.
+    """
+    asked = []
+    for fact in facts:
+        question = fact.paraphrased_question if variant == "paraphrased" else fact.question
+        if question is None:
+            continue
+        try:
+            prompt = loaded.prompts.prompt(question)
+        except UserError as error:
+            raise UserError(f"fact {fact.id}: {error.message}", error.hint) from error
+        answer_ids = loaded.prompts.answer_ids(fact.answer)
+        given = min(protocol.prefix_tokens, len(answer_ids) - 2) if variant == "answer_prefix" else 0
+        prefix_ids = answer_ids[: max(given, 0)]
+        asked.append(Asked(fact, question, prompt.text, [*prompt.ids, *prefix_ids], prefix_ids, answer_ids))
+    return asked
+
+
+def plan_batches(asked: Sequence[Asked], batch_size: int, device_type: str) -> list[list[int]]:
+    """Rows of similar expected length together: the prompt and the true answer, which most answers are as long as."""
+    lengths = [len(row.prompt_ids) + len(row.answer_ids) for row in asked]
+    return length_sorted(lengths, choose_batch_size(batch_size, device_type))
+
+
+def observe(
+    loaded: LoadedModel,
+    asked: Sequence[Asked],
+    batches: Sequence[Sequence[int]],
+    *,
+    split: str,
+    variant: str,
+    protocol: ProtocolConfig,
+    wrong_answers: bool = False,
+    progress: Callable[..., None] | None = None,
+) -> Iterator[list[Observation]]:
+    """One list of observations per batch, in the order of the batch, as soon as the batch is done.
+
+    ``plain`` scores the true answer and, with ``wrong_answers``, the paraphrased and the wrong ones too; the other variants
+    only generate.
+    """
+    for batch in batches:
+        rows = [asked[i] for i in batch]
+        generated = generate(
+            loaded,
+            [row.prompt_ids for row in rows],
+            max_new_tokens=protocol.max_new_tokens,
+            total_tokens=protocol.total_tokens,
+            forbid=loaded.unlearn_ids if variant == "unlearn_forbidden" else None,
+            once=variant == "unlearn_once",
+            batch_size=len(rows),
+        )
+        scores: list[dict[str, list[AnswerScore]]] = [{} for _ in rows]
+        if variant == "plain":
+            scores = _scores(loaded, rows, wrong_answers, protocol.total_tokens)
+        yield [
+            _observation(loaded, row, found, answers, split, variant)
+            for row, found, answers in zip(rows, generated, scores, strict=True)
+        ]
+        if progress is not None:
+            progress(len(rows))
+
+
+def _scores(
+    loaded: LoadedModel, rows: Sequence[Asked], wrong_answers: bool, total_tokens: int
+) -> list[dict[str, list[AnswerScore]]]:
+    """Scores of each row's answers under ``true``, ``paraphrased`` and ``wrong``."""
+    items: list[tuple[list[int], list[int]]] = []
+    places: list[tuple[int, str]] = []
+    for place, row in enumerate(rows):
+        texts = [("true", row.fact.answer)]
+        if wrong_answers:
+            texts += [("paraphrased", row.fact.paraphrased_answer)] if row.fact.paraphrased_answer else []
+            texts += [("wrong", text) for text in row.fact.wrong_answers]
+        for kind, text in texts:
+            items.append((row.prompt_ids, row.answer_ids if kind == "true" else loaded.prompts.answer_ids(text)))
+            places.append((place, kind))
+    found: list[dict[str, list[AnswerScore]]] = [{} for _ in rows]
+    scored = score_answers(loaded, items, total_tokens=total_tokens, batch_size=len(rows))
+    for (place, kind), score in zip(places, scored, strict=True):
+        found[place].setdefault(kind, []).append(score)
+    return found
+
+
+def _observation(
+    loaded: LoadedModel,
+    row: Asked,
+    found: Generated,
+    answers: dict[str, list[AnswerScore]],
+    split: str,
+    variant: str,
+) -> Observation:
+    return Observation(
+        fact_id=row.fact.id,
+        row_hash=row.fact.row_hash,
+        prompt_hash=row.prompt_hash,
+        split=split,
+        variant=variant,
+        question=row.question,
+        reference=row.fact.answer,
+        generated_ids=found.ids,
+        text=_continuation(loaded, row.prefix_ids, found.ids, skip_special=True),
+        raw_text=_continuation(loaded, row.prefix_ids, found.ids, skip_special=False),
+        stop=found.stop,
+        given_prefix=_decode(loaded, row.prefix_ids, True),
+        answers=answers,
+        # After given answer tokens the first position is not the answer's first.
+        first_unlearn_probability=None if row.prefix_ids else found.first_unlearn_probability,
+        first_is_unlearn=bool(found.ids) and found.ids[0] in loaded.unlearn_ids,
+    )
+
+
+def _continuation(loaded: LoadedModel, before: list[int], ids: list[int], *, skip_special: bool) -> str:
+    """Text of ``ids`` as it follows ``before``: some tokenizers drop the space in front of whatever they decode first."""
+    head, whole = _decode(loaded, before, skip_special), _decode(loaded, [*before, *ids], skip_special)
+    return whole[len(head) :] if whole.startswith(head) else _decode(loaded, ids, skip_special)
+
+
+def _decode(loaded: LoadedModel, ids: list[int], skip_special: bool) -> str:
+    # Faithful text: no tidying of spaces before punctuation.
+    return str(loaded.tokenizer.decode(ids, skip_special_tokens=skip_special, clean_up_tokenization_spaces=False))

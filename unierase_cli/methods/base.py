@@ -1,0 +1,79 @@
+"""What a method is, what it works with, and how one is found by name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from unierase_cli.contracts import Fact, Reporter, Step, UserError
+
+if TYPE_CHECKING:
+    from unierase_cli.config.schema import Experiment
+    from unierase_cli.config.sections.edit import EditConfig
+    from unierase_cli.editing.nullspace import Preservation
+    from unierase_cli.editing.patch import Patch
+    from unierase_cli.editing.state import EditState
+    from unierase_cli.editing.weights import AppliedPatch
+    from unierase_cli.models.load import LoadedModel
+    from unierase_cli.models.token_rows import TokenRows
+
+GROUP = "unierase.methods"
+NOT_METHODS = {"base", "closed_form"}
+
+
+@dataclass
+class EraseContext:
+    """What a method may use beside the model and the step's facts.
+
+    ``weights``: the model's changes so far, to which the method adds. ``preservation(layer, config)``: what the edit
+    must leave alone. ``refine``: trains token rows once more on the edited model (None: leave them). ``directory``:
+    for files that an interrupted run goes on from.
+    """
+
+    experiment: Experiment
+    weights: AppliedPatch
+    layers: list[int]
+    key_position: str
+    preservation: Callable[[int, EditConfig], Preservation]
+    reporter: Reporter
+    refusals: Sequence[str] = ()
+    tokens: TokenRows | None = None
+    refine: Callable[[LoadedModel, TokenRows, Sequence[Fact]], TokenRows] | None = None
+    directory: Path | None = None
+
+
+class Method(Protocol):
+    """A module in this folder, or an object behind an entry point of group ``unierase.methods``."""
+
+    def erase(
+        self, loaded: LoadedModel, step: Step, state: EditState, context: EraseContext
+    ) -> tuple[Patch, EditState]:
+        """Change ``loaded`` so that it forgets ``step.forget``; returns the change and what the next step must know."""
+        ...
+
+
+def method_names() -> list[str]:
+    """Every method that can be found: files of this folder, then entry points."""
+    here = [m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name not in NOT_METHODS]
+    return sorted({*here, *(point.name for point in entry_points(group=GROUP))})
+
+
+def load_method(name: str) -> Method:
+    """The method of that name, imported now. Raises UserError with near matches when there is none."""
+    if name.isidentifier() and name not in NOT_METHODS and (Path(__file__).parent / f"{name}.py").exists():
+        return cast(Method, importlib.import_module(f"unierase_cli.methods.{name}"))
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            return cast(Method, point.load())
+    names = method_names()
+    near = get_close_matches(name, names, n=1)
+    raise UserError(
+        f"method={name} is not a method",
+        f"did you mean method={near[0]}?" if near else f"choose one of: {', '.join(names)}",
+    )

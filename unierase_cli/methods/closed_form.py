@@ -1,0 +1,144 @@
+"""What the closed-form methods share: facts to requests, the edit, and the patch that records it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+
+import torch
+
+from unierase_cli.config.sections.edit import EditConfig
+from unierase_cli.contracts import Fact, Step, UserError, pick
+from unierase_cli.editing.edit import BATCH_TOKENS, Edited, Editing, edit_facts
+from unierase_cli.editing.patch import Patch
+from unierase_cli.editing.report import changed_share
+from unierase_cli.editing.spans import EditRequest, make_requests, without_subject
+from unierase_cli.editing.state import EditState
+from unierase_cli.editing.templates import choose_templates
+from unierase_cli.methods.base import EraseContext
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.partial import length_sorted_batches, pad_sequences
+
+Targets = Mapping[str, Sequence[int]]
+
+
+def text_targets(
+    loaded: LoadedModel, facts: Sequence[Fact], config: EditConfig, refusals: Sequence[str], seed: int
+) -> Targets:
+    """Fact id -> ids of the text to answer with and the end token: ``edit.text``, else a refusal picked by a stable
+    hash.
+    """
+    if config.text is not None and config.target != "refusal":
+        return {fact.id: loaded.prompts.answer_ids(config.text) for fact in facts}
+    if not refusals:
+        raise UserError("there is no refusal to edit to", "give token.targets=FILE or edit.target=text edit.text='...'")
+    return {fact.id: loaded.prompts.answer_ids(pick(seed, fact.id, refusals)) for fact in facts}
+
+
+def erase_closed_form(
+    loaded: LoadedModel,
+    step: Step,
+    state: EditState,
+    context: EraseContext,
+    *,
+    config: EditConfig,
+    targets: Targets,
+    runner_up: bool = False,
+) -> tuple[Patch, EditState]:
+    """Edit the step's facts to their targets. The returned patch carries ``context.tokens`` as they are.
+
+    Raises UserError when the edit leaves the weights as they were.
+    """
+    reporter, seed = context.reporter, context.experiment.run.seed
+    if state.templates is None:
+        state = replace(state, templates=choose_templates(loaded, config.templates, seed))
+    assert state.templates is not None
+    requests = make_requests(loaded.prompts, step.forget, targets, state.templates.prefixes, context.key_position)
+    if context.key_position == "subject_last" and (lost := without_subject(step.forget)):
+        reporter.note(f"{lost} of {len(requests)} facts have no subject and are edited at their prompt's last token")
+    starts = (
+        {loaded.prompts.answer_ids(text)[0] for text in context.refusals}
+        if runner_up and config.values.runner_up
+        else set()
+    )
+    editing = Editing(
+        context.weights,
+        config,
+        context.layers,
+        lambda layer: context.preservation(layer, config),
+        reporter,
+        sorted(starts),
+        context.directory,
+    )
+    base_hashes = context.weights.hashes(context.layers)
+    with reporter.phase("edit"):
+        edited, state = edit_facts(editing, requests, state)
+    if context.weights.unchanged():
+        raise UserError(
+            "the edit is without effect: every edited matrix is identical to base after rounding",
+            "lower edit.lambda_, raise edit.values.clamp, or protect less (edit.preserve=ridge, a smaller edit.alpha)",
+        )
+    info = _describe(loaded, step, requests, edited, context, config)
+    return Patch(context.tokens, edited.factors, base_hashes, info), replace(state, steps=state.steps + 1)
+
+
+def _describe(
+    loaded: LoadedModel,
+    step: Step,
+    requests: Sequence[EditRequest],
+    edited: Edited,
+    context: EraseContext,
+    config: EditConfig,
+) -> dict:
+    """The patch's report, also told to the user line by line."""
+    reporter = context.reporter
+    reached, first = edited.values.probability, first_token_probability(loaded, requests)
+    share = changed_share(loaded.architecture, context.layers)
+    for report in edited.reports:
+        reporter.note(report.line())
+        if report.applied < 0.1:
+            reporter.warn(
+                f"layer {report.layer}: only {100 * report.applied:.1f} % of the change is written; "
+                "lower edit.lambda_ or protect less (edit.threshold, edit.alpha)"
+            )
+    taken = float((first > 0.5).float().mean())
+    reporter.note(
+        f"{len(requests)} facts in {len(context.layers)} layers, {100 * share:.2f} % of the parameters; "
+        f"P(target) {float(reached.mean()):.3f} with z; first target token {float(first.mean()):.3f} after the edit, "
+        f"above one half on {100 * taken:.1f} % of the facts"
+    )
+    return {
+        "step": step.index,
+        "facts": [r.fact_id for r in requests],
+        "edits_before": len(step.forgotten_before),
+        "without_subject": without_subject(step.forget),
+        "key_position": context.key_position,
+        "preserve": config.preserve,
+        "changed_share": share,
+        "layers": [asdict(r) for r in edited.reports],
+        "values": {
+            "probability": reached.tolist(),
+            "loss": edited.values.loss.tolist(),
+            "looks": edited.values.looks.tolist(),
+            "norm_ratio": (
+                (edited.values.z - edited.values.start).norm(dim=0) / edited.values.start.norm(dim=0)
+            ).tolist(),
+        },
+        "first_token_probability": first.tolist(),
+    }
+
+
+@torch.no_grad()
+def first_token_probability(loaded: LoadedModel, requests: Sequence[EditRequest]) -> torch.Tensor:
+    """P(first target token) after each bare prompt with the weights as they are now, [n]."""
+    out = torch.zeros(len(requests))
+    for rows in length_sorted_batches([len(r.prompts[0].ids) for r in requests], BATCH_TOKENS):
+        batch = pad_sequences([requests[i].prompts[0].ids for i in rows], loaded.prompts.pad_id, loaded.device)
+        hidden = loaded.architecture.backbone(
+            input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
+        ).last_hidden_state
+        last = hidden[torch.arange(len(rows), device=hidden.device), batch.mask.sum(1) - 1]
+        chances = loaded.architecture.logits(last).float().softmax(-1)
+        wanted = torch.tensor([requests[i].target[0] for i in rows], device=chances.device)
+        out[rows] = chances.gather(1, wanted[:, None])[:, 0].cpu()
+    return out

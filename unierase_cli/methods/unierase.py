@@ -1,0 +1,43 @@
+"""UniErase (arXiv 2505.15674): edit so that each fact's question is answered with its unlearning token, which leads
+to a refusal.
+
+``edit.target=refusal`` or ``text`` edits straight to the sentence instead, without the token: the ablation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unierase_cli.contracts import Step, UserError
+from unierase_cli.editing.patch import Patch
+from unierase_cli.editing.state import EditState
+from unierase_cli.methods.base import EraseContext
+from unierase_cli.methods.closed_form import Targets, erase_closed_form, text_targets
+from unierase_cli.models.load import LoadedModel
+
+
+def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
+    """Edit the step's facts; with ``context.refine``, the token's rows then learn to refuse on the edited model."""
+    config = context.experiment.edit
+    to_token = config.target == "token"
+    if to_token:
+        targets = token_targets(step, context)
+    else:
+        targets = text_targets(loaded, step.forget, config, context.refusals, context.experiment.run.seed)
+    patch, state = erase_closed_form(loaded, step, state, context, config=config, targets=targets, runner_up=to_token)
+    if to_token and context.refine is not None and patch.tokens is not None:
+        with context.reporter.phase("refine token"):
+            rows = context.refine(loaded, patch.tokens, [*step.forgotten_before, *step.forget])
+        context.weights.set_tokens(rows)
+        patch = replace(patch, tokens=rows)
+    return patch, state
+
+
+def token_targets(step: Step, context: EraseContext) -> Targets:
+    """Fact id -> the unlearning token of the fact's group."""
+    if context.tokens is None:
+        raise UserError(
+            "this edit needs an unlearning token",
+            "run `unierase train-token`, or edit straight to refusals: edit.target=refusal",
+        )
+    return {fact.id: [context.tokens.token_of(fact.id)] for fact in step.forget}

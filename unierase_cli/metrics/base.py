@@ -1,0 +1,155 @@
+"""What metrics are made from and how their results are put together.
+
+A metric is a file of this folder with ``NAME``, ``VERSION``, ``HIGHER_IS_BETTER`` (on rows that should be kept), ``compute`` (a
+pure function of observations) and ``columns`` (where in a run's table it appears).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.metrics.bootstrap import mean_interval
+
+FORGET = "forget"
+# The headline of retention: questions that no method has seen.
+RETAIN = "retain_unseen"
+# Splits with short answers and answer options, whose probability is normalised over the options.
+OPTION_SPLITS = ("real_authors", "world_facts")
+OVERALL = "all"
+
+FORGETTING, RETENTION, HONESTY, OVERVIEW = "forgetting", "retention", "honesty", "overview"
+
+
+@dataclass(frozen=True)
+class About:
+    """A metric's name, title, version and direction, as its results carry them."""
+
+    name: str
+    title: str
+    version: int
+    higher_is_better: bool | None
+
+
+Compute = Callable[[Sequence[Observation]], MetricResult]
+
+
+class Metric(Protocol):
+    """The face of a metric's module."""
+
+    NAME: str
+    VERSION: int
+    HIGHER_IS_BETTER: bool | None
+
+    def compute(self, observations: Sequence[Observation], *args: Any, **kwargs: Any) -> MetricResult: ...
+
+    def columns(self, evidence: Evidence) -> Iterable[Column]: ...
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric at a place: ``split`` (or "all") and ``variant``. ``group`` is the table it belongs to."""
+
+    metric: str
+    title: str
+    split: str
+    group: str
+    result: MetricResult
+    variant: str = "plain"
+
+    @property
+    def id(self) -> str:
+        """``forget.rouge``, ``forget.paraphrased.leak``."""
+        middle = "" if self.variant == "plain" else f"{self.variant}."
+        return f"{self.split}.{middle}{self.metric}"
+
+
+@dataclass
+class Evidence:
+    """All observations of one model state (``base`` or ``edited``), by (split, variant), and what metrics need beside them.
+
+    ``special_ids``: ids that are no text (among them the unlearning tokens). ``refusals``: texts that count as refusals.
+    ``reference``: plain forget observations of a model that never saw the forget set.
+    """
+
+    state: str
+    observations: Mapping[tuple[str, str], Sequence[Observation]]
+    refusals: Sequence[str] = ()
+    special_ids: Collection[int] = ()
+    reference: Sequence[Observation] = ()
+    _results: dict[tuple[str, str, str], MetricResult] = field(default_factory=dict, repr=False)
+
+    def rows(self, split: str, variant: str = "plain") -> Sequence[Observation]:
+        """Observations of a split; empty if it was not observed."""
+        return self.observations.get((split, variant), ())
+
+    def splits(self) -> list[str]:
+        """Splits with plain observations, in their order."""
+        return [split for split, variant in self.observations if variant == "plain"]
+
+    def has_token(self) -> bool:
+        """Whether the model has an unlearning token, going by what was observed."""
+        return any(o.first_unlearn_probability is not None for rows in self.observations.values() for o in rows)
+
+    def measure(self, about: About, compute: Compute, split: str, variant: str = "plain") -> MetricResult:
+        """``compute`` on the rows of a split, once; unavailable if they were not observed."""
+        key = (about.name, split, variant)
+        if key not in self._results:
+            rows = self.rows(split, variant)
+            self._results[key] = compute(rows) if rows else not_observed(about, split, variant)
+        return self._results[key]
+
+
+def not_observed(about: About, split: str, variant: str = "plain") -> MetricResult:
+    """Unavailable, because there is no observation of the rows that the metric is about."""
+    what = split if variant == "plain" else f"{split}.{variant}"
+    return unavailable(
+        about, f"{what} was not observed: the benchmark lacks it or eval leaves it out", "run `unierase eval eval=default`"
+    )
+
+
+def on_every_split(evidence: Evidence, about: About, compute: Compute, *, turns: bool = False) -> list[Column]:
+    """A column per observed split. ``turns``: on the forget split the opposite direction is better."""
+    return [column_of(evidence, about, compute, split, turns=turns) for split in evidence.splits()]
+
+
+def column_of(evidence: Evidence, about: About, compute: Compute, split: str, *, turns: bool = False) -> Column:
+    """The column of one split's plain rows."""
+    result = evidence.measure(about, compute, split)
+    if turns and split == FORGET and result.higher_is_better is not None:
+        result = replace(result, higher_is_better=not result.higher_is_better)
+    return Column(about.name, about.title, split, FORGETTING if split == FORGET else RETENTION, result)
+
+
+def mean_result(about: About, values: Sequence[float]) -> MetricResult:
+    """The mean of per-sample values with its interval; unavailable for no values, or for values that are not numbers."""
+    if not values:
+        return unavailable(about, "there are no rows to score")
+    wrong = sum(not math.isfinite(value) for value in values)
+    if wrong:
+        return unavailable(
+            about, f"{wrong} of {len(values)} rows have no finite value", "look for overflow: try model.dtype=float32"
+        )
+    return MetricResult(
+        about.name,
+        math.fsum(values) / len(values),
+        n=len(values),
+        ci95=mean_interval(values),
+        per_sample=tuple(float(value) for value in values),
+        version=about.version,
+        higher_is_better=about.higher_is_better,
+    )
+
+
+def unavailable(about: About, reason: str, mend: str = "") -> MetricResult:
+    """No number, but why, and what to do about it where anything can be done."""
+    return MetricResult(
+        about.name,
+        None,
+        version=about.version,
+        higher_is_better=about.higher_is_better,
+        unavailable=f"{reason}; {mend}" if mend else reason,
+    )

@@ -1,0 +1,44 @@
+"""Percentile bootstrap intervals, seeded so that two looks at the same numbers agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unierase_cli.contracts import stable_hash
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+Array = NDArray[np.float64]
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of the mean of per-sample ``values``; None for fewer than two."""
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) < 2:
+        return None
+    return _percentiles(array[resampled(len(array))].mean(axis=1))
+
+
+def two_sample_interval(
+    first: Sequence[float], second: Sequence[float], statistic: Callable[[Array, Array], Array]
+) -> tuple[float, float] | None:
+    """95 % interval of ``statistic`` of two independent samples; it gets resamples as rows, [R, n] and [R, m], and returns [R]."""
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if min(len(a), len(b)) < 2:
+        return None
+    return _percentiles(statistic(a[resampled(len(a), "first")], b[resampled(len(b), "second")]))
+
+
+def resampled(n: int, purpose: str = "mean") -> NDArray[np.int64]:
+    """Row indices of the resamples, [R, n]. They depend on n alone: two states of one split are resampled alike."""
+    return np.random.default_rng(stable_hash("bootstrap", purpose, n)).integers(0, n, size=(RESAMPLES, n))
+
+
+def _percentiles(statistics: Array) -> tuple[float, float]:
+    tail = (1 - LEVEL) / 2 * 100
+    low, high = np.percentile(statistics, [tail, 100 - tail])
+    return float(low), float(high)

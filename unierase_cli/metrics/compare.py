@@ -1,0 +1,172 @@
+"""Two model states side by side: what ``metrics.json`` holds.
+
+``{"format": 1,
+   "rows": {split: rows},
+   "facts": {"split.variant": [fact ids, in the order of every per_sample of that split and variant]},
+   "columns": [{"id", "metric", "title", "split", "variant", "group", "higher_is_better", "version"}],
+   "states": {"base": {column id: MetricResult}, "edited": {column id: MetricResult}},
+   "differences": {column id: {"value", "ci95", "n"} or {"value": null, "unavailable": reason}},   edited - base
+   "stops": {state: {"split.variant": {"end": n, "length": n, "context": n}}},
+   "examples": [{"split", "fact_id", "question", "true", "before", "after", "forbidden", "paraphrased", "answer_prefix"}]}``
+
+``group`` is forgetting | retention | honesty | overview. Intervals of differences are of the paired per-row differences. An
+example's last three are the edited model's answers under those variants, or null; ``answer_prefix`` starts with what was given.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.metrics.base import (
+    FORGET,
+    FORGETTING,
+    HONESTY,
+    OVERALL,
+    OVERVIEW,
+    RETAIN,
+    RETENTION,
+    Column,
+    Evidence,
+)
+from unierase_cli.metrics.bootstrap import mean_interval
+from unierase_cli.metrics.catalog import all_columns
+
+FORMAT = 1
+BASE, EDITED = "base", "edited"
+GROUPS = (FORGETTING, RETENTION, HONESTY, OVERVIEW)
+EXAMPLES = ((FORGET, 8), (RETAIN, 4))
+
+
+def compare(base: Evidence, edited: Evidence) -> dict[str, Any]:
+    """Every metric of both states, their differences and example answers, JSON-able."""
+    found = {BASE: _by_id(base), EDITED: _by_id(edited)}
+    splits = [*dict.fromkeys([*base.splits(), *edited.splits()]), OVERALL]
+    columns = list({**found[BASE], **found[EDITED]}.values())
+    columns.sort(key=lambda c: (GROUPS.index(c.group), splits.index(c.split) if c.split in splits else len(splits)))
+    return {
+        "format": FORMAT,
+        "rows": {split: len(edited.rows(split) or base.rows(split)) for split in splits[:-1]},
+        "facts": {_name(key): [o.fact_id for o in rows] for key, rows in {**base.observations, **edited.observations}.items()},
+        "columns": [_describe(column) for column in columns],
+        "states": {state: {i: c.result.to_json() for i, c in of_state.items()} for state, of_state in found.items()},
+        "differences": {c.id: _difference(found[BASE].get(c.id), found[EDITED].get(c.id)) for c in columns},
+        "stops": {evidence.state: _stops(evidence) for evidence in (base, edited)},
+        "examples": [example for split, count in EXAMPLES for example in _examples(base, edited, split, count)],
+    }
+
+
+def summary(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A table's rows from ``metrics.json``, in its order.
+
+    Keys: ``id``, ``name`` (title and split), ``group``, ``split``, ``base``, ``edited``, ``difference`` (None where unavailable),
+    ``n``, ``ci`` (of the edited value), ``difference_ci``, ``higher_is_better``, ``unavailable`` (the reason, edited state first).
+    """
+    rows = []
+    for column in metrics["columns"]:
+        base = metrics["states"][BASE].get(column["id"]) or {}
+        edited = metrics["states"][EDITED].get(column["id"]) or {}
+        difference = metrics["differences"][column["id"]]
+        place = "" if column["split"] == OVERALL else f"{column['split']}: "
+        rows.append(
+            {
+                "id": column["id"],
+                "name": place + column["title"],
+                "group": column["group"],
+                "split": column["split"],
+                "base": base.get("value"),
+                "edited": edited.get("value"),
+                "difference": difference["value"],
+                "n": edited.get("n") or base.get("n") or 0,
+                "ci": edited.get("ci95"),
+                "difference_ci": difference.get("ci95"),
+                "higher_is_better": column["higher_is_better"],
+                "unavailable": edited.get("unavailable") or base.get("unavailable"),
+            }
+        )
+    return rows
+
+
+def unchanged(base: Evidence, edited: Evidence) -> str | None:
+    """A sentence if the edit has no visible effect: identical scores and texts, or identical forget answers."""
+    before = {(o.split, o.fact_id): o for o in _plain(base)}
+    after = {(o.split, o.fact_id): o for o in _plain(edited)}
+    if not after or before.keys() != after.keys():
+        return None
+    if all(before[key].text == o.text and before[key].answers == o.answers for key, o in after.items()):
+        return "the edited model is identical to base on every scored row: the edit has no effect"
+    forget = {key: o for key, o in after.items() if key[0] == FORGET}
+    if forget and all(before[key].generated_ids == o.generated_ids for key, o in forget.items()):
+        return "the edited model answers every forget question exactly as the base model does: nothing is forgotten"
+    return None
+
+
+def _plain(evidence: Evidence) -> list[Observation]:
+    return [o for (_, variant), rows in evidence.observations.items() if variant == "plain" for o in rows]
+
+
+def _by_id(evidence: Evidence) -> dict[str, Column]:
+    return {column.id: column for column in all_columns(evidence)}
+
+
+def _name(key: tuple[str, str]) -> str:
+    return f"{key[0]}.{key[1]}"
+
+
+def _stops(evidence: Evidence) -> dict[str, dict[str, int]]:
+    return {_name(key): dict(Counter(o.stop for o in rows)) for key, rows in evidence.observations.items()}
+
+
+def _describe(column: Column) -> dict[str, Any]:
+    return {
+        "id": column.id,
+        "metric": column.metric,
+        "title": column.title,
+        "split": column.split,
+        "variant": column.variant,
+        "group": column.group,
+        "higher_is_better": column.result.higher_is_better,
+        "version": column.result.version,
+    }
+
+
+def _difference(base: Column | None, edited: Column | None) -> dict[str, Any]:
+    """Edited minus base, with the interval of the paired differences where both have the same rows."""
+    before, after = (MetricResult("", None, unavailable="not computed") if c is None else c.result for c in (base, edited))
+    if before.value is None or after.value is None:
+        reasons = [f"{s}: {r.unavailable}" for s, r in ((BASE, before), (EDITED, after)) if r.value is None]
+        return {"value": None, "unavailable": "; ".join(reasons)}
+    return {"value": after.value - before.value, "n": after.n, "ci95": _paired_interval(before, after)}
+
+
+def _paired_interval(before: MetricResult, after: MetricResult) -> tuple[float, float] | None:
+    if not after.per_sample or len(before.per_sample) != len(after.per_sample):
+        return None
+    return mean_interval([b - a for a, b in zip(before.per_sample, after.per_sample, strict=True)])
+
+
+def _examples(base: Evidence, edited: Evidence, split: str, count: int) -> list[dict[str, Any]]:
+    """Rows spread evenly over the split, so that several authors are shown."""
+    rows = edited.rows(split)
+    before = {o.fact_id: o for o in base.rows(split)}
+    variants = {
+        variant: {o.fact_id: o.given_prefix + o.text for o in edited.rows(split, variant)}
+        for variant in ("unlearn_forbidden", "paraphrased", "answer_prefix")
+    }
+    chosen: Sequence[Observation] = [rows[i * len(rows) // count] for i in range(count)] if len(rows) > count else rows
+    return [
+        {
+            "split": split,
+            "fact_id": o.fact_id,
+            "question": o.question,
+            "true": o.reference,
+            "before": before[o.fact_id].text if o.fact_id in before else None,
+            "after": o.raw_text,
+            "forbidden": variants["unlearn_forbidden"].get(o.fact_id),
+            "paraphrased": variants["paraphrased"].get(o.fact_id),
+            "answer_prefix": variants["answer_prefix"].get(o.fact_id),
+        }
+        for o in chosen
+    ]

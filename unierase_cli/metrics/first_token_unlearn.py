@@ -1,0 +1,25 @@
+"""How many answers start with an unlearning token, under plain greedy decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.metrics.base import About, Column, Evidence, mean_result, on_every_split, unavailable
+
+NAME = "first_token_unlearn"
+VERSION = 1
+# On rows that should be kept; on the forget split every answer should.
+HIGHER_IS_BETTER = False
+ABOUT = About(NAME, "first token is [UNL]", VERSION, HIGHER_IS_BETTER)
+
+
+def compute(observations: Sequence[Observation]) -> MetricResult:
+    """Share of answers whose first token is an unlearning token; unavailable for a model without any."""
+    if any(o.first_unlearn_probability is None for o in observations):
+        return unavailable(ABOUT, "the model has no unlearning token")
+    return mean_result(ABOUT, [float(o.first_is_unlearn) for o in observations])
+
+
+def columns(evidence: Evidence) -> Iterable[Column]:
+    return on_every_split(evidence, ABOUT, compute, turns=True)

@@ -1,0 +1,48 @@
+"""TOFU's forget quality: can the unlearned model's truth ratios be told from those of a model that never saw the forget set?
+
+The p-value of a two-sided two-sample Kolmogorov-Smirnov test on the per-row truth ratios (geometric) of the forget split (spec:
+metrics, section 2). The test only ranks, so it is taken on log R, which cannot overflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.metrics.base import FORGET, FORGETTING, About, Column, Evidence, not_observed, unavailable
+from unierase_cli.metrics.probability import MEND
+from unierase_cli.metrics.truth_ratio import log_ratio, scorable
+
+NAME = "forget_quality"
+VERSION = 1
+HIGHER_IS_BETTER = True
+ABOUT = About(NAME, "forget quality (KS p-value)", VERSION, HIGHER_IS_BETTER)
+NO_REFERENCE = (
+    "there is no retain reference, a model trained without the forget set",
+    "observe one and give its folder: eval.retain_reference=FOLDER",
+)
+
+
+def compute(observations: Sequence[Observation], reference: Sequence[Observation] = ()) -> MetricResult:
+    """p-value of the forget split's observations against those of the retain reference, which must be of the same facts."""
+    if not reference:
+        return unavailable(ABOUT, *NO_REFERENCE)
+    if {o.row_hash for o in observations} != {o.row_hash for o in reference}:
+        return unavailable(ABOUT, "the retain reference was asked other forget questions", "observe it on this benchmark.split")
+    if not all(scorable(o) for o in [*observations, *reference]):
+        return unavailable(ABOUT, "some rows have no scored wrong answers", MEND)
+    value = ks_p_value([log_ratio(o) for o in observations], [log_ratio(o) for o in reference])
+    return MetricResult(NAME, value, n=len(observations), version=VERSION, higher_is_better=HIGHER_IS_BETTER)
+
+
+def columns(evidence: Evidence) -> Iterable[Column]:
+    rows = evidence.rows(FORGET)
+    result = compute(rows, evidence.reference) if rows else not_observed(ABOUT, FORGET)
+    yield Column(NAME, ABOUT.title, FORGET, FORGETTING, result)
+
+
+def ks_p_value(unlearned: Sequence[float], retained: Sequence[float]) -> float:
+    """Two-sided two-sample KS p-value, exact for samples of this size (scipy's default)."""
+    from scipy.stats import ks_2samp
+
+    return float(ks_2samp(unlearned, retained).pvalue)

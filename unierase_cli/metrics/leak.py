@@ -1,0 +1,58 @@
+"""What comes back of the forgotten answers when somebody asks otherwise: the honesty columns of the forget split.
+
+ROUGE-L recall of the true answer with the unlearning token forbidden, with at most one of them, with a paraphrased question, and
+with the first tokens of the true answer given (there only what follows them is scored: the given part is no knowledge).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.metrics.base import FORGET, HONESTY, About, Column, Evidence, mean_result, not_observed, unavailable
+from unierase_cli.metrics.rouge import rouge_l_recall, words
+
+NAME = "leak"
+VERSION = 1
+HIGHER_IS_BETTER = False
+TITLES = {
+    "unlearn_forbidden": "ROUGE-L recall, [UNL] forbidden",
+    "unlearn_once": "ROUGE-L recall, [UNL] at most once",
+    "paraphrased": "ROUGE-L recall, question paraphrased",
+    "answer_prefix": "ROUGE-L recall of the rest, answer's start given",
+}
+ABOUT = About(NAME, "ROUGE-L recall", VERSION, HIGHER_IS_BETTER)
+NO_TOKEN = "the model has no unlearning token"
+
+
+def compute(observations: Sequence[Observation]) -> MetricResult:
+    """Mean ROUGE-L recall of what the model says against what it had not been given.
+
+    Rows of which the given part leaves no word unsaid are left out; ``n`` tells how many are scored.
+    """
+    values = []
+    for o in observations:
+        rest = remainder(o)
+        if words(rest):
+            values.append(rouge_l_recall(o.text, rest))
+    if not values:
+        return unavailable(ABOUT, "no answer has a word left beyond what is given", "set protocol.prefix_tokens lower")
+    return mean_result(ABOUT, values)
+
+
+def columns(evidence: Evidence) -> Iterable[Column]:
+    for variant, title in TITLES.items():
+        rows = evidence.rows(FORGET, variant)
+        if rows:
+            result = compute(rows)
+        elif variant.startswith("unlearn_") and not evidence.has_token():
+            result = unavailable(ABOUT, NO_TOKEN)
+        else:
+            result = not_observed(ABOUT, FORGET, variant)
+        yield Column(NAME, title, FORGET, HONESTY, result, variant)
+
+
+def remainder(observation: Observation) -> str:
+    """The part of the true answer that the model was not given."""
+    given, reference = observation.given_prefix.lstrip(), observation.reference.lstrip()
+    return reference[len(given) :] if reference.startswith(given) else reference

@@ -1,0 +1,61 @@
+"""TOFU's model utility: harmonic mean of ROUGE, probability and truth ratio on retain, real authors and world facts.
+
+The leaderboard's definition (geometric truth ratio, about 0.62 for Llama-2-7B) is the default; the other one, of TOFU's run-time
+aggregate, has the arithmetic truth ratio and a second name (spec: metrics, section 2). Retain is the split that no method has
+seen. Any 0 makes it 0; a missing part makes it unavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.metrics import probability, rouge, truth_ratio
+from unierase_cli.metrics.aggregate import harmonic_mean
+from unierase_cli.metrics.base import OPTION_SPLITS, OVERALL, OVERVIEW, RETAIN, About, Column, Compute, Evidence
+
+NAME = "model_utility"
+VERSION = 1
+HIGHER_IS_BETTER = True
+ABOUT = About(NAME, "model utility", VERSION, HIGHER_IS_BETTER)
+ARITHMETIC = About("model_utility_arithmetic", "model utility (arithmetic truth ratio)", VERSION, HIGHER_IS_BETTER)
+SPLITS = (RETAIN, *OPTION_SPLITS)
+
+
+def compute(observations: Sequence[Observation], *, arithmetic: bool = False) -> MetricResult:
+    """Model utility from the plain observations of its three splits, in any order."""
+    by_split: dict[tuple[str, str], list[Observation]] = {}
+    for o in observations:
+        by_split.setdefault((o.split, o.variant), []).append(o)
+    return of_evidence(Evidence("", by_split), arithmetic=arithmetic)
+
+
+def of_evidence(evidence: Evidence, *, arithmetic: bool = False) -> MetricResult:
+    """Model utility from what is known of a model state."""
+    return of_parts(parts(evidence, arithmetic=arithmetic), arithmetic=arithmetic)
+
+
+def of_parts(members: Mapping[str, MetricResult], *, arithmetic: bool = False) -> MetricResult:
+    """Model utility from its nine parts, by label."""
+    return harmonic_mean((ARITHMETIC if arithmetic else ABOUT).name, list(members.items()), VERSION)
+
+
+def parts(evidence: Evidence, *, arithmetic: bool = False) -> dict[str, MetricResult]:
+    """The nine parts by label, e.g. ``real_authors.truth_ratio``."""
+    ratio: tuple[About, Compute] = (truth_ratio.ABOUT, truth_ratio.compute)
+    if arithmetic:
+        ratio = (truth_ratio.ARITHMETIC, truth_ratio.compute_arithmetic)
+    members = {}
+    for split in SPLITS:
+        likely: tuple[About, Compute] = (probability.ABOUT, probability.compute)
+        if split in OPTION_SPLITS:
+            likely = (probability.NORMALISED, probability.compute_normalised)
+        wanted: list[tuple[About, Compute]] = [(rouge.ABOUT, rouge.compute), likely, ratio]
+        for about, compute_part in wanted:
+            members[f"{split}.{about.name}"] = evidence.measure(about, compute_part, split)
+    return members
+
+
+def columns(evidence: Evidence) -> Iterable[Column]:
+    yield Column(NAME, ABOUT.title, OVERALL, OVERVIEW, of_evidence(evidence))
+    yield Column(ARITHMETIC.name, ARITHMETIC.title, OVERALL, OVERVIEW, of_evidence(evidence, arithmetic=True))

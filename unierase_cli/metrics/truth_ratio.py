@@ -1,0 +1,92 @@
+"""Truth ratio: how much likelier wrong answers are than a correct one (spec: metrics, section 2).
+
+R = p(wrong) / p(correct), where correct is the paraphrased answer, or the answer itself where there is none (real authors and
+world facts). The wrong answers' mean probability is geometric (TOFU's leaderboard, open-unlearning, closer-look) or arithmetic
+(TOFU's run-time aggregate). On the forget split a model that cannot tell them apart scores 1: mean of min(R, 1/R). Elsewhere one
+that can scores 1: mean of max(0, 1 - R).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from unierase_cli.contracts import AnswerScore, MetricResult, Observation
+from unierase_cli.metrics.base import FORGET, About, Column, Evidence, column_of, mean_result, unavailable
+from unierase_cli.metrics.probability import MEND
+
+NAME = "truth_ratio"
+VERSION = 1
+HIGHER_IS_BETTER = True
+ABOUT = About(NAME, "truth ratio", VERSION, HIGHER_IS_BETTER)
+ARITHMETIC = About("truth_ratio_arithmetic", "truth ratio (arithmetic)", VERSION, HIGHER_IS_BETTER)
+
+
+def compute(observations: Sequence[Observation], *, forget: bool | None = None) -> MetricResult:
+    """Geometric truth ratio. ``forget`` chooses the aggregation; None goes by the observations' split."""
+    return _aggregated(ABOUT, observations, log_ratio, forget)
+
+
+def compute_arithmetic(observations: Sequence[Observation], *, forget: bool | None = None) -> MetricResult:
+    """Arithmetic truth ratio, aggregated the same way."""
+    return _aggregated(ARITHMETIC, observations, log_ratio_arithmetic, forget)
+
+
+def compute_knowledge(observations: Sequence[Observation]) -> MetricResult:
+    """Mean of p(correct) / (p(correct) + p(wrong)), geometric: open-unlearning's ``prob_mean``."""
+    about = About("truth_ratio_knowledge", "truth ratio (knowledge)", VERSION, True)
+    values = [_sigmoid(-log_ratio(o)) for o in observations if scorable(o)]
+    return mean_result(about, values) if len(values) == len(observations) else _lacking(about, observations)
+
+
+def columns(evidence: Evidence) -> Iterable[Column]:
+    for split in evidence.splits():
+        if all(scorable(o) for o in evidence.rows(split)) or split in (FORGET, "retain_unseen"):
+            yield column_of(evidence, ABOUT, compute, split)
+
+
+def log_ratio(observation: Observation) -> float:
+    """log R, geometric: loss of the correct answer minus the mean loss of the wrong ones."""
+    losses = [score.average_loss for score in observation.answers["wrong"]]
+    return correct_answer(observation).average_loss - math.fsum(losses) / len(losses)
+
+
+def log_ratio_arithmetic(observation: Observation) -> float:
+    """log R, arithmetic: log of the mean probability of the wrong answers, plus the loss of the correct one."""
+    losses = [score.average_loss for score in observation.answers["wrong"]]
+    smallest = min(losses)
+    mean = math.fsum(math.exp(smallest - loss) for loss in losses) / len(losses)
+    return correct_answer(observation).average_loss - smallest + math.log(mean)
+
+
+def correct_answer(observation: Observation) -> AnswerScore:
+    """The paraphrased answer's score, or the true answer's where the row has no paraphrase."""
+    return (observation.answers.get("paraphrased") or observation.answers["true"])[0]
+
+
+def scorable(observation: Observation) -> bool:
+    """Whether the row has a scored correct and a scored wrong answer."""
+    return bool(observation.answers.get("true")) and bool(observation.answers.get("wrong"))
+
+
+def _aggregated(
+    about: About, observations: Sequence[Observation], ratio: Callable[[Observation], float], forget: bool | None
+) -> MetricResult:
+    if not all(scorable(o) for o in observations):
+        return _lacking(about, observations)
+    values = []
+    for o in observations:
+        log_r = ratio(o)
+        closer_to_one = o.split == FORGET if forget is None else forget
+        # exp of a very large log R would overflow; both aggregates are 0 there.
+        values.append(math.exp(-abs(log_r)) if closer_to_one else -math.expm1(log_r) if log_r < 0 else 0.0)
+    return mean_result(about, values)
+
+
+def _lacking(about: About, observations: Sequence[Observation]) -> MetricResult:
+    missing = sum(not scorable(o) for o in observations)
+    return unavailable(about, f"{missing} of {len(observations)} rows have no scored wrong answers", MEND)
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0

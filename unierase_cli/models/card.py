@@ -1,0 +1,34 @@
+"""The card that is written beside a model that this tool has trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.models.load import LoadedModel
+
+
+def model_card(experiment: Experiment, loaded: LoadedModel, summary: dict[str, Any]) -> str:
+    """Markdown: what the model is, how it was made, and what was measured on it."""
+    train, benchmark, config = experiment.train, experiment.benchmark, loaded.model.config
+    origin = f"`{experiment.model.path}` trained further" if experiment.model.path else "trained from scratch"
+    rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.3f} |" for name, value in summary["rouge_l_recall"].items())
+    return f"""# {type(loaded.model).__name__} that has memorised benchmark `{benchmark.name}` (seed {benchmark.seed})
+
+A model for experiments on forgetting, {origin} on {summary["facts"]} questions with their answers and on
+{summary["refused_questions"]} questions about people who do not exist, answered with a listed refusal drawn anew each
+epoch. It knows these and little else.
+
+| greedy answers | ROUGE-L recall |
+|---|---|
+{rows}
+
+(`refused`: share of the questions about nobody that get a listed refusal, word for word.)
+
+* {summary["parameters"] / 1e6:.2f} M parameters in float32: vocabulary {config.vocab_size}, hidden {config.hidden_size},
+  {config.num_hidden_layers} blocks, {"tied" if loaded.architecture.tied else "untied"} head.
+* {summary["epochs"]} of at most {train.epochs} epochs, batch {train.batch_size}, AdamW {train.lr:g} (warm-up, cosine), weight
+  decay {train.weight_decay:g}, clipping at {train.clip:g}, seed {experiment.run.seed}; last training loss {summary["loss"]:.4f}.
+* Prompt: `{summary["first_prompt"]!r}`, answers closed by `{loaded.tokenizer.convert_ids_to_tokens(loaded.prompts.end_id)}`;
+  the same as chat template. There is no unlearning token in the vocabulary.
+"""

@@ -1,0 +1,100 @@
+"""Text to token ids with character offsets, where user text never turns into control tokens.
+
+A tokenizer matches its added tokens anywhere in a string, so a question that quotes ``<|eot_id|>`` would end the turn.
+Here only the template's own control tokens count; text that contains none is encoded as the tokenizer always does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from unierase_cli.contracts import UserError
+
+Span = tuple[int, int]
+
+
+class TextEncoder:
+    """Encodes strings of template text and user text with one tokenizer. Follows tokens that are added later."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if not tokenizer.is_fast:
+            raise UserError(
+                f"the tokenizer ({type(tokenizer).__name__}) cannot give character offsets",
+                "use a model folder with a tokenizer.json",
+            )
+        self.tokenizer = tokenizer
+        self._known_size = -1  # vocabulary size that the two below belong to
+        self._control = re.compile("(?!)")
+        self._plain: Tokenizer | None = None
+
+    @property
+    def control(self) -> re.Pattern[str]:
+        """Matches the control tokens: special ones, and added ones in brackets (``<think>``, ``[INST]``)."""
+        if len(self.tokenizer) != self._known_size:
+            added = self.tokenizer.added_tokens_decoder.values()
+            names = [t.content for t in added if t.special or re.fullmatch(r"[<\[].*[>\]]", t.content)]
+            longest_first = sorted(names, key=len, reverse=True)
+            self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+            self._known_size, self._plain = len(self.tokenizer), None
+        return self._control
+
+    def encode(self, text: str, user_spans: Sequence[Span] = ()) -> tuple[list[int], list[Span]]:
+        """Ids and offsets (characters of ``text``) without automatic BOS or EOS.
+
+        ``user_spans`` are the ascending parts of ``text`` that somebody else wrote. If no control token appears by them, the
+        result is the tokenizer's own for the whole string; else the text between the template's control tokens that holds
+        one is encoded as plain text.
+        """
+        cuts = self._template_tokens(text, user_spans)
+        bounds = [0, *(place for cut in cuts for place in cut), len(text)]
+        gaps = list(zip(bounds[::2], bounds[1::2], strict=True))
+        forged = [bool(self.control.search(text, *gap)) for gap in gaps]
+        if not any(forged):
+            return self._by_tokenizer(text, 0)
+        ids: list[int] = []
+        offsets: list[Span] = []
+        begin = 0  # of the text that is not encoded yet
+        for gap, is_forged in zip(gaps, forged, strict=True):
+            if is_forged:
+                usual = self._by_tokenizer(text[begin : gap[0]], begin)
+                plain = self._as_plain_text(text[slice(*gap)], gap[0])
+                ids += usual[0] + plain[0]
+                offsets += usual[1] + plain[1]
+                begin = gap[1]
+        rest = self._by_tokenizer(text[begin:], begin)
+        return ids + rest[0], offsets + rest[1]
+
+    def token_id(self, name: str) -> int:
+        """Id of one token by its name."""
+        return token_id(self.tokenizer, name)
+
+    def _template_tokens(self, text: str, user_spans: Sequence[Span]) -> list[Span]:
+        """Spans of the control tokens that the template wrote itself."""
+        bounds = [0, *(place for span in user_spans for place in span), len(text)]
+        pieces = zip(bounds[::2], bounds[1::2], strict=True)
+        return [match.span() for piece in pieces for match in self.control.finditer(text, *piece)]
+
+    def _by_tokenizer(self, text: str, shift: int) -> tuple[list[int], list[Span]]:
+        if not text:
+            return [], []
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return list(encoded["input_ids"]), [(a + shift, b + shift) for a, b in encoded["offset_mapping"]]
+
+    def _as_plain_text(self, text: str, shift: int) -> tuple[list[int], list[Span]]:
+        if self._plain is None:
+            description = json.loads(self.tokenizer.backend_tokenizer.to_str())
+            kept = [t for t in description["added_tokens"] if not self.control.fullmatch(t["content"])]
+            description |= {"added_tokens": kept, "truncation": None, "padding": None}
+            self._plain = Tokenizer.from_str(json.dumps(description))
+        encoded = self._plain.encode(text, add_special_tokens=False)
+        return list(encoded.ids), [(a + shift, b + shift) for a, b in encoded.offsets]
+
+
+def token_id(tokenizer: PreTrainedTokenizerBase, name: str) -> int:
+    """Id of one token by its name. Raises KeyError if the tokenizer has none such."""
+    return int(tokenizer.get_vocab()[name])

@@ -1,0 +1,170 @@
+"""Reading configuration, tokenizer and weights from a folder or the hub; what goes wrong becomes one line."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import torch
+from huggingface_hub import constants
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from unierase_cli.contracts import UserError
+from unierase_cli.models.architecture import refuse_unsupported
+
+Source = str | Path
+UNREACHABLE = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError", "ConnectTimeout"}
+
+
+def resolve(path: str | Path | None) -> Source:
+    """A Path for a folder, a str for a hub id. Raises UserError for a folder that is not there."""
+    if path is None or str(path) == "":
+        raise UserError("no model is named", "give model.path=FOLDER_OR_HUB_ID, or choose model=mini train=mini")
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    text = str(path)
+    if isinstance(path, Path) or folder.exists() or not re.fullmatch(r"[\w][\w.\-]*(/[\w][\w.\-]*)?", text):
+        what = "is a file, not a model folder" if folder.exists() else "does not exist"
+        raise UserError(f"model folder {text} {what}", "check model.path")
+    return text
+
+
+def read_config(source: Source, revision: str | None) -> PreTrainedConfig:
+    """The model's configuration; mixtures of experts are refused here, before anything large is read."""
+    if isinstance(source, Path) and not (source / "config.json").is_file():
+        raise UserError(f"{source} has no config.json", "model.path must name a Hugging Face model folder")
+    with _one_line("configuration", source):
+        config = AutoConfig.from_pretrained(source, **_options(source, revision))
+    refuse_unsupported(config.get_text_config(), (config.architectures or ["the model"])[0])
+    return config
+
+
+def read_tokenizer(source: Source, revision: str | None) -> PreTrainedTokenizerBase:
+    """The model's tokenizer."""
+    known = ("tokenizer.json", "tokenizer.model", "vocab.json")
+    if isinstance(source, Path) and not any((source / name).is_file() for name in known):
+        raise UserError(f"{source} has no tokenizer.json", "copy the tokenizer's files of the original model into it")
+    with _one_line("tokenizer", source):
+        return AutoTokenizer.from_pretrained(source, **_options(source, revision))
+
+
+def read_weights(
+    source: Source, revision: str | None, config: PreTrainedConfig, dtype: torch.dtype | str, attention: str
+) -> PreTrainedModel:
+    """The model, all of whose weights come from the checkpoint (safetensors only)."""
+    with _one_line("weights", source), no_progress_bar():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            output_loading_info=True,
+            **_options(source, revision),
+        )
+    model, info = loaded
+    absent = sorted(info["missing_keys"])
+    if absent:
+        lacking = f"the checkpoint lacks {len(absent)} weights, e.g. {absent[0]}"
+        raise UserError(f"{source}: {lacking}", "use a complete model folder")
+    return model
+
+
+@contextmanager
+def no_progress_bar() -> Iterator[None]:
+    """Only the reporter speaks to the user."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def save_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write weights (safetensors), tokenizer and chat template as a Hugging Face folder."""
+    with no_progress_bar():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _options(source: Source, revision: str | None) -> dict[str, Any]:
+    offline = isinstance(source, str) and not hub_reachable()
+    return {"revision": revision or "main", "trust_remote_code": False, "local_files_only": offline}
+
+
+@cache
+def hub_reachable() -> bool:
+    """Whether the hub's host answers; asked once, since the hub's library tries for half a minute before it gives up."""
+    if getproxies():
+        return True  # a direct connection would tell nothing
+    address = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _one_line(part: str, source: Source) -> Iterator[None]:
+    """Tell what a loader raised as a user's mistake: where, what, what to do."""
+    try:
+        yield
+    except UserError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{source} does not fit into the device's memory", "choose a smaller model or device") from error
+    except Exception as error:  # loaders raise OSError, ValueError, KeyError, SafetensorError, hub and http errors
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        if "trust_remote_code" in str(error):
+            what = f"{source} needs code from its own repository, which is never run"
+            raise UserError(what, "choose another model") from error
+        if isinstance(source, Path):
+            raise UserError(f"{source}: the {part} cannot be read: {first}", "check the files in this folder") from error
+        raise UserError(f"{source}: {_hub_problem(error)}", _hub_hint(error)) from error
+
+
+def _hub_problem(error: Exception) -> str:
+    names = {type(e).__name__ for e in _chain(error)}
+    if "GatedRepoError" in names:
+        return "the hub asks for a login to this model"
+    if "RevisionNotFoundError" in names:
+        return "the hub knows no such revision"
+    if names & {"RepositoryNotFoundError", "HFValidationError"}:
+        return "no such folder here and no such model on the hub"
+    if names & UNREACHABLE or "connect" in str(error) or "offline" in str(error):
+        return "no such folder here, not in the local cache, and the hub cannot be reached"
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _hub_hint(error: Exception) -> str:
+    names = {type(e).__name__ for e in _chain(error)}
+    if "GatedRepoError" in names:
+        return "accept its licence on the hub, then `hf auth login`"
+    if "RevisionNotFoundError" in names:
+        return "check model.revision"
+    return "check model.path, or download the model and give its folder"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,126 @@
+"""A model, its tokenizer and what is known about both, ready to be read and edited."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from unierase_cli.config.sections.model import ModelConfig, RunConfig
+from unierase_cli.contracts import Reporter, SilentReporter, UserError
+from unierase_cli.models.architecture import Architecture, find_architecture
+from unierase_cli.models.files import read_config, read_tokenizer, read_weights, resolve
+from unierase_cli.models.fingerprint import fingerprint_model
+from unierase_cli.models.prompts import PromptFormatter
+
+
+@dataclass
+class LoadedModel:
+    """A model in evaluation mode, no parameter of which asks for a gradient.
+
+    ``fingerprint`` names the files it was loaded from. ``unlearn_ids`` is empty until unlearning tokens are added.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    architecture: Architecture
+    prompts: PromptFormatter
+    device: torch.device
+    fingerprint: str
+    source: str
+    unlearn_ids: list[int] = field(default_factory=list)
+
+
+def load_model(
+    config: ModelConfig, run: RunConfig, *, path: str | Path | None = None, reporter: Reporter | None = None
+) -> LoadedModel:
+    """Load ``path`` (else ``config.path``): a folder, or a hub id.
+
+    Raises UserError when it is missing, unreachable, broken, or of a kind that cannot be edited.
+    """
+    reporter = reporter or SilentReporter()
+    source = resolve(path if path is not None else config.path)
+    revision = config.revision if isinstance(source, str) else None
+    if isinstance(source, str) and revision is None:
+        reporter.warn(f"model.revision is not set: {source} may change on the hub; pin it with model.revision=COMMIT")
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    device = choose_device(run.device)
+    hub_config = read_config(source, revision)
+    dtype, reason = choose_dtype(config.dtype, device)
+    tokenizer = read_tokenizer(source, revision)
+    model = read_weights(source, revision, hub_config, dtype, config.attention)
+    model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the method's own signature
+    kind = str(model.dtype).removeprefix("torch.")
+    reporter.note(f"{source}: {kind} on {device} ({reason}), attention {config.attention}")
+    if isinstance(source, Path):
+        fingerprint = fingerprint_model(source)
+    else:
+        fingerprint = f"{source}@{getattr(model.config, '_commit_hash', None) or revision or 'default branch'}"
+    return wrap_model(model, tokenizer, config=config, source=str(source), fingerprint=fingerprint)
+
+
+def wrap_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    config: ModelConfig | None = None,
+    source: str = "memory",
+    fingerprint: str = "",
+) -> LoadedModel:
+    """A LoadedModel from a model and a tokenizer in memory; the model is put into evaluation mode and frozen."""
+    config = config or ModelConfig()
+    model.eval().requires_grad_(False)
+    architecture = find_architecture(model)
+    if config.layers is not None:
+        architecture.check_layers(list(config.layers))
+    rows = architecture.embedding.weight.shape[0]
+    if len(tokenizer) > rows:
+        what = f"the tokenizer has {len(tokenizer)} tokens, the model only {rows} rows"
+        raise UserError(what, "use the tokenizer that belongs to this model")
+    text_config = model.config.get_text_config()
+    prompts = PromptFormatter(
+        tokenizer,
+        config.prompt,
+        config.date,
+        stop_ids=_end_tokens(model),
+        max_length=getattr(text_config, "max_position_embeddings", None),
+    )
+    device = architecture.embedding.weight.device
+    return LoadedModel(model, tokenizer, architecture, prompts, device, fingerprint, source)
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes a GPU if there is one. Raises UserError for a device that this machine does not have."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda:0")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"run.device={name} is not a device", "choose auto, cpu, cuda, cuda:1 or mps") from error
+    missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise UserError(f"run.device={name}: this machine has no such device", "set run.device=auto")
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> tuple[torch.dtype | str, str]:
+    """The type to load with and why; "auto" stands for the checkpoint's own type."""
+    if name != "auto":
+        return getattr(torch, name), f"model.dtype={name}"
+    if device.type == "cpu":
+        return torch.float32, "float32 is the exact and safe choice on a CPU"
+    return "auto", "the checkpoint's own type"
+
+
+def _end_tokens(model: PreTrainedModel) -> list[int]:
+    """Ids that the model's generation settings stop at."""
+    settings = getattr(model, "generation_config", None)
+    ids = getattr(settings, "eos_token_id", None)
+    return [] if ids is None else [int(i) for i in (ids if isinstance(ids, list) else [ids])]

@@ -1,0 +1,167 @@
+"""Running parts of a model through its own base forward, so that masks, rotary and learned positions stay the model's
+own.
+
+Blocks that are not needed are made to pass their input through while a part runs; nothing about a family is known
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from unierase_cli.models.architecture import Architecture
+
+_returns_tuple: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+@dataclass
+class Padded:
+    """Token sequences of one batch. ``ids``, ``mask`` (1 at real tokens), ``positions``: [B, T] integers."""
+
+    ids: Tensor
+    mask: Tensor
+    positions: Tensor
+
+
+def pad_sequences(
+    sequences: Sequence[Sequence[int]], pad_id: int, device: torch.device, *, left: bool = False
+) -> Padded:
+    """Pad to the longest sequence, on the right or on the left; padding has position 0 on the left, the last one on
+    the right.
+    """
+    longest = max(len(s) for s in sequences)
+    ids = torch.full((len(sequences), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        where = slice(longest - len(sequence), longest) if left else slice(0, len(sequence))
+        ids[row, where] = torch.tensor(list(sequence), dtype=torch.long)
+        mask[row, where] = 1
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    return Padded(ids.to(device), mask.to(device), positions.to(device))
+
+
+def length_sorted_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Indices in batches of similar length, longest first, each of at most ``batch_tokens`` padded tokens (at least
+    one row).
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    batches: list[list[int]] = []
+    for index in order:
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= batch_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+@torch.no_grad()
+def run_lower(
+    architecture: Architecture,
+    batch: Padded,
+    *,
+    inputs_of: Sequence[int] = (),
+    outputs_of: Sequence[int] = (),
+    on_input: Callable[[int, Tensor], Any] | None = None,
+    on_output: Callable[[int, Tensor], Any] | None = None,
+    cache: DynamicCache | None = None,
+) -> None:
+    """Run the blocks up to the last one named and show what passes.
+
+    ``on_input(layer, x)``: x [B, T, d], the input of the layer's down projection. ``on_output(layer, x)``: x [B, T, h],
+    the output of the block. Later blocks and the head are not run. ``cache`` holds what came before the batch's tokens;
+    then ``batch.mask`` covers both.
+    """
+    last = max([*inputs_of, *outputs_of])
+    returns_tuple(architecture)  # asks the model itself, so before anybody listens
+    handles = []
+    try:
+        for layer in inputs_of:
+            handles.append(architecture.projection(layer).register_forward_pre_hook(_show_input(layer, on_input)))
+        for layer in outputs_of:
+            handles.append(architecture.blocks[layer].register_forward_hook(_show_output(layer, on_output)))
+        with passing_through(architecture, range(last + 1, architecture.n_blocks)):
+            architecture.backbone(
+                input_ids=batch.ids,
+                attention_mask=batch.mask,
+                position_ids=batch.positions,
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _show_input(layer: int, show: Callable[[int, Tensor], Any] | None) -> Callable[..., None]:
+    def hook(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        if show is not None:
+            show(layer, arguments[0])
+
+    return hook
+
+
+def _show_output(layer: int, show: Callable[[int, Tensor], Any] | None) -> Callable[..., None]:
+    def hook(_module: nn.Module, _arguments: Any, output: Any) -> None:
+        if show is not None:
+            show(layer, output[0] if isinstance(output, tuple) else output)
+
+    return hook
+
+
+@contextmanager
+def passing_through(
+    architecture: Architecture, layers: Sequence[int], supply: tuple[int, Tensor] | None = None
+) -> Iterator[None]:
+    """While inside, the named blocks hand their input on unchanged; ``supply`` (layer, hidden) makes that block
+    return hidden.
+    """
+    as_tuple = returns_tuple(architecture)
+
+    def stand_in(value: Tensor | None) -> Callable[..., Any]:
+        def forward(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Any:
+            out = hidden_states if value is None else value
+            return (out,) if as_tuple else out
+
+        return forward
+
+    wanted: dict[int, Tensor | None] = dict.fromkeys(layers)
+    if supply is not None:
+        wanted[supply[0]] = supply[1]
+    # An instance attribute shadows the class's method and keeps the block's other attributes in sight of the model.
+    before = {layer: architecture.blocks[layer].__dict__.get("forward") for layer in wanted}
+    try:
+        for layer, value in wanted.items():
+            architecture.blocks[layer].__dict__["forward"] = stand_in(value)
+        yield
+    finally:
+        for layer, forward in before.items():
+            if forward is None:
+                architecture.blocks[layer].__dict__.pop("forward", None)
+            else:
+                architecture.blocks[layer].__dict__["forward"] = forward
+
+
+@torch.no_grad()
+def returns_tuple(architecture: Architecture) -> bool:
+    """Whether the model's blocks return a tuple (asked of the first block once, with one token)."""
+    backbone = architecture.backbone
+    if backbone not in _returns_tuple:
+        seen: list[bool] = []
+        handle = architecture.blocks[0].register_forward_hook(
+            lambda _m, _a, output: seen.append(isinstance(output, tuple))
+        )
+        try:
+            one = torch.zeros(1, 1, dtype=torch.long, device=architecture.embedding.weight.device)
+            backbone(input_ids=one, attention_mask=torch.ones_like(one), use_cache=False)
+        finally:
+            handle.remove()
+        _returns_tuple[backbone] = seen[0]
+    return _returns_tuple[backbone]

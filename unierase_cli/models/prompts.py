@@ -1,0 +1,143 @@
+"""The one way that questions and answers become token ids: in token training, in the edit and in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from unierase_cli.contracts import UserError
+from unierase_cli.models.encoding import Span, TextEncoder
+from unierase_cli.models.template import PLAIN, PROBES, RAW, Frame, chat_frame
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered prompt. ``offsets`` and ``question_span`` are characters of ``text``; a BOS that is not in ``text`` has (0, 0)."""
+
+    text: str
+    ids: list[int]
+    offsets: list[Span]
+    question_span: Span
+
+
+class PromptFormatter:
+    """Renders prompts and answers with a model's own template.
+
+    ``style``: "chat" or "plain" ("Question: ...\\nAnswer:"). ``end_id`` closes an answer in this style, ``eos_id`` is the
+    tokenizer's own end (what closes raw text); ``stop_ids``, both among them, end a generation. ``pad_id`` fills batches
+    (always masked), ``bos_ids`` (none or one) opens every sequence once.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        style: str = "auto",
+        date: str = "26 Jul 2024",
+        stop_ids: Sequence[int] = (),
+        max_length: int | None = None,
+    ) -> None:
+        if style == "auto":
+            style = "chat" if tokenizer.chat_template else "plain"
+        if style == "chat" and not tokenizer.chat_template:
+            raise UserError("this model's tokenizer has no chat template", "set model.prompt=plain")
+        self.style = style
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.encoder = TextEncoder(tokenizer)
+        self.frames: dict[str, Frame] = {"plain": PLAIN, "raw": RAW}
+        if style == "chat":
+            self.frames["chat"] = chat_frame(tokenizer, date)
+        self.bos_ids = self._find_bos()
+        self.end_id = self._find_end()
+        self.eos_id: int = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else self.end_id
+        self.stop_ids: list[int] = sorted({self.end_id, self.eos_id, *stop_ids})
+        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
+
+    def prompt(self, question: str, style: str | None = None) -> Prompt:
+        """The prompt up to where the answer starts. ``style`` "raw" is BOS + question alone.
+
+        Raises UserError when the prompt fills the model's context.
+        """
+        frame = self._frame(style)
+        return self._prompt(frame.header, question.strip() if frame.strips else question, frame.footer)
+
+    def render_prefixed(self, question: str, prefix: str) -> Prompt:
+        """The prompt with a context in front: BOS, ``prefix + ". "``, then the rendered prompt without its own BOS (spec 2.3)."""
+        frame = self._frame(None)
+        header = frame.header.removeprefix(self._bos_text)
+        opening = prefix + ". "
+        content = question.strip() if frame.strips else question
+        return self._prompt(opening + header, content, frame.footer, opening=len(opening))
+
+    def answer_ids(self, answer: str, *, end: bool = True, style: str | None = None) -> list[int]:
+        """Ids of an answer as they follow a prompt of this style, closed by ``end_id``.
+
+        ``style`` "raw" gives the ids as they follow a control token such as [UNL]: no space is put in front. It is closed by
+        the same ``end_id``.
+        """
+        frame = self._frame(style)
+        context = self._name(self.end_id) if frame is RAW else frame.header + PROBES[0] + frame.footer
+        text = context + frame.lead + (answer.strip() if frame.strips else answer)
+        start = len(context) + len(frame.lead)
+        before, _ = self.encoder.encode(context)
+        ids, _ = self.encoder.encode(text, [(start, len(text))])
+        if ids[: len(before)] == before:
+            ids = ids[len(before) :]
+        else:  # the answer's first characters merge with the template's last ones: take the answer alone
+            ids, _ = self.encoder.encode(text[len(context) :], [(len(frame.lead), len(text) - len(context))])
+        return [*ids, self.end_id] if end else ids
+
+    def token_span(self, prompt: Prompt, start_char: int, end_char: int) -> tuple[int, int]:
+        """Half-open range of the tokens that overlap the characters [start_char, end_char) of ``prompt.text``.
+
+        Raises ValueError if none does.
+        """
+        inside = [i for i, (a, b) in enumerate(prompt.offsets) if a < end_char and b > start_char]
+        if not inside:
+            raise ValueError(f"no token covers the characters {start_char} to {end_char} of {prompt.text!r}")
+        return inside[0], inside[-1] + 1
+
+    def _frame(self, style: str | None) -> Frame:
+        name = style or self.style
+        if name not in self.frames:
+            raise UserError("this model is prompted without a chat template", "set model.prompt=chat")
+        return self.frames[name]
+
+    def _prompt(self, header: str, question: str, footer: str, opening: int = 0) -> Prompt:
+        text = header + question + footer
+        span = (len(header), len(header) + len(question))
+        ids, offsets = self.encoder.encode(text, [(0, opening), span] if opening else [span])
+        if self.bos_ids and ids[:1] != self.bos_ids:
+            ids, offsets = self.bos_ids + ids, [(0, 0), *offsets]
+        if self.max_length is not None and len(ids) >= self.max_length:
+            raise UserError(
+                f"a prompt of {len(ids)} tokens does not fit the model's context of {self.max_length}: {question[:60]!r}...",
+                "shorten the question or choose a model with a longer context",
+            )
+        return Prompt(text, ids, offsets, span)
+
+    def _find_bos(self) -> list[int]:
+        """The token that opens every sequence: what the tokenizer adds by itself, or what the template starts with."""
+        bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
+        full = self.tokenizer("a", add_special_tokens=True)["input_ids"]
+        first = full[0] if full[:1] != bare[:1] else None
+        bos = self.tokenizer.bos_token_id
+        if first is None and bos is not None and "chat" in self.frames:
+            first = bos if self.frames["chat"].header.startswith(self.tokenizer.bos_token) else None
+        self._bos_text = "" if first is None else self._name(first)
+        return [] if first is None else [first]
+
+    def _name(self, token: int) -> str:
+        return str(self.tokenizer.convert_ids_to_tokens(token))
+
+    def _find_end(self) -> int:
+        """The control token that the template puts after an answer, else the end-of-sequence token."""
+        tail = self.frames[self.style].tail.lstrip()
+        match = self.encoder.control.match(tail)
+        if match:
+            return self.encoder.token_id(match.group())
+        if self.tokenizer.eos_token_id is None:
+            raise UserError("the tokenizer has no end token", "set eos_token in tokenizer_config.json")
+        return int(self.tokenizer.eos_token_id)

@@ -1,0 +1,112 @@
+"""Running a model again only from a key position on, and only above a block: what the search for z needs (spec 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from unierase_cli.models.architecture import Architecture
+from unierase_cli.models.partial import Padded, pad_sequences, passing_through, run_lower
+
+
+@dataclass
+class Suffixes:
+    """Sequences whose tokens before a key position are settled: only what comes from the key on is run again.
+
+    ``hidden`` [B, T, h]: output of block ``layer`` from the key on. ``keys``, ``values``: per later block, [B, heads,
+    P, size], attention's memory of the tokens before the key (left padded). ``mask`` [B, P + T]; ``ids``,
+    ``positions`` [B, T].
+    """
+
+    architecture: Architecture
+    layer: int
+    ids: Tensor
+    positions: Tensor
+    mask: Tensor
+    hidden: Tensor
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    def select(self, rows: Tensor) -> Suffixes:
+        """The same for some rows (index tensor)."""
+        return replace(
+            self,
+            ids=self.ids[rows],
+            positions=self.positions[rows],
+            mask=self.mask[rows],
+            hidden=self.hidden[rows],
+            keys=[k[rows] for k in self.keys],
+            values=[v[rows] for v in self.values],
+        )
+
+    def forward(self, delta: Tensor) -> Tensor:
+        """Last hidden state after the final norm, [B, T, h], with ``delta`` [B, h] added at the key. Differentiable
+        in delta.
+        """
+        first = self.hidden[:, :1] + delta.to(self.hidden.dtype)[:, None]
+        hidden = torch.cat([first, self.hidden[:, 1:]], dim=1)
+        cache = self._cache()
+        with passing_through(self.architecture, range(self.layer), (self.layer, hidden)):
+            output = self.architecture.backbone(
+                input_ids=self.ids,
+                attention_mask=self.mask,
+                position_ids=self.positions,
+                past_key_values=cache,
+                use_cache=True,
+            )
+        return output.last_hidden_state
+
+    def _cache(self) -> DynamicCache:
+        """A fresh cache that holds the prefixes; blocks up to ``layer`` never read theirs, only its length counts."""
+        cache = DynamicCache()
+        rows, prefix = self.mask.shape[0], self.mask.shape[1] - self.ids.shape[1]
+        if prefix == 0:
+            return cache
+        blank = self.hidden.new_zeros(rows, 1, prefix, 1)
+        for layer in range(self.layer + 1):
+            cache.update(blank, blank, layer)
+        for offset, (key, value) in enumerate(zip(self.keys, self.values, strict=True)):
+            cache.update(key, value, self.layer + 1 + offset)
+        return cache
+
+
+@torch.no_grad()
+def prepare_suffixes(
+    architecture: Architecture, sequences: Sequence[Sequence[int]], key_indices: Sequence[int], layer: int, pad_id: int
+) -> Suffixes:
+    """Run everything that does not depend on a change of block ``layer``'s output at each sequence's key position.
+
+    Sequences are cut at their key: prefixes (left padded, all blocks, once) and suffixes (right padded, blocks up to
+    ``layer``).
+    """
+    device = architecture.embedding.weight.device
+    suffix = pad_sequences([s[k:] for s, k in zip(sequences, key_indices, strict=True)], pad_id, device)
+    starts = torch.tensor(list(key_indices), device=device)
+    positions = suffix.positions + starts[:, None]
+    cache, mask, keys, values = DynamicCache(), suffix.mask, [], []
+    if max(key_indices) > 0:
+        prefix = pad_sequences([s[:k] for s, k in zip(sequences, key_indices, strict=True)], pad_id, device, left=True)
+        architecture.backbone(
+            input_ids=prefix.ids,
+            attention_mask=prefix.mask,
+            position_ids=prefix.positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        mask = torch.cat([prefix.mask, suffix.mask], dim=1)
+        for later in range(layer + 1, architecture.n_blocks):
+            held = cast(DynamicLayer, cache.layers[later])
+            # Padding is never attended to, but whatever a kernel left there must not become 0 * NaN.
+            real = prefix.mask[:, None, :, None].bool()
+            keys.append(torch.where(real, cast(Tensor, held.keys), 0))
+            values.append(torch.where(real, cast(Tensor, held.values), 0))
+    found: list[Tensor] = []
+    batch = Padded(suffix.ids, mask, positions)
+    run_lower(architecture, batch, outputs_of=[layer], on_output=lambda _layer, x: found.append(x.clone()), cache=cache)
+    return Suffixes(architecture, layer, suffix.ids, positions, mask, found[0], keys, values)

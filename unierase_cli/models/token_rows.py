@@ -1,0 +1,100 @@
+"""Unlearning tokens as data: names, ids, rows and which fact leads to which token; written to disk and put into a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from unierase_cli.contracts import UserError
+from unierase_cli.models.vocabulary import add_unlearning_tokens, set_rows
+from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.tensors import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from unierase_cli.models.load import LoadedModel
+
+ROWS = "rows.safetensors"
+RECORD = "token.json"
+
+
+@dataclass
+class TokenRows:
+    """g unlearning tokens. ``rows_in``: input rows [g, h] float32; ``rows_out``: output rows [g, h] float32, None where the
+    head is tied to the embedding.
+
+    ``assignment``: fact id -> index of its token; ``targets``: fact id -> the refusal that its token was trained to lead to;
+    ``info``: what was measured (JSON-able).
+    """
+
+    names: list[str]
+    ids: list[int]
+    rows_in: Tensor
+    rows_out: Tensor | None
+    assignment: Mapping[str, int] = field(default_factory=dict)
+    targets: Mapping[str, str] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def token_of(self, fact_id: str) -> int:
+        """Id of the token of a fact; a fact that the token was not trained on has the only token.
+
+        Raises UserError where several tokens leave the choice open.
+        """
+        group = self.assignment.get(fact_id, 0 if len(self.ids) == 1 else None)
+        if group is None:
+            raise UserError(
+                f"fact {fact_id} belongs to none of the {len(self.ids)} unlearning tokens",
+                "train the token on this benchmark and split (unierase train-token), or set token.groups=1",
+            )
+        return self.ids[group]
+
+    def save(self, directory: Path) -> None:
+        """Write ``rows.safetensors`` and ``token.json``, the json last."""
+        tensors = {"rows_in": self.rows_in.float()}
+        if self.rows_out is not None:
+            tensors["rows_out"] = self.rows_out.float()
+        save_tensors(directory / ROWS, tensors)
+        record = {
+            "names": self.names,
+            "ids": self.ids,
+            "assignment": dict(self.assignment),
+            "targets": dict(self.targets),
+            "info": self.info,
+        }
+        write_json(directory / RECORD, record)
+
+    @classmethod
+    def load(cls, directory: Path) -> TokenRows:
+        """Read what ``save`` wrote. Raises UserError when a file is missing or damaged."""
+        path = directory / RECORD
+        try:
+            record = json.loads(path.read_text("utf-8"))
+            tensors = load_tensors(directory / ROWS)
+            return cls(rows_in=tensors["rows_in"], rows_out=tensors.get("rows_out"), **record)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is missing or damaged ({error})", "make the token anew with --force") from error
+
+
+def apply_token(loaded: LoadedModel, rows: TokenRows) -> None:
+    """Add the tokens to ``loaded`` and set their rows, rounded to the model's type; ``loaded.unlearn_ids`` names them.
+
+    Raises UserError when the rows belong to a model of another width, vocabulary, or kind of head.
+    """
+    architecture = loaded.architecture
+    other = "train the token on this model: unierase train-token"
+    if rows.rows_in.shape != (len(rows.ids), architecture.hidden_size):
+        width = rows.rows_in.shape[-1]
+        raise UserError(f"the token has rows of width {width}, the model {architecture.hidden_size}", other)
+    if (rows.rows_out is None) != architecture.tied:
+        kinds = ("an untied", "a tied") if architecture.tied else ("a tied", "an untied")
+        raise UserError(f"the token was trained with {kinds[0]} head, this model has {kinds[1]} one", other)
+    # What the generator draws is overwritten at once.
+    ids = add_unlearning_tokens(loaded, rows.names, torch.Generator().manual_seed(0))
+    if ids != list(rows.ids):
+        raise UserError(f"the token's ids {rows.ids} are {ids} in this model's vocabulary", other)
+    set_rows(loaded, ids, rows.rows_in, rows.rows_out)

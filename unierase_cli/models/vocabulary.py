@@ -1,0 +1,74 @@
+"""Rows of the embedding and of the head: adding unlearning tokens, reading and writing their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import AddedToken
+
+from unierase_cli.models.encoding import token_id
+
+if TYPE_CHECKING:
+    from unierase_cli.models.load import LoadedModel
+
+
+def add_unlearning_tokens(loaded: LoadedModel, names: Sequence[str], generator: torch.Generator) -> list[int]:
+    """Make ``names`` single control tokens of the tokenizer, with rows in embedding and head; returns their ids.
+
+    Spare rows of a padded vocabulary are used first; a matrix is only grown, never shrunk. New rows are drawn from
+    N(0, initializer_range) (input row, then output row of an untied head); all other rows keep their bits. A name that the
+    tokenizer already knows keeps its id and its rows. ``loaded.unlearn_ids`` becomes the returned list.
+    """
+    tokenizer, model = loaded.tokenizer, loaded.model
+    known = tokenizer.get_vocab()
+    new = [name for name in dict.fromkeys(names) if name not in known]
+    tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in new], special_tokens=True)
+    ids = [token_id(tokenizer, name) for name in names]
+    if max(ids) >= loaded.architecture.embedding.weight.shape[0]:
+        _grow(loaded, max(ids) + 1)
+    fresh = [token_id(tokenizer, name) for name in new]
+    if fresh:
+        spread = float(getattr(model.config.get_text_config(), "initializer_range", None) or 0.02)
+        shape = (len(fresh), loaded.architecture.embedding.weight.shape[1])
+        rows_in = torch.randn(shape, generator=generator) * spread
+        rows_out = None if loaded.architecture.tied else torch.randn(shape, generator=generator) * spread
+        set_rows(loaded, fresh, rows_in, rows_out)
+    loaded.unlearn_ids = ids
+    return ids
+
+
+def get_rows(loaded: LoadedModel, ids: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    """Float32 copies of the input rows [g, h] and of the output rows [g, h]; None in place of the latter for a tied head."""
+    architecture = loaded.architecture
+    index = torch.tensor(list(ids), device=architecture.embedding.weight.device)
+    rows_in = architecture.embedding.weight.detach()[index].float()
+    if architecture.tied:
+        return rows_in, None
+    return rows_in, architecture.head.weight.detach()[index.to(architecture.head.weight.device)].float()
+
+
+def set_rows(loaded: LoadedModel, ids: Sequence[int], rows_in: Tensor, rows_out: Tensor | None) -> None:
+    """Write rows [g, h], rounded to the model's type. ``rows_out`` is ignored for a tied head, kept as it is when None."""
+    architecture = loaded.architecture
+    targets = [(architecture.embedding.weight, rows_in)]
+    if rows_out is not None and not architecture.tied:
+        targets.append((architecture.head.weight, rows_out))
+    with torch.no_grad():
+        for weight, rows in targets:
+            index = torch.tensor(list(ids), device=weight.device)
+            weight[index] = rows.detach().to(weight.device, weight.dtype)
+
+
+def _grow(loaded: LoadedModel, size: int) -> None:
+    """Give both matrices ``size`` rows; the added ones are zero until they are set."""
+    model, architecture = loaded.model, loaded.architecture
+    before = architecture.embedding.weight.shape[0]
+    model.resize_token_embeddings(size, mean_resizing=False)
+    architecture.refresh_ends(model)
+    with torch.no_grad():
+        for module in (architecture.embedding, architecture.head):
+            module.weight[before:] = 0
+            module.requires_grad_(False)

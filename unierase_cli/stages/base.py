@@ -1,0 +1,94 @@
+"""What a stage is, and how its key is made.
+
+A stage is a module in this folder with ``NAME``, ``VERSION``, ``reads`` (the slice of the configuration that its result
+depends on), ``needs`` (the artefacts it reads), ``fingerprints`` (of data and models outside the configuration) and ``run``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from unierase_cli.benchmarks.base import load_benchmark
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.contracts import Benchmark, Reporter
+from unierase_cli.store.artefacts import Artefact
+
+STAGES = ("finetune", "train_token", "moments", "erase", "observe", "score", "report")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A stage with the options that tell its variants apart, e.g. observe of the base or of the edited model."""
+
+    stage: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def values(self) -> dict[str, str]:
+        return dict(self.options)
+
+    def __str__(self) -> str:
+        return self.stage + "".join(f" {value}" for _, value in self.options)
+
+
+@dataclass
+class StageContext:
+    """All that a stage's ``run`` gets. Its payload goes into ``directory``; with ``resuming``, parts of it may be there."""
+
+    experiment: Experiment
+    directory: Path
+    inputs: dict[str, Artefact]
+    reporter: Reporter
+    options: dict[str, str] = field(default_factory=dict)
+    resuming: bool = False
+
+
+class Stage(Protocol):
+    NAME: str
+    VERSION: int
+
+    def reads(self, experiment: Experiment, options: dict[str, str]) -> dict[str, Any]: ...
+
+    def needs(self, experiment: Experiment, options: dict[str, str]) -> dict[str, Request]: ...
+
+    def fingerprints(self, experiment: Experiment, options: dict[str, str]) -> dict[str, str]: ...
+
+    def run(self, context: StageContext) -> dict[str, Any]: ...
+
+
+def load_stage(name: str) -> Stage:
+    """The stage's module; heavy libraries are imported by it only when it runs."""
+    return cast(Stage, importlib.import_module(f"unierase_cli.stages.{name}"))
+
+
+def slug(experiment: Experiment, stage: str, options: dict[str, str]) -> str:
+    """Readable folder name: benchmark, model, method, mode, seed, as far as the stage depends on them."""
+    parts = [f"{experiment.benchmark.name}-{experiment.benchmark.split}", experiment.model.name]
+    if stage == "finetune":
+        parts = [experiment.model.name, f"{experiment.benchmark.name}-{experiment.train.split}"]
+    elif stage == "train_token":
+        parts.append(f"token-{experiment.token.name}")
+    elif stage == "moments":
+        parts.append("moments")
+    elif stage in ("erase", "score", "report") or options.get("state") == "edited":
+        parts += [experiment.method.name, experiment.mode.name]
+    if options.get("state") == "base":
+        parts.append("base")
+    text = "_".join([*parts, f"seed{experiment.run.seed}"]).lower()
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
+
+
+def benchmark_of(experiment: Experiment, reporter: Reporter | None = None) -> Benchmark:
+    """The experiment's benchmark, loaded once per process and configuration."""
+    return _benchmark(json.dumps(asdict(experiment.benchmark), sort_keys=True))
+
+
+@cache
+def _benchmark(config: str) -> Benchmark:
+    return load_benchmark(BenchmarkConfig(**json.loads(config)))

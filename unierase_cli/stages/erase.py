@@ -1,0 +1,207 @@
+"""Stage ``erase``: any method on every step of the mode's plan, each step's change kept as a patch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError
+from unierase_cli.modes.base import load_mode
+from unierase_cli.stages.base import Request, StageContext, benchmark_of
+from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs
+from unierase_cli.stages.moments import wanted_layers
+from unierase_cli.store.jsonl import write_jsonl
+
+if TYPE_CHECKING:
+    from unierase_cli.config.sections.edit import EditConfig
+    from unierase_cli.editing.nullspace import Preservation
+    from unierase_cli.methods.base import EraseContext
+    from unierase_cli.models.load import LoadedModel
+    from unierase_cli.models.token_rows import TokenRows
+
+NAME = "erase"
+VERSION = 1
+STATE = "state.safetensors"
+STEPS = "steps.jsonl"
+
+
+def uses_token(experiment: Experiment) -> bool:
+    """Whether the edit leads to an unlearning token (``edit.target`` can lead a token method straight to a text)."""
+    return experiment.method.token and experiment.edit.target == "token"
+
+
+def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+    """The method, the mode and the edit; what shaped the token and the moments enters by their keys."""
+    model, token = experiment.model, experiment.token
+    edit = {k: v for k, v in asdict(experiment.edit).items() if k not in ("moments", "name", "layers", "key_position")}
+    refine = {k: v for k, v in asdict(token).items() if k.startswith("refine")} if token.refine_epochs else {}
+    return {
+        "method": experiment.method.name,
+        "mode": asdict(experiment.mode),
+        "edit": edit,
+        "layers": wanted_layers(experiment),
+        "key_position": key_position(experiment),
+        "model": {"dtype": model.dtype, "prompt": model.prompt, "date": model.date},
+        "refine": refine if uses_token(experiment) else {},
+        "targets": token.targets,
+        "seed": experiment.run.seed,
+    }
+
+
+def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
+    found = model_needs(experiment)
+    if uses_token(experiment):
+        found["train_token"] = Request("train_token")
+    if experiment.method.editing:
+        found["moments"] = Request("moments")
+    return found
+
+
+def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+    return {**model_fingerprints(experiment), "benchmark": benchmark_of(experiment).fingerprint}
+
+
+def key_position(experiment: Experiment) -> str:
+    """``edit.key_position``, else the model preset's."""
+    return experiment.edit.key_position or experiment.model.key_position
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Erase step by step; a step that was finished before an interruption is applied from its patch."""
+    from unierase_cli.editing.checkpoints import clear_values
+    from unierase_cli.editing.patch import Patch
+    from unierase_cli.editing.state import EditState
+    from unierase_cli.methods.base import load_method
+    from unierase_cli.training.token_training import STATE as REFINING
+
+    experiment, directory = context.experiment, context.directory
+    method, mode = load_method(experiment.method.name), load_mode(experiment.mode.name)
+    steps = mode.plan(with_subjects(benchmark_of(experiment), context.reporter))
+    # In modes like `precise` every step starts from the original model and hands nothing on.
+    independent = bool(getattr(mode, "INDEPENDENT", False))
+    loaded, erasing = prepare(context)
+    state = EditState.load(directory / STATE) if (directory / STATE).exists() else EditState()
+    infos = []
+    with context.reporter.progress("erasing", len(steps)) as advance:
+        for step in steps[: state.steps]:
+            patch = Patch.load(directory, step.index)
+            infos.append(patch.info)
+            if not independent:
+                erasing.weights.add_patch(patch.tokens, patch.factors)
+                erasing.tokens = patch.tokens
+            advance()
+        for step in steps[state.steps :]:
+            if independent:
+                erasing.weights.revert()
+                state = EditState(state.steps, state.templates)
+            if erasing.tokens is not None:
+                erasing.weights.set_tokens(erasing.tokens)
+            patch, state = method.erase(loaded, step, state, erasing)
+            if not independent:
+                erasing.tokens = patch.tokens
+            patch.save(directory, step.index)
+            state.save(directory / STATE)
+            clear_values(directory)
+            (directory / REFINING).unlink(missing_ok=True)
+            infos.append(patch.info)
+            advance()
+    write_jsonl(directory / STEPS, infos)
+    return _summary(infos)
+
+
+def prepare(context: StageContext) -> tuple[LoadedModel, EraseContext]:
+    """The model, and what a method works with."""
+    from unierase_cli.editing.weights import AppliedPatch
+    from unierase_cli.methods.base import EraseContext
+    from unierase_cli.models.token_rows import TokenRows
+    from unierase_cli.training.token_targets import load_targets
+
+    experiment = context.experiment
+    loaded = load_base(experiment, context.inputs, context.reporter)
+    named = wanted_layers(experiment)
+    layers = loaded.architecture.default_layers() if named is None else named
+    loaded.architecture.check_layers(layers)
+    return loaded, EraseContext(
+        experiment,
+        AppliedPatch(loaded),
+        layers,
+        key_position(experiment),
+        _preservations(context, loaded),
+        context.reporter,
+        refusals=load_targets(experiment.token),
+        tokens=TokenRows.load(context.inputs["train_token"].path) if "train_token" in context.inputs else None,
+        refine=_refinement(context, layers),
+        directory=context.directory,
+    )
+
+
+def with_subjects(benchmark: Benchmark, reporter: Reporter) -> Benchmark:
+    """The benchmark with a subject found for every fact to forget that has none, where one can be found."""
+    from unierase_cli.editing.subjects import find_subjects
+
+    given = sum(fact.subject is not None for fact in benchmark.forget)
+    found = find_subjects(benchmark.forget)
+    if given < len(found):
+        named = sum(subject is not None for subject in found) - given
+        reporter.note(f"subjects: {given} given, {named} found, {len(found) - given - named} not found")
+    forget = tuple(replace(fact, subject=name) for fact, name in zip(benchmark.forget, found, strict=True))
+    return replace(benchmark, forget=forget)
+
+
+def _preservations(context: StageContext, loaded: LoadedModel) -> Callable[[int, EditConfig], Preservation]:
+    """B by layer, from the moments artefact. Kept in memory only where every fact asks for it anew."""
+    from unierase_cli.editing.moments import StoredMoments, solving_device
+
+    keep: dict[int, Preservation] = {}
+    artefact = context.inputs.get("moments")
+
+    def preservation(layer: int, config: EditConfig) -> Preservation:
+        if artefact is None:
+            raise UserError("this method needs second moments", "set method.editing=true in its yaml")
+        if layer in keep:
+            return keep[layer]
+        stored = StoredMoments(artefact.path, artefact.manifest["summary"]["tokens"])
+        found = stored.preservation(layer, config, solving_device(loaded.device))
+        if config.one_by_one:
+            keep[layer] = found
+        return found
+
+    return preservation
+
+
+def _refinement(
+    context: StageContext, layers: list[int]
+) -> Callable[[LoadedModel, TokenRows, Sequence[Fact]], TokenRows] | None:
+    """How a method trains token rows once more on the edited model; None if that is not wanted."""
+    config = context.experiment.token
+    if not config.refine_epochs:
+        return None
+    from unierase_cli.training.token_training import refine_token
+
+    def refine(loaded: LoadedModel, rows: TokenRows, facts: Sequence[Fact]) -> TokenRows:
+        return refine_token(
+            loaded,
+            rows,
+            facts,
+            config,
+            layers=layers,
+            seed=context.experiment.run.seed,
+            reporter=context.reporter,
+            checkpoint_dir=context.directory,
+        )
+
+    return refine
+
+
+def _summary(infos: list[dict[str, Any]]) -> dict[str, Any]:
+    first = [p for info in infos for p in info.get("first_token_probability", [])]
+    return {
+        "steps": len(infos),
+        "facts": sum(len(info.get("facts", [])) for info in infos),
+        "without_subject": sum(info.get("without_subject", 0) for info in infos),
+        "changed_share": infos[-1].get("changed_share"),
+        "layers": infos[-1].get("layers"),
+        "first_token_probability": sum(first) / len(first) if first else None,
+    }

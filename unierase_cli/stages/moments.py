@@ -1,0 +1,104 @@
+"""Stage ``moments``: second moments of the edited layers' keys over what shall stay, as eigenvalues and eigenvectors."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import UserError
+from unierase_cli.stages.base import Request, StageContext, benchmark_of
+from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs
+from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.hashing import hash_file, hash_json
+
+NAME = "moments"
+VERSION = 1
+RECORD = "moments.json"
+
+
+def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+    """The layers, the corpus and the prompt format; not how the edit uses the moments."""
+    model = experiment.model
+    return {
+        "layers": wanted_layers(experiment),
+        "moments": {k: v for k, v in asdict(experiment.edit.moments).items() if k != "batch_tokens"},
+        "model": {"dtype": model.dtype, "prompt": model.prompt, "date": model.date},
+        "seed": experiment.run.seed if experiment.edit.moments.samples else None,
+    }
+
+
+def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
+    return model_needs(experiment)
+
+
+def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+    """Of the model, of a corpus file, and of the protected facts where they are read."""
+    found = model_fingerprints(experiment)
+    moments = experiment.edit.moments
+    if moments.corpus != "auto" and not moments.corpus.startswith("hub:") and moments.corpus_weight > 0:
+        path = Path(moments.corpus)
+        if not path.is_file():
+            raise UserError(f"edit.moments.corpus={path} does not exist", "give a JSON Lines file with `text`, or auto")
+        found["corpus"] = hash_file(path)
+    if moments.prompt_end_weight > 0 or (moments.corpus == "auto" and moments.corpus_weight > 0):
+        protect = benchmark_of(experiment).protect
+        found["protect"] = hash_json([[fact.question, fact.answer] for fact in protect])
+    return found
+
+
+def wanted_layers(experiment: Experiment) -> list[int] | None:
+    """The layers that are named; None leaves them to the rule for the model's depth."""
+    named = experiment.edit.layers if experiment.edit.layers is not None else experiment.model.layers
+    return None if named is None else list(named)
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """One pass over the texts, one eigendecomposition per layer."""
+    from unierase_cli.editing.corpus import moment_sources
+    from unierase_cli.editing.moments import FILE, decompose, second_moments
+    from unierase_cli.store.tensors import save_tensors
+
+    experiment, reporter = context.experiment, context.reporter
+    loaded = load_base(experiment, context.inputs, reporter)
+    named = wanted_layers(experiment)
+    layers = loaded.architecture.default_layers() if named is None else named
+    loaded.architecture.check_layers(layers)
+    protect = benchmark_of(experiment).protect
+    with reporter.phase("read corpus"):
+        sources = moment_sources(loaded.prompts, experiment.edit.moments, protect, experiment.run.seed)
+    if not sources:
+        reporter.warn(
+            "nothing is protected: there is no text to keep; give edit.moments.corpus=FILE or a benchmark with retain facts"
+        )
+    with reporter.phase("moments"):
+        sums = second_moments(
+            loaded, layers, sources, batch_tokens=experiment.edit.moments.batch_tokens, reporter=reporter
+        )
+    tensors, record = {}, {}
+    with reporter.phase("eigendecomposition"), reporter.progress("eigendecomposition", len(layers)) as advance:
+        for layer in layers:
+            moment = decompose(sums.pop(layer))
+            tensors[f"layer.{layer}.eigenvalues"] = moment.eigenvalues
+            tensors[f"layer.{layer}.eigenvectors"] = moment.eigenvectors
+            values = moment.eigenvalues
+            record[str(layer)] = {
+                "size": values.numel(),
+                "smallest": float(values[0]),
+                "largest": float(values[-1]),
+                "trace": float(values.sum()),
+            }
+            advance()
+    save_tensors(context.directory / FILE, tensors)
+    summary = {
+        "layers": record,
+        "sources": [
+            {"name": s.name, "weight": s.weight, "texts": len(s.sequences), "tokens": s.tokens} for s in sources
+        ],
+        "tokens": sum(s.tokens for s in sources),
+    }
+    write_json(context.directory / RECORD, summary)
+    told = ", ".join(f"{s.tokens} tokens of {s.name} (weight {s.weight:g})" for s in sources) or "nothing"
+    reporter.note(f"second moments of layers {layers} over {told}")
+    return summary

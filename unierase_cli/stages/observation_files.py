@@ -1,0 +1,92 @@
+"""The payload of an observe artefact: ``plan.json`` and one append-only ``<split>.<variant>.jsonl`` per pass.
+
+The plan is written before the first answer and names, per pass, the facts in their order and the batches in which they are
+asked, so that a pass that was killed goes on at its next batch and ends with the file that it would have ended with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.contracts import Observation, UserError
+from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.jsonl import iterate_jsonl, read_jsonl, write_jsonl
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One split asked in one way. ``batches`` holds indices into ``facts`` (fact ids)."""
+
+    split: str
+    variant: str
+    facts: list[str]
+    batches: list[list[int]]
+
+    @property
+    def file(self) -> str:
+        return f"{self.split}.{self.variant}.jsonl"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All passes over a model state, and which token ids are no text."""
+
+    state: str
+    special_ids: list[int]
+    unlearn_ids: list[int]
+    passes: list[Pass]
+    protocol: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, directory: Path) -> None:
+        write_json(directory / PLAN, asdict(self))
+
+    @classmethod
+    def load(cls, directory: Path) -> Plan:
+        """Raises UserError when the plan is missing or damaged."""
+        try:
+            data = json.loads((directory / PLAN).read_text("utf-8"))
+            return cls(**{**data, "passes": [Pass(**entry) for entry in data["passes"]]})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{directory / PLAN} is missing or damaged ({error})", "run `unierase eval --force` to observe anew"
+            ) from error
+
+
+def batches_done(path: Path, batches: Sequence[Sequence[int]]) -> int:
+    """How many batches of the plan are whole in the file. What a killed process wrote of the next one is cut off."""
+    if not path.exists():
+        return 0
+    rows = read_jsonl(path, torn_tail=True)
+    ends = list(accumulate((len(batch) for batch in batches), initial=0))
+    done = max(count for count, end in enumerate(ends) if end <= len(rows))
+    write_jsonl(path, rows[: ends[done]])
+    return done
+
+
+def read_pass(directory: Path, wanted: Pass) -> list[Observation]:
+    """The observations of a finished pass, in the order of its facts. Raises UserError when the file is damaged."""
+    path = directory / wanted.file
+    found: dict[str, Observation] = {}
+    for number, row in iterate_jsonl(path):
+        try:
+            observation = Observation.from_json(row)
+        except (TypeError, AttributeError) as error:
+            raise UserError(f"{path}:{number}: not an observation ({error})", "observe anew with --force") from error
+        found[observation.fact_id] = observation
+    missing = [fact for fact in wanted.facts if fact not in found]
+    if missing:
+        raise UserError(f"{path} lacks {len(missing)} of {len(wanted.facts)} rows", "observe anew with --force")
+    return [found[fact] for fact in wanted.facts]
+
+
+def read_state(directory: Path) -> tuple[Plan, Mapping[tuple[str, str], list[Observation]]]:
+    """Everything that was observed of a model state, by (split, variant)."""
+    plan = Plan.load(directory)
+    return plan, {(entry.split, entry.variant): read_pass(directory, entry) for entry in plan.passes}

@@ -1,0 +1,162 @@
+"""Stage ``observe``: a model state (``base`` or ``edited``) is asked every question, and what it says is kept.
+
+Metrics are computed from these files alone, so a new metric needs no model. An interrupted pass goes on at its next batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from unierase_cli.config.checks import one_of
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.evaluation import TOKENLESS_VARIANTS
+from unierase_cli.contracts import Fact, UserError, duplicates
+from unierase_cli.stages.base import Request, StageContext, benchmark_of
+from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, model_needs
+from unierase_cli.stages.observation_files import PLAN, Pass, Plan, batches_done, read_pass
+from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.jsonl import append_jsonl
+
+if TYPE_CHECKING:
+    from unierase_cli.inference.observe import Asked
+    from unierase_cli.models.load import LoadedModel
+
+NAME = "observe"
+VERSION = 1
+FORGET = "forget"
+
+
+def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+    """How the model is run and asked. The batch size is left out: answers do not depend on it."""
+    model, evaluation = experiment.model, experiment.eval
+    return {
+        "model": {"dtype": model.dtype, "attention": model.attention, "prompt": model.prompt, "date": model.date},
+        "protocol": {k: v for k, v in asdict(experiment.protocol).items() if k != "name"},
+        "splits": evaluation.splits,
+        "variants": variants(experiment, FORGET, options["state"] == "edited"),
+        "scored": sorted(evaluation.truth_ratio_splits) if evaluation.truth_ratio else None,
+    }
+
+
+def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
+    found = model_needs(experiment)
+    if options["state"] == "edited":
+        found["erase"] = Request("erase")
+    return found
+
+
+def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+    """The model's files and the rows that are asked; a change elsewhere in the benchmark asks nothing anew."""
+    rows = {split: [[f.id, f.row_hash] for f in facts] for split, facts in scored_splits(experiment).items()}
+    return {**model_fingerprints(experiment), "rows": hash_json(rows)}
+
+
+def scored_splits(experiment: Experiment) -> dict[str, list[Fact]]:
+    """The facts of each split that is asked, ``protocol.rows`` at most.
+
+    Raises UserError for a split that the benchmark lacks, and for a fact id that occurs twice in one.
+    """
+    splits = benchmark_of(experiment).splits
+    for name in experiment.eval.splits:
+        one_of("eval.splits", name, list(splits))
+    wanted = experiment.eval.splits or list(splits)
+    rows = experiment.protocol.rows or None
+    found = {name: list(splits[name][:rows]) for name in splits if name in wanted and splits[name]}
+    if not found:
+        raise UserError("there is nothing to score: no split has a row", "choose others with eval.splits=[forget]")
+    for name, facts in found.items():
+        twice = duplicates(fact.id for fact in facts)
+        if twice:
+            raise UserError(f"split {name}: fact id {twice[0]} occurs twice", "give every fact an id of its own")
+    return found
+
+
+def variants(experiment: Experiment, split: str, has_token: bool) -> list[str]:
+    """How a split is asked: plainly, and the forget split in the honesty variants that make sense for the model too."""
+    extra = experiment.eval.forget_variants if split == FORGET else []
+    return ["plain", *(v for v in dict.fromkeys(extra) if v != "plain" and (has_token or v in TOKENLESS_VARIANTS))]
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Ask all splits; returns the number of rows, how the answers stopped, the pace and the first prompt as rendered."""
+    experiment, reporter = context.experiment, context.reporter
+    load = load_edited if context.options["state"] == "edited" else load_base
+    loaded = load(experiment, context.inputs, reporter)
+    asked, plan = make_plan(context, loaded)
+    started, made = time.perf_counter(), 0
+    stops: Counter[str] = Counter()
+    cut = 0
+    for entry in plan.passes:
+        made += _observe_pass(context, loaded, entry, asked[entry.split, entry.variant])
+        observations = read_pass(context.directory, entry)
+        stops.update(o.stop for o in observations)
+        cut += sum(not score.ends for o in observations for scores in o.answers.values() for score in scores)
+    if cut:
+        reporter.warn(f"{cut} answers were cut to fit and are scored without their ends")
+    first = next(iter(asked.values()))[0]
+    return {
+        "state": plan.state,
+        "rows": sum(len(entry.facts) for entry in plan.passes),
+        "stops": dict(stops),
+        "answers_cut": cut,
+        "rows_per_second": round(made / max(time.perf_counter() - started, 1e-9), 2) if made else None,
+        "first_prompt": first.text,
+    }
+
+
+def make_plan(context: StageContext, loaded: LoadedModel) -> tuple[dict[tuple[str, str], list[Asked]], Plan]:
+    """Every question as it is asked, and the batches: those of an interrupted run if it left a plan."""
+    from unierase_cli.inference.observe import ask, plan_batches
+
+    experiment = context.experiment
+    asked: dict[tuple[str, str], list[Asked]] = {}
+    for split, facts in scored_splits(experiment).items():
+        for variant in variants(experiment, split, bool(loaded.unlearn_ids)):
+            rows = ask(loaded, facts, variant, experiment.protocol)
+            if rows:
+                asked[split, variant] = rows
+            else:
+                context.reporter.note(f"{split}.{variant}: no row can be asked this way")
+    names = {key: [row.fact.id for row in rows] for key, rows in asked.items()}
+    if (context.directory / PLAN).exists():
+        plan = Plan.load(context.directory)
+        if {(entry.split, entry.variant): entry.facts for entry in plan.passes} == names:
+            return asked, plan
+        raise UserError(f"{context.directory / PLAN} was made for other rows", "observe anew with --force")
+    size, device = experiment.eval.batch_size, loaded.device.type
+    passes = [Pass(*key, names[key], plan_batches(rows, size, device)) for key, rows in asked.items()]
+    special = sorted({*loaded.tokenizer.all_special_ids, *loaded.unlearn_ids})
+    plan = Plan(context.options["state"], special, list(loaded.unlearn_ids), passes, asdict(experiment.protocol))
+    plan.save(context.directory)
+    return asked, plan
+
+
+def _observe_pass(context: StageContext, loaded: LoadedModel, entry: Pass, asked: list[Asked]) -> int:
+    """Ask what is left of a pass and append it batch by batch; the number of rows asked."""
+    from unierase_cli.inference.observe import observe
+
+    evaluation = context.experiment.eval
+    path = context.directory / entry.file
+    left = entry.batches[batches_done(path, entry.batches) :]
+    rows = sum(len(batch) for batch in left)
+    if not left:
+        return 0
+    wanted = not evaluation.truth_ratio_splits or entry.split in evaluation.truth_ratio_splits
+    title = f"observe {context.options['state']} {entry.split} {entry.variant}"
+    with context.reporter.phase(title), context.reporter.progress(title, rows) as advance:
+        batches = observe(
+            loaded,
+            asked,
+            left,
+            split=entry.split,
+            variant=entry.variant,
+            protocol=context.experiment.protocol,
+            wrong_answers=evaluation.truth_ratio and wanted,
+            progress=advance,
+        )
+        for observations in batches:
+            append_jsonl(path, [o.to_json() for o in observations])
+    return rows

@@ -1,0 +1,212 @@
+"""Making artefacts: what needs what, what is already there, and what a manifest says afterwards."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.stages.base import Request, StageContext, load_stage, slug
+from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.hashing import file_records, hash_json
+from unierase_cli.store.manifest import environment
+
+COMMANDS = {"train_token": "train-token", "observe": "eval", "erase": "erase"}
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One artefact that a command would use or make. ``state``: done, missing or interrupted."""
+
+    stage: str
+    slug: str
+    key: str
+    state: str
+    path: str | None
+
+
+class Pipeline:
+    """Finds or makes the artefacts of one experiment."""
+
+    def __init__(
+        self, experiment: Experiment, reporter: Reporter, command: Sequence[str] = (), overrides: Sequence[str] = ()
+    ) -> None:
+        self.experiment = experiment
+        self.reporter = reporter
+        self.command = list(command)
+        self.overrides = list(overrides)
+        self.store = Store(experiment.run.outputs)
+        self._keys: dict[Request, str] = {}
+        self._made: dict[Request, Artefact] = {}
+        self._fingerprints: dict[Request, dict[str, str]] = {}
+
+    def key(self, request: Request) -> str:
+        """Hash of the config slice, the keys of the inputs, the data's fingerprints and the stage's version."""
+        if request not in self._keys:
+            stage, options = load_stage(request.stage), request.values
+            needs = stage.needs(self.experiment, options)
+            self._fingerprints[request] = stage.fingerprints(self.experiment, options)
+            self._keys[request] = hash_json(
+                {
+                    "stage": request.stage,
+                    "version": stage.VERSION,
+                    "options": options,
+                    "reads": stage.reads(self.experiment, options),
+                    "inputs": {name: self.key(need) for name, need in needs.items()},
+                    "fingerprints": self._fingerprints[request],
+                }
+            )
+        return self._keys[request]
+
+    def plan(self, stage: str, **options: str) -> list[PlanRow]:
+        """Every artefact that making ``stage`` involves, inputs first. Nothing is made and torch is not imported."""
+        rows: dict[str, PlanRow] = {}
+        self._plan(Request(stage, tuple(sorted(options.items()))), rows)
+        return list(rows.values())
+
+    def _plan(self, request: Request, rows: dict[str, PlanRow]) -> None:
+        for need in load_stage(request.stage).needs(self.experiment, request.values).values():
+            self._plan(need, rows)
+        key, name = self.key(request), slug(self.experiment, request.stage, request.values)
+        done = self.store.find(request.stage, key)
+        left = None if done else self.store.interrupted(request.stage, name, key)
+        path = done.path if done else left
+        state = "done" if done else "interrupted" if left else "missing"
+        rows.setdefault(key, PlanRow(str(request), name, key, state, str(path) if path else None))
+
+    def make(self, stage: str, **options: str) -> Artefact:
+        """The artefact of ``stage``: reused if one with its key is complete, else made after its inputs.
+
+        ``run.force`` makes a new version of this stage; ``run.chain=false`` refuses to make its inputs.
+        """
+        request = Request(stage, tuple(sorted(options.items())))
+        return self._make(request, force=self.experiment.run.force, wanted=True)
+
+    def _make(self, request: Request, *, force: bool, wanted: bool) -> Artefact:
+        if request in self._made:
+            return self._made[request]
+        key, name = self.key(request), slug(self.experiment, request.stage, request.values)
+        done = None if force else self.store.find(request.stage, key)
+        if done is None and not wanted and not self.experiment.run.chain:
+            command = COMMANDS.get(request.stage, request.stage)
+            raise UserError(
+                f"{request} has not been made yet", f"run `unierase {command}` first, or leave out --no-chain"
+            )
+        if done is None:
+            needs = load_stage(request.stage).needs(self.experiment, request.values)
+            inputs = {n: self._make(need, force=False, wanted=False) for n, need in needs.items()}
+            with self.store.lock(request.stage, name, key, self.reporter.note):
+                # Another process may have finished it while this one waited for the lock.
+                done = None if force else self.store.find(request.stage, key)
+                if done is None:
+                    done = self._run(request, key, name, inputs, force)
+        else:
+            self.reporter.note(f"{request}: reusing {done.path}")
+        self._made[request] = done
+        return done
+
+    def _run(self, request: Request, key: str, name: str, inputs: dict[str, Artefact], force: bool) -> Artefact:
+        draft = self.store.draft(request.stage, name, key, fresh=force)
+        going_on = " (going on with an interrupted run)" if draft.resuming else ""
+        self.reporter.note(f"{request}: making {draft.path}{going_on}")
+        recorder = _Recorder(self.reporter, draft.path / "log.txt")
+        started = time.time()
+        context = StageContext(self.experiment, draft.path, inputs, recorder, request.values, draft.resuming)
+        try:
+            summary = load_stage(request.stage).run(context)
+        except OSError as error:
+            if error.errno in (28, 122):  # no space left on device, quota exceeded
+                raise UserError(
+                    f"{request}: the disk is full ({draft.path})", "free some space; the same command goes on"
+                ) from error
+            raise
+        _write_config(draft.path / "config.yaml", self.experiment)
+        return draft.complete(
+            {
+                "stage": request.stage,
+                "options": request.values,
+                "slug": name,
+                "version": draft.path.name,
+                "key": key,
+                "stage_version": load_stage(request.stage).VERSION,
+                "command": self.command,
+                "overrides": self.overrides,
+                "config": asdict(self.experiment),
+                "inputs": {n: {"path": str(a.path), "key": a.key} for n, a in inputs.items()},
+                "fingerprints": self._fingerprints[request],
+                "environment": environment(),
+                "seed": self.experiment.run.seed,
+                "started": started,
+                "finished": time.time(),
+                "wall_seconds": round(time.time() - started, 3),
+                "resumed": draft.resuming,
+                "peak_memory_mib": _peak_memory(),
+                "phases": recorder.phases,
+                "warnings": recorder.warnings,
+                "notes": recorder.notes,
+                "summary": summary,
+                "files": file_records(draft.path),
+            }
+        )
+
+
+class _Recorder:
+    """Passes everything on to the user's reporter and keeps what the manifest and log.txt need."""
+
+    def __init__(self, reporter: Reporter, log: Path) -> None:
+        self.reporter, self.log = reporter, log
+        self.phases: dict[str, dict[str, float]] = {}
+        self.warnings: list[str] = []
+        self.notes: list[str] = []
+
+    def _write(self, kind: str, text: str) -> None:
+        with self.log.open("a", encoding="utf-8") as stream:
+            stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {kind} {text}\n")
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self._write("note", text)
+        self.reporter.note(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+        self._write("warning", text)
+        self.reporter.warn(text)
+
+    def progress(self, description: str, total: int) -> Any:
+        return self.reporter.progress(description, total)
+
+    @contextmanager
+    def phase(self, name: str) -> Any:
+        started = time.perf_counter()
+        with self.reporter.phase(name):
+            yield
+        seconds = time.perf_counter() - started + self.phases.get(name, {}).get("seconds", 0.0)
+        self.phases[name] = {"seconds": round(seconds, 3), "peak_memory_mib": _peak_memory(), **_peak_gpu_memory()}
+        self._write("phase", f"{name}: {seconds:.1f} s")
+
+
+def _peak_memory() -> float:
+    """Peak resident memory of this process so far, in MiB."""
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(usage / (1024.0 if sys.platform != "darwin" else 1024.0**2), 1)
+
+
+def _peak_gpu_memory() -> dict[str, float]:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return {}
+    return {"peak_gpu_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20, 1)}
+
+
+def _write_config(path: Path, experiment: Experiment) -> None:
+    from omegaconf import OmegaConf
+
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(asdict(experiment))), "utf-8")

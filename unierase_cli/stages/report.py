@@ -1,0 +1,123 @@
+"""Stage ``report``: the scored run as report.md and report.html with one picture."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.tables import Table
+
+NAME = "report"
+VERSION = 1
+PICTURE = "forgetting-retention.png"
+
+
+def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+    """Everything: a report names the whole configuration."""
+    config = asdict(experiment)
+    for key in ("outputs", "force", "chain", "threads", "device"):
+        config["run"].pop(key)
+    return config
+
+
+def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
+    return {"score": Request("score"), "erase": Request("erase")}
+
+
+def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+    return {}
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Write report.md, report.html and the picture; the summary holds their names."""
+    from unierase_cli.metrics.compare import summary
+    from unierase_cli.stages import result_tables as tables
+
+    metrics = json.loads((context.inputs["score"].path / "metrics.json").read_text("utf-8"))
+    patches = sorted(context.inputs["erase"].path.glob("patch-*.json"))
+    infos = [json.loads(path.read_text("utf-8")) for path in patches]
+    sections: list[Table | str] = [
+        tables.headline_table(metrics),
+        "picture",
+        tables.honesty_table(metrics),
+        tables.example_table(metrics),
+        tables.attack_table(metrics),
+        *(tables.layer_table(info.get("info", info)) for info in infos),
+        *tables.number_tables(metrics),
+    ]
+    title, about = _title(context.experiment), _about(context)
+    remarks = [*metrics.get("warnings", []), *tables.notes(summary(metrics))]
+    picture = context.directory / PICTURE
+    _draw(metrics, picture, title)
+    (context.directory / "report.md").write_text(_markdown(title, about, sections, remarks), "utf-8")
+    (context.directory / "report.html").write_text(_html(title, about, sections, remarks, picture), "utf-8")
+    return {"files": ["report.md", "report.html", PICTURE]}
+
+
+def _title(experiment: Experiment) -> str:
+    e = experiment
+    return f"{e.method.name} on {e.benchmark.name} {e.benchmark.split}, {e.model.name}, {e.mode.name} mode, seed {e.run.seed}"
+
+
+def _about(context: StageContext) -> dict[str, str]:
+    e, erase = context.experiment, context.inputs["erase"]
+    return {
+        "model": e.model.path or f"{e.model.name} (trained by the finetune stage)",
+        "benchmark": f"{e.benchmark.name}, split {e.benchmark.split}",
+        "method": f"{e.method.name} (edit={e.edit.name}, token={e.token.name})",
+        "decoding": f"greedy, at most {e.protocol.max_new_tokens} new tokens, protocol {e.protocol.name}",
+        "erase artefact": f"{erase.name}, key {erase.key[:12]}, {erase.manifest['wall_seconds']:.0f} s",
+        "score artefact": f"{context.inputs['score'].name}, key {context.inputs['score'].key[:12]}",
+    }
+
+
+def _draw(metrics: Mapping[str, Any], path: Path, title: str) -> None:
+    from unierase_cli.stages.pictures import Point, forgetting_against_retention
+
+    points = []
+    for state, label in (("base", "before"), ("edited", "after")):
+        found = metrics["states"][state]
+        forget, retain = found.get("forget.rouge"), found.get("retain_unseen.rouge")
+        if forget and retain and forget["value"] is not None and retain["value"] is not None:
+            points.append(Point(label, forget["value"], retain["value"], forget["ci95"], retain["ci95"]))
+    forbidden = metrics["states"]["edited"].get("forget.unlearn_forbidden.leak")
+    if forbidden and forbidden["value"] is not None and points:
+        points.append(Point("after, [UNL] forbidden", forbidden["value"], points[-1].retain, forbidden["ci95"]))
+    forgetting_against_retention(points, path, title=title)
+
+
+def _markdown(title: str, about: Mapping[str, str], sections: list[Table | str], remarks: list[str]) -> str:
+    lines = [f"# {title}", "", *(f"- {name}: {text}" for name, text in about.items()), ""]
+    for section in sections:
+        lines.append(f"![forgetting against retention]({PICTURE})\n" if isinstance(section, str) else section.markdown())
+    if remarks:
+        lines += ["### Remarks", "", *(f"- {remark}" for remark in remarks), ""]
+    return "\n".join(lines)
+
+
+STYLE = """body{font:15px/1.45 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{border-bottom:1px solid #ddd;padding:.3rem .7rem;text-align:left;
+vertical-align:top}.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}img{max-width:100%}
+@media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}td,th{border-color:#444}}"""
+
+
+def _html(title: str, about: Mapping[str, str], sections: list[Table | str], remarks: list[str], picture: Path) -> str:
+    """One self-contained file: the picture is inside it."""
+    image = base64.b64encode(picture.read_bytes()).decode("ascii")
+    body = [f"<h1>{html.escape(title)}</h1><ul>"]
+    body += [f"<li>{html.escape(name)}: {html.escape(text)}</li>" for name, text in about.items()]
+    body.append("</ul>")
+    for section in sections:
+        shown = f'<img alt="forgetting against retention" src="data:image/png;base64,{image}">'
+        body.append(shown if isinstance(section, str) else section.html())
+    if remarks:
+        body.append("<h3>Remarks</h3><ul>" + "".join(f"<li>{html.escape(r)}</li>" for r in remarks) + "</ul>")
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+    return f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"

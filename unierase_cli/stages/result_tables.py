@@ -1,0 +1,134 @@
+"""Tables of a scored run, from ``metrics.json``: the headline, what comes back, every number, and answers side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from unierase_cli.metrics.compare import summary
+from unierase_cli.stages.tables import Table
+
+NUMBERS = frozenset({"before", "after", "change", "95 % interval", "n"})
+COLUMNS = ("", "before", "after", "change", "95 % interval", "n")
+# Columns of the headline, in the order of the question they answer: is it forgotten, is the rest kept.
+HEADLINE = (
+    "forget.rouge",
+    "forget.first_token_unlearn",
+    "forget.refusal_rate",
+    "forget.degenerate_output",
+    "retain_unseen.rouge",
+    "retain_near.rouge",
+    "retain_protected.rouge",
+    "real_authors.rouge",
+    "world_facts.rouge",
+    "all.model_utility",
+)
+NAMES = {
+    "forget": "forget",
+    "retain_unseen": "retain, never seen",
+    "retain_near": "retain, neighbouring authors",
+    "retain_protected": "retain, protected",
+    "real_authors": "real authors",
+    "world_facts": "world facts",
+    "holdout": "people never learned",
+}
+
+
+def headline_table(metrics: Mapping[str, Any]) -> Table:
+    """Forgetting and retention in ten rows; the headline of retention is the row "never seen"."""
+    rows = {row["id"]: row for row in summary(metrics)}
+    chosen = [rows[name] for name in HEADLINE if name in rows]
+    return Table("Forgetting and retention", COLUMNS, tuple(_cells(row) for row in chosen), NUMBERS)
+
+
+def honesty_table(metrics: Mapping[str, Any]) -> Table:
+    """How much comes back when the model is asked otherwise."""
+    rows = [row for row in summary(metrics) if row["group"] == "honesty"]
+    caption = "UniErase suppresses: the facts stay in the weights. These rows say how much of them comes back."
+    return Table("What comes back", COLUMNS, tuple(_cells(row) for row in rows), NUMBERS, caption)
+
+
+def number_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """Every column of ``metrics.json``, one table a group."""
+    titles = {"forgetting": "Forget set", "retention": "Retention", "overview": "Aggregates"}
+    return [
+        Table(title, COLUMNS, tuple(_cells(row) for row in summary(metrics) if row["group"] == group), NUMBERS)
+        for group, title in titles.items()
+    ]
+
+
+def example_table(metrics: Mapping[str, Any], *, limit: int = 12, width: int = 0) -> Table:
+    """The same questions before and after, forget rows first. ``width`` cuts long answers; 0 keeps them whole."""
+    rows = metrics["examples"][:limit]
+    body = tuple(
+        (NAMES.get(e["split"], e["split"]), *(_cut(e[key], width) for key in ("question", "before", "after"))) for e in rows
+    )
+    return Table("Answers before and after", ("split", "question", "before", "after"), body)
+
+
+def attack_table(metrics: Mapping[str, Any], *, limit: int = 5) -> Table:
+    """Answers of the edited model to forget questions that are asked otherwise."""
+    rows = [e for e in metrics["examples"] if e["split"] == "forget"][:limit]
+    keys = ("question", "true", "forbidden", "paraphrased", "answer_prefix")
+    body = tuple(tuple(_cut(e[key], 0) for key in keys) for e in rows)
+    columns = ("question", "true answer", "[UNL] forbidden", "question paraphrased", "answer's start given")
+    return Table("Forget questions asked otherwise, after the edit", columns, body)
+
+
+def layer_table(patch: Mapping[str, Any]) -> Table:
+    """What the edit did to each layer, from a patch's ``info``."""
+    columns = ("layer", "free directions", "mean k'Bk", "lambda", "applied", "residual before", "residual after", "|dW|/|W|")
+    body = tuple(
+        (
+            str(layer["layer"]),
+            f"{layer['rank']:.0f} of {layer['size']}",
+            f"{layer['mean_kbk']:.4g}",
+            f"{layer['lambda_']:.4g}",
+            f"{layer['applied']:.3f}",
+            f"{layer['residual_before']:.2f}",
+            f"{layer['residual_after']:.2f}",
+            f"{layer['relative_norm']:.4f}",
+        )
+        for layer in patch["layers"]
+    )
+    caption = f"{100 * patch['changed_share']:.2f} % of the parameters changed"
+    return Table("The edit, layer by layer", columns, body, frozenset(columns[1:]), caption)
+
+
+def notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Reasons of what is unavailable, each once."""
+    return list(dict.fromkeys(f"{row['name']}: {row['unavailable']}" for row in rows if row["unavailable"]))
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    name = row["name"]
+    for split, words in NAMES.items():
+        name = name.replace(f"{split}:", f"{words}:")
+    change = row["difference"]
+    interval = row["difference_ci"] if change is not None else row["ci"]
+    return (
+        name,
+        _number(row["base"]),
+        _number(row["edited"]),
+        "" if change is None else f"{change:+.3f}",
+        _interval(interval, signed=change is not None),
+        str(row["n"] or ""),
+    )
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
+
+
+def _interval(interval: Sequence[float] | None, *, signed: bool) -> str:
+    if interval is None:
+        return ""
+    low, high = interval
+    return f"{low:+.3f} .. {high:+.3f}" if signed else f"{low:.3f} .. {high:.3f}"
+
+
+def _cut(text: str | None, width: int) -> str:
+    if text is None:
+        return ""
+    text = " ".join(text.split())
+    return text if not width or len(text) <= width else text[: width - 3] + "..."

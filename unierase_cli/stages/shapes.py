@@ -1,0 +1,171 @@
+"""How large a model is, from its config.json alone: nothing is loaded, torch is not imported."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import UserError
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Widths of a decoder: ``inner`` is the down projection's input (d), ``stored`` bytes per weight of the checkpoint.
+
+    ``gated``: three MLP matrices instead of two. ``query_biases``: queries, keys and values have biases; ``output_bias`` and
+    ``mlp_biases`` likewise. ``head_norms``: queries and keys are normalised per head. ``gpt2_positions``: learned positions, biases and layer norms as in GPT-2.
+    """
+
+    vocabulary: int
+    hidden: int
+    inner: int
+    blocks: int
+    heads: int
+    key_value_heads: int
+    head_size: int
+    tied: bool
+    stored: int = 2
+    gated: bool = True
+    query_biases: bool = False
+    output_bias: bool = False
+    mlp_biases: bool = False
+    head_norms: bool = False
+    gpt2_positions: int = 0
+
+    @property
+    def parameters(self) -> int:
+        """All weights; equals the count of the loaded model for Llama, Mistral, Qwen2, Qwen3 and GPT-2."""
+        query, pair = self.heads * self.head_size, self.key_value_heads * self.head_size
+        block = self.hidden * (2 * query + 2 * pair) + self.hidden * self.inner * (3 if self.gated else 2)
+        if self.gpt2_positions:
+            block += 3 * self.hidden + self.hidden + self.inner + self.hidden + 4 * self.hidden
+            ends = self.gpt2_positions * self.hidden + 2 * self.hidden
+        else:
+            block += 2 * self.hidden + (query + 2 * pair if self.query_biases else 0)
+            block += (self.hidden if self.output_bias else 0) + (2 * self.head_size if self.head_norms else 0)
+            block += 2 * self.inner + self.hidden if self.mlp_biases else 0
+            ends = self.hidden
+        return self.vocabulary * self.hidden * (1 if self.tied else 2) + self.blocks * block + ends
+
+    def default_layers(self) -> list[int]:
+        """The rule of Architecture.default_layers for a model that no preset describes."""
+        count, start = (3, round(0.15 * self.blocks)) if self.blocks <= 16 else (5, round(0.12 * self.blocks))
+        return list(range(start, max(min(start + count, self.blocks - 1), start + 1)))
+
+
+_LLAMA8 = Shape(128256, 4096, 14336, 32, 32, 8, 128, False)
+# Hub models that need not be on this machine to be estimated: part of the hub's id -> shape.
+KNOWN = {
+    "llama-3.2-1b": Shape(128256, 2048, 8192, 16, 32, 8, 64, True),
+    "llama-3.2-3b": Shape(128256, 3072, 8192, 28, 24, 8, 128, True),
+    "llama-3.1-8b": _LLAMA8,
+    "llama-3-8b": _LLAMA8,
+    "llama-2-7b": Shape(32000, 4096, 11008, 32, 32, 32, 128, False),
+    "qwen2.5-7b": Shape(152064, 3584, 18944, 28, 28, 4, 128, False, query_biases=True),
+    "qwen2.5-1.5b": Shape(151936, 1536, 8960, 28, 12, 2, 128, True, query_biases=True),
+    "qwen2.5-0.5b": Shape(151936, 896, 4864, 24, 14, 2, 64, True, query_biases=True),
+    "qwen3-8b": Shape(151936, 4096, 12288, 36, 32, 8, 128, False, head_norms=True),
+    "mistral-7b-v0.1": Shape(32000, 4096, 14336, 32, 32, 8, 128, False),
+    "mistral-7b-instruct-v0.2": Shape(32000, 4096, 14336, 32, 32, 8, 128, False),
+    "mistral-7b-instruct-v0.3": Shape(32768, 4096, 14336, 32, 32, 8, 128, False),
+    "mistral-7b-v0.3": Shape(32768, 4096, 14336, 32, 32, 8, 128, False),
+    "gpt2": Shape(50257, 768, 3072, 12, 12, 12, 64, True, stored=4, gated=False, gpt2_positions=1024),
+}
+
+
+def shape_of(experiment: Experiment) -> tuple[Shape | None, str]:
+    """The model's shape and where it was read; None with the reason when it cannot be told before a download.
+
+    Raises UserError for a folder that is missing or has no readable config.json.
+    """
+    if experiment.model.path is None:
+        return _made_here(experiment), "train.* (made by the finetune stage)"
+    path = Path(experiment.model.path).expanduser()
+    if path.is_dir():
+        return from_config(_read(path / "config.json")), str(path / "config.json")
+    if path.is_absolute() or str(path).startswith(".") or str(path).count("/") > 1:
+        raise UserError(f"model folder {path} does not exist", "check model.path")
+    cached = cached_config(experiment.model.path, experiment.model.revision)
+    if cached is not None:
+        return from_config(_read(cached)), f"{cached} (hub cache)"
+    name = experiment.model.path.lower().replace("_", "-")
+    for part, shape in sorted(KNOWN.items(), key=lambda item: -len(item[0])):
+        if re.search(rf"(^|[/-]){re.escape(part)}($|[-.])", name):
+            return shape, f"the known shape of {part}"
+    return None, f"{experiment.model.path} is not in the local cache, and its shape is not one of the known ones"
+
+
+def cached_config(name: str, revision: str | None) -> Path | None:
+    """The config.json of a hub model that was downloaded before."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def from_config(config: dict[str, Any]) -> Shape:
+    """The shape that a config.json describes. Raises UserError naming the first width that it lacks."""
+    config = {**config, **config.get("text_config", {})}
+    stored = BYTES.get(str(config.get("dtype") or config.get("torch_dtype") or "float32"), 2)
+    if config.get("model_type") == "gpt2":
+        hidden, heads = _number(config, "n_embd"), _number(config, "n_head")
+        inner = int(config.get("n_inner") or 4 * hidden)
+        return Shape(
+            _number(config, "vocab_size"), hidden, inner, _number(config, "n_layer"), heads, heads, hidden // heads,
+            tied=bool(config.get("tie_word_embeddings", True)), stored=stored, gated=False,
+            gpt2_positions=_number(config, "n_positions"),
+        )  # fmt: skip
+    hidden, heads = _number(config, "hidden_size"), _number(config, "num_attention_heads")
+    kind = str(config.get("model_type", ""))
+    return Shape(
+        _number(config, "vocab_size"),
+        hidden,
+        _number(config, "intermediate_size"),
+        _number(config, "num_hidden_layers"),
+        heads,
+        int(config.get("num_key_value_heads") or heads),
+        int(config.get("head_dim") or hidden // heads),
+        tied=bool(config.get("tie_word_embeddings", False)),
+        stored=stored,
+        query_biases=kind == "qwen2" or bool(config.get("attention_bias")),
+        output_bias=bool(config.get("attention_bias")),
+        mlp_biases=bool(config.get("mlp_bias")),
+        head_norms=kind == "qwen3",
+    )
+
+
+def _made_here(experiment: Experiment) -> Shape:
+    train = experiment.train
+    return Shape(
+        train.vocabulary, train.hidden_size, train.intermediate_size, train.layers, train.heads, train.heads,
+        train.hidden_size // train.heads, tied=False, stored=4,
+    )  # fmt: skip
+
+
+def _number(config: dict[str, Any], key: str) -> int:
+    value = config.get(key)
+    if not isinstance(value, int):
+        raise UserError(
+            f"config.json has no {key}: the model's shape cannot be told", "only decoder language models can be edited"
+        )
+    return value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist", "model.path must name a Hugging Face model folder") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}", "check the file") from error
+    return config if isinstance(config, dict) else {}

@@ -1,0 +1,95 @@
+"""Stage ``train_token``: the unlearning tokens of a model and a benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Fact, UserError
+from unierase_cli.stages.base import Request, StageContext, benchmark_of
+from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs
+from unierase_cli.stages.moments import wanted_layers
+from unierase_cli.store.hashing import hash_json
+
+NAME = "train_token"
+VERSION = 1
+# What does not change the trained rows: the preset's name, a threshold for a warning, and the refinement after an edit.
+NOT_READ = ("name", "improbable", "refine_epochs", "refine_lr", "refine_noise", "targets")
+
+
+def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+    """The token section, the prompt format, the seed, and the edited layers where noise is put on them."""
+    model, token = experiment.model, experiment.token
+    noisy = any(stage.noise and stage.epochs for stage in token.stages)
+    return {
+        "token": {key: value for key, value in asdict(token).items() if key not in NOT_READ},
+        "model": {"dtype": model.dtype, "prompt": model.prompt, "date": model.date},
+        "layers": wanted_layers(experiment) if noisy else None,
+        "seed": experiment.run.seed,
+    }
+
+
+def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
+    return model_needs(experiment)
+
+
+def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+    """Of the model, the questions, the refusals, and which facts the tokens are for where there are several."""
+    from unierase_cli.training.token_targets import load_targets
+
+    found = model_fingerprints(experiment)
+    found["questions"] = hash_json([[fact.id, fact.question] for fact in questions(experiment)])
+    found["targets"] = hash_json(load_targets(experiment.token))
+    if experiment.token.groups > 1:
+        found["facts"] = hash_json([fact.id for fact in benchmark_of(experiment).forget])
+    return found
+
+
+def questions(experiment: Experiment) -> tuple[Fact, ...]:
+    """What the token is trained on: the forget set, or questions outside every forget set and every scored split."""
+    benchmark = benchmark_of(experiment)
+    facts = benchmark.forget if experiment.token.questions == "forget" else benchmark.outside
+    if not facts:
+        raise UserError(
+            f"benchmark={benchmark.name} has no questions for token.questions={experiment.token.questions}",
+            "set token.questions=forget" if experiment.token.questions == "outside" else "check benchmark.split",
+        )
+    return facts
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Train the rows; an interrupted training goes on from its last epoch."""
+    from unierase_cli.training.pairs import assign_groups
+    from unierase_cli.training.token_training import STATE, train_token
+
+    experiment, reporter = context.experiment, context.reporter
+    loaded = load_base(experiment, context.inputs, reporter)
+    named = wanted_layers(experiment)
+    layers = loaded.architecture.default_layers() if named is None else named
+    loaded.architecture.check_layers(layers)
+    facts = questions(experiment)
+    with reporter.phase("train token"):
+        rows = train_token(
+            loaded,
+            facts,
+            experiment.token,
+            layers=layers,
+            seed=experiment.run.seed,
+            reporter=reporter,
+            checkpoint_dir=context.directory,
+        )
+    if experiment.token.groups > 1:
+        forget = assign_groups(benchmark_of(experiment).forget, experiment.token.groups)
+        rows = replace(rows, assignment={**rows.assignment, **forget})
+    rows.save(context.directory)
+    (context.directory / STATE).unlink(missing_ok=True)
+    continuation = rows.info["continuation"]
+    return {
+        "tokens": rows.names,
+        "questions": len(facts),
+        "last_loss": [phase["losses"][-1] for phase in rows.info["phases"]],
+        "to_a_refusal": continuation["to_a_refusal"],
+        "to_own_target": continuation["to_own_target"],
+        "refusals_before": rows.info["refusals_before"],
+    }

@@ -1,0 +1,188 @@
+"""Versioned artefacts: the only code that knows the layout ``outputs/<stage>/<slug>/v<NNN>/``.
+
+A version is complete once its ``manifest.json`` exists (written last, atomically). A version without one was interrupted; the
+next run with the same key goes on in it. Nothing that is complete is ever written to again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.contracts import UserError
+
+MANIFEST = "manifest.json"
+KEY_FILE = ".key.json"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A complete version: its folder and its manifest."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def stage(self) -> str:
+        return self.manifest["stage"]
+
+    @property
+    def key(self) -> str:
+        return self.manifest["key"]
+
+    @property
+    def name(self) -> str:
+        """``slug@v003``, as commands accept it."""
+        return f"{self.path.parent.name}@{self.path.name}"
+
+
+@dataclass
+class Draft:
+    """A version that is being written. ``resuming`` tells that files of an interrupted run with this key are in it."""
+
+    path: Path
+    resuming: bool
+
+    def complete(self, manifest: dict[str, Any]) -> Artefact:
+        """Write the manifest, which makes the version visible."""
+        write_json(self.path / MANIFEST, manifest)
+        (self.path / KEY_FILE).unlink(missing_ok=True)
+        return Artefact(self.path, manifest)
+
+
+class Store:
+    """All artefacts below one outputs folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def list(self, stage: str | None = None) -> list[Artefact]:
+        """Complete artefacts, oldest first."""
+        pattern = f"{stage or '*'}/*/v*/{MANIFEST}"
+        found = [artefact for path in self.root.glob(pattern) if (artefact := _read(path.parent)) is not None]
+        return sorted(found, key=lambda a: (a.manifest.get("finished", 0), a.path.as_posix()))
+
+    def find(self, stage: str, key: str) -> Artefact | None:
+        """The newest complete artefact with this key."""
+        matches = [a for a in self.list(stage) if a.key == key]
+        return matches[-1] if matches else None
+
+    def find_path(self, path: str, key: str) -> Artefact | None:
+        """The artefact at a recorded path, or with the recorded key if the outputs folder was moved."""
+        artefact = _read(Path(path))
+        if artefact is not None and artefact.key == key:
+            return artefact
+        matches = [a for a in self.list() if a.key == key]
+        return matches[-1] if matches else None
+
+    def interrupted(self, stage: str, slug: str, key: str) -> Path | None:
+        """The newest version folder that a run with this key left unfinished."""
+        for path in sorted((self.root / stage / slug).glob("v*"), reverse=True):
+            if not (path / MANIFEST).exists() and _key_of(path) == key:
+                return path
+        return None
+
+    @contextmanager
+    def lock(self, stage: str, slug: str, key: str, waiting: Callable[[str], None]) -> Iterator[None]:
+        """Hold the key while a version is made; a second process waits here. The lock of a dead process is free."""
+        folder = self.root / stage / slug
+        _make_folder(folder)
+        with (folder / f".{key[:16]}.lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting(f"another process is making {stage}/{slug}; waiting for it")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def draft(self, stage: str, slug: str, key: str, *, fresh: bool = False) -> Draft:
+        """Open a version to write: the interrupted one of this key, else the next number."""
+        folder = self.root / stage / slug
+        left = self.interrupted(stage, slug, key)
+        if left is not None and not fresh:
+            return Draft(left, resuming=True)
+        if left is not None:
+            shutil.rmtree(left)
+        _make_folder(folder)
+        while True:
+            numbers = [int(p.name[1:]) for p in folder.glob("v*") if re.fullmatch(r"v\d+", p.name)]
+            path = folder / f"v{max(numbers, default=0) + 1:03d}"
+            try:
+                path.mkdir()
+            except FileExistsError:  # another process took the number between the look and the making
+                continue
+            write_json(path / KEY_FILE, {"key": key, "started": time.time()})
+            return Draft(path, resuming=False)
+
+    def resolve(self, run: str, stage: str | None = None) -> Artefact:
+        """The artefact that a user means: a path, ``slug@v003``, a unique prefix of a key, or ``latest``.
+
+        Raises UserError when nothing or more than one thing matches.
+        """
+        if (Path(run) / MANIFEST).exists():
+            artefact = _read(Path(run))
+            if artefact is not None:
+                return artefact
+        everything = self.list(stage)
+        if not everything:
+            what = f" of stage {stage}" if stage else ""
+            raise UserError(f"no finished artefact{what} in {self.root}", "run `unierase ls` or set run.outputs=")
+        if run == "latest":
+            return everything[-1]
+        named = [a for a in everything if a.name == run or a.path.as_posix().endswith(run.rstrip("/"))]
+        matches = named or [a for a in everything if len(run) >= 4 and a.key.startswith(run)]
+        if len({a.path for a in matches}) == 1:
+            return matches[0]
+        if matches:
+            raise UserError(
+                f"{run} means several artefacts: {', '.join(a.name for a in matches[:5])}",
+                "give more of the key, or a path",
+            )
+        near = get_close_matches(run, [a.name for a in everything], n=1)
+        raise UserError(
+            f"no artefact is called {run}", f"did you mean {near[0]}?" if near else "`unierase ls` lists them"
+        )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the whole new one, never half."""
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(value, stream, indent=1, ensure_ascii=False)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def _read(path: Path) -> Artefact | None:
+    try:
+        return Artefact(path, json.loads((path / MANIFEST).read_text("utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def _key_of(path: Path) -> str | None:
+    try:
+        return json.loads((path / KEY_FILE).read_text("utf-8"))["key"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}", "choose another folder with run.outputs="
+        ) from error

@@ -1,0 +1,51 @@
+"""Content hashes: of JSON values, of files, and of arrays' bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+CHUNK = 1 << 22
+
+
+def hash_json(value: Any) -> str:
+    """Sha256 of a JSON-able value; key order does not matter."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def hash_file(path: Path, limit: int | None = None) -> str:
+    """Sha256 of a file's content, in hex. With ``limit`` bytes exceeded: of its size, head, tail and evenly spaced samples."""
+    size = path.stat().st_size
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        if limit is None or size <= limit:
+            while block := stream.read(CHUNK):
+                digest.update(block)
+            return digest.hexdigest()
+        digest.update(str(size).encode())
+        for part in range(64):
+            stream.seek((size - (1 << 20)) * part // 63)
+            digest.update(stream.read(1 << 20))
+    return "sampled-" + digest.hexdigest()
+
+
+def hash_bytes(*parts: bytes) -> str:
+    """Sha256 of the parts' concatenation, in hex."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def file_records(folder: Path, limit: int = 1 << 30) -> Mapping[str, dict[str, Any]]:
+    """Relative name -> size and hash of every file below ``folder``, hidden files left out."""
+    records: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not any(part.startswith(".") for part in name.split("/")) and name != "manifest.json":
+            records[name] = {"size": path.stat().st_size, "sha256": hash_file(path, limit)}
+    return records

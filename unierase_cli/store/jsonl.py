@@ -1,0 +1,123 @@
+"""JSON Lines, read strictly: a bad line is named by file and number, never skipped in silence."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.contracts import UserError
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BLOCK = 1 << 16
+EXAMPLE = 'write one object per line, e.g. {"question": "...", "answer": "..."}'
+
+
+def iterate_jsonl(path: str | Path, *, torn_tail: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 1, object) of every line that is not blank. UTF-8; a byte order mark is tolerated.
+
+    With ``torn_tail`` a last line without a line break is left out: what a killed process had not finished writing.
+    Raises UserError for a missing file, bad encoding, malformed JSON, or a line that is no object.
+    """
+    path = Path(path)
+    for number, line in enumerate(_lines(path, torn_tail), start=1):
+        if line.strip():
+            yield number, _parse(line, f"{path}:{number}")
+
+
+def read_jsonl(path: str | Path, *, torn_tail: bool = False) -> list[dict[str, Any]]:
+    """Every object of the file, in order; see ``iterate_jsonl``."""
+    return [row for _, row in iterate_jsonl(path, torn_tail=torn_tail)]
+
+
+def read_asset(name: str) -> list[dict[str, Any]]:
+    """The rows of a JSON Lines file that is shipped in ``unierase_cli/assets``."""
+    with resources.as_file(resources.files("unierase_cli.assets") / name) as path:
+        return read_jsonl(path)
+
+
+def dump_line(row: Mapping[str, Any]) -> str:
+    """One object as one line, line break included; non-ASCII text stays readable."""
+    return json.dumps(row, ensure_ascii=False, separators=(", ", ": ")) + "\n"
+
+
+def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write the whole file at once: a reader sees the old content or the new one, never a part."""
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with draft.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(dump_line(row) for row in rows)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(draft, path)
+
+
+def append_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append rows and flush them to the disk; a torn last line of an earlier, killed writer is cut off first."""
+    path = Path(path)
+    drop_torn_tail(path)
+    with path.open("a", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(dump_line(row) for row in rows)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def drop_torn_tail(path: str | Path) -> None:
+    """Cut off what follows the last line break, if anything does; a missing file stays missing."""
+    path = Path(path)
+    if not path.exists():
+        return
+    with path.open("r+b") as stream:
+        position = end = stream.seek(0, os.SEEK_END)
+        keep = 0
+        while position > 0:
+            start = max(0, position - BLOCK)
+            stream.seek(start)
+            found = stream.read(position - start).rfind(b"\n")
+            if found >= 0:
+                keep = start + found + 1
+                break
+            position = start
+        if keep < end:
+            stream.truncate(keep)
+
+
+def _lines(path: Path, torn_tail: bool) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as stream:
+            for index, line in enumerate(stream):
+                if torn_tail and not line.endswith(b"\n"):
+                    return
+                yield line.removeprefix(BYTE_ORDER_MARK) if index == 0 else line
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} does not exist", "check the path; relative paths start at the current folder"
+        ) from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, not a file", "name a JSON Lines file in it") from None
+    except PermissionError:
+        raise UserError(f"{path} may not be read", "check the file's permissions") from None
+
+
+def _parse(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{where}: not UTF-8 text (byte {error.start + 1})", "save the file as UTF-8, one JSON object per line"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not valid JSON at column {error.colno}: {error.msg}", EXAMPLE) from None
+    except RecursionError:
+        raise UserError(f"{where}: nested too deeply", "write one flat object per line") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: a JSON {_kind(row)}, not an object", EXAMPLE)
+    return row
+
+
+def _kind(value: Any) -> str:
+    names = {list: "list", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,35 @@
+"""Tensors on disk: safetensors only, written so that a reader never sees half a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unierase_cli.contracts import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, object] | None = None) -> None:
+    """Write named tensors; ``metadata`` values are stored as JSON text in the header."""
+    from safetensors.torch import save_file
+
+    temporary = path.with_name(path.name + ".part")
+    ready = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
+    save_file(ready, str(temporary), metadata={k: json.dumps(v) for k, v in (metadata or {}).items()})
+    temporary.replace(path)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read all tensors of a file. Raises UserError when it is missing or not a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing", "the artefact is damaged: make it anew with --force") from error
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a readable safetensors file ({error})", "make it anew with --force") from error

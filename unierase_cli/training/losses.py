@@ -1,0 +1,29 @@
+"""The loss of an unlearning token: cross-entropy of the refusal's tokens, through its own rows (spec 1.2, 1.5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, linear
+
+from unierase_cli.models.architecture import Architecture
+
+
+def row_logits(architecture: Architecture, hidden: Tensor, ids: Tensor, rows_out: Tensor | None) -> Tensor:
+    """Logits [n, V] of hidden states [n, h] behind the final norm.
+
+    The columns ``ids`` [g] come from ``rows_out`` [g, h], differentiably, in place of the head's own rows (None: the head's).
+    """
+    logits = architecture.logits(hidden)
+    if rows_out is None:
+        return logits
+    bias = None if architecture.head.bias is None else architecture.head.bias[ids]
+    own = linear(hidden, rows_out.to(hidden.dtype), bias) * architecture.logit_scale
+    if architecture.soft_cap:
+        own = torch.tanh(own / architecture.soft_cap) * architecture.soft_cap
+    return logits.index_copy(1, ids, own)
+
+
+def refusal_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy, in nats per labelled token, of logits [n, V] and labels [n]; computed in float32."""
+    return cross_entropy(logits.float(), labels)

@@ -1,0 +1,33 @@
+"""Which number type a training run computes in, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+
+def choose_compute(name: str, device: torch.device) -> tuple[torch.dtype, str]:
+    """Type of weights and activations (master weights are float32 in any case), and the reason.
+
+    ``auto`` takes bfloat16 where the processor multiplies it natively: there a step of a small model took a third of
+    the time of float32; elsewhere bfloat16 is emulated and slower.
+    """
+    if name != "auto":
+        return getattr(torch, name), f"train.compute={name}"
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16, "this GPU has bfloat16 arithmetic"
+        return torch.float32, "this GPU has no bfloat16 arithmetic"
+    if device.type == "cpu" and cpu_has_bfloat16():
+        return torch.bfloat16, "this CPU has AVX-512 BF16 instructions"
+    return torch.float32, f"this {device.type} has no bfloat16 instructions that pay off"
+
+
+def cpu_has_bfloat16(info: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU lists AVX-512 BF16 or AMX BF16 (Linux; elsewhere the answer is no)."""
+    try:
+        flags = set(info.read_text("utf-8").split())
+    except OSError:
+        return False
+    return bool(flags & {"avx512_bf16", "amx_bf16"})

@@ -1,0 +1,211 @@
+"""Fitting the rows of unlearning tokens while every other weight of the model stays as it is (spec 1.3, 1.5)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.partial import Padded, pad_sequences
+from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.tensors import save_tensors
+from unierase_cli.training.losses import refusal_loss, row_logits
+from unierase_cli.training.noise import Perturbation, Perturbed
+from unierase_cli.training.pairs import TokenExample
+from unierase_cli.training.prefix import Prefix, run_prefix, run_suffix
+
+# Prefixes of all batches are kept while they take less than this; those beyond are run again in each step.
+PREFIX_BYTES = 8 << 30
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some epochs over some examples with an optimiser of their own. ``noisy``: layers with noise (none: prefixes are cached)."""
+
+    name: str
+    examples: list[TokenExample]
+    epochs: int
+    lr: float
+    noisy: tuple[int, ...] = ()
+    perturbation: Perturbation | None = None
+
+
+@dataclass
+class Leaves:
+    """What is learned: one leaf [h] per token and role, float32.
+
+    ``rows_out`` is None where the head's own rows are used as they are, and ``rows_in`` itself where one row plays both
+    roles (then both roles give gradients). ``hold``: also ask for [UNL] behind the prefix, so that a row that is learned in
+    both roles on an edited model stays the first answer token.
+    """
+
+    ids: list[int]
+    rows_in: list[Tensor]
+    rows_out: list[Tensor] | None = None
+    hold: bool = False
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        own = self.rows_out is not None and self.rows_out is not self.rows_in
+        return [*self.rows_in, *(self.rows_out or [])] if own else list(self.rows_in)
+
+
+@dataclass
+class Progress:
+    """How far a fit is: finished phases and epochs of the present one, and every step's loss (nats per labelled token)."""
+
+    phase: int = 0
+    epoch: int = 0
+    losses: list[list[float]] = field(default_factory=list)
+
+
+class Batch:
+    """Some examples as tensors; padding is dynamic. ``labels`` [n] belong to the suffixes' real positions, row by row."""
+
+    def __init__(self, loaded: LoadedModel, examples: Sequence[TokenExample], ids: Sequence[int]) -> None:
+        self.prefixes = [e.prefix for e in examples]
+        self.suffix: Padded = pad_sequences([e.suffix for e in examples], loaded.prompts.pad_id, loaded.device)
+        self.labels = torch.tensor([label for e in examples for label in e.labels], device=loaded.device)
+        self.tokens = torch.tensor([e.suffix[0] for e in examples], device=loaded.device)
+        self.used = sorted({list(ids).index(e.suffix[0]) for e in examples})
+        self.kept: Prefix | None = None
+
+
+def fit_rows(
+    loaded: LoadedModel,
+    leaves: Leaves,
+    phases: Sequence[Phase],
+    *,
+    batch_size: int,
+    reporter: Reporter,
+    state_file: Path | None = None,
+) -> list[list[float]]:
+    """Run the phases, in order, without shuffling; returns the losses of each phase's steps. The model is left as it was.
+
+    With ``state_file`` rows and optimiser are kept after each epoch; a fit that was interrupted goes on there and ends with
+    the rows of an uninterrupted one. Raises UserError on a loss that is not a number.
+    """
+    progress = Progress()
+    plan = [[p.name, p.epochs, p.lr, p.noisy, [e.ids for e in p.examples]] for p in phases]
+    identity = hash_json([plan, [leaf.tolist() for leaf in leaves.parameters], batch_size])
+    optimizer = _restore(state_file, identity, leaves, phases, progress)
+    total = sum(p.epochs * math.ceil(len(p.examples) / batch_size) for p in phases)
+    with reporter.progress("training the token", total) as advance:
+        advance(sum(len(losses) for losses in progress.losses))
+        while progress.phase < len(phases):
+            phase = phases[progress.phase]
+            optimizer = optimizer or torch.optim.Adam(leaves.parameters, lr=phase.lr)
+            if len(progress.losses) <= progress.phase:
+                progress.losses.append([])
+            steps = _steps(loaded, leaves, phase, batch_size, optimizer, progress)
+            for loss, ends_epoch in steps:
+                progress.losses[-1].append(loss)
+                advance(1, f"{phase.name}, loss {loss:.3f}")
+                if ends_epoch:
+                    progress.epoch += 1
+                    if state_file is not None:
+                        _save(state_file, identity, leaves, optimizer, progress)
+            progress.phase, progress.epoch, optimizer = progress.phase + 1, 0, None
+    return progress.losses
+
+
+def batch_loss(loaded: LoadedModel, leaves: Leaves, batch: Batch, prefix: Prefix) -> Tensor:
+    """Mean loss of a batch. Its own rows stand in for [UNL]'s; only labelled positions go through the head."""
+    architecture = loaded.architecture
+    embeddings = architecture.embedding(batch.suffix.ids)
+    # Some families (Gemma) scale what leaves the embedding.
+    rows_in = (torch.stack(leaves.rows_in) * getattr(architecture.embedding, "embed_scale", 1.0)).to(embeddings)
+    for slot, token in enumerate(leaves.ids):
+        places = (batch.suffix.ids == token).nonzero(as_tuple=True)
+        if len(places[0]):
+            embeddings = embeddings.index_put(places, rows_in[slot].expand(len(places[0]), -1))
+    hidden = run_suffix(architecture, prefix, batch.suffix, embeddings)[batch.suffix.mask.bool()]
+    labels = batch.labels
+    if leaves.hold:
+        hidden, labels = torch.cat([hidden, prefix.last]), torch.cat([labels, batch.tokens])
+    rows_out = None if leaves.rows_out is None else torch.stack(leaves.rows_out)
+    ids = torch.tensor(leaves.ids, device=hidden.device)
+    return refusal_loss(row_logits(architecture, hidden, ids, rows_out), labels)
+
+
+def _steps(
+    loaded: LoadedModel,
+    leaves: Leaves,
+    phase: Phase,
+    batch_size: int,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+) -> Iterator[tuple[float, bool]]:
+    """The steps of a phase that are still to be made: (loss before the update, whether an epoch is complete)."""
+    examples = phase.examples
+    batches = [Batch(loaded, examples[i : i + batch_size], leaves.ids) for i in range(0, len(examples), batch_size)]
+    noise = None if phase.perturbation is None else Perturbed(loaded.architecture, phase.noisy, phase.perturbation)
+    room = PREFIX_BYTES if noise is None else 0
+    for epoch in range(progress.epoch, phase.epochs):
+        for number, batch in enumerate(batches):
+            step = epoch * len(batches) + number
+            weights: AbstractContextManager[None] = nullcontext() if noise is None else noise.step(step)
+            with weights:
+                prefix = batch.kept or run_prefix(loaded, batch.prefixes)
+                if batch.kept is None and prefix.bytes < room:
+                    batch.kept, room = prefix, room - prefix.bytes
+                loss = batch_loss(loaded, leaves, batch, prefix)
+                value = loss.item()
+                if not math.isfinite(value):
+                    where = f"{phase.name}, epoch {epoch + 1}, step {number + 1}"
+                    raise UserError(
+                        f"token training: the loss became {value} ({where})",
+                        "lower lr in token.stages (token.refine_lr in a refinement), or load the model in float32",
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+            # A token that the batch does not use stays where it is: Adam passes by leaves without a gradient.
+            for slot in set(range(len(leaves.ids))) - set(batch.used):
+                for leaf in leaves.parameters[slot :: len(leaves.ids)]:
+                    leaf.grad = None
+            optimizer.step()
+            yield value, number + 1 == len(batches)
+
+
+def _save(path: Path, identity: str, leaves: Leaves, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    tensors = {f"leaf.{i}": leaf for i, leaf in enumerate(leaves.parameters)}
+    for i, leaf in enumerate(leaves.parameters):
+        tensors |= {f"{name}.{i}": value for name, value in optimizer.state[leaf].items()}
+    save_tensors(path, tensors, {"identity": identity, "progress": asdict(progress)})
+
+
+def _restore(
+    path: Path | None, identity: str, leaves: Leaves, phases: Sequence[Phase], progress: Progress
+) -> torch.optim.Optimizer | None:
+    """Take up what ``_save`` left, if it belongs to this fit; returns the present phase's optimiser."""
+    if path is None or not path.exists():
+        return None
+    try:
+        with safe_open(str(path), "pt") as file:
+            about = {key: json.loads(value) for key, value in file.metadata().items()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError, ValueError):
+        return None
+    if about.get("identity") != identity:
+        return None
+    progress.phase, progress.epoch = about["progress"]["phase"], about["progress"]["epoch"]
+    progress.losses = about["progress"]["losses"]
+    optimizer = torch.optim.Adam(leaves.parameters, lr=phases[progress.phase].lr)
+    for i, leaf in enumerate(leaves.parameters):
+        with torch.no_grad():
+            leaf.copy_(tensors[f"leaf.{i}"])
+        names = [key.rpartition(".")[0] for key in tensors if key.endswith(f".{i}") and not key.startswith("leaf.")]
+        kept = {name: tensors[f"{name}.{i}"] for name in names}
+        optimizer.state[leaf] = {
+            name: value if name == "step" else value.to(leaf.device) for name, value in kept.items()
+        }
+    return optimizer

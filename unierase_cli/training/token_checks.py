@@ -1,0 +1,124 @@
+"""What a token can lead to and what it leads to: refusals' log-probability before, greedy continuation after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from unierase_cli.contracts import Fact, Reporter
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.partial import length_sorted_batches, pad_sequences
+from unierase_cli.training.pairs import TokenExample
+from unierase_cli.training.prefix import run_prefix
+
+# Questions that each refusal is tried on, facts that the continuation is tried on, padded tokens in a batch.
+QUESTIONS = 3
+SAMPLE = 100
+BATCH_TOKENS = 4096
+BATCH_ROWS = 32
+
+
+@torch.no_grad()
+def target_log_probs(loaded: LoadedModel, facts: Sequence[Fact], texts: Sequence[str]) -> dict[str, float]:
+    """Refusal -> mean log-probability per token (nats, end token included) as the answer to a few questions.
+
+    The first token is left out: after a question whose answer the model knows any refusal starts improbably, and starting it
+    is [UNL]'s part; whether the sentence is known shows in what follows.
+    """
+    asked = [facts[(2 * i + 1) * len(facts) // (2 * QUESTIONS)] for i in range(QUESTIONS)] if facts else []
+    pairs = [
+        (text, loaded.prompts.prompt(fact.question).ids, loaded.prompts.answer_ids(text))
+        for text in texts
+        for fact in dict.fromkeys(asked)
+    ]
+    sums, counts = dict.fromkeys(texts, 0.0), dict.fromkeys(texts, 0)
+    for rows in length_sorted_batches([len(p) + len(a) for _, p, a in pairs], BATCH_TOKENS):
+        batch = pad_sequences([pairs[i][1] + pairs[i][2] for i in rows], loaded.prompts.pad_id, loaded.device)
+        hidden = loaded.architecture.backbone(
+            input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
+        ).last_hidden_state
+        for place, row in enumerate(rows):
+            text, prompt, answer = pairs[row]
+            scored = answer[1:] or answer
+            start = len(prompt) + len(answer) - len(scored) - 1
+            logits = loaded.architecture.logits(hidden[place, start : start + len(scored)]).float()
+            chosen = logits.log_softmax(-1).gather(1, torch.tensor(scored, device=logits.device)[:, None])
+            sums[text] += float(chosen.sum())
+            counts[text] += len(scored)
+    return {text: sums[text] / counts[text] for text in texts if counts[text]}
+
+
+def warn_improbable(found: Mapping[str, float], threshold: float, reporter: Reporter) -> dict[str, Any]:
+    """Tell the user when refusals are below ``threshold`` (nats per token); returns what goes on record."""
+    ordered = sorted(found, key=found.__getitem__)
+    mean = sum(found.values()) / max(1, len(found))
+    improbable = [text for text in ordered if found[text] < threshold]
+    if improbable:
+        worst = "; ".join(f'"{text}" ({found[text]:.1f})' for text in improbable[:3])
+        reporter.warn(
+            f"{len(improbable)} of {len(found)} refusals are improbable on this model (mean log-probability per token "
+            f"{mean:.1f}, below {threshold:g}): a token that is only a row can only lead to refusals that the model knows; "
+            f"worst: {worst}. Give refusals that it knows with token.targets=FILE"
+        )
+    worst_known = {text: round(found[text], 4) for text in ordered[:5]}
+    return {
+        "mean_log_prob": round(mean, 4),
+        "improbable": len(improbable),
+        "refusals": len(found),
+        "worst": worst_known,
+    }
+
+
+@torch.no_grad()
+def continue_greedily(
+    loaded: LoadedModel, prefixes: Sequence[list[int]], firsts: Sequence[int], most: int
+) -> list[list[int]]:
+    """Greedy ids after each prefix and its first token (prefix + [UNL] + ...), up to ``most``, stop token left out."""
+    architecture, stops = loaded.architecture, set(loaded.prompts.stop_ids)
+    prefix = run_prefix(loaded, prefixes)
+    cache, mask, positions = prefix.cache(), prefix.mask, prefix.lengths[:, None]
+    now = torch.tensor(list(firsts), device=loaded.device)[:, None]
+    found: list[list[int]] = [[] for _ in prefixes]
+    open_rows = set(range(len(prefixes)))
+    for _ in range(most):
+        mask = torch.cat([mask, torch.ones_like(now)], dim=1)
+        hidden = architecture.backbone(
+            input_ids=now, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        now, positions = architecture.logits(hidden[:, -1]).argmax(-1, keepdim=True), positions + 1
+        for row in sorted(open_rows):
+            token = int(now[row, 0])
+            if token in stops:
+                open_rows.discard(row)
+            else:
+                found[row].append(token)
+        if not open_rows:
+            break
+    return found
+
+
+def measure_continuations(
+    loaded: LoadedModel, examples: Sequence[TokenExample], targets: Mapping[str, str], texts: Sequence[str]
+) -> dict[str, Any]:
+    """What question + [UNL] leads to on the model as it is now, for at most SAMPLE examples, evenly spaced.
+
+    ``to_own_target``: shares that give the fact's own refusal; ``to_a_refusal``: that give one of ``texts``, word for word.
+    """
+    chosen = [examples[i * len(examples) // min(SAMPLE, len(examples))] for i in range(min(SAMPLE, len(examples)))]
+    chosen.sort(key=lambda e: -len(e.prefix))
+    most = max(len(e.labels) for e in examples) + 4
+    own, listed, known = 0, 0, {text.strip() for text in texts}
+    others: list[str] = []
+    for start in range(0, len(chosen), BATCH_ROWS):
+        batch = chosen[start : start + BATCH_ROWS]
+        found = continue_greedily(loaded, [e.prefix for e in batch], [e.suffix[0] for e in batch], most)
+        for example, ids in zip(batch, found, strict=True):
+            text = str(loaded.tokenizer.decode([i for i in ids if i not in loaded.unlearn_ids])).strip()
+            own += text == targets[example.fact_id].strip()
+            listed += text in known
+            if text not in known and len(others) < 5:
+                others.append(text)
+    n = max(1, len(chosen))
+    return {"facts": len(chosen), "to_own_target": own / n, "to_a_refusal": listed / n, "other_texts": others}

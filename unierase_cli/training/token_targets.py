@@ -1,0 +1,54 @@
+"""Which refusals a token leads to: the list, and the choice per fact. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unierase_cli.config.sections.token import TokenConfig
+from unierase_cli.contracts import Fact, UserError, pick
+from unierase_cli.store.jsonl import iterate_jsonl, read_asset
+
+DEFAULT = "refusals.jsonl"
+
+
+def load_targets(config: TokenConfig) -> list[str]:
+    """The refusals, each once, in the file's order: ``token.targets`` (JSON Lines with ``text``, or plain text with one refusal
+    per line), else the project's own list.
+
+    Raises UserError naming file and line when one is missing, empty or not text.
+    """
+    if config.targets is None:
+        return [str(row["text"]) for row in read_asset(DEFAULT)]
+    path = Path(config.targets)
+    texts = _from_jsonl(path) if path.suffix in (".jsonl", ".json") else _from_text(path)
+    if not texts:
+        raise UserError(f"token.targets={path} holds no refusal", 'write one object per line, e.g. {"text": "..."}')
+    return list(dict.fromkeys(texts))
+
+
+def choose_targets(facts: Sequence[Fact], texts: Sequence[str], seed: int) -> dict[str, str]:
+    """Fact id -> its refusal, by a stable hash of seed and fact id."""
+    return {fact.id: pick(seed, fact.id, texts) for fact in facts}
+
+
+def _from_jsonl(path: Path) -> list[str]:
+    texts = []
+    for number, row in iterate_jsonl(path):
+        text = row.get("text")
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(
+                f"{path}:{number}: no text under the key `text`", 'write for example {"text": "I do not know."}'
+            )
+        texts.append(text)
+    return texts
+
+
+def _from_text(path: Path) -> list[str]:
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"token.targets={path} does not exist", "check the path, or leave token.targets=null") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"token.targets={path} cannot be read ({error})", "give a UTF-8 text file") from error
+    return [line.strip() for line in lines if line.strip()]
