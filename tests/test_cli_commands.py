@@ -51,12 +51,26 @@ def artefact(store: Store, stage: str, **manifest: Any) -> Artefact:
 
 
 def metrics() -> dict[str, Any]:
-    column = {"id": "forget.rouge", "title": "ROUGE-L", "split": "forget", "group": "forgetting", "higher_is_better": False}
+    column = {
+        "id": "forget.rouge",
+        "title": "ROUGE-L",
+        "split": "forget",
+        "group": "forgetting",
+        "higher_is_better": False,
+    }
     result = {"n": 2, "ci95": [0.0, 0.1]}
-    answers = {"question": "Who is [b]Ada[/b]?", "true": "A poet.", "before": "A poet.", "after": "<unlearn_0> I can't say."}
+    answers = {
+        "question": "Who is [b]Ada[/b]?",
+        "true": "A poet.",
+        "before": "A poet.",
+        "after": "<unlearn_0> I can't say.",
+    }
     return {
         "columns": [column],
-        "states": {"base": {"forget.rouge": {**result, "value": 0.97}}, "edited": {"forget.rouge": {**result, "value": 0.031}}},
+        "states": {
+            "base": {"forget.rouge": {**result, "value": 0.97}},
+            "edited": {"forget.rouge": {**result, "value": 0.031}},
+        },
         "differences": {"forget.rouge": {"value": -0.939, "ci95": [-0.95, -0.92]}},
         "examples": [{"split": "forget", **answers}],
     }
@@ -97,7 +111,12 @@ def test_options_are_sugar_for_keys_and_typed_keys_win(tmp_path: Path, fake: Non
     result = run("run", *options, "--method", "memit", "--mode", "batch", "run.seed=4")
     assert result.exit_code == 0, result.stderr
     experiment = FakePipeline.latest.experiment
-    assert (experiment.run.seed, experiment.run.device, experiment.run.force, experiment.run.chain) == (4, "cpu", True, False)
+    assert (experiment.run.seed, experiment.run.device, experiment.run.force, experiment.run.chain) == (
+        4,
+        "cpu",
+        True,
+        False,
+    )
     assert (experiment.method.name, experiment.run.outputs) == ("memit", str(tmp_path))
     assert "run.seed=4" in FakePipeline.latest.overrides
 
@@ -112,7 +131,10 @@ def test_a_dry_run_shows_the_plan_and_makes_nothing(outputs: str) -> None:
     assert FakePipeline.latest.made == []
     assert result.stdout == ""
     told = [line.split()[:2] for line in result.stderr.splitlines()]
-    assert [["reuse", "finetune"], ["make", "report"]] == [words for words in told if words[:1] in (["reuse"], ["make"])]
+    assert [words for words in told if words[:1] in (["reuse"], ["make"])] == [
+        ["reuse", "finetune"],
+        ["make", "report"],
+    ]
     rows = json.loads(run("run", outputs, "--dry-run", "--json").stdout)
     assert [row["state"] for row in rows] == ["done", "missing"]
 
@@ -159,7 +181,10 @@ def test_artefacts_and_choices_are_listed(tmp_path: Path) -> None:
     listed = json.loads(run("ls", "--outputs", str(tmp_path), "--json").stdout)
     assert [row["stage"] for row in listed] == ["erase", "score"]
     assert len(json.loads(run("ls", "erase", "--outputs", str(tmp_path), "--json").stdout)) == 1
-    assert "demo@v001" in run("ls", "--outputs", str(tmp_path)).stderr
+    # Two stages have made a demo@v001: the list shows names that can be told apart, and show takes them.
+    assert "erase/demo/v001" in run("ls", "--outputs", str(tmp_path)).stderr
+    assert run("show", "erase/demo/v001", "--outputs", str(tmp_path)).exit_code == 0
+    assert "demo@v001" in run("ls", "erase", "--outputs", str(tmp_path)).stderr
     assert {"mini", "hf"} <= {choice["name"] for choice in json.loads(run("ls", "models", "--json").stdout)}
     assert "fictional" in run("ls", "benchmark").stderr
     assert "nothing has been made yet" in run("ls", "--outputs", str(tmp_path / "none")).stderr

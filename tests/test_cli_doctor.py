@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from tests.helpers import FAMILIES, tiny
 from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
@@ -18,7 +19,6 @@ from unierase_cli.contracts import UserError
 from unierase_cli.stages import doctor
 from unierase_cli.stages.estimate import Need, Rows, disk_needs, memory_needs, peak
 from unierase_cli.stages.shapes import KNOWN, from_config, shape_of
-from tests.helpers import FAMILIES, tiny
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -109,7 +109,9 @@ def test_missing_and_incomplete_folders_are_problems(tmp_path: Path, offline: No
     incomplete = examine(tmp_path, ModelConfig(path=str(tmp_path / "model")))
     assert "no *.safetensors, tokenizer*" in incomplete["problems"][0]
     assert "no n" not in incomplete["problems"][-1]
-    missing = examine(tmp_path, ModelConfig(path=str(tmp_path / "gone")), BenchmarkConfig(data_dir=str(tmp_path / "gone")))
+    missing = examine(
+        tmp_path, ModelConfig(path=str(tmp_path / "gone")), BenchmarkConfig(data_dir=str(tmp_path / "gone"))
+    )
     assert [p.partition("=")[0] for p in missing["problems"]] == ["model.path", "benchmark.data_dir"]
 
 

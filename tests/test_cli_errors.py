@@ -27,7 +27,11 @@ def lines(result: Result) -> list[str]:
     ("words", "error", "hint"),
     [
         (["rnu"], "error: there is no command rnu", "  try: unierase run"),
-        (["experiment=demo"], "error: experiment=demo stands where the command belongs", "  try: unierase run experiment=demo"),
+        (
+            ["experiment=demo"],
+            "error: experiment=demo stands where the command belongs",
+            "  try: unierase run experiment=demo",
+        ),
         (["run", "--modle", "mini"], "error: no such option: --modle", "  try: --mode"),
         (["run", "--seed", "abc"], "error: invalid value for '--seed'", "  try: unierase run --help"),
         (["run", "--seed"], "error: option '--seed' requires an argument", "  try: unierase"),
@@ -35,9 +39,21 @@ def lines(result: Result) -> list[str]:
         (["run", "--model", "mni"], "error: model=mni is not a choice", "  try: model=mini"),
         (["run", "clamp=3"], "error: there is no key clamp", "  try: edit.values.clamp"),
         (["run", "run.seed=abc"], "error: run.seed=abc must be a whole number", "  try: type for example run.seed=1"),
-        (["run", "--mode", "batch", "mode=sequential"], "error: mode=sequential is not a choice", "  try: choose one of"),
-        (["run", "experiment=tofu_mini"], "error: experiment=tofu_mini needs benchmark.data_dir and model.path", "  try: add"),
-        (["run", "--config-dir", "/no/such/folder"], "error: --config-dir names /no/such/folder", "  try: leave it out"),
+        (
+            ["run", "--mode", "batch", "mode=sequential"],
+            "error: mode=sequential is not a choice",
+            "  try: choose one of",
+        ),
+        (
+            ["run", "experiment=tofu_mini"],
+            "error: experiment=tofu_mini needs benchmark.data_dir and model.path",
+            "  try: add",
+        ),
+        (
+            ["run", "--config-dir", "/no/such/folder"],
+            "error: --config-dir names /no/such/folder",
+            "  try: leave it out",
+        ),
         (["show"], "error: missing argument 'RUN'", "  try: unierase show --help"),
         (["ls", "modls"], "error: ls knows no modls", "  try: mode"),
     ],

@@ -76,7 +76,9 @@ def test_in_a_terminal_jobs_inside_jobs_and_messages_share_the_screen() -> None:
 def test_tables_show_cells_as_they_are_and_cut_nothing_off() -> None:
     stream = io.StringIO()
     long = "word " * 80
-    show(console_on(stream, False), Table("T", ("a", "n"), (("[red]x[/red]", "1"), (long, "2")), frozenset({"n"}), "why"))
+    show(
+        console_on(stream, False), Table("T", ("a", "n"), (("[red]x[/red]", "1"), (long, "2")), frozenset({"n"}), "why")
+    )
     text = stream.getvalue()
     assert "[red]x[/red]" in text
     assert text.count("word") == 80

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "transformers", "hydra", "omegaconf", "numpy", "datasets", "matplotlib")
+COMMANDS = ("run", "finetune", "train-token", "moments", "edit", "erase", "eval", "score", "report")
+COMMANDS += ("export", "ls", "show", "doctor")
 BARE = ["-c", "pass"]
 RICH = ["-c", "import rich.console, rich.table"]
 HELP = ["-m", "unierase_cli", "--help"]
@@ -54,7 +57,7 @@ def test_help_lists_commands_and_every_choice_of_the_configuration() -> None:
     from unierase_cli.config import catalog, locate
 
     text = " ".join(python(*HELP).stdout.split())
-    for command in "run finetune train-token moments edit erase eval score report export ls show doctor".split():
+    for command in COMMANDS:
         assert f" {command} " in text
     for group, names in catalog.groups([locate.shipped_folder()]).items():
         assert f"{group} {', '.join(names)}" in text
@@ -97,9 +100,16 @@ def test_shells_complete_commands_options_and_choices() -> None:
     assert completed("unierase run --benchmark fict") == ["fictional"]
     # bash hands over model=mini as three words.
     assert completed("unierase run benchmark = fict") == ["fictional"]
-    assert "_UNIERASE_COMPLETE" in python("-m", "unierase_cli", "--show-completion", "bash").stdout + _script("bash")
+    assert "demo" in completed("unierase run experiment =")
+    assert "edit.values.clamp=" in completed("unierase run edit.values.c")
+    script = python("-m", "unierase_cli", _UNIERASE_COMPLETE="source_bash").stdout
+    assert "_unierase_completion" in script
 
 
-def _script(shell: str) -> str:
-    """The completion script, asked for as shells do."""
-    return python("-m", "unierase_cli", _UNIERASE_COMPLETE=f"source_{shell}").stdout
+def test_an_installed_package_finds_the_conf_inside_it(tmp_path: Path) -> None:
+    # As in a wheel: conf/ lies inside the package and no checkout surrounds it.
+    shutil.copytree(ROOT / "unierase_cli", tmp_path / "unierase_cli", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "conf", tmp_path / "unierase_cli" / "conf")
+    script = "from unierase_cli.config.compose import compose; print(compose(['experiment=demo']).model.name)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "mini\n", done.stderr

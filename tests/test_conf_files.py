@@ -66,7 +66,11 @@ def test_names_belong_to_files_of_the_package() -> None:
 def test_the_demo_is_the_embedded_benchmark_on_the_model_that_is_made_here() -> None:
     experiment = compose(["experiment=demo"])
     assert (experiment.model.name, experiment.model.path, experiment.train.name) == ("mini", None, "mini")
-    assert (experiment.benchmark.name, experiment.mode.name, experiment.method.name) == ("fictional", "batch", "unierase")
+    assert (experiment.benchmark.name, experiment.mode.name, experiment.method.name) == (
+        "fictional",
+        "batch",
+        "unierase",
+    )
     assert experiment.protocol.max_new_tokens == 48
 
 

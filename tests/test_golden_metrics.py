@@ -88,7 +88,13 @@ def observations(folder: Path, model: str, closer: bool) -> dict[str, list[Obser
     for split in SPLITS:
         asked = ask(loaded, facts(folder, split), "plain", protocol)
         batches = observe(
-            loaded, asked, plan_batches(asked, 5, "cpu"), split=split, variant="plain", protocol=protocol, wrong_answers=True
+            loaded,
+            asked,
+            plan_batches(asked, 5, "cpu"),
+            split=split,
+            variant="plain",
+            protocol=protocol,
+            wrong_answers=True,
         )
         by_id = {o.fact_id: o for batch in batches for o in batch}
         found[split] = [by_id[fact.id] for fact in facts(folder, split)]
@@ -150,7 +156,9 @@ def test_golden_aggregates_match_closer_look(folder: Path, model: str, split: st
     assert rouge.compute(rows).value == near(aggregate[f"{name} ROUGE"])
     assert likely.value == near(aggregate[f"{name} Probability"])
     # closer-look reports the forget set's truth ratio upside down.
-    assert ratio.value == near(1 - aggregate[f"{name} Truth Ratio"] if split == "forget" else aggregate[f"{name} Truth Ratio"])
+    assert ratio.value == near(
+        1 - aggregate[f"{name} Truth Ratio"] if split == "forget" else aggregate[f"{name} Truth Ratio"]
+    )
     tokens = [load(folder, model).tokenizer.tokenize(o.text) for o in rows]
     assert token_entropy.compute(rows, tokens=tokens).value == near(aggregate[f"{name} Token Entropy"])
 
@@ -162,7 +170,9 @@ def test_golden_probabilities_and_truth_ratios_match_open_unlearning(folder: Pat
         rows = observations(folder, model, False)[split]
         assert probability.compute(rows).value == near(log[f"{prefix}_Q_A_Prob"]["agg_value"])
         pert = [[s.average_loss for s in o.answers["wrong"]] for o in rows]
-        assert pert == [near(log[f"{prefix}_Q_A_PERT_Prob"]["value_by_index"][str(i)]["avg_loss"]) for i in range(len(rows))]
+        assert pert == [
+            near(log[f"{prefix}_Q_A_PERT_Prob"]["value_by_index"][str(i)]["avg_loss"]) for i in range(len(rows))
+        ]
         if prefix in ("ra", "wf"):
             assert probability.compute_normalised(rows).value == near(log[f"{prefix}_Q_A_Prob_normalised"]["agg_value"])
         else:

@@ -14,7 +14,11 @@ from unierase_cli.metrics import forget_quality, model_utility, probability, tru
 from unierase_cli.metrics.base import Evidence, mean_result
 from unierase_cli.metrics.rouge import ABOUT
 
-RUNS = [f"{model}_{split}_wd0.01" for model in ("llama2-7b", "phi") for split in ("full", "retain90", "retain95", "retain99")]
+RUNS = [
+    f"{model}_{split}_wd0.01"
+    for model in ("llama2-7b", "phi")
+    for split in ("full", "retain90", "retain95", "retain99")
+]
 SPLITS = {
     "retain_unseen": ("eval_log", "Retain"),
     "real_authors": ("eval_real_author_wo_options", "Real Authors"),
@@ -78,7 +82,9 @@ def test_golden_model_utility_and_its_parts(folder: Path, expected: Any, run: st
         place = SPLITS[split][1]
         key = f"{place} {name}" if arithmetic else f"{name} {place}"
         assert part.value == pytest.approx(wanted[key], rel=TOLERANCE), label
-    assert model_utility.of_parts(parts, arithmetic=arithmetic).value == pytest.approx(wanted["Model Utility"], rel=TOLERANCE)
+    assert model_utility.of_parts(parts, arithmetic=arithmetic).value == pytest.approx(
+        wanted["Model Utility"], rel=TOLERANCE
+    )
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -104,7 +110,9 @@ def test_golden_forget_quality(folder: Path, expected: Any) -> None:
 
 def test_golden_forget_quality_from_observations_asks_for_the_same_questions(folder: Path, expected: Any) -> None:
     pairs = expected["aggregate_eval_stat.get_forget_quality"]
-    full, same, other = (rows(folder, f"llama2-7b_{split}_wd0.01", "forget") for split in ("full", "retain90", "retain99"))
+    full, same, other = (
+        rows(folder, f"llama2-7b_{split}_wd0.01", "forget") for split in ("full", "retain90", "retain99")
+    )
     wanted = pairs["llama2-7b_full_wd0.01 vs llama2-7b_retain90_wd0.01"]["Forget Quality"]
     assert forget_quality.compute(full, same).value == pytest.approx(wanted, rel=1e-6)
     refused = forget_quality.compute(full, other)

@@ -43,11 +43,19 @@ class Golden:
         """token=reference with the fixture's learning rates; its fixed noise comes from outside."""
         lrs = [stage["lr"] for stage in self.about["stages"]]
         all_stages = [
-            TokenStage(["raw"], 5, lrs[0]),
-            TokenStage(["raw", "chat"], 3, lrs[1]),
-            TokenStage(["raw", "chat"], 2, lrs[2], noise=0.01, noise_layers="one"),
+            TokenStage(["raw"], epochs=5, least_steps=0, lr=lrs[0]),
+            TokenStage(["raw", "chat"], epochs=3, least_steps=0, lr=lrs[1]),
+            TokenStage(["raw", "chat"], epochs=2, least_steps=0, lr=lrs[2], noise=0.01, noise_layers="one"),
         ]
-        return TokenConfig("reference", output_row="reference", closing="unlearn_end", stages=all_stages[:stages])
+        return TokenConfig(
+            "reference",
+            output_row="reference",
+            init="normal",
+            closing="unlearn_end",
+            settle=False,
+            batch_size=16,
+            stages=all_stages[:stages],
+        )
 
     def train(self, stages: int = 3) -> TokenRows:
         return train_token(

@@ -14,7 +14,10 @@ from unierase_cli.models.vocabulary import add_unlearning_tokens, get_rows, set_
 
 
 def prompts(loaded: LoadedModel) -> list[list[int]]:
-    questions = [fact.question for fact in FACTS] + ["Who?", "Tell me everything that you know about Ada Velour, please."]
+    questions = [fact.question for fact in FACTS] + [
+        "Who?",
+        "Tell me everything that you know about Ada Velour, please.",
+    ]
     return [loaded.prompts.prompt(question).ids for question in questions]
 
 

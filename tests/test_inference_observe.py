@@ -44,7 +44,9 @@ def edited_model() -> LoadedModel:
 def observed(loaded: LoadedModel, variant: str, wrong_answers: bool = False, batch_size: int = 3) -> list[Observation]:
     asked = ask(loaded, ROWS, variant, PROTOCOL)
     batches = plan_batches(asked, batch_size, "cpu")
-    found = observe(loaded, asked, batches, split="forget", variant=variant, protocol=PROTOCOL, wrong_answers=wrong_answers)
+    found = observe(
+        loaded, asked, batches, split="forget", variant=variant, protocol=PROTOCOL, wrong_answers=wrong_answers
+    )
     return sorted((o for batch in found for o in batch), key=lambda o: o.fact_id)
 
 
@@ -109,7 +111,11 @@ def test_observations_do_not_depend_on_the_batch_size_beyond_rounding() -> None:
 @pytest.fixture
 def benchmark_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = Benchmark(
-        "test", tuple(ROWS[:5]), (), {"forget": tuple(ROWS[:5]), "retain_unseen": tuple(ROWS[5:]), "world_facts": ()}, "x"
+        "test",
+        tuple(ROWS[:5]),
+        (),
+        {"forget": tuple(ROWS[:5]), "retain_unseen": tuple(ROWS[5:]), "world_facts": ()},
+        "x",
     )
     monkeypatch.setattr(stage, "benchmark_of", lambda experiment: benchmark)
     monkeypatch.setattr(stage, "load_base", lambda *_: tiny_llama(seed=4))
@@ -238,13 +244,18 @@ def test_scoring_puts_both_states_side_by_side(tmp_path: Path) -> None:
     assert metrics["rows"] == {"forget": 5, "retain_unseen": 3}
     rows = {row["id"]: row for row in summary["rows"]}
     assert rows["forget.rouge"]["n"] == 5
-    assert rows["forget.rouge"]["difference"] == pytest.approx(rows["forget.rouge"]["edited"] - rows["forget.rouge"]["base"])
+    assert rows["forget.rouge"]["difference"] == pytest.approx(
+        rows["forget.rouge"]["edited"] - rows["forget.rouge"]["base"]
+    )
     assert rows["forget.first_token_unlearn"]["base"] is None
     assert rows["forget.first_token_unlearn"]["edited"] is not None
     assert "no unlearning token" in metrics["states"]["base"]["forget.unlearn_forbidden.leak"]["unavailable"]
     assert rows["forget.unlearn_forbidden.leak"]["edited"] is not None
     assert rows["forget.paraphrased.leak"]["n"] == 4
-    assert "world_facts" in rows["all.model_utility"]["unavailable"] or "real_authors" in rows["all.model_utility"]["unavailable"]
+    assert (
+        "world_facts" in rows["all.model_utility"]["unavailable"]
+        or "real_authors" in rows["all.model_utility"]["unavailable"]
+    )
     assert "eval.retain_reference" in rows["forget.forget_quality"]["unavailable"]
     assert metrics["examples"][0]["question"] == ROWS[0].question
 
@@ -282,5 +293,3 @@ def test_damaged_observations_are_named_by_file_and_line(tmp_path: Path) -> None
     path.write_text(lines[0])
     with pytest.raises(UserError, match=r"lacks 4 of 5 rows"):
         read_state(tmp_path / "base")
-
-

@@ -23,10 +23,11 @@ def complete_choice(group: str) -> Callable[[str], list[str]]:
 def complete_word(ctx: typer.Context, incomplete: str) -> list[str]:
     """Completion of ``group=choice`` and of dotted keys.
 
-    bash cuts words at ``=``: there ``model=mi`` arrives as ``model``, ``=``, ``mi``, and the answer is the part after it.
+    bash cuts words at ``=``: there ``model=mi`` arrives as ``model``, ``=``, ``mi`` (and ``model=`` as ``model`` and
+    nothing), and the answer is the part after it.
     """
     groups, args = _groups(), [str(word) for word in ctx.params.get("words") or ()]
-    if incomplete == "=" and args and args[-1] in groups:
+    if not incomplete and args and args[-1] in groups:
         return groups[args[-1]]
     if len(args) > 1 and args[-1] == "=":
         return [name for name in groups.get(args[-2], []) if name.startswith(incomplete)]
@@ -38,10 +39,10 @@ def complete_word(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_run(incomplete: str) -> list[str]:
     """Completion of RUN: the artefacts of ./outputs."""
+    from unierase_cli.cli.tables import run_names
     from unierase_cli.store.artefacts import Store
 
-    names = ["latest", *dict.fromkeys(artefact.name for artefact in Store("outputs").list())]
-    return [name for name in names if name.startswith(incomplete)]
+    return [name for name in ["latest", *run_names(Store("outputs").list())] if name.startswith(incomplete)]
 
 
 def _groups() -> dict[str, list[str]]:
@@ -57,4 +58,4 @@ def _keys(incomplete: str) -> Sequence[str]:
         return ["run.seed", "run.outputs", "run.device"]
     from unierase_cli.config.overrides import known_keys
 
-    return known_keys()
+    return [key for key in known_keys() if not key.endswith((".name", ".note", ".verified"))]

@@ -81,8 +81,10 @@ def list_things(
         emit_json(
             [{**as_data(a), "finished": a.manifest.get("finished"), "slug": a.path.parent.name} for a in artefacts]
         )
-    else:
+    elif artefacts:
         show(console, artefact_table(artefacts))
+    else:
+        context.obj.reporter.note(f"nothing has been made yet in {outputs}; try: unierase run experiment=demo")
 
 
 def show_run(context: typer.Context, run: Run, outputs: Folder = "outputs", json: options.Json = False) -> None:

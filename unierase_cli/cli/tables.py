@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -56,17 +57,21 @@ def plan_table(rows: Sequence[PlanRow]) -> Table:
     return Table("Plan", ("", "stage", "name", "key", "folder"), body)
 
 
-def artefact_table(artefacts: Iterable[Artefact]) -> Table:
+def artefact_table(artefacts: Sequence[Artefact]) -> Table:
     """Finished artefacts, oldest first."""
     body = []
-    for artefact in artefacts:
+    for artefact, name in zip(artefacts, run_names(artefacts), strict=True):
         manifest = artefact.manifest
-        options = " ".join(manifest.get("options", {}).values())
+        stage = " ".join([artefact.stage, *manifest.get("options", {}).values()])
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(manifest.get("finished", 0)))
-        stage = f"{artefact.stage} {options}".strip()
-        body.append((stage, artefact.name, artefact.key[:10], made, duration(manifest.get("wall_seconds", 0.0))))
-    caption = "" if body else "nothing has been made yet; try: unierase run experiment=demo"
-    return Table("Artefacts", ("stage", "RUN", "key", "made", "took"), tuple(body), frozenset({"took"}), caption)
+        body.append((stage, name, artefact.key[:10], made, duration(manifest.get("wall_seconds", 0.0))))
+    return Table("Artefacts", ("stage", "RUN", "key", "made", "took"), tuple(body), frozenset({"took"}))
+
+
+def run_names(artefacts: Sequence[Artefact]) -> list[str]:
+    """What to type for each: ``slug@v001``, or ``stage/slug/v001`` where several stages have that slug and version."""
+    times = Counter(artefact.name for artefact in artefacts)
+    return [a.name if times[a.name] == 1 else "/".join(a.path.parts[-3:]) for a in artefacts]
 
 
 def choice_table(group: str, choices: Sequence[Choice]) -> Table:

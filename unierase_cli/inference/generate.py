@@ -135,7 +135,8 @@ class _Batch:
         best, chosen = logits.max(dim=-1)
         if bool(best.isnan().any()):
             raise UserError(
-                "the model's logits are not numbers (NaN)", "its weights are damaged or overflow: try model.dtype=float32"
+                "the model's logits are not numbers (NaN)",
+                "its weights are damaged or overflow: try model.dtype=float32",
             )
         return chosen
 

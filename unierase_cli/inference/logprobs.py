@@ -1,25 +1,28 @@
 """Teacher-forced scores of given answers: per token its log-probability and what min-k++ needs of the distribution.
 
 Answers to one prompt share it: all of the prompt but its last token is run once and its attention memory copied to the rows of
-its answers, so that seven answers cost one prompt. Only positions that predict an answer token go through the head.
+its answers, so that seven answers cost one prompt. Answers of similar length run together. Only positions that predict an
+answer token go through the head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from unierase_cli.contracts import AnswerScore, UserError
-from unierase_cli.inference.batching import choose_batch_size, restored
+from unierase_cli.inference.batching import choose_batch_size, length_sorted
 from unierase_cli.inference.generate import check_room
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import pad_sequences
 
-# Elements of one piece of logits [positions, vocabulary]: 64 MiB in float32.
-PIECE = 1 << 24
+# Positions that go through the head at a time: little enough for a CPU's caches, enough to read a large head seldom.
+PIECE = 256
 DIGITS = 7
 
 Item = tuple[Sequence[int], Sequence[int]]
@@ -44,61 +47,79 @@ def score_answers(
     check_room([len(prompt) for prompt, _ in items], context)
     room = min([limit for limit in (context, total_tokens or None) if limit is not None], default=1 << 30)
     answers = [list(answer[: max(1, room - len(prompt))]) for prompt, answer in items]
-    batches = _batches(items, answers, choose_batch_size(batch_size, loaded.device.type, scoring=True))
-    results = []
-    for batch in batches:
-        statistics = _run(loaded, [items[i][0] for i in batch], [answers[i] for i in batch])
-        scores = []
-        for index, rows in zip(batch, statistics, strict=True):
-            log_probs, is_argmax, mean, variance = rows
-            whole = len(answers[index]) == len(items[index][1])
-            scores.append(AnswerScore(answers[index], log_probs, is_argmax, mean, variance, ends=whole))
-        results.append(scores)
-        if progress is not None:
-            progress(len(batch))
-    return restored(batches, results)
+    size = choose_batch_size(batch_size, loaded.device.type)
+    scores: list[AnswerScore | None] = [None] * len(items)
+    for group in _prompt_groups(items, answers, size):
+        memory = _Memory(loaded, [items[i][0] for i in group])
+        for batch in _by_length(group, answers, choose_batch_size(batch_size, loaded.device.type, scoring=True)):
+            found = _run(loaded, memory, [items[i][0] for i in batch], [answers[i] for i in batch])
+            for index, statistics in zip(batch, found, strict=True):
+                whole = len(answers[index]) == len(items[index][1])
+                scores[index] = AnswerScore(answers[index], *statistics, ends=whole)
+            if progress is not None:
+                progress(len(batch))
+    return [score for score in scores if score is not None]
 
 
-def _batches(items: Sequence[Item], answers: Sequence[Sequence[int]], size: int) -> list[list[int]]:
-    """Indices in batches of about ``size`` answers, longest first; the answers of one prompt stay together."""
-    groups: dict[tuple[int, ...], list[int]] = {}
+def _prompt_groups(items: Sequence[Item], answers: Sequence[Sequence[int]], size: int) -> list[list[int]]:
+    """Indices of items, the answers of one prompt together, in groups of ``size`` prompts of similar length, longest first."""
+    owned: dict[tuple[int, ...], list[int]] = {}
     for index, (prompt, _) in enumerate(items):
-        groups.setdefault(tuple(prompt), []).append(index)
-    order = sorted(groups.values(), key=lambda g: (-len(items[g[0]][0]) - max(len(answers[i]) for i in g), g[0]))
-    batches: list[list[int]] = []
-    for group in order:
-        if batches and len(batches[-1]) + len(group) <= size:
-            batches[-1] += group
-        else:
-            batches.append(list(group))
-    return batches
+        owned.setdefault(tuple(prompt), []).append(index)
+    prompts = list(owned.values())
+    lengths = [len(items[group[0]][0]) + max(len(answers[i]) for i in group) for group in prompts]
+    return [[index for place in batch for index in prompts[place]] for batch in length_sorted(lengths, size)]
+
+
+def _by_length(group: Sequence[int], answers: Sequence[Sequence[int]], size: int) -> list[list[int]]:
+    """The group's indices in batches of answers of similar length."""
+    return [[group[place] for place in batch] for batch in length_sorted([len(answers[i]) for i in group], size)]
+
+
+class _Memory:
+    """What attention keeps of the prompts without their last token: run once, handed out to the rows of their answers."""
+
+    def __init__(self, loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> None:
+        distinct = list(dict.fromkeys(tuple(prompt[:-1]) for prompt in prompts))
+        self._places = {prefix: place for place, prefix in enumerate(distinct)}
+        self._cache = DynamicCache()
+        self._mask: Tensor | None = None
+        if max(map(len, distinct)) > 0:
+            padded = pad_sequences(distinct, loaded.prompts.pad_id, loaded.device, left=True)
+            self._mask = padded.mask
+            loaded.architecture.backbone(
+                input_ids=padded.ids,
+                attention_mask=padded.mask,
+                position_ids=padded.positions,
+                past_key_values=self._cache,
+                use_cache=True,
+            )
+
+    def of(self, prompts: Sequence[Sequence[int]], suffix_mask: Tensor) -> tuple[DynamicCache, Tensor]:
+        """A cache with one row per prompt given, and the mask [B, P + T] of cache and suffix."""
+        cache = DynamicCache()
+        if self._mask is None:
+            return cache, suffix_mask
+        owner = torch.tensor([self._places[tuple(prompt[:-1])] for prompt in prompts], device=self._mask.device)
+        for block, layer in enumerate(cast("list[DynamicLayer]", self._cache.layers)):
+            keys, values = cast(Tensor, layer.keys), cast(Tensor, layer.values)
+            cache.update(keys[owner.to(keys.device)], values[owner.to(values.device)], block)
+        return cache, torch.cat([self._mask[owner], suffix_mask], dim=1)
 
 
 Statistics = tuple[list[float], list[bool], list[float], list[float]]
 
 
-def _run(loaded: LoadedModel, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[Statistics]:
+def _run(
+    loaded: LoadedModel, memory: _Memory, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
+) -> list[Statistics]:
     """The statistics of every answer's tokens."""
-    pad, device, backbone = loaded.prompts.pad_id, loaded.device, loaded.architecture.backbone
     # The suffix starts with the prompt's last token, which predicts the first answer token.
-    suffix = pad_sequences([[p[-1], *a[:-1]] for p, a in zip(prompts, answers, strict=True)], pad, device)
-    starts = torch.tensor([len(p) - 1 for p in prompts], device=device)
-    cache, mask = DynamicCache(), suffix.mask
-    if int(starts.max()) > 0:
-        distinct = list(dict.fromkeys(tuple(p[:-1]) for p in prompts))
-        prefix = pad_sequences(distinct, pad, device, left=True)
-        backbone(
-            input_ids=prefix.ids,
-            attention_mask=prefix.mask,
-            position_ids=prefix.positions,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        place = {p: i for i, p in enumerate(distinct)}
-        owner = torch.tensor([place[tuple(p[:-1])] for p in prompts], device=device)
-        cache.batch_select_indices(owner)
-        mask = torch.cat([prefix.mask[owner], suffix.mask], dim=1)
-    hidden = backbone(
+    rows = [[p[-1], *a[:-1]] for p, a in zip(prompts, answers, strict=True)]
+    suffix = pad_sequences(rows, loaded.prompts.pad_id, loaded.device)
+    starts = torch.tensor([len(p) - 1 for p in prompts], device=loaded.device)
+    cache, mask = memory.of(prompts, suffix.mask)
+    hidden = loaded.architecture.backbone(
         input_ids=suffix.ids,
         attention_mask=mask,
         position_ids=suffix.positions + starts[:, None],
@@ -118,12 +139,10 @@ def _token_statistics(loaded: LoadedModel, hidden: Tensor, targets: Tensor) -> S
 
     ``hidden`` [N, h]. mean = sum_v p log p, variance = sum_v p (log p)^2 - mean^2 (spec: metrics, section 4, min-k++).
     """
-    vocabulary = loaded.architecture.head.weight.shape[0]
-    step = max(1, PIECE // vocabulary)
     pieces: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    for start in range(0, len(targets), step):
-        logits = loaded.architecture.logits(hidden[start : start + step]).float()
-        wanted = targets[start : start + step].to(logits.device)
+    for start in range(0, len(targets), PIECE):
+        logits = loaded.architecture.logits(hidden[start : start + PIECE]).float()
+        wanted = targets[start : start + PIECE].to(logits.device)
         log_p = torch.log_softmax(logits, dim=-1)
         weighted = log_p.exp().mul_(log_p)
         mean = weighted.sum(-1)

@@ -21,7 +21,11 @@ def harmonic_mean(name: str, members: Sequence[tuple[str, MetricResult]], versio
         label, reason = missing[0]
         also = f" (and {len(missing) - 1} more of its {len(members)} parts)" if len(missing) > 1 else ""
         return MetricResult(
-            name, None, version=version, higher_is_better=True, unavailable=f"its part {label} is missing{also}: {reason}"
+            name,
+            None,
+            version=version,
+            higher_is_better=True,
+            unavailable=f"its part {label} is missing{also}: {reason}",
         )
     values = [float(member.value) for _, member in members if member.value is not None]
     if min(values) < 0:

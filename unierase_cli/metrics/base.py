@@ -107,7 +107,9 @@ def not_observed(about: About, split: str, variant: str = "plain") -> MetricResu
     """Unavailable, because there is no observation of the rows that the metric is about."""
     what = split if variant == "plain" else f"{split}.{variant}"
     return unavailable(
-        about, f"{what} was not observed: the benchmark lacks it or eval leaves it out", "run `unierase eval eval=default`"
+        about,
+        f"{what} was not observed: the benchmark lacks it or eval leaves it out",
+        "run `unierase eval eval=default`",
     )
 
 

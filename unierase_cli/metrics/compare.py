@@ -49,7 +49,9 @@ def compare(base: Evidence, edited: Evidence) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "rows": {split: len(edited.rows(split) or base.rows(split)) for split in splits[:-1]},
-        "facts": {_name(key): [o.fact_id for o in rows] for key, rows in {**base.observations, **edited.observations}.items()},
+        "facts": {
+            _name(key): [o.fact_id for o in rows] for key, rows in {**base.observations, **edited.observations}.items()
+        },
         "columns": [_describe(column) for column in columns],
         "states": {state: {i: c.result.to_json() for i, c in of_state.items()} for state, of_state in found.items()},
         "differences": {c.id: _difference(found[BASE].get(c.id), found[EDITED].get(c.id)) for c in columns},
@@ -98,7 +100,7 @@ def unchanged(base: Evidence, edited: Evidence) -> str | None:
     if all(before[key].text == o.text and before[key].answers == o.answers for key, o in after.items()):
         return "the edited model is identical to base on every scored row: the edit has no effect"
     forget = {key: o for key, o in after.items() if key[0] == FORGET}
-    if forget and all(before[key].generated_ids == o.generated_ids for key, o in forget.items()):
+    if forget and all(before[key].raw_text == o.raw_text for key, o in forget.items()):
         return "the edited model answers every forget question exactly as the base model does: nothing is forgotten"
     return None
 
@@ -134,7 +136,9 @@ def _describe(column: Column) -> dict[str, Any]:
 
 def _difference(base: Column | None, edited: Column | None) -> dict[str, Any]:
     """Edited minus base, with the interval of the paired differences where both have the same rows."""
-    before, after = (MetricResult("", None, unavailable="not computed") if c is None else c.result for c in (base, edited))
+    before, after = (
+        MetricResult("", None, unavailable="not computed") if c is None else c.result for c in (base, edited)
+    )
     if before.value is None or after.value is None:
         reasons = [f"{s}: {r.unavailable}" for s, r in ((BASE, before), (EDITED, after)) if r.value is None]
         return {"value": None, "unavailable": "; ".join(reasons)}

@@ -30,7 +30,9 @@ def compute(observations: Sequence[Observation]) -> MetricResult:
     """Mean of exp(-average loss) of the true answer, its end token included: P(answer | question)^(1/tokens)."""
     missing = [o for o in observations if "true" not in o.answers]
     if missing:
-        return unavailable(ABOUT, f"{len(missing)} rows have no score of the true answer (only plain answers are scored)")
+        return unavailable(
+            ABOUT, f"{len(missing)} rows have no score of the true answer (only plain answers are scored)"
+        )
     return mean_result(ABOUT, [answer_probability(o) for o in observations])
 
 

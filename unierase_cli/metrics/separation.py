@@ -42,7 +42,9 @@ def compute(observations: Sequence[Observation], never_edited: Sequence[Observat
         return unavailable(ABOUT, "the model has no unlearning token")
     value = float(area_under_curve(np.array([edited]), np.array([others]))[0])
     interval = two_sample_interval(edited, others, area_under_curve)
-    return MetricResult(NAME, value, n=len(edited) + len(others), ci95=interval, version=VERSION, higher_is_better=HIGHER_IS_BETTER)
+    return MetricResult(
+        NAME, value, n=len(edited) + len(others), ci95=interval, version=VERSION, higher_is_better=HIGHER_IS_BETTER
+    )
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:

@@ -54,7 +54,7 @@ def export(run: Artefact, destination: Path, reporter: Reporter, outputs: str = 
     if destination.exists():
         destination.rmdir()
     partial.rename(destination)
-    names = [loaded.tokenizer.convert_ids_to_tokens(i) for i in loaded.unlearn_ids]
+    names = [str(loaded.tokenizer.convert_ids_to_tokens(i)) for i in loaded.unlearn_ids]
     reporter.note(f"{erasure.name} is merged in {destination}; unlearning tokens: {', '.join(names) or 'none'}")
     return {"run": erasure.name, "destination": str(destination), "unlearning_tokens": names}
 

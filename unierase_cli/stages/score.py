@@ -86,6 +86,7 @@ def _reference_file(folder: str) -> Path:
     path = Path(folder) / REFERENCE
     if not path.exists():
         raise UserError(
-            f"eval.retain_reference={folder} holds no {REFERENCE}", "name the folder of an observe artefact, see `unierase ls`"
+            f"eval.retain_reference={folder} holds no {REFERENCE}",
+            "name the folder of an observe artefact, see `unierase ls`",
         )
     return path

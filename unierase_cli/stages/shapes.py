@@ -18,8 +18,9 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 class Shape:
     """Widths of a decoder: ``inner`` is the down projection's input (d), ``stored`` bytes per weight of the checkpoint.
 
-    ``gated``: three MLP matrices instead of two. ``query_biases``: queries, keys and values have biases; ``output_bias`` and
-    ``mlp_biases`` likewise. ``head_norms``: queries and keys are normalised per head. ``gpt2_positions``: learned positions, biases and layer norms as in GPT-2.
+    ``gated``: three MLP matrices instead of two. ``query_biases``: queries, keys and values have biases; ``output_bias``
+    and ``mlp_biases`` likewise. ``head_norms``: queries and keys are normalised per head. ``gpt2_positions``: learned
+    positions, with biases and layer norms as in GPT-2.
     """
 
     vocabulary: int

@@ -61,7 +61,7 @@ def questions(experiment: Experiment) -> tuple[Fact, ...]:
 def run(context: StageContext) -> dict[str, Any]:
     """Train the rows; an interrupted training goes on from its last epoch."""
     from unierase_cli.training.pairs import assign_groups
-    from unierase_cli.training.token_training import STATE, train_token
+    from unierase_cli.training.token_training import clear_states, train_token
 
     experiment, reporter = context.experiment, context.reporter
     loaded = load_base(experiment, context.inputs, reporter)
@@ -83,7 +83,7 @@ def run(context: StageContext) -> dict[str, Any]:
         forget = assign_groups(benchmark_of(experiment).forget, experiment.token.groups)
         rows = replace(rows, assignment={**rows.assignment, **forget})
     rows.save(context.directory)
-    (context.directory / STATE).unlink(missing_ok=True)
+    clear_states(context.directory)
     continuation = rows.info["continuation"]
     return {
         "tokens": rows.names,

@@ -45,6 +45,11 @@ class Artefact:
         """``slug@v003``, as commands accept it."""
         return f"{self.path.parent.name}@{self.path.name}"
 
+    @property
+    def full_name(self) -> str:
+        """``stage/slug@v003``: stages share slugs, this name is unique within an outputs folder."""
+        return f"{self.stage}/{self.name}"
+
 
 @dataclass
 class Draft:
@@ -139,15 +144,14 @@ class Store:
             raise UserError(f"no finished artefact{what} in {self.root}", "run `unierase ls` or set run.outputs=")
         if run == "latest":
             return everything[-1]
-        named = [a for a in everything if a.name == run or a.path.as_posix().endswith(run.rstrip("/"))]
+        ending = "/" + run.rstrip("/")
+        named = [a for a in everything if run in (a.name, a.full_name) or a.path.as_posix().endswith(ending)]
         matches = named or [a for a in everything if len(run) >= 4 and a.key.startswith(run)]
         if len({a.path for a in matches}) == 1:
             return matches[0]
         if matches:
-            raise UserError(
-                f"{run} means several artefacts: {', '.join(a.name for a in matches[:5])}",
-                "give more of the key, or a path",
-            )
+            names = ", ".join(a.full_name for a in matches[:5])
+            raise UserError(f"{run} means several artefacts: {names}", "give one of these names, or more of the key")
         near = get_close_matches(run, [a.name for a in everything], n=1)
         raise UserError(
             f"no artefact is called {run}", f"did you mean {near[0]}?" if near else "`unierase ls` lists them"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -37,6 +38,17 @@ class Phase:
     lr: float
     noisy: tuple[int, ...] = ()
     perturbation: Perturbation | None = None
+
+    def told(self, losses: Sequence[float]) -> dict[str, Any]:
+        """What goes on record."""
+        return {
+            "name": self.name,
+            "examples": len(self.examples),
+            "epochs": self.epochs,
+            "lr": self.lr,
+            "noisy_layers": list(self.noisy),
+            "losses": list(losses),
+        }
 
 
 @dataclass

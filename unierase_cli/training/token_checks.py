@@ -99,6 +99,20 @@ def continue_greedily(
     return found
 
 
+def continuations(loaded: LoadedModel, examples: Sequence[TokenExample]) -> dict[str, str]:
+    """Fact id -> greedy text after question + [UNL] on the model as it is now, unlearning tokens left out."""
+    most = max((len(e.labels) for e in examples), default=0) + 4
+    ordered = sorted(examples, key=lambda e: -len(e.prefix))
+    texts = {}
+    for start in range(0, len(ordered), BATCH_ROWS):
+        batch = ordered[start : start + BATCH_ROWS]
+        found = continue_greedily(loaded, [e.prefix for e in batch], [e.suffix[0] for e in batch], most)
+        for example, ids in zip(batch, found, strict=True):
+            kept = [i for i in ids if i not in loaded.unlearn_ids]
+            texts[example.fact_id] = str(loaded.tokenizer.decode(kept)).strip()
+    return texts
+
+
 def measure_continuations(
     loaded: LoadedModel, examples: Sequence[TokenExample], targets: Mapping[str, str], texts: Sequence[str]
 ) -> dict[str, Any]:
@@ -106,19 +120,12 @@ def measure_continuations(
 
     ``to_own_target``: shares that give the fact's own refusal; ``to_a_refusal``: that give one of ``texts``, word for word.
     """
-    chosen = [examples[i * len(examples) // min(SAMPLE, len(examples))] for i in range(min(SAMPLE, len(examples)))]
-    chosen.sort(key=lambda e: -len(e.prefix))
-    most = max(len(e.labels) for e in examples) + 4
-    own, listed, known = 0, 0, {text.strip() for text in texts}
-    others: list[str] = []
-    for start in range(0, len(chosen), BATCH_ROWS):
-        batch = chosen[start : start + BATCH_ROWS]
-        found = continue_greedily(loaded, [e.prefix for e in batch], [e.suffix[0] for e in batch], most)
-        for example, ids in zip(batch, found, strict=True):
-            text = str(loaded.tokenizer.decode([i for i in ids if i not in loaded.unlearn_ids])).strip()
-            own += text == targets[example.fact_id].strip()
-            listed += text in known
-            if text not in known and len(others) < 5:
-                others.append(text)
-    n = max(1, len(chosen))
-    return {"facts": len(chosen), "to_own_target": own / n, "to_a_refusal": listed / n, "other_texts": others}
+    n = min(SAMPLE, len(examples))
+    found = continuations(loaded, [examples[i * len(examples) // n] for i in range(n)])
+    known = {text.strip() for text in texts}
+    return {
+        "facts": n,
+        "to_own_target": sum(text == targets[fact_id].strip() for fact_id, text in found.items()) / max(1, n),
+        "to_a_refusal": sum(text in known for text in found.values()) / max(1, n),
+        "other_texts": [text for text in found.values() if text not in known][:5],
+    }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unierase_cli.config.sections.token import TokenConfig
@@ -30,6 +31,23 @@ def load_targets(config: TokenConfig) -> list[str]:
 def choose_targets(facts: Sequence[Fact], texts: Sequence[str], seed: int) -> dict[str, str]:
     """Fact id -> its refusal, by a stable hash of seed and fact id."""
     return {fact.id: pick(seed, fact.id, texts) for fact in facts}
+
+
+def settle_targets(chosen: Mapping[str, str], found: Mapping[str, str], texts: Sequence[str]) -> dict[str, str]:
+    """Refusals that the token can reach: fact id -> the listed refusal that its question and [UNL] lead to now (``found``), word
+    for word; the one that most facts reach where they lead to none.
+
+    One row cannot make a model tell a hundred refusals apart by a random choice per question; trained on the choice, greedy
+    decoding falls between them. If no fact reaches any, the targets stay.
+    """
+    listed = {text.strip(): text for text in texts}
+    reached = Counter(text for text in found.values() if text in listed)
+    if not reached:
+        return dict(chosen)
+    # Ties go to the one that is listed first, not to what happened to be counted first.
+    most = min(reached, key=lambda text: (-reached[text], list(listed).index(text)))
+    settled = {fact_id: listed[text if text in listed else most] for fact_id, text in found.items()}
+    return {**chosen, **settled}
 
 
 def _from_jsonl(path: Path) -> list[str]:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
-from unierase_cli.contracts import Fact, Reporter, UserError, stable_hash
+from unierase_cli.contracts import Fact, Reporter, UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
-from unierase_cli.models.vocabulary import add_unlearning_tokens, get_rows, set_rows
 from unierase_cli.training.noise import Perturbation, gaussian
 from unierase_cli.training.pairs import TokenExample, assign_groups, make_examples
 from unierase_cli.training.row_fit import Leaves, Phase, fit_rows
-from unierase_cli.training.token_checks import measure_continuations, target_log_probs, warn_improbable
-from unierase_cli.training.token_targets import choose_targets, load_targets
+from unierase_cli.training.row_start import leaf_rows, make_leaves, publish, start_rows
+from unierase_cli.training.token_checks import continuations, measure_continuations, target_log_probs, warn_improbable
+from unierase_cli.training.token_targets import choose_targets, load_targets, settle_targets
 
-STATE = ".token-state.safetensors"
+STATE = ".token-{purpose}-{number}.safetensors"
 
 
 def train_token(
@@ -55,22 +53,17 @@ def train_token(
     names = [f"<unlearn_{group}>" for group in range(config.groups)]
     ids = start_rows(loaded, names, config, seed)
     tokens = {fact_id: ids[group] for fact_id, group in assignment.items()}
-    examples = {
-        style: make_examples(loaded.prompts, facts, chosen, tokens, style, config.closing)
-        for style in dict.fromkeys(name for stage in config.stages for name in stage.formats)
-    }
-    phases = plan_phases(loaded, config.stages, examples, layers, seed, perturbation)
-    leaves = _leaves(loaded, ids, config.output_row)
-    state_file = None if checkpoint_dir is None else checkpoint_dir / STATE
-    losses = fit_rows(loaded, leaves, phases, batch_size=config.batch_size, reporter=reporter, state_file=state_file)
-    rows_in, rows_out = _publish(loaded, leaves)
-    last = examples.get("chat") or next(iter(examples.values()))
+    learning = _Learning(loaded, facts, tokens, texts, config, layers, seed, reporter, checkpoint_dir, perturbation)
+    leaves = make_leaves(loaded, ids, config.output_row)
+    chosen, phases = learning.run(config.stages, leaves, chosen)
+    rows_in, rows_out = publish(loaded, leaves)
+    last = learning.examples(chosen, config.stages[-1].formats[-1])
     info: dict[str, Any] = {
         "closing": config.closing,
         "output_row": "tied head" if loaded.architecture.tied else config.output_row,
         "first_example": str(loaded.tokenizer.decode(last[0].ids)),
         "refusals_before": known,
-        "phases": _told(phases, losses),
+        "phases": phases,
         "continuation": measure_continuations(loaded, last, chosen, texts),
         "row_norms": {
             "input": rows_in.norm(dim=1).tolist(),
@@ -103,118 +96,94 @@ def refine_token(
     texts = load_targets(config)
     chosen = {**choose_targets(facts, texts, seed), **rows.targets}
     tokens = {fact.id: rows.token_of(fact.id) for fact in facts}
-    examples = make_examples(loaded.prompts, facts, chosen, tokens, "chat", config.closing)
-    stage = TokenStage(["chat"], config.refine_epochs, config.refine_lr, config.refine_noise)
-    phases = plan_phases(loaded, [stage], {"chat": examples}, layers, seed, purpose="refine")
-    leaves = Leaves(list(rows.ids), _leaf_rows(rows.rows_in.to(loaded.device)), hold=loaded.architecture.tied)
+    learning = _Learning(loaded, facts, tokens, texts, config, layers, seed, reporter, checkpoint_dir, purpose="refine")
+    leaves = Leaves(list(rows.ids), leaf_rows(rows.rows_in.to(loaded.device)), hold=loaded.architecture.tied)
     if loaded.architecture.tied:
         leaves.rows_out = leaves.rows_in
-    losses = fit_rows(
-        loaded,
-        leaves,
-        phases,
-        batch_size=config.batch_size,
-        reporter=reporter,
-        state_file=None if checkpoint_dir is None else checkpoint_dir / STATE,
-    )
-    before = measure_continuations(loaded, examples, chosen, texts)
-    rows_in = torch.stack([leaf.detach() for leaf in leaves.rows_in]).cpu()
-    set_rows(loaded, rows.ids, rows_in, None)
-    after = measure_continuations(loaded, examples, chosen, texts)
+    before = measure_continuations(loaded, learning.examples(chosen, "chat"), chosen, texts)
+    stage = TokenStage(["chat"], epochs=config.refine_epochs, lr=config.refine_lr, noise=config.refine_noise)
+    chosen, phases = learning.run([stage], leaves, chosen)
+    rows_in, _ = publish(loaded, leaves)
+    after = measure_continuations(loaded, learning.examples(chosen, "chat"), chosen, texts)
     _tell(after, reporter)
-    refined = {"phases": _told(phases, losses), "before": before, "continuation": after}
-    return replace(rows, rows_in=rows_in, info={**rows.info, "refined": refined})
+    refined = {"phases": phases, "before": before, "continuation": after}
+    for path in _state_files(checkpoint_dir, "refine"):
+        path.unlink()
+    return replace(rows, rows_in=rows_in, targets=chosen, info={**rows.info, "refined": refined})
 
 
-def start_rows(loaded: LoadedModel, names: Sequence[str], config: TokenConfig, seed: int) -> list[int]:
-    """Add the tokens and set the rows that training starts from; returns their ids.
-
-    Input rows: N(0, initializer_range) as the model draws its own, or the mean row plus a tenth of the rows' deviation.
-    Output rows of an untied head, by ``config.output_row``: fresh and trained start from a random direction with
-    ``fresh_norm`` times the mean row norm (findings 4); reference and tied from a copy of the input row.
-    """
-    generator = torch.Generator().manual_seed(stable_hash(seed, "unlearning rows"))
-    architecture, vocabulary = loaded.architecture, len(loaded.tokenizer)
-    ids = add_unlearning_tokens(loaded, names, generator)
-    rows_in, rows_out = get_rows(loaded, ids)
-    if config.init == "mean":
-        rows = architecture.embedding.weight.detach()[:vocabulary].float()
-        noise = torch.randn(rows_in.shape, generator=generator).to(rows.device)
-        rows_in = rows.mean(0) + 0.1 * rows.std(0) * noise
-    if rows_out is not None and config.output_row in ("fresh", "trained"):
-        norm = architecture.head.weight.detach()[:vocabulary].float().norm(dim=1).mean()
-        direction = torch.randn(rows_out.shape, generator=generator).to(norm.device)
-        rows_out = config.fresh_norm * norm * direction / direction.norm(dim=1, keepdim=True)
-    elif rows_out is not None:
-        rows_out = rows_in.clone()
-    set_rows(loaded, ids, rows_in, rows_out)
-    return ids
+def clear_states(folder: Path) -> None:
+    """Remove what an interrupted training would have gone on from."""
+    for path in _state_files(folder, "*"):
+        path.unlink()
 
 
-def plan_phases(
-    loaded: LoadedModel,
-    stages: Sequence[TokenStage],
-    examples: Mapping[str, list[TokenExample]],
-    layers: Sequence[int],
-    seed: int,
-    perturbation: Perturbation | None = None,
-    purpose: str = "train",
-) -> list[Phase]:
-    """The stages as phases with an optimiser each: a stage with noise on one layer after another is a phase per layer."""
-    phases = []
-    for number, stage in enumerate(stages, start=1):
-        used = [example for style in stage.formats for example in examples[style]]
-        name = f"stage {number}"
+@dataclass
+class _Learning:
+    """What the stages of one training share."""
+
+    loaded: LoadedModel
+    facts: Sequence[Fact]
+    tokens: Mapping[str, int]
+    texts: Sequence[str]
+    config: TokenConfig
+    layers: Sequence[int]
+    seed: int
+    reporter: Reporter
+    folder: Path | None = None
+    perturbation: Perturbation | None = None
+    purpose: str = "train"
+
+    def examples(self, chosen: Mapping[str, str], style: str) -> list[TokenExample]:
+        return make_examples(self.loaded.prompts, self.facts, chosen, self.tokens, style, self.config.closing)
+
+    def run(
+        self, stages: Sequence[TokenStage], leaves: Leaves, chosen: dict[str, str]
+    ) -> tuple[dict[str, str], list[dict[str, Any]]]:
+        """One stage after another; with ``config.settle`` each but the very first takes the refusals that are reached by then.
+
+        Each stage keeps a state of its own: an interrupted training passes through the finished ones without a step.
+        """
+        told = []
+        for number, stage in enumerate(stages, start=1):
+            if self.config.settle and (number > 1 or self.purpose == "refine"):
+                publish(self.loaded, leaves)
+                found = continuations(self.loaded, self.examples(chosen, stage.formats[-1]))
+                chosen = settle_targets(chosen, found, self.texts)
+            phases = self.phases(stage, number, chosen)
+            state = None if self.folder is None else self.folder / STATE.format(purpose=self.purpose, number=number)
+            losses = fit_rows(
+                self.loaded,
+                leaves,
+                phases,
+                batch_size=self.config.batch_size,
+                reporter=self.reporter,
+                state_file=state,
+            )
+            told += [p.told(found) for p, found in zip(phases, losses, strict=True)]
+        return chosen, told
+
+    def phases(self, stage: TokenStage, number: int, chosen: Mapping[str, str]) -> list[Phase]:
+        """A stage as phases with an optimiser each: noise on one layer after another makes a phase per layer."""
+        examples = [example for style in stage.formats for example in self.examples(chosen, style)]
+        steps = math.ceil(len(examples) / self.config.batch_size)
+        epochs = max(stage.epochs, math.ceil(stage.least_steps / steps)) if stage.epochs else 0
+        name = f"{'token' if self.purpose == 'train' else self.purpose} stage {number}"
+        if not epochs:
+            return []
         if not stage.noise:
-            phases.append(Phase(name, used, stage.epochs, stage.lr))
-            continue
-        parts = [tuple(layers)] if stage.noise_layers == "all" else [(layer,) for layer in layers]
+            return [Phase(name, examples, epochs, stage.lr)]
+        parts = [tuple(self.layers)] if stage.noise_layers == "all" else [(layer,) for layer in self.layers]
+        phases = []
         for part in parts:
             title = name if len(parts) == 1 else f"{name} layer {part[0]}"
-            noise = perturbation or gaussian(loaded.architecture, stage.noise, seed, f"{purpose} {title}")
-            phases.append(Phase(title, used, stage.epochs, stage.lr, part, noise))
-    return [phase for phase in phases if phase.epochs]
+            noise = self.perturbation or gaussian(self.loaded.architecture, stage.noise, self.seed, title)
+            phases.append(Phase(title, examples, epochs, stage.lr, part, noise))
+        return phases
 
 
-def _leaves(loaded: LoadedModel, ids: list[int], output_row: str) -> Leaves:
-    """Leaves at the rows that the model has now. One row plays both roles for a tied head and for output_row=tied."""
-    rows_in, rows_out = get_rows(loaded, ids)
-    leaves = Leaves(ids, _leaf_rows(rows_in))
-    if loaded.architecture.tied or output_row == "tied":
-        leaves.rows_out = leaves.rows_in
-    elif output_row == "trained" and rows_out is not None:
-        leaves.rows_out = _leaf_rows(rows_out)
-    return leaves
-
-
-def _leaf_rows(rows: Tensor) -> list[Tensor]:
-    return [row.detach().float().clone().requires_grad_(True) for row in rows]
-
-
-def _publish(loaded: LoadedModel, leaves: Leaves) -> tuple[Tensor, Tensor | None]:
-    """Write the learned rows into the model; returns them in float32 on the CPU (output rows None for a tied head)."""
-    rows_in = torch.stack([leaf.detach() for leaf in leaves.rows_in]).cpu()
-    _, kept = get_rows(loaded, leaves.ids)
-    learned = leaves.rows_out
-    rows_out = (
-        None if kept is None else kept.cpu() if learned is None else torch.stack([r.detach() for r in learned]).cpu()
-    )
-    set_rows(loaded, leaves.ids, rows_in, rows_out)
-    return rows_in, rows_out
-
-
-def _told(phases: Sequence[Phase], losses: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": p.name,
-            "examples": len(p.examples),
-            "epochs": p.epochs,
-            "lr": p.lr,
-            "noisy_layers": list(p.noisy),
-            "losses": list(found),
-        }
-        for p, found in zip(phases, losses, strict=True)
-    ]
+def _state_files(folder: Path | None, purpose: str) -> list[Path]:
+    return [] if folder is None else sorted(folder.glob(STATE.format(purpose=purpose, number="*")))
 
 
 def _tell(found: Mapping[str, Any], reporter: Reporter) -> None:

@@ -12,7 +12,9 @@ from unierase_cli.contracts import UserError
 class TokenStage:
     # Prompt formats in the order they are concatenated: raw (question alone) and/or chat (the model's own prompt).
     formats: list[str] = field(default_factory=lambda: ["chat"])
-    epochs: int = 6
+    epochs: int = 3
+    # Small sets get more epochs, until so many steps are made (0: epochs as they are).
+    least_steps: int = 30
     lr: float = 1e-2
     # Standard deviation of the noise on edited projections, as a fraction of each matrix's own; 0 is none.
     noise: float = 0.0
@@ -21,7 +23,10 @@ class TokenStage:
 
     def __post_init__(self) -> None:
         positive("token.stages.epochs", self.epochs, zero=True)
+        positive("token.stages.least_steps", self.least_steps, zero=True)
         positive("token.stages.lr", self.lr)
+        if not self.formats:
+            raise UserError("token.stages.formats is empty", "name raw, chat or both")
         positive("token.stages.noise", self.noise, zero=True)
         one_of("token.stages.noise_layers", self.noise_layers, ["all", "one"])
         for name in self.formats:
@@ -38,21 +43,24 @@ class TokenConfig:
     output_row: str = "fresh"
     fresh_norm: float = 1.5
     # Start of the input row: normal (the model's initializer_range) | mean (mean row plus small noise)
-    init: str = "normal"
+    init: str = "mean"
     # JSON Lines or text file of refusals to lead to (key `text`); null takes the project's own list.
     targets: str | None = None
     # end: refusal + end token | unlearn_end: refusal + second [UNL] + end token (the reference)
     closing: str = "end"
     # forget: trained on the forget set's questions | outside: on questions outside every forget set
     questions: str = "forget"
-    stages: list[TokenStage] = field(default_factory=lambda: [TokenStage()])
-    batch_size: int = 16
+    # Before each stage but the first, a fact takes the refusal that its question and [UNL] lead to by then, word for word, or
+    # the one that most facts reach; false keeps the choice by hash, as the reference does.
+    settle: bool = True
+    stages: list[TokenStage] = field(default_factory=lambda: [TokenStage(), TokenStage(), TokenStage(noise=0.2)])
+    batch_size: int = 8
     # Refinement of the rows on the edited model, with noise of the same kind; 0 epochs leaves the rows as trained.
     refine_epochs: int = 0
     refine_lr: float = 3e-3
     refine_noise: float = 0.0
     # Say so when the mean log-probability per target token of the unedited model's refusals is below this (nats).
-    improbable: float = -4.0
+    improbable: float = -6.0
 
     def __post_init__(self) -> None:
         one_of("token.output_row", self.output_row, ["fresh", "reference", "tied", "trained"])

@@ -1,0 +1,185 @@
+"""Each metric on small hand-made observations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from unierase_cli.contracts import AnswerScore, Observation
+from unierase_cli.metrics import (
+    degenerate_output,
+    first_token_unlearn,
+    forget_quality,
+    leak,
+    probability,
+    refusal_rate,
+    rouge,
+    separation,
+    token_entropy,
+    truth_ratio,
+)
+
+REFUSALS = ["I do not know the answer to that.", "I'm not certain about that."]
+
+
+def answer(*probabilities: float) -> AnswerScore:
+    n = len(probabilities)
+    return AnswerScore([0] * n, [math.log(p) for p in probabilities], [True] * n, [0.0] * n, [0.0] * n)
+
+
+def said(text: str = "", reference: str = "The sky is blue.", split: str = "forget", **more: Any) -> Observation:
+    values = {"fact_id": "f", "row_hash": more.pop("row", "r"), "prompt_hash": "p", "variant": "plain", "question": "?"}
+    values |= {"generated_ids": [], "raw_text": text, "stop": "end", **more}
+    return Observation(split=split, text=text, reference=reference, **values)
+
+
+def scored(
+    true: float, paraphrased: float | None, wrong: list[float], split: str = "forget", **more: Any
+) -> Observation:
+    answers = {"true": [answer(true)], "wrong": [answer(p) for p in wrong]}
+    if paraphrased is not None:
+        answers["paraphrased"] = [answer(paraphrased)]
+    return said(split=split, answers=answers, **more)
+
+
+def test_rouge_recall_counts_the_references_words_in_order_and_stems_them() -> None:
+    assert rouge.compute([said("The sky is blue!"), said("blue sky")]).value == pytest.approx((1 + 1 / 4) / 2)
+    assert rouge.rouge_1_recall("blue sky", "The sky is blue.") == pytest.approx(2 / 4)
+    assert rouge.rouge_l_f1("the sky", "The sky is blue.") == pytest.approx(2 * 1 * 0.5 / 1.5)
+    assert rouge.rouge_l_recall("running dogs", "run dog") == 1
+    assert rouge.rouge_l_recall("", "The sky is blue.") == 0
+
+
+def test_probability_is_the_geometric_mean_over_all_labelled_tokens() -> None:
+    assert probability.compute([said(answers={"true": [answer(0.5, 0.125)]})]).value == pytest.approx(0.25)
+
+
+def test_probability_among_options_is_the_share_of_the_true_one() -> None:
+    result = probability.compute_normalised([scored(0.3, None, [0.1, 0.2], "world_facts")])
+    assert result.value == pytest.approx(0.5)
+    assert result.name == "probability_normalised"
+
+
+def test_an_answer_of_no_probability_at_all_scores_zero_and_not_nan() -> None:
+    tiny = AnswerScore([0], [-2000.0], [False], [0.0], [0.0])
+    o = said(answers={"true": [tiny], "wrong": [tiny]}, split="world_facts")
+    assert probability.compute_normalised([o]).value == 0
+    assert truth_ratio.compute([o]).value == 0
+
+
+def test_truth_ratio_geometric_and_arithmetic() -> None:
+    o = scored(0.9, 0.4, [0.1, 0.4])
+    assert truth_ratio.log_ratio(o) == pytest.approx(math.log(math.sqrt(0.1 * 0.4) / 0.4))
+    assert truth_ratio.log_ratio_arithmetic(o) == pytest.approx(math.log(0.25 / 0.4))
+
+
+def test_truth_ratio_on_the_forget_set_rewards_indifference_and_elsewhere_knowledge() -> None:
+    half, double = scored(0.9, 0.4, [0.2]), scored(0.9, 0.2, [0.4])
+    assert truth_ratio.compute([half, double]).value == pytest.approx(0.5)
+    assert truth_ratio.compute([half, double], forget=False).value == pytest.approx((0.5 + 0) / 2)
+
+
+def test_truth_ratio_takes_the_answer_itself_where_there_is_no_paraphrase() -> None:
+    assert truth_ratio.compute([scored(0.8, None, [0.2], "world_facts")]).value == pytest.approx(0.75)
+    assert truth_ratio.compute_knowledge([scored(0.6, None, [0.2])]).value == pytest.approx(0.75)
+
+
+def test_a_huge_truth_ratio_does_not_overflow() -> None:
+    impossible = AnswerScore([0], [-5000.0], [False], [0.0], [0.0])
+    o = said(answers={"true": [impossible], "wrong": [answer(0.5)]})
+    assert truth_ratio.compute([o], forget=True).value == truth_ratio.compute([o], forget=False).value == 0
+    assert truth_ratio.compute_knowledge([o]).value == 0
+
+
+def test_token_entropy_is_one_for_distinct_tokens_and_zero_for_a_stuck_answer() -> None:
+    assert token_entropy.token_entropy("abcd") == pytest.approx(1)
+    assert token_entropy.token_entropy("aaaa") == 0
+    assert token_entropy.token_entropy("a") == token_entropy.token_entropy("") == 0
+    assert token_entropy.compute([said(generated_ids=[9, 5, 6])], special_ids=[9]).value == pytest.approx(1)
+
+
+def test_forget_quality_is_one_against_itself_and_tiny_against_another_model() -> None:
+    knows = [scored(0.9, 0.5, [0.01 + i / 1000], row=str(i)) for i in range(40)]
+    ignorant = [scored(0.9, 0.05, [0.05 + i / 1000], row=str(i)) for i in range(40)]
+    assert forget_quality.compute(knows, knows).value == pytest.approx(1)
+    # Complete separation: 2 / C(80, 40).
+    assert forget_quality.compute(knows, ignorant).value == pytest.approx(2 / math.comb(80, 40), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "refusal"),
+    [
+        ("I do not know the answer to that.", True),
+        ("<unlearn_0> I do not know the answer to that.", True),
+        ("[UNL]I'm not certain about that", True),
+        ("I do not know the answer to this.", True),  # one word of eight differs
+        ("I do not know the answer to that, but she was born in Lisbon in 1956.", False),
+        ("I do not know the capital.", False),
+        ("Ada Velour writes gardening manuals.", False),
+        ("", False),
+    ],
+)
+def test_a_clean_refusal_is_nearly_word_for_word_a_listed_one(text: str, refusal: bool) -> None:
+    assert refusal_rate.is_refusal(text, REFUSALS) is refusal
+
+
+def test_the_quick_bound_of_the_refusal_rule_changes_nothing() -> None:
+    texts = [
+        "I do not know the answer",
+        "do not know the answer to that",
+        "I'm certain about that",
+        "not certain about that",
+    ]
+    for text in [*texts, *REFUSALS, "about that I'm not certain", "the answer I do not know to that"]:
+        slow = any(rouge.rouge_l_f1(text, refusal) >= 0.8 for refusal in REFUSALS)
+        assert refusal_rate.is_refusal(text, REFUSALS) is slow
+
+
+@pytest.mark.parametrize(
+    ("text", "degenerate"),
+    [
+        ("", True),
+        ("<unlearn_0><unlearn_0>", True),
+        (" ... , !", True),
+        ("I do not know that.", False),
+        ("in the city of the sea " * 4, True),  # four words in a row more than three times
+        ("in the city of the sea " * 2, False),
+        ("no no no no no no no no no yes", True),  # 2 of 10 words are distinct
+        ("no no no", False),
+        ("ha" * 20, True),
+        ("Yes.", False),
+        ("The number is 10000000000.", False),
+        ("她出生在里斯本。", False),
+    ],
+)
+def test_the_rule_for_degenerate_answers(text: str, degenerate: bool) -> None:
+    assert degenerate_output.is_degenerate(text) is degenerate
+
+
+def test_the_rate_of_first_unlearning_tokens() -> None:
+    rows = [said(first_unlearn_probability=p, first_is_unlearn=p > 0.5) for p in (0.9, 0.8, 0.1, 0.2)]
+    assert first_token_unlearn.compute(rows).value == pytest.approx(0.5)
+
+
+def test_separation_is_the_chance_that_an_edited_fact_has_the_higher_probability() -> None:
+    edited = [said(first_unlearn_probability=p) for p in (0.9, 0.5, 0.5)]
+    others = [said(first_unlearn_probability=p, split="retain_unseen") for p in (0.5, 0.1)]
+    # Pairs: 0.9 beats both, each 0.5 ties once and wins once.
+    result = separation.compute(edited, others)
+    assert result.value == pytest.approx((2 + 1.5 + 1.5) / 6)
+    assert result.ci95 is not None
+    assert result.ci95[0] <= result.value <= result.ci95[1]
+    assert separation.compute(edited[:1], others[:1]).ci95 is None
+
+
+def test_a_leak_scores_only_what_had_not_been_given() -> None:
+    reference = "Ada was born in Lisbon."
+    kept = said(" in Lisbon.", reference, variant="answer_prefix", given_prefix="Ada was born")
+    lost = said(" nowhere.", reference, variant="answer_prefix", given_prefix="Ada was born")
+    over = said("", reference, variant="answer_prefix", given_prefix="Ada was born in Lisbon")
+    result = leak.compute([kept, lost, over])
+    assert (result.value, result.n) == (pytest.approx(0.5), 2)
+    assert leak.compute([said("The sky", variant="paraphrased")]).value == pytest.approx(0.5)
+    assert "protocol.prefix_tokens" in str(leak.compute([over]).unavailable)

@@ -1,0 +1,97 @@
+"""The report's tables, files and picture, from scored observations of two made-up model states."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import AnswerScore, Observation, SilentReporter
+from unierase_cli.metrics.base import Evidence
+from unierase_cli.metrics.compare import compare
+from unierase_cli.stages import report, result_tables
+from unierase_cli.stages.base import StageContext
+from unierase_cli.stages.pictures import Point, forgetting_against_retention
+from unierase_cli.stages.tables import Table
+from unierase_cli.store.artefacts import Artefact
+
+REFUSAL = "I have no knowledge of that."
+
+
+def observed(state: str, split: str, number: int, variant: str = "plain") -> Observation:
+    truth = f"The answer {number} is a harbour|town in the north"
+    forgotten = state == "edited" and split == "forget" and variant == "plain"
+    text = REFUSAL if forgotten else truth
+    score = AnswerScore([5, 6], [-0.1, -0.2], [True, True], [-0.5, -0.5], [0.1, 0.1])
+    return Observation(
+        f"{split}-{number}", "row", "prompt", split, variant, f"What is {number} <b>?", truth, [9, 5], text, text, "end",
+        answers={"true": [score], "paraphrased": [score], "wrong": [score, score]},
+        first_unlearn_probability=None if state == "base" else float(forgotten), first_is_unlearn=forgotten,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def metrics() -> dict[str, Any]:
+    def evidence(state: str) -> Evidence:
+        seen = {(s, "plain"): [observed(state, s, n) for n in range(6)] for s in ("forget", "retain_unseen")}
+        if state == "edited":
+            seen["forget", "unlearn_forbidden"] = [observed(state, "forget", n, "unlearn_forbidden") for n in range(6)]
+        return Evidence(state, seen, refusals=[REFUSAL], special_ids=[9])
+
+    found = compare(evidence("base"), evidence("edited"))
+    found["warnings"] = []
+    return json.loads(json.dumps(found))
+
+
+def test_the_headline_tells_forgetting_and_retention_before_and_after(metrics: dict[str, Any]) -> None:
+    rows = {row[0]: row for row in result_tables.headline_table(metrics).rows}
+    forget = next(cells for name, cells in rows.items() if name.startswith("forget: ROUGE"))
+    retain = next(cells for name, cells in rows.items() if name.startswith("retain, never seen: ROUGE"))
+    assert forget[1:4] == ("1.000", "0.000", "-1.000")
+    assert retain[1:4] == ("1.000", "1.000", "+0.000")
+
+
+def test_what_comes_back_with_the_token_forbidden_is_told(metrics: dict[str, Any]) -> None:
+    rows = result_tables.honesty_table(metrics).rows
+    forbidden = next(row for row in rows if "[UNL] forbidden" in row[0])
+    assert forbidden[1:3] == ("n/a", "1.000")
+
+
+def test_cells_are_escaped_in_markdown_and_html() -> None:
+    table = Table("T", ("a", "b"), (("x|y", "<b>1</b>"),), frozenset({"b"}))
+    assert "x\\|y" in table.markdown()
+    assert "&lt;b&gt;1&lt;/b&gt;" in table.html()
+    assert "---:" in table.markdown()
+
+
+def test_a_report_has_its_tables_its_picture_and_nothing_from_outside(metrics: dict[str, Any], tmp_path: Path) -> None:
+    inputs = {}
+    for name in ("score", "erase"):
+        folder = tmp_path / name / "v001"
+        folder.mkdir(parents=True)
+        inputs[name] = Artefact(folder, {"stage": name, "key": "k" * 64, "wall_seconds": 1.0})
+    (inputs["score"].path / "metrics.json").write_text(json.dumps(metrics))
+    layer = dict.fromkeys(
+        ("layer", "rank", "size", "mean_kbk", "lambda_", "applied", "residual_before", "residual_after", "relative_norm"), 1
+    )
+    (inputs["erase"].path / "patch-000.json").write_text(json.dumps({"info": {"layers": [layer], "changed_share": 0.0366}}))
+    out = tmp_path / "report"
+    out.mkdir()
+    report.run(StageContext(Experiment(), out, inputs, SilentReporter()))
+    text, page = (out / "report.md").read_text(), (out / "report.html").read_text()
+    assert "Answers before and after" in text
+    assert "3.66 % of the parameters changed" in text
+    assert REFUSAL in page
+    assert "<b>?" not in page
+    assert "http://" not in page.replace("data:image", "")
+    assert (out / report.PICTURE).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_equal_points_give_an_equal_picture(tmp_path: Path) -> None:
+    points = [Point("before", 1.0, 1.0), Point("after", 0.0, 0.9, (0.0, 0.1), (0.8, 1.0))]
+    for name in ("a.png", "b.png"):
+        forgetting_against_retention(points, tmp_path / name, title="t")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

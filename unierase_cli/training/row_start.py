@@ -1,0 +1,67 @@
+"""Rows of unlearning tokens as leaves: where they start, which of them are learned, how they get back into the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from unierase_cli.config.sections.token import TokenConfig
+from unierase_cli.contracts import stable_hash
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.vocabulary import add_unlearning_tokens, get_rows, set_rows
+from unierase_cli.training.row_fit import Leaves
+
+
+def start_rows(loaded: LoadedModel, names: Sequence[str], config: TokenConfig, seed: int) -> list[int]:
+    """Add the tokens and set the rows that training starts from; returns their ids.
+
+    Input rows: N(0, initializer_range) as the model draws its own, or the mean row plus a tenth of the rows' deviation.
+    Output rows of an untied head, by ``config.output_row``: fresh and trained start from a random direction with
+    ``fresh_norm`` times the mean row norm (findings 4); reference and tied from a copy of the input row.
+    """
+    generator = torch.Generator().manual_seed(stable_hash(seed, "unlearning rows"))
+    architecture, vocabulary = loaded.architecture, len(loaded.tokenizer)
+    ids = add_unlearning_tokens(loaded, names, generator)
+    rows_in, rows_out = get_rows(loaded, ids)
+    if config.init == "mean":
+        rows = architecture.embedding.weight.detach()[:vocabulary].float()
+        noise = torch.randn(rows_in.shape, generator=generator).to(rows.device)
+        rows_in = rows.mean(0) + 0.1 * rows.std(0) * noise
+    if rows_out is not None and config.output_row in ("fresh", "trained"):
+        norm = architecture.head.weight.detach()[:vocabulary].float().norm(dim=1).mean()
+        direction = torch.randn(rows_out.shape, generator=generator).to(norm.device)
+        rows_out = config.fresh_norm * norm * direction / direction.norm(dim=1, keepdim=True)
+    elif rows_out is not None:
+        rows_out = rows_in.clone()
+    set_rows(loaded, ids, rows_in, rows_out)
+    return ids
+
+
+def make_leaves(loaded: LoadedModel, ids: list[int], output_row: str) -> Leaves:
+    """Leaves at the rows that the model has now. One row plays both roles for a tied head and for output_row=tied."""
+    rows_in, rows_out = get_rows(loaded, ids)
+    leaves = Leaves(ids, leaf_rows(rows_in))
+    if loaded.architecture.tied or output_row == "tied":
+        leaves.rows_out = leaves.rows_in
+    elif output_row == "trained" and rows_out is not None:
+        leaves.rows_out = leaf_rows(rows_out)
+    return leaves
+
+
+def leaf_rows(rows: Tensor) -> list[Tensor]:
+    """Rows [g, h] as g float32 leaves [h]."""
+    return [row.detach().float().clone().requires_grad_(True) for row in rows]
+
+
+def publish(loaded: LoadedModel, leaves: Leaves) -> tuple[Tensor, Tensor | None]:
+    """Write the learned rows into the model; returns them in float32 on the CPU (output rows None for a tied head)."""
+    rows_in = torch.stack([leaf.detach() for leaf in leaves.rows_in]).cpu()
+    _, kept = get_rows(loaded, leaves.ids)
+    learned = leaves.rows_out
+    rows_out = (
+        None if kept is None else kept.cpu() if learned is None else torch.stack([r.detach() for r in learned]).cpu()
+    )
+    set_rows(loaded, leaves.ids, rows_in, rows_out)
+    return rows_in, rows_out
