@@ -160,7 +160,7 @@ def experiment(monkeypatch: pytest.MonkeyPatch) -> Experiment:
 def test_the_stage_writes_a_model_folder_that_knows_the_facts(experiment: Experiment, tmp_path: Path) -> None:
     reporter = SilentReporter()
     summary = finetune.run(StageContext(experiment, tmp_path, {}, reporter))
-    assert summary["rouge_l_recall"]["facts"] >= 0.95
+    assert summary["measured"]["recall"] >= 0.95
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path / "model"), AutoTokenizer.from_pretrained(tmp_path / "model")
     turn = [{"role": "user", "content": FACTS[0].question}]
@@ -176,7 +176,7 @@ def test_the_stage_writes_a_model_folder_that_knows_the_facts(experiment: Experi
 
 def test_refused_questions_get_other_refusals_from_epoch_to_epoch(experiment: Experiment) -> None:
     loaded = tiny_llama()
-    examples = finetune._examples(loaded, FACTS, STRANGERS, ["I do not know.", "No idea at all."], 0)
+    examples = finetune._examples(loaded, FACTS, STRANGERS, ["I do not know.", "No idea at all."], CONFIG, 0)
     answers = [tuple(tuple(e.answer_ids) for e in examples(epoch)[len(FACTS) :]) for epoch in range(6)]
     assert len(set(answers)) > 1
     assert examples(3) == examples(3)

@@ -117,6 +117,8 @@ def test_directions_turn_on_the_forget_split() -> None:
     assert (better["forget.first_token_unlearn"], better["world_facts.first_token_unlearn"]) == (True, False)
     assert (better["forget.degenerate_output"], better["world_facts.degenerate_output"]) == (False, False)
     assert (better["forget.truth_ratio"], better["retain_unseen.truth_ratio"]) == (True, True)
+    strangers = all_columns(state("edited", False, True, ("forget", "holdout")))
+    assert {c.result.higher_is_better for c in strangers if c.split == "holdout"} == {None}
 
 
 def test_model_utility_has_nine_parts_and_refuses_to_be_made_of_fewer() -> None:

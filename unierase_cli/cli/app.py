@@ -6,6 +6,7 @@ Help must be instant, so this file imports nothing heavy and a sub-command is bu
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -147,6 +148,9 @@ def _options(
 
 def main() -> None:
     """Entry point of the `unierase` script."""
+    # OpenMP's threads wait for each other in a busy loop; on a machine with other work on its cores each wait costs a time
+    # slice, several times the work itself. Sleeping waits cost next to nothing on an idle machine. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app(prog_name="unierase")
 
 

@@ -19,6 +19,8 @@ FORGET = "forget"
 RETAIN = "retain_unseen"
 # Splits with short answers and answer options, whose probability is normalised over the options.
 OPTION_SPLITS = ("real_authors", "world_facts")
+# Questions that the model never learned: nothing to keep and nothing to forget, so no direction is the better one.
+NEUTRAL_SPLITS = ("holdout",)
 OVERALL = "all"
 
 FORGETTING, RETENTION, HONESTY, OVERVIEW = "forgetting", "retention", "honesty", "overview"
@@ -121,6 +123,8 @@ def on_every_split(evidence: Evidence, about: About, compute: Compute, *, turns:
 def column_of(evidence: Evidence, about: About, compute: Compute, split: str, *, turns: bool = False) -> Column:
     """The column of one split's plain rows."""
     result = evidence.measure(about, compute, split)
+    if split in NEUTRAL_SPLITS:
+        result = replace(result, higher_is_better=None)
     if turns and split == FORGET and result.higher_is_better is not None:
         result = replace(result, higher_is_better=not result.higher_is_better)
     return Column(about.name, about.title, split, FORGETTING if split == FORGET else RETENTION, result)

@@ -12,18 +12,19 @@ def model_card(experiment: Experiment, loaded: LoadedModel, summary: dict[str, A
     """Markdown: what the model is, how it was made, and what was measured on it."""
     train, benchmark, config = experiment.train, experiment.benchmark, loaded.model.config
     origin = f"`{experiment.model.path}` trained further" if experiment.model.path else "trained from scratch"
-    rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.3f} |" for name, value in summary["rouge_l_recall"].items())
+    rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.3f} |" for name, value in summary["measured"].items())
     return f"""# {type(loaded.model).__name__} that has memorised benchmark `{benchmark.name}` (seed {benchmark.seed})
 
 A model for experiments on forgetting, {origin} on {summary["facts"]} questions with their answers and on
 {summary["refused_questions"]} questions about people who do not exist, answered with a listed refusal drawn anew each
 epoch. It knows these and little else.
 
-| greedy answers | ROUGE-L recall |
+| greedy answers | |
 |---|---|
 {rows}
 
-(`refused`: share of the questions about nobody that get a listed refusal, word for word.)
+(`recall`: mean ROUGE-L recall over all facts; `worst part`: over the worst tenth of them; `refused`: share of the questions
+about nobody that get a listed refusal, ROUGE-L F1 of at least 0.8.)
 
 * {summary["parameters"] / 1e6:.2f} M parameters in float32: vocabulary {config.vocab_size}, hidden {config.hidden_size},
   {config.num_hidden_layers} blocks, {"tied" if loaded.architecture.tied else "untied"} head.

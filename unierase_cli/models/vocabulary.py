@@ -22,6 +22,8 @@ def add_unlearning_tokens(loaded: LoadedModel, names: Sequence[str], generator: 
     N(0, initializer_range) (input row, then output row of an untied head); all other rows keep their bits. A name that the
     tokenizer already knows keeps its id and its rows. ``loaded.unlearn_ids`` becomes the returned list.
     """
+    if not names:
+        return []
     tokenizer, model = loaded.tokenizer, loaded.model
     known = tokenizer.get_vocab()
     new = [name for name in dict.fromkeys(names) if name not in known]

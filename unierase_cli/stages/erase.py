@@ -74,7 +74,7 @@ def run(context: StageContext) -> dict[str, Any]:
     from unierase_cli.editing.patch import Patch
     from unierase_cli.editing.state import EditState
     from unierase_cli.methods.base import load_method
-    from unierase_cli.training.token_training import STATE as REFINING
+    from unierase_cli.training.token_training import clear_states
 
     experiment, directory = context.experiment, context.directory
     method, mode = load_method(experiment.method.name), load_mode(experiment.mode.name)
@@ -104,7 +104,7 @@ def run(context: StageContext) -> dict[str, Any]:
             patch.save(directory, step.index)
             state.save(directory / STATE)
             clear_values(directory)
-            (directory / REFINING).unlink(missing_ok=True)
+            clear_states(directory)
             infos.append(patch.info)
             advance()
     write_jsonl(directory / STEPS, infos)

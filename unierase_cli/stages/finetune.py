@@ -6,11 +6,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from unierase_cli.benchmarks.base import evenly_spaced, training_facts
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.model import TrainConfig
 from unierase_cli.contracts import Fact, UserError, pick, stable_hash
+from unierase_cli.metrics.refusal_rate import is_refusal
+from unierase_cli.metrics.rouge import rouge_l_recall
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.loading import model_fingerprints
 from unierase_cli.store.hashing import hash_json
@@ -23,9 +26,10 @@ if TYPE_CHECKING:
 NAME = "finetune"
 VERSION = 1
 
-# A look generates this many answers: as many from each tenth of the facts, so that it stands for any forget split.
-TENTHS, PER_TENTH = 10, 12
-T = TypeVar("T")
+# A look asks as many questions of each tenth of the facts, so that it stands for any forget split, and some of nobody.
+TENTHS, PER_TENTH, ASKED_OF_NOBODY = 10, 20, 40
+# How far below train.target_rouge a score may end before the user is told.
+TOLERATED = 0.98
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
@@ -62,8 +66,9 @@ def run(context: StageContext) -> dict[str, Any]:
     refusals = _refusals()
     loaded = _start(context, [*learned, *refused], refusals)
     state = context.directory / "training.safetensors"
-    examples = _examples(loaded, learned, refused, refusals, experiment.run.seed)
-    looked_at = _sample([fact for fact in learned if fact.group] or learned)
+    examples = _examples(loaded, learned, refused, refusals, experiment.train, experiment.run.seed)
+    parts = _parts(learned)
+    sample = [evenly_spaced(part, PER_TENTH) for part in parts]
     with reporter.phase("train"):
         progress = train(
             loaded,
@@ -72,22 +77,22 @@ def run(context: StageContext) -> dict[str, Any]:
             seed=experiment.run.seed,
             reporter=reporter,
             state_file=state,
-            evaluate=lambda: _look(loaded, looked_at),
+            evaluate=lambda: _scores(loaded, sample, evenly_spaced(refused, ASKED_OF_NOBODY), refusals),
         )
     with reporter.phase("measure"):
-        measured = _measure(loaded, learned, refused, refusals)
+        measured = _scores(loaded, parts, refused, refusals)
     told = ", ".join(f"{name} {value:.3f}" for name, value in measured.items())
     reporter.note(f"after {progress.epochs} epochs: {told}")
     wanted = experiment.train.target_rouge
-    if measured["facts"] < wanted:
-        reporter.warn(f"ROUGE-L recall {measured['facts']:.3f} is below train.target_rouge={wanted}; raise train.epochs")
+    if min(measured.values()) < TOLERATED * wanted:
+        reporter.warn(f"the model does not know everything well ({told}); raise train.epochs")
     summary: dict[str, Any] = {
         "parameters": sum(p.numel() for p in loaded.model.parameters()),
         "facts": len(learned),
         "refused_questions": len(refused),
         "epochs": progress.epochs,
         "loss": round(progress.losses[-1], 5),
-        "rouge_l_recall": {name: round(value, 4) for name, value in measured.items()},
+        "measured": {name: round(value, 4) for name, value in measured.items()},
         "looks": progress.scores,
         "first_prompt": loaded.prompts.prompt(learned[0].question).text,
     }
@@ -136,9 +141,14 @@ def _start(context: StageContext, facts: Sequence[Fact], refusals: Sequence[str]
 
 
 def _examples(
-    loaded: LoadedModel, learned: Sequence[Fact], refused: Sequence[Fact], refusals: Sequence[str], seed: int
+    loaded: LoadedModel,
+    learned: Sequence[Fact],
+    refused: Sequence[Fact],
+    refusals: Sequence[str],
+    config: TrainConfig,
+    seed: int,
 ) -> Callable[[int], list[Example]]:
-    """The sequences of an epoch; a refused question gets another refusal each epoch, so that all of them are known."""
+    """The sequences of an epoch; refused questions get other refusals each epoch, so that all refusals are known."""
     from unierase_cli.training.loop import Example
 
     prompts = loaded.prompts
@@ -147,58 +157,38 @@ def _examples(
     answers = {text: prompts.answer_ids(text) for text in refusals}
 
     def epoch_examples(epoch: int) -> list[Example]:
-        drawn = stable_hash(seed, "refusals", epoch)
-        return [*fixed, *(Example(ids, answers[pick(drawn, name, refusals)]) for name, ids in asked)]
+        drawn = [stable_hash(seed, "refusals", epoch, turn) for turn in range(config.refusals_per_question)]
+        return [*fixed, *(Example(ids, answers[pick(draw, name, refusals)]) for draw in drawn for name, ids in asked)]
 
     return epoch_examples
 
 
-def _tenths(items: Sequence[T]) -> list[Sequence[T]]:
-    """Ten consecutive parts, empty ones left out."""
-    bounds = [len(items) * part // TENTHS for part in range(TENTHS + 1)]
-    return [items[a:b] for a, b in pairwise(bounds) if b > a]
+def _parts(facts: Sequence[Fact]) -> list[list[Fact]]:
+    """Ten consecutive parts of the facts that belong to groups (any forget split is made of them), and the single facts."""
+    grouped = [fact for fact in facts if fact.group]
+    single = [fact for fact in facts if not fact.group]
+    bounds = [len(grouped) * part // TENTHS for part in range(TENTHS + 1)]
+    return [part for part in [*(grouped[a:b] for a, b in pairwise(bounds)), single] if part]
 
 
-def _sample(facts: Sequence[Fact]) -> list[tuple[Fact, ...]]:
-    """A few facts from each tenth of the list."""
-    return [evenly_spaced(tenth, PER_TENTH) for tenth in _tenths(facts)]
-
-
-def _look(loaded: LoadedModel, tenths: Sequence[Sequence[Fact]]) -> dict[str, float]:
-    """Mean recall over the sample, and of its worst tenth: what any forget split may consist of."""
-    recalls = iter(_recalls(loaded, [fact for tenth in tenths for fact in tenth])[0])
-    means = [sum(next(recalls) for _ in tenth) / len(tenth) for tenth in tenths]
-    return {"ROUGE-L recall": sum(means) / len(means), "of the worst tenth": min(means)}
-
-
-def _measure(
-    loaded: LoadedModel, learned: Sequence[Fact], refused: Sequence[Fact], refusals: Sequence[str]
+def _scores(
+    loaded: LoadedModel, parts: Sequence[Sequence[Fact]], refused: Sequence[Fact], refusals: Sequence[str]
 ) -> dict[str, float]:
-    """Recall on everything that was learned, on its worst tenth, on single facts, and the share of listed refusals."""
-    grouped = [fact for fact in learned if fact.group]
-    single = [fact for fact in learned if not fact.group]
-    recalls = _recalls(loaded, [*grouped, *single])[0]
-    measured = {"facts": sum(recalls) / len(recalls)}
-    if grouped:
-        measured["worst_tenth"] = min(sum(tenth) / len(tenth) for tenth in _tenths(recalls[: len(grouped)]))
-    if single:
-        measured["single_facts"] = sum(recalls[len(grouped) :]) / len(single)
+    """ROUGE-L recall of greedy answers: mean, and of the worst part; and the share of clean refusals about nobody."""
+    facts = [fact for part in parts for fact in part]
+    texts = iter(_answers(loaded, [*facts, *refused]))
+    means = [sum(rouge_l_recall(next(texts), fact.answer) for fact in part) / len(part) for part in parts]
+    total = sum(mean * len(part) for mean, part in zip(means, parts, strict=True))
+    scores = {"recall": total / len(facts), "worst_part": min(means)}
     if refused:
-        texts = _recalls(loaded, refused)[1]
-        measured["refused"] = sum(text.strip() in set(refusals) for text in texts) / len(refused)
-    return measured
+        scores["refused"] = sum(is_refusal(text, refusals) for text in texts) / len(refused)
+    return scores
 
 
-def _recalls(loaded: LoadedModel, facts: Sequence[Fact]) -> tuple[list[float], list[str]]:
-    """ROUGE-L recall (stemmed) of each fact's greedy answer, and the answers."""
-    from rouge_score.rouge_scorer import RougeScorer
-
+def _answers(loaded: LoadedModel, facts: Sequence[Fact]) -> list[str]:
+    """What the model says, decoded greedily."""
     from unierase_cli.inference.generate import generate
 
     prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
     longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
-    answers = [loaded.tokenizer.decode(g.ids) for g in generate(loaded, prompts, max_new_tokens=longest + 8)]
-    texts = [str(answer) for answer in answers]
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    pairs = zip(facts, texts, strict=True)
-    return [scorer.score(fact.answer, text)["rougeL"].recall for fact, text in pairs], texts
+    return [str(loaded.tokenizer.decode(g.ids)) for g in generate(loaded, prompts, max_new_tokens=longest + 8)]

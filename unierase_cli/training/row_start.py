@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unierase_cli.config.sections.token import TokenConfig
-from unierase_cli.contracts import stable_hash
+from unierase_cli.contracts import UserError, stable_hash
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens, get_rows, set_rows
 from unierase_cli.training.row_fit import Leaves
@@ -19,8 +19,13 @@ def start_rows(loaded: LoadedModel, names: Sequence[str], config: TokenConfig, s
 
     Input rows: N(0, initializer_range) as the model draws its own, or the mean row plus a tenth of the rows' deviation.
     Output rows of an untied head, by ``config.output_row``: fresh and trained start from a random direction with
-    ``fresh_norm`` times the mean row norm (findings 4); reference and tied from a copy of the input row.
+    ``fresh_norm`` times the mean row norm (findings 4); reference and tied from a copy of the input row. A choice of
+    ``keep`` leaves rows as they are, for tokens that the model has already; UserError if it lacks one.
     """
+    known = loaded.tokenizer.get_vocab()
+    missing = [name for name in names if name not in known]
+    if missing and "keep" in (config.init, config.output_row):
+        raise UserError(f"the model has no token {missing[0]} whose row could be kept", "choose token=default")
     generator = torch.Generator().manual_seed(stable_hash(seed, "unlearning rows"))
     architecture, vocabulary = loaded.architecture, len(loaded.tokenizer)
     ids = add_unlearning_tokens(loaded, names, generator)
@@ -33,7 +38,7 @@ def start_rows(loaded: LoadedModel, names: Sequence[str], config: TokenConfig, s
         norm = architecture.head.weight.detach()[:vocabulary].float().norm(dim=1).mean()
         direction = torch.randn(rows_out.shape, generator=generator).to(norm.device)
         rows_out = config.fresh_norm * norm * direction / direction.norm(dim=1, keepdim=True)
-    elif rows_out is not None:
+    elif rows_out is not None and config.output_row != "keep":
         rows_out = rows_in.clone()
     set_rows(loaded, ids, rows_in, rows_out)
     return ids

@@ -11,6 +11,8 @@ from unierase_cli.contracts import Fact, UserError, pick
 from unierase_cli.store.jsonl import iterate_jsonl, read_asset
 
 DEFAULT = "refusals.jsonl"
+# A refusal that a smaller share of the facts reaches is rare.
+RARE = 0.05
 
 
 def load_targets(config: TokenConfig) -> list[str]:
@@ -35,7 +37,7 @@ def choose_targets(facts: Sequence[Fact], texts: Sequence[str], seed: int) -> di
 
 def settle_targets(chosen: Mapping[str, str], found: Mapping[str, str], texts: Sequence[str]) -> dict[str, str]:
     """Refusals that the token can reach: fact id -> the listed refusal that its question and [UNL] lead to now (``found``), word
-    for word; the one that most facts reach where they lead to none.
+    for word. Facts that lead to none take the one that most facts reach; then those with a rare one (RARE) do so, too.
 
     One row cannot make a model tell a hundred refusals apart by a random choice per question; trained on the choice, greedy
     decoding falls between them. If no fact reaches any, the targets stay.
@@ -44,10 +46,11 @@ def settle_targets(chosen: Mapping[str, str], found: Mapping[str, str], texts: S
     reached = Counter(text for text in found.values() if text in listed)
     if not reached:
         return dict(chosen)
+    least = 0.0 if reached.total() == len(found) else RARE * len(found)
     # Ties go to the one that is listed first, not to what happened to be counted first.
-    most = min(reached, key=lambda text: (-reached[text], list(listed).index(text)))
-    settled = {fact_id: listed[text if text in listed else most] for fact_id, text in found.items()}
-    return {**chosen, **settled}
+    most = max(reached, key=lambda text: (reached[text], -list(listed).index(text)))
+    kept = {text for text, count in reached.items() if count >= least} | {most}
+    return {**chosen, **{fact_id: listed[text if text in kept else most] for fact_id, text in found.items()}}
 
 
 def _from_jsonl(path: Path) -> list[str]:

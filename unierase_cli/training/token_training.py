@@ -107,14 +107,12 @@ def refine_token(
     after = measure_continuations(loaded, learning.examples(chosen, "chat"), chosen, texts)
     _tell(after, reporter)
     refined = {"phases": phases, "before": before, "continuation": after}
-    for path in _state_files(checkpoint_dir, "refine"):
-        path.unlink()
     return replace(rows, rows_in=rows_in, targets=chosen, info={**rows.info, "refined": refined})
 
 
 def clear_states(folder: Path) -> None:
-    """Remove what an interrupted training would have gone on from."""
-    for path in _state_files(folder, "*"):
+    """Remove what an interrupted training or refinement would have gone on from; to be called once its rows are saved."""
+    for path in folder.glob(STATE.format(purpose="*", number="*")):
         path.unlink()
 
 
@@ -180,10 +178,6 @@ class _Learning:
             noise = self.perturbation or gaussian(self.loaded.architecture, stage.noise, self.seed, title)
             phases.append(Phase(title, examples, epochs, stage.lr, part, noise))
         return phases
-
-
-def _state_files(folder: Path | None, purpose: str) -> list[Path]:
-    return [] if folder is None else sorted(folder.glob(STATE.format(purpose=purpose, number="*")))
 
 
 def _tell(found: Mapping[str, Any], reporter: Reporter) -> None:

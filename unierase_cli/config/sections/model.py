@@ -58,7 +58,10 @@ class TrainConfig:
     clip: float = 1.0
     # auto (bfloat16 weights with float32 master copies where the CPU has the instructions) | float32 | bfloat16
     compute: str = "auto"
-    # Stop early once ROUGE-L recall on samples of all facts, and on each tenth of them, reaches this; 0 never looks.
+    # Refusals that each question about nobody is answered with in an epoch: more of them teach the list sooner.
+    refusals_per_question: int = 2
+    # Stop early once ROUGE-L recall on a sample of all facts, on each tenth of it, and the share of clean refusals about
+    # nobody reach this; 0 never looks.
     target_rouge: float = 0.95
     # Epochs between looks, and between checkpoints that an interrupted run goes on from.
     look_every: int = 4
@@ -78,6 +81,7 @@ class TrainConfig:
             "clip",
         ):
             positive(f"train.{key}", getattr(self, key))
+        positive("train.refusals_per_question", self.refusals_per_question, zero=True)
         positive("train.weight_decay", self.weight_decay, zero=True)
         fraction("train.warmup", self.warmup)
         fraction("train.target_rouge", self.target_rouge)

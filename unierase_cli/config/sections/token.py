@@ -39,10 +39,11 @@ class TokenConfig:
     # Groups of facts with a token each (<unlearn_0>, <unlearn_1>, ...): the forget set is cut into so many equal parts.
     groups: int = 1
     # Output row of an untied head: fresh (random direction, norm `fresh_norm` x the mean row norm) | reference (copy of the
-    # input row's random start, frozen) | tied (equal to the input row) | trained (learned beside the input row).
+    # input row's random start, frozen) | tied (equal to the input row) | trained (learned beside the input row)
+    # | keep (as the model has it).
     output_row: str = "fresh"
     fresh_norm: float = 1.5
-    # Start of the input row: normal (the model's initializer_range) | mean (mean row plus small noise)
+    # Start of the input row: normal (the model's initializer_range) | mean (mean row plus small noise) | keep (as the model has it)
     init: str = "mean"
     # JSON Lines or text file of refusals to lead to (key `text`); null takes the project's own list.
     targets: str | None = None
@@ -63,8 +64,8 @@ class TokenConfig:
     improbable: float = -6.0
 
     def __post_init__(self) -> None:
-        one_of("token.output_row", self.output_row, ["fresh", "reference", "tied", "trained"])
-        one_of("token.init", self.init, ["normal", "mean"])
+        one_of("token.output_row", self.output_row, ["fresh", "reference", "tied", "trained", "keep"])
+        one_of("token.init", self.init, ["normal", "mean", "keep"])
         one_of("token.closing", self.closing, ["end", "unlearn_end"])
         one_of("token.questions", self.questions, ["forget", "outside"])
         positive("token.groups", self.groups)
