@@ -37,6 +37,8 @@ def export(run: Artefact, destination: Path, reporter: Reporter, outputs: str = 
     """
     if destination.exists() and any(destination.iterdir()):
         raise UserError(f"{destination} exists and is not empty", "name a new folder")
+    from unierase_cli.models.files import save_folder
+
     store = Store(outputs)
     erasure = find_erasure(run, store)
     experiment = Experiment.from_json(erasure.manifest["config"])
@@ -49,8 +51,7 @@ def export(run: Artefact, destination: Path, reporter: Reporter, outputs: str = 
     partial = destination.with_name(destination.name + ".part")
     shutil.rmtree(partial, ignore_errors=True)
     with reporter.phase("write"):
-        loaded.model.save_pretrained(partial)
-        loaded.tokenizer.save_pretrained(partial)
+        save_folder(loaded.model, loaded.tokenizer, partial)
     if destination.exists():
         destination.rmdir()
     partial.rename(destination)

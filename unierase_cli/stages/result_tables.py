@@ -58,8 +58,10 @@ def number_tables(metrics: Mapping[str, Any]) -> list[Table]:
 
 
 def example_table(metrics: Mapping[str, Any], *, limit: int = 12, width: int = 0) -> Table:
-    """The same questions before and after, forget rows first. ``width`` cuts long answers; 0 keeps them whole."""
-    rows = metrics["examples"][:limit]
+    """The same questions before and after, forget rows first, a third of kept ones. ``width`` cuts long answers; 0 doesn't."""
+    forget = [e for e in metrics["examples"] if e["split"] == "forget"]
+    kept = [e for e in metrics["examples"] if e["split"] != "forget"]
+    rows = [*forget[: limit - min(len(kept), max(1, limit // 3))], *kept][:limit]
     body = tuple(
         (NAMES.get(e["split"], e["split"]), *(_cut(e[key], width) for key in ("question", "before", "after"))) for e in rows
     )

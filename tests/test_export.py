@@ -1,0 +1,62 @@
+"""Exporting: a merged Hugging Face folder that needs nothing of this project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.helpers import save_folder, tiny_gpt2, tiny_llama
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.config.sections.edit import EditConfig, MomentsConfig, ValueConfig
+from unierase_cli.config.sections.model import ModelConfig, RunConfig
+from unierase_cli.config.sections.token import TokenConfig, TokenStage
+from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.stages.export import export
+from unierase_cli.stages.loading import apply_erasure, load_base
+from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.store.artefacts import Artefact
+
+
+def edited(source: LoadedModel, tmp_path: Path) -> tuple[Experiment, Artefact]:
+    config = Experiment(
+        model=ModelConfig(path=str(save_folder(source, tmp_path / "model")), key_position="prompt_last"),
+        benchmark=BenchmarkConfig(name="fictional", split="forget05", authors=40, questions=10),
+        token=TokenConfig(stages=[TokenStage(epochs=1, least_steps=0)]),
+        edit=EditConfig(values=ValueConfig(steps=2), moments=MomentsConfig(samples=20, max_tokens=12)),
+        run=RunConfig(outputs=str(tmp_path / "outputs"), device="cpu"),
+    )
+    return config, Pipeline(config, SilentReporter()).make("erase")
+
+
+@pytest.mark.parametrize("family", [tiny_llama, tiny_gpt2])
+def test_an_exported_model_gives_equal_logits_in_plain_transformers(family, tmp_path: Path) -> None:
+    config, run = edited(family(), tmp_path)
+    found = export(run, tmp_path / "merged", SilentReporter(), config.run.outputs)
+    loaded = load_base(config, {}, SilentReporter())
+    apply_erasure(loaded, run.path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    ids = torch.tensor([loaded.prompts.prompt("Who wrote that book?").ids + loaded.unlearn_ids])
+    assert found["unlearning_tokens"] == ["<unlearn_0>"]
+    assert tokenizer.convert_tokens_to_ids("<unlearn_0>") == loaded.unlearn_ids[0]
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, loaded.model(ids).logits)
+
+
+def test_export_never_writes_into_a_folder_with_something_in_it(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("x")
+    run = Artefact(tmp_path, {"stage": "erase", "key": "k" * 64})
+    with pytest.raises(UserError, match="not empty"):
+        export(run, tmp_path / "taken", SilentReporter())
+
+
+def test_a_run_without_an_edit_cannot_be_exported(tmp_path: Path) -> None:
+    run = Artefact(tmp_path, {"stage": "finetune", "key": "k" * 64, "inputs": {}})
+    with pytest.raises(UserError, match="not made from an edit"):
+        export(run, tmp_path / "new", SilentReporter(), str(tmp_path))
