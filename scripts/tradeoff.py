@@ -33,8 +33,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--vary", action="append", default=[], metavar="KEY=A,B,C")
-    parser.add_argument("words", nargs="*", help="KEY=VALUE words of every point")
-    wanted = parser.parse_args()
+    wanted, words = parser.parse_known_args()
+    words = [word for word in words if word != "--"]
     settings = [""]
     for vary in wanted.vary:
         key, _, values = vary.partition("=")
@@ -42,7 +42,7 @@ def main() -> None:
     points = []
     print("| setting | forget | retain, never seen | neighbours | [UNL] forbidden |\n|---|---:|---:|---:|---:|")
     for setting in settings:
-        rows = evaluate([*wanted.words, *([setting] if setting else [])])
+        rows = evaluate([*words, *([setting] if setting else [])])
         if not setting:
             before = [rows[name]["base"] for name in COLUMNS[:3]]
             print("| unedited | " + " | ".join(f"{value:.3f}" for value in before) + " | |")

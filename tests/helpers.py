@@ -81,7 +81,7 @@ def tiny_llama(tied: bool = False, seed: int = 0, **changes: Any) -> LoadedModel
 def tiny_mistral(seed: int = 0, **changes: Any) -> LoadedModel:
     """Mistral with a sliding window longer than the tests' texts."""
     tokenizer = tiny_tokenizer()
-    return _finish(MistralForCausalLM(MistralConfig(**_common(tokenizer, sliding_window=128, **changes))), tokenizer, seed)
+    return _finish(MistralForCausalLM(MistralConfig(**_common(tokenizer, **{"sliding_window": 128, **changes}))), tokenizer, seed)
 
 
 def tiny_qwen2(seed: int = 0, **changes: Any) -> LoadedModel:

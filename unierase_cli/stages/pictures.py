@@ -54,7 +54,7 @@ def forgetting_against_retention(points: Sequence[Point], path: Path, *, title: 
     axes.set_ylabel("retain, never seen: ROUGE-L recall (higher is better)")
     axes.set_title(title)
     axes.grid(alpha=0.3)
-    axes.annotate("best", (0.0, 1.0), xytext=(0.03, 0.985), color="0.5", fontsize=9)
+    axes.text(0.02, 0.97, "best", transform=axes.transAxes, va="top", color="0.5", fontsize=9)
     axes.legend(loc="lower right", fontsize=8)
     figure.tight_layout()
     temporary = path.with_suffix(".part.png")

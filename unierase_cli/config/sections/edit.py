@@ -22,7 +22,7 @@ class ValueConfig:
     # Weight of the drift of "{subject} is a" (KL of current to initial).
     kl_factor: float = 0.0625
     # A fact stops once its loss is below this.
-    stop_loss: float = 0.02
+    stop_loss: float = 0.01
     # Which loss: total (the reference) | target (the target's mean negative log-probability alone: the smallest z that suffices)
     stop_kind: str = "target"
     # Weight of refusals as the runner-up: among tokens other than the target, first tokens of refusals likely.
@@ -96,7 +96,7 @@ class EditConfig:
     # ridge: weight of the moment; a direction whose moment is lambda_ / alpha times the mean eigenvalue is half protected.
     alpha: float = 1.0
     # Ridge on the solution: absolute | relative (share of the mean k'Bk over the edited keys)
-    lambda_: float = 0.3
+    lambda_: float = 0.2
     lambda_kind: str = "relative"
     # Solve and apply one fact after another, as the reference's script does.
     one_by_one: bool = False
