@@ -101,7 +101,8 @@ def refine_token(
     if loaded.architecture.tied:
         leaves.rows_out = leaves.rows_in
     before = measure_continuations(loaded, learning.examples(chosen, "chat"), chosen, texts)
-    stage = TokenStage(["chat"], epochs=config.refine_epochs, lr=config.refine_lr, noise=config.refine_noise)
+    steps, lr, noise = config.refine_least_steps, config.refine_lr, config.refine_noise
+    stage = TokenStage(["chat"], epochs=config.refine_epochs, least_steps=steps, lr=lr, noise=noise)
     chosen, phases = learning.run([stage], leaves, chosen)
     rows_in, _ = publish(loaded, leaves)
     after = measure_continuations(loaded, learning.examples(chosen, "chat"), chosen, texts)

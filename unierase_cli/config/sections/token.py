@@ -58,6 +58,8 @@ class TokenConfig:
     batch_size: int = 8
     # Refinement of the rows on the edited model, with noise of the same kind; 0 epochs leaves the rows as trained.
     refine_epochs: int = 0
+    # Small sets get more epochs, until so many steps are made (0: epochs as they are).
+    refine_least_steps: int = 0
     refine_lr: float = 3e-3
     refine_noise: float = 0.0
     # Say so when the mean log-probability per target token of the unedited model's refusals is below this (nats).
@@ -71,5 +73,6 @@ class TokenConfig:
         positive("token.groups", self.groups)
         positive("token.batch_size", self.batch_size)
         positive("token.refine_epochs", self.refine_epochs, zero=True)
+        positive("token.refine_least_steps", self.refine_least_steps, zero=True)
         if not self.stages:
             raise UserError("token.stages is empty", "give at least one stage, e.g. token.stages=[{epochs: 6}]")
