@@ -15,7 +15,7 @@ from unierase_cli.store.hashing import hash_json
 NAME = "train_token"
 VERSION = 1
 # What does not change the trained rows: the preset's name, a threshold for a warning, and the refinement after an edit.
-NOT_READ = ("name", "improbable", "refine_epochs", "refine_lr", "refine_noise", "targets")
+NOT_READ = ("name", "improbable", "refine_epochs", "refine_least_steps", "refine_lr", "refine_noise", "targets")
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
