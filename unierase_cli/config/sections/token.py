@@ -57,11 +57,11 @@ class TokenConfig:
     stages: list[TokenStage] = field(default_factory=lambda: [TokenStage(), TokenStage(), TokenStage(noise=0.2)])
     batch_size: int = 8
     # Refinement of the rows on the edited model, with noise of the same kind; 0 epochs leaves the rows as trained.
-    refine_epochs: int = 0
+    refine_epochs: int = 20
     # Small sets get more epochs, until so many steps are made (0: epochs as they are).
     refine_least_steps: int = 0
-    refine_lr: float = 3e-3
-    refine_noise: float = 0.0
+    refine_lr: float = 1e-2
+    refine_noise: float = 0.1
     # Say so when the mean log-probability per target token of the unedited model's refusals is below this (nats).
     improbable: float = -6.0
 
