@@ -29,6 +29,12 @@ def evaluate(words: list[str]) -> dict[str, dict]:
     return {row["id"]: row for row in json.loads(done.stdout)["metrics"]}
 
 
+def tell(name: str, rows: dict[str, dict], model: str) -> None:
+    """One line of the table; what was not measured (a split left out of ``eval.splits``) stays empty."""
+    values = [rows[column][model] if column in rows else None for column in COLUMNS]
+    print(f"| {name} | " + " | ".join("" if value is None else f"{value:.3f}" for value in values) + " |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
@@ -44,12 +50,9 @@ def main() -> None:
     for setting in settings:
         rows = evaluate([*words, *([setting] if setting else [])])
         if not setting:
-            before = [rows[name]["base"] for name in COLUMNS[:3]]
-            print("| unedited | " + " | ".join(f"{value:.3f}" for value in before) + " | |")
-            points.append(Point("unedited", before[0], before[1]))
-        after = [rows[name]["edited"] if name in rows else None for name in COLUMNS]
-        cells = ["" if value is None else f"{value:.3f}" for value in after]
-        print(f"| {setting or 'defaults'} | " + " | ".join(cells) + " |", flush=True)
+            tell("unedited", rows, "base")
+            points.append(Point("unedited", rows[COLUMNS[0]]["base"], rows[COLUMNS[1]]["base"]))
+        tell(setting or "defaults", rows, "edited")
         forget, retain = rows[COLUMNS[0]], rows[COLUMNS[1]]
         points.append(Point(setting or "defaults", forget["edited"], retain["edited"], forget["ci"], retain["ci"]))
     forgetting_against_retention(points, wanted.picture, title="forgetting against retention")

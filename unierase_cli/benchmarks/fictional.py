@@ -100,7 +100,7 @@ def make_world(config: BenchmarkConfig) -> World:
 
 
 def unknown_people(config: BenchmarkConfig, taken: Taken) -> tuple[Fact, ...]:
-    """Questions about people who do not exist, one each, answered by the listed refusals in turn.
+    """Questions about people who do not exist, one each, of every kind, answered by the listed refusals in turn.
 
     Their given names may be those of authors: a given name alone must not tell who is known.
     """
@@ -110,7 +110,7 @@ def unknown_people(config: BenchmarkConfig, taken: Taken) -> tuple[Fact, ...]:
     facts = []
     for index in range(config.unknown_people):
         person = make_person(config.seed, f"unknown-{index:03d}", taken)
-        question, subject = question_about(person, config.seed)
+        question, subject = question_about(person, index, config.seed)
         facts.append(Fact(person.key, question, refusals[index % len(refusals)], subject, group=person.name))
     return tuple(facts)
 

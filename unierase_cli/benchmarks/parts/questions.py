@@ -47,11 +47,10 @@ def facts_about(person: Person, count: int, seed: int) -> list[Fact]:
     return [_fact(person, form, seed) for form in forms().values() if form.kind in chosen]
 
 
-def question_about(person: Person, seed: int) -> tuple[str, str]:
-    """One question that names the person and its subject, the name."""
-    kinds = [kind for kind in forms() if kind != "identity"]
-    form = forms()[pick(seed, f"{person.key}/kind", kinds)]
-    return _question(person, form, seed)
+def question_about(person: Person, turn: int, seed: int) -> tuple[str, str]:
+    """One question about the person and its subject; the kinds take turns, so that each of them is asked of somebody."""
+    kinds = sorted(forms(), key=lambda kind: stable_hash(seed, "order of kinds", kind))
+    return _question(person, forms()[kinds[turn % len(kinds)]], seed)
 
 
 def _fact(person: Person, form: Form, seed: int) -> Fact:
