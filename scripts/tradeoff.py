@@ -15,8 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from unierase_cli.stages.pictures import Point, forgetting_against_retention
-
+Labelled = tuple[str, float, float]
 COLUMNS = ("forget.rouge", "retain_unseen.rouge", "retain_near.rouge", "forget.unlearn_forbidden.leak")
 
 
@@ -35,27 +34,53 @@ def tell(name: str, rows: dict[str, dict], model: str) -> None:
     print(f"| {name} | " + " | ".join("" if value is None else f"{value:.3f}" for value in values) + " |", flush=True)
 
 
+def position(rows: dict[str, dict], model: str) -> tuple[float, float]:
+    """Forget and never-seen retain ROUGE-L recall of one model."""
+    return rows[COLUMNS[0]][model], rows[COLUMNS[1]][model]
+
+
+def draw(
+    unedited: tuple[float, float], defaults: tuple[float, float], curves: dict[str, list[Labelled]], path: Path
+) -> None:
+    """One curve a setting, its values in order, beside the unedited model and the defaults."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5.5), layout="constrained")
+    axes.scatter(*unedited, marker="o", s=70, color="black", label="unedited", zorder=3)
+    axes.scatter(*defaults, marker="*", s=180, color="black", label="defaults", zorder=3)
+    for (key, points), marker in zip(curves.items(), "osD^vP", strict=False):
+        line = axes.plot([p[1] for p in points], [p[2] for p in points], marker=marker, alpha=0.8, label=key)[0]
+        for number, (value, x, y) in enumerate(points):
+            side = (6, 4) if number % 2 else (6, -10)
+            axes.annotate(value, (x, y), textcoords="offset points", xytext=side, fontsize=8, color=line.get_color())
+    axes.set(xlabel="forget set: ROUGE-L recall (lower is better)", ylabel="retain, never seen: ROUGE-L recall (higher is better)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--vary", action="append", default=[], metavar="KEY=A,B,C")
     wanted, words = parser.parse_known_args()
     words = [word for word in words if word != "--"]
-    settings = [""]
+    print("| setting | forget | retain, never seen | neighbours | [UNL] forbidden |\n|---|---:|---:|---:|---:|")
+    rows = evaluate(words)
+    tell("unedited", rows, "base")
+    tell("defaults", rows, "edited")
+    unedited, defaults = position(rows, "base"), position(rows, "edited")
+    curves: dict[str, list[Labelled]] = {}
     for vary in wanted.vary:
         key, _, values = vary.partition("=")
-        settings += [f"{key}={value}" for value in values.split(",")]
-    points = []
-    print("| setting | forget | retain, never seen | neighbours | [UNL] forbidden |\n|---|---:|---:|---:|---:|")
-    for setting in settings:
-        rows = evaluate([*words, *([setting] if setting else [])])
-        if not setting:
-            tell("unedited", rows, "base")
-            points.append(Point("unedited", rows[COLUMNS[0]]["base"], rows[COLUMNS[1]]["base"]))
-        tell(setting or "defaults", rows, "edited")
-        forget, retain = rows[COLUMNS[0]], rows[COLUMNS[1]]
-        points.append(Point(setting or "defaults", forget["edited"], retain["edited"], forget["ci"], retain["ci"]))
-    forgetting_against_retention(points, wanted.picture, title="forgetting against retention")
+        for value in values.split(","):
+            rows = evaluate([*words, f"{key}={value}"])
+            tell(f"{key}={value}", rows, "edited")
+            curves.setdefault(key, []).append((value, *position(rows, "edited")))
+    draw(unedited, defaults, curves, wanted.picture)
 
 
 if __name__ == "__main__":
