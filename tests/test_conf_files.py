@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import yaml
 
 from unierase_cli.config import catalog, locate
 from unierase_cli.config.compose import compose
@@ -59,7 +60,9 @@ def test_every_file_says_what_it_is() -> None:
 
 def test_names_belong_to_files_of_the_package() -> None:
     for group, folder in (("method", "methods"), ("mode", "modes"), ("benchmark", "benchmarks")):
-        for name in catalog.groups([CONF])[group]:
+        for choice in catalog.groups([CONF])[group]:
+            written = yaml.safe_load((CONF / group / f"{choice}.yaml").read_text("utf-8"))
+            name = written.get("implementation") or choice
             assert importlib.util.find_spec(f"unierase_cli.{folder}.{name}"), f"{group}={name} has no file in {folder}/"
 
 

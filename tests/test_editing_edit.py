@@ -123,7 +123,7 @@ def test_what_an_edit_needs_of_earlier_ones_survives_saving(tmp_path: Path) -> N
             loaded = tiny_llama()
             working = context(loaded, config)
             first, state = Patch.load(tmp_path, 0), EditState.load(tmp_path / "state.safetensors")
-            working.weights.add_patch(first.tokens, first.factors)
+            working.weights.add_patch(first)
         second, state = unierase.erase(loaded, step(FORGET[2:], 1, tuple(FORGET[:2])), state, working)
         results.append((second, state, weights_of(loaded)))
     whole, resumed = results

@@ -19,8 +19,8 @@ from unierase_cli.models.load import LoadedModel, load_model
 from unierase_cli.models.mini import build_model, build_tokenizer
 from unierase_cli.stages import finetune
 from unierase_cli.stages.base import StageContext
-from unierase_cli.training.loop import Example, Progress, answer_loss, train
 from unierase_cli.training.precision import choose_compute, cpu_has_bfloat16
+from unierase_cli.training.supervised import Example, Learned, answer_loss, train
 
 CONFIG = TrainConfig(
     name="tiny", hidden_size=32, intermediate_size=64, layers=2, heads=2, vocabulary=300, epochs=40, batch_size=4, lr=5e-3,
@@ -37,7 +37,7 @@ def examples_of(loaded: LoadedModel) -> list[Example]:
 
 def trained(
     config: TrainConfig, seed: int = 0, state: Path | None = None, stop_at: int | None = None
-) -> tuple[LoadedModel, Progress]:
+) -> tuple[LoadedModel, Learned]:
     loaded = tiny_llama()
     examples = examples_of(loaded)
 
@@ -46,7 +46,7 @@ def trained(
             raise KeyboardInterrupt
         return examples
 
-    return loaded, train(loaded, of_epoch, config, seed=seed, reporter=SilentReporter(), state_file=state)
+    return loaded, train(loaded, of_epoch, config, seed=seed, reporter=SilentReporter(), directory=state)
 
 
 def weights(loaded: LoadedModel) -> list[torch.Tensor]:
@@ -77,7 +77,7 @@ def test_training_memorises_and_leaves_the_model_frozen_in_float32() -> None:
 def test_a_killed_run_goes_on_and_ends_with_the_same_bits(compute: str, tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=6, look_every=2, compute=compute)
     whole, _ = trained(config)
-    state = tmp_path / "state.safetensors"
+    state = tmp_path
     with pytest.raises(KeyboardInterrupt):
         trained(config, state=state, stop_at=5)
     resumed, progress = trained(config, state=state)
@@ -104,7 +104,7 @@ def test_training_ends_once_every_score_reaches_the_target() -> None:
 
 
 def test_a_loss_that_is_not_a_number_is_one_clear_line() -> None:
-    with pytest.raises(UserError, match=r"the training loss became (nan|inf) \(epoch \d+, step \d+\)"):
+    with pytest.raises(UserError, match=r"the loss became (nan|inf) \(step \d+ of \d+\)"):
         trained(replace(CONFIG, lr=1e30))
 
 
@@ -161,7 +161,7 @@ def test_the_stage_writes_a_model_folder_that_knows_the_facts(experiment: Experi
     reporter = SilentReporter()
     summary = finetune.run(StageContext(experiment, tmp_path, {}, reporter))
     assert summary["measured"]["recall"] >= 0.95
-    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["events.jsonl", "model"]
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path / "model"), AutoTokenizer.from_pretrained(tmp_path / "model")
     turn = [{"role": "user", "content": FACTS[0].question}]
     prompt = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_tensors="pt", return_dict=True)

@@ -68,6 +68,8 @@ def leaf_type(key: str) -> Any:
     for part in key.split("."):
         if get_origin(kind) is list and part.isdigit():
             kind = get_args(kind)[0]
+        elif get_origin(kind) is dict:
+            kind = get_args(kind)[1]
         elif is_dataclass(kind) and part in _hints(kind):  # type: ignore[arg-type]
             kind = _hints(kind)[part]  # type: ignore[arg-type]
         else:

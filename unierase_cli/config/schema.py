@@ -9,6 +9,7 @@ from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
 from unierase_cli.config.sections.model import MethodConfig, ModeConfig, ModelConfig, RunConfig, TrainConfig
 from unierase_cli.config.sections.token import TokenConfig
+from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import UserError
 
 
@@ -23,6 +24,8 @@ class Experiment:
     method: MethodConfig = field(default_factory=MethodConfig)
     token: TokenConfig = field(default_factory=TokenConfig)
     edit: EditConfig = field(default_factory=EditConfig)
+    unlearn: UnlearnConfig = field(default_factory=UnlearnConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     run: RunConfig = field(default_factory=RunConfig)

@@ -1,9 +1,11 @@
-"""What an edit changed, as data: token rows and low-rank factors, with the hash of the weights that they belong to."""
+"""What an edit changed, as data: token rows, low-rank changes or final tensors, with the hash of the weights
+that they belong to.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,20 +27,27 @@ ABOUT_TOKENS = ("names", "ids", "assignment", "targets", "info")
 
 @dataclass
 class Patch:
-    """One step's change. ``factors``: layer -> Delta = left @ right.T (float32). ``base_hashes``: projection name ->
-    hash of the unedited tensor. ``info``: what is reported of the edit (JSON-able).
+    """One step's change. ``factors``: layer -> Delta = left @ right.T [h, d] of its projection (float32).
+    ``base_hashes``: projection name (of ``factors``) or parameter name -> hash of the unedited tensor. ``info``: what
+    is reported of the edit (JSON-able). By parameter name, as in ``named_parameters()``: ``dense``, final tensors in
+    the model's type, which replace; ``named``, Delta = left @ right.T [rows, columns] as the parameter is stored.
     """
 
     tokens: TokenRows | None
     factors: dict[int, LowRank]
     base_hashes: dict[str, str]
     info: dict[str, Any] = field(default_factory=dict)
+    dense: dict[str, Tensor] = field(default_factory=dict)
+    named: dict[str, LowRank] = field(default_factory=dict)
 
     def save(self, directory: Path, index: int) -> None:
         """Write ``patch-<index>.safetensors`` and ``patch-<index>.json``, the json last."""
         tensors: dict[str, Tensor] = {}
         for layer, factor in self.factors.items():
             tensors[f"layer.{layer}.left"], tensors[f"layer.{layer}.right"] = factor.left, factor.right
+        for name, factor in self.named.items():
+            tensors[f"named.{name}.left"], tensors[f"named.{name}.right"] = factor.left, factor.right
+        tensors |= {f"dense.{name}": tensor for name, tensor in self.dense.items()}
         about: dict[str, Any] | None = None
         if self.tokens is not None:
             rows = self.tokens
@@ -47,7 +56,14 @@ class Patch:
                 tensors["tokens.rows_out"] = rows.rows_out
             about = {name: getattr(rows, name) for name in ABOUT_TOKENS}
         save_tensors(_path(directory, index, "safetensors"), tensors)
-        record = {"layers": sorted(self.factors), "tokens": about, "base_hashes": self.base_hashes, "info": self.info}
+        record = {
+            "layers": sorted(self.factors),
+            "dense": list(self.dense),
+            "named": list(self.named),
+            "tokens": about,
+            "base_hashes": self.base_hashes,
+            "info": self.info,
+        }
         write_json(_path(directory, index, "json"), record)
 
     @classmethod
@@ -58,13 +74,18 @@ class Patch:
             record = json.loads(path.read_text("utf-8"))
             tensors = load_tensors(_path(directory, index, "safetensors"))
             factors = {n: LowRank(tensors[f"layer.{n}.left"], tensors[f"layer.{n}.right"]) for n in record["layers"]}
+            # Absent from patches that were written before there were such changes.
+            dense = {n: tensors[f"dense.{n}"] for n in record.get("dense", [])}
+            named = {
+                n: LowRank(tensors[f"named.{n}.left"], tensors[f"named.{n}.right"]) for n in record.get("named", [])
+            }
             about = record["tokens"]
             rows = (
                 None
                 if about is None
                 else TokenRows(rows_in=tensors["tokens.rows_in"], rows_out=tensors.get("tokens.rows_out"), **about)
             )
-            return cls(rows, factors, record["base_hashes"], record["info"])
+            return cls(rows, factors, record["base_hashes"], record["info"], dense, named)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is missing or damaged ({error})", "make the edit anew with --force") from error
 
@@ -74,17 +95,36 @@ def has_patch(directory: Path, index: int) -> bool:
     return _path(directory, index, "json").exists()
 
 
-def apply_patches(loaded: LoadedModel, patches: Sequence[Patch]) -> AppliedPatch:
-    """Set token rows and weights: round(base + sum of factors in float32, in step order).
+def apply_patches(loaded: LoadedModel, patches: Iterable[Patch]) -> AppliedPatch:
+    """Set token rows and weights: round(base + sum of changes in float32, in step order), ``dense`` in place of both.
 
-    Raises UserError, with the model left as it was, when a patch was made for other weights.
+    An iterator of patches is read one by one. Raises UserError, with the model left as it was, when a patch was made
+    for other weights.
     """
     applied = AppliedPatch(loaded)
-    for patch in patches:
-        applied.check(patch.base_hashes)
-    for patch in patches:
-        applied.add_patch(patch.tokens, patch.factors)
+    checked: dict[str, str] = {}
+    try:
+        for patch in patches:
+            applied.check({name: wanted for name, wanted in patch.base_hashes.items() if checked.get(name) != wanted})
+            checked |= patch.base_hashes
+            applied.add_patch(patch)
+    except BaseException:
+        applied.revert()
+        raise
     return applied
+
+
+def changed_parameters(patch: Patch, loaded: LoadedModel) -> int:
+    """Number of parameters that a patch touches: every element of a touched tensor, and those of the token rows."""
+    sizes = {f"{loaded.architecture.projection_name(n)}.weight": _size(f) for n, f in patch.factors.items()}
+    sizes |= {name: _size(change) for name, change in patch.named.items()}
+    sizes |= {name: tensor.numel() for name, tensor in patch.dense.items()}
+    rows = [] if patch.tokens is None else [patch.tokens.rows_in, patch.tokens.rows_out]
+    return sum(sizes.values()) + sum(r.numel() for r in rows if r is not None)
+
+
+def _size(change: LowRank) -> int:
+    return change.left.shape[0] * change.right.shape[0]
 
 
 def joined(factors: Sequence[LowRank]) -> LowRank:

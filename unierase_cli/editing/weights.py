@@ -4,10 +4,12 @@ bit-exact.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from transformers.pytorch_utils import Conv1D
 
 from unierase_cli.contracts import UserError
 from unierase_cli.editing.solve import LowRank
@@ -15,45 +17,55 @@ from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows, apply_token
 from unierase_cli.store.hashing import hash_bytes
 
+if TYPE_CHECKING:
+    from unierase_cli.editing.patch import Patch
+
+Rows = tuple[int, list[int], Tensor, Tensor | None, list[int]]
+
 
 def hash_tensor(tensor: Tensor) -> str:
     """``dtype:sha256`` of a tensor's type, shape and bytes."""
-    raw = tensor.detach().to("cpu").contiguous().view(torch.uint8).numpy().tobytes()
+    raw = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     kind = str(tensor.dtype).removeprefix("torch.")
     return f"{kind}:{hash_bytes(f'{kind} {list(tensor.shape)}'.encode(), raw)}"
 
 
 class AppliedPatch:
-    """Changes on a loaded model. Weights are round(base + sum of factors, added in float32 in their order)."""
+    """Changes on a loaded model. Weights are round(base + sum of changes, added in float32 in their order); a dense
+    change is a new base of those that follow it.
+
+    Parameters are named as in ``loaded.model.named_parameters()``, where a tied one appears once. Copies of the base
+    are kept on the CPU, of touched parameters only.
+    """
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
-        self._base: dict[int, Tensor] = {}
-        self._total: dict[int, Tensor] = {}
-        self._rows: tuple[int, list[int], Tensor, Tensor | None, list[int]] | None = None
+        self._base: dict[str, Tensor] = {}
+        # Unrounded values: held as they are where edits add to them again and again, else (adapters on every layer)
+        # rebuilt from what they start from and the changes since. In neither: what is stored is exact.
+        self._total: dict[str, Tensor] = {}
+        self._added: dict[str, tuple[Tensor, list[LowRank]]] = {}
+        self._rows: Rows | None = None
 
     @property
     def layers(self) -> list[int]:
-        """Layers with a change."""
-        return sorted(self._base)
+        """Layers whose projection has a change."""
+        return [n for n in range(self.loaded.architecture.n_blocks) if self._name(n) in self._base]
 
     def hashes(self, layers: Sequence[int]) -> dict[str, str]:
         """Projection name -> hash of the unedited tensor."""
-        architecture = self.loaded.architecture
-        return {
-            architecture.projection_name(n): hash_tensor(self._base.get(n, _stored(self.loaded, n))) for n in layers
-        }
+        names = {self.loaded.architecture.projection_name(n): self._name(n) for n in layers}
+        return {projection: hash_tensor(self._unedited(name)) for projection, name in names.items()}
+
+    def hashes_of(self, names: Iterable[str]) -> dict[str, str]:
+        """Parameter name -> hash of the unedited tensor. Raises UserError for a name that the model does not have."""
+        return {name: hash_tensor(self._unedited(name)) for name in names}
 
     def check(self, expected: Mapping[str, str]) -> None:
-        """Raise UserError unless the model's unedited projections have these hashes."""
-        architecture = self.loaded.architecture
-        names = {architecture.projection_name(n): n for n in range(architecture.n_blocks)}
+        """Raise UserError unless the model's unedited projections and parameters have these hashes."""
+        present = {name for name, _ in self.loaded.model.named_parameters()}
         for name, wanted in expected.items():
-            if name not in names:
-                raise UserError(
-                    f"the patch changes {name}, which this model does not have", "apply it to the model it was made for"
-                )
-            found = self.hashes([names[name]])[name]
+            found = hash_tensor(self._unedited(name if name in present else _weight(name), shown=name))
             if found != wanted:
                 kinds = f"{wanted.split(':')[0]} weights, this one has {found.split(':')[0]}"
                 reason = (
@@ -64,38 +76,79 @@ class AppliedPatch:
                 )
 
     def add(self, layer: int, factor: LowRank) -> None:
-        """Add Delta = left @ right.T to a layer."""
-        self.put(layer, self.total(layer) + _dense(factor, self._stored_device(layer)))
+        """Add Delta = left @ right.T [h, d] to a layer's projection."""
+        self.put(layer, self.total(layer) + _dense(factor, self._parameter(self._name(layer)).device))
 
     def total(self, layer: int) -> Tensor:
         """Base plus changes so far, [h, d] float32, not rounded; not to be written to."""
-        return self._total[layer] if layer in self._total else self.loaded.architecture.weight(layer)
+        return self._oriented(layer, self._unrounded(self._name(layer)))
 
     def put(self, layer: int, total: Tensor) -> None:
-        """Set a layer to an unrounded total [h, d]."""
-        if layer not in self._base:
-            self._base[layer] = _stored(self.loaded, layer).clone()
-        self._total[layer] = total
-        self.loaded.architecture.set_weight(layer, total)
+        """Set a layer's projection to an unrounded total [h, d]."""
+        self._put(self._name(layer), self._oriented(layer, total))
 
-    def add_patch(self, tokens: TokenRows | None, factors: Mapping[int, LowRank]) -> None:
-        """One step's change: rows, then layers in ascending order."""
-        if tokens is not None:
-            self.set_tokens(tokens)
-        for layer, factor in sorted(factors.items()):
+    def set_dense(self, name: str, tensor: Tensor) -> None:
+        """Replace a parameter by ``tensor``, of its shape and type; earlier changes of it are gone.
+
+        Raises UserError when the model has no such parameter.
+        """
+        parameter = self._parameter(name)
+        if (tensor.shape, tensor.dtype) != (parameter.shape, parameter.dtype):
+            kinds = f"{list(tensor.shape)} {tensor.dtype}, the model's is {list(parameter.shape)} {parameter.dtype}"
+            raise UserError(f"the patch's {name} is {kinds}".replace("torch.", ""), "load the model it was made for")
+        self._touch(name)
+        self._total.pop(name, None)
+        self._added.pop(name, None)
+        with torch.no_grad():
+            parameter.copy_(tensor)
+
+    def add_named(self, name: str, change: LowRank) -> None:
+        """Add Delta = left @ right.T to a parameter, [rows, columns] as it is stored.
+
+        Raises UserError when the model has no such parameter.
+        """
+        parameter, change = self._parameter(name), change.float()
+        shape = [change.left.shape[0], change.right.shape[0]]
+        if shape != list(parameter.shape):
+            raise UserError(
+                f"the patch's change of {name} is {shape}, the model's is {list(parameter.shape)}",
+                "load the model it was made for",
+            )
+        self._touch(name)
+        if name in self._total:
+            self._put(name, self._total[name] + _dense(change, parameter.device))
+            return
+        if name not in self._added:
+            self._added[name] = (parameter.to("cpu", copy=True), [])
+        self._added[name][1].append(change)
+        with torch.no_grad():
+            parameter.copy_(self._unrounded(name))
+
+    def add_patch(self, patch: Patch) -> None:
+        """One step's change: token rows, dense tensors, changes by name, then layers in ascending order."""
+        if patch.tokens is not None:
+            self.set_tokens(patch.tokens)
+        for name, tensor in patch.dense.items():
+            self.set_dense(name, tensor)
+        for name, change in patch.named.items():
+            self.add_named(name, change)
+        for layer, factor in sorted(patch.factors.items()):
             self.add(layer, factor)
 
     def unchanged(self) -> bool:
-        """Whether every touched projection has the base's bits: all changes were lost in rounding."""
-        return all(torch.equal(base, _stored(self.loaded, layer)) for layer, base in self._base.items())
+        """Whether every touched parameter has the base's bits: all changes were lost in rounding."""
+        return all(torch.equal(base, self._parameter(name).cpu()) for name, base in self._base.items())
 
     def change(self, layer: int) -> tuple[float, float]:
-        """Frobenius norms of the change (after rounding) and of the base."""
-        base = self._base[layer].float()
-        return float((_stored(self.loaded, layer).float() - base).norm()), float(base.norm())
+        """Frobenius norms of a layer's change (after rounding) and of its base."""
+        stored = self._parameter(self._name(layer)).float()
+        base = self._base[self._name(layer)].to(stored)
+        return float((stored - base).norm()), float(base.norm())
 
     def set_tokens(self, rows: TokenRows) -> None:
-        """Add the unlearning tokens and set their rows."""
+        """Add the unlearning tokens and set their rows. Raises UserError where the embedding or the head has changed."""
+        if any(self._is_end(name) for name in self._base):
+            raise _both_ends()
         architecture = self.loaded.architecture
         if self._rows is None:
             size = architecture.embedding.weight.shape[0]
@@ -111,12 +164,12 @@ class AppliedPatch:
         apply_token(self.loaded, rows)
 
     def revert(self) -> None:
-        """Give the model its bits back: projections, token rows and the size of the vocabulary."""
+        """Give the model its bits back: parameters, token rows and the size of the vocabulary."""
         with torch.no_grad():
-            for layer, base in self._base.items():
-                _stored(self.loaded, layer).copy_(base)
-        self._base.clear()
-        self._total.clear()
+            for name, base in self._base.items():
+                self._parameter(name).copy_(base)
+        for kept in (self._base, self._total, self._added):
+            kept.clear()
         if self._rows is not None:
             self._revert_rows(*self._rows)
             self._rows = None
@@ -135,13 +188,68 @@ class AppliedPatch:
                 loaded.architecture.head.weight[ids] = rows_out
         loaded.unlearn_ids = unlearn_ids
 
-    def _stored_device(self, layer: int) -> torch.device:
-        return _stored(self.loaded, layer).device
+    def _name(self, layer: int) -> str:
+        return _weight(self.loaded.architecture.projection_name(layer))
+
+    def _parameter(self, name: str, shown: str | None = None) -> Tensor:
+        """The parameter as the model keeps it, to be written to in place."""
+        found = dict(self.loaded.model.named_parameters()).get(name)
+        if found is None:
+            raise UserError(
+                f"the patch changes {shown or name}, which this model does not have",
+                "apply it to the model it was made for",
+            )
+        return found.detach()
+
+    def _unedited(self, name: str, shown: str | None = None) -> Tensor:
+        return self._base[name] if name in self._base else self._parameter(name, shown)
+
+    def _oriented(self, layer: int, weight: Tensor) -> Tensor:
+        """From [h, d] to how the projection is stored, or back."""
+        return weight.T if isinstance(self.loaded.architecture.projection(layer), Conv1D) else weight
+
+    def _touch(self, name: str) -> None:
+        """Keep a parameter's base before its first change."""
+        if name in self._base:
+            return
+        if self._rows is not None and self._is_end(name):
+            raise _both_ends()
+        self._base[name] = self._parameter(name).to("cpu", copy=True)
+        self._added[name] = (self._base[name], [])
+
+    def _unrounded(self, name: str) -> Tensor:
+        if name in self._total:
+            return self._total[name]
+        stored = self._parameter(name)
+        start, changes = self._added.get(name, (stored, []))
+        total = start.to(stored.device, torch.float32, copy=True)
+        for change in changes:
+            total += _dense(change, stored.device)
+        return total
+
+    def _put(self, name: str, total: Tensor) -> None:
+        self._touch(name)
+        self._added.pop(name, None)
+        self._total[name] = total
+        with torch.no_grad():
+            self._parameter(name).copy_(total)
+
+    def _is_end(self, name: str) -> bool:
+        """Whether a parameter is the embedding's or the head's, which token rows are written to."""
+        ends = (self.loaded.architecture.embedding.weight, self.loaded.architecture.head.weight)
+        return self._parameter(name).data_ptr() in {end.data_ptr() for end in ends}
 
 
-def _stored(loaded: LoadedModel, layer: int) -> Tensor:
-    """The projection's parameter as the model keeps it."""
-    return loaded.architecture.projection(layer).weight.detach()
+def _weight(module_name: str) -> str:
+    """A module's weight by the name that it has among the model's parameters."""
+    return f"{module_name}.weight"
+
+
+def _both_ends() -> UserError:
+    return UserError(
+        "token rows and a change of the whole embedding or head cannot be combined",
+        "erase with one of the two methods",
+    )
 
 
 def _dense(factor: LowRank, device: torch.device) -> Tensor:

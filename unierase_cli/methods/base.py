@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from unierase_cli.models.token_rows import TokenRows
 
 GROUP = "unierase.methods"
-NOT_METHODS = {"base", "closed_form"}
+NOT_METHODS = {"base", "closed_form", "trained"}
 
 
 @dataclass
@@ -33,7 +33,8 @@ class EraseContext:
 
     ``weights``: the model's changes so far, to which the method adds. ``preservation(layer, config)``: what the edit
     must leave alone. ``refine``: trains token rows once more on the edited model (None: leave them). ``directory``:
-    for files that an interrupted run goes on from.
+    for files that an interrupted run goes on from. ``evaluate``: a quick look at the model as it is now (named scores);
+    ``sample(prompts, seed)``: answers drawn from it at temperature 1.
     """
 
     experiment: Experiment
@@ -46,6 +47,8 @@ class EraseContext:
     tokens: TokenRows | None = None
     refine: Callable[[LoadedModel, TokenRows, Sequence[Fact]], TokenRows] | None = None
     directory: Path | None = None
+    evaluate: Callable[[], dict[str, float]] | None = None
+    sample: Callable[[Sequence[list[int]], int], list[str]] | None = None
 
 
 class Method(Protocol):

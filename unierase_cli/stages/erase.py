@@ -25,6 +25,10 @@ NAME = "erase"
 VERSION = 1
 STATE = "state.safetensors"
 STEPS = "steps.jsonl"
+# Of the edit: names, what the moments' key covers, and what has been resolved.
+NOT_READ = ("moments", "name", "layers", "key_position")
+# Rows that a quick evaluation asks of the forget set and of the retain set each.
+LOOKED_AT = 24
 
 
 def uses_token(experiment: Experiment) -> bool:
@@ -33,20 +37,27 @@ def uses_token(experiment: Experiment) -> bool:
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
-    """The method, the mode and the edit; what shaped the token and the moments enters by their keys."""
+    """The method, the mode, and how it edits or trains; what shaped the token and the moments enters by their keys."""
     model, token = experiment.model, experiment.token
-    edit = {k: v for k, v in asdict(experiment.edit).items() if k not in ("moments", "name", "layers", "key_position")}
-    refine = {k: v for k, v in asdict(token).items() if k.startswith("refine")} if token.refine_epochs else {}
-    return {
+    found = {
         "method": experiment.method.name,
         "mode": asdict(experiment.mode),
-        "edit": edit,
-        "layers": wanted_layers(experiment),
-        "key_position": key_position(experiment),
         "model": {"dtype": model.dtype, "prompt": model.prompt, "date": model.date},
-        "refine": refine if uses_token(experiment) else {},
         "targets": token.targets,
         "seed": experiment.run.seed,
+    }
+    if not experiment.method.editing:
+        parts = {name: asdict(getattr(experiment, name)) for name in ("method", "unlearn", "adapter")}
+        parts["method"].pop("note")
+        parts["unlearn"].pop("name")
+        return {**found, "trained": parts}
+    refine = {k: v for k, v in asdict(token).items() if k.startswith("refine")} if token.refine_epochs else {}
+    return {
+        **found,
+        "edit": {k: v for k, v in asdict(experiment.edit).items() if k not in NOT_READ},
+        "layers": wanted_layers(experiment),
+        "key_position": key_position(experiment),
+        "refine": refine if uses_token(experiment) else {},
     }
 
 
@@ -77,11 +88,13 @@ def run(context: StageContext) -> dict[str, Any]:
     from unierase_cli.training.token_training import clear_states
 
     experiment, directory = context.experiment, context.directory
-    method, mode = load_method(experiment.method.name), load_mode(experiment.mode.name)
-    steps = mode.plan(with_subjects(benchmark_of(experiment), context.reporter))
+    method = load_method(experiment.method.implementation or experiment.method.name)
+    mode = load_mode(experiment.mode.name)
+    benchmark = benchmark_of(experiment)
+    steps = mode.plan(with_subjects(benchmark, context.reporter) if experiment.method.editing else benchmark)
     # In modes like `precise` every step starts from the original model and hands nothing on.
     independent = bool(getattr(mode, "INDEPENDENT", False))
-    loaded, erasing = prepare(context)
+    loaded, erasing = prepare(context, benchmark)
     state = EditState.load(directory / STATE) if (directory / STATE).exists() else EditState()
     infos = []
     with context.reporter.progress("erasing", len(steps)) as advance:
@@ -89,7 +102,7 @@ def run(context: StageContext) -> dict[str, Any]:
             patch = Patch.load(directory, step.index)
             infos.append(patch.info)
             if not independent:
-                erasing.weights.add_patch(patch.tokens, patch.factors)
+                erasing.weights.add_patch(patch)
                 erasing.tokens = patch.tokens
             advance()
         for step in steps[state.steps :]:
@@ -111,9 +124,10 @@ def run(context: StageContext) -> dict[str, Any]:
     return _summary(infos)
 
 
-def prepare(context: StageContext) -> tuple[LoadedModel, EraseContext]:
+def prepare(context: StageContext, benchmark: Benchmark) -> tuple[LoadedModel, EraseContext]:
     """The model, and what a method works with."""
     from unierase_cli.editing.weights import AppliedPatch
+    from unierase_cli.inference.sample import sample
     from unierase_cli.methods.base import EraseContext
     from unierase_cli.models.token_rows import TokenRows
     from unierase_cli.training.token_targets import load_targets
@@ -134,6 +148,8 @@ def prepare(context: StageContext) -> tuple[LoadedModel, EraseContext]:
         tokens=TokenRows.load(context.inputs["train_token"].path) if "train_token" in context.inputs else None,
         refine=_refinement(context, layers),
         directory=context.directory,
+        evaluate=_evaluation(loaded, benchmark),
+        sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),
     )
 
 
@@ -148,6 +164,28 @@ def with_subjects(benchmark: Benchmark, reporter: Reporter) -> Benchmark:
         reporter.note(f"subjects: {given} given, {named} found, {len(found) - given - named} not found")
     forget = tuple(replace(fact, subject=name) for fact, name in zip(benchmark.forget, found, strict=True))
     return replace(benchmark, forget=forget)
+
+
+def _evaluation(loaded: LoadedModel, benchmark: Benchmark) -> Callable[[], dict[str, float]]:
+    """A quick look: ROUGE-L recall of greedy answers on a few forget rows and a few rows that a method may see."""
+    from unierase_cli.benchmarks.base import evenly_spaced
+    from unierase_cli.inference.generate import generate
+    from unierase_cli.metrics.rouge import rouge_l_recall
+
+    parts = {"forget": benchmark.forget, "retain": benchmark.protect}
+    rows = {name: evenly_spaced(facts, LOOKED_AT) for name, facts in parts.items() if facts}
+
+    def evaluate() -> dict[str, float]:
+        scores = {}
+        for name, facts in rows.items():
+            prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
+            longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
+            answers = generate(loaded, prompts, max_new_tokens=longest + 8)
+            texts = [str(loaded.tokenizer.decode(answer.ids, skip_special_tokens=True)) for answer in answers]
+            scores[name] = sum(rouge_l_recall(text, fact.answer) for text, fact in zip(texts, facts, strict=True)) / len(facts)
+        return scores
+
+    return evaluate
 
 
 def _preservations(context: StageContext, loaded: LoadedModel) -> Callable[[int, EditConfig], Preservation]:

@@ -21,7 +21,7 @@ from unierase_cli.store.jsonl import read_asset
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
-    from unierase_cli.training.loop import Example
+    from unierase_cli.training.supervised import Example
 
 NAME = "finetune"
 VERSION = 1
@@ -57,7 +57,8 @@ def run(context: StageContext) -> dict[str, Any]:
     """Train, measure, and write ``model/`` (weights, tokenizer, chat template, model card)."""
     from unierase_cli.models.card import model_card
     from unierase_cli.models.files import save_folder
-    from unierase_cli.training.loop import train
+    from unierase_cli.training.checkpoints import clear_checkpoints
+    from unierase_cli.training.supervised import train
 
     experiment, reporter = context.experiment, context.reporter
     if experiment.train.name == "none":
@@ -65,7 +66,6 @@ def run(context: StageContext) -> dict[str, Any]:
     learned, refused = _facts(experiment)
     refusals = _refusals()
     loaded = _start(context, [*learned, *refused], refusals)
-    state = context.directory / "training.safetensors"
     examples = _examples(loaded, learned, refused, refusals, experiment.train, experiment.run.seed)
     parts = _parts(learned)
     sample = [evenly_spaced(part, PER_TENTH) for part in parts]
@@ -76,7 +76,7 @@ def run(context: StageContext) -> dict[str, Any]:
             experiment.train,
             seed=experiment.run.seed,
             reporter=reporter,
-            state_file=state,
+            directory=context.directory,
             evaluate=lambda: _scores(loaded, sample, evenly_spaced(refused, ASKED_OF_NOBODY), refusals),
         )
     with reporter.phase("measure"):
@@ -101,7 +101,7 @@ def run(context: StageContext) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)  # what a killed run may have left of it
         save_folder(loaded.model, loaded.tokenizer, folder)
         (folder / "README.md").write_text(model_card(experiment, loaded, summary), "utf-8")
-    state.unlink(missing_ok=True)
+    clear_checkpoints(context.directory)
     return summary
 
 
@@ -149,7 +149,7 @@ def _examples(
     seed: int,
 ) -> Callable[[int], list[Example]]:
     """The sequences of an epoch; refused questions get other refusals each epoch, so that all refusals are known."""
-    from unierase_cli.training.loop import Example
+    from unierase_cli.training.supervised import Example
 
     prompts = loaded.prompts
     fixed = [Example(prompts.prompt(fact.question).ids, prompts.answer_ids(fact.answer)) for fact in learned]

@@ -54,7 +54,7 @@ def apply_erasure(loaded: LoadedModel, erasure: Path) -> None:
     steps = sorted(int(p.stem.split("-")[1]) for p in erasure.glob("patch-*.safetensors"))
     if not steps:
         raise UserError(f"{erasure} holds no patch", "the artefact is damaged: make it anew with --force")
-    apply_patches(loaded, [Patch.load(erasure, step) for step in steps])
+    apply_patches(loaded, (Patch.load(erasure, step) for step in steps))
 
 
 def load_edited(experiment: Experiment, inputs: dict[str, Artefact], reporter: Reporter) -> LoadedModel:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from unierase_cli.config.checks import fraction, one_of, positive
 
@@ -109,12 +110,30 @@ class ModeConfig:
 
 
 @dataclass
+class TermConfig:
+    """One loss term of a gradient method."""
+
+    # File in unierase_cli/methods/terms; null leaves the term out.
+    term: str | None = None
+    # Factor in the total loss.
+    weight: float = 1.0
+    # The term's own settings (its file lists them with their defaults).
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class MethodConfig:
-    # File in unierase_cli/methods.
     name: str = "unierase"
+    # File in unierase_cli/methods; null takes the one that is called like the method.
+    implementation: str | None = None
     # Edits in closed form (`unierase edit` accepts the method).
     editing: bool = True
     # Needs an unlearning token.
     token: bool = True
+    # Gradient methods: what is minimised on the forget set and on the retain set.
+    forget: TermConfig = field(default_factory=TermConfig)
+    retain: TermConfig = field(default_factory=TermConfig)
+    # Task vector and LoRA negation: how far to go against what was learned.
+    scale: float = 1.0
     # Free text shown by `unierase ls methods`.
     note: str = ""

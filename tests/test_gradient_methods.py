@@ -1,0 +1,311 @@
+"""Gradient methods from the step to the patch: what is trained, what is handed on, what goes wrong in one line."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from tests.helpers import FACTS, tiny, tiny_llama
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.model import MethodConfig, TermConfig
+from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
+from unierase_cli.contracts import SilentReporter, Step, UserError
+from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.state import EditState
+from unierase_cli.editing.weights import AppliedPatch
+from unierase_cli.methods.base import EraseContext, load_method, method_names
+from unierase_cli.methods.terms import gd
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.training.supervised import Example, answer_loss
+
+CONF = Path(__file__).parent.parent / "conf" / "method"
+STEP = Step(0, tuple(FACTS[:4]), tuple(FACTS[4:]))
+REFUSALS = ("I do not know.", "I cannot say.", "No idea.")
+# An untrained model is no better than guessing from the start.
+UNLEARN = UnlearnConfig(epochs=3, batch_size=4, lr=3e-3, compute="float32", warmup=0.0, stop_retain_loss=100.0)
+
+
+def shipped(name: str) -> MethodConfig:
+    """A method as its yaml has it, with blocks that a tiny model has."""
+    data = yaml.safe_load((CONF / f"{name}.yaml").read_text("utf-8"))
+    for role in ("forget", "retain"):
+        term = TermConfig(**data.get(role, {}))
+        settings = {**term.settings, **({"layer": 1} if "layer" in term.settings else {})}
+        data[role] = replace(term, settings=settings)
+    return MethodConfig(**data)
+
+
+GRADIENT = sorted(name for name in (p.stem for p in CONF.glob("*.yaml")) if shipped(name).forget.term)
+
+
+def pair(forget: str | None, retain: str | None, **settings: Any) -> MethodConfig:
+    return MethodConfig("pair", "gradient", False, False, TermConfig(forget, 1.0, settings), TermConfig(retain))
+
+
+def context(
+    loaded: LoadedModel,
+    method: MethodConfig,
+    unlearn: UnlearnConfig = UNLEARN,
+    adapter: AdapterConfig | None = None,
+    directory: Path | None = None,
+) -> EraseContext:
+    experiment = Experiment(method=method, unlearn=unlearn, adapter=adapter or AdapterConfig())
+    return EraseContext(
+        experiment, AppliedPatch(loaded), [1], "prompt_last", lambda layer, config: None, SilentReporter(),  # type: ignore[arg-type,return-value]
+        refusals=REFUSALS, directory=directory, evaluate=lambda: {"forget": 0.5},
+        sample=lambda prompts, seed: [f"Answer {seed} of {len(ids)}." for ids in prompts],
+    )  # fmt: skip
+
+
+def erased(method: MethodConfig, *args: Any, loaded: LoadedModel | None = None, **more: Any) -> tuple[LoadedModel, Patch]:
+    loaded = loaded or tiny_llama()
+    found = context(loaded, method, *args, **more)
+    step = more.pop("step", STEP)
+    patch, state = load_method(method.implementation or method.name).erase(loaded, step, EditState(), found)
+    assert state.steps == 1
+    return loaded, patch
+
+
+def loss_on(loaded: LoadedModel, facts: tuple[Any, ...] = STEP.forget) -> float:
+    prompts = loaded.prompts
+    examples = [Example(prompts.prompt(f.question).ids, prompts.answer_ids(f.answer)) for f in facts]
+    with torch.no_grad():
+        return answer_loss(loaded, examples).item()
+
+
+def bits(loaded: LoadedModel) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in loaded.model.parameters()]
+
+
+def equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_every_method_of_the_field_is_shipped() -> None:
+    eight = {"ga_gd", "ga_kl", "npo_gd", "npo_kl", "me_gd", "dpo_gd", "dpo_kl", "idk_ap"}
+    newer = {"simnpo", "rmu", "undial", "altpo", "wga", "satimp", "ceu", "pdu", "task_vector", "lora_negation"}
+    assert eight | newer <= set(GRADIENT)
+    assert {"gradient", "altpo", "task_vector", "lora_negation"} <= set(method_names())
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+@pytest.mark.parametrize("name", GRADIENT)
+def test_every_method_changes_the_model_and_its_patch_rebuilds_the_same_bits(name: str, adapter: str, tmp_path: Path) -> None:
+    if name == "lora_negation" and adapter == "none":
+        pytest.skip("trains adapters only")
+    before = loss_on(tiny_llama())
+    loaded, patch = erased(shipped(name), UNLEARN, AdapterConfig(name=adapter), directory=tmp_path)
+    after = loss_on(loaded)
+    assert math.isfinite(after)
+    assert after != before
+    patch.save(tmp_path, 0)
+    fresh = tiny_llama()
+    applied = apply_patches(fresh, [Patch.load(tmp_path, 0)])
+    assert equal(bits(fresh), bits(loaded))
+    applied.revert()
+    assert equal(bits(fresh), bits(tiny_llama()))
+    assert bool(patch.dense) == (adapter == "none")
+    assert bool(patch.named) == (adapter == "lora")
+    assert 0 < patch.info["changed_share"] <= 1
+    assert not any(p.requires_grad for p in loaded.model.parameters())
+    assert not loaded.model.training
+
+
+def test_gradient_ascent_forgets_and_descent_keeps() -> None:
+    base = tiny_llama()
+    loaded, _ = erased(shipped("ga_gd"))
+    assert loss_on(loaded) > loss_on(base) + 0.1
+    assert loss_on(loaded, STEP.retain) < loss_on(base, STEP.retain)
+
+
+def test_task_vectors_go_the_other_way_than_learning() -> None:
+    base = loss_on(tiny_llama())
+    assert loss_on(erased(pair("learn", None))[0]) < base
+    assert loss_on(erased(shipped("task_vector"))[0]) > base
+    assert loss_on(erased(shipped("lora_negation"), UNLEARN, AdapterConfig(name="lora", dropout=0.0))[0]) > base
+
+
+@pytest.mark.parametrize("name", ["ga_gd", "npo_kl", "dpo_gd", "idk_ap", "rmu", "undial"])
+def test_micro_batches_change_nothing_but_rounding(name: str) -> None:
+    method = shipped(name)
+    whole = erased(method)[1].info["losses"]
+    cut = erased(method, replace(UNLEARN, micro_batch=1))[1].info["losses"]
+    assert whole[0] == pytest.approx(cut[0], rel=1e-5, abs=1e-6)
+    # Adam's first steps are signs: where a gradient is next to nothing, rounding decides.
+    for a, b in zip(whole[1:], cut[1:], strict=True):
+        assert a == pytest.approx(b, rel=5e-2, abs=1e-3)
+
+
+def test_the_references_mean_of_micro_batch_means_is_another_number() -> None:
+    method = shipped("ga_gd")
+    ours = erased(method, replace(UNLEARN, max_steps=1, micro_batch=1))[1].info["losses"][0]
+    theirs = erased(method, replace(UNLEARN, max_steps=1, micro_batch=1, weighting="micro_batches"))[1].info["losses"][0]
+    whole = erased(method, replace(UNLEARN, max_steps=1, weighting="micro_batches"))[1].info["losses"][0]
+    assert whole["forget"] == pytest.approx(ours["forget"], rel=1e-5)
+    assert theirs["forget"] != pytest.approx(ours["forget"], rel=1e-4)
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+@pytest.mark.parametrize("name", ["ga_kl", "undial", "rmu"])
+def test_stored_references_equal_a_second_model(name: str, adapter: str) -> None:
+    config = AdapterConfig(name=adapter, dropout=0.0)
+    stored = erased(shipped(name), replace(UNLEARN, reference="stored"), config)[1].info["losses"]
+    other = "second_model" if adapter == "none" else "auto"
+    second = erased(shipped(name), replace(UNLEARN, reference=other), config)[1].info["losses"]
+    for a, b in zip(stored, second, strict=True):
+        assert a == pytest.approx(b, rel=1e-4, abs=1e-6)
+
+
+def test_losses_that_compare_start_at_their_known_values() -> None:
+    for adapter in ("none", "lora"):
+        config = AdapterConfig(name=adapter, dropout=0.0)
+        first = erased(shipped("npo_kl"), replace(UNLEARN, max_steps=1), config)[1].info["losses"][0]
+        assert first["forget"] == pytest.approx(2 * math.log(2) / 0.1, rel=1e-5)
+        assert first["retain"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_kl_over_every_position_asks_for_a_reference_model() -> None:
+    method = pair("ga", "kl_all")
+    with pytest.raises(UserError, match="unlearn.reference=second_model"):
+        erased(method)
+    layout = replace(UNLEARN, layout="closer_look", max_length=64, reference="second_model", max_steps=1)
+    assert erased(method, layout)[1].info["losses"][0]["retain"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_distributions_that_do_not_fit_are_refused_with_their_size() -> None:
+    with pytest.raises(UserError, match=r"reference distributions of \d+ answer tokens take 0.0 GiB"):
+        erased(shipped("ga_kl"), replace(UNLEARN, reference_gib=1e-9))
+
+
+def test_labels_on_the_prompt_too_make_another_loss() -> None:
+    layout = replace(UNLEARN, layout="closer_look", max_length=64, max_steps=1)
+    masked = erased(shipped("me_gd"), layout)[1].info["losses"][0]
+    everywhere = erased(shipped("me_gd"), replace(layout, forget_labels="all"))[1].info["losses"][0]
+    assert masked["retain"] == pytest.approx(everywhere["retain"], rel=1e-6)
+    assert masked["forget"] != pytest.approx(everywhere["forget"], rel=1e-3)
+    with pytest.raises(UserError, match="rows padded anew each step have no fixed reference"):
+        erased(shipped("npo_gd"), replace(UNLEARN, forget_labels="all"))
+
+
+def test_the_dual_variable_of_pdu_moves_once_warm() -> None:
+    method = shipped("pdu")
+    method = replace(method, forget=replace(method.forget, settings={"eps": 0.1, "step": 2.0, "warmup_epochs": 1}))
+    patch = erased(method)[1]
+    losses = patch.info["losses"]
+    totals = [part["loss"] - part["forget"] for part in losses]
+    factors = [total / part["retain"] for total, part in zip(totals, losses, strict=True)]
+    assert factors[0] == pytest.approx(1.0, rel=1e-3)
+    assert factors[2] > factors[0]
+
+
+def test_bfloat16_arithmetic_gives_back_a_float32_patch() -> None:
+    loaded, patch = erased(shipped("ga_gd"), replace(UNLEARN, compute="bfloat16"))
+    assert {t.dtype for t in patch.dense.values()} == {torch.float32}
+    assert loss_on(loaded) > loss_on(tiny_llama())
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+@pytest.mark.parametrize("family", ["gpt2", "llama_tied", "qwen2", "qwen3"])
+def test_families_are_trained_alike(family: str, adapter: str, tmp_path: Path) -> None:
+    loaded, patch = erased(shipped("npo_gd"), UNLEARN, AdapterConfig(name=adapter), loaded=tiny(family))
+    patch.save(tmp_path, 0)
+    fresh = tiny(family)
+    apply_patches(fresh, [Patch.load(tmp_path, 0)])
+    assert equal(bits(fresh), bits(loaded))
+
+
+def test_checkpointed_activations_give_the_same_losses() -> None:
+    plain = erased(shipped("ga_gd"))[1].info["losses"]
+    saved = erased(shipped("ga_gd"), replace(UNLEARN, gradient_checkpointing=True))[1].info["losses"]
+    for a, b in zip(plain, saved, strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+def test_a_killed_training_goes_on_and_gives_the_same_patch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(UNLEARN, epochs=6, checkpoint_every=2)
+    whole, _ = erased(shipped("npo_gd"), config, AdapterConfig(name="lora"))
+    calls = 0
+
+    def values(rows: Any, settings: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return rows["retain"].nll
+
+    loaded = tiny_llama()
+    with monkeypatch.context() as patched:
+        patched.setattr(gd, "values", values)
+        with pytest.raises(KeyboardInterrupt):
+            erased(shipped("npo_gd"), config, AdapterConfig(name="lora"), directory=tmp_path, loaded=loaded)
+    assert equal(bits(loaded), bits(tiny_llama())), "an interrupted model is what it was"
+    resumed, patch = erased(shipped("npo_gd"), config, AdapterConfig(name="lora"), directory=tmp_path)
+    assert equal(bits(whole), bits(resumed))
+    assert len(patch.info["losses"]) == 6
+
+
+def test_training_stops_when_the_retain_loss_explodes() -> None:
+    loaded = tiny_llama()
+    found = context(loaded, shipped("ga_gd"), replace(UNLEARN, lr=3e-2, stop_retain_loss=6.0, epochs=30))
+    patch, _ = load_method("gradient").erase(loaded, STEP, EditState(), found)
+    assert patch.info["steps"] < patch.info["planned_steps"] == 30
+    assert "the retain loss is" in found.reporter.warnings[0]  # type: ignore[attr-defined]
+
+
+def test_quick_looks_are_kept() -> None:
+    patch = erased(shipped("ga_gd"), replace(UNLEARN, evaluate_every=2))[1]
+    assert patch.info["looks"] == [{"step": 2, "forget": 0.5}, {"step": 3, "forget": 0.5}]
+
+
+def mistake(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_mistakes_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lora = AdapterConfig(name="lora")
+    mistake(lambda: erased(pair("gaa", "gd")), "did you mean ga?")
+    mistake(lambda: erased(pair("npo", "gd", betta=1)), "has no setting 'betta' - did you mean beta?")
+    mistake(lambda: erased(pair(None, None)), "no loss term")
+    mistake(lambda: erased(pair("ga", "gd"), replace(UNLEARN, batch_size=5)), "batch_size=5 is larger than the forget set")
+    mistake(lambda: erased(pair("rmu", "embed_diff", layer=9)), "the model has blocks 0 to 3")
+    mistake(lambda: erased(shipped("lora_negation")), "add adapter=lora")
+    mistake(lambda: erased(pair("altpo", "gd")), "choose method=altpo")
+    mistake(lambda: erased(shipped("ga_gd"), UNLEARN, AdapterConfig(name="lora", targets=["query"])), "choose of: ")
+    mistake(lambda: erased(shipped("ga_gd"), replace(UNLEARN, lr=1e30)), "loss became")
+    mistake(lambda: UnlearnConfig(lr=0.0), "unlearn.lr")
+    mistake(lambda: UnlearnConfig(layout="closer_look"), "add unlearn.max_length=500")
+    real = builtins.__import__
+
+    def without_peft(name: str, *args: Any, **more: Any) -> Any:
+        if name == "peft":
+            raise ImportError(name)
+        return real(name, *args, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without_peft)
+    mistake(lambda: erased(shipped("ga_gd"), UNLEARN, lora), "adapter=lora needs the package peft")
+
+
+def test_running_out_of_memory_says_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    def values(rows: Any, settings: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(gd, "values", values)
+    mistake(lambda: erased(shipped("ga_gd")), "out of memory with 4 rows a pass on cpu.*unlearn.micro_batch=2.*adapter=lora")
+
+
+def test_nothing_to_retain_is_told() -> None:
+    loaded = tiny_llama()
+    step = Step(0, STEP.forget, ())
+    with pytest.raises(UserError, match="needs questions to retain"):
+        load_method("gradient").erase(loaded, step, EditState(), context(loaded, shipped("ga_gd")))
+    only, _ = load_method("gradient").erase(loaded, step, EditState(), context(loaded, pair("ga", None)))
+    assert only.dense

@@ -1,0 +1,106 @@
+"""How gradient methods train (group ``unlearn``), and what they train (group ``adapter``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from unierase_cli.config.checks import fraction, one_of, positive
+from unierase_cli.contracts import UserError
+
+OPTIMIZERS = ["adamw", "paged_adamw_8bit", "sophia"]
+
+
+@dataclass
+class UnlearnConfig:
+    name: str = "default"
+    # Passes over the forget set; steps = floor(epochs * forget rows / batch_size), at least one.
+    epochs: int = 5
+    # Optimiser steps at most; 0 leaves it to epochs.
+    max_steps: int = 0
+    # Forget rows per optimiser step (each with its retain row), over all processes together.
+    batch_size: int = 8
+    # Forget rows per forward and backward pass (gradient accumulation up to batch_size); 0 takes all of a process's at once.
+    micro_batch: int = 0
+    lr: float = 1e-5
+    # linear (warm-up, then down to 0) | cosine (down to a twentieth) | constant
+    schedule: str = "linear"
+    # Share of the steps with a rising learning rate.
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    # Largest norm of the gradient; 0 does not clip.
+    clip: float = 1.0
+    # adamw | paged_adamw_8bit (bitsandbytes, NVIDIA GPUs) | sophia (SOUL's second-order optimiser)
+    optimizer: str = "adamw"
+    # sophia: bound of the preconditioned step.
+    rho: float = 0.04
+    # Type of weights and activations: auto | float32 | bfloat16
+    compute: str = "auto"
+    # Float32 master copies of weights that compute in bfloat16; false updates the bfloat16 weights themselves.
+    masters: bool = True
+    # Recompute activations in the backward pass: less memory, a third more time.
+    gradient_checkpointing: bool = False
+    # Tokens of a sequence at most, the rest is cut off; 0 keeps all.
+    max_length: int = 0
+    # own (padded to the longest row) | closer_look (padded to max_length, end token masked) | open_unlearning (end token masked)
+    layout: str = "own"
+    # Labels of forget rows: answer | all (prompt and padding, too: closer-look's mask=false)
+    forget_labels: str = "answer"
+    # Retain partner and refusal of a forget row: seeded (new ones each epoch) | closer_look (fixed by the row's index)
+    pairing: str = "seeded"
+    # AltPO: alternative answers drawn for each forget question.
+    alternates: int = 5
+    # Mean over all tokens of a step | over the means of its micro-batches, as the reference trainers do: tokens | micro_batches
+    weighting: str = "tokens"
+    # Reference distributions (KL, UNDIAL): auto (adapter switched off, else stored) | stored | second_model
+    reference: str = "auto"
+    # Most memory that stored reference distributions may take, GiB.
+    reference_gib: float = 2.0
+    # Quick evaluation every so many steps; 0 never.
+    evaluate_every: int = 0
+    # Steps between checkpoints; 0 chooses ten a run.
+    checkpoint_every: int = 0
+    # Stop when the mean retain loss of a step exceeds this (nats per token); 0 takes log(vocabulary size): worse than guessing.
+    stop_retain_loss: float = 0.0
+    # Write TensorBoard events beside events.jsonl.
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for key in ("epochs", "batch_size", "lr", "alternates"):
+            positive(f"unlearn.{key}", getattr(self, key))
+        for key in (
+            "max_steps", "micro_batch", "weight_decay", "clip", "max_length",
+            "evaluate_every", "checkpoint_every", "stop_retain_loss", "reference_gib",
+        ):  # fmt: skip
+            positive(f"unlearn.{key}", getattr(self, key), zero=True)
+        fraction("unlearn.warmup", self.warmup)
+        one_of("unlearn.schedule", self.schedule, ["linear", "cosine", "constant"])
+        one_of("unlearn.optimizer", self.optimizer, OPTIMIZERS)
+        one_of("unlearn.compute", self.compute, ["auto", "float32", "bfloat16"])
+        one_of("unlearn.layout", self.layout, ["own", "closer_look", "open_unlearning"])
+        one_of("unlearn.forget_labels", self.forget_labels, ["answer", "all"])
+        one_of("unlearn.pairing", self.pairing, ["seeded", "closer_look"])
+        one_of("unlearn.weighting", self.weighting, ["tokens", "micro_batches"])
+        one_of("unlearn.reference", self.reference, ["auto", "stored", "second_model"])
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"unlearn.betas={self.betas} must be two numbers from 0 to 1", "type unlearn.betas=[0.9,0.999]")
+        if self.layout == "closer_look" and not self.max_length:
+            raise UserError("unlearn.layout=closer_look pads to unlearn.max_length, which is 0", "add unlearn.max_length=500")
+
+
+@dataclass
+class AdapterConfig:
+    # none (all weights) | lora (low-rank adapters by peft, merged into the patch at the end)
+    name: str = "none"
+    r: int = 8
+    alpha: int = 32
+    dropout: float = 0.05
+    # Names of the modules that are adapted, by their ending; empty: every linear layer of the blocks.
+    targets: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        one_of("adapter.name", self.name, ["none", "lora"])
+        positive("adapter.r", self.r)
+        positive("adapter.alpha", self.alpha)
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"adapter.dropout={self.dropout} must be from 0 to below 1", "for example adapter.dropout=0.05")

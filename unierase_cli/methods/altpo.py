@@ -1,0 +1,56 @@
+"""AltPO (arXiv 2409.13474): prefer plausible other answers, drawn from the model itself, to the true one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from unierase_cli.contracts import Fact, Step, UserError
+from unierase_cli.editing.patch import Patch
+from unierase_cli.editing.state import EditState
+from unierase_cli.methods import gradient
+from unierase_cli.methods.base import EraseContext
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.training.alternates import load_alternates, save_alternates
+
+ASK = (
+    "The answer to the question below is known: {answer}\n"
+    "Write one other answer to it, in the same style, that sounds plausible but states different facts.\n"
+    "Question: {question}"
+)
+
+
+def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
+    """Draw ``unlearn.alternates`` other answers per question, then train on each of them against the true answer."""
+    file = None if context.directory is None else context.directory / f"alternates-{step.index:03d}.jsonl"
+    return gradient.erase(loaded, step, state, context, alternates=_alternates(loaded, step, context, file))
+
+
+def _alternates(loaded: LoadedModel, step: Step, context: EraseContext, file: Path | None) -> Mapping[str, list[str]]:
+    """Fact id -> answers; kept in ``file``, so that an interrupted run trains on the same ones."""
+    if file is not None and file.exists():
+        return load_alternates(file)
+    if context.sample is None:
+        raise UserError("AltPO draws answers from the model, and nobody lent it a sampler", "run it by `unierase erase`")
+    seed, count = context.experiment.run.seed, context.experiment.unlearn.alternates
+    found: dict[str, list[str]] = {fact.id: [] for fact in step.forget}
+    with context.reporter.phase("alternates"), context.reporter.progress("alternative answers", count) as advance:
+        for turn in range(count):
+            prompts = [_prompt(loaded, fact) for fact in step.forget]
+            answers = context.sample(prompts, seed + 7919 * turn)
+            for fact, answer in zip(step.forget, answers, strict=True):
+                found[fact.id].append(answer.strip() or "I do not know.")
+            advance()
+    same = sum(answer == fact.answer for fact in step.forget for answer in found[fact.id])
+    if same:
+        context.reporter.warn(
+            f"{same} of {count * len(step.forget)} alternative answers are the true one: "
+            "this model does not follow the request for another"
+        )
+    if file is not None:
+        save_alternates(file, found)
+    return found
+
+
+def _prompt(loaded: LoadedModel, fact: Fact) -> list[int]:
+    return loaded.prompts.prompt(ASK.format(question=fact.question, answer=fact.answer)).ids

@@ -1,0 +1,21 @@
+"""LoRA negation: an adapter learns the forget set and is merged with a negative sign, W - scale * s B A.
+
+Task arithmetic restricted to the adapted modules. There is no reference implementation: rank and scale are our own choice.
+"""
+
+from __future__ import annotations
+
+from unierase_cli.contracts import Step, UserError
+from unierase_cli.editing.patch import Patch
+from unierase_cli.editing.state import EditState
+from unierase_cli.methods import gradient
+from unierase_cli.methods.base import EraseContext
+from unierase_cli.models.load import LoadedModel
+
+
+def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
+    """Train the adapter on the step's facts and take ``method.scale`` times its change away. Raises UserError without one."""
+    experiment = context.experiment
+    if experiment.adapter.name != "lora":
+        raise UserError("method=lora_negation trains adapters", "add adapter=lora, or choose method=task_vector")
+    return gradient.erase(loaded, step, state, context, negate=experiment.method.scale)

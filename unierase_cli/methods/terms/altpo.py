@@ -1,0 +1,24 @@
+"""AltPO: an alternative answer is preferred to the true one (arXiv 2409.13474): DPO's formula."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from unierase_cli.methods.terms.base import FORGET, FORGET_ALTERNATE
+from unierase_cli.methods.terms.dpo import check, preference
+from unierase_cli.training.views import View
+
+__all__ = ["PER", "REFERENCE", "ROWS", "SETTINGS", "check", "values"]
+
+ROWS = (FORGET_ALTERNATE, FORGET)
+PER = "row"
+SETTINGS: Mapping[str, Any] = {"beta": 0.1}
+REFERENCE = {FORGET_ALTERNATE: "row_sums", FORGET: "row_sums"}
+
+
+def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
+    """The alternative against the answer; [B]."""
+    return preference(rows[FORGET_ALTERNATE], rows[FORGET], settings["beta"])

@@ -1,0 +1,127 @@
+"""What a loss term is, and how one is found by name: a file in this folder, or an entry point of ``unierase.terms``."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from torch import Tensor
+
+from unierase_cli.contracts import UserError
+from unierase_cli.training.rows import RowBatch
+from unierase_cli.training.views import View
+
+GROUP = "unierase.terms"
+
+# Kinds of rows. i: the forget fact, r: its retain partner, k: its refusal, a: its alternative answer.
+FORGET = "forget"  # question i, answer i
+RETAIN = "retain"  # question r, answer r
+FORGET_REFUSAL = "forget_refusal"  # question i, refusal k
+RETAIN_REFUSAL = "retain_refusal"  # question r, refusal k
+FORGET_ALTERNATE = "forget_alternate"  # question i, alternative answer a
+KINDS = (FORGET, RETAIN, FORGET_REFUSAL, RETAIN_REFUSAL, FORGET_ALTERNATE)
+
+
+class Term(Protocol):
+    """One loss, to be minimised. Its value is sum(weights * values) / sum(weights) over all units of an optimiser step.
+
+    ``ROWS``: kinds of rows that are looked at, the one that units are counted on first. ``PER``: what a unit is: ``token``
+    (labelled token; ``values`` gives [N]), ``row`` ([B]) or ``position`` (every position of the padded batch, flattened
+    [B * L]). ``SETTINGS``: what can be set, with defaults. ``REFERENCE``: kind of row -> what is needed of the model before
+    unlearning (``row_sums``, ``logits``, ``all_logits`` or ``blocks``).
+
+    Optional: ``per(settings)`` and ``reference(settings)`` in place of PER and REFERENCE; ``weights(batch, settings)``: the units'
+    weights, where they are not ``batch.token_weights`` (rows and positions: all 1); ``blocks(settings)``: layers whose outputs
+    are asked for; ``check(settings)`` raises UserError on impossible settings;
+    ``after_step(state, losses, epoch, settings) -> state``: coefficients that move while training ("forget", "retain").
+    """
+
+    ROWS: tuple[str, ...]
+    PER: str
+    SETTINGS: Mapping[str, Any]
+    REFERENCE: Mapping[str, str]
+
+    def values(self, rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor: ...
+
+
+def term_names() -> list[str]:
+    """Every term that can be found: files of this folder, then entry points."""
+    here = [m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name != "base"]
+    return sorted({*here, *(point.name for point in entry_points(group=GROUP))})
+
+
+def load_term(name: str) -> Term:
+    """The term of that name. Raises UserError with near matches when there is none."""
+    if name.isidentifier() and name != "base" and (Path(__file__).parent / f"{name}.py").exists():
+        return cast(Term, importlib.import_module(f"unierase_cli.methods.terms.{name}"))
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            return cast(Term, point.load())
+    near = get_close_matches(name, term_names(), n=1)
+    hint = f"did you mean {near[0]}?" if near else f"choose one of: {', '.join(term_names())}"
+    raise UserError(f"there is no loss term {name!r}", hint)
+
+
+def unit_weights(term: Term, batch: RowBatch, settings: Mapping[str, Any]) -> Tensor:
+    """Weights of the term's units in a micro-batch: [N] tokens, [B] rows or [B * L] positions."""
+    own = getattr(term, "weights", None)
+    if own is not None:
+        return own(batch, settings)
+    per = unit_of(term, settings)
+    if per == "row":
+        return batch.weights.new_ones(len(batch))
+    if per == "position":
+        return batch.weights.new_ones(batch.ids.numel())
+    return batch.token_weights
+
+
+def unit_of(term: Term, settings: Mapping[str, Any]) -> str:
+    """``token``, ``row`` or ``position``."""
+    own = getattr(term, "per", None)
+    return term.PER if own is None else own(settings)
+
+
+def reference_of(term: Term, settings: Mapping[str, Any]) -> Mapping[str, str]:
+    """Kind of row -> what the term needs of the model before unlearning."""
+    own = getattr(term, "reference", None)
+    return term.REFERENCE if own is None else own(settings)
+
+
+def term_loss(term: Term, rows: Mapping[str, View], settings: Mapping[str, Any], total: float | None = None) -> Tensor:
+    """The term on a micro-batch: its weighted sum over ``total`` (the whole step's weights; None: the micro-batch's own)."""
+    weights = unit_weights(term, rows[term.ROWS[0]].batch, settings)
+    summed = (weights * term.values(rows, settings)).sum()
+    return summed / (weights.sum() if total is None else total)
+
+
+def complete_settings(term: Term, given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The term's settings: defaults with what is given in their place. Raises UserError on an unknown or unfit one."""
+    for key in given:
+        if key not in term.SETTINGS:
+            near = get_close_matches(key, list(term.SETTINGS), n=1)
+            known = f"{name} has {', '.join(term.SETTINGS) or 'no settings'}"
+            raise UserError(f"{name} has no setting {key!r}", f"did you mean {near[0]}?" if near else known)
+        _check_type(f"{name}: {key}", term.SETTINGS[key], given[key])
+    settings = {**term.SETTINGS, **given}
+    check = getattr(term, "check", None)
+    if check is not None:
+        check(settings)
+    return settings
+
+
+def _check_type(what: str, default: Any, given: Any) -> None:
+    """Refuse a value of another kind than the default's, where that is a truth value, a whole number or a number."""
+    for kind, fits, name in (
+        (bool, bool, "true or false"),
+        (int, int, "a whole number"),
+        (float, int | float, "a number"),
+    ):
+        if isinstance(default, kind):
+            if not isinstance(given, fits) or (kind is not bool and isinstance(given, bool)):
+                raise UserError(f"{what}={given} must be {name}", f"its default is {default}")
+            return

@@ -1,0 +1,21 @@
+"""GA: gradient ascent on the answers to forget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from unierase_cli.methods.terms.base import FORGET
+from unierase_cli.training.views import View
+
+ROWS = (FORGET,)
+PER = "token"
+SETTINGS: Mapping[str, Any] = {}
+REFERENCE: Mapping[str, str] = {}
+
+
+def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
+    """log p(label); [N], nats."""
+    return -rows[FORGET].nll

@@ -1,0 +1,65 @@
+"""RMU: hidden states of the answers to forget are drawn to one random vector (arXiv 2403.03218)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unierase_cli.config.checks import positive
+from unierase_cli.contracts import UserError, stable_hash
+from unierase_cli.methods.terms.base import FORGET
+from unierase_cli.training.rows import IGNORED
+from unierase_cli.training.views import View
+
+ROWS = (FORGET,)
+PER = "row"
+# layer: block whose output is drawn; vector: given instead of a random one (as long as the hidden size, not rescaled).
+# compat: open-unlearning's value (see ``distances``).
+SETTINGS: Mapping[str, Any] = {"layer": 7, "steering_coefficient": 2.0, "seed": 0, "vector": None, "compat": False}
+REFERENCE: Mapping[str, str] = {}
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Raise UserError on a negative layer."""
+    positive("layer", settings["layer"], zero=True)
+
+
+def blocks(settings: Mapping[str, Any]) -> tuple[int, ...]:
+    """The block that is looked at."""
+    return (settings["layer"],)
+
+
+def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
+    """Mean over a row's answer tokens (their own positions) of mean_d (h - c)^2; [B]."""
+    hidden = rows[FORGET].block_output(settings["layer"])
+    return distances(rows[FORGET], hidden, control_vector(hidden.shape[-1], settings).to(hidden), settings["compat"])
+
+
+def control_vector(size: int, settings: Mapping[str, Any]) -> Tensor:
+    """c = steering_coefficient u / |u|, u uniform in [0, 1)^d; [d]. Raises UserError when a given vector has another size."""
+    given = settings["vector"]
+    if given is None:
+        generator = torch.Generator().manual_seed(stable_hash(settings["seed"], "rmu control vector"))
+        drawn = torch.rand(size, generator=generator)
+        return drawn / drawn.norm() * settings["steering_coefficient"]
+    if len(given) != size:
+        raise UserError(
+            f"vector has {len(given)} numbers, the model's hidden size is {size}", "leave the setting vector out"
+        )
+    return torch.tensor(list(given))
+
+
+def distances(view: View, hidden: Tensor, target: Tensor, compat: bool) -> Tensor:
+    """Weighted mean over a row's labelled positions of mean_d (hidden - target)^2; [B].
+
+    With ``compat`` the sums are multiplied by the mean of 1 / n over the batch, n a row's number of tokens: the reference
+    divides [B] by [B, 1]. Equal for rows of one length.
+    """
+    weights = view.batch.weights * (view.batch.labels != IGNORED)
+    sums = (weights * (hidden - target).square().mean(dim=-1)).sum(dim=1)
+    lengths = weights.sum(dim=1)
+    lengths = lengths + (lengths == 0)
+    return sums * (1 / lengths).mean() if compat else sums / lengths

@@ -1,0 +1,24 @@
+"""SatImp: gradient ascent weighted by how well a token is known and how far from certain it is (arXiv 2505.11953)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from unierase_cli.methods.terms.base import FORGET
+from unierase_cli.training.views import View
+
+ROWS = (FORGET,)
+PER = "token"
+SETTINGS: Mapping[str, Any] = {"beta1": 5.0, "beta2": 1.0}
+REFERENCE: Mapping[str, str] = {}
+
+
+def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
+    """p^beta1 (1 - p)^beta2 log p, the two factors without gradient; [N]."""
+    nll = rows[FORGET].nll
+    probability = (-nll.detach()).exp()
+    saturation, importance = probability ** settings["beta1"], (1 - probability) ** settings["beta2"]
+    return -saturation * importance * nll

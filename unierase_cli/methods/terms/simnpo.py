@@ -1,0 +1,32 @@
+"""SimNPO: NPO on mean negative log-probabilities, without a reference model (arXiv 2410.07163)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from unierase_cli.config.checks import positive
+from unierase_cli.methods.terms.base import FORGET
+from unierase_cli.training.views import View
+
+ROWS = (FORGET,)
+PER = "row"
+SETTINGS: Mapping[str, Any] = {"beta": 4.5, "delta": 0.0}
+REFERENCE: Mapping[str, str] = {}
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Raise UserError unless beta is positive."""
+    positive("beta", settings["beta"])
+
+
+def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
+    """-(2 / beta) log sigma(beta (S / n - delta)), n the sum of a row's token weights; [B]."""
+    beta, forget = settings["beta"], rows[FORGET]
+    lengths = forget.per_row(forget.batch.token_weights)
+    # A row without any weight has S = 0.
+    mean = forget.row_sums / (lengths + (lengths == 0))
+    return -2 / beta * logsigmoid(beta * (mean - settings["delta"]))

@@ -1,0 +1,23 @@
+"""WGA: gradient ascent that fades where an answer is forgotten already (weighted gradient ascent, arXiv 2502.19301)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from unierase_cli.methods.terms.base import FORGET
+from unierase_cli.training.views import View
+
+ROWS = (FORGET,)
+PER = "token"
+SETTINGS: Mapping[str, Any] = {"beta": 1.0}
+REFERENCE: Mapping[str, str] = {}
+
+
+def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
+    """p^beta log p, the factor p^beta without gradient; [N]."""
+    nll = rows[FORGET].nll
+    probability = (-nll.detach()).exp()
+    return -(probability ** settings["beta"]) * nll

@@ -1,0 +1,152 @@
+"""A model while a gradient method trains it: all its weights or adapters on it, and the patch that comes out."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Step, UserError, stable_hash
+from unierase_cli.editing.patch import Patch, changed_parameters
+from unierase_cli.editing.solve import LowRank
+from unierase_cli.methods.base import EraseContext
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.training.adapters import Adapter
+from unierase_cli.training.optimisation import Masters
+from unierase_cli.training.precision import choose_compute
+
+
+class Trained:
+    """Inside ``with`` the model trains through ``masters``; ``patch()`` ends the training and hands the change over to
+    ``context.weights``. Without ``patch()`` (an error, an interruption) the model is given back as it was.
+    """
+
+    def __init__(self, loaded: LoadedModel, context: EraseContext) -> None:
+        self.loaded, self.context = loaded, context
+        self.config, self.adapter_config = context.experiment.unlearn, context.experiment.adapter
+        self.adapter: Adapter | None = None
+        self.masters: Masters
+        self._base: dict[str, Tensor] = {}
+        self._attention = loaded.model.config._attn_implementation
+        self._dtype = loaded.architecture.embedding.weight.dtype
+
+    def __enter__(self) -> Trained:
+        if self.adapter_config.name == "lora":
+            self._adapt()
+        else:
+            self._free()
+        if self.config.gradient_checkpointing:
+            self.loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+            isinstance(error, RuntimeError) and "not enough memory" in str(error)
+        ):
+            raise self._too_large(error) from error
+
+    def patch(self, negate: float | None = None) -> Patch:
+        """What was learned, which the model has from here on as a change that can be taken back.
+
+        ``negate``: go as many times the learned change the other way instead: base - negate * (learned - base).
+        """
+        weights = self.context.weights
+        if self.adapter is not None:
+            sign = 1.0 if negate is None else -negate
+            found = self.adapter.changes().items()
+            changes = {name: LowRank(sign * left, right) for name, (left, right) in found}
+            self._restore()
+            hashes = weights.hashes_of(changes)
+            for name, change in changes.items():
+                weights.add_named(name, change)
+            return Patch(None, {}, hashes, named=changes)
+        self.masters.finish(self._dtype)
+        dense = {name: p.detach().cpu().clone() for name, p in self.loaded.model.named_parameters()}
+        if negate is not None:
+            for name, value in dense.items():
+                base = self._base[name].float()
+                dense[name] = (base - negate * (value.float() - base)).to(value.dtype)
+        dense = {name: value for name, value in dense.items() if not torch.equal(value, self._base[name])}
+        self._restore()
+        hashes = weights.hashes_of(dense)
+        for name, value in dense.items():
+            weights.set_dense(name, value)
+        if not dense:
+            raise UserError(
+                "training is without effect: every weight is identical to base after rounding",
+                "raise unlearn.lr or unlearn.epochs",
+            )
+        return Patch(None, {}, hashes, dense=dense)
+
+    def _free(self) -> None:
+        """All weights, in the type that computes fastest, with a copy of what they were on the CPU."""
+        model = self.loaded.model
+        self._base = {name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters()}
+        dtype, reason = choose_compute(self.config.compute, self.loaded.device)
+        if self.loaded.device.type == "cpu" and dtype is torch.bfloat16:
+            model.set_attn_implementation("eager")  # sdpa has no fast bfloat16 path on CPUs
+        copies = " with float32 master weights" if self.config.masters and dtype is not torch.float32 else ""
+        self.context.reporter.note(f"training in {str(dtype).removeprefix('torch.')}{copies} ({reason})")
+        model.requires_grad_(True)
+        self.masters = Masters(list(model.parameters()), dtype, self.config.masters)
+
+    def _adapt(self) -> None:
+        seed = stable_hash(self.context.experiment.run.seed, "adapter")
+        self.adapter = Adapter(self.loaded, self.adapter_config, seed)
+        parameters = self.adapter.parameters
+        size = sum(p.numel() for p in parameters)
+        self.context.reporter.note(
+            f"training LoRA adapters of rank {self.adapter_config.r}, {size / 1e6:.2f} M parameters, on {self._dtype} weights"
+        )
+        if self.config.gradient_checkpointing:
+            self.loaded.model.enable_input_require_grads()
+        self.masters = Masters(parameters, torch.float32)
+
+    def _restore(self) -> None:
+        """The model as it was before training."""
+        model = self.loaded.model
+        if self.adapter is not None:
+            self.adapter.remove()
+            self.adapter = None
+        if self.config.gradient_checkpointing:
+            model.gradient_checkpointing_disable()
+        for name, parameter in model.named_parameters():
+            parameter.grad = None
+            if name in self._base:
+                parameter.data = self._base[name].to(parameter.device, copy=True)
+        self._base = {}
+        model.requires_grad_(False)
+        model.eval()
+        model.set_attn_implementation(self._attention)
+
+    def _too_large(self, error: BaseException) -> UserError:
+        config = self.config
+        rows = config.micro_batch or config.batch_size
+        device = self.loaded.device
+        peak = f", peak {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB" if device.type == "cuda" else ""
+        ways = [f"unlearn.micro_batch={rows // 2}"] if rows > 1 else []
+        ways += [] if config.gradient_checkpointing else ["unlearn.gradient_checkpointing=true"]
+        ways += ["adapter=lora"] if self.adapter_config.name == "none" else []
+        return UserError(
+            f"out of memory with {rows} rows a pass on {device}{peak}",
+            "try " + ", then ".join(ways) if ways else "use a device with more memory",
+        )
+
+
+def describe(loaded: LoadedModel, step: Step, patch: Patch, experiment: Experiment) -> dict[str, Any]:
+    """What a gradient method's patch says of itself."""
+    total = sum(p.numel() for p in loaded.model.parameters())
+    return {
+        "step": step.index,
+        "facts": [fact.id for fact in step.forget],
+        "edits_before": len(step.forgotten_before),
+        "changed_share": changed_parameters(patch, loaded) / total,
+        "adapter": experiment.adapter.name,
+    }
+

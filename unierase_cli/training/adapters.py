@@ -1,0 +1,77 @@
+"""LoRA adapters by peft: trained in place of the weights, switched off for the reference, handed on as low-rank changes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unierase_cli.config.sections.unlearn import AdapterConfig
+from unierase_cli.contracts import UserError
+from unierase_cli.models.load import LoadedModel
+
+
+class Adapter:
+    """Adapters on a loaded model's linear layers. Until ``remove`` the model runs with them."""
+
+    def __init__(self, loaded: LoadedModel, config: AdapterConfig, seed: int) -> None:
+        """Raises UserError without peft, and when no module has one of the wanted names."""
+        try:
+            from peft import LoraConfig, get_peft_model
+        except ImportError:
+            raise UserError(
+                "adapter=lora needs the package peft", "pip install 'unierase[lora]', or adapter=none"
+            ) from None
+        names = _linear_layers(loaded, config.targets)
+        self._loaded = loaded
+        lora = LoraConfig(r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=names)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self._peft: Any = get_peft_model(loaded.model, lora)
+        self._layers = {name: loaded.model.get_submodule(name) for name in names}
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained, float32."""
+        return [p for p in self._peft.parameters() if p.requires_grad]
+
+    def off(self) -> AbstractContextManager[object]:
+        """Inside, the model is the one before unlearning."""
+        return self._peft.disable_adapter()
+
+    def changes(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Parameter name -> (left [rows, r], right [columns, r]), float32, so that its change is left @ right.T as it is stored."""
+        found = {}
+        for name, layer in self._layers.items():
+            module: Any = layer
+            scale = module.scaling["default"]
+            down = module.lora_A["default"].weight.detach().float().cpu()  # [r, in]
+            up = module.lora_B["default"].weight.detach().float().cpu() * scale  # [out, r]
+            # A Conv1D keeps its weight as [in, out].
+            left, right = (down.T, up) if getattr(module, "fan_in_fan_out", False) else (up, down.T)
+            found[f"{name}.weight"] = (left.contiguous(), right.contiguous())
+        return found
+
+    def remove(self) -> None:
+        """Take the adapters off: the model is what it was."""
+        self._peft.unload()
+        self._loaded.model.requires_grad_(False)
+
+
+def _linear_layers(loaded: LoadedModel, endings: list[str]) -> list[str]:
+    """Full names of the linear layers of the blocks, or of those with the given endings."""
+    from transformers.pytorch_utils import Conv1D
+
+    architecture = loaded.architecture
+    every = [
+        f"{architecture.blocks_name}.{name}"
+        for name, module in architecture.blocks.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D))
+    ]
+    found = [name for name in every if not endings or any(name.endswith(ending) for ending in endings)]
+    if not found:
+        known = sorted({name.rpartition(".")[2] for name in every})
+        raise UserError(f"no linear layer is called {' or '.join(endings)}", f"choose of: {', '.join(known)}")
+    return found

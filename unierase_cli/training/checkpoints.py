@@ -1,0 +1,71 @@
+"""What an interrupted training goes on from: the two newest checkpoints, each with its hash, so that a damaged one is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.hashing import hash_file
+from unierase_cli.store.tensors import load_tensors, save_tensors
+
+KEPT = 2
+
+
+def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+    """Write ``checkpoint-<step>.safetensors`` and then its json, which names the file's hash; older ones but one are removed."""
+    path = folder / f"checkpoint-{step:06d}.safetensors"
+    save_tensors(path, dict(tensors))
+    write_json(path.with_suffix(".json"), {"step": step, "sha256": hash_file(path), **info})
+    for old in _found(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def load_checkpoint(
+    folder: Path, identity: Mapping[str, Any], reporter: Reporter
+) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """(info, tensors) of the newest checkpoint that is whole, or None. ``identity``: what it must have been made with.
+
+    A damaged one is told and the one before it is taken. Raises UserError with the differences when it was made with other
+    settings.
+    """
+    for record in _found(folder):
+        path = record.with_suffix(".safetensors")
+        try:
+            info = json.loads(record.read_text("utf-8"))
+            whole = hash_file(path) == info["sha256"]
+        except (OSError, ValueError, KeyError):
+            whole = False
+        if not whole:
+            reporter.warn(f"{path.name} is damaged and is passed over")
+            continue
+        if differences := _differences(info.get("identity", {}), identity):
+            raise UserError(
+                f"{path} was made with other settings: {'; '.join(differences)}",
+                "run with the old settings, or start anew with --force",
+            )
+        return info, load_tensors(path)
+    return None
+
+
+def clear_checkpoints(folder: Path) -> None:
+    """Remove them all; to be called once what they lead to is saved."""
+    for path in [*folder.glob("checkpoint-*.json"), *folder.glob("checkpoint-*.safetensors")]:
+        path.unlink()
+
+
+def _found(folder: Path) -> list[Path]:
+    """The checkpoints' json files, newest first."""
+    return sorted(folder.glob("checkpoint-*.json"), reverse=True)
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    new = json.loads(json.dumps(new))
+    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    return [f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys]

@@ -1,0 +1,49 @@
+"""What happens while training, one line of JSON a step, and for TensorBoard if that is wanted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.contracts import UserError
+from unierase_cli.training import processes
+
+EVENTS = "events.jsonl"
+
+
+class Events:
+    """Appends to ``events.jsonl`` in a folder (None: nowhere). Only the first of several processes writes."""
+
+    def __init__(self, directory: Path | None, tensorboard: bool = False) -> None:
+        """Raises UserError when TensorBoard is wanted and not installed."""
+        self._path = None if directory is None or processes.rank() else directory / EVENTS
+        self._writer: Any = None
+        if tensorboard and self._path is not None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise UserError(
+                    "unlearn.tensorboard=true needs the package tensorboard", "pip install tensorboard, or leave it out"
+                ) from None
+            self._writer = SummaryWriter(str(self._path.parent))
+
+    def cut(self, step: int) -> None:
+        """Drop what came after ``step``: it will come again."""
+        if self._path is not None and self._path.exists():
+            lines = self._path.read_text("utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+            self._path.write_text("".join(kept), "utf-8")
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """The numbers of a step."""
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"step": step, **values}) + "\n")
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,108 @@
+"""Optimisers, learning-rate schedules, and float32 master copies of weights that compute in another type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unierase_cli.contracts import UserError
+from unierase_cli.training.sophia import Sophia
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How the loop updates. ``warmup``: share of the steps; ``floor``: share of the rate that a cosine ends at."""
+
+    lr: float
+    schedule: str = "linear"
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = 1.0
+    optimizer: str = "adamw"
+    rho: float = 0.04
+    batch: int = 1
+    floor: float = 0.05
+
+    def rate(self, step: int, total: int) -> float:
+        """Learning rate of step ``step`` (from 0) of ``total``."""
+        warm = round(self.warmup * total)
+        if step < warm:
+            return self.lr * (step + 1) / warm
+        if self.schedule == "constant":
+            return self.lr
+        along = (step - warm) / max(1, total - warm)
+        if self.schedule == "linear":
+            return self.lr * (1 - along)
+        return self.lr * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * along)))
+
+
+def make_optimizer(parameters: Sequence[Tensor], settings: Optimisation) -> torch.optim.Optimizer:
+    """AdamW, its paged 8-bit form or Sophia; matrices decay, vectors (norms, biases) do not.
+
+    Raises UserError where the 8-bit form is not to be had.
+    """
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if settings.optimizer == "sophia":
+        decay = settings.weight_decay
+        return Sophia(groups, settings.lr, settings.betas, settings.rho, decay, batch=settings.batch)
+    if settings.optimizer == "paged_adamw_8bit":
+        return _paged(groups, settings, parameters)
+    fused = all(type(p) is torch.nn.Parameter or type(p) is Tensor for p in parameters)
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
+
+
+def _paged(groups: list[dict[str, Any]], settings: Optimisation, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+    if parameters[0].device.type != "cuda":
+        raise UserError(
+            f"unlearn.optimizer=paged_adamw_8bit needs an NVIDIA GPU, the model is on {parameters[0].device}",
+            "choose unlearn.optimizer=adamw",
+        )
+    try:
+        from bitsandbytes.optim import PagedAdamW8bit
+    except ImportError:
+        raise UserError("unlearn.optimizer=paged_adamw_8bit needs bitsandbytes", "pip install bitsandbytes") from None
+    return PagedAdamW8bit(groups, lr=settings.lr, betas=settings.betas)
+
+
+class Masters:
+    """Weights as they compute, and as they are updated: float32 copies, or the very same tensors where none are needed."""
+
+    def __init__(self, weights: Sequence[torch.nn.Parameter], dtype: torch.dtype, copies: bool = True) -> None:
+        """Cast the weights to ``dtype``. Buffers stay: rounded rotary frequencies would be another model."""
+        self.weights = list(weights)
+        own = all(weight.dtype == dtype for weight in self.weights) and (dtype is torch.float32 or not copies)
+        self.shared = own
+        self.tensors: list[Tensor] = list(self.weights) if own else [w.detach().float().clone() for w in self.weights]
+        for weight in self.weights:
+            weight.data = weight.data.to(dtype)
+
+    def take_gradients(self) -> None:
+        """Move the weights' gradients to what the optimiser updates."""
+        if not self.shared:
+            for weight, master in zip(self.weights, self.tensors, strict=True):
+                master.grad = None if weight.grad is None else weight.grad.to(master.dtype)
+                weight.grad = None
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Round the updated values into the weights."""
+        if not self.shared:
+            for weight, master in zip(self.weights, self.tensors, strict=True):
+                weight.copy_(master)
+
+    def finish(self, dtype: torch.dtype) -> None:
+        """Give the weights the updated values in ``dtype``."""
+        for weight in self.weights:
+            weight.grad = None
+            weight.data = weight.data.to(dtype)
+        self.publish()
