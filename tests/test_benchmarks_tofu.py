@@ -196,3 +196,17 @@ def test_real_tofu_has_the_published_sizes(shared: Path, split: str, rows: int) 
     assert len(benchmark.protect) == 4000 - 400 - rows - 50 - 1  # one question is asked of two authors
     assert all(fact.subject for fact in benchmark.forget)
     assert all(int(fact.id[5:]) < 3600 for fact in benchmark.outside)
+
+
+def test_settings_are_chosen_on_rows_that_no_report_uses(shared: Path) -> None:
+    for tuning, reported in (("tune01", "forget01"), ("tune10", "forget10")):
+        chosen, final = (
+            load_benchmark(BenchmarkConfig(name="tofu", split=split, data_dir=str(shared / "data" / "tofu")))
+            for split in (tuning, reported)
+        )
+        assert len(chosen.forget) == len(final.forget)
+        assert len(chosen.splits["retain_unseen"]) == len(final.splits["retain_unseen"])
+        used = {f.id for b in (final,) for name in ("forget", "retain_unseen") for f in b.splits[name]}
+        assert not used & {f.id for name in ("forget", "retain_unseen") for f in chosen.splits[name]}
+        largest = load_benchmark(BenchmarkConfig(name="tofu", split="forget10", data_dir=str(shared / "data" / "tofu")))
+        assert not {f.id for f in largest.forget} & {f.id for f in chosen.forget}

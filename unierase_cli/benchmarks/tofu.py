@@ -18,23 +18,31 @@ from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError
 
 HUB = "locuslab/TOFU"
 SPLITS = ("forget01", "forget05", "forget10")
+# As many authors as the forget split of that number has, none of which a forget split or the leaderboard's retain set
+# has: for choosing settings on other rows than those that are reported.
+TUNING = ("tune01", "tune05", "tune10")
 QUESTIONS = 20
+FORGOTTEN_AT_MOST, UNSEEN = 20, slice(20, 40)
 # A file or configuration's rows, each with where it stands; None if there is none and it was optional.
 Source = Callable[..., Rows | None]
 
 
 def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark:
     """The benchmark; raises UserError for another split, an unreachable hub, missing files, and rows that don't fit."""
-    if config.split not in SPLITS:
+    if config.split not in (*SPLITS, *TUNING):
         raise UserError(
-            f"benchmark.split={config.split} is not a forget split of TOFU", f"choose one of: {', '.join(SPLITS)}"
+            f"benchmark.split={config.split} is not a forget split of TOFU",
+            f"choose one of: {', '.join(SPLITS)}, or to choose settings {', '.join(TUNING)}",
         )
     notes: list[str] = []
     source = folder_source(config.data_dir) if config.data_dir is not None else hub_source(config, HUB, reporter, notes)
     full = _full(source, config.split)
     by_text = {(fact.question, fact.answer): fact for fact in full}
-    forget = [_complete(row, by_text, where) for where, row in _required(source, f"{config.split}_perturbed")]
-    unseen = [_complete(row, by_text, where) for where, row in _required(source, "retain_perturbed")]
+    if config.split in TUNING:
+        forget, unseen = _tuning(full, config.split)
+    else:
+        forget = [_complete(row, by_text, where) for where, row in _required(source, f"{config.split}_perturbed")]
+        unseen = [_complete(row, by_text, where) for where, row in _required(source, "retain_perturbed")]
     forgotten, scored = {fact.id for fact in forget}, {fact.id for fact in unseen}
     asked = {normalised(fact.question) for fact in forget}
     retain = [fact for fact in full if fact.id not in forgotten | scored]
@@ -55,6 +63,16 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
         forgotten_later={fact.id for index, fact in enumerate(full) if index >= len(full) * 9 // 10},
         notes=notes,
     )
+
+
+def _tuning(full: Sequence[Fact], split: str) -> tuple[list[Fact], list[Fact]]:
+    """The authors before those that forget10 forgets, and authors 20 to 39 as never seen."""
+    end = len(full) - FORGOTTEN_AT_MOST * QUESTIONS
+    count = len(full) * int(split.removeprefix("tune")) // 100
+    unseen = full[UNSEEN.start * QUESTIONS : UNSEEN.stop * QUESTIONS]
+    if end - count < UNSEEN.stop * QUESTIONS:
+        raise UserError(f"{len(full)} rows are too few for benchmark.split={split}", "give the whole of TOFU")
+    return list(full[end - count : end]), list(unseen)
 
 
 def _full(source: Source, split: str) -> list[Fact]:
