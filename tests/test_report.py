@@ -90,6 +90,14 @@ def test_a_report_has_its_tables_its_picture_and_nothing_from_outside(metrics: d
     assert (out / report.PICTURE).read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_gradient_methods_patch_has_no_table_of_layers() -> None:
+    layer = dict.fromkeys(
+        ("layer", "rank", "size", "mean_kbk", "lambda_", "applied", "residual_before", "residual_after", "relative_norm"), 1
+    )
+    infos = [{"step": 0, "changed_share": 1.0}, {"layers": [layer], "changed_share": 0.5}]
+    assert [table.caption for table in result_tables.layer_tables(infos)] == ["50.00 % of the parameters changed"]
+
+
 def test_equal_points_give_an_equal_picture(tmp_path: Path) -> None:
     points = [Point("before", 1.0, 1.0), Point("after", 0.0, 0.9, (0.0, 0.1), (0.8, 1.0))]
     for name in ("a.png", "b.png"):

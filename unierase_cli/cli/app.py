@@ -35,7 +35,7 @@ COMMANDS = {
     "erase": ("stage_commands", "Erase with any method."),
     "eval": ("stage_commands", "Ask the model before and after; show the scores."),
     "score": ("stage_commands", "Score recorded answers anew, without a model."),
-    "report": ("stage_commands", "Write the report: tables, answers, a picture."),
+    "report": ("report_command", "Write a run's report, or one table over many RUNs."),
     "export": ("look_commands", "Write the edited model as a Hugging Face folder."),
     "ls": ("look_commands", "List artefacts, or what can be chosen (ls models)."),
     "show": ("look_commands", "Show how an artefact was made, and its results."),

@@ -54,7 +54,7 @@ def list_things(
     from unierase_cli.cli.tables import artefact_table, choice_table, show
     from unierase_cli.config import catalog
     from unierase_cli.config.locate import config_folders
-    from unierase_cli.stages.base import STAGES
+    from unierase_cli.stages.base import COMPARISON, STAGES
     from unierase_cli.store.artefacts import Store
 
     folders = config_folders(config_dir)
@@ -69,8 +69,9 @@ def list_things(
             show(console, choice_table(group, found))
         return
     stage = None if what is None else what.replace("-", "_")
-    if stage is not None and stage not in STAGES:
-        known = [*(plural for plural, name in PLURALS.items() if name in groups), *STAGES]
+    stages = (*STAGES, COMPARISON)
+    if stage is not None and stage not in stages:
+        known = [*(plural for plural, name in PLURALS.items() if name in groups), *stages]
         near = get_close_matches(what or "", known, n=2)
         raise UserError(
             f"ls knows no {what}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.cli.render import duration
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from unierase_cli.store.artefacts import Artefact, Store
 
-METRICS = "metrics.json"
+METRICS, COMPARISON = "metrics.json", "comparison.json"
 # Answers shown in the terminal, and their characters; the report has more, and whole ones.
 SHOWN, WIDTH = 4, 240
 
@@ -28,6 +29,8 @@ def as_data(artefact: Artefact) -> dict[str, Any]:
 
 def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
     """The machine-readable result of a command: the artefact, its summary, and the scores if it has or was made from some."""
+    if (artefact.path / COMPARISON).exists():
+        return {**as_data(artefact), "summary": artefact.manifest.get("summary"), **read_comparison(artefact)}
     scored = scores_of(artefact, store)
     found = {**as_data(artefact), "summary": artefact.manifest.get("summary")}
     if scored is not None:
@@ -41,6 +44,9 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
 
     ``everything`` adds the tables of all numbers.
     """
+    if (artefact.path / COMPARISON).exists():
+        show_comparison(console, artefact)
+        return
     scored = scores_of(artefact, store)
     if scored is None:
         summary = artefact.manifest.get("summary") or {}
@@ -63,6 +69,19 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     report = artefact.path / "report.md"
     console.print(str(report if report.exists() else artefact.path), style="bold", soft_wrap=True)
+
+
+def show_comparison(console: Console, artefact: Artefact) -> None:
+    """The tables of each mode as wide as the terminal allows, with their remarks."""
+    from unierase_cli.stages.comparison_tables import CAPTION, tables
+
+    for compared in read_comparison(artefact)["tables"]:
+        for table in tables(compared, width=console.width):
+            show(console, table)
+        for remark in compared["remarks"]:
+            console.print(f"note: {remark}", soft_wrap=True)
+    console.print(CAPTION, style="dim")
+    console.print(str(artefact.path / "comparison.md"), style="bold", soft_wrap=True)
 
 
 def show_manifest(console: Console, artefact: Artefact) -> None:
@@ -99,11 +118,19 @@ def scores_of(artefact: Artefact, store: Store) -> Artefact | None:
 
 def read_metrics(scored: Artefact) -> dict[str, Any]:
     """``metrics.json`` of a score artefact. Raises UserError when it is damaged."""
-    path = scored.path / METRICS
+    return _read(scored.path / METRICS, "unierase score --force makes it anew")
+
+
+def read_comparison(artefact: Artefact) -> dict[str, Any]:
+    """``comparison.json`` of a comparison. Raises UserError when it is damaged."""
+    return _read(artefact.path / COMPARISON, "unierase report RUN RUN --force makes it anew")
+
+
+def _read(path: Path, mend: str) -> dict[str, Any]:
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}", "unierase score --force makes it anew") from error
+        raise UserError(f"{path} cannot be read: {error}", mend) from error
 
 
 def _warnings(artefact: Artefact, scored: Artefact) -> list[str]:

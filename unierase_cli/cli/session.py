@@ -33,6 +33,25 @@ def stage_command(
         print_config(wishes)
         return
     experiment = compose_for(journal, wishes)
+    from unierase_cli.stages import together
+
+    if together.is_follower():
+        together.follow(experiment)
+        return
+    try:
+        _lead(journal, name, wishes, make, wanted, experiment)
+    finally:
+        together.dismiss()
+
+
+def _lead(
+    journal: Journal,
+    name: str,
+    wishes: Wishes,
+    make: Callable[[Pipeline], Artefact],
+    wanted: str,
+    experiment: Experiment,
+) -> None:
     if name == "edit" and not experiment.method.editing:
         method = experiment.method.name
         raise UserError(f"method={method} does not edit in closed form", f"type unierase erase --method {method}")

@@ -26,7 +26,6 @@ STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "erase": ("erase", ()),
     "eval": ("score", ("base", "edited")),
     "score": ("score", ()),
-    "report": ("report", ()),
 }
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Columns of a table that goes into a file or a pipe.
 WIDTH = 140
+# A table of more columns has two spaces between them, not three.
+MANY = 8
 
 
 def console_on(stream: TextIO, interactive: bool) -> Console:
@@ -39,12 +41,14 @@ def show(console: Console, table: Table) -> None:
     from rich.text import Text
 
     drawn = RichTable(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn.collapse_padding = len(table.columns) > MANY
     drawn.show_header = any(column.strip() for column in table.columns)
     for column in table.columns:
         right = column in table.numeric
         drawn.add_column(Text(column), justify="right" if right else "left", overflow="fold", no_wrap=right)
-    for row in table.rows:
-        drawn.add_row(*(Text(cell) for cell in row))
+    for number, row in enumerate(table.rows):
+        styles = ("bold" if (number, place) in table.strong else "" for place in range(len(row)))
+        drawn.add_row(*(Text(cell, style) for cell, style in zip(row, styles, strict=True)))
     console.print(drawn)
     if table.caption:
         console.print(Text(table.caption, style="dim"))

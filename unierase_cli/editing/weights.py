@@ -202,7 +202,12 @@ class AppliedPatch:
         return found.detach()
 
     def _unedited(self, name: str, shown: str | None = None) -> Tensor:
-        return self._base[name] if name in self._base else self._parameter(name, shown)
+        if name in self._base:
+            return self._base[name]
+        stored = self._parameter(name, shown)
+        if self._rows is not None and self._is_end(name):
+            raise _both_ends()
+        return stored
 
     def _oriented(self, layer: int, weight: Tensor) -> Tensor:
         """From [h, d] to how the projection is stored, or back."""
@@ -210,12 +215,9 @@ class AppliedPatch:
 
     def _touch(self, name: str) -> None:
         """Keep a parameter's base before its first change."""
-        if name in self._base:
-            return
-        if self._rows is not None and self._is_end(name):
-            raise _both_ends()
-        self._base[name] = self._parameter(name).to("cpu", copy=True)
-        self._added[name] = (self._base[name], [])
+        if name not in self._base:
+            self._base[name] = self._unedited(name).to("cpu", copy=True)
+            self._added[name] = (self._base[name], [])
 
     def _unrounded(self, name: str) -> Tensor:
         if name in self._total:

@@ -11,6 +11,7 @@ from unierase_cli.editing.state import EditState
 from unierase_cli.methods import gradient
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.training import processes
 from unierase_cli.training.alternates import load_alternates, save_alternates
 
 ASK = (
@@ -47,7 +48,7 @@ def _alternates(loaded: LoadedModel, step: Step, context: EraseContext, file: Pa
             f"{same} of {count * len(step.forget)} alternative answers are the true one: "
             "this model does not follow the request for another"
         )
-    if file is not None:
+    if file is not None and processes.rank() == 0:
         save_alternates(file, found)
     return found
 

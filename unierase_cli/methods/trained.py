@@ -14,9 +14,11 @@ from unierase_cli.editing.patch import Patch, changed_parameters
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.training import processes
 from unierase_cli.training.adapters import Adapter
 from unierase_cli.training.optimisation import Masters
 from unierase_cli.training.precision import choose_compute
+from unierase_cli.training.sharding import ShardedBlocks, whole
 
 
 class Trained:
@@ -30,6 +32,7 @@ class Trained:
         self.adapter: Adapter | None = None
         self.masters: Masters
         self._base: dict[str, Tensor] = {}
+        self._sharded: ShardedBlocks | None = None
         self._attention = loaded.model.config._attn_implementation
         self._dtype = loaded.architecture.embedding.weight.dtype
 
@@ -67,7 +70,8 @@ class Trained:
                 weights.add_named(name, change)
             return Patch(None, {}, hashes, named=changes)
         self.masters.finish(self._dtype)
-        dense = {name: p.detach().cpu().clone() for name, p in self.loaded.model.named_parameters()}
+        named = self.loaded.model.named_parameters()
+        dense = {name: whole(p.detach()).to("cpu", self._dtype, copy=True) for name, p in named}
         if negate is not None:
             for name, value in dense.items():
                 base = self._base[name].float()
@@ -86,6 +90,11 @@ class Trained:
 
     def _free(self) -> None:
         """All weights, in the type that computes fastest, with a copy of what they were on the CPU."""
+        if self.config.sharding == "fsdp" and processes.world() == 1:
+            raise UserError(
+                "unlearn.sharding=fsdp spreads a model over processes, and there is one",
+                "start it as accelerate launch -m unierase_cli ..., or leave it out",
+            )
         model = self.loaded.model
         self._base = {name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters()}
         dtype, reason = choose_compute(self.config.compute, self.loaded.device)
@@ -93,6 +102,8 @@ class Trained:
             model.set_attn_implementation("eager")  # sdpa has no fast bfloat16 path on CPUs
         copies = " with float32 master weights" if self.config.masters and dtype is not torch.float32 else ""
         self.context.reporter.note(f"training in {str(dtype).removeprefix('torch.')}{copies} ({reason})")
+        if self.config.sharding == "fsdp":
+            self._sharded = ShardedBlocks(self.loaded, dtype)
         model.requires_grad_(True)
         self.masters = Masters(list(model.parameters()), dtype, self.config.masters)
 
@@ -116,6 +127,9 @@ class Trained:
             self.adapter = None
         if self.config.gradient_checkpointing:
             model.gradient_checkpointing_disable()
+        if self._sharded is not None:
+            self._sharded.put_back()
+            self._sharded = None
         for name, parameter in model.named_parameters():
             parameter.grad = None
             if name in self._base:

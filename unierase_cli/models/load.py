@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,10 +94,13 @@ def wrap_model(
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU if there is one. Raises UserError for a device that this machine does not have."""
+    """``auto`` takes a GPU if there is one, of several processes on a machine each its own.
+
+    Raises UserError for a device that this machine does not have.
+    """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda:0")
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

@@ -20,6 +20,8 @@ from unierase_cli.contracts import Benchmark, Reporter
 from unierase_cli.store.artefacts import Artefact
 
 STAGES = ("finetune", "train_token", "moments", "erase", "observe", "score", "report")
+# Not a stage of a run, but an artefact over many.
+COMPARISON = "comparison"
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ def slug(experiment: Experiment, stage: str, options: dict[str, str]) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
 
 
-def benchmark_of(experiment: Experiment, reporter: Reporter | None = None) -> Benchmark:
-    """The experiment's benchmark, loaded once per process and configuration."""
+def benchmark_of(experiment: Experiment) -> Benchmark:
+    """The experiment's benchmark, loaded once per process and configuration. The pipeline tells its notes."""
     return _benchmark(json.dumps(asdict(experiment.benchmark), sort_keys=True))
 
 

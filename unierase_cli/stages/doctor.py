@@ -151,6 +151,7 @@ def row_counts(experiment: Experiment, found: dict[str, Any]) -> Rows:
             os.environ.setdefault("HF_HUB_OFFLINE", "1")  # else a data set from the hub is asked for again and again
         try:
             benchmark = benchmark_of(experiment)
+            found["remarks"] += [f"benchmark {benchmark.name}: {note}" for note in benchmark.notes]
             scored = sum(len(split) for split in benchmark.splits.values())
             return Rows(len(benchmark.forget), len(benchmark.protect), scored)
         except UserError as error:

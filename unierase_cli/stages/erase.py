@@ -85,6 +85,8 @@ def run(context: StageContext) -> dict[str, Any]:
     from unierase_cli.editing.patch import Patch
     from unierase_cli.editing.state import EditState
     from unierase_cli.methods.base import load_method
+    from unierase_cli.training import processes
+    from unierase_cli.training.checkpoints import clear_checkpoints
     from unierase_cli.training.token_training import clear_states
 
     experiment, directory = context.experiment, context.directory
@@ -114,13 +116,16 @@ def run(context: StageContext) -> dict[str, Any]:
             patch, state = method.erase(loaded, step, state, erasing)
             if not independent:
                 erasing.tokens = patch.tokens
-            patch.save(directory, step.index)
-            state.save(directory / STATE)
-            clear_values(directory)
-            clear_states(directory)
+            if processes.rank() == 0:
+                patch.save(directory, step.index)
+                state.save(directory / STATE)
+                clear_values(directory)
+                clear_states(directory)
+                clear_checkpoints(directory / f"training-{step.index:03d}")
             infos.append(patch.info)
             advance()
-    write_jsonl(directory / STEPS, infos)
+    if processes.rank() == 0:
+        write_jsonl(directory / STEPS, infos)
     return _summary(infos)
 
 

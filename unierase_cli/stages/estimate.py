@@ -67,6 +67,8 @@ def memory_needs(experiment: Experiment, shape: Shape, rows: Rows, accelerator: 
         needs.append(Need("train-token", "logits at labels", labelled * shape.vocabulary * 12, f"{labelled} positions"))
     if experiment.method.editing:
         needs += _editing(experiment, shape, rows, layers, size, token)
+    elif experiment.method.forget.term is not None:
+        needs += _training(experiment, shape, token)
     batch = experiment.eval.batch_size or (128 if accelerator else 64)
     length = PROMPT_TOKENS + max(experiment.protocol.max_new_tokens, ANSWER_TOKENS)
     cache = 2 * shape.key_value_heads * shape.head_size * size * shape.blocks
@@ -105,6 +107,27 @@ def _editing(experiment: Experiment, shape: Shape, rows: Rows, layers: list[int]
     ]
 
 
+def _training(experiment: Experiment, shape: Shape, token: int) -> list[Need]:
+    """A gradient method: what it trains, and one pass of forget and retain rows."""
+    config, adapter = experiment.unlearn, experiment.adapter
+    needs = []
+    if adapter.name == "lora":
+        pairs = shape.blocks * (4 * 2 * shape.hidden + 3 * (shape.hidden + shape.inner))
+        needs.append(Need("erase", "adapters, gradients, Adam", adapter.r * pairs * 16, f"rank {adapter.r}, 16 B per weight"))
+    else:
+        each = 18 if config.masters else 8
+        needs.append(Need("erase", "masters, gradients, Adam", shape.parameters * each, f"{each} B per weight"))
+    rows = 2 * (config.micro_batch or config.batch_size)
+    length = config.max_length or PROMPT_TOKENS + ANSWER_TOKENS
+    kept = 2 * shape.hidden + token // shape.blocks if config.gradient_checkpointing else token
+    needs.append(Need("erase", "activations", rows * length * shape.blocks * kept, f"{rows} rows of {length} tokens"))
+    labelled = rows * ANSWER_TOKENS
+    needs.append(Need("erase", "logits at labels", labelled * shape.vocabulary * 12, f"{labelled} positions"))
+    if config.reference == "second_model" and adapter.name == "none":
+        needs.append(Need("erase", "second model", shape.parameters * 4, "the reference"))
+    return needs
+
+
 def disk_needs(experiment: Experiment, shape: Shape, rows: Rows, download: bool) -> list[Need]:
     """Bytes that the artefacts take below run.outputs, and the download in the hub's cache."""
     layers = edited_layers(experiment, shape)
@@ -120,8 +143,13 @@ def disk_needs(experiment: Experiment, shape: Shape, rows: Rows, download: bool)
         needs.append(Need("erase", "patch", len(layers) * rows.forget * per_fact * 4, f"{rows.forget} facts"))
         state = len(layers) * rows.forget * (2 * shape.inner + rows.forget) * 8
         needs.append(Need("erase", "state", state, f"{rows.forget} facts"))
+    elif experiment.adapter.name == "lora":
+        pairs = shape.blocks * (4 * 2 * shape.hidden + 3 * (shape.hidden + shape.inner))
+        needs.append(Need("erase", "adapters", experiment.adapter.r * pairs * 4))
     else:
-        needs.append(Need("erase", "changed weights", shape.parameters * 4))
+        size = BYTES.get(experiment.model.dtype, shape.stored)
+        needs.append(Need("erase", "changed weights", shape.parameters * size))
+        needs.append(Need("erase", "checkpoints while training", 2 * shape.parameters * 12))
     observed = rows.scored * 2 + rows.forget * len(experiment.eval.forget_variants) * 2
     needs.append(Need("observe", "observations", observed * OBSERVATION_BYTES, f"{observed} rows"))
     return needs

@@ -57,6 +57,7 @@ def run(context: StageContext) -> dict[str, Any]:
     """Train, measure, and write ``model/`` (weights, tokenizer, chat template, model card)."""
     from unierase_cli.models.card import model_card
     from unierase_cli.models.files import save_folder
+    from unierase_cli.training import processes
     from unierase_cli.training.checkpoints import clear_checkpoints
     from unierase_cli.training.supervised import train
 
@@ -79,6 +80,8 @@ def run(context: StageContext) -> dict[str, Any]:
             directory=context.directory,
             evaluate=lambda: _scores(loaded, sample, evenly_spaced(refused, ASKED_OF_NOBODY), refusals),
         )
+    if processes.rank():
+        return {}
     with reporter.phase("measure"):
         measured = _scores(loaded, parts, refused, refusals)
     told = ", ".join(f"{name} {value:.3f}" for name, value in measured.items())

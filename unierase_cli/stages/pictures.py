@@ -5,20 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model state. ``forget`` and ``retain``: ROUGE-L recall in [0, 1]; the intervals are 95 % and may be None."""
+    """A model state. ``forget`` and ``retain``: ROUGE-L recall in [0, 1]; the intervals may be None.
+
+    Where every point is labelled, points of one ``kind`` share colour and marker ("" is a model that nothing was erased from),
+    and ``mark`` is what stands beside the point if the labels are too long for that.
+    """
 
     label: str
     forget: float
     retain: float
     forget_interval: tuple[float, float] | None = None
     retain_interval: tuple[float, float] | None = None
+    kind: str = ""
+    mark: str = ""
 
 
 MARKERS = "osD^vP*X<>"
+# Characters of the longest label that may stand beside a point.
+BESIDE = 30
 
 
 def forgetting_against_retention(points: Sequence[Point], path: Path, *, title: str, joined: bool = False) -> None:
@@ -50,13 +59,78 @@ def forgetting_against_retention(points: Sequence[Point], path: Path, *, title: 
     low = min([p.retain for p in points] + [1.0])
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(max(-0.03, low - 0.1), 1.03)
+    _name_axes(axes, title)
+    axes.legend(loc="lower right", fontsize=8)
+    figure.tight_layout()
+    _save(figure, path)
+
+
+def labelled_points(points: Sequence[Point], path: Path, *, title: str) -> None:
+    """Write a PNG of many models on the same axes, each point with its label beside it; references in grey.
+
+    Where a label is too long, points get their marks, and the labels stand below the picture.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from unierase_cli.stages.point_labels import place_labels
+
+    kinds = list(dict.fromkeys(point.kind for point in points if point.kind))
+    marked = [point for point in points if point.mark] if max(len(point.label) for point in points) > BESIDE else []
+    below = 0.2 * len(marked)
+    figure, axes = pyplot.subplots(figsize=(9, 6 + below), dpi=120)
+    texts = []
+    for point in points:
+        index = kinds.index(point.kind) if point.kind else 0
+        colour = f"C{index % 10}" if point.kind else "0.35"
+        axes.errorbar(
+            point.forget,
+            point.retain,
+            xerr=_error(point.forget, point.forget_interval),
+            yerr=_error(point.retain, point.retain_interval),
+            marker=MARKERS[index % len(MARKERS)] if point.kind else "h",
+            markersize=7,
+            capsize=3,
+            elinewidth=0.8,
+            linestyle="none",
+            color=colour,
+            zorder=2,
+        )
+        texts.append((point.mark if point in marked else point.label, point.forget, point.retain, colour))
+    _fit(axes, points)
+    _name_axes(axes, title)
+    for line, point in enumerate(reversed(marked)):
+        figure.text(0.02, (0.08 + 0.2 * line) / (6 + below), f"{point.mark}: {point.label}", fontsize=8)
+    figure.tight_layout(rect=(0, below / (6 + below), 1, 1))
+    figure.canvas.draw()
+    bars = [(*p.forget_interval, p.retain, p.retain) for p in points if p.forget_interval]
+    bars += [(p.forget, p.forget, *p.retain_interval) for p in points if p.retain_interval]
+    place_labels(axes, texts, obstacles=[(left, low, right, high) for left, right, low, high in bars])
+    _save(figure, path)
+
+
+def _fit(axes: Any, points: Sequence[Point]) -> None:
+    """Limits around the points with room for labels, so that runs that are close together can be told apart."""
+    for values, limit in (([p.forget for p in points], axes.set_xlim), ([p.retain for p in points], axes.set_ylim)):
+        low, high = min(values), max(values)
+        room = max(0.12 * (high - low), 0.02)
+        limit(max(-0.03, low - room), min(1.03, high + room))
+
+
+def _name_axes(axes: Any, title: str) -> None:
     axes.set_xlabel("forget set: ROUGE-L recall (lower is better)")
     axes.set_ylabel("retain, never seen: ROUGE-L recall (higher is better)")
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.text(0.02, 0.97, "best", transform=axes.transAxes, va="top", color="0.5", fontsize=9)
-    axes.legend(loc="lower right", fontsize=8)
-    figure.tight_layout()
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Write the PNG whole or not at all."""
+    from matplotlib import pyplot
+
     temporary = path.with_suffix(".part.png")
     figure.savefig(temporary, metadata={"Software": None})  # no version text: equal runs give equal files
     pyplot.close(figure)

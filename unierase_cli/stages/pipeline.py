@@ -6,14 +6,15 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
-from unierase_cli.stages.base import Request, StageContext, load_stage, slug
+from unierase_cli.stages.base import Request, Stage, StageContext, benchmark_of, load_stage, slug
+from unierase_cli.stages.together import announce
 from unierase_cli.store.artefacts import Artefact, Store
 from unierase_cli.store.hashing import file_records, hash_json
 from unierase_cli.store.manifest import environment
@@ -46,6 +47,7 @@ class Pipeline:
         self._keys: dict[Request, str] = {}
         self._made: dict[Request, Artefact] = {}
         self._fingerprints: dict[Request, dict[str, str]] = {}
+        self._told: set[str] = set()
 
     def key(self, request: Request) -> str:
         """Hash of the config slice, the keys of the inputs, the data's fingerprints and the stage's version."""
@@ -53,6 +55,7 @@ class Pipeline:
             stage, options = load_stage(request.stage), request.values
             needs = stage.needs(self.experiment, options)
             self._fingerprints[request] = stage.fingerprints(self.experiment, options)
+            self._tell(self._benchmark_notes(stage))
             self._keys[request] = hash_json(
                 {
                     "stage": request.stage,
@@ -64,6 +67,21 @@ class Pipeline:
                 }
             )
         return self._keys[request]
+
+    def _benchmark_notes(self, stage: Stage) -> list[str]:
+        """What a stage's manifest has to say about the benchmark; nothing where the stage does not read it."""
+        read = getattr(stage, benchmark_of.__name__, None)
+        if read is None:
+            return []
+        benchmark = read(self.experiment)
+        return [f"benchmark {benchmark.name}: {note}" for note in benchmark.notes]
+
+    def _tell(self, warnings: Sequence[str]) -> None:
+        """Warn the user, of each thing once however many stages it concerns, before any stage runs."""
+        for warning in warnings:
+            if warning not in self._told:
+                self._told.add(warning)
+                self.reporter.warn(warning)
 
     def plan(self, stage: str, **options: str) -> list[PlanRow]:
         """Every artefact that making ``stage`` involves, inputs first. Nothing is made and torch is not imported."""
@@ -118,8 +136,11 @@ class Pipeline:
         self.reporter.note(f"{request}: making {draft.path}{going_on}")
         recorder = _Recorder(self.reporter, draft.path / "log.txt")
         started = time.time()
+        for warning in self._benchmark_notes(load_stage(request.stage)):
+            recorder.keep(warning)
         context = StageContext(self.experiment, draft.path, inputs, recorder, request.values, draft.resuming)
         try:
+            announce(request.stage, context)
             summary = load_stage(request.stage).run(context)
         except OSError as error:
             if error.errno in (28, 122):  # no space left on device, quota exceeded
@@ -175,9 +196,13 @@ class _Recorder:
         self._write("note", text)
         self.reporter.note(text)
 
+    def keep(self, warning: str) -> None:
+        """A warning for the manifest and the log that the user has already been told."""
+        self.warnings.append(warning)
+        self._write("warning", warning)
+
     def warn(self, text: str) -> None:
-        self.warnings.append(text)
-        self._write("warning", text)
+        self.keep(text)
         self.reporter.warn(text)
 
     def progress(self, description: str, total: int) -> Any:
@@ -193,8 +218,20 @@ class _Recorder:
         self._write("phase", f"{name}: {seconds:.1f} s")
 
 
+def _forget_peaks() -> None:
+    """Count peaks from here on, so that a stage is not charged for the one before it (Linux, CUDA)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def _peak_memory() -> float:
-    """Peak resident memory of this process so far, in MiB."""
+    """Peak resident memory of this process in MiB, since the stage's start where the system can tell."""
+    with suppress(OSError):
+        status = Path("/proc/self/status").read_text()
+        return round(int(status.split("VmHWM:")[1].split()[0]) / 1024.0, 1)
     usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(usage / (1024.0 if sys.platform != "darwin" else 1024.0**2), 1)
 

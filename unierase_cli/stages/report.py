@@ -49,7 +49,7 @@ def run(context: StageContext) -> dict[str, Any]:
         tables.honesty_table(metrics),
         tables.example_table(metrics),
         tables.attack_table(metrics),
-        *(tables.layer_table(info.get("info", info)) for info in infos),
+        *tables.layer_tables(info.get("info", info) for info in infos),
         *tables.number_tables(metrics),
     ]
     title, about = _title(context.experiment), _about(context)

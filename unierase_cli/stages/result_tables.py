@@ -77,6 +77,11 @@ def attack_table(metrics: Mapping[str, Any], *, limit: int = 5) -> Table:
     return Table("Forget questions asked otherwise, after the edit", columns, body)
 
 
+def layer_tables(patches: Iterable[Mapping[str, Any]]) -> list[Table]:
+    """One table for every patch's ``info`` that tells of layers; a gradient method's does not."""
+    return [layer_table(patch) for patch in patches if patch.get("layers")]
+
+
 def layer_table(patch: Mapping[str, Any]) -> Table:
     """What the edit did to each layer, from a patch's ``info``."""
     columns = ("layer", "free directions", "mean k'Bk", "lambda", "applied", "residual before", "residual after", "|dW|/|W|")

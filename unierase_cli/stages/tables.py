@@ -8,13 +8,22 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are text already; ``numeric`` names the columns that are aligned to the right."""
+    """Cells are text already; ``numeric`` names the columns that are aligned to the right.
+
+    ``strong``: (row, column) of the cells in bold. Columns and cells may have line breaks; Markdown joins the lines.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: frozenset[str] = field(default_factory=frozenset)
     caption: str = ""
+    strong: frozenset[tuple[int, int]] = frozenset()
+
+    def width(self) -> int:
+        """Characters that the table takes in the terminal if no cell is folded."""
+        columns = zip(self.columns, *self.rows, strict=True)
+        return sum(max(len(line) for cell in cells for line in cell.split("\n")) + 2 for cells in columns)
 
     def markdown(self) -> str:
         """GitHub-flavoured Markdown, with the title as a heading of the third level."""
@@ -22,8 +31,10 @@ class Table:
         lines = [f"### {self.title}", ""]
         if self.caption:
             lines += [self.caption, ""]
-        lines += [_line(self.columns), _line(rule)]
-        lines += [_line([_cell(cell) for cell in row]) for row in self.rows]
+        lines += [_line([_cell(column) for column in self.columns]), _line(rule)]
+        for number, row in enumerate(self.rows):
+            cells = [_cell(cell) for cell in row]
+            lines.append(_line([f"**{c}**" if (number, place) in self.strong else c for place, c in enumerate(cells)]))
         return "\n".join(lines) + "\n"
 
     def html(self) -> str:
@@ -31,11 +42,14 @@ class Table:
         align = [' class="number"' if column in self.numeric else "" for column in self.columns]
         head = "".join(f"<th{a}>{html.escape(c)}</th>" for c, a in zip(self.columns, align, strict=True))
         body = "".join(
-            "<tr>" + "".join(f"<td{a}>{html.escape(c)}</td>" for c, a in zip(row, align, strict=True)) + "</tr>"
-            for row in self.rows
+            "<tr>" + "".join(f"<td{a}>{self._bold(r, c, html.escape(row[c]))}</td>" for c, a in enumerate(align)) + "</tr>"
+            for r, row in enumerate(self.rows)
         )
         caption = f"<p>{html.escape(self.caption)}</p>" if self.caption else ""
         return f"<h3>{html.escape(self.title)}</h3>{caption}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _bold(self, row: int, column: int, text: str) -> str:
+        return f"<b>{text}</b>" if (row, column) in self.strong else text
 
 
 def _line(cells: list[str] | tuple[str, ...]) -> str:

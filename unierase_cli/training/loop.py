@@ -18,6 +18,7 @@ from unierase_cli.training import processes
 from unierase_cli.training.checkpoints import load_checkpoint, save_checkpoint
 from unierase_cli.training.events import Events
 from unierase_cli.training.optimisation import Masters, Optimisation, make_optimizer
+from unierase_cli.training.sharding import clip, like, whole
 
 
 class Objective(Protocol):
@@ -88,12 +89,12 @@ def fit(
             step = progress.steps
             model.train()
             with _dropout(plan.seed, step, loaded.device):
-                parts = _backward(objective, step, loaded.device)
+                parts = _backward(objective, step)
             _check(parts, step, plan)
             masters.take_gradients()
             processes.add_up_gradients(masters.tensors)
             if settings.clip:
-                parts["gradient"] = float(torch.nn.utils.clip_grad_norm_(masters.tensors, settings.clip))
+                parts["gradient"] = clip(masters.tensors, settings.clip)
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate(step, plan.steps)
             optimizer.step()
@@ -112,15 +113,14 @@ def fit(
     return progress
 
 
-def _backward(objective: Objective, step: int, device: torch.device) -> dict[str, float]:
+def _backward(objective: Objective, step: int) -> dict[str, float]:
     """Gradients of a step; returns its losses, summed over micro-batches and processes."""
     parts: dict[str, float] = {}
     for loss, found in objective.micro_losses(step):
         loss.backward()
         for name, value in found.items():
             parts[name] = parts.get(name, 0.0) + value
-    names = sorted(parts)
-    return dict(zip(names, processes.add_up([parts[name] for name in names], device), strict=True))
+    return processes.add_up_named(parts)
 
 
 def _check(parts: dict[str, float], step: int, plan: LoopPlan) -> None:
@@ -157,10 +157,10 @@ def _save(
     plan: LoopPlan, masters: Masters, optimizer: torch.optim.Optimizer, objective: Objective, progress: Progress
 ) -> None:
     assert plan.directory is not None
+    tensors = {f"master.{i}": whole(master) for i, master in enumerate(masters.tensors)}
+    for i, master in enumerate(masters.tensors):
+        tensors |= {f"{name}.{i}": whole(value) for name, value in optimizer.state[master].items()}
     if processes.rank() == 0:
-        tensors = {f"master.{i}": master for i, master in enumerate(masters.tensors)}
-        for i, master in enumerate(masters.tensors):
-            tensors |= {f"{name}.{i}": value for name, value in optimizer.state[master].items()}
         record = {"parts": progress.parts, "looks": progress.looks, "stopped": progress.stopped}
         info = {"identity": plan.identity, "state": objective.state, "progress": record}
         save_checkpoint(plan.directory, progress.steps, tensors, info)
@@ -176,10 +176,10 @@ def _restore(
     info, tensors = found
     for i, master in enumerate(masters.tensors):
         with torch.no_grad():
-            master.copy_(tensors[f"master.{i}"])
+            master.copy_(like(master, tensors[f"master.{i}"]))
         names = [key.rpartition(".")[0] for key in tensors if key.rpartition(".")[2] == str(i)]
         kept = {name: tensors[f"{name}.{i}"] for name in names if name != "master"}
-        optimizer.state[master] = {n: v if n == "step" else v.to(master.device) for n, v in kept.items()}
+        optimizer.state[master] = {n: v if n == "step" else like(master, v) for n, v in kept.items()}
     objective.state.update(info["state"])
     reporter.note(f"going on after step {info['step']} of {plan.steps}")
     return Progress(info["step"], **info["progress"])

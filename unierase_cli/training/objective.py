@@ -105,7 +105,7 @@ class TermsObjective:
         if self.retain_kind in self.kinds:
             own["retain_nll"] = [float(len(b[self.retain_kind].targets)) for _, b in micro]
         roles = list(own)
-        sums = processes.add_up([*(sum(own[role]) for role in roles), float(len(micro))], self.loaded.device)
+        sums = processes.add_up([*(sum(own[role]) for role in roles), float(len(micro))])
         totals = dict(zip(roles, sums[:-1], strict=True))
         if self.config.weighting == "micro_batches":
             return {role: [max(value, 1.0) * sums[-1] for value in own[role]] for role in roles}

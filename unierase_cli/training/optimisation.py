@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unierase_cli.contracts import UserError
+from unierase_cli.training.sharding import is_shared_out
 from unierase_cli.training.sophia import Sophia
 
 
@@ -57,8 +58,9 @@ def make_optimizer(parameters: Sequence[Tensor], settings: Optimisation) -> torc
         return Sophia(groups, settings.lr, settings.betas, settings.rho, decay, batch=settings.batch)
     if settings.optimizer == "paged_adamw_8bit":
         return _paged(groups, settings, parameters)
-    fused = all(type(p) is torch.nn.Parameter or type(p) is Tensor for p in parameters)
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
+    if any(is_shared_out(p) for p in parameters):  # the fused and the grouped kernels take no mixture
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, foreach=False)
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
 
 
 def _paged(groups: list[dict[str, Any]], settings: Optimisation, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
@@ -78,31 +80,37 @@ class Masters:
     """Weights as they compute, and as they are updated: float32 copies, or the very same tensors where none are needed."""
 
     def __init__(self, weights: Sequence[torch.nn.Parameter], dtype: torch.dtype, copies: bool = True) -> None:
-        """Cast the weights to ``dtype``. Buffers stay: rounded rotary frequencies would be another model."""
+        """Cast the weights to ``dtype``. Buffers stay: rounded rotary frequencies would be another model.
+
+        Weights that are spread over processes stay float32 and are their own masters: they are cast as they are gathered.
+        """
         self.weights = list(weights)
-        own = all(weight.dtype == dtype for weight in self.weights) and (dtype is torch.float32 or not copies)
-        self.shared = own
-        self.tensors: list[Tensor] = list(self.weights) if own else [w.detach().float().clone() for w in self.weights]
+        self.tensors: list[Tensor] = []
         for weight in self.weights:
-            weight.data = weight.data.to(dtype)
+            own = is_shared_out(weight) or (weight.dtype == dtype and (dtype is torch.float32 or not copies))
+            self.tensors.append(weight if own else weight.detach().float().clone())
+            if not own:
+                weight.data = weight.data.to(dtype)
 
     def take_gradients(self) -> None:
         """Move the weights' gradients to what the optimiser updates."""
-        if not self.shared:
-            for weight, master in zip(self.weights, self.tensors, strict=True):
-                master.grad = None if weight.grad is None else weight.grad.to(master.dtype)
-                weight.grad = None
+        for weight, master in self._copied():
+            master.grad = None if weight.grad is None else weight.grad.to(master.dtype)
+            weight.grad = None
 
     @torch.no_grad()
     def publish(self) -> None:
         """Round the updated values into the weights."""
-        if not self.shared:
-            for weight, master in zip(self.weights, self.tensors, strict=True):
-                weight.copy_(master)
+        for weight, master in self._copied():
+            weight.copy_(master)
 
     def finish(self, dtype: torch.dtype) -> None:
         """Give the weights the updated values in ``dtype``."""
         for weight in self.weights:
             weight.grad = None
-            weight.data = weight.data.to(dtype)
+            if not is_shared_out(weight):
+                weight.data = weight.data.to(dtype)
         self.publish()
+
+    def _copied(self) -> list[tuple[torch.nn.Parameter, Tensor]]:
+        return [(w, m) for w, m in zip(self.weights, self.tensors, strict=True) if w is not m]

@@ -1,16 +1,21 @@
-"""Several processes that train one model (``accelerate launch -m unierase_cli ...``, ``torchrun``): who am I, and sums over all."""
+"""Several processes that train one model (``accelerate launch -m unierase_cli ...``, ``torchrun``): who am I, and what all share.
+
+Imports no torch until there is somebody to speak to: commands ask for their rank before anything heavy is loaded.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-import torch.distributed as dist
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
+# The others wait while the first process evaluates: that may take hours.
+PATIENCE = timedelta(days=7)
 
 
 def world() -> int:
@@ -23,10 +28,23 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def join(device: torch.device) -> None:
-    """Meet the other processes (nccl on GPUs, gloo on CPUs); nothing to do for a single one."""
-    if world() > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+def local_rank() -> int:
+    """This process's number on its machine: which of its GPUs it takes."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def join() -> None:
+    """Meet the other processes (gloo for what lies on CPUs, nccl for GPUs); nothing to do for a single one."""
+    if world() == 1:
+        return
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(local_rank())
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
 
 
 def share(items: Sequence[T]) -> list[T]:
@@ -34,20 +52,49 @@ def share(items: Sequence[T]) -> list[T]:
     return list(items[rank() :: world()])
 
 
-def add_up(values: Sequence[float], device: torch.device) -> list[float]:
+def add_up(values: Sequence[float]) -> list[float]:
     """Each value summed over all processes."""
     if world() == 1:
         return list(values)
-    total = torch.tensor(list(values), dtype=torch.float64, device=device if device.type == "cuda" else "cpu")
+    import torch
+    import torch.distributed as dist
+
+    join()
+    total = torch.tensor(list(values), dtype=torch.float64)
     dist.all_reduce(total)
-    return total.tolist()
+    return [float(value) for value in total]
+
+
+def add_up_named(values: dict[str, float]) -> dict[str, float]:
+    """Each named value summed over all processes, of which some may not have it."""
+    if world() == 1:
+        return values
+    import torch.distributed as dist
+
+    join()
+    found: list[dict[str, float]] = [{} for _ in range(world())]
+    dist.all_gather_object(found, values)
+    names = dict.fromkeys(name for one in found for name in one)
+    return {name: sum(one.get(name, 0.0) for one in found) for name in names}
 
 
 def add_up_gradients(parameters: Iterable[Tensor]) -> None:
-    """Sum every parameter's gradient over all processes, in place; a process without one adds zeros."""
+    """Sum every parameter's gradient over all processes, in place; a process without one adds zeros.
+
+    Gradients of parameters that are spread over the processes come as means: there the number of processes is put back.
+    """
     if world() == 1:
         return
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.tensor import DTensor
+
+    join()
     for parameter in parameters:
+        if isinstance(parameter, DTensor):
+            if parameter.grad is not None:
+                parameter.grad.mul_(world())
+            continue
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         dist.all_reduce(parameter.grad)
@@ -55,5 +102,40 @@ def add_up_gradients(parameters: Iterable[Tensor]) -> None:
 
 def wait() -> None:
     """Go on once every process is here."""
-    if world() > 1 and dist.is_initialized():
+    if world() > 1:
+        import torch.distributed as dist
+
+        join()
         dist.barrier()
+
+
+def tell(message: Any) -> None:
+    """Say something to every other process; they ``hear`` it."""
+    if world() > 1:
+        import torch.distributed as dist
+
+        join()
+        dist.broadcast_object_list([message], src=0)
+
+
+def hear() -> Any:
+    """What the first process tells next."""
+    import torch.distributed as dist
+
+    join()
+    heard: list[Any] = [None]
+    dist.broadcast_object_list(heard, src=0)
+    return heard[0]
+
+
+def leave() -> None:
+    """Say good-bye, together, and only once nothing is left that speaks through the group."""
+    if world() > 1:
+        import gc
+
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            gc.collect()
+            dist.barrier()
+            dist.destroy_process_group()

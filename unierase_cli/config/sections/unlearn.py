@@ -56,6 +56,8 @@ class UnlearnConfig:
     reference: str = "auto"
     # Most memory that stored reference distributions may take, GiB.
     reference_gib: float = 2.0
+    # Several processes (accelerate launch, torchrun): none (each holds the whole model) | fsdp (blocks are spread over them)
+    sharding: str = "none"
     # Quick evaluation every so many steps; 0 never.
     evaluate_every: int = 0
     # Steps between checkpoints; 0 chooses ten a run.
@@ -77,6 +79,7 @@ class UnlearnConfig:
         one_of("unlearn.schedule", self.schedule, ["linear", "cosine", "constant"])
         one_of("unlearn.optimizer", self.optimizer, OPTIMIZERS)
         one_of("unlearn.compute", self.compute, ["auto", "float32", "bfloat16"])
+        one_of("unlearn.sharding", self.sharding, ["none", "fsdp"])
         one_of("unlearn.layout", self.layout, ["own", "closer_look", "open_unlearning"])
         one_of("unlearn.forget_labels", self.forget_labels, ["answer", "all"])
         one_of("unlearn.pairing", self.pairing, ["seeded", "closer_look"])

@@ -1,0 +1,134 @@
+"""The command report: one run's report, or with RUN words one table over many finished runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unierase_cli.cli import options
+from unierase_cli.cli.complete import complete_run, complete_word
+from unierase_cli.cli.options import Wishes, as_words
+from unierase_cli.cli.render import emit_json
+from unierase_cli.cli.session import Journal, compose_for, stage_command
+from unierase_cli.contracts import UserError
+
+if TYPE_CHECKING:
+    from unierase_cli.stages.pipeline import Pipeline
+    from unierase_cli.store.artefacts import Artefact
+
+
+def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Completion of RUN and of KEY=VALUE."""
+    return [*complete_run(incomplete), *complete_word(ctx, incomplete)]
+
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="RUN|KEY=VALUE",
+        help="Without RUN: one run's report, from any key of the configuration. RUNs (a path, NAME@v003, the start of a key, "
+        "latest, or a pattern such as 'score/tofu-forget01*'): one table over these finished runs.",
+        autocompletion=complete,
+        show_default=False,
+    ),
+]
+Retain = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--retain",
+        metavar="RUN",
+        help="Comparison: a scored run of a model that never saw the forget set (again for each seed).",
+        autocompletion=complete_run,
+    ),
+]
+
+
+def callback(name: str) -> Callable[..., None]:
+    """The function behind the command."""
+    return report
+
+
+def report(
+    context: typer.Context,
+    words: Words = None,
+    retain: Retain = None,
+    experiment: options.ExperimentName = None,
+    model: options.ModelName = None,
+    benchmark: options.BenchmarkName = None,
+    method: options.MethodName = None,
+    mode: options.ModeName = None,
+    seed: options.Seed = None,
+    outputs: options.Outputs = None,
+    device: options.Device = None,
+    config_dir: options.ConfigDir = None,
+    dry_run: options.DryRun = False,
+    print_config: options.PrintConfig = False,
+    json: options.Json = False,
+    force: options.Force = False,
+    no_chain: options.NoChain = False,
+) -> None:
+    runs = [word for word in words or [] if "=" not in word and not word.startswith("~")]
+    named = as_words(
+        [word for word in words or [] if word not in runs],
+        experiment=experiment,
+        model=model,
+        benchmark=benchmark,
+        method=method,
+        mode=mode,
+        seed=seed,
+        outputs=outputs,
+        device=device,
+        force=force,
+        no_chain=no_chain,
+    )
+    wishes = Wishes(named, config_dir, dry_run, print_config, json)
+    if runs:
+        compare(context.obj, runs, retain or [], wishes)
+    elif retain:
+        raise UserError("--retain has no runs to be compared with", "unierase report RUN RUN --retain RUN")
+    else:
+        stage_command(context.obj, "report", wishes, _make, "report")
+
+
+def _make(pipeline: Pipeline) -> Artefact:
+    return pipeline.make("report")
+
+
+def compare(journal: Journal, runs: Sequence[str], retain: Sequence[str], wishes: Wishes) -> None:
+    """Compare finished runs; of the configuration only ``run`` is read, since nothing is run."""
+    for word in wishes.words:
+        if not word.lstrip("+").startswith("run."):
+            raise UserError(
+                f"{word} has no place in a comparison of finished runs", f"leave out {word}, or name no RUN ({runs[0]})"
+            )
+    if wishes.print_config or wishes.dry_run:
+        option = "--print-config" if wishes.print_config else "--dry-run"
+        raise UserError(f"{option} does not go with RUN: a comparison runs nothing", f"leave out {option}")
+    from unierase_cli.stages.comparison import compare_runs
+    from unierase_cli.store.artefacts import Store
+
+    config = compose_for(journal, wishes).run
+    made = compare_runs(
+        Store(config.outputs),
+        runs,
+        retain=retain,
+        reporter=journal.reporter,
+        command=["unierase", *sys.argv[1:]],
+        force=config.force,
+    )
+    from unierase_cli.cli.outcome import read_comparison, show_comparison
+
+    if wishes.json:
+        emit_json([_as_data(artefact, read_comparison(artefact)) for artefact in made])
+        return
+    for artefact in made:
+        show_comparison(journal.reporter.console, artefact)
+
+
+def _as_data(artefact: Artefact, compared: dict[str, Any]) -> dict[str, Any]:
+    from unierase_cli.cli.outcome import as_data
+
+    return {**as_data(artefact), **compared}

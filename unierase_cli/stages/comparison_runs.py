@@ -1,0 +1,191 @@
+"""Finished runs as RUN words and patterns name them, with their scores and what they cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.contracts import UserError
+from unierase_cli.store.artefacts import Artefact, Store
+
+SCORE, METRICS = "score", "metrics.json"
+WILD = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number of one run, or why there is none. Neither: it does not apply."""
+
+    value: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """A score artefact: its ``metrics.json``, its recorded configuration, its costs by column and its unedited model.
+
+    ``model`` tells unedited models apart: the key of the finetune artefact, or the fingerprint of the model's files.
+    """
+
+    score: Artefact
+    metrics: dict[str, Any]
+    costs: dict[str, Measured]
+    model: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.score.manifest["config"]
+
+    @property
+    def seed(self) -> int:
+        return self.config["run"]["seed"]
+
+    @property
+    def name(self) -> str:
+        return self.score.full_name
+
+    @property
+    def questions(self) -> int:
+        """How many questions were asked, in all splits and variants."""
+        return sum(map(len, self.metrics.get("facts", {}).values()))
+
+    def number(self, state: str, column: str) -> Measured:
+        """A column of ``metrics.json`` for ``base`` or ``edited``."""
+        found = self.metrics["states"][state].get(column)
+        if found is None:
+            return Measured(None, "it was not scored: the benchmark lacks it or eval.splits leaves it out")
+        return Measured(found["value"], found.get("unavailable") or "")
+
+
+def find_runs(store: Store, words: Sequence[str]) -> list[ScoredRun]:
+    """The runs that the words mean, each once. Raises UserError for a word that means no scored run."""
+    everything = store.list()
+    found: dict[Path, Artefact] = {}
+    for word in words:
+        for score in _scores(store, word, everything):
+            found.setdefault(score.path.resolve(), score)
+    return [read_run(store, score) for score in found.values()]
+
+
+def read_run(store: Store, score: Artefact) -> ScoredRun:
+    """A score artefact with all that a comparison needs of it. Raises UserError if its metrics cannot be read."""
+    try:
+        metrics = json.loads((score.path / METRICS).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{score.path / METRICS} cannot be read: {error}", "unierase score --force makes it anew") from error
+    base = _input(store, score, "base")
+    trained = (base.manifest.get("inputs", {}) if base else {}).get("finetune", {}).get("key")
+    prints = (base.manifest.get("fingerprints", {}) if base else {}).items()
+    files = ",".join(f"{name}={value}" for name, value in sorted(prints) if name != "rows")
+    return ScoredRun(score, metrics, _costs(store, score), trained or files or "unknown")
+
+
+def _scores(store: Store, word: str, everything: Sequence[Artefact]) -> list[Artefact]:
+    if word == "latest":
+        scores = [a for a in everything if a.stage == SCORE]
+        if not scores:
+            raise UserError(f"no run in {store.root} has a score", "`unierase eval` makes one")
+        return scores[-1:]
+    if (several := _versions(word, everything)) or WILD & set(word):
+        return _scored(word, several or _matching(word, everything), store, everything)
+    try:
+        artefact = store.resolve(word, SCORE)
+    except UserError:
+        artefact = store.resolve(word)
+    return _scored(word, [artefact], store, everything)
+
+
+def _versions(word: str, everything: Iterable[Artefact]) -> list[Artefact]:
+    """All versions of ``slug`` or ``stage/slug``, or of the folder that a shell made of a pattern."""
+    folder = Path(word).resolve()
+    name = word.rstrip("/")
+    return [
+        a for a in everything
+        if name in (a.path.parent.name, f"{a.stage}/{a.path.parent.name}") or a.path.parent.resolve() == folder
+    ]  # fmt: skip
+
+
+def _matching(pattern: str, everything: Iterable[Artefact]) -> list[Artefact]:
+    found = []
+    for artefact in everything:
+        slug = artefact.path.parent.name
+        names = (artefact.name, artefact.full_name, "/".join(artefact.path.parts[-3:]), slug, artefact.path.as_posix())
+        if any(fnmatchcase(name, pattern) for name in names):
+            found.append(artefact)
+    if not found:
+        raise UserError(f"no run matches {pattern}", "`unierase ls score` lists what there is")
+    return found
+
+
+def _scored(word: str, found: Sequence[Artefact], store: Store, everything: Sequence[Artefact]) -> list[Artefact]:
+    """The scores among what was found, else the scores made from it. Raises UserError if there is none."""
+    if scores := [a for a in found if a.stage == SCORE]:
+        return scores
+    scores = [score for artefact in found if (score := _score_of(store, artefact, everything)) is not None]
+    if scores:
+        return scores
+    what = found[0].full_name if len(found) == 1 else f"what {word} matches ({len(found)} artefacts)"
+    raise UserError(f"{what} has no score", "`unierase eval` with that run's words makes one; `unierase ls score` lists them")
+
+
+def _score_of(store: Store, artefact: Artefact, everything: Sequence[Artefact]) -> Artefact | None:
+    """The score that a report shows, or the newest score of an erase or observe artefact's edited model."""
+    if artefact.stage == "report":
+        return _input(store, artefact, "score")
+    for score in reversed([a for a in everything if a.stage == SCORE]):
+        observed = _input(store, score, "edited")
+        if observed is None:
+            continue
+        erased = observed.manifest.get("inputs", {}).get("erase", {})
+        sources = {"observe": (observed.key, observed.path), "erase": (erased.get("key"), Path(erased.get("path", "")))}
+        key, path = sources.get(artefact.stage, (None, Path()))
+        # Not the whole path: the outputs folder may have been moved.
+        if key == artefact.key and path.parts[-2:] == artefact.path.parts[-2:]:
+            return score
+    return None
+
+
+def _input(store: Store, artefact: Artefact, name: str) -> Artefact | None:
+    record = artefact.manifest.get("inputs", {}).get(name)
+    return store.find_path(record["path"], record["key"]) if record else None
+
+
+def _costs(store: Store, score: Artefact) -> dict[str, Measured]:
+    """Seconds (with the token's training), peak memory in GiB and changed share in percent, from the manifests."""
+    observed = _input(store, score, "edited")
+    erase = _input(store, observed, "erase") if observed else None
+    if erase is None:
+        gone = Measured(None, "its erase artefact is gone")
+        return dict.fromkeys(("seconds", "memory", "changed"), gone)
+    token = _input(store, erase, "train_token")
+    if token is None and "train_token" in erase.manifest.get("inputs", {}):
+        seconds = Measured(None, "its token artefact is gone")
+    else:
+        seconds = _seconds([erase, *([token] if token else [])])
+    share = (erase.manifest.get("summary") or {}).get("changed_share")
+    changed = Measured(None, "the erase artefact does not record it") if share is None else Measured(100 * share)
+    return {"seconds": seconds, "memory": _memory(erase), "changed": changed}
+
+
+def _seconds(made: Sequence[Artefact]) -> Measured:
+    if any(a.manifest.get("resumed") for a in made):
+        return Measured(None, "it was interrupted and went on; only the last part was timed")
+    return Measured(sum(a.manifest["wall_seconds"] for a in made))
+
+
+def _memory(erase: Artefact) -> Measured:
+    """Of the accelerator where there was one, else of the process."""
+    phases = erase.manifest.get("phases", {}).values()
+    if on_accelerator(erase):
+        return Measured(max(p["peak_gpu_memory_mib"] for p in phases if "peak_gpu_memory_mib" in p) / 1024)
+    peaks = [p["peak_memory_mib"] for p in phases if "peak_memory_mib" in p] or [erase.manifest.get("peak_memory_mib")]
+    return Measured(max(peaks) / 1024) if peaks[0] is not None else Measured(None, "the erase artefact does not record it")
+
+
+def on_accelerator(erase: Artefact) -> bool:
+    """Whether memory of an accelerator was recorded, and more than nothing of it used."""
+    return any(p.get("peak_gpu_memory_mib", 0) > 0 for p in erase.manifest.get("phases", {}).values())
