@@ -302,6 +302,14 @@ def test_running_out_of_memory_says_what_to_change(monkeypatch: pytest.MonkeyPat
     mistake(lambda: erased(shipped("ga_gd")), "out of memory with 4 rows a pass on cpu.*unlearn.micro_batch=2.*adapter=lora")
 
 
+def test_the_method_none_leaves_the_model_alone(tmp_path: Path) -> None:
+    loaded, patch = erased(MethodConfig("none", None, False, False))
+    patch.save(tmp_path, 0)
+    apply_patches(loaded, [Patch.load(tmp_path, 0)])
+    assert equal(bits(loaded), bits(tiny_llama()))
+    assert patch.info["changed_share"] == 0
+
+
 def test_nothing_to_retain_is_told() -> None:
     loaded = tiny_llama()
     step = Step(0, STEP.forget, ())

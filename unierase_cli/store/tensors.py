@@ -18,7 +18,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, obj
 
     temporary = path.with_name(path.name + ".part")
     ready = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
-    save_file(ready, str(temporary), metadata={k: json.dumps(v) for k, v in (metadata or {}).items()})
+    # safetensors writes a file that it cannot read when there are neither tensors nor metadata, unless told None.
+    save_file(ready, str(temporary), metadata={k: json.dumps(v) for k, v in (metadata or {}).items()} or None)
     temporary.replace(path)
 
 

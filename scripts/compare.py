@@ -1,0 +1,90 @@
+"""A fair comparison in two commands: choose every method's settings on tuning rows, then run them all on the reported rows.
+
+    python scripts/compare.py tune  scripts/compare-tofu-mini.json tune01 CHOSEN.json -- experiment=tofu_mini model.path=...
+    python scripts/compare.py final CHOSEN.json forget01 --seeds 0,1,2 -- experiment=tofu_mini model.path=...
+    unierase report 'score/tofu-forget01*' --outputs outputs
+
+The file lists entries: ``words`` (method=... and what else belongs to it) and ``grid`` (lists of words, each one setting). An
+entry with ``like`` takes another entry's setting. The rule: the setting with the highest balance on the tuning split, the
+harmonic mean of how much is forgotten, 1 - forget / unedited, and how much of the never-seen rest is kept, retain / unedited,
+both ROUGE-L recall, cut to 0..1. Every run is ``unierase eval``: finished ones are reused, so an interrupted one goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+# What tuning measures: the two numbers of the rule, on at most a hundred rows of each split.
+TUNING = ["eval=quick", "benchmark.rows=100"]
+
+
+def evaluate(words: list[str]) -> dict[str, dict] | None:
+    """The rows of one run's table by their id; None if the run failed (its own message is on the terminal)."""
+    command = [sys.executable, "-m", "unierase_cli", "eval", *words, "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    return None if done.returncode else {row["id"]: row for row in json.loads(done.stdout)["metrics"]}
+
+
+def balance(rows: dict[str, dict]) -> float:
+    """The rule of the module's text."""
+    forget, retain = rows["forget.rouge"], rows["retain_unseen.rouge"]
+    forgotten = min(1.0, max(0.0, 1 - forget["edited"] / forget["base"]))
+    kept = min(1.0, max(0.0, retain["edited"] / retain["base"]))
+    return 2 * forgotten * kept / (forgotten + kept) if forgotten + kept else 0.0
+
+
+def tune(entries: list[dict], split: str, words: list[str]) -> list[dict]:
+    """Each entry with ``chosen``, the best of its grid, and ``tried``, every setting's balance."""
+    for entry in entries:
+        tried = []
+        for setting in entry.get("grid", []):
+            rows = evaluate([*words, *TUNING, f"benchmark.split={split}", *entry["words"], *setting])
+            found = None if rows is None else round(balance(rows), 4)
+            tried.append({"setting": setting, "balance": found})
+            told = "failed" if rows is None else f"balance {found}, forget {rows['forget.rouge']['edited']:.3f}"
+            print(" ".join([*entry["words"], *setting]), "->", told, flush=True)
+        best = max(tried, key=lambda t: -1.0 if t["balance"] is None else t["balance"], default={"setting": []})
+        entry |= {"tried": tried, "chosen": best["setting"]}
+    chosen = {entry["words"][0]: entry["chosen"] for entry in entries if entry.get("grid")}
+    for entry in entries:
+        if "like" in entry:
+            entry["chosen"] = chosen[entry["like"]]
+    return entries
+
+
+def final(entries: list[dict], split: str, seeds: list[str], words: list[str]) -> None:
+    """Every entry with its chosen setting on the reported rows, seed by seed."""
+    for seed in seeds:
+        for entry in entries:
+            run = [*words, f"benchmark.split={split}", *entry["words"], *entry["chosen"], f"run.seed={seed}"]
+            rows = evaluate(run)
+            told = "failed" if rows is None else f"balance {balance(rows):.3f}"
+            print(f"seed {seed}:", " ".join([*entry["words"], *entry["chosen"]]), "->", told, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    tuning = commands.add_parser("tune")
+    tuning.add_argument("entries", type=Path)
+    tuning.add_argument("split")
+    tuning.add_argument("chosen", type=Path)
+    finals = commands.add_parser("final")
+    finals.add_argument("entries", type=Path)
+    finals.add_argument("split")
+    finals.add_argument("--seeds", default="0")
+    wanted, words = parser.parse_known_args()
+    words = [word for word in words if word != "--"]
+    entries = json.loads(wanted.entries.read_text("utf-8"))
+    if wanted.command == "tune":
+        wanted.chosen.write_text(json.dumps(tune(entries, wanted.split, words), indent=1) + "\n", "utf-8")
+    else:
+        final(entries, wanted.split, wanted.seeds.split(","), words)
+
+
+if __name__ == "__main__":
+    main()
