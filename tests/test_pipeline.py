@@ -137,3 +137,22 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path, fakes: Fakes, monkeypatch
     monkeypatch.setattr(pipeline_module, "load_stage", full)
     with pytest.raises(UserError, match="disk is full"):
         pipeline(experiment(tmp_path)).make("train_token")
+
+
+def test_a_mistake_leaves_no_empty_version_behind(
+    tmp_path: Path, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(name: str) -> Any:
+        stage = fakes.stage(name)
+
+        def run(context: StageContext) -> dict[str, Any]:
+            context.reporter.note("so far so good")
+            raise UserError("that cannot be")
+
+        stage.run = run
+        return stage
+
+    monkeypatch.setattr(pipeline_module, "load_stage", refusing)
+    with pytest.raises(UserError, match="that cannot be"):
+        pipeline(experiment(tmp_path)).make("train_token")
+    assert not list(tmp_path.rglob("v0*"))

@@ -15,7 +15,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.base import Request, Stage, StageContext, benchmark_of, load_stage, slug
 from unierase_cli.stages.together import announce
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefacts import LOG, Artefact, Store
 from unierase_cli.store.hashing import file_records, hash_json
 from unierase_cli.store.manifest import environment
 
@@ -134,7 +134,7 @@ class Pipeline:
         draft = self.store.draft(request.stage, name, key, fresh=force)
         going_on = " (going on with an interrupted run)" if draft.resuming else ""
         self.reporter.note(f"{request}: making {draft.path}{going_on}")
-        recorder = _Recorder(self.reporter, draft.path / "log.txt")
+        recorder = _Recorder(self.reporter, draft.path / LOG)
         started = time.time()
         for warning in self._benchmark_notes(load_stage(request.stage)):
             recorder.keep(warning)
@@ -142,6 +142,9 @@ class Pipeline:
         try:
             announce(request.stage, context)
             summary = load_stage(request.stage).run(context)
+        except UserError:
+            draft.discard_if_empty()
+            raise
         except OSError as error:
             if error.errno in (28, 122):  # no space left on device, quota exceeded
                 raise UserError(

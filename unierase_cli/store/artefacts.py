@@ -23,6 +23,7 @@ from unierase_cli.contracts import UserError
 
 MANIFEST = "manifest.json"
 KEY_FILE = ".key.json"
+LOG = "log.txt"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Draft:
 
     path: Path
     resuming: bool
+
+    def discard_if_empty(self) -> None:
+        """Remove the version if nothing was written into it that a later run could go on from."""
+        if {path.name for path in self.path.iterdir()} <= {KEY_FILE, LOG}:
+            shutil.rmtree(self.path)
 
     def complete(self, manifest: dict[str, Any]) -> Artefact:
         """Write the manifest, which makes the version visible."""
