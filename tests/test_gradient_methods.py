@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from unierase_cli.methods.base import EraseContext, load_method, method_names
 from unierase_cli.methods.terms import gd
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training.supervised import Example, answer_loss
+from unierase_cli.training.token_weights import load_token_weights
 
 CONF = Path(__file__).parent.parent / "conf" / "method"
 STEP = Step(0, tuple(FACTS[:4]), tuple(FACTS[4:]))
@@ -308,6 +310,29 @@ def test_the_method_none_leaves_the_model_alone(tmp_path: Path) -> None:
     apply_patches(loaded, [Patch.load(tmp_path, 0)])
     assert equal(bits(loaded), bits(tiny_llama()))
     assert patch.info["changed_share"] == 0
+
+
+def test_weights_of_tokens_come_from_a_file(tmp_path: Path) -> None:
+    loaded = tiny_llama()
+    lengths = {f.id: len(loaded.prompts.answer_ids(f.answer)) for f in STEP.forget}
+    file = tmp_path / "weights.jsonl"
+
+    def first_loss(weights: dict[str, list[float]]) -> float:
+        file.write_text("".join(json.dumps({"fact": k, "weights": w}) + "\n" for k, w in weights.items()))
+        model = tiny_llama()
+        found = context(model, pair("ga", None), replace(UNLEARN, max_steps=1))
+        found.token_weights = load_token_weights(file)
+        patch, _ = load_method("gradient").erase(model, STEP, EditState(), found)
+        return patch.info["losses"][0]["forget"]
+
+    plain = first_loss({})
+    assert first_loss({name: [1.0] * n for name, n in lengths.items()}) == pytest.approx(plain, rel=1e-6)
+    assert first_loss({name: [0.25] * n for name, n in lengths.items()}) == pytest.approx(plain, rel=1e-6)
+    only_ends = first_loss({name: [0.0] * (n - 1) + [1.0] for name, n in lengths.items()})
+    assert only_ends != pytest.approx(plain, rel=1e-3)
+    mistake(lambda: first_loss({STEP.forget[0].id: [1.0]}), "has 1 weights for .* whose answer has")
+    file.write_text('{"fact": 3}\n')
+    mistake(lambda: load_token_weights(file), "weights.jsonl:1: not a fact with weights")
 
 
 def test_nothing_to_retain_is_told() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from unierase_cli.models.token_rows import TokenRows
 
 GROUP = "unierase.methods"
-NOT_METHODS = {"base", "closed_form", "trained"}
+NOT_METHODS = {"base", "closed_form", "gradient_rows", "trained"}
 
 
 @dataclass
@@ -34,7 +34,8 @@ class EraseContext:
     ``weights``: the model's changes so far, to which the method adds. ``preservation(layer, config)``: what the edit
     must leave alone. ``refine``: trains token rows once more on the edited model (None: leave them). ``directory``:
     for files that an interrupted run goes on from. ``evaluate``: a quick look at the model as it is now (named scores);
-    ``sample(prompts, seed)``: answers drawn from it at temperature 1.
+    ``sample(prompts, seed)``: answers drawn from it at temperature 1. ``token_weights``: fact id -> how much each token of
+    its answer counts.
     """
 
     experiment: Experiment
@@ -49,6 +50,7 @@ class EraseContext:
     directory: Path | None = None
     evaluate: Callable[[], dict[str, float]] | None = None
     sample: Callable[[Sequence[list[int]], int], list[str]] | None = None
+    token_weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 class Method(Protocol):

@@ -11,16 +11,13 @@ from typing import Any
 
 from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.config.sections.unlearn import UnlearnConfig
-from unierase_cli.contracts import Fact, Step, UserError
+from unierase_cli.contracts import Step, UserError
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods.base import EraseContext
+from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.terms.base import (
     FORGET,
-    FORGET_ALTERNATE,
-    FORGET_REFUSAL,
-    RETAIN,
-    RETAIN_REFUSAL,
     Term,
     complete_settings,
     load_term,
@@ -35,13 +32,10 @@ from unierase_cli.training.adapters import Adapter
 from unierase_cli.training.loop import LoopPlan, Progress, fit
 from unierase_cli.training.objective import BoundTerm, TermsObjective
 from unierase_cli.training.optimisation import Optimisation
-from unierase_cli.training.plan import Item, Sizes, make_plan, save_plan
+from unierase_cli.training.plan import Item, make_plan, save_plan
 from unierase_cli.training.reference import References
-from unierase_cli.training.rows import Layout, Row, make_row
 
 Terms = Mapping[str, tuple[Term, dict[str, Any]]]
-USES_RETAIN = {RETAIN, RETAIN_REFUSAL}
-USES_REFUSALS = {FORGET_REFUSAL, RETAIN_REFUSAL}
 
 
 def erase(
@@ -62,7 +56,7 @@ def erase(
     experiment, reporter = context.experiment, context.reporter
     terms = bind_terms(experiment.method.forget, experiment.method.retain, experiment.run.seed)
     _check_blocks(loaded, terms)
-    source = Rows(loaded, step, context.refusals, alternates or {}, experiment.unlearn, experiment.run.seed)
+    source = Rows(loaded, step, context, alternates or {})
     source.check({kind for term, _ in terms.values() for kind in term.ROWS}, experiment.method.name)
     plan = make_plan(source.sizes, experiment.unlearn, experiment.run.seed)
     if context.directory is not None and processes.rank() == 0:
@@ -103,60 +97,6 @@ def _check_blocks(loaded: LoadedModel, terms: Terms) -> None:
                     f"method.{role}.settings.layer={block}: the model has blocks 0 to {count - 1}",
                     f"choose for example method.{role}.settings.layer={count // 4}",
                 )
-
-
-class Rows:
-    """The sequences that a plan's items stand for, each encoded once."""
-
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        step: Step,
-        refusals: Sequence[str],
-        alternates: Mapping[str, Sequence[str]],
-        config: UnlearnConfig,
-        seed: int,
-    ) -> None:
-        self.prompts, self.forget, self.retain = loaded.prompts, step.forget, step.retain
-        self.refusals, self.alternates, self.config, self.seed = refusals, alternates, config, seed
-        self._made: dict[tuple[str, str], Row] = {}
-        fewest = min((len(found) for found in alternates.values()), default=1)
-        self.sizes = Sizes(len(step.forget), len(step.retain), len(refusals), max(1, fewest))
-
-    def check(self, kinds: set[str], method: str) -> None:
-        """Raise UserError when the benchmark lacks what these kinds of rows are made of."""
-        if kinds & USES_RETAIN and not self.retain:
-            hint = "give benchmark.retain_path=..., or leave the retain term out: method.retain.term=null"
-            raise UserError(f"{method} needs questions to retain, and the benchmark protects none", hint)
-        if kinds & USES_REFUSALS and not self.refusals:
-            raise UserError(f"{method} needs refusals", "give token.targets=FILE")
-        if FORGET_ALTERNATE in kinds and not self.alternates:
-            raise UserError("this loss needs alternative answers", "choose method=altpo, which makes them")
-
-    def __call__(self, kind: str, item: Item) -> Row:
-        fact = self.retain[item.retain] if kind in USES_RETAIN else self.forget[item.forget]
-        return self._row(fact, self._answer(kind, fact, item))
-
-    def layout(self, kind: str) -> Layout:
-        """How rows of a kind are laid out: labels on every position are for forget rows only."""
-        pad_to = self.config.max_length if self.config.layout == "closer_look" else 0
-        everywhere = self.config.forget_labels == "all" and kind == FORGET
-        return Layout(pad_to, hide_end=self.config.layout != "own", label_all=everywhere)
-
-    def _answer(self, kind: str, fact: Fact, item: Item) -> str:
-        if kind in USES_REFUSALS:
-            return self.refusals[item.refusal]
-        if kind == FORGET_ALTERNATE:
-            return self.alternates[fact.id][item.alternate]
-        return fact.answer
-
-    def _row(self, fact: Fact, answer: str) -> Row:
-        found = self._made.get((fact.id, answer))
-        if found is None:
-            ids = self.prompts.prompt(fact.question).ids
-            found = make_row(ids, self.prompts.answer_ids(answer), self.config.max_length)
-            self._made[fact.id, answer] = found
-        return found
 
 
 def _train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
@@ -12,6 +13,7 @@ from unierase_cli.modes.base import load_mode
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs
 from unierase_cli.stages.moments import wanted_layers
+from unierase_cli.store.hashing import hash_file
 from unierase_cli.store.jsonl import write_jsonl
 
 if TYPE_CHECKING:
@@ -27,8 +29,6 @@ STATE = "state.safetensors"
 STEPS = "steps.jsonl"
 # Of the edit: names, what the moments' key covers, and what has been resolved.
 NOT_READ = ("moments", "name", "layers", "key_position")
-# Rows that a quick evaluation asks of the forget set and of the retain set each.
-LOOKED_AT = 24
 
 
 def uses_token(experiment: Experiment) -> bool:
@@ -71,7 +71,13 @@ def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]
 
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
-    return {**model_fingerprints(experiment), "benchmark": benchmark_of(experiment).fingerprint}
+    found = {**model_fingerprints(experiment), "benchmark": benchmark_of(experiment).fingerprint}
+    weights = experiment.unlearn.token_weights
+    if weights is not None and not experiment.method.editing:
+        if not Path(weights).is_file():
+            raise UserError(f"unlearn.token_weights={weights} is not a file", "check the path")
+        found["token_weights"] = hash_file(Path(weights))
+    return found
 
 
 def key_position(experiment: Experiment) -> str:
@@ -135,9 +141,12 @@ def prepare(context: StageContext, benchmark: Benchmark) -> tuple[LoadedModel, E
     from unierase_cli.inference.sample import sample
     from unierase_cli.methods.base import EraseContext
     from unierase_cli.models.token_rows import TokenRows
+    from unierase_cli.stages.quick_look import quick_look
     from unierase_cli.training.token_targets import load_targets
+    from unierase_cli.training.token_weights import load_token_weights
 
     experiment = context.experiment
+    weights = experiment.unlearn.token_weights
     loaded = load_base(experiment, context.inputs, context.reporter)
     named = wanted_layers(experiment)
     layers = loaded.architecture.default_layers() if named is None else named
@@ -153,7 +162,8 @@ def prepare(context: StageContext, benchmark: Benchmark) -> tuple[LoadedModel, E
         tokens=TokenRows.load(context.inputs["train_token"].path) if "train_token" in context.inputs else None,
         refine=_refinement(context, layers),
         directory=context.directory,
-        evaluate=_evaluation(loaded, benchmark),
+        token_weights={} if weights is None else load_token_weights(weights),
+        evaluate=quick_look(loaded, benchmark),
         sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),
     )
 
@@ -169,28 +179,6 @@ def with_subjects(benchmark: Benchmark, reporter: Reporter) -> Benchmark:
         reporter.note(f"subjects: {given} given, {named} found, {len(found) - given - named} not found")
     forget = tuple(replace(fact, subject=name) for fact, name in zip(benchmark.forget, found, strict=True))
     return replace(benchmark, forget=forget)
-
-
-def _evaluation(loaded: LoadedModel, benchmark: Benchmark) -> Callable[[], dict[str, float]]:
-    """A quick look: ROUGE-L recall of greedy answers on a few forget rows and a few rows that a method may see."""
-    from unierase_cli.benchmarks.base import evenly_spaced
-    from unierase_cli.inference.generate import generate
-    from unierase_cli.metrics.rouge import rouge_l_recall
-
-    parts = {"forget": benchmark.forget, "retain": benchmark.protect}
-    rows = {name: evenly_spaced(facts, LOOKED_AT) for name, facts in parts.items() if facts}
-
-    def evaluate() -> dict[str, float]:
-        scores = {}
-        for name, facts in rows.items():
-            prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
-            longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
-            answers = generate(loaded, prompts, max_new_tokens=longest + 8)
-            texts = [str(loaded.tokenizer.decode(answer.ids, skip_special_tokens=True)) for answer in answers]
-            scores[name] = sum(rouge_l_recall(text, fact.answer) for text, fact in zip(texts, facts, strict=True)) / len(facts)
-        return scores
-
-    return evaluate
 
 
 def _preservations(context: StageContext, loaded: LoadedModel) -> Callable[[int, EditConfig], Preservation]:

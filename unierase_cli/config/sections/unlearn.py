@@ -46,6 +46,9 @@ class UnlearnConfig:
     layout: str = "own"
     # Labels of forget rows: answer | all (prompt and padding, too: closer-look's mask=false)
     forget_labels: str = "answer"
+    # JSON Lines of {"fact": id, "weights": [one per answer token, the end token among them]}: how much each token of a fact's own
+    # answer counts, in every loss; facts that are not listed count 1 throughout.
+    token_weights: str | None = None
     # Retain partner and refusal of a forget row: seeded (new ones each epoch) | closer_look (fixed by the row's index)
     pairing: str = "seeded"
     # AltPO: alternative answers drawn for each forget question.

@@ -1,0 +1,76 @@
+"""The sequences that a gradient method's plan stands for: which question with which answer, as ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from unierase_cli.contracts import Fact, Step, UserError
+from unierase_cli.methods.base import EraseContext
+from unierase_cli.methods.terms.base import FORGET, FORGET_ALTERNATE, FORGET_REFUSAL, RETAIN, RETAIN_REFUSAL
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.training.plan import Item, Sizes
+from unierase_cli.training.rows import Layout, Row, make_row
+
+USES_RETAIN = {RETAIN, RETAIN_REFUSAL}
+USES_REFUSALS = {FORGET_REFUSAL, RETAIN_REFUSAL}
+
+
+class Rows:
+    """The sequences that a plan's items stand for, each encoded once."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        step: Step,
+        context: EraseContext,
+        alternates: Mapping[str, Sequence[str]],
+    ) -> None:
+        self.prompts, self.forget, self.retain = loaded.prompts, step.forget, step.retain
+        self.refusals, self.alternates, self.weights = context.refusals, alternates, context.token_weights
+        self.config = context.experiment.unlearn
+        self._made: dict[tuple[str, str], Row] = {}
+        fewest = min((len(found) for found in alternates.values()), default=1)
+        self.sizes = Sizes(len(step.forget), len(step.retain), len(self.refusals), max(1, fewest))
+
+    def check(self, kinds: set[str], method: str) -> None:
+        """Raise UserError when the benchmark lacks what these kinds of rows are made of."""
+        if kinds & USES_RETAIN and not self.retain:
+            hint = "give benchmark.retain_path=..., or leave the retain term out: method.retain.term=null"
+            raise UserError(f"{method} needs questions to retain, and the benchmark protects none", hint)
+        if kinds & USES_REFUSALS and not self.refusals:
+            raise UserError(f"{method} needs refusals", "give token.targets=FILE")
+        if FORGET_ALTERNATE in kinds and not self.alternates:
+            raise UserError("this loss needs alternative answers", "choose method=altpo, which makes them")
+
+    def __call__(self, kind: str, item: Item) -> Row:
+        fact = self.retain[item.retain] if kind in USES_RETAIN else self.forget[item.forget]
+        return self._row(fact, self._answer(kind, fact, item))
+
+    def layout(self, kind: str) -> Layout:
+        """How rows of a kind are laid out: labels on every position are for forget rows only."""
+        pad_to = self.config.max_length if self.config.layout == "closer_look" else 0
+        everywhere = self.config.forget_labels == "all" and kind == FORGET
+        return Layout(pad_to, hide_end=self.config.layout != "own", label_all=everywhere)
+
+    def _answer(self, kind: str, fact: Fact, item: Item) -> str:
+        if kind in USES_REFUSALS:
+            return self.refusals[item.refusal]
+        if kind == FORGET_ALTERNATE:
+            return self.alternates[fact.id][item.alternate]
+        return fact.answer
+
+    def _row(self, fact: Fact, answer: str) -> Row:
+        found = self._made.get((fact.id, answer))
+        if found is None:
+            ids = self.prompts.prompt(fact.question).ids
+            answer_ids = self.prompts.answer_ids(answer)
+            weights = self.weights.get(fact.id) if answer == fact.answer else None
+            if weights is not None and len(weights) != len(answer_ids):
+                raise UserError(
+                    f"unlearn.token_weights has {len(weights)} weights for {fact.id}, "
+                    f"whose answer has {len(answer_ids)} tokens with its end token",
+                    "make the weights with this model's tokenizer",
+                )
+            found = make_row(ids, answer_ids, self.config.max_length, weights)
+            self._made[fact.id, answer] = found
+        return found
