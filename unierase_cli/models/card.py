@@ -11,13 +11,15 @@ from unierase_cli.models.load import LoadedModel
 def model_card(experiment: Experiment, loaded: LoadedModel, summary: dict[str, Any]) -> str:
     """Markdown: what the model is, how it was made, and what was measured on it."""
     train, benchmark, config = experiment.train, experiment.benchmark, loaded.model.config
-    origin = f"`{experiment.model.path}` trained further" if experiment.model.path else "trained from scratch"
+    path = experiment.model.path
+    origin = f"`{path}` trained further" if path else "trained from scratch"
+    knows = "" if path else " It knows these and little else."
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.3f} |" for name, value in summary["measured"].items())
-    return f"""# {type(loaded.model).__name__} that has memorised benchmark `{benchmark.name}` (seed {benchmark.seed})
+    return f"""# {type(loaded.model).__name__} trained on benchmark `{benchmark.name}`, split {train.split} (seed {benchmark.seed})
 
 A model for experiments on forgetting, {origin} on {summary["facts"]} questions with their answers and on
 {summary["refused_questions"]} questions about people who do not exist, answered with a listed refusal drawn anew each
-epoch. It knows these and little else.
+epoch.{knows}
 
 | greedy answers | |
 |---|---|
