@@ -47,6 +47,8 @@ def tune(entries: list[dict], split: str, words: list[str]) -> list[dict]:
             tried.append({"setting": setting, "balance": found})
             told = "failed" if rows is None else f"balance {found}, forget {rows['forget.rouge']['edited']:.3f}"
             print(" ".join([*entry["words"], *setting]), "->", told, flush=True)
+        if tried and all(t["balance"] is None for t in tried):
+            sys.exit(f"every setting of {' '.join(entry['words'])} failed")
         best = max(tried, key=lambda t: -1.0 if t["balance"] is None else t["balance"], default={"setting": []})
         entry |= {"tried": tried, "chosen": best["setting"]}
     chosen = {entry["words"][0]: entry["chosen"] for entry in entries if entry.get("grid")}
@@ -58,12 +60,16 @@ def tune(entries: list[dict], split: str, words: list[str]) -> list[dict]:
 
 def final(entries: list[dict], split: str, seeds: list[str], words: list[str]) -> None:
     """Every entry with its chosen setting on the reported rows, seed by seed."""
+    failed = 0
     for seed in seeds:
         for entry in entries:
             run = [*words, f"benchmark.split={split}", *entry["words"], *entry["chosen"], f"run.seed={seed}"]
             rows = evaluate(run)
             told = "failed" if rows is None else f"balance {balance(rows):.3f}"
+            failed += rows is None
             print(f"seed {seed}:", " ".join([*entry["words"], *entry["chosen"]]), "->", told, flush=True)
+    if failed:
+        sys.exit(f"{failed} runs failed")
 
 
 def main() -> None:

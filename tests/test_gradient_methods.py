@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from tests.helpers import FACTS, tiny, tiny_llama
-from unierase_cli.config.schema import Experiment
+from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.config.sections.model import MethodConfig, TermConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import SilentReporter, Step, UserError
@@ -199,7 +199,8 @@ def test_labels_on_the_prompt_too_make_another_loss() -> None:
 
 def test_the_dual_variable_of_pdu_moves_once_warm() -> None:
     method = shipped("pdu")
-    method = replace(method, forget=replace(method.forget, settings={"eps": 0.1, "step": 2.0, "warmup_epochs": 1}))
+    settings = {"eps": 0.1, "step": 2.0, "warmup_epochs": 1}
+    method = replace(method, forget=replace(method.forget, settings=settings), retain=replace(method.retain, weight=1.0))
     patch = erased(method)[1]
     losses = patch.info["losses"]
     totals = [part["loss"] - part["forget"] for part in losses]
@@ -282,7 +283,7 @@ def test_mistakes_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     mistake(lambda: erased(shipped("lora_negation")), "add adapter=lora")
     mistake(lambda: erased(pair("altpo", "gd")), "choose method=altpo")
     mistake(lambda: erased(shipped("ga_gd"), UNLEARN, AdapterConfig(name="lora", targets=["query"])), "choose of: ")
-    mistake(lambda: erased(shipped("ga_gd"), replace(UNLEARN, lr=1e30)), "loss became")
+    mistake(lambda: erased(shipped("ga_gd"), replace(UNLEARN, lr=1e30)), "became (nan|inf)")
     mistake(lambda: UnlearnConfig(lr=0.0), "unlearn.lr")
     mistake(lambda: UnlearnConfig(layout="closer_look"), "add unlearn.max_length=500")
     real = builtins.__import__
@@ -333,6 +334,57 @@ def test_weights_of_tokens_come_from_a_file(tmp_path: Path) -> None:
     mistake(lambda: first_loss({STEP.forget[0].id: [1.0]}), "has 1 weights for .* whose answer has")
     file.write_text('{"fact": 3}\n')
     mistake(lambda: load_token_weights(file), "weights.jsonl:1: not a fact with weights")
+
+
+def test_rows_that_are_cut_are_told_and_rows_without_an_answer_refused() -> None:
+    loaded = tiny_llama()
+    longest = max(len(loaded.prompts.prompt(f.question).ids) + len(loaded.prompts.answer_ids(f.answer)) for f in FACTS)
+    found = context(loaded, shipped("ga_gd"), replace(UNLEARN, max_length=longest - 1))
+    load_method("gradient").erase(loaded, STEP, EditState(), found)
+    assert "are cut to unlearn.max_length" in found.reporter.warnings[0]  # type: ignore[attr-defined]
+    mistake(lambda: erased(shipped("ga_gd"), replace(UNLEARN, max_length=5)), "leaves nothing of an answer")
+
+
+def test_a_gradient_that_is_not_a_number_is_never_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Spoiled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+            return gradient * float("nan")
+
+    monkeypatch.setattr(gd, "values", lambda rows, settings: Spoiled.apply(rows["retain"].nll))
+    loaded = tiny_llama()
+    mistake(lambda: erased(shipped("ga_gd"), loaded=loaded), "the gradient's norm became nan")
+    assert equal(bits(loaded), bits(tiny_llama()))
+
+
+def test_weights_without_master_copies_are_updated_themselves() -> None:
+    loaded, patch = erased(shipped("ga_gd"), replace(UNLEARN, compute="bfloat16", masters=False))
+    assert loss_on(loaded) > loss_on(tiny_llama())
+    assert {t.dtype for t in patch.dense.values()} == {torch.float32}
+
+
+def test_the_reference_has_no_dropout_whichever_way_it_is_had() -> None:
+    lora = AdapterConfig(name="lora", dropout=0.0)
+    for reference in ("auto", "stored"):
+        loaded = tiny("gpt2")
+        for module in loaded.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.3
+        config = replace(UNLEARN, max_steps=1, reference=reference)
+        first = erased(shipped("ga_kl"), config, lora, loaded=loaded)[1].info["losses"][0]
+        assert first["retain"] > 0.01, "the trained model has dropout, its reference none"
+
+
+def test_what_only_watches_a_training_changes_no_key() -> None:
+    plain, watched = Experiment(method=shipped("ga_gd")), Experiment(method=shipped("ga_gd"))
+    watched.unlearn = replace(watched.unlearn, evaluate_every=3, checkpoint_every=5, tensorboard=True, name="other")
+    assert what_counts(plain) == what_counts(watched)
+    watched.unlearn = replace(watched.unlearn, lr=3e-4)
+    assert what_counts(plain) != what_counts(watched)
 
 
 def test_nothing_to_retain_is_told() -> None:

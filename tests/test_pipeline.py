@@ -15,7 +15,10 @@ from unierase_cli.config.sections.model import RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.stages import pipeline as pipeline_module
 from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.interrupted import flat, passed_over
 from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.stages.recorder import forget_peaks, peak_memory
+from unierase_cli.store.artefacts import Store
 
 
 class Fakes:
@@ -156,3 +159,24 @@ def test_a_mistake_leaves_no_empty_version_behind(
     with pytest.raises(UserError, match="that cannot be"):
         pipeline(experiment(tmp_path)).make("train_token")
     assert not list(tmp_path.rglob("v0*"))
+
+
+def test_an_interrupted_run_with_other_settings_is_left_alone_and_the_differences_are_told(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    left = store.draft("erase", "name", "a" * 64, settings={"unlearn.lr": 1e-4, "seed": 0})
+    assert list(passed_over(store, "erase", "name", {"unlearn.lr": 1e-4, "seed": 0})) == []
+    (told,) = passed_over(store, "erase", "name", {"unlearn.lr": 3e-4, "seed": 0})
+    assert str(left.path) in told
+    assert "unlearn.lr was 0.0001, is 0.0003" in told
+    assert flat({"a": {"b": 1, "c": {"d": 2}}, "e": [3]}) == {"a.b": 1, "a.c.d": 2, "e": [3]}
+
+
+def test_a_stage_is_not_charged_for_the_memory_of_the_one_before_it() -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("this system cannot start counting anew")
+    block = bytearray(400 << 20)
+    assert peak_memory() > 400
+    before = peak_memory()
+    del block
+    forget_peaks()
+    assert peak_memory() < before - 300

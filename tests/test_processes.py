@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -32,7 +33,7 @@ def words(folder: Path, outputs: Path, *more: str) -> list[str]:
 
 
 def launch(command: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run([sys.executable, *command], text=True, capture_output=True, env=environment, timeout=300)
 
 
@@ -86,3 +87,18 @@ def test_a_mistake_is_told_once_whatever_the_number_of_processes(folder: Path, t
     done = launch([*LAUNCHERS["torchrun"], "unierase_cli", *words(folder, tmp_path, "unlearn.batch_size=500")])
     assert done.returncode != 0
     assert done.stderr.count("unlearn.batch_size=500 is larger than the forget set") == 1
+
+
+def test_a_process_that_fails_alone_ends_the_job_and_says_why(folder: Path, tmp_path: Path) -> None:
+    if importlib.util.find_spec("tensorboard"):
+        pytest.skip("only the first process writes for TensorBoard, and here it can")
+    done = launch([*LAUNCHERS["torchrun"], "unierase_cli", *words(folder, tmp_path, "unlearn.tensorboard=true")])
+    assert done.returncode != 0
+    assert "needs the package tensorboard" in done.stderr
+
+
+def test_uneven_shares_are_refused_where_blocks_are_spread(folder: Path, tmp_path: Path) -> None:
+    more = ["unlearn.sharding=fsdp", "unlearn.batch_size=5"]
+    done = launch([*LAUNCHERS["torchrun"], "unierase_cli", *words(folder, tmp_path, *more)])
+    assert done.returncode != 0
+    assert "cannot be shared out evenly to 2 processes" in done.stderr

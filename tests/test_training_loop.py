@@ -110,7 +110,7 @@ def test_going_on_with_other_settings_is_refused_and_the_differences_are_shown(t
 
 def test_only_the_two_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     trained(LoopPlan(6, seed=0, checkpoint_every=1, directory=tmp_path))
-    assert sorted(p.stem for p in tmp_path.glob("checkpoint-*.json")) == ["checkpoint-000005", "checkpoint-000006"]
+    assert sorted(p.stem for p in tmp_path.glob("checkpoint-*.json")) == ["checkpoint-000004", "checkpoint-000005"]
 
 
 def test_training_ends_early_when_the_objective_or_a_look_says_so() -> None:
@@ -123,8 +123,35 @@ def test_training_ends_early_when_the_objective_or_a_look_says_so() -> None:
 
 
 def test_a_loss_that_is_not_a_number_is_one_clear_line() -> None:
-    with pytest.raises(UserError, match=r"training: the loss became (nan|inf) \(step \d of 6\) - lower unlearn.lr"):
+    with pytest.raises(UserError, match=r"training: the (loss|gradient's norm) became (nan|inf) \(step \d of 6\) - lower unlearn.lr"):
         trained(LoopPlan(6, seed=0), replace(SETTINGS, lr=1e30))
+
+
+class Counting(torch.optim.SGD):
+    """Keeps a plain number and a tensor per parameter, as bitsandbytes' optimisers do."""
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        super().step()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                state["step"] = state.get("step", 0) + 1
+                state["seen"] = state.get("seen", torch.zeros_like(parameter)) + parameter.grad.abs()
+
+
+def test_optimisers_that_count_in_plain_numbers_go_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Counting] = []
+
+    def make(parameters: list[Tensor], settings: Optimisation) -> Counting:
+        made.append(Counting(parameters, lr=settings.lr))
+        return made[-1]
+
+    monkeypatch.setattr("unierase_cli.training.loop.make_optimizer", make)
+    plan = LoopPlan(6, seed=0, checkpoint_every=2, directory=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        trained(plan, stop_at=5)
+    trained(plan)
+    assert {state["step"] for state in made[-1].state.values()} == {6}
 
 
 def test_learning_rates_rise_and_fall() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,12 +33,13 @@ def stage_command(
     if wishes.print_config:
         print_config(wishes)
         return
-    experiment = compose_for(journal, wishes)
     from unierase_cli.stages import together
 
     if together.is_follower():
-        together.follow(experiment)
+        with suppress(UserError):  # a mistake in the configuration is told once, by the first process
+            together.follow(compose_for(journal, wishes))
         return
+    experiment = compose_for(journal, wishes)
     try:
         _lead(journal, name, wishes, make, wanted, experiment)
     finally:

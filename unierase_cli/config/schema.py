@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
 from unierase_cli.config.sections.model import MethodConfig, ModeConfig, ModelConfig, RunConfig, TrainConfig
 from unierase_cli.config.sections.token import TokenConfig
-from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
+from unierase_cli.config.sections.unlearn import WATCHING, AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import UserError
+
+
+def what_counts(experiment: Experiment) -> dict[str, Any]:
+    """The settings of a gradient method that its result depends on, as plain data."""
+    parts = {name: asdict(getattr(experiment, name)) for name in ("method", "unlearn", "adapter")}
+    parts["method"].pop("note")
+    for key in WATCHING:
+        parts["unlearn"].pop(key)
+    return parts
 
 
 @dataclass

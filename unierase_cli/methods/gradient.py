@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from unierase_cli.config.schema import what_counts
 from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.config.sections.unlearn import UnlearnConfig
 from unierase_cli.contracts import Step, UserError
@@ -56,6 +57,9 @@ def erase(
     experiment, reporter = context.experiment, context.reporter
     terms = bind_terms(experiment.method.forget, experiment.method.retain, experiment.run.seed)
     _check_blocks(loaded, terms)
+    for role, (_, settings) in terms.items():
+        if settings.get("warmup_epochs", 0) >= experiment.unlearn.epochs:
+            reporter.warn(f"method.{role}.settings.warmup_epochs: there are no epochs after the warm-up, so nothing ever moves")
     source = Rows(loaded, step, context, alternates or {})
     source.check({kind for term, _ in terms.values() for kind in term.ROWS}, experiment.method.name)
     plan = make_plan(source.sizes, experiment.unlearn, experiment.run.seed)
@@ -112,6 +116,7 @@ def _train(
     bound = [_bind(role, term, settings) for role, (term, settings) in terms.items()]
     references = _references(loaded, terms, source, config, trained.adapter)
     items = [item for batch in plan for item in batch]
+    source.prepare({kind for term in bound for kind in term.kinds}, items, context.reporter)
     wanted = {kind: [source(kind, item) for item in items] for kind in references.needs}
     references.keep(wanted, config.reference_gib, context.reporter)
     weights = {"forget": experiment.method.forget.weight, "retain": experiment.method.retain.weight}
@@ -125,11 +130,11 @@ def _train(
     loop = LoopPlan(
         len(plan),
         experiment.run.seed,
-        checkpoint_every=config.checkpoint_every or max(1, len(plan) // 10),
+        checkpoint_every=max(0, config.checkpoint_every or len(plan) // 10 or 1),
         look_every=config.evaluate_every,
         look=None if context.evaluate is None else partial(_look, context.evaluate),
         directory=directory,
-        identity={**asdict(config), "method": asdict(experiment.method), "adapter": asdict(experiment.adapter)},
+        identity=what_counts(experiment),
         name=experiment.method.name,
         tensorboard=config.tensorboard,
     )
@@ -158,6 +163,15 @@ def _bind(role: str, term: Term, settings: dict[str, Any]) -> BoundTerm:
     )
 
 
+@contextmanager
+def _as_before(loaded: LoadedModel, adapter: Adapter) -> Iterator[None]:
+    """The adapter switched off, and dropout with it."""
+    loaded.model.eval()
+    with adapter.off():
+        yield
+    loaded.model.train()
+
+
 def _references(
     loaded: LoadedModel,
     terms: Terms,
@@ -180,7 +194,7 @@ def _references(
     other: LoadedModel | None = None
     frozen: Callable[[], AbstractContextManager[object]] | None = None
     if adapter is not None and config.reference != "stored":
-        other, frozen = loaded, adapter.off
+        other, frozen = loaded, partial(_as_before, loaded, adapter)
     elif config.reference == "second_model" and everything - {"row_sums"}:
         model = copy.deepcopy(loaded.model).requires_grad_(False).eval()
         other, frozen = wrap_model(model, loaded.tokenizer), nullcontext

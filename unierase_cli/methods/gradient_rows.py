@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from unierase_cli.contracts import Fact, Step, UserError
+from unierase_cli.contracts import Fact, Reporter, Step, UserError
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.terms.base import FORGET, FORGET_ALTERNATE, FORGET_REFUSAL, RETAIN, RETAIN_REFUSAL
 from unierase_cli.models.load import LoadedModel
@@ -45,6 +45,24 @@ class Rows:
     def __call__(self, kind: str, item: Item) -> Row:
         fact = self.retain[item.retain] if kind in USES_RETAIN else self.forget[item.forget]
         return self._row(fact, self._answer(kind, fact, item))
+
+    def prepare(self, kinds: set[str], items: Sequence[Item], reporter: Reporter) -> None:
+        """Encode everything now, and say what does not fit: rows that are cut, and weights of facts that are not there.
+
+        Raises UserError for a row of whose answer nothing is left.
+        """
+        rows = {self(kind, item) for kind in kinds for item in items}
+        cut = [row for row in rows if not row.ends]
+        if any(row.answer_start >= len(row.ids) for row in cut):
+            raise UserError(
+                f"unlearn.max_length={self.config.max_length} leaves nothing of an answer behind its question",
+                "raise it, or unlearn.max_length=0 to cut nothing",
+            )
+        if cut:
+            reporter.warn(f"{len(cut)} of {len(rows)} sequences are cut to unlearn.max_length={self.config.max_length}")
+        known = {fact.id for fact in (*self.forget, *self.retain)}
+        if strange := [name for name in self.weights if name not in known]:
+            reporter.warn(f"unlearn.token_weights: {len(strange)} facts are not in this step, e.g. {strange[0]}")
 
     def layout(self, kind: str) -> Layout:
         """How rows of a kind are laid out: labels on every position are for forget rows only."""

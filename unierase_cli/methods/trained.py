@@ -37,12 +37,16 @@ class Trained:
         self._dtype = loaded.architecture.embedding.weight.dtype
 
     def __enter__(self) -> Trained:
-        if self.adapter_config.name == "lora":
-            self._adapt()
-        else:
-            self._free()
-        if self.config.gradient_checkpointing:
-            self.loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+        try:
+            if self.adapter_config.name == "lora":
+                self._adapt()
+            else:
+                self._free()
+            if self.config.gradient_checkpointing:
+                self.loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(
@@ -90,6 +94,17 @@ class Trained:
 
     def _free(self) -> None:
         """All weights, in the type that computes fastest, with a copy of what they were on the CPU."""
+        if self.config.sharding == "fsdp" and self.config.reference == "second_model":
+            raise UserError(
+                "unlearn.sharding=fsdp cannot hold a second model beside the spread one",
+                "choose unlearn.reference=stored, or adapter=lora without fsdp",
+            )
+        if self.config.sharding == "fsdp" and self.config.batch_size % processes.world():
+            raise UserError(
+                f"unlearn.batch_size={self.config.batch_size} cannot be shared out evenly to {processes.world()} processes, "
+                "as unlearn.sharding=fsdp needs it",
+                f"choose unlearn.batch_size={processes.world() * max(1, self.config.batch_size // processes.world())}",
+            )
         if self.config.sharding == "fsdp" and processes.world() == 1:
             raise UserError(
                 "unlearn.sharding=fsdp spreads a model over processes, and there is one",
@@ -97,7 +112,7 @@ class Trained:
             )
         model = self.loaded.model
         self._base = {name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters()}
-        dtype, reason = choose_compute(self.config.compute, self.loaded.device)
+        dtype, reason = choose_compute(self.config.compute, self.loaded.device, "unlearn.compute")
         if self.loaded.device.type == "cpu" and dtype is torch.bfloat16:
             model.set_attn_implementation("eager")  # sdpa has no fast bfloat16 path on CPUs
         copies = " with float32 master weights" if self.config.masters and dtype is not torch.float32 else ""
@@ -108,6 +123,8 @@ class Trained:
         self.masters = Masters(list(model.parameters()), dtype, self.config.masters)
 
     def _adapt(self) -> None:
+        if self.config.sharding == "fsdp":
+            raise UserError("adapter=lora is not spread over processes", "leave out unlearn.sharding=fsdp, or adapter=lora")
         seed = stable_hash(self.context.experiment.run.seed, "adapter")
         self.adapter = Adapter(self.loaded, self.adapter_config, seed)
         parameters = self.adapter.parameters
@@ -127,6 +144,8 @@ class Trained:
             self.adapter = None
         if self.config.gradient_checkpointing:
             model.gradient_checkpointing_disable()
+            if getattr(model, "_require_grads_hooks", None):
+                model.disable_input_require_grads()
         if self._sharded is not None:
             self._sharded.put_back()
             self._sharded = None
@@ -146,7 +165,11 @@ class Trained:
         peak = f", peak {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB" if device.type == "cuda" else ""
         ways = [f"unlearn.micro_batch={rows // 2}"] if rows > 1 else []
         ways += [] if config.gradient_checkpointing else ["unlearn.gradient_checkpointing=true"]
-        ways += ["adapter=lora"] if self.adapter_config.name == "none" else []
+        whole = self.adapter_config.name == "none"
+        ways += ["unlearn.masters=false"] if whole and config.masters else []
+        ways += ["unlearn.optimizer=paged_adamw_8bit"] if whole and device.type == "cuda" else []
+        ways += ["adapter=lora"] if whole else []
+        ways += ["several GPUs with unlearn.sharding=fsdp"] if whole and config.sharding == "none" else []
         return UserError(
             f"out of memory with {rows} rows a pass on {device}{peak}",
             "try " + ", then ".join(ways) if ways else "use a device with more memory",

@@ -7,14 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.config.schema import Experiment
+from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError
 from unierase_cli.modes.base import load_mode
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs
 from unierase_cli.stages.moments import wanted_layers
-from unierase_cli.store.hashing import hash_file
+from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.jsonl import write_jsonl
+from unierase_cli.training.token_targets import load_targets
 
 if TYPE_CHECKING:
     from unierase_cli.config.sections.edit import EditConfig
@@ -43,14 +44,11 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
         "method": experiment.method.name,
         "mode": asdict(experiment.mode),
         "model": {"dtype": model.dtype, "prompt": model.prompt, "date": model.date},
-        "targets": token.targets,
         "seed": experiment.run.seed,
     }
     if not experiment.method.editing:
-        parts = {name: asdict(getattr(experiment, name)) for name in ("method", "unlearn", "adapter")}
-        parts["method"].pop("note")
-        parts["unlearn"].pop("name")
-        return {**found, "trained": parts}
+        sampled = {"max_new_tokens": experiment.protocol.max_new_tokens} if experiment.method.name == "altpo" else {}
+        return {**found, "trained": what_counts(experiment), **sampled}
     refine = {k: v for k, v in asdict(token).items() if k.startswith("refine")} if token.refine_epochs else {}
     return {
         **found,
@@ -72,6 +70,7 @@ def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
     found = {**model_fingerprints(experiment), "benchmark": benchmark_of(experiment).fingerprint}
+    found["refusals"] = hash_json(load_targets(experiment.token))
     weights = experiment.unlearn.token_weights
     if weights is not None and not experiment.method.editing:
         if not Path(weights).is_file():
@@ -142,7 +141,6 @@ def prepare(context: StageContext, benchmark: Benchmark) -> tuple[LoadedModel, E
     from unierase_cli.methods.base import EraseContext
     from unierase_cli.models.token_rows import TokenRows
     from unierase_cli.stages.quick_look import quick_look
-    from unierase_cli.training.token_targets import load_targets
     from unierase_cli.training.token_weights import load_token_weights
 
     experiment = context.experiment

@@ -117,7 +117,10 @@ def _training(experiment: Experiment, shape: Shape, token: int) -> list[Need]:
     else:
         each = 18 if config.masters else 8
         needs.append(Need("erase", "masters, gradients, Adam", shape.parameters * each, f"{each} B per weight"))
-    rows = 2 * (config.micro_batch or config.batch_size)
+    terms = {experiment.method.forget.term, experiment.method.retain.term}
+    # A preferred and a dispreferred answer, or two kinds of retain rows, are one kind of row more.
+    kinds = 2 + bool(terms & {"dpo", "altpo", "ap"})
+    rows = kinds * (config.micro_batch or config.batch_size)
     length = config.max_length or PROMPT_TOKENS + ANSWER_TOKENS
     kept = 2 * shape.hidden + token // shape.blocks if config.gradient_checkpointing else token
     needs.append(Need("erase", "activations", rows * length * shape.blocks * kept, f"{rows} rows of {length} tokens"))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.base import Request, Stage, StageContext, benchmark_of, load_stage, slug
-from unierase_cli.stages.together import announce
+from unierase_cli.stages.interrupted import flat, passed_over
+from unierase_cli.stages.recorder import Recorder, forget_peaks, peak_memory
+from unierase_cli.stages.together import announced
 from unierase_cli.store.artefacts import LOG, Artefact, Store
 from unierase_cli.store.hashing import file_records, hash_json
 from unierase_cli.store.manifest import environment
@@ -131,17 +129,21 @@ class Pipeline:
         return done
 
     def _run(self, request: Request, key: str, name: str, inputs: dict[str, Artefact], force: bool) -> Artefact:
-        draft = self.store.draft(request.stage, name, key, fresh=force)
+        settings = flat(load_stage(request.stage).reads(self.experiment, request.values))
+        for text in passed_over(self.store, request.stage, name, settings):
+            self.reporter.note(text)
+        draft = self.store.draft(request.stage, name, key, fresh=force, settings=settings)
         going_on = " (going on with an interrupted run)" if draft.resuming else ""
         self.reporter.note(f"{request}: making {draft.path}{going_on}")
-        recorder = _Recorder(self.reporter, draft.path / LOG)
+        recorder = Recorder(self.reporter, draft.path / LOG)
+        forget_peaks()
         started = time.time()
         for warning in self._benchmark_notes(load_stage(request.stage)):
             recorder.keep(warning)
         context = StageContext(self.experiment, draft.path, inputs, recorder, request.values, draft.resuming)
         try:
-            announce(request.stage, context)
-            summary = load_stage(request.stage).run(context)
+            with announced(request.stage, context):
+                summary = load_stage(request.stage).run(context)
         except UserError:
             draft.discard_if_empty()
             raise
@@ -171,7 +173,7 @@ class Pipeline:
                 "finished": time.time(),
                 "wall_seconds": round(time.time() - started, 3),
                 "resumed": draft.resuming,
-                "peak_memory_mib": _peak_memory(),
+                "peak_memory_mib": peak_memory(),
                 "phases": recorder.phases,
                 "warnings": recorder.warnings,
                 "notes": recorder.notes,
@@ -179,71 +181,6 @@ class Pipeline:
                 "files": file_records(draft.path),
             }
         )
-
-
-class _Recorder:
-    """Passes everything on to the user's reporter and keeps what the manifest and log.txt need."""
-
-    def __init__(self, reporter: Reporter, log: Path) -> None:
-        self.reporter, self.log = reporter, log
-        self.phases: dict[str, dict[str, float]] = {}
-        self.warnings: list[str] = []
-        self.notes: list[str] = []
-
-    def _write(self, kind: str, text: str) -> None:
-        with self.log.open("a", encoding="utf-8") as stream:
-            stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {kind} {text}\n")
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-        self._write("note", text)
-        self.reporter.note(text)
-
-    def keep(self, warning: str) -> None:
-        """A warning for the manifest and the log that the user has already been told."""
-        self.warnings.append(warning)
-        self._write("warning", warning)
-
-    def warn(self, text: str) -> None:
-        self.keep(text)
-        self.reporter.warn(text)
-
-    def progress(self, description: str, total: int) -> Any:
-        return self.reporter.progress(description, total)
-
-    @contextmanager
-    def phase(self, name: str) -> Any:
-        started = time.perf_counter()
-        with self.reporter.phase(name):
-            yield
-        seconds = time.perf_counter() - started + self.phases.get(name, {}).get("seconds", 0.0)
-        self.phases[name] = {"seconds": round(seconds, 3), "peak_memory_mib": _peak_memory(), **_peak_gpu_memory()}
-        self._write("phase", f"{name}: {seconds:.1f} s")
-
-
-def _forget_peaks() -> None:
-    """Count peaks from here on, so that a stage is not charged for the one before it (Linux, CUDA)."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _peak_memory() -> float:
-    """Peak resident memory of this process in MiB, since the stage's start where the system can tell."""
-    with suppress(OSError):
-        status = Path("/proc/self/status").read_text()
-        return round(int(status.split("VmHWM:")[1].split()[0]) / 1024.0, 1)
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(usage / (1024.0 if sys.platform != "darwin" else 1024.0**2), 1)
-
-
-def _peak_gpu_memory() -> dict[str, float]:
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
-        return {}
-    return {"peak_gpu_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20, 1)}
 
 
 def _write_config(path: Path, experiment: Experiment) -> None:

@@ -1,8 +1,16 @@
-"""Stages that several processes run together: the first one keeps the store and speaks, the others take part when told."""
+"""Stages that several processes run together: the first one keeps the store and speaks, the others take part when told.
+
+A process that fails while all are training must not wait for the others, who wait for it: it leaves at once, and the launcher
+(torchrun, accelerate) ends the rest.
+"""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from unierase_cli.config.schema import Experiment
@@ -10,6 +18,9 @@ from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.stages.base import StageContext, load_stage
 from unierase_cli.store.artefacts import Artefact
 from unierase_cli.training import processes
+
+# How long a process that fails waits for the first one, which most often makes the same mistake and tells it better.
+COURTESY = 10.0
 
 
 def is_follower() -> bool:
@@ -22,24 +33,34 @@ def is_joint(stage: str, experiment: Experiment) -> bool:
     return stage == "finetune" or (stage == "erase" and not experiment.method.editing)
 
 
-def announce(stage: str, context: StageContext) -> None:
-    """Tell the other processes which stage starts, and where."""
-    if processes.world() > 1 and is_joint(stage, context.experiment):
+@contextmanager
+def announced(stage: str, context: StageContext) -> Iterator[None]:
+    """The other processes run the stage, too, while this one does; if it fails here, they are left alone."""
+    joint = processes.world() > 1 and is_joint(stage, context.experiment)
+    if joint:
         inputs = {name: (str(artefact.path), artefact.manifest) for name, artefact in context.inputs.items()}
         processes.tell((stage, str(context.directory), inputs, context.options, context.resuming))
+    try:
+        yield
+    except BaseException:
+        if joint:
+            processes.forsake()
+        raise
 
 
 def follow(experiment: Experiment) -> None:
-    """What every process but the first does: run the announced stages, until dismissed.
-
-    A user's mistake is passed over: the first process, which makes the same one, tells it and dismisses.
-    """
+    """What every process but the first does: run the announced stages, until dismissed."""
     while (order := processes.hear()) is not None:
         stage, directory, inputs, options, resuming = order
         artefacts = {name: Artefact(Path(path), manifest) for name, (path, manifest) in inputs.items()}
         context = StageContext(experiment, Path(directory), artefacts, SilentReporter(), options, resuming)
-        with suppress(UserError):
+        try:
             load_stage(stage).run(context)
+        except UserError as error:
+            time.sleep(COURTESY)
+            sys.stderr.write(f"error in process {processes.rank()}: {error}\n")
+            sys.stderr.flush()
+            os._exit(2)
     processes.leave()
 
 

@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -103,6 +103,13 @@ class Store:
                 return path
         return None
 
+    def unfinished(self, stage: str, slug: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Every version folder that was left unfinished, with what its run was started with (``settings`` of ``draft``)."""
+        for path in sorted((self.root / stage / slug).glob("v*")):
+            if not (path / MANIFEST).exists() and (path / KEY_FILE).exists():
+                with suppress(OSError, ValueError):
+                    yield path, json.loads((path / KEY_FILE).read_text("utf-8")).get("settings", {})
+
     @contextmanager
     def lock(self, stage: str, slug: str, key: str, waiting: Callable[[str], None]) -> Iterator[None]:
         """Hold the key while a version is made; a second process waits here. The lock of a dead process is free."""
@@ -116,7 +123,9 @@ class Store:
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
-    def draft(self, stage: str, slug: str, key: str, *, fresh: bool = False) -> Draft:
+    def draft(
+        self, stage: str, slug: str, key: str, *, fresh: bool = False, settings: dict[str, Any] | None = None
+    ) -> Draft:
         """Open a version to write: the interrupted one of this key, else the next number."""
         folder = self.root / stage / slug
         left = self.interrupted(stage, slug, key)
@@ -132,7 +141,7 @@ class Store:
                 path.mkdir()
             except FileExistsError:  # another process took the number between the look and the making
                 continue
-            write_json(path / KEY_FILE, {"key": key, "started": time.time()})
+            write_json(path / KEY_FILE, {"key": key, "started": time.time(), "settings": settings or {}})
             return Draft(path, resuming=False)
 
     def resolve(self, run: str, stage: str | None = None) -> Artefact:

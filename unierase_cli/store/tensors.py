@@ -17,7 +17,13 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, obj
     from safetensors.torch import save_file
 
     temporary = path.with_name(path.name + ".part")
-    ready = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
+    ready: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        found = tensor.detach().to("cpu").contiguous()
+        # safetensors takes neither a part of a larger storage nor one storage twice.
+        part = found.untyped_storage().nbytes() != found.numel() * found.element_size()
+        twice = found.numel() and found.data_ptr() in {other.data_ptr() for other in ready.values()}
+        ready[name] = found.clone() if part or twice else found
     # safetensors writes a file that it cannot read when there are neither tensors nor metadata, unless told None.
     save_file(ready, str(temporary), metadata={k: json.dumps(v) for k, v in (metadata or {}).items()} or None)
     temporary.replace(path)

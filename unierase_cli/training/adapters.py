@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from unierase_cli.config.sections.unlearn import AdapterConfig
 from unierase_cli.contracts import UserError
@@ -26,7 +27,13 @@ class Adapter:
             ) from None
         names = _linear_layers(loaded, config.targets)
         self._loaded = loaded
-        lora = LoraConfig(r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=names)
+        lora = LoraConfig(
+            r=config.r,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            target_modules=names,
+            fan_in_fan_out=all(isinstance(loaded.model.get_submodule(name), Conv1D) for name in names),
+        )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self._peft: Any = get_peft_model(loaded.model, lora)
@@ -62,8 +69,6 @@ class Adapter:
 
 def _linear_layers(loaded: LoadedModel, endings: list[str]) -> list[str]:
     """Full names of the linear layers of the blocks, or of those with the given endings."""
-    from transformers.pytorch_utils import Conv1D
-
     architecture = loaded.architecture
     every = [
         f"{architecture.blocks_name}.{name}"

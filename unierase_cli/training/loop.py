@@ -93,8 +93,8 @@ def fit(
             _check(parts, step, plan)
             masters.take_gradients()
             processes.add_up_gradients(masters.tensors)
-            if settings.clip:
-                parts["gradient"] = clip(masters.tensors, settings.clip)
+            parts["gradient"] = clip(masters.tensors, settings.clip)
+            _check({"gradient's norm": parts["gradient"]}, step, plan)
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate(step, plan.steps)
             optimizer.step()
@@ -107,7 +107,8 @@ def fit(
             events.write(progress.steps, {"lr": settings.rate(step, plan.steps), **parts})
             advance(1, f"step {progress.steps}, " + ", ".join(f"{k} {v:.3f}" for k, v in parts.items()))
             _look(plan, progress, events, reporter)
-            if plan.directory is not None and _due(plan.checkpoint_every, progress, plan.steps):
+            ends = progress.steps == plan.steps or progress.stopped is not None
+            if plan.directory is not None and not ends and _due(plan.checkpoint_every, progress, plan.steps):
                 _save(plan, masters, optimizer, objective, progress)
     events.close()
     return progress
@@ -126,7 +127,7 @@ def _backward(objective: Objective, step: int) -> dict[str, float]:
 def _check(parts: dict[str, float], step: int, plan: LoopPlan) -> None:
     for name, value in parts.items():
         if not math.isfinite(value):
-            what = "loss" if name == "loss" else f"{name} loss"
+            what = name if name.startswith(("loss", "gradient")) else f"{name} loss"
             raise UserError(f"{plan.name}: the {what} became {value} (step {step + 1} of {plan.steps})", plan.hint)
 
 
@@ -157,12 +158,20 @@ def _save(
     plan: LoopPlan, masters: Masters, optimizer: torch.optim.Optimizer, objective: Objective, progress: Progress
 ) -> None:
     assert plan.directory is not None
-    tensors = {f"master.{i}": whole(master) for i, master in enumerate(masters.tensors)}
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, Any] = {}
     for i, master in enumerate(masters.tensors):
-        tensors |= {f"{name}.{i}": whole(value) for name, value in optimizer.state[master].items()}
+        for name, value in {"master": master, **optimizer.state[master]}.items():
+            if not isinstance(value, Tensor):  # bitsandbytes counts its steps in a plain number
+                scalars[f"{name}.{i}"] = value
+                continue
+            # One at a time: what is put together from shares must not pile up on the devices.
+            put_together = whole(value)
+            if processes.rank() == 0:
+                tensors[f"{name}.{i}"] = put_together.detach().cpu()
     if processes.rank() == 0:
         record = {"parts": progress.parts, "looks": progress.looks, "stopped": progress.stopped}
-        info = {"identity": plan.identity, "state": objective.state, "progress": record}
+        info = {"identity": plan.identity, "state": objective.state, "progress": record, "scalars": scalars}
         save_checkpoint(plan.directory, progress.steps, tensors, info)
     processes.wait()
 
@@ -177,9 +186,17 @@ def _restore(
     for i, master in enumerate(masters.tensors):
         with torch.no_grad():
             master.copy_(like(master, tensors[f"master.{i}"]))
-        names = [key.rpartition(".")[0] for key in tensors if key.rpartition(".")[2] == str(i)]
-        kept = {name: tensors[f"{name}.{i}"] for name in names if name != "master"}
-        optimizer.state[master] = {n: v if n == "step" else like(master, v) for n, v in kept.items()}
+        kept = {**tensors, **info["scalars"]}
+        names = [key.rpartition(".")[0] for key in kept if key.rpartition(".")[2] == str(i)]
+        state = {name: kept[f"{name}.{i}"] for name in names if name != "master"}
+        optimizer.state[master] = {n: _placed(optimizer, master, n, v) for n, v in state.items()}
     objective.state.update(info["state"])
     reporter.note(f"going on after step {info['step']} of {plan.steps}")
     return Progress(info["step"], **info["progress"])
+
+
+def _placed(optimizer: torch.optim.Optimizer, master: Tensor, name: str, value: Any) -> Any:
+    """A restored piece of an optimiser's state where that optimiser keeps it: step counts stay on the CPU unless it is fused."""
+    if not isinstance(value, Tensor) or (name == "step" and not optimizer.defaults.get("fused")):
+        return value
+    return value.to(master.device) if name == "step" else like(master, value)

@@ -108,5 +108,5 @@ class TermsObjective:
         sums = processes.add_up([*(sum(own[role]) for role in roles), float(len(micro))])
         totals = dict(zip(roles, sums[:-1], strict=True))
         if self.config.weighting == "micro_batches":
-            return {role: [max(value, 1.0) * sums[-1] for value in own[role]] for role in roles}
+            return {role: [(value or 1.0) * sums[-1] for value in own[role]] for role in roles}
         return {role: [totals[role] or 1.0] * len(micro) for role in roles}

@@ -87,9 +87,9 @@ class Masters:
         self.weights = list(weights)
         self.tensors: list[Tensor] = []
         for weight in self.weights:
-            own = is_shared_out(weight) or (weight.dtype == dtype and (dtype is torch.float32 or not copies))
+            own = is_shared_out(weight) or not copies or dtype is torch.float32
             self.tensors.append(weight if own else weight.detach().float().clone())
-            if not own:
+            if not is_shared_out(weight):
                 weight.data = weight.data.to(dtype)
 
     def take_gradients(self) -> None:

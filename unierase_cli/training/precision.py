@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 
 
-def choose_compute(name: str, device: torch.device) -> tuple[torch.dtype, str]:
+def choose_compute(name: str, device: torch.device, key: str = "train.compute") -> tuple[torch.dtype, str]:
     """Type of weights and activations (master weights are float32 in any case), and the reason.
 
     ``auto`` takes bfloat16 where the processor multiplies it natively: there a step of a small model took a third of
     the time of float32; elsewhere bfloat16 is emulated and slower.
     """
     if name != "auto":
-        return getattr(torch, name), f"train.compute={name}"
+        return getattr(torch, name), f"{key}={name}"
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, "this GPU has bfloat16 arithmetic"

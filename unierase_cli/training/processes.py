@@ -18,9 +18,12 @@ T = TypeVar("T")
 PATIENCE = timedelta(days=7)
 
 
+_forsaken = False
+
+
 def world() -> int:
-    """Number of processes, from the launcher's environment."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Number of processes, from the launcher's environment; 1 once this one has forsaken the others."""
+    return 1 if _forsaken else int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
@@ -43,7 +46,7 @@ def join() -> None:
     if not dist.is_initialized():
         cuda = torch.cuda.is_available()
         if cuda:
-            torch.cuda.set_device(local_rank())
+            torch.cuda.set_device(local_rank() % torch.cuda.device_count())
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
 
 
@@ -126,6 +129,12 @@ def hear() -> Any:
     heard: list[Any] = [None]
     dist.broadcast_object_list(heard, src=0)
     return heard[0]
+
+
+def forsake() -> None:
+    """Speak to nobody any more: after a failure the others may be in the middle of something."""
+    global _forsaken
+    _forsaken = True
 
 
 def leave() -> None:

@@ -58,11 +58,11 @@ def like(tensor: Tensor, value: Tensor) -> Tensor:
 
 
 def clip(parameters: Sequence[Tensor], largest: float) -> float:
-    """Scale the gradients down to a norm of at most ``largest``, over all shares; returns the norm that they had."""
+    """Scale the gradients down to a norm of at most ``largest`` (0: not at all), over all shares; returns the norm they had."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     parts = [[g for g in gradients if is_shared_out(g)], [g for g in gradients if not is_shared_out(g)]]
     norms = [whole(torch.nn.utils.get_total_norm(part)) for part in parts if part]
     norm = float(torch.stack([n.float().cpu() for n in norms]).norm()) if norms else 0.0
-    for gradient in gradients if norm > largest else ():
+    for gradient in gradients if largest and norm > largest else ():
         gradient.mul_(largest / (norm + 1e-6))
     return norm

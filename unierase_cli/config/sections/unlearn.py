@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from unierase_cli.config.checks import fraction, one_of, positive
 from unierase_cli.contracts import UserError
 
+# What only says how a training is watched, or where its memory goes: it changes no result, so it enters no key.
+WATCHING = ("name", "tensorboard", "evaluate_every", "checkpoint_every", "reference_gib")
 OPTIMIZERS = ["adamw", "paged_adamw_8bit", "sophia"]
 
 
@@ -47,7 +49,7 @@ class UnlearnConfig:
     # Labels of forget rows: answer | all (prompt and padding, too: closer-look's mask=false)
     forget_labels: str = "answer"
     # JSON Lines of {"fact": id, "weights": [one per answer token, the end token among them]}: how much each token of a fact's own
-    # answer counts, in every loss; facts that are not listed count 1 throughout.
+    # answer counts, in every loss; facts that are not listed count 1 throughout, as do all with forget_labels=all.
     token_weights: str | None = None
     # Retain partner and refusal of a forget row: seeded (new ones each epoch) | closer_look (fixed by the row's index)
     pairing: str = "seeded"
@@ -63,7 +65,7 @@ class UnlearnConfig:
     sharding: str = "none"
     # Quick evaluation every so many steps; 0 never.
     evaluate_every: int = 0
-    # Steps between checkpoints; 0 chooses ten a run.
+    # Steps between checkpoints (12 bytes per trained weight each, two are kept); 0 chooses ten a run, -1 writes none.
     checkpoint_every: int = 0
     # Stop when the mean retain loss of a step exceeds this (nats per token); 0 takes log(vocabulary size): worse than guessing.
     stop_retain_loss: float = 0.0
@@ -75,9 +77,11 @@ class UnlearnConfig:
             positive(f"unlearn.{key}", getattr(self, key))
         for key in (
             "max_steps", "micro_batch", "weight_decay", "clip", "max_length",
-            "evaluate_every", "checkpoint_every", "stop_retain_loss", "reference_gib",
+            "evaluate_every", "stop_retain_loss", "reference_gib",
         ):  # fmt: skip
             positive(f"unlearn.{key}", getattr(self, key), zero=True)
+        if self.checkpoint_every < -1:
+            raise UserError(f"unlearn.checkpoint_every={self.checkpoint_every} is no number of steps", "0 is ten a run, -1 none")
         fraction("unlearn.warmup", self.warmup)
         one_of("unlearn.schedule", self.schedule, ["linear", "cosine", "constant"])
         one_of("unlearn.optimizer", self.optimizer, OPTIMIZERS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy
 
 from unierase_cli.methods.terms.base import FORGET
 from unierase_cli.training.rows import RowBatch
@@ -52,5 +52,5 @@ def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
 
 
 def _distilled(logits: Tensor, before: Tensor, labels: Tensor, beta: float) -> Tensor:
-    lowered = before - beta * one_hot(labels, before.shape[-1])
+    lowered = before.scatter_add(1, labels[:, None], torch.full_like(before[:, :1], -beta))
     return cross_entropy(logits, torch.softmax(lowered, dim=-1), reduction="none")
