@@ -123,7 +123,8 @@ def test_training_ends_early_when_the_objective_or_a_look_says_so() -> None:
 
 
 def test_a_loss_that_is_not_a_number_is_one_clear_line() -> None:
-    with pytest.raises(UserError, match=r"training: the (loss|gradient's norm) became (nan|inf) \(step \d of 6\) - lower unlearn.lr"):
+    told = r"training: the (loss|gradient's norm) became (nan|inf) \(step \d of 6\) - lower unlearn.lr"
+    with pytest.raises(UserError, match=told):
         trained(LoopPlan(6, seed=0), replace(SETTINGS, lr=1e30))
 
 
