@@ -218,6 +218,9 @@ def test_the_retain_only_model_is_a_row_or_a_remark_says_how_to_get_it(store: St
     assert labels(table) == ["unedited model", "retain-only model", "npo_gd"]
     assert values(table, "retain-only model")["forget.rouge"]["mean"] == 0.3
     assert not any("--retain RUN" in remark for remark in table["remarks"])
+    # Named among the runs, too, as a pattern does, it is still only the reference.
+    again = compared(store, run.full_name, reference.full_name, retain=[reference.full_name])
+    assert labels(again) == labels(table)
     # Trained on the retain rows by the finetune stage, it is known for what it is without the option, too.
     assert compared(store, run.full_name, reference.full_name) == table
 

@@ -26,7 +26,7 @@ VERSION = 1
 FORMAT = 1
 DATA, TEXT, SHEET, PICTURE = "comparison.json", "comparison.md", "comparison.csv", "forgetting-retention.png"
 NO_RETAIN = (
-    "there is no retain-only model to compare with: score one (unierase eval train.split=retain with this benchmark and model, "
+    "there is no retain-only model to compare with: score one (unierase eval method=none with this benchmark and train.split=retain "
     "or model.path= of one) and name that run with --retain RUN"
 )
 
@@ -48,7 +48,9 @@ def compare_runs(
     runs = find_runs(store, words)
     references = find_runs(store, retain) if retain else []
     references += [run for run in runs if _trained_on_retain(run)]
-    runs = [run for run in runs if not _trained_on_retain(run)]
+    # A pattern may well have named the reference, too.
+    set_apart = {run.score.path for run in references}
+    runs = [run for run in runs if run.score.path not in set_apart]
     if not runs:
         raise UserError("all these runs are of retain-only models", "name the runs to compare with them, too")
     groups: dict[tuple[str, ...], list[ScoredRun]] = defaultdict(list)
