@@ -26,8 +26,8 @@ VERSION = 1
 FORMAT = 1
 DATA, TEXT, SHEET, PICTURE = "comparison.json", "comparison.md", "comparison.csv", "forgetting-retention.png"
 NO_RETAIN = (
-    "there is no retain-only model to compare with: score one (unierase eval method=none with this benchmark and train.split=retain "
-    "or model.path= of one) and name that run with --retain RUN"
+    "there is no retain-only model to compare with: score one (unierase eval method=none with this benchmark and "
+    "train.split=retain or model.path= of one) and name that run with --retain RUN"
 )
 
 
