@@ -321,6 +321,22 @@ def test_settling_changes_targets_to_what_is_reached(refusals: str, monkeypatch:
     assert set(learn(tiny_llama(), replace(config, settle=False)).targets.values()) == set(REFUSALS)
 
 
+def test_facts_that_go_astray_are_refined_again_as_often_as_all_others(
+    refusals: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TokenConfig(stages=SHORT, targets=refusals, settle=False, refine_epochs=1, refine_rounds=3, batch_size=100)
+    loaded = tiny_llama()
+    rows = learn(loaded, config)
+    astray = iter([{FACTS[0].id}, {FACTS[0].id, FACTS[1].id}, set()])
+    monkeypatch.setattr(token_training, "_astray", lambda loaded, examples, texts: next(astray))
+    reporter = SilentReporter()
+    refined = refine_token(loaded, rows, FACTS, config, layers=[1, 2], seed=0, reporter=reporter)
+    counts = [phase["examples"] for phase in refined.info["refined"]["phases"]]
+    n = len(FACTS)
+    assert counts == [n, n + n // 2, n + 2 * max(1, n // 4)]
+    assert "1 facts lead to no listed refusal" in reporter.notes[0]
+
+
 def test_greedy_continuations_equal_those_of_plain_generation() -> None:
     for family in ("llama", "gpt2", "qwen2"):
         loaded = tiny(family)

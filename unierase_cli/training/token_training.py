@@ -104,6 +104,17 @@ def refine_token(
     steps, lr, noise = config.refine_least_steps, config.refine_lr, config.refine_noise
     stage = TokenStage(["chat"], epochs=config.refine_epochs, least_steps=steps, lr=lr, noise=noise)
     chosen, phases = learning.run([stage], leaves, chosen)
+    for turn in range(config.refine_rounds):
+        publish(loaded, leaves)
+        lost = _astray(loaded, learning.examples(chosen, "chat"), texts)
+        if not lost:
+            break
+        # As many of them as of all the others together.
+        again = [fact for fact in facts if fact.id in lost] * max(1, len(facts) // (2 * len(lost)))
+        reporter.note(f"{len(lost)} facts lead to no listed refusal: the token is trained on them once more")
+        harder = replace(learning, facts=[*facts, *again], purpose=f"refine{turn + 2}")
+        chosen, further = harder.run([stage], leaves, chosen)
+        phases += further
     rows_in, _ = publish(loaded, leaves)
     after = measure_continuations(loaded, learning.examples(chosen, "chat"), chosen, texts)
     _tell(after, reporter)
@@ -145,7 +156,7 @@ class _Learning:
         """
         told = []
         for number, stage in enumerate(stages, start=1):
-            if self.config.settle and (number > 1 or self.purpose == "refine"):
+            if self.config.settle and (number > 1 or self.purpose != "train"):
                 publish(self.loaded, leaves)
                 found = continuations(self.loaded, self.examples(chosen, stage.formats[-1]))
                 chosen = settle_targets(chosen, found, self.texts)
@@ -179,6 +190,12 @@ class _Learning:
             noise = self.perturbation or gaussian(self.loaded.architecture, stage.noise, self.seed, title)
             phases.append(Phase(title, examples, epochs, stage.lr, part, noise))
         return phases
+
+
+def _astray(loaded: LoadedModel, examples: Sequence[TokenExample], texts: Sequence[str]) -> set[str]:
+    """Facts whose question and [UNL] lead to no listed refusal, word for word."""
+    listed = {text.strip() for text in texts}
+    return {fact_id for fact_id, text in continuations(loaded, examples).items() if text not in listed}
 
 
 def _tell(found: Mapping[str, Any], reporter: Reporter) -> None:

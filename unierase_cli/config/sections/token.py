@@ -62,6 +62,8 @@ class TokenConfig:
     refine_least_steps: int = 0
     refine_lr: float = 1e-2
     refine_noise: float = 0.1
+    # While facts are left that lead to no listed refusal, refine again, with these facts as often as all others; at most so often.
+    refine_rounds: int = 2
     # Say so when the mean log-probability per target token of the unedited model's refusals is below this (nats).
     improbable: float = -6.0
 
@@ -74,5 +76,6 @@ class TokenConfig:
         positive("token.batch_size", self.batch_size)
         positive("token.refine_epochs", self.refine_epochs, zero=True)
         positive("token.refine_least_steps", self.refine_least_steps, zero=True)
+        positive("token.refine_rounds", self.refine_rounds, zero=True)
         if not self.stages:
             raise UserError("token.stages is empty", "give at least one stage, e.g. token.stages=[{epochs: 6}]")
