@@ -43,14 +43,12 @@ class View:
         batch: RowBatch,
         reference: Reference | None = None,
         captured: tuple[int, ...] = (),
-        forward: Callable[..., Tensor] | None = None,
     ) -> None:
         self.loaded = loaded
         self.batch = batch
         self._reference = reference
         self._captured = captured
         self._outputs: dict[int, Tensor] = {}
-        self._forward = forward or self._run
 
     @property
     def reference(self) -> Reference:
@@ -62,7 +60,7 @@ class View:
     @cached_property
     def hidden(self) -> Tensor:
         """Hidden states behind the final norm [B, L, h]."""
-        return self._forward(self.batch)
+        return self._run(self.batch)
 
     @cached_property
     def logits(self) -> Tensor:
