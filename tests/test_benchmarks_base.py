@@ -51,7 +51,7 @@ def test_a_benchmark_can_come_from_another_package(monkeypatch: pytest.MonkeyPat
         def load(self) -> object:
             return lambda config, reporter: PLAIN
 
-    monkeypatch.setattr("unierase_cli.benchmarks.base.entry_points", lambda group: [Point()])
+    monkeypatch.setattr("unierase_cli.plugins.entry_points", lambda group: [Point()])
     reporter = SilentReporter()
     benchmark = load_benchmark(BenchmarkConfig(name="elsewhere"), reporter)
     assert benchmark.forget == FORGET

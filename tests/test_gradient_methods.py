@@ -275,7 +275,7 @@ def mistake(make: Callable[[], object], message: str) -> None:
 
 def test_mistakes_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     lora = AdapterConfig(name="lora")
-    mistake(lambda: erased(pair("gaa", "gd")), "did you mean ga?")
+    mistake(lambda: erased(pair("gaa", "gd")), "did you mean term=ga?")
     mistake(lambda: erased(pair("npo", "gd", betta=1)), "has no setting 'betta' - did you mean beta?")
     mistake(lambda: erased(pair(None, None)), "no loss term")
     mistake(lambda: erased(pair("ga", "gd"), replace(UNLEARN, batch_size=5)), "batch_size=5 is larger than the forget set")

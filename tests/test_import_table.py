@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "config": set(),
     "contracts": set(),
     "assets": set(),
+    "plugins": set(),
 }
 # What everybody may import: the shared nouns and the schema with its parts.
-SHARED = ("contracts", "config.schema", "config.sections", "config.checks")
+SHARED = ("contracts", "plugins", "config.schema", "config.sections", "config.checks")
 COMPOSING = ("config.compose", "config.catalog", "config.locate", "config.overrides")
 # Rooms that are imported before it is known whether torch will be needed.
 LIGHT = ("contracts", "config", "store", "benchmarks", "modes", "metrics", "stages", "cli")

@@ -236,10 +236,10 @@ def test_ceu_leaves_out_the_first_tokens_of_each_answer() -> None:
 
 
 def test_unknown_terms_and_settings_are_named_with_what_comes_near() -> None:
-    with pytest.raises(UserError, match="there is no loss term 'undail'") as caught:
+    with pytest.raises(UserError, match="term=undail is not a loss term") as caught:
         load_term("undail")
-    assert caught.value.hint == "did you mean undial?"
-    with pytest.raises(UserError, match="there is no loss term 'base'"):
+    assert caught.value.hint == "did you mean term=undial?"
+    with pytest.raises(UserError, match="term=base is not a loss term"):
         load_term("base")
     with pytest.raises(UserError, match="npo has no setting 'betta'") as caught:
         complete_settings(load_term("npo"), {"betta": 1}, "npo")

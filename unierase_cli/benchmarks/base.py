@@ -6,26 +6,23 @@ A benchmark is a module in this folder (or an entry point of the group ``unieras
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from difflib import get_close_matches
-from importlib.metadata import entry_points
 from typing import cast
 
 from unierase_cli.benchmarks.parts.assemble import normalised
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, duplicates
+from unierase_cli.plugins import Plugins
 from unierase_cli.store.hashing import hash_json
 
-ENTRY_POINTS = "unierase.benchmarks"
+BENCHMARKS = Plugins("unierase_cli.benchmarks", "unierase.benchmarks", "benchmark=", "choice")
 Loader = Callable[[BenchmarkConfig, Reporter | None], Benchmark]
 
 
 def available_benchmarks() -> list[str]:
     """Names of the benchmarks that are installed, without importing any of them."""
-    return sorted({*_own_benchmarks(), *(point.name for point in entry_points(group=ENTRY_POINTS))})
+    return BENCHMARKS.names()
 
 
 def load_benchmark(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark:
@@ -132,20 +129,5 @@ def fingerprint(benchmark: Benchmark) -> str:
 
 def _loader(name: str) -> Loader:
     """The ``load`` function of the module or entry point called ``name``."""
-    choices = available_benchmarks()
-    if name not in choices:
-        near = get_close_matches(name, choices, n=1)
-        hint = f"did you mean benchmark={near[0]}?" if near else f"choose one of: {', '.join(choices)}"
-        raise UserError(f"benchmark={name} is not a choice", hint)
-    if name in _own_benchmarks():
-        return cast(Loader, importlib.import_module(f"unierase_cli.benchmarks.{name}").load)
-    point = next(point for point in entry_points(group=ENTRY_POINTS) if point.name == name)
-    loaded = point.load()
-    return cast(Loader, getattr(loaded, "load", loaded))
-
-
-def _own_benchmarks() -> list[str]:
-    package = importlib.import_module("unierase_cli.benchmarks")
-    return [
-        module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg and module.name != "base"
-    ]
+    found = BENCHMARKS.load(name)
+    return cast(Loader, getattr(found, "load", found))

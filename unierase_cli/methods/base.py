@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from unierase_cli.contracts import Fact, Reporter, Step, UserError
+from unierase_cli.contracts import Fact, Reporter, Step
+from unierase_cli.plugins import Plugins
 
 if TYPE_CHECKING:
     from unierase_cli.config.schema import Experiment
@@ -23,8 +20,8 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
     from unierase_cli.models.token_rows import TokenRows
 
-GROUP = "unierase.methods"
 NOT_METHODS = {"base", "closed_form", "gradient_rows", "trained"}
+METHODS = Plugins("unierase_cli.methods", "unierase.methods", "method=", "method", NOT_METHODS)
 
 
 @dataclass
@@ -64,21 +61,10 @@ class Method(Protocol):
 
 
 def method_names() -> list[str]:
-    """Every method that can be found: files of this folder, then entry points."""
-    here = [m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name not in NOT_METHODS]
-    return sorted({*here, *(point.name for point in entry_points(group=GROUP))})
+    """Every method that can be found."""
+    return METHODS.names()
 
 
 def load_method(name: str) -> Method:
-    """The method of that name, imported now. Raises UserError with near matches when there is none."""
-    if name.isidentifier() and name not in NOT_METHODS and (Path(__file__).parent / f"{name}.py").exists():
-        return cast(Method, importlib.import_module(f"unierase_cli.methods.{name}"))
-    for point in entry_points(group=GROUP):
-        if point.name == name:
-            return cast(Method, point.load())
-    names = method_names()
-    near = get_close_matches(name, names, n=1)
-    raise UserError(
-        f"method={name} is not a method",
-        f"did you mean method={near[0]}?" if near else f"choose one of: {', '.join(names)}",
-    )
+    """The method of that name. Raises UserError with near matches when there is none."""
+    return cast(Method, METHODS.load(name))

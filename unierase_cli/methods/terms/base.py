@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 from torch import Tensor
 
 from unierase_cli.contracts import UserError
+from unierase_cli.plugins import Plugins
 from unierase_cli.training.rows import RowBatch
 from unierase_cli.training.views import View
 
-GROUP = "unierase.terms"
+TERMS = Plugins("unierase_cli.methods.terms", "unierase.terms", "term=", "loss term")
 
 # Kinds of rows. i: the forget fact, r: its retain partner, k: its refusal, a: its alternative answer.
 FORGET = "forget"  # question i, answer i
@@ -51,20 +48,12 @@ class Term(Protocol):
 
 def term_names() -> list[str]:
     """Every term that can be found: files of this folder, then entry points."""
-    here = [m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name != "base"]
-    return sorted({*here, *(point.name for point in entry_points(group=GROUP))})
+    return TERMS.names()
 
 
 def load_term(name: str) -> Term:
     """The term of that name. Raises UserError with near matches when there is none."""
-    if name.isidentifier() and name != "base" and (Path(__file__).parent / f"{name}.py").exists():
-        return cast(Term, importlib.import_module(f"unierase_cli.methods.terms.{name}"))
-    for point in entry_points(group=GROUP):
-        if point.name == name:
-            return cast(Term, point.load())
-    near = get_close_matches(name, term_names(), n=1)
-    hint = f"did you mean {near[0]}?" if near else f"choose one of: {', '.join(term_names())}"
-    raise UserError(f"there is no loss term {name!r}", hint)
+    return cast(Term, TERMS.load(name))
 
 
 def unit_weights(term: Term, batch: RowBatch, settings: Mapping[str, Any]) -> Tensor:
