@@ -17,7 +17,7 @@ from unierase_cli.contracts import Fact, Observation
 from unierase_cli.inference.logprobs import score_answers
 from unierase_cli.inference.observe import ask, observe, plan_batches
 from unierase_cli.metrics import forget_quality, model_utility, probability, rouge, token_entropy, truth_ratio
-from unierase_cli.metrics.base import Evidence
+from unierase_cli.metrics.base import Evidence, Reference
 from unierase_cli.models.load import LoadedModel, wrap_model
 from unierase_cli.models.prompts import Prompt
 
@@ -205,7 +205,7 @@ def test_golden_rouge_and_model_utility_match_open_unlearning(folder: Path, mode
 def test_golden_forget_quality_matches_open_unlearning(folder: Path, model: str) -> None:
     rows, reference = (observations(folder, name, False)["forget"] for name in (model, "model_random"))
     value = expected(folder, "ou_eval.json")[model]["forget_quality(reference=model_random)"]["agg_value"]
-    assert forget_quality.compute(rows, reference).value == pytest.approx(value, rel=1e-6)
+    assert forget_quality.compute(rows, Reference({("forget", "plain"): reference})).value == pytest.approx(value, rel=1e-6)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -20,6 +20,7 @@ from unierase_cli.metrics import (
     token_entropy,
     truth_ratio,
 )
+from unierase_cli.metrics.base import Reference
 
 REFUSALS = ["I do not know the answer to that.", "I'm not certain about that."]
 
@@ -100,12 +101,20 @@ def test_token_entropy_is_one_for_distinct_tokens_and_zero_for_a_stuck_answer() 
     assert token_entropy.compute([said(generated_ids=[9, 5, 6])], special_ids=[9]).value == pytest.approx(1)
 
 
+def as_reference(rows: list[Observation]) -> Reference:
+    return Reference({("forget", "plain"): rows})
+
+
 def test_forget_quality_is_one_against_itself_and_tiny_against_another_model() -> None:
     knows = [scored(0.9, 0.5, [0.01 + i / 1000], row=str(i)) for i in range(40)]
     ignorant = [scored(0.9, 0.05, [0.05 + i / 1000], row=str(i)) for i in range(40)]
-    assert forget_quality.compute(knows, knows).value == pytest.approx(1)
+    assert forget_quality.compute(knows, as_reference(knows)).value == pytest.approx(1)
     # Complete separation: 2 / C(80, 40).
-    assert forget_quality.compute(knows, ignorant).value == pytest.approx(2 / math.comb(80, 40), rel=1e-6)
+    assert forget_quality.compute(knows, as_reference(ignorant)).value == pytest.approx(2 / math.comb(80, 40), rel=1e-6)
+    # A published log gives ratios alone.
+    ratios = [math.exp(truth_ratio.log_ratio(o)) for o in ignorant]
+    assert forget_quality.compute(knows, Reference(truth_ratios=ratios)).value == pytest.approx(2 / math.comb(80, 40), rel=1e-6)
+    assert "other forget questions" in (forget_quality.compute(knows, Reference(truth_ratios=ratios[1:])).unavailable or "")
 
 
 @pytest.mark.parametrize(

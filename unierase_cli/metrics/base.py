@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics.bootstrap import mean_interval
+from unierase_cli.metrics.judges import Judges
 
 FORGET = "forget"
 # The headline of retention: questions that no method has seen.
@@ -24,6 +25,8 @@ NEUTRAL_SPLITS = ("holdout",)
 OVERALL = "all"
 
 FORGETTING, RETENTION, HONESTY, OVERVIEW = "forgetting", "retention", "honesty", "overview"
+# What only the full report shows: metrics beside the headline ones.
+DETAIL = "detail"
 
 
 @dataclass(frozen=True)
@@ -69,19 +72,34 @@ class Column:
         return f"{self.split}.{middle}{self.metric}"
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A model that never saw the forget set: its observations by (split, variant), or what a published log says of it.
+
+    ``truth_ratios``: R per row of the forget set, geometric: p(wrong) / p(correct). ``attacks``: AUC by attack (``min_k``).
+    """
+
+    observations: Mapping[tuple[str, str], Sequence[Observation]] = field(default_factory=dict)
+    truth_ratios: Sequence[float] = ()
+    attacks: Mapping[str, float] = field(default_factory=dict)
+
+
 @dataclass
 class Evidence:
     """All observations of one model state (``base`` or ``edited``), by (split, variant), and what metrics need beside them.
 
     ``special_ids``: ids that are no text (among them the unlearning tokens). ``refusals``: texts that count as refusals.
-    ``reference``: plain forget observations of a model that never saw the forget set.
+    ``reference``: a model that never saw the forget set. ``passes``: rows of further passes over the model, by their name.
+    ``judges``: models that judge texts, loaded when first asked.
     """
 
     state: str
     observations: Mapping[tuple[str, str], Sequence[Observation]]
     refusals: Sequence[str] = ()
     special_ids: Collection[int] = ()
-    reference: Sequence[Observation] = ()
+    reference: Reference | None = None
+    passes: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    judges: Judges = field(default_factory=Judges)
     _results: dict[tuple[str, str, str], MetricResult] = field(default_factory=dict, repr=False)
 
     def rows(self, split: str, variant: str = "plain") -> Sequence[Observation]:

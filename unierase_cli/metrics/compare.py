@@ -9,8 +9,8 @@
    "stops": {state: {"split.variant": {"end": n, "length": n, "context": n}}},
    "examples": [{"split", "fact_id", "question", "true", "before", "after", "forbidden", "paraphrased", "answer_prefix"}]}``
 
-``group`` is forgetting | retention | honesty | overview. Intervals of differences are of the paired per-row differences. An
-example's last three are the edited model's answers under those variants, or null; ``answer_prefix`` starts with what was given.
+``group`` is forgetting | retention | honesty | overview | detail. Intervals of differences are of the paired per-row differences.
+An example's last three are the edited model's answers under those variants, or null; ``answer_prefix`` starts with what was given.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics.base import (
+    DETAIL,
     FORGET,
     FORGETTING,
     HONESTY,
@@ -36,7 +37,7 @@ from unierase_cli.metrics.catalog import all_columns
 
 FORMAT = 1
 BASE, EDITED = "base", "edited"
-GROUPS = (FORGETTING, RETENTION, HONESTY, OVERVIEW)
+GROUPS = (FORGETTING, RETENTION, HONESTY, OVERVIEW, DETAIL)
 EXAMPLES = ((FORGET, 8), (RETAIN, 4))
 
 

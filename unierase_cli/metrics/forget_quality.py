@@ -6,11 +6,12 @@ metrics, section 2). The test only ranks, so it is taken on log R, which cannot 
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 
 from unierase_cli.contracts import MetricResult, Observation
-from unierase_cli.metrics.base import FORGET, FORGETTING, About, Column, Evidence, not_observed, unavailable
+from unierase_cli.metrics.base import FORGET, FORGETTING, About, Column, Evidence, Reference, not_observed, unavailable
 from unierase_cli.metrics.probability import MEND
 from unierase_cli.metrics.truth_ratio import log_ratio, scorable
 
@@ -24,17 +25,21 @@ NO_REFERENCE = (
 )
 
 
-def compute(observations: Sequence[Observation], reference: Sequence[Observation] = ()) -> MetricResult:
+def compute(observations: Sequence[Observation], reference: Reference | None = None) -> MetricResult:
     """p-value of the forget split's observations against those of the retain reference, which must be of the same facts."""
-    if not reference:
+    known = reference.observations.get((FORGET, "plain"), ()) if reference else ()
+    ratios = reference.truth_ratios if reference else ()
+    if not known and not ratios:
         return unavailable(ABOUT, *NO_REFERENCE)
-    if {o.row_hash for o in observations} != {o.row_hash for o in reference}:
+    others = {o.row_hash for o in observations} != {o.row_hash for o in known} if known else len(ratios) != len(observations)
+    if others:
         return unavailable(
             ABOUT, "the retain reference was asked other forget questions", "observe it on this benchmark.split"
         )
-    if not all(scorable(o) for o in [*observations, *reference]):
+    if not all(scorable(o) for o in [*observations, *known]):
         return unavailable(ABOUT, "some rows have no scored wrong answers", MEND)
-    value = ks_p_value([log_ratio(o) for o in observations], [log_ratio(o) for o in reference])
+    retained = [log_ratio(o) for o in known] or [_log(ratio) for ratio in ratios]
+    value = ks_p_value([log_ratio(o) for o in observations], retained)
     return MetricResult(NAME, value, n=len(observations), version=VERSION, higher_is_better=HIGHER_IS_BETTER)
 
 
@@ -42,6 +47,10 @@ def columns(evidence: Evidence) -> Iterable[Column]:
     rows = evidence.rows(FORGET)
     result = compute(rows, evidence.reference) if rows else not_observed(ABOUT, FORGET)
     yield Column(NAME, ABOUT.title, FORGET, FORGETTING, result)
+
+
+def _log(ratio: float) -> float:
+    return math.log(ratio) if ratio > 0 else -math.inf
 
 
 def ks_p_value(unlearned: Sequence[float], retained: Sequence[float]) -> float:

@@ -50,7 +50,7 @@ def honesty_table(metrics: Mapping[str, Any]) -> Table:
 
 def number_tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Every column of ``metrics.json``, one table a group."""
-    titles = {"forgetting": "Forget set", "retention": "Retention", "overview": "Aggregates"}
+    titles = {"forgetting": "Forget set", "retention": "Retention", "overview": "Aggregates", "detail": "Further metrics"}
     return [
         Table(title, COLUMNS, tuple(_cells(row) for row in summary(metrics) if row["group"] == group), NUMBERS)
         for group, title in titles.items()

@@ -8,28 +8,34 @@ from typing import TYPE_CHECKING, Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.store.artefacts import Artefact, write_json
+from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.hashing import hash_file, hash_json
 
 if TYPE_CHECKING:
-    from unierase_cli.contracts import Observation
-    from unierase_cli.metrics.base import Evidence
+    from unierase_cli.metrics.base import Evidence, Reference
 
 NAME = "score"
 VERSION = 1
 METRICS = "metrics.json"
 REFERENCE = "forget.plain.jsonl"
+STATES = ("base", "edited")
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """The versions of all metrics: what is scored differently is scored anew, without asking the model again."""
     from unierase_cli.metrics.catalog import all_metrics
 
-    return {"metrics": {metric.NAME: metric.VERSION for metric in all_metrics()}}
+    found: dict[str, Any] = {"metrics": {metric.NAME: metric.VERSION for metric in all_metrics()}}
+    wanted = experiment.eval
+    judges = {"encoder": wanted.encoder, "nli": wanted.nli, "gibberish": wanted.gibberish}
+    return found | ({"judges": judges} if any(judges.values()) else {})
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
-    return {state: Request("observe", (("state", state),)) for state in ("base", "edited")}
+    found = {state: Request("observe", (("state", state),)) for state in STATES}
+    if experiment.eval.passes:
+        found |= {f"probe_{state}": Request("probe", (("state", state),)) for state in STATES}
+    return found
 
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
@@ -47,7 +53,7 @@ def run(context: StageContext) -> dict[str, Any]:
     from unierase_cli.metrics.compare import compare, summary, unchanged
 
     with context.reporter.phase("score"):
-        base, edited = (_evidence(context, context.inputs[state]) for state in ("base", "edited"))
+        base, edited = (_evidence(context, state) for state in STATES)
         metrics = compare(base, edited)
         effect = unchanged(base, edited)
     if effect:
@@ -57,29 +63,39 @@ def run(context: StageContext) -> dict[str, Any]:
     return {"rows": summary(metrics), "warnings": metrics["warnings"]}
 
 
-def _evidence(context: StageContext, observed: Artefact) -> Evidence:
+def _evidence(context: StageContext, state: str) -> Evidence:
     from unierase_cli.metrics.base import Evidence
+    from unierase_cli.metrics.judges import Judges
     from unierase_cli.stages.observation_files import read_state
     from unierase_cli.training.token_targets import load_targets
 
-    plan, observations = read_state(observed.path)
+    wanted = context.experiment.eval
+    plan, observations = read_state(context.inputs[state].path)
     return Evidence(
         plan.state,
         observations,
         refusals=load_targets(context.experiment.token),
         special_ids=plan.special_ids,
-        reference=_reference(context.experiment.eval.retain_reference),
+        reference=_reference(wanted.retain_reference),
+        passes=_passes(context, state),
+        judges=Judges(wanted.encoder, wanted.nli, wanted.gibberish),
     )
 
 
-def _reference(folder: str | None) -> list[Observation]:
-    """The forget observations of a model that never saw the forget set; none if no folder is named."""
+def _passes(context: StageContext, state: str) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the further passes over a model state, by the pass's name."""
+    from unierase_cli.store.jsonl import read_jsonl
+
+    made = context.inputs.get(f"probe_{state}")
+    return {path.stem: read_jsonl(path) for path in sorted(made.path.glob("*.jsonl"))} if made else {}
+
+
+def _reference(folder: str | None) -> Reference | None:
+    """A model that never saw the forget set, from its observations."""
+    from unierase_cli.metrics.base import Reference
     from unierase_cli.stages.observation_files import read_state
 
-    if folder is None:
-        return []
-    _, observations = read_state(_reference_file(folder).parent)
-    return list(observations["forget", "plain"])
+    return None if folder is None else Reference(read_state(_reference_file(folder).parent)[1])
 
 
 def _reference_file(folder: str) -> Path:

@@ -50,6 +50,13 @@ class EvalConfig:
     )
     # Folder of observations of a model that never saw the forget set (an observe artefact); forget quality compares with it.
     retain_reference: str | None = None
+    # Models that judge texts, by hub id or folder (null: metrics that need one are unavailable): a sentence encoder for cosine
+    # similarity, an entailment classifier, a detector of gibberish.
+    encoder: str | None = None
+    nli: str | None = None
+    gibberish: str | None = None
+    # Further passes over the model, each a file of unierase_cli/inference/passes: gradient_norm | output_kl | perplexity | ...
+    passes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         positive("eval.batch_size", self.batch_size, zero=True)
