@@ -11,7 +11,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "unierase_cli"
 MAY_IMPORT = {
     "cli": {"config", "stages", "launch", "store"},
-    "stages": {"modes", "methods", "benchmarks", "metrics", "training", "inference", "editing", "models", "store"},
+    "stages": {"modes", "methods", "benchmarks", "metrics", "probes", "training", "inference", "editing", "models", "store"},
+    "probes": {"training", "inference", "models", "store"},
     "methods": {"training", "editing", "models"},
     "training": {"models", "store"},
     "inference": {"models", "store"},

@@ -36,6 +36,8 @@ def callback(name: str) -> Callable[..., None]:
     def make(pipeline: Pipeline) -> Artefact:
         for state in observed:
             pipeline.make("observe", state=state)
+            if pipeline.experiment.eval.passes:
+                pipeline.make("probe", state=state)
         return pipeline.make(stage)
 
     def call(

@@ -20,7 +20,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     array = np.asarray(values, dtype=np.float64)
     if len(array) < 2:
         return None
-    return _percentiles(array[resampled(len(array))].mean(axis=1))
+    return percentiles(array[resampled(len(array))].mean(axis=1))
 
 
 def two_sample_interval(
@@ -30,7 +30,7 @@ def two_sample_interval(
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if min(len(a), len(b)) < 2:
         return None
-    return _percentiles(statistic(a[resampled(len(a), "first")], b[resampled(len(b), "second")]))
+    return percentiles(statistic(a[resampled(len(a), "first")], b[resampled(len(b), "second")]))
 
 
 def resampled(n: int, purpose: str = "mean") -> NDArray[np.int64]:
@@ -38,7 +38,8 @@ def resampled(n: int, purpose: str = "mean") -> NDArray[np.int64]:
     return np.random.default_rng(stable_hash("bootstrap", purpose, n)).integers(0, n, size=(RESAMPLES, n))
 
 
-def _percentiles(statistics: Array) -> tuple[float, float]:
+def percentiles(statistics: Array) -> tuple[float, float]:
+    """The bounds that leave out (1 - LEVEL) / 2 of resampled statistics [R] on either side."""
     tail = (1 - LEVEL) / 2 * 100
     low, high = np.percentile(statistics, [tail, 100 - tail])
     return float(low), float(high)

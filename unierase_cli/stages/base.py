@@ -19,7 +19,7 @@ from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Benchmark, Reporter
 from unierase_cli.store.artefacts import Artefact
 
-STAGES = ("finetune", "train_token", "moments", "erase", "observe", "score", "report")
+STAGES = ("finetune", "train_token", "moments", "erase", "observe", "probe", "score", "report")
 # Not a stage of a run, but an artefact over many.
 COMPARISON = "comparison"
 

@@ -55,8 +55,13 @@ class EvalConfig:
     encoder: str | None = None
     nli: str | None = None
     gibberish: str | None = None
-    # Further passes over the model, each a file of unierase_cli/inference/passes: gradient_norm | output_kl | perplexity | ...
+    # Further passes over the model, each a file of unierase_cli/probes: output_kl | perplexity | unrelated | gradient_norm |
+    # reference_loss
     passes: list[str] = field(default_factory=list)
+    # Plain text for the pass perplexity: JSON Lines with `text` (null: a dozen short texts of our own).
+    texts: str | None = None
+    # Model that never saw the forget set, for the pass reference_loss: a folder or a hub id.
+    reference_model: str | None = None
 
     def __post_init__(self) -> None:
         positive("eval.batch_size", self.batch_size, zero=True)

@@ -1,0 +1,75 @@
+"""Further passes over a model, each asked for by name (``eval.passes``): what generation and teacher forcing do not show.
+
+A pass is a file of this folder (or an entry point of the group ``unierase.probes``) with ``VERSION``, ``rows`` and, if the edited
+model is compared with the unedited one, ``remember``. Its rows are kept beside the observations; metrics read them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from unierase_cli.config.sections.evaluation import ProtocolConfig
+from unierase_cli.contracts import Fact
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.plugins import Plugins
+from unierase_cli.training.rows import Row, RowBatch, collate, make_row
+from unierase_cli.training.views import FrozenView
+
+PASSES = Plugins("unierase_cli.probes", "unierase.probes", "eval.passes=", "pass")
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What a pass may ask about. ``facts``: the scored splits. ``texts``: plain text (``eval.texts``). ``reference``: loads
+    ``eval.reference_model``, a model that never saw the forget set.
+    """
+
+    facts: Mapping[str, Sequence[Fact]]
+    texts: Sequence[str]
+    protocol: ProtocolConfig
+    batch_size: int
+    reference: Callable[[], LoadedModel]
+    advance: Callable[..., None] = lambda *args, **kwargs: None
+
+    def of(self, *splits: str) -> list[tuple[str, Fact]]:
+        """(split, fact) of every row of the named splits that there are."""
+        return [(split, fact) for split in splits for fact in self.facts.get(split, ())]
+
+
+class Pass(Protocol):
+    """``rows``: JSON-able rows as they are found, in an order of its own. ``remembered``: what ``remember`` returned of the
+    unedited model, or None where there is no such function or the state is ``base``.
+    """
+
+    VERSION: int
+
+    def rows(self, loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[str, Any]]: ...
+
+
+def load_pass(name: str) -> Pass:
+    """The pass of that name. Raises UserError with near matches when there is none."""
+    return cast(Pass, PASSES.load(name))
+
+
+def training_row(loaded: LoadedModel, fact: Fact) -> Row:
+    """Prompt and true answer as one sequence, cut to the model's context."""
+    prompt = loaded.prompts.prompt(fact.question).ids
+    return make_row(prompt, loaded.prompts.answer_ids(fact.answer), loaded.prompts.max_length or 0)
+
+
+def frozen_views(
+    loaded: LoadedModel, rows: Sequence[Row], batch_size: int
+) -> Iterator[tuple[Sequence[int], FrozenView]]:
+    """Views without gradients of batches of similar length, each with its rows' indices."""
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
+    size = batch_size or 16
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        yield chosen, FrozenView(loaded, batch_of(loaded, [rows[i] for i in chosen]))
+
+
+def batch_of(loaded: LoadedModel, rows: Sequence[Row]) -> RowBatch:
+    """The rows as a batch on the model's device."""
+    return collate(rows, loaded.prompts.pad_id, loaded.device)

@@ -1,0 +1,43 @@
+"""How large the gradient of an answer's loss is: rows learned by heart have small ones (spec: metrics, section 4, ``gradnorm``).
+
+Mean over the parameter tensors of the 2-norm of d(mean loss of the answer) / d(tensor), one row at a time. As in the reference the
+end token is left out of the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.probes.base import Asking, batch_of, training_row
+from unierase_cli.training.views import View
+
+VERSION = 1
+
+
+def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[str, Any]]:
+    """``{"split", "fact_id", "value"}`` of every forget and holdout row."""
+    parameters = list(loaded.model.parameters())
+    asked = [parameter.requires_grad for parameter in parameters]
+    loaded.model.requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            for split, fact in asking.of("forget", "holdout"):
+                row = training_row(loaded, fact)
+                losses = View(loaded, batch_of(loaded, [row])).nll
+                counted = losses[:-1] if row.ends and len(losses) > 1 else losses
+                gradients = torch.autograd.grad(counted.mean(), parameters, allow_unused=True)
+                norms = [0.0 if g is None else float(g.float().norm()) for g in gradients]
+                yield {"split": split, "fact_id": fact.id, "value": sum(norms) / len(norms)}
+                asking.advance()
+    finally:
+        for parameter, before in zip(parameters, asked, strict=True):
+            parameter.requires_grad_(before)
+
+
+def count(asking: Asking) -> int:
+    """How many rows there will be."""
+    return len(asking.of("forget", "holdout"))

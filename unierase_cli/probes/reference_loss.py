@@ -1,0 +1,27 @@
+"""The loss of a model that never saw the forget set (``eval.reference_model``): what a membership attack subtracts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from unierase_cli.inference.logprobs import score_answers
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.probes.base import Asking
+
+VERSION = 1
+
+
+def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[str, Any]]:
+    """``{"split", "fact_id", "value"}``: mean loss of the true answer, nats per token, of every forget and holdout row."""
+    other = asking.reference()
+    asked = asking.of("forget", "holdout")
+    items = [(other.prompts.prompt(fact.question).ids, other.prompts.answer_ids(fact.answer)) for _, fact in asked]
+    scores = score_answers(other, items, batch_size=asking.batch_size, progress=asking.advance)
+    for (split, fact), score in zip(asked, scores, strict=True):
+        yield {"split": split, "fact_id": fact.id, "value": score.average_loss}
+
+
+def count(asking: Asking) -> int:
+    """How many rows there will be."""
+    return len(asking.of("forget", "holdout"))
