@@ -59,7 +59,14 @@ def _lead(
         raise UserError(f"method={method} does not edit in closed form", f"type unierase erase --method {method}")
     from unierase_cli.stages.pipeline import Pipeline
 
-    pipeline = Pipeline(experiment, journal.reporter, command=["unierase", *sys.argv[1:]], overrides=wishes.words)
+    def pipeline_of(experiment: Experiment) -> Pipeline:
+        return Pipeline(experiment, journal.reporter, command=["unierase", *sys.argv[1:]], overrides=wishes.words)
+
+    if wanted in ("score", "report") and not wishes.dry_run:
+        from unierase_cli.stages.reference import with_reference
+
+        experiment = with_reference(experiment, journal.reporter, pipeline_of)
+    pipeline = pipeline_of(experiment)
     if wishes.dry_run:
         show_plan(journal, pipeline, wanted, wishes)
         return

@@ -21,7 +21,7 @@ HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "forget quality (KS p-value)", VERSION, HIGHER_IS_BETTER)
 NO_REFERENCE = (
     "there is no retain reference, a model trained without the forget set",
-    "observe one and give its folder: eval.retain_reference=FOLDER",
+    "observe one and give its folder, eval.retain_reference=FOLDER, or have it made: eval.retain_reference=train",
 )
 
 

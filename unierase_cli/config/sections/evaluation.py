@@ -48,7 +48,8 @@ class EvalConfig:
     truth_ratio_splits: list[str] = field(
         default_factory=lambda: ["forget", "retain_unseen", "real_authors", "world_facts"]
     )
-    # Folder of observations of a model that never saw the forget set (an observe artefact); forget quality compares with it.
+    # A model that never saw the forget set, with which forget quality compares: the folder of its observations (an observe
+    # artefact), or train: make it now. null: one that was made before, if any.
     retain_reference: str | None = None
     # Models that judge texts, by hub id or folder (null: metrics that need one are unavailable): a sentence encoder for cosine
     # similarity, an entailment classifier, a detector of gibberish.

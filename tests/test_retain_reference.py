@@ -1,0 +1,84 @@
+"""The retain reference is found among what was made, made on request, or asked for by name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.stages.reference import with_reference
+from unierase_cli.store.artefacts import Artefact, Store
+
+
+def experiment(tmp_path: Path, **changes: Any) -> Experiment:
+    config = Experiment(**changes)
+    return replace(config, run=replace(config.run, outputs=str(tmp_path)))
+
+
+def observed(store: Store, config: Experiment, key: str = "k" * 16) -> Path:
+    """A base observation of ``config``, as the pipeline records it."""
+    draft = store.draft("observe", "twin", key)
+    return draft.complete(
+        {
+            "stage": "observe",
+            "options": {"state": "base"},
+            "key": key,
+            "config": asdict(config),
+            "finished": 1.0,
+        }
+    ).path
+
+
+def never(_: Experiment) -> Any:
+    raise AssertionError("nothing is to be made")
+
+
+def test_a_twin_trained_on_the_retain_rows_is_found(tmp_path: Path) -> None:
+    config, store = experiment(tmp_path), Store(tmp_path)
+    assert with_reference(config, SilentReporter(), never).eval.retain_reference is None
+    observed(store, config)  # the model itself is no reference
+    assert with_reference(config, SilentReporter(), never).eval.retain_reference is None
+    path = observed(store, replace(config, train=replace(config.train, split="retain95")), "t" * 16)
+    reporter = SilentReporter()
+    assert with_reference(config, reporter, never).eval.retain_reference == str(path)
+    assert "forget quality compares with" in reporter.notes[0]
+    other = replace(config, benchmark=replace(config.benchmark, split="forget10"))
+    assert with_reference(other, SilentReporter(), never).eval.retain_reference is None
+
+
+def test_train_makes_the_twin_and_observes_it(tmp_path: Path) -> None:
+    config = experiment(tmp_path)
+    config = replace(config, eval=replace(config.eval, retain_reference="train"))
+    asked: list[Experiment] = []
+
+    class Making:
+        def make(self, stage: str, **options: str) -> Artefact:
+            assert (stage, options) == ("observe", {"state": "base"})
+            return Artefact(tmp_path / "made", {})
+
+    def pipeline(other: Experiment) -> Any:
+        asked.append(other)
+        return Making()
+
+    settled = with_reference(config, SilentReporter(), pipeline)
+    assert settled.eval.retain_reference == str(tmp_path / "made")
+    assert asked[0].train.split == "retain"
+    assert asked[0].eval.retain_reference is None
+
+
+def test_a_named_folder_is_left_alone_and_train_refuses_a_given_model(tmp_path: Path) -> None:
+    config = experiment(tmp_path)
+    named = replace(config, eval=replace(config.eval, retain_reference="folder"))
+    assert with_reference(named, SilentReporter(), never) == named
+    given = replace(
+        config,
+        model=replace(config.model, path="somewhere"),
+        eval=replace(config.eval, retain_reference="train"),
+    )
+    with pytest.raises(UserError, match=r"comes from model\.path") as caught:
+        with_reference(given, SilentReporter(), never)
+    assert "method=none" in caught.value.hint

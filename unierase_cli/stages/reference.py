@@ -1,0 +1,70 @@
+"""The retain reference: a model that never saw the forget set, found among what was made, or made now.
+
+``eval.retain_reference`` names its observations (a folder), or says ``train``: then the finetune stage makes the model from the
+retain rows alone. Named nothing, observations that fit are used if there are any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.store.artefacts import Artefact, Store
+
+TRAIN = "train"
+
+
+def with_reference(
+    experiment: Experiment, reporter: Reporter, pipeline: Callable[[Experiment], Pipeline]
+) -> Experiment:
+    """The experiment with ``eval.retain_reference`` settled: a folder of observations, or still null.
+
+    Raises UserError for ``train`` where the model is not one that this tool trains.
+    """
+    named = experiment.eval.retain_reference
+    if named is None:
+        found = _found(experiment)
+        if found is None:
+            return experiment
+        reporter.note(f"forget quality compares with {found.path} (eval.retain_reference)")
+        return _naming(experiment, found)
+    if named != TRAIN:
+        return experiment
+    if experiment.model.path is not None:
+        raise UserError(
+            "eval.retain_reference=train: the model comes from model.path, so its retain-only twin cannot be made here",
+            "observe one: unierase eval method=none model.path=RETAIN_MODEL, then eval.retain_reference=ITS_OBSERVE_FOLDER",
+        )
+    other = replace(
+        experiment,
+        train=replace(experiment.train, split="retain"),
+        eval=replace(experiment.eval, retain_reference=None, passes=[]),
+        run=replace(experiment.run, force=False),
+    )
+    return _naming(experiment, pipeline(other).make("observe", state="base"))
+
+
+def _found(experiment: Experiment) -> Artefact | None:
+    """The newest observations, with the forget split's wrong answers scored, of this model trained on retain rows alone."""
+    for artefact in reversed(Store(experiment.run.outputs).list("observe")):
+        config = artefact.manifest["config"]
+        benchmark, model, train = config["benchmark"], config["model"], config.get("train", {})
+        if (
+            artefact.manifest["options"].get("state") == "base"
+            and (benchmark["name"], benchmark["split"]) == (experiment.benchmark.name, experiment.benchmark.split)
+            and (model["name"], model["path"]) == (experiment.model.name, None)
+            and experiment.model.path is None
+            and train.get("split", "").startswith("retain")
+            and not experiment.train.split.startswith("retain")
+            and config["protocol"]["max_new_tokens"] == experiment.protocol.max_new_tokens
+            and config["run"]["seed"] == experiment.run.seed
+        ):
+            return artefact
+    return None
+
+
+def _naming(experiment: Experiment, observed: Artefact) -> Experiment:
+    return replace(experiment, eval=replace(experiment.eval, retain_reference=str(observed.path)))
