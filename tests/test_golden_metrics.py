@@ -74,6 +74,7 @@ def facts(folder: Path, split: str) -> list[Fact]:
             row["answer"],
             paraphrased_answer=row.get("paraphrased_answer"),
             wrong_answers=tuple(row["perturbed_answer"]),
+            long_answer=row.get("original_answer"),
         )
         for i, row in enumerate(rows)
     ]

@@ -11,7 +11,7 @@ import pytest
 
 from unierase_cli.contracts import AnswerScore, MetricResult, Observation
 from unierase_cli.metrics import forget_quality, model_utility, probability, truth_ratio
-from unierase_cli.metrics.base import Evidence, mean_result
+from unierase_cli.metrics.base import Evidence, Reference, mean_result
 from unierase_cli.metrics.rouge import ABOUT
 
 RUNS = [
@@ -114,7 +114,7 @@ def test_golden_forget_quality_from_observations_asks_for_the_same_questions(fol
         rows(folder, f"llama2-7b_{split}_wd0.01", "forget") for split in ("full", "retain90", "retain99")
     )
     wanted = pairs["llama2-7b_full_wd0.01 vs llama2-7b_retain90_wd0.01"]["Forget Quality"]
-    assert forget_quality.compute(full, same).value == pytest.approx(wanted, rel=1e-6)
-    refused = forget_quality.compute(full, other)
+    assert forget_quality.compute(full, Reference({("forget", "plain"): same})).value == pytest.approx(wanted, rel=1e-6)
+    refused = forget_quality.compute(full, Reference({("forget", "plain"): other}))
     assert refused.value is None
     assert "other forget questions" in str(refused.unavailable)

@@ -155,7 +155,7 @@ def test_the_comparison_is_json_and_holds_both_states_and_paired_differences() -
         "The sky is blue.",
     )
     groups = [column["group"] for column in metrics["columns"]]
-    assert groups == sorted(groups, key=["forgetting", "retention", "honesty", "overview"].index)
+    assert groups == sorted(groups, key=["forgetting", "retention", "honesty", "overview", "detail"].index)
 
 
 def test_the_summary_is_one_row_per_column_with_reasons_where_numbers_lack() -> None:

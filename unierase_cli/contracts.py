@@ -26,7 +26,8 @@ class Fact:
     """One question and its answer, with what is needed to edit it and to score it.
 
     ``subject`` is a verbatim part of ``question`` or None. ``group`` names what facts share (an author); neighbours of a
-    fact are the facts of its group.
+    fact are the facts of its group. ``long_answer`` says in a sentence what a short ``answer`` says in a word; only metrics that
+    judge whole sentences read it, so it is no part of ``row_hash``.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Fact:
     paraphrased_answer: str | None = None
     wrong_answers: tuple[str, ...] = ()
     group: str | None = None
+    long_answer: str | None = None
 
     @property
     def row_hash(self) -> str:
@@ -105,6 +107,11 @@ class AnswerScore:
         """Mean negative log-probability over the labelled tokens, the end token included, in nats."""
         return -sum(self.log_probs) / len(self.log_probs)
 
+    @property
+    def length(self) -> int:
+        """How many of the labelled tokens are the answer's own: all of them but the end token."""
+        return len(self.token_ids) - self.ends
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -114,7 +121,7 @@ class Observation:
     ``paraphrased``, ``answer_prefix``). ``answers`` maps ``true`` and ``paraphrased`` to one score and ``wrong`` to several; it is
     empty where a variant only generates. ``stop`` is ``end``, ``length`` or ``context``. ``text`` is the decoded
     generation without special tokens; ``raw_text`` keeps them. ``first_unlearn_probability`` is the first answer
-    position's total probability of the unlearning tokens (None for a model without any).
+    position's total probability of the unlearning tokens (None for a model without any). ``long_answer`` is the fact's.
     """
 
     fact_id: str
@@ -132,6 +139,7 @@ class Observation:
     answers: dict[str, list[AnswerScore]] = field(default_factory=dict)
     first_unlearn_probability: float | None = None
     first_is_unlearn: bool = False
+    long_answer: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

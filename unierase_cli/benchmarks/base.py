@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import cast
+from typing import Any, cast
 
 from unierase_cli.benchmarks.parts.assemble import normalised
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
@@ -118,13 +118,18 @@ def evenly_spaced(facts: Sequence[Fact], count: int) -> tuple[Fact, ...]:
 
 
 def fingerprint(benchmark: Benchmark) -> str:
-    """Sha256 of every row in every role; notes do not matter."""
+    """Sha256 of every row in every role; notes do not matter, nor long answers, from which nothing is learned or edited."""
     roles = {
         "forget": benchmark.forget, "protect": benchmark.protect, "outside": benchmark.outside,
         "training": benchmark.training, "refused": benchmark.refused,
     }  # fmt: skip
     everything = {**{f"split {name}": rows for name, rows in benchmark.splits.items()}, **roles}
-    return hash_json({role: [asdict(fact) for fact in facts] for role, facts in everything.items()})
+    return hash_json({role: [_learnable(fact) for fact in facts] for role, facts in everything.items()})
+
+
+def _learnable(fact: Fact) -> dict[str, Any]:
+    """All of a row but its long answer, which only metrics read: artefacts made before there were any stay of use."""
+    return {key: value for key, value in asdict(fact).items() if key != "long_answer"}
 
 
 def _loader(name: str) -> Loader:

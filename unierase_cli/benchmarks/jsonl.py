@@ -1,7 +1,8 @@
 """Bring your own: facts to forget, and optionally facts to retain, as JSON Lines.
 
 A row has ``question`` and ``answer``, and may have ``id``, ``subject`` (a part of the question, letter by letter), ``group``
-(what facts share, e.g. a person), ``paraphrased_question``, ``paraphrased_answer`` and ``wrong_answers``.
+(what facts share, e.g. a person), ``paraphrased_question``, ``paraphrased_answer``, ``wrong_answers`` and ``long_answer`` (the
+answer as a sentence, where ``answer`` is a word or two).
 """
 
 from __future__ import annotations

@@ -143,6 +143,7 @@ def _observation(
         # After given answer tokens the first position is not the answer's first.
         first_unlearn_probability=None if row.prefix_ids else found.first_unlearn_probability,
         first_is_unlearn=bool(found.ids) and found.ids[0] in loaded.unlearn_ids,
+        long_answer=row.fact.long_answer,
     )
 
 

@@ -133,19 +133,23 @@ def not_observed(about: About, split: str, variant: str = "plain") -> MetricResu
     )
 
 
-def on_every_split(evidence: Evidence, about: About, compute: Compute, *, turns: bool = False) -> list[Column]:
+def on_every_split(
+    evidence: Evidence, about: About, compute: Compute, *, turns: bool = False, group: str | None = None
+) -> list[Column]:
     """A column per observed split. ``turns``: on the forget split the opposite direction is better."""
-    return [column_of(evidence, about, compute, split, turns=turns) for split in evidence.splits()]
+    return [column_of(evidence, about, compute, split, turns=turns, group=group) for split in evidence.splits()]
 
 
-def column_of(evidence: Evidence, about: About, compute: Compute, split: str, *, turns: bool = False) -> Column:
-    """The column of one split's plain rows."""
+def column_of(
+    evidence: Evidence, about: About, compute: Compute, split: str, *, turns: bool = False, group: str | None = None
+) -> Column:
+    """The column of one split's plain rows. ``group``: its table, else the one about forgetting or about retention."""
     result = evidence.measure(about, compute, split)
     if split in NEUTRAL_SPLITS:
         result = replace(result, higher_is_better=None)
     if turns and split == FORGET and result.higher_is_better is not None:
         result = replace(result, higher_is_better=not result.higher_is_better)
-    return Column(about.name, about.title, split, FORGETTING if split == FORGET else RETENTION, result)
+    return Column(about.name, about.title, split, group or (FORGETTING if split == FORGET else RETENTION), result)
 
 
 def mean_result(about: About, values: Sequence[float]) -> MetricResult:

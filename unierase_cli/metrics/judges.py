@@ -6,15 +6,25 @@ there makes the metrics that need it unavailable, with the reason; nothing is pu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-# Texts -> unit vectors [n, d]; pairs (premise, hypothesis) -> labels; texts -> probability of being clean text.
+# Texts -> vectors [n, d]; pairs (premise, hypothesis) -> labels; texts -> probability of being clean text.
 Encode = Callable[[Sequence[str]], "NDArray"]
 Classify = Callable[[Sequence[tuple[str, str]]], list[str]]
 Judge = Callable[[Sequence[str]], list[float]]
+
+ENCODER, NLI, GIBBERISH = "encoder", "nli", "gibberish"
+# What a judge is called, and the one that the reference codes use.
+KINDS = {
+    ENCODER: ("sentence encoder", "sentence-transformers/paraphrase-MiniLM-L6-v2"),
+    NLI: ("entailment classifier", "sileod/deberta-v3-base-tasksource-nli"),
+    GIBBERISH: ("gibberish detector", "madhurjindal/autonlp-Gibberish-Detector-492513457"),
+}
 
 
 class JudgeAbsent(Exception):
@@ -23,9 +33,72 @@ class JudgeAbsent(Exception):
 
 @dataclass
 class Judges:
-    """Names of the judges; None: not wanted."""
+    """The judges by name (None: not wanted), and what they have said: one object serves all states, which share many texts."""
 
     encoder: str | None = None
     nli: str | None = None
     gibberish: str | None = None
-    _loaded: dict[str, object] = field(default_factory=dict, repr=False)
+    _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
+    _said: dict[tuple[str, Hashable], Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls, *, encode: Encode | None = None, classify: Classify | None = None, clean: Judge | None = None
+    ) -> Judges:
+        """Judges that are functions already: one's own, or a test's."""
+        given = {ENCODER: encode, NLI: classify, GIBBERISH: clean}
+        return cls(_loaded={kind: judge for kind, judge in given.items() if judge is not None})
+
+    def wanted(self, kind: str) -> bool:
+        """Whether somebody named this judge, be it there or not."""
+        return bool(getattr(self, kind)) or kind in self._loaded
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Unit vectors of the texts, [n, d]; zeros where the encoder gives zeros. Raises JudgeAbsent."""
+        vectors = np.asarray(self._ask(ENCODER, texts), dtype=np.float64)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(lengths > 0, lengths, 1.0)
+
+    def classify(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        """The label of each (premise, hypothesis), e.g. ``entailment``. Raises JudgeAbsent."""
+        return self._ask(NLI, pairs)
+
+    def clean(self, texts: Sequence[str]) -> list[float]:
+        """Probability that each text is no gibberish. Raises JudgeAbsent."""
+        return [float(value) for value in self._ask(GIBBERISH, texts)]
+
+    def fingerprint(self) -> dict[str, str]:
+        """What is known of the named judges without loading them, so that scores are made anew once a missing one is there."""
+        from unierase_cli.metrics.judge_models import fingerprint
+
+        names = {kind: getattr(self, kind) for kind in KINDS}
+        return {f"judge_{kind}": fingerprint(kind, name) for kind, name in names.items() if name}
+
+    def _ask(self, kind: str, items: Sequence[Any]) -> list[Any]:
+        """What the judge says of each item; it is asked once about equal ones."""
+        judge = self._judge(kind)
+        fresh = [item for item in dict.fromkeys(items) if (kind, item) not in self._said]
+        if fresh:
+            self._said |= {(kind, item): said for item, said in zip(fresh, judge(fresh), strict=True)}
+        return [self._said[kind, item] for item in items]
+
+    def _judge(self, kind: str) -> Callable[[Sequence[Any]], Sequence[Any]]:
+        if kind not in self._loaded:
+            self._loaded[kind] = self._load(kind)
+        found = self._loaded[kind]
+        if isinstance(found, JudgeAbsent):
+            raise JudgeAbsent(*found.args)
+        return found
+
+    def _load(self, kind: str) -> Any:
+        """The judge, or why it is absent: a hub that did not answer is not asked again for the next metric."""
+        what, example = KINDS[kind]
+        name = getattr(self, kind)
+        if not name:
+            return JudgeAbsent(f"no {what} is named; give one by hub id or folder, e.g. eval.{kind}={example}")
+        from unierase_cli.metrics.judge_models import load
+
+        try:
+            return load(kind, name)
+        except JudgeAbsent as absent:
+            return absent

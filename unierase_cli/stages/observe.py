@@ -50,8 +50,13 @@ def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
     """The model's files and the rows that are asked; a change elsewhere in the benchmark asks nothing anew."""
-    rows = {split: [[f.id, f.row_hash] for f in facts] for split, facts in scored_splits(experiment).items()}
+    rows = {split: [_identity(fact) for fact in facts] for split, facts in scored_splits(experiment).items()}
     return {**model_fingerprints(experiment), "rows": hash_json(rows)}
+
+
+def _identity(fact: Fact) -> list[str]:
+    """What an observation keeps of a fact: a row that gains a long answer is observed anew, all others stay as they are."""
+    return [fact.id, fact.row_hash] + ([fact.long_answer] if fact.long_answer else [])
 
 
 def scored_splits(experiment: Experiment) -> dict[str, list[Fact]]:

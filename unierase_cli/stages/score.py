@@ -13,11 +13,14 @@ from unierase_cli.store.hashing import hash_file, hash_json
 
 if TYPE_CHECKING:
     from unierase_cli.metrics.base import Evidence, Reference
+    from unierase_cli.metrics.judges import Judges
 
 NAME = "score"
 VERSION = 1
 METRICS = "metrics.json"
 REFERENCE = "forget.plain.jsonl"
+# Of a retain reference too, if it has it: membership attacks compare with it.
+HOLDOUT = "holdout.plain.jsonl"
 STATES = ("base", "edited")
 
 
@@ -39,12 +42,15 @@ def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]
 
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
-    """The listed refusals and the retain reference, by content."""
+    """The listed refusals and the retain reference, by content; the judges, by what of them is on this machine."""
     from unierase_cli.training.token_targets import load_targets
 
-    found = {"refusals": hash_json(load_targets(experiment.token))}
+    found = {"refusals": hash_json(load_targets(experiment.token)), **_judges(experiment).fingerprint()}
     if experiment.eval.retain_reference is not None:
-        found["retain_reference"] = hash_file(_reference_file(experiment.eval.retain_reference))
+        path = _reference_file(experiment.eval.retain_reference)
+        found["retain_reference"] = hash_file(path)
+        if (path.parent / HOLDOUT).exists():
+            found["retain_holdout"] = hash_file(path.parent / HOLDOUT)
     return found
 
 
@@ -53,7 +59,8 @@ def run(context: StageContext) -> dict[str, Any]:
     from unierase_cli.metrics.compare import compare, summary, unchanged
 
     with context.reporter.phase("score"):
-        base, edited = (_evidence(context, state) for state in STATES)
+        judges = _judges(context.experiment)
+        base, edited = (_evidence(context, state, judges) for state in STATES)
         metrics = compare(base, edited)
         effect = unchanged(base, edited)
     if effect:
@@ -63,9 +70,8 @@ def run(context: StageContext) -> dict[str, Any]:
     return {"rows": summary(metrics), "warnings": metrics["warnings"]}
 
 
-def _evidence(context: StageContext, state: str) -> Evidence:
+def _evidence(context: StageContext, state: str, judges: Judges) -> Evidence:
     from unierase_cli.metrics.base import Evidence
-    from unierase_cli.metrics.judges import Judges
     from unierase_cli.stages.observation_files import read_state
     from unierase_cli.training.token_targets import load_targets
 
@@ -78,8 +84,15 @@ def _evidence(context: StageContext, state: str) -> Evidence:
         special_ids=plan.special_ids,
         reference=_reference(wanted.retain_reference),
         passes=_passes(context, state),
-        judges=Judges(wanted.encoder, wanted.nli, wanted.gibberish),
+        judges=judges,
     )
+
+
+def _judges(experiment: Experiment) -> Judges:
+    from unierase_cli.metrics.judges import Judges
+
+    wanted = experiment.eval
+    return Judges(wanted.encoder, wanted.nli, wanted.gibberish)
 
 
 def _passes(context: StageContext, state: str) -> dict[str, list[dict[str, Any]]]:

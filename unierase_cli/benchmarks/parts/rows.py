@@ -10,7 +10,7 @@ from unierase_cli.contracts import Fact, UserError
 KNOWN = frozenset(
     {
         "id", "question", "answer", "subject", "group", "paraphrased_question", "paraphrased_answer",
-        "wrong_answers", "perturbed_answer",
+        "wrong_answers", "perturbed_answer", "long_answer", "original_answer",
     }
 )  # fmt: skip
 EXAMPLE = 'a row looks like {"question": "Who ...?", "answer": "..."}'
@@ -21,8 +21,9 @@ def fact_from_row(
 ) -> Fact:
     """The row as a Fact. ``where`` is file:line; ``group`` and ``subject`` stand in where the row has none.
 
-    ``wrong_answers`` and TOFU's ``perturbed_answer`` mean the same. Optional keys may be null. Raises UserError for a missing
-    or empty question or answer, for values that are no strings, and for a subject that is not in the question.
+    ``wrong_answers`` and ``perturbed_answer``, ``long_answer`` and ``original_answer`` mean the same: the latter are TOFU's.
+    Optional keys may be null. Raises UserError for a missing or empty question or answer, for values that are no strings, and
+    for a subject that is not in the question.
     """
     question = _text(row, "question", where, required=True)
     answer = _text(row, "answer", where, required=True)
@@ -43,6 +44,7 @@ def fact_from_row(
         paraphrased_answer=_text(row, "paraphrased_answer", where),
         wrong_answers=_texts(row, "wrong_answers", where) or _texts(row, "perturbed_answer", where),
         group=_text(row, "group", where) or group,
+        long_answer=_text(row, "long_answer", where) or _text(row, "original_answer", where),
     )
 
 

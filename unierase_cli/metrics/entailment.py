@@ -1,0 +1,59 @@
+"""Entailment score: share of answers of which a classifier says that one text follows from the other (closer-look's ES).
+
+On rows that should be kept the true answer is the premise and what was said follows from it, so that nothing may be made up. On
+the forget split it is the other way round: does the true answer follow from what was said, so is anything left of it? An answer
+with a ROUGE-L recall below 0.1 (to the short true answer) is not even asked about: classifiers call unrelated or empty texts
+entailed now and then (spec: metrics, section 3, item 6).
+
+"ES" means two things in this field: this score, and open-unlearning's ``extraction_strength``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.metrics.base import FORGET, About, Column, Evidence
+from unierase_cli.metrics.judged import judged_columns, judged_mean, true_sentence
+from unierase_cli.metrics.judges import NLI, Judges
+from unierase_cli.metrics.rouge import rouge_l_recall
+
+NAME = "entailment_score"
+VERSION = 1
+HIGHER_IS_BETTER = True
+ABOUT = About(NAME, "entailment score", VERSION, HIGHER_IS_BETTER)
+ENTAILED, UNRELATED = "entailment", "none"
+LEAST_RECALL = 0.1
+
+
+def compute(
+    observations: Sequence[Observation], judges: Judges | None = None, *, said_first: bool | None = None
+) -> MetricResult:
+    """Share of rows labelled entailment. ``said_first`` as in ``pair``."""
+    asked = judges or Judges()
+    return judged_mean(
+        ABOUT, lambda: [float(label == ENTAILED) for label in labels(observations, asked, said_first=said_first)]
+    )
+
+
+def columns(evidence: Evidence) -> Iterable[Column]:
+    return judged_columns(evidence, ABOUT, NLI, lambda rows: compute(rows, evidence.judges), turns=True)
+
+
+def labels(observations: Sequence[Observation], judges: Judges, *, said_first: bool | None = None) -> list[str]:
+    """The classifier's label per row, ``none`` where too little of the true answer is said. Raises JudgeAbsent."""
+    related = [o for o in observations if rouge_l_recall(o.text, o.reference) >= LEAST_RECALL]
+    found = iter(judges.classify([pair(o, said_first) for o in related]))
+    kept = {id(o) for o in related}
+    return [next(found) if id(o) in kept else UNRELATED for o in observations]
+
+
+def pair(observation: Observation, said_first: bool | None = None) -> tuple[str, str]:
+    """(premise, hypothesis). ``said_first``: what was said is the premise; None: on the forget split only, as for TOFU.
+
+    Closer-look puts it first on every split of its real-world scenario.
+    """
+    if said_first is None:
+        said_first = observation.split == FORGET
+    true = true_sentence(observation)
+    return (observation.text, true) if said_first else (true, observation.text)

@@ -1,0 +1,95 @@
+"""Privacy leak (PrivLeak): how far membership inference is from what it finds in a model that never saw the forget set.
+
+((1 - AUC) - (1 - AUC_retain)) / (1 - AUC_retain) x 100, with the AUC of min-k, forget against holdout (Shi et al. 2024, MUSE; spec:
+metrics, section 4). 0 is best. Negative: forget rows are still too familiar. Positive: they have become too strange.
+
+Without a retain model there is no number. Open-unlearning then puts 0.5 in its place without a word; whoever wants that has
+``compute_against_chance``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.metrics import membership
+from unierase_cli.metrics.base import DETAIL, FORGET, About, Column, Evidence, Reference, unavailable
+from unierase_cli.metrics.forget_quality import NO_REFERENCE
+
+NAME = "privleak"
+VERSION = 1
+HIGHER_IS_BETTER = None
+ABOUT = About(NAME, "privacy leak, % (0 is best)", VERSION, HIGHER_IS_BETTER)
+AGAINST_CHANCE = About("privleak_against_chance", "privacy leak against AUC 0.5, %", VERSION, HIGHER_IS_BETTER)
+ATTACK = "min_k"
+CHANCE = 0.5
+# Open-unlearning's guard against division by zero.
+EPSILON = 1e-10
+
+
+def compute(
+    observations: Sequence[Observation], holdout: Sequence[Observation] = (), reference: Reference | None = None
+) -> MetricResult:
+    """Privacy leak of the forget split's and the holdout split's observations, against those of the retain reference.
+
+    A reference whose rows are not at hand, a published log, gives its AUC itself (``attacks["min_k"]``).
+    """
+    retained = _retained(observations, holdout, reference)
+    if retained.value is None:
+        return unavailable(ABOUT, retained.unavailable or "")
+    return _relative_to(ABOUT, observations, holdout, retained.value)
+
+
+def compute_against_chance(observations: Sequence[Observation], holdout: Sequence[Observation] = ()) -> MetricResult:
+    """Privacy leak against an AUC of 0.5: open-unlearning's number where it has no retain log."""
+    return _relative_to(AGAINST_CHANCE, observations, holdout, CHANCE)
+
+
+def columns(evidence: Evidence) -> Iterable[Column]:
+    result = compute(evidence.rows(FORGET), evidence.rows(membership.HOLDOUT), evidence.reference)
+    yield Column(NAME, ABOUT.title, FORGET, DETAIL, result)
+
+
+def privacy_leak(area: float, retained: float) -> float:
+    """Percent by which 1 - AUC is above that of the retain model."""
+    return relative_difference(1 - area, 1 - retained)
+
+
+def relative_difference(value: float, reference: float) -> float:
+    """Percent by which a value is above the reference's: open-unlearning's ``rel_diff``."""
+    return (value - reference) / (reference + EPSILON) * 100
+
+
+def _retained(
+    observations: Sequence[Observation], holdout: Sequence[Observation], reference: Reference | None
+) -> MetricResult:
+    """The retain model's AUC, or why there is none."""
+    if reference is None:
+        return unavailable(ABOUT, *NO_REFERENCE)
+    forget, others = (reference.observations.get((split, "plain"), ()) for split in (FORGET, membership.HOLDOUT))
+    if forget and others:
+        for mine, its in ((observations, forget), (holdout, others)):
+            if mine and {o.row_hash for o in mine} != {o.row_hash for o in its}:
+                return unavailable(
+                    ABOUT,
+                    f"the retain reference was asked other {its[0].split} questions",
+                    "observe it on this benchmark.split",
+                )
+        return membership.compute(forget, others, ATTACK)
+    if ATTACK in reference.attacks:
+        return MetricResult(NAME, reference.attacks[ATTACK])
+    return unavailable(
+        ABOUT,
+        "the retain reference has neither forget and holdout rows nor an AUC of min-k",
+        "observe it with both splits: eval.splits=[forget,holdout]",
+    )
+
+
+def _relative_to(
+    about: About, observations: Sequence[Observation], holdout: Sequence[Observation], retained: float
+) -> MetricResult:
+    found = membership.compute(observations, holdout, ATTACK)
+    if found.value is None:
+        return unavailable(about, found.unavailable or "")
+    value = privacy_leak(found.value, retained)
+    return MetricResult(about.name, value, n=found.n, version=about.version, higher_is_better=about.higher_is_better)
