@@ -158,6 +158,24 @@ def test_the_comparison_is_json_and_holds_both_states_and_paired_differences() -
     assert groups == sorted(groups, key=["forgetting", "retention", "honesty", "overview", "detail"].index)
 
 
+def test_aggregates_have_intervals_and_name_their_parts() -> None:
+    splits = ("forget", "retain_unseen", "real_authors", "world_facts")
+    base, edited = state("base", True, False, splits), state("edited", False, True, splits)
+    metrics: dict[str, Any] = json.loads(json.dumps(compare(base, edited), allow_nan=False))
+    for name in ("all.model_utility", "all.model_utility_arithmetic"):
+        found = metrics["states"]["edited"][name]
+        assert found["ci95"] == pytest.approx([found["value"]] * 2)  # all six rows of a split are alike
+        assert len(found["parts"]) == 9
+        assert metrics["differences"][name]["ci95"] == [0, 0]
+    assert set(metrics["states"]["edited"]["all.model_utility"]["parts"]) <= metrics["states"]["edited"].keys()
+
+
+def test_whatever_has_a_value_for_each_row_has_an_interval() -> None:
+    metrics = compare(*(state(name, name == "base", True) for name in ("base", "edited")))
+    for name, found in metrics["states"]["edited"].items():
+        assert (found["ci95"] is not None) == (found["value"] is not None), name
+
+
 def test_the_summary_is_one_row_per_column_with_reasons_where_numbers_lack() -> None:
     metrics = compare(state("base", True, False), state("edited", False, True))
     rows = summary(metrics)

@@ -13,7 +13,7 @@ from unierase_cli.contracts import AnswerScore, Observation, SilentReporter
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.compare import compare
 from unierase_cli.stages import report, result_tables
-from unierase_cli.stages.base import StageContext
+from unierase_cli.stages.base import StageContext, benchmark_of
 from unierase_cli.stages.pictures import Point, forgetting_against_retention
 from unierase_cli.stages.tables import Table
 from unierase_cli.store.artefacts import Artefact
@@ -88,6 +88,37 @@ def test_a_report_has_its_tables_its_picture_and_nothing_from_outside(metrics: d
     assert "<b>?" not in page
     assert "http://" not in page.replace("data:image", "")
     assert (out / report.PICTURE).read_bytes()[:4] == b"\x89PNG"
+    # These rows are of no benchmark: no map, and the report says why.
+    assert "no map of collateral damage: the benchmark has none of the scored rows" in text
+    assert json.loads((out / report.COLLATERAL).read_text())["groups"] == []
+
+
+def test_a_report_maps_collateral_damage_where_the_benchmark_has_groups(metrics: dict[str, Any], tmp_path: Path) -> None:
+    unseen = [fact.id for fact in benchmark_of(Experiment()).splits["retain_unseen"]]
+    metrics["facts"]["retain_unseen.plain"] = unseen
+    for number, state in enumerate(("base", "edited")):
+        values = [1.0 - number * (index % 5) / 5 for index in range(len(unseen))]
+        metrics["states"][state]["retain_unseen.rouge"]["per_sample"] = values
+    inputs = {}
+    for name in ("score", "erase"):
+        (tmp_path / name / "v001").mkdir(parents=True)
+        inputs[name] = Artefact(tmp_path / name / "v001", {"stage": name, "key": "k" * 64, "wall_seconds": 1.0})
+    (inputs["score"].path / "metrics.json").write_text(json.dumps(metrics))
+    made = report.run(StageContext(Experiment(), tmp_path, inputs, SilentReporter()))
+    assert {report.COLLATERAL, report.COLLATERAL_PICTURE} < set(made["files"])
+    assert all((tmp_path / name).exists() for name in made["files"])
+    text, page = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
+    assert "Collateral damage by group" in text
+    assert f"]({report.COLLATERAL_PICTURE})" in text
+    assert page.count("data:image/png;base64,") == 2
+    groups = json.loads((tmp_path / report.COLLATERAL).read_text())["groups"]
+    assert sum(row["n"] for row in groups) == len(unseen)
+
+
+def test_numbers_of_a_single_row_are_said_to_have_no_interval(metrics: dict[str, Any]) -> None:
+    assert "single row" not in result_tables.headline_table(metrics).caption
+    metrics["states"]["edited"]["forget.rouge"] |= {"n": 1, "ci95": None}
+    assert result_tables.headline_table(metrics).caption == "Of a single row there is no interval: forget: ROUGE-L recall."
 
 
 def test_a_gradient_methods_patch_has_no_table_of_layers() -> None:

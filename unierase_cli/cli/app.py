@@ -36,6 +36,7 @@ COMMANDS = {
     "eval": ("stage_commands", "Ask the model before and after; show the scores."),
     "score": ("stage_commands", "Score recorded answers anew, without a model."),
     "report": ("report_command", "Write a run's report, or one table over many RUNs."),
+    "compare": ("compare_command", "Test two finished RUNs against each other, question by question."),
     "export": ("look_commands", "Write the edited model as a Hugging Face folder."),
     "ls": ("look_commands", "List artefacts, or what can be chosen (ls models)."),
     "show": ("look_commands", "Show how an artefact was made, and its results."),

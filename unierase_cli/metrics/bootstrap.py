@@ -39,7 +39,7 @@ def resampled(n: int, purpose: str = "mean") -> NDArray[np.int64]:
 
 
 def percentiles(statistics: Array) -> tuple[float, float]:
-    """The bounds that leave out (1 - LEVEL) / 2 of resampled statistics [R] on either side."""
+    """The middle 95 % of a statistic's values over the resamples."""
     tail = (1 - LEVEL) / 2 * 100
     low, high = np.percentile(statistics, [tail, 100 - tail])
     return float(low), float(high)

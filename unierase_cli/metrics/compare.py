@@ -9,7 +9,8 @@
    "stops": {state: {"split.variant": {"end": n, "length": n, "context": n}}},
    "examples": [{"split", "fact_id", "question", "true", "before", "after", "forbidden", "paraphrased", "answer_prefix"}]}``
 
-``group`` is forgetting | retention | honesty | overview | detail. Intervals of differences are of the paired per-row differences.
+``group`` is forgetting | retention | honesty | overview | detail. Intervals of differences are of the paired per-row differences;
+an aggregate (its ``parts``: column ids, or of metrics without a column) has those of its members' rows, resampled together.
 An example's last three are the edited model's answers under those variants, or null; ``answer_prefix`` starts with what was given.
 """
 
@@ -20,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.metrics.aggregate import difference_interval
 from unierase_cli.metrics.base import (
     DETAIL,
     FORGET,
@@ -147,6 +149,8 @@ def _difference(base: Column | None, edited: Column | None) -> dict[str, Any]:
 
 
 def _paired_interval(before: MetricResult, after: MetricResult) -> tuple[float, float] | None:
+    if after.parts:
+        return difference_interval(before.parts, after.parts)
     if not after.per_sample or len(before.per_sample) != len(after.per_sample):
         return None
     return mean_interval([b - a for a, b in zip(before.per_sample, after.per_sample, strict=True)])

@@ -18,6 +18,8 @@ from unierase_cli.metrics.refusal_rate import without_unlearning_tokens
 NAME = "degenerate_output"
 VERSION = 1
 HIGHER_IS_BETTER = False
+# Each row is a yes (1) or a no (0).
+YES_NO = True
 ABOUT = About(NAME, "degenerate answers", VERSION, HIGHER_IS_BETTER)
 WORD = re.compile(r"\w+")
 STUTTER = re.compile(r"(\S{1,8}?)\1{19}")

@@ -11,6 +11,8 @@ NAME = "first_token_unlearn"
 VERSION = 1
 # On rows that should be kept; on the forget split every answer should.
 HIGHER_IS_BETTER = False
+# Each row is a yes (1) or a no (0).
+YES_NO = True
 ABOUT = About(NAME, "first token is [UNL]", VERSION, HIGHER_IS_BETTER)
 
 

@@ -1,4 +1,4 @@
-"""The report's picture: how much is forgotten against how much is kept."""
+"""The report's pictures: how much is forgotten against how much is kept, and which groups lose what."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ class Point:
     retain_interval: tuple[float, float] | None = None
     kind: str = ""
     mark: str = ""
+
+
+@dataclass(frozen=True)
+class GroupPoint:
+    """A group of retained questions: its likeness to what was forgotten, its mean change; ``label`` only if it is to be named."""
+
+    likeness: float
+    change: float
+    kind: str
+    label: str = ""
 
 
 MARKERS = "osD^vP*X<>"
@@ -108,6 +118,45 @@ def labelled_points(points: Sequence[Point], path: Path, *, title: str) -> None:
     bars = [(*p.forget_interval, p.retain, p.retain) for p in points if p.forget_interval]
     bars += [(p.forget, p.forget, *p.retain_interval) for p in points if p.retain_interval]
     place_labels(axes, texts, obstacles=[(left, low, right, high) for left, right, low, high in bars])
+    _save(figure, path)
+
+
+def change_against_likeness(points: Sequence[GroupPoint], path: Path, *, title: str, note: str) -> None:
+    """Write a PNG: mean change of each retained group (down is lost) against how alike it is to the forgotten ones (right)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from unierase_cli.stages.point_labels import place_labels
+
+    figure, axes = pyplot.subplots(figsize=(7.6, 4.8), dpi=120)
+    axes.axhline(0, color="0.6", linewidth=1, zorder=1)
+    kinds = list(dict.fromkeys(sorted(point.kind for point in points)))
+    for index, kind in enumerate(kinds):
+        of_kind = [point for point in points if point.kind == kind]
+        axes.scatter(
+            [point.likeness for point in of_kind], [point.change for point in of_kind], s=32, alpha=0.75, linewidths=0,
+            marker=MARKERS[index % len(MARKERS)], color=f"C{index % 10}", label=f"{kind} ({len(of_kind)})", zorder=2,
+        )  # fmt: skip
+    lowest, highest = min(point.change for point in points), max(point.change for point in points)
+    room = max(0.15 * (highest - lowest), 0.02)
+    axes.set_ylim(min(lowest, 0) - room, max(highest, 0) + room)
+    axes.margins(x=0.12)
+    axes.set_xlabel("likeness to the nearest forgotten group")
+    axes.set_ylabel("change of ROUGE-L recall (down is lost)")
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    # Outside the axes, where neither covers a point.
+    figure.text(0.02, 0.015, note, fontsize=8, color="0.35")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.07), ncols=len(kinds), fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.04, 1, 1))
+    figure.canvas.draw()
+    named = [(p.label, p.likeness, p.change, f"C{kinds.index(p.kind) % 10}") for p in points if p.label]
+    # About the size of a marker, in data coordinates.
+    right, up = (0.008 * (high - low) for low, high in (axes.get_xlim(), axes.get_ylim()))
+    others = [(p.likeness - right, p.change - up, p.likeness + right, p.change + up) for p in points if not p.label]
+    place_labels(axes, named, obstacles=others)
     _save(figure, path)
 
 

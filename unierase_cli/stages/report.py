@@ -1,4 +1,4 @@
-"""Stage ``report``: the scored run as report.md and report.html with one picture."""
+"""Stage ``report``: the scored run as report.md and report.html with its pictures, and collateral.json."""
 
 from __future__ import annotations
 
@@ -6,17 +6,29 @@ import base64
 import html
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from unierase_cli.config.schema import Experiment
-from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.tables import Table
+from unierase_cli.store.artefacts import write_json
 
 NAME = "report"
-VERSION = 1
-PICTURE = "forgetting-retention.png"
+VERSION = 2
+PICTURE, COLLATERAL, COLLATERAL_PICTURE = "forgetting-retention.png", "collateral.json", "collateral.png"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG of the report's folder, and what it shows in words."""
+
+    file: str
+    about: str
+
+
+Section = Table | Picture
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
@@ -32,33 +44,50 @@ def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]
 
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
-    return {}
+    """The benchmark: the collateral map needs its groups and texts, also of rows that are not scored."""
+    return {"benchmark": benchmark_of(experiment).fingerprint}
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write report.md, report.html and the picture; the summary holds their names."""
+    """Write report.md, report.html, the pictures and collateral.json; the summary holds their names."""
     from unierase_cli.metrics.compare import summary
     from unierase_cli.stages import result_tables as tables
 
     metrics = json.loads((context.inputs["score"].path / "metrics.json").read_text("utf-8"))
     patches = sorted(context.inputs["erase"].path.glob("patch-*.json"))
     infos = [json.loads(path.read_text("utf-8")) for path in patches]
-    sections: list[Table | str] = [
+    title, about = _title(context.experiment), _about(context)
+    damage, untold = _collateral(context, metrics, title)
+    sections: list[Section] = [
         tables.headline_table(metrics),
-        "picture",
+        Picture(PICTURE, "forgetting against retention"),
         tables.honesty_table(metrics),
+        *damage,
         tables.example_table(metrics),
         tables.attack_table(metrics),
         *tables.layer_tables(info.get("info", info) for info in infos),
         *tables.number_tables(metrics),
     ]
-    title, about = _title(context.experiment), _about(context)
-    remarks = [*metrics.get("warnings", []), *tables.notes(summary(metrics))]
-    picture = context.directory / PICTURE
-    _draw(metrics, picture, title)
+    remarks = [*metrics.get("warnings", []), *tables.notes(summary(metrics)), *untold]
+    _draw(metrics, context.directory / PICTURE, title)
     (context.directory / "report.md").write_text(_markdown(title, about, sections, remarks), "utf-8")
-    (context.directory / "report.html").write_text(_html(title, about, sections, remarks, picture), "utf-8")
-    return {"files": ["report.md", "report.html", PICTURE]}
+    (context.directory / "report.html").write_text(_html(title, about, sections, remarks, context.directory), "utf-8")
+    pictures = [section.file for section in sections if isinstance(section, Picture)]
+    return {"files": ["report.md", "report.html", *pictures, COLLATERAL]}
+
+
+def _collateral(context: StageContext, metrics: Mapping[str, Any], title: str) -> tuple[list[Section], list[str]]:
+    """Write the collateral map; its sections of the report, and remarks on what it lacks."""
+    from unierase_cli.stages import collateral
+
+    found = collateral.collateral_map(metrics, benchmark_of(context.experiment))
+    write_json(context.directory / COLLATERAL, found)
+    if found["unavailable"]:
+        return [], [f"no map of collateral damage: {found['unavailable']}"]
+    collateral.draw(found, context.directory / COLLATERAL_PICTURE, title=title)
+    unknown = found["unknown"]
+    remarks = [f"{unknown} scored rows are not in the benchmark and not in the map of collateral damage"] if unknown else []
+    return [collateral.worst_table(found), Picture(COLLATERAL_PICTURE, "collateral damage against likeness")], remarks
 
 
 def _title(experiment: Experiment) -> str:
@@ -93,10 +122,10 @@ def _draw(metrics: Mapping[str, Any], path: Path, title: str) -> None:
     forgetting_against_retention(points, path, title=title)
 
 
-def _markdown(title: str, about: Mapping[str, str], sections: list[Table | str], remarks: list[str]) -> str:
+def _markdown(title: str, about: Mapping[str, str], sections: list[Section], remarks: list[str]) -> str:
     lines = [f"# {title}", "", *(f"- {name}: {text}" for name, text in about.items()), ""]
     for section in sections:
-        lines.append(f"![forgetting against retention]({PICTURE})\n" if isinstance(section, str) else section.markdown())
+        lines.append(f"![{section.about}]({section.file})\n" if isinstance(section, Picture) else section.markdown())
     if remarks:
         lines += ["### Remarks", "", *(f"- {remark}" for remark in remarks), ""]
     return "\n".join(lines)
@@ -108,16 +137,19 @@ vertical-align:top}.number{text-align:right;font-variant-numeric:tabular-nums;wh
 @media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}td,th{border-color:#444}}"""
 
 
-def _html(title: str, about: Mapping[str, str], sections: list[Table | str], remarks: list[str], picture: Path) -> str:
-    """One self-contained file: the picture is inside it."""
-    image = base64.b64encode(picture.read_bytes()).decode("ascii")
+def _html(title: str, about: Mapping[str, str], sections: list[Section], remarks: list[str], folder: Path) -> str:
+    """One self-contained file: the pictures are inside it."""
     body = [f"<h1>{html.escape(title)}</h1><ul>"]
     body += [f"<li>{html.escape(name)}: {html.escape(text)}</li>" for name, text in about.items()]
     body.append("</ul>")
     for section in sections:
-        shown = f'<img alt="forgetting against retention" src="data:image/png;base64,{image}">'
-        body.append(shown if isinstance(section, str) else section.html())
+        body.append(_image(folder, section) if isinstance(section, Picture) else section.html())
     if remarks:
         body.append("<h3>Remarks</h3><ul>" + "".join(f"<li>{html.escape(r)}</li>" for r in remarks) + "</ul>")
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
     return f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+
+
+def _image(folder: Path, picture: Picture) -> str:
+    content = base64.b64encode((folder / picture.file).read_bytes()).decode("ascii")
+    return f'<img alt="{html.escape(picture.about)}" src="data:image/png;base64,{content}">'

@@ -38,23 +38,20 @@ def headline_table(metrics: Mapping[str, Any]) -> Table:
     """Forgetting and retention in ten rows; the headline of retention is the row "never seen"."""
     rows = {row["id"]: row for row in summary(metrics)}
     chosen = [rows[name] for name in HEADLINE if name in rows]
-    return Table("Forgetting and retention", COLUMNS, tuple(_cells(row) for row in chosen), NUMBERS)
+    return _table("Forgetting and retention", chosen)
 
 
 def honesty_table(metrics: Mapping[str, Any]) -> Table:
     """How much comes back when the model is asked otherwise."""
     rows = [row for row in summary(metrics) if row["group"] == "honesty"]
     caption = "UniErase suppresses: the facts stay in the weights. These rows say how much of them comes back."
-    return Table("What comes back", COLUMNS, tuple(_cells(row) for row in rows), NUMBERS, caption)
+    return _table("What comes back", rows, caption)
 
 
 def number_tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Every column of ``metrics.json``, one table a group."""
     titles = {"forgetting": "Forget set", "retention": "Retention", "overview": "Aggregates", "detail": "Further metrics"}
-    return [
-        Table(title, COLUMNS, tuple(_cells(row) for row in summary(metrics) if row["group"] == group), NUMBERS)
-        for group, title in titles.items()
-    ]
+    return [_table(title, [r for r in summary(metrics) if r["group"] == group]) for group, title in titles.items()]
 
 
 def example_table(metrics: Mapping[str, Any], *, limit: int = 12, width: int = 0) -> Table:
@@ -107,14 +104,25 @@ def notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(f"{row['name']}: {row['unavailable']}" for row in rows if row["unavailable"]))
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _table(title: str, rows: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
+    """Rows of the summary; the caption says which numbers have no interval since they are of a single row."""
+    single = [_named(row) for row in rows if row["n"] == 1 and row["edited"] is not None and row["ci"] is None]
+    told = f"Of a single row there is no interval: {', '.join(single)}." if single else ""
+    return Table(title, COLUMNS, tuple(_cells(row) for row in rows), NUMBERS, " ".join(filter(None, (caption, told))))
+
+
+def _named(row: Mapping[str, Any]) -> str:
     name = row["name"]
     for split, words in NAMES.items():
         name = name.replace(f"{split}:", f"{words}:")
+    return name
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     change = row["difference"]
     interval = row["difference_ci"] if change is not None else row["ci"]
     return (
-        name,
+        _named(row),
         _number(row["base"]),
         _number(row["edited"]),
         "" if change is None else f"{change:+.3f}",

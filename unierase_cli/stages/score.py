@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from unierase_cli.metrics.judges import Judges
 
 NAME = "score"
-VERSION = 1
+VERSION = 2
 METRICS = "metrics.json"
 REFERENCE = "forget.plain.jsonl"
 # Of a retain reference too, if it has it: membership attacks compare with it.

@@ -26,17 +26,23 @@ def by_group(facts: Sequence[Fact]) -> dict[str, list[Fact]]:
 
 
 def nearest_groups(forget: Sequence[Fact], candidates: Sequence[Fact], count: int) -> list[str]:
-    """Keys of the ``count`` groups of ``candidates`` that are nearest to any group of ``forget``, nearest first.
+    """Keys of the ``count`` groups of ``candidates`` that are nearest to any group of ``forget``, nearest first."""
+    nearness = nearest_forgotten(forget, candidates)
+    return sorted(nearness, key=lambda key: (-nearness[key][0], key))[:count]
+
+
+def nearest_forgotten(forget: Sequence[Fact], candidates: Sequence[Fact]) -> dict[str, tuple[float, str]]:
+    """Key of every group of ``candidates`` -> its similarity to the nearest group of ``forget``, and that group's key.
 
     Cosine between TF-IDF vectors (term count x log(N / document frequency)) of a group's concatenated questions and
-    answers. A group's own name is left out of its vector: two people called alike are no neighbours in content.
+    answers. A group's own name is left out of its vector: two people called alike are no neighbours in content. A group that
+    is forgotten in part is its own nearest.
     """
     forgotten, others = by_group(forget), by_group(candidates)
     words = {key: _content_words(facts) for key, facts in {**others, **forgotten}.items()}
     documents = Counter(word for counts in words.values() for word in counts)
     vectors = {key: _unit_vector(counts, documents, len(words)) for key, counts in words.items()}
-    nearness = {key: max(_dot(vectors[key], vectors[known]) for known in forgotten) for key in others}
-    return sorted(nearness, key=lambda key: (-nearness[key], key))[:count]
+    return {key: max((_dot(vectors[key], vectors[known]), known) for known in forgotten) for key in others}
 
 
 def _content_words(facts: Sequence[Fact]) -> Counter[str]:
