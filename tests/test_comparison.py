@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from typer.testing import CliRunner, Result
 from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import MethodConfig
-from unierase_cli.contracts import Benchmark, Fact, SilentReporter, UserError
+from unierase_cli.contracts import AnswerScore, Benchmark, Fact, Observation, SilentReporter, UserError
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.catalog import all_columns
 from unierase_cli.stages import pipeline as pipeline_module
@@ -24,10 +25,12 @@ from unierase_cli.stages.comparison import compare_runs
 from unierase_cli.stages.comparison_labels import configuration, labelled
 from unierase_cli.stages.comparison_rows import COLUMNS, COST, balance
 from unierase_cli.stages.comparison_tables import tables
+from unierase_cli.stages.observation_files import Pass, Plan
 from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.stages.tables import Table
 from unierase_cli.store.artefacts import Artefact, Store
 from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.jsonl import write_jsonl
 
 UNEDITED = {"forget.rouge": 1.0, "retain_unseen.rouge": 1.0, "forget.refusal_rate": 0.0}
 
@@ -238,6 +241,34 @@ def test_the_unedited_model_has_one_value_per_model_and_the_fullest_run_counts(s
     }  # fmt: skip
     assert any("forget ROUGE-L of the unedited model differs among its runs" in remark for remark in table["remarks"])
     assert any("not all runs were asked the same forget rows (2 and 3" in remark for remark in table["remarks"])
+
+
+def observations_of(store: Store, run: Artefact, state: str, wrong: float) -> None:
+    """Forget rows in the folder of what ``run`` was made from, whose wrong answers have about that probability."""
+    source = run.manifest["inputs"][state]["path"]
+    answer = AnswerScore([1], [math.log(0.5)], [True], [0.0], [0.0])
+    rows = [
+        Observation(
+            f"f{n}", f"h{n}", "", "forget", "plain", "?", "!", [], "", "", "end",
+            answers={"true": [answer], "wrong": [replace(answer, log_probs=[math.log(wrong + n / 1000)])]},
+        )
+        for n in range(20)
+    ]  # fmt: skip
+    Plan(state, [], [], [Pass("forget", "plain", [o.fact_id for o in rows], [list(range(20))])]).save(Path(source))
+    write_jsonl(Path(source) / "forget.plain.jsonl", [o.to_json() for o in rows])
+
+
+def test_forget_quality_is_taken_against_the_retain_only_run_of_the_comparison(store: Store) -> None:
+    run, twin = scored(store), scored(store, "none", train__split="retain95")
+    observations_of(store, run, "edited", wrong=0.4)
+    observations_of(store, twin, "base", wrong=0.4)
+    table = compared(store, run.full_name, retain=[twin.full_name])
+    assert values(table, "npo_gd")["forget.forget_quality"]["mean"] == pytest.approx(1)
+    observations_of(store, run, "edited", wrong=0.01)
+    table = compared(store, run.full_name, retain=[twin.full_name], force=True)
+    assert values(table, "npo_gd")["forget.forget_quality"]["mean"] < 1e-9
+    alone = values(compared(store, run.full_name), "npo_gd")["forget.forget_quality"]
+    assert alone["mean"] is None
 
 
 def test_a_retain_only_model_of_another_split_is_refused(store: Store) -> None:

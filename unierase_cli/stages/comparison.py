@@ -14,6 +14,7 @@ from typing import Any
 
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.base import COMPARISON
+from unierase_cli.stages.comparison_quality import with_forget_quality
 from unierase_cli.stages.comparison_rows import COLUMNS, EDITED, FORGET, KEPT, compare_table
 from unierase_cli.stages.comparison_runs import ScoredRun, find_runs
 from unierase_cli.stages.comparison_tables import remarks_on, to_csv, to_markdown
@@ -22,7 +23,7 @@ from unierase_cli.store.hashing import file_records, hash_json
 from unierase_cli.store.manifest import environment
 
 NAME = COMPARISON
-VERSION = 1
+VERSION = 2
 FORMAT = 1
 DATA, TEXT, SHEET, PICTURE = "comparison.json", "comparison.md", "comparison.csv", "forgetting-retention.png"
 NO_RETAIN = (
@@ -64,6 +65,7 @@ def compare_runs(
     for key, members in groups.items():
         slug = _slug(key, [other for other in groups if other != key])
         fitting = [reference for reference in references if _asks(reference) == key[:2]]
+        members, fitting = (with_forget_quality(store, some, fitting) for some in (members, fitting))
         made.append(_make(store, slug, members, fitting, reporter, command, force))
     return made
 

@@ -77,7 +77,7 @@ def read_run(store: Store, score: Artefact) -> ScoredRun:
         metrics = json.loads((score.path / METRICS).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{score.path / METRICS} cannot be read: {error}", "unierase score --force makes it anew") from error
-    base = _input(store, score, "base")
+    base = source_of(store, score, "base")
     trained = (base.manifest.get("inputs", {}) if base else {}).get("finetune", {}).get("key")
     prints = (base.manifest.get("fingerprints", {}) if base else {}).items()
     files = ",".join(f"{name}={value}" for name, value in sorted(prints) if name != "rows")
@@ -135,9 +135,9 @@ def _scored(word: str, found: Sequence[Artefact], store: Store, everything: Sequ
 def _score_of(store: Store, artefact: Artefact, everything: Sequence[Artefact]) -> Artefact | None:
     """The score that a report shows, or the newest score of an erase or observe artefact's edited model."""
     if artefact.stage == "report":
-        return _input(store, artefact, "score")
+        return source_of(store, artefact, "score")
     for score in reversed([a for a in everything if a.stage == SCORE]):
-        observed = _input(store, score, "edited")
+        observed = source_of(store, score, "edited")
         if observed is None:
             continue
         erased = observed.manifest.get("inputs", {}).get("erase", {})
@@ -149,19 +149,20 @@ def _score_of(store: Store, artefact: Artefact, everything: Sequence[Artefact]) 
     return None
 
 
-def _input(store: Store, artefact: Artefact, name: str) -> Artefact | None:
+def source_of(store: Store, artefact: Artefact, name: str) -> Artefact | None:
+    """What the artefact was made from under that name; None if it is gone."""
     record = artefact.manifest.get("inputs", {}).get(name)
     return store.find_path(record["path"], record["key"]) if record else None
 
 
 def _costs(store: Store, score: Artefact) -> dict[str, Measured]:
     """Seconds (with the token's training), peak memory in GiB and changed share in percent, from the manifests."""
-    observed = _input(store, score, "edited")
-    erase = _input(store, observed, "erase") if observed else None
+    observed = source_of(store, score, "edited")
+    erase = source_of(store, observed, "erase") if observed else None
     if erase is None:
         gone = Measured(None, "its erase artefact is gone")
         return dict.fromkeys(("seconds", "memory", "changed"), gone)
-    token = _input(store, erase, "train_token")
+    token = source_of(store, erase, "train_token")
     if token is None and "train_token" in erase.manifest.get("inputs", {}):
         seconds = Measured(None, "its token artefact is gone")
     else:
