@@ -19,6 +19,7 @@ from tests.test_metrics_values import said
 from unierase_cli.contracts import Observation
 from unierase_cli.metrics import (
     attacks,
+    closer_look,
     cosine_similarity,
     entailment,
     exact_memorization,
@@ -179,3 +180,25 @@ def test_golden_privacy_leak_matches_open_unlearning(folder: Path, model: str) -
     assert privleak.compute_against_chance(forget, holdout).value == near(chance)
     relative = privleak.relative_difference(area[model], area["model_random"])
     assert relative == near(log["rel_diff(reference=model_random)"]["agg_value"])
+
+
+@pytest.mark.parametrize("splits", [tuple(SPLITS), ("forget", "retain_unseen")])
+@pytest.mark.parametrize("model", STABLE)
+def test_golden_aggregates_of_closer_look_come_out_of_the_columns(
+    folder: Path, model: str, splits: tuple[str, ...]
+) -> None:
+    found = observations(folder, model, True)
+    evidence = Evidence("edited", {(split, "plain"): found[split] for split in splits}, judges=stubs())
+    log = expected(folder, "closer_eval.json")[model]
+    wanted = log["aggregate_tofu_4_sets" if len(splits) == 4 else "aggregate_real_world_2_sets"]
+    names = {
+        "forget.forget_efficacy": "Forget Efficacy",
+        "all.model_utility_closer_look": "Model Utility",
+        "all.model_utility_closer_look_retain": "Model Utility Retain",
+        "all.model_utility_closer_look_neighbour": "Model Utility",
+    }
+    columns = {column.id: column.result.value for column in closer_look.columns(evidence)}
+    assert len(columns) == (3 if len(splits) == 4 else 2)
+    for column, value in columns.items():
+        # Token entropy counts the generated tokens, closer-look those of the text tokenized anew.
+        assert value == pytest.approx(wanted[names[column]], rel=2e-3), column

@@ -11,7 +11,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "unierase_cli"
 MAY_IMPORT = {
     "cli": {"config", "stages", "launch", "store"},
-    "stages": {"modes", "methods", "benchmarks", "metrics", "probes", "training", "inference", "editing", "models", "store"},
+    "stages": {
+        "modes", "methods", "benchmarks", "metrics", "interchange", "probes", "training", "inference", "editing", "models", "store",
+    },
+    "interchange": {"metrics", "store"},
     "probes": {"training", "inference", "models", "store"},
     "methods": {"training", "editing", "models"},
     "training": {"models", "store"},
@@ -32,7 +35,7 @@ MAY_IMPORT = {
 SHARED = ("contracts", "plugins", "config.schema", "config.sections", "config.checks")
 COMPOSING = ("config.compose", "config.catalog", "config.locate", "config.overrides")
 # Rooms that are imported before it is known whether torch will be needed.
-LIGHT = ("contracts", "config", "store", "benchmarks", "modes", "metrics", "stages", "cli")
+LIGHT = ("contracts", "config", "store", "benchmarks", "modes", "metrics", "interchange", "stages", "cli")
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "hydra")
 
 

@@ -34,7 +34,7 @@ COMMANDS = {
     "edit": ("stage_commands", "Erase with a closed-form editing method."),
     "erase": ("stage_commands", "Erase with any method."),
     "eval": ("stage_commands", "Ask the model before and after; show the scores."),
-    "score": ("stage_commands", "Score recorded answers anew, without a model."),
+    "score": ("score_command", "Score recorded answers, RUNs or other tools' logs anew."),
     "report": ("report_command", "Write a run's report, or one table over many RUNs."),
     "compare": ("compare_command", "Test two finished RUNs against each other, question by question."),
     "export": ("look_commands", "Write the edited model as a Hugging Face folder."),

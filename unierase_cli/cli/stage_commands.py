@@ -25,7 +25,6 @@ STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "edit": ("erase", ()),
     "erase": ("erase", ()),
     "eval": ("score", ("base", "edited")),
-    "score": ("score", ()),
 }
 
 

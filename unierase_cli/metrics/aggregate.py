@@ -6,6 +6,7 @@ ratio) belongs together, so the members of a split share every resample; the spl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -24,20 +25,10 @@ def harmonic_mean(name: str, members: Members, version: int) -> MetricResult:
     Labels start with the split, as in ``real_authors.rouge``. ``n`` is the number of members. The interval is None unless every
     member has two rows or more. Raises ValueError for a negative member or for none at all.
     """
-    if not members:
-        raise ValueError(f"{name} has no members")
-    missing = [(label, member.unavailable or "no value") for label, member in members if member.value is None]
-    if missing:
-        label, reason = missing[0]
-        also = f" (and {len(missing) - 1} more of its {len(members)} parts)" if len(missing) > 1 else ""
-        return MetricResult(
-            name,
-            None,
-            version=version,
-            higher_is_better=True,
-            unavailable=f"its part {label} is missing{also}: {reason}",
-        )
-    values = np.array([member.value for _, member in members], dtype=np.float64)
+    found = _values(name, members, version)
+    if isinstance(found, MetricResult):
+        return found
+    values = np.array(found, dtype=np.float64)
     if values.min() < 0:
         raise ValueError(f"{name}: a harmonic mean of negative numbers")
     return MetricResult(
@@ -49,6 +40,15 @@ def harmonic_mean(name: str, members: Members, version: int) -> MetricResult:
         higher_is_better=True,
         parts=tuple(members),
     )
+
+
+def one_minus_mean(name: str, members: Members, version: int) -> MetricResult:
+    """1 - arithmetic mean of (label, result) pairs: what is left once their mean is taken away. Unavailable as soon as one is."""
+    found = _values(name, members, version)
+    if isinstance(found, MetricResult):
+        return found
+    value = 1 - math.fsum(found) / len(found)
+    return MetricResult(name, value, n=len(found), version=version, higher_is_better=True)
 
 
 def harmonic(means: Array) -> Array:
@@ -98,3 +98,21 @@ def _resampled_means(blocks: Mapping[str, Array]) -> Array:
 
 def _shapes(blocks: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
     return {key: block.shape for key, block in blocks.items()}
+
+
+def _values(name: str, members: Members, version: int) -> list[float] | MetricResult:
+    """The members' values, or the result that says which member has none."""
+    if not members:
+        raise ValueError(f"{name} has no members")
+    missing = [(label, member.unavailable or "no value") for label, member in members if member.value is None]
+    if not missing:
+        return [float(member.value) for _, member in members if member.value is not None]
+    label, reason = missing[0]
+    also = f" (and {len(missing) - 1} more of its {len(members)} parts)" if len(missing) > 1 else ""
+    return MetricResult(
+        name,
+        None,
+        version=version,
+        higher_is_better=True,
+        unavailable=f"its part {label} is missing{also}: {reason}",
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.metadata import entry_points
 from typing import cast
 
@@ -27,7 +27,8 @@ def all_metrics() -> list[Metric]:
     return [found[name] for name in sorted(found)]
 
 
-def all_columns(evidence: Evidence) -> Iterable[Column]:
-    """Every metric at every place where it applies to a model state."""
+def all_columns(evidence: Evidence, names: Collection[str] | None = None) -> Iterable[Column]:
+    """Every metric, or those named, at every place where it applies to a model state."""
     for metric in all_metrics():
-        yield from metric.columns(evidence)
+        if names is None or metric.NAME in names:
+            yield from metric.columns(evidence)

@@ -17,7 +17,7 @@ An example's last three are the edited model's answers under those variants, or 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from unierase_cli.contracts import MetricResult, Observation
@@ -43,9 +43,9 @@ GROUPS = (FORGETTING, RETENTION, HONESTY, OVERVIEW, DETAIL)
 EXAMPLES = ((FORGET, 8), (RETAIN, 4))
 
 
-def compare(base: Evidence, edited: Evidence) -> dict[str, Any]:
-    """Every metric of both states, their differences and example answers, JSON-able."""
-    found = {BASE: _by_id(base), EDITED: _by_id(edited)}
+def compare(base: Evidence, edited: Evidence, names: Collection[str] | None = None) -> dict[str, Any]:
+    """Every metric (or those named) of both states, their differences and example answers, JSON-able."""
+    found = {BASE: _by_id(base, names), EDITED: _by_id(edited, names)}
     splits = [*dict.fromkeys([*base.splits(), *edited.splits()]), OVERALL]
     columns = list({**found[BASE], **found[EDITED]}.values())
     columns.sort(key=lambda c: (GROUPS.index(c.group), splits.index(c.split) if c.split in splits else len(splits)))
@@ -112,8 +112,8 @@ def _plain(evidence: Evidence) -> list[Observation]:
     return [o for (_, variant), rows in evidence.observations.items() if variant == "plain" for o in rows]
 
 
-def _by_id(evidence: Evidence) -> dict[str, Column]:
-    return {column.id: column for column in all_columns(evidence)}
+def _by_id(evidence: Evidence, names: Collection[str] | None) -> dict[str, Column]:
+    return {column.id: column for column in all_columns(evidence, names)}
 
 
 def _name(key: tuple[str, str]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from unierase_cli.contracts import MetricResult, Observation
-from unierase_cli.metrics.base import FORGET, About, Column, Evidence
+from unierase_cli.metrics.base import FORGET, OPTION_SPLITS, About, Column, Evidence
 from unierase_cli.metrics.judged import judged_columns, judged_mean, true_sentence
 from unierase_cli.metrics.judges import NLI, Judges
 from unierase_cli.metrics.rouge import rouge_l_recall
@@ -37,7 +37,15 @@ def compute(
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:
-    return judged_columns(evidence, ABOUT, NLI, lambda rows: compute(rows, evidence.judges), turns=True)
+    first = said_first_everywhere(evidence)
+    return judged_columns(
+        evidence, ABOUT, NLI, lambda rows: compute(rows, evidence.judges, said_first=first), turns=True
+    )
+
+
+def said_first_everywhere(evidence: Evidence) -> bool | None:
+    """True where only neighbours of real people are kept: there what was said is the premise on every split."""
+    return None if any(evidence.rows(split) for split in OPTION_SPLITS) else True
 
 
 def labels(observations: Sequence[Observation], judges: Judges, *, said_first: bool | None = None) -> list[str]:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
-from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.retain_reference import check_reference, load_reference, other_tokens
 from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.hashing import hash_file, hash_json
 
 if TYPE_CHECKING:
-    from unierase_cli.metrics.base import Evidence, Reference
+    from unierase_cli.metrics.base import Evidence
     from unierase_cli.metrics.judges import Judges
 
 NAME = "score"
 VERSION = 2
 METRICS = "metrics.json"
-REFERENCE = "forget.plain.jsonl"
 # Of a retain reference too, if it has it: membership attacks compare with it.
 HOLDOUT = "holdout.plain.jsonl"
 STATES = ("base", "edited")
@@ -45,9 +44,9 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
     """The listed refusals and the retain reference, by content; the judges, by what of them is on this machine."""
     from unierase_cli.training.token_targets import load_targets
 
-    found = {"refusals": hash_json(load_targets(experiment.token)), **_judges(experiment).fingerprint()}
+    found = {"refusals": hash_json(load_targets(experiment.token)), **judges_of(experiment).fingerprint()}
     if experiment.eval.retain_reference is not None:
-        path = _reference_file(experiment.eval.retain_reference)
+        path = check_reference(experiment.eval.retain_reference)
         found["retain_reference"] = hash_file(path)
         if (path.parent / HOLDOUT).exists():
             found["retain_holdout"] = hash_file(path.parent / HOLDOUT)
@@ -56,39 +55,49 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write ``metrics.json`` (see ``metrics.compare``); the summary holds the table's rows."""
-    from unierase_cli.metrics.compare import compare, summary, unchanged
+    from unierase_cli.metrics.compare import summary
 
-    with context.reporter.phase("score"):
-        judges = _judges(context.experiment)
-        base, edited = (_evidence(context, state, judges) for state in STATES)
-        metrics = compare(base, edited)
-        effect = unchanged(base, edited)
-    if effect:
-        context.reporter.warn(effect)
-    metrics["warnings"] = [effect] if effect else []
+    metrics = measure(context)
     write_json(context.directory / METRICS, metrics)
     return {"rows": summary(metrics), "warnings": metrics["warnings"]}
 
 
-def _evidence(context: StageContext, state: str, judges: Judges) -> Evidence:
+def measure(context: StageContext, names: Collection[str] | None = None) -> dict[str, Any]:
+    """``metrics.json`` as data (see ``metrics.compare``) from the inputs' files; of all metrics, or of those named."""
+    from unierase_cli.metrics.compare import compare, unchanged
+
+    with context.reporter.phase("score"):
+        judges = judges_of(context.experiment)
+        base, edited = (evidence_of(context, state, judges) for state in STATES)
+        metrics = compare(base, edited, names)
+        metrics["warnings"] = [text for text in (unchanged(base, edited), other_tokens(edited)) if text]
+    for text in metrics["warnings"]:
+        context.reporter.warn(text)
+    return metrics
+
+
+def evidence_of(context: StageContext, state: str, judges: Judges | None = None) -> Evidence:
+    """All that was observed of a model state, and what its metrics need beside it. Raises UserError for a damaged file."""
     from unierase_cli.metrics.base import Evidence
     from unierase_cli.stages.observation_files import read_state
     from unierase_cli.training.token_targets import load_targets
 
     wanted = context.experiment.eval
     plan, observations = read_state(context.inputs[state].path)
+    forget = observations.get(("forget", "plain"), [])
     return Evidence(
         plan.state,
         observations,
         refusals=load_targets(context.experiment.token),
         special_ids=plan.special_ids,
-        reference=_reference(wanted.retain_reference),
+        reference=load_reference(wanted.retain_reference, forget),
         passes=_passes(context, state),
-        judges=judges,
+        judges=judges or judges_of(context.experiment),
     )
 
 
-def _judges(experiment: Experiment) -> Judges:
+def judges_of(experiment: Experiment) -> Judges:
+    """The judges that the experiment names, not loaded yet."""
     from unierase_cli.metrics.judges import Judges
 
     wanted = experiment.eval
@@ -101,21 +110,3 @@ def _passes(context: StageContext, state: str) -> dict[str, list[dict[str, Any]]
 
     made = context.inputs.get(f"probe_{state}")
     return {path.stem: read_jsonl(path) for path in sorted(made.path.glob("*.jsonl"))} if made else {}
-
-
-def _reference(folder: str | None) -> Reference | None:
-    """A model that never saw the forget set, from its observations."""
-    from unierase_cli.metrics.base import Reference
-    from unierase_cli.stages.observation_files import read_state
-
-    return None if folder is None else Reference(read_state(_reference_file(folder).parent)[1])
-
-
-def _reference_file(folder: str) -> Path:
-    path = Path(folder) / REFERENCE
-    if not path.exists():
-        raise UserError(
-            f"eval.retain_reference={folder} holds no {REFERENCE}",
-            "name the folder of an observe artefact, see `unierase ls`",
-        )
-    return path

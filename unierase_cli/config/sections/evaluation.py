@@ -48,8 +48,9 @@ class EvalConfig:
     truth_ratio_splits: list[str] = field(
         default_factory=lambda: ["forget", "retain_unseen", "real_authors", "world_facts"]
     )
-    # A model that never saw the forget set, with which forget quality compares: the folder of its observations (an observe
-    # artefact), or train: make it now. null: one that was made before, if any.
+    # A model that never saw the forget set, which forget quality compares with: the folder of its observations (an observe
+    # artefact), open-unlearning's TOFU_EVAL.json of a retain model (the file or its folder), or train: make it now. null: one
+    # that was made before, if any.
     retain_reference: str | None = None
     # Models that judge texts, by hub id or folder (null: metrics that need one are unavailable): a sentence encoder for cosine
     # similarity, an entailment classifier, a detector of gibberish.

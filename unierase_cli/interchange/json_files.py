@@ -1,0 +1,74 @@
+"""JSON files that other programs wrote: read without trust, so that whatever is wrong with one is told in a line."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.contracts import UserError
+
+
+def read_object(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in a file. ``what`` names the kind of file that belongs here.
+
+    Raises UserError for a file that is missing, a folder, empty, not UTF-8, not JSON (as one that was cut off) or no object.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} does not exist", "check the path; relative paths start at the current folder"
+        ) from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, not a file", f"name the file in it: {what}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})", "check the file's permissions") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not text: byte {error.start + 1} is not UTF-8", f"name a JSON file: {what}"
+        ) from None
+    if not text.strip():
+        raise UserError(f"{path} is empty", f"name {what}")
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated")
+        told = "it ends too early, as a file that was cut off" if cut else f"{error.msg} in line {error.lineno}"
+        raise UserError(f"{path} is not whole JSON: {told}", f"copy it anew, or name {what}") from None
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
+        raise UserError(f"{path} is no JSON that can be read ({error})", f"name {what}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds a JSON {type(found).__name__}, not an object", f"name {what}")
+    return found
+
+
+def number(value: Any, where: str) -> float:
+    """A finite number. Raises UserError with its place for anything else; NaN and infinity are nothing to average."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{where} is {_shown(value)}, not a number", "write the log anew")
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        raise UserError(
+            f"{where} is {_shown(value)}: there is nothing to average", "evaluate that model anew, in float32"
+        )
+    return found
+
+
+def section(value: Any, where: str) -> Mapping[str, Any]:
+    """A JSON object. Raises UserError with its place for anything else."""
+    if not isinstance(value, dict):
+        raise UserError(f"{where} is {_shown(value)}, not an object", "write the log anew")
+    return value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else f"{value:+}"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,128 @@
+"""Closer-look's aggregates (arXiv 2410.08109; spec: metrics, section 3): what is kept, and how far the forget set is gone.
+
+A set has six members: ROUGE-L recall, probability (among the options, on sets that have some), truth ratio, token entropy, cosine
+similarity and the entailment score. Model utility is the harmonic mean of all members of retain, real authors and world facts (18
+numbers), its retain part that of retain alone (6). Of real people ("real-world") only the neighbours are kept: 6 numbers. Forget
+efficacy is 1 - the mean of five members of the forget set, token entropy left out.
+
+Closer-look reports the forget set's truth ratio upside down, so that all five are large while knowledge is left. Members are given
+here as everywhere in this project (1: the model cannot tell true from wrong), and turned where the formula wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.metrics import cosine_similarity, entailment, probability, rouge, token_entropy, truth_ratio
+from unierase_cli.metrics.aggregate import harmonic_mean, one_minus_mean
+from unierase_cli.metrics.base import DETAIL, FORGET, OPTION_SPLITS, OVERALL, RETAIN, About, Column, Compute, Evidence
+
+NAME = "closer_look"
+VERSION = 1
+HIGHER_IS_BETTER = True
+MODEL_UTILITY = "model_utility_closer_look"
+MODEL_UTILITY_RETAIN = "model_utility_closer_look_retain"
+MODEL_UTILITY_NEIGHBOUR = "model_utility_closer_look_neighbour"
+FORGET_EFFICACY = "forget_efficacy"
+TITLES = {
+    MODEL_UTILITY: "model utility, closer-look (18 numbers)",
+    MODEL_UTILITY_RETAIN: "model utility, closer-look, retain alone (6 numbers)",
+    MODEL_UTILITY_NEIGHBOUR: "model utility, closer-look, neighbours (6 numbers)",
+    FORGET_EFFICACY: "forget efficacy (closer-look)",
+}
+MEMBERS = ("rouge", "probability", "truth_ratio", "token_entropy", "cosine_similarity", "entailment_score")
+# A fluent refusal has a high token entropy and a collapsed model a low one: it tells nothing about what is known.
+KNOWLEDGE = tuple(name for name in MEMBERS if name != "token_entropy")
+KEPT = (RETAIN, *OPTION_SPLITS)
+
+Members = Mapping[str, MetricResult | float]
+
+
+def compute(observations: Sequence[Observation]) -> MetricResult:
+    """Forget efficacy of the forget split's plain observations; without judges it is unavailable."""
+    return forget_efficacy(members_of(Evidence("", {(FORGET, "plain"): observations}), FORGET))
+
+
+def columns(evidence: Evidence) -> Iterable[Column]:
+    """Forget efficacy, and model utility as it is defined for the splits that were observed."""
+    sets = {split: members_of(evidence, split) for split in (FORGET, *KEPT)}
+    found = [forget_efficacy(sets[FORGET])]
+    if any(evidence.rows(split) for split in OPTION_SPLITS):
+        found += [model_utility(sets), model_utility_retain(sets[RETAIN])]
+    else:
+        found.append(model_utility_neighbour(sets[RETAIN]))
+    for result in found:
+        split = FORGET if result.name == FORGET_EFFICACY else OVERALL
+        yield Column(result.name, TITLES[result.name], split, DETAIL, result)
+
+
+def members_of(evidence: Evidence, split: str) -> dict[str, MetricResult]:
+    """The six members of a set."""
+    said_first = entailment.said_first_everywhere(evidence)
+    likely: tuple[About, Compute] = (probability.ABOUT, probability.compute)
+    if split in OPTION_SPLITS:
+        likely = (probability.NORMALISED, probability.compute_normalised)
+    wanted: list[tuple[About, Compute]] = [
+        (rouge.ABOUT, rouge.compute),
+        likely,
+        (truth_ratio.ABOUT, truth_ratio.compute),
+        (token_entropy.ABOUT, lambda rows: token_entropy.compute(rows, evidence.special_ids)),
+        (cosine_similarity.ABOUT, lambda rows: cosine_similarity.compute(rows, evidence.judges)),
+        (entailment.ABOUT, lambda rows: entailment.compute(rows, evidence.judges, said_first=said_first)),
+    ]
+    return dict(zip(MEMBERS, (evidence.measure(about, how, split) for about, how in wanted), strict=True))
+
+
+def model_utility(sets: Mapping[str, Members]) -> MetricResult:
+    """Harmonic mean of the 18 members of ``retain_unseen``, ``real_authors`` and ``world_facts``, by split and member."""
+    return harmonic_mean(
+        MODEL_UTILITY, [pair for split in KEPT for pair in _pairs(sets.get(split, {}), MEMBERS, split)], VERSION
+    )
+
+
+def model_utility_retain(retain: Members) -> MetricResult:
+    """Harmonic mean of the retain set's six members."""
+    return harmonic_mean(MODEL_UTILITY_RETAIN, _pairs(retain, MEMBERS, RETAIN), VERSION)
+
+
+def model_utility_neighbour(neighbour: Members) -> MetricResult:
+    """Harmonic mean of the neighbour set's six members: model utility where real people are forgotten."""
+    return harmonic_mean(MODEL_UTILITY_NEIGHBOUR, _pairs(neighbour, MEMBERS, "neighbour"), VERSION)
+
+
+def forget_efficacy(forget: Members) -> MetricResult:
+    """1 - mean of the forget set's ROUGE, probability, upside-down truth ratio, cosine similarity and entailment score.
+
+    A model that answers nothing sensible has a high one, too: it means nothing without the utility beside it.
+    """
+    pairs = dict(_pairs(forget, KNOWLEDGE, FORGET))
+    label = f"{FORGET}.truth_ratio"
+    pairs[label] = upside_down(pairs[label])
+    return one_minus_mean(FORGET_EFFICACY, list(pairs.items()), VERSION)
+
+
+def upside_down(truth_ratio: MetricResult) -> MetricResult:
+    """The forget set's truth ratio as closer-look reports it: 1 - mean of min(R, 1/R), larger with more knowledge left."""
+    if truth_ratio.value is None:
+        return truth_ratio
+    interval = truth_ratio.ci95
+    return replace(
+        truth_ratio,
+        value=1 - truth_ratio.value,
+        ci95=interval and (1 - interval[1], 1 - interval[0]),
+        per_sample=tuple(1 - value for value in truth_ratio.per_sample),
+        higher_is_better=False,
+    )
+
+
+def _pairs(members: Members, names: Sequence[str], split: str) -> list[tuple[str, MetricResult]]:
+    """(label, result) of each name; one that is not among the members is unavailable."""
+    return [(f"{split}.{name}", _result(name, members.get(name))) for name in names]
+
+
+def _result(name: str, member: MetricResult | float | None) -> MetricResult:
+    if isinstance(member, MetricResult):
+        return member
+    return MetricResult(name, member, unavailable="it was not measured" if member is None else None)
