@@ -198,7 +198,10 @@ def test_golden_aggregates_of_closer_look_come_out_of_the_columns(
         "all.model_utility_closer_look_neighbour": "Model Utility",
     }
     columns = {column.id: column.result.value for column in closer_look.columns(evidence)}
-    assert len(columns) == (3 if len(splits) == 4 else 2)
+    assert len(columns) == (4 if len(splits) == 4 else 3)
+    efficacy, utility = columns["forget.forget_efficacy"], next(v for c, v in columns.items() if c in names and c[:3] == "all")
+    together = columns.pop("all.balance_closer_look")
+    assert together == pytest.approx(2 * efficacy * utility / (efficacy + utility) if utility else 0)
     for column, value in columns.items():
         # Token entropy counts the generated tokens, closer-look those of the text tokenized anew.
         assert value == pytest.approx(wanted[names[column]], rel=2e-3), column

@@ -60,6 +60,8 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
     tables = [result_tables.headline_table(metrics), result_tables.honesty_table(metrics)]
     if everything:
         tables += result_tables.number_tables(metrics)
+    elif _asked_for_more(scored):
+        tables.append(result_tables.further_table(metrics))
     if metrics["examples"]:
         tables.append(result_tables.example_table(metrics, limit=SHOWN, width=WIDTH))
     for table in tables:
@@ -69,6 +71,12 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     report = artefact.path / "report.md"
     console.print(str(report if report.exists() else artefact.path), style="bold", soft_wrap=True)
+
+
+def _asked_for_more(scored: Artefact) -> bool:
+    """Whether the run names judges or further passes: who asks for them wants to see what they say."""
+    asked = scored.manifest.get("config", {}).get("eval", {})
+    return any(asked.get(name) for name in ("passes", "encoder", "nli", "gibberish"))
 
 
 def show_comparison(console: Console, artefact: Artefact) -> None:

@@ -26,11 +26,13 @@ MODEL_UTILITY = "model_utility_closer_look"
 MODEL_UTILITY_RETAIN = "model_utility_closer_look_retain"
 MODEL_UTILITY_NEIGHBOUR = "model_utility_closer_look_neighbour"
 FORGET_EFFICACY = "forget_efficacy"
+BALANCE = "balance_closer_look"
 TITLES = {
     MODEL_UTILITY: "model utility, closer-look (18 numbers)",
     MODEL_UTILITY_RETAIN: "model utility, closer-look, retain alone (6 numbers)",
     MODEL_UTILITY_NEIGHBOUR: "model utility, closer-look, neighbours (6 numbers)",
     FORGET_EFFICACY: "forget efficacy (closer-look)",
+    BALANCE: "balance of forget efficacy and model utility (harmonic mean)",
 }
 MEMBERS = ("rouge", "probability", "truth_ratio", "token_entropy", "cosine_similarity", "entailment_score")
 # A fluent refusal has a high token entropy and a collapsed model a low one: it tells nothing about what is known.
@@ -53,6 +55,7 @@ def columns(evidence: Evidence) -> Iterable[Column]:
         found += [model_utility(sets), model_utility_retain(sets[RETAIN])]
     else:
         found.append(model_utility_neighbour(sets[RETAIN]))
+    found.append(balance(found[0], found[1]))
     for result in found:
         split = FORGET if result.name == FORGET_EFFICACY else OVERALL
         yield Column(result.name, TITLES[result.name], split, DETAIL, result)
@@ -101,6 +104,13 @@ def forget_efficacy(forget: Members) -> MetricResult:
     label = f"{FORGET}.truth_ratio"
     pairs[label] = upside_down(pairs[label])
     return one_minus_mean(FORGET_EFFICACY, list(pairs.items()), VERSION)
+
+
+def balance(efficacy: MetricResult, utility: MetricResult) -> MetricResult:
+    """Harmonic mean of forget efficacy and model utility, the two that UniErase is judged by: one alone rewards a wreck or a model
+    that nothing was erased from.
+    """
+    return harmonic_mean(BALANCE, [(FORGET_EFFICACY, efficacy), ("model_utility", utility)], VERSION)
 
 
 def upside_down(truth_ratio: MetricResult) -> MetricResult:

@@ -54,6 +54,12 @@ def number_tables(metrics: Mapping[str, Any]) -> list[Table]:
     return [_table(title, [r for r in summary(metrics) if r["group"] == group]) for group, title in titles.items()]
 
 
+def further_table(metrics: Mapping[str, Any]) -> Table:
+    """The metrics beside the headline that have a value: those of judges and of further passes among them."""
+    rows = [row for row in summary(metrics) if row["group"] == "detail" and row["edited"] is not None]
+    return Table("Further metrics", COLUMNS, tuple(_cells(row) for row in rows), NUMBERS)
+
+
 def example_table(metrics: Mapping[str, Any], *, limit: int = 12, width: int = 0) -> Table:
     """The same questions before and after, forget rows first, a third of kept ones. ``width`` cuts long answers; 0 doesn't."""
     forget = [e for e in metrics["examples"] if e["split"] == "forget"]
