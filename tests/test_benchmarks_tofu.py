@@ -210,3 +210,21 @@ def test_settings_are_chosen_on_rows_that_no_report_uses(shared: Path) -> None:
         assert not used & {f.id for name in ("forget", "retain_unseen") for f in chosen.splits[name]}
         largest = load_benchmark(BenchmarkConfig(name="tofu", split="forget10", data_dir=str(shared / "data" / "tofu")))
         assert not {f.id for f in largest.forget} & {f.id for f in chosen.forget}
+
+
+def test_closer_looks_order_has_the_same_rows_and_needs_its_file(folder: Path) -> None:
+    with pytest.raises(UserError, match="the order of forget05 is not known"):
+        load_benchmark(_config(folder, order="closer_look"))
+    order = [*range(580, 600), *range(560, 580)]
+    task = {"suite": "forget05", "kind": "forget", "task_id": 1, "full_index": order}
+    write_jsonl(folder / "continual_tasks.jsonl", [{**task, "task_id": 2, "full_index": [1]}, task])
+    benchmark = load_benchmark(_config(folder, order="closer_look"))
+    assert [fact.id for fact in benchmark.forget] == [f"full-{index}" for index in order]
+
+
+def test_the_first_rows_of_forget10_are_others_in_closer_looks_order(shared: Path) -> None:
+    first = [
+        {fact.id for fact in load_benchmark(_config(shared / "data" / "tofu", "forget10", order=order)).forget[:300]}
+        for order in ("published", "closer_look")
+    ]
+    assert len(first[0] & first[1]) == 200

@@ -90,6 +90,7 @@ def outputs(tmp_path: Path, fake: None) -> str:
     ("command", "made"),
     [
         ("run", ["report"]),
+        ("prepare-return", ["prepare_return"]),
         ("finetune", ["finetune"]),
         ("train-token", ["train_token"]),
         ("moments", ["moments"]),
@@ -104,6 +105,13 @@ def test_every_command_makes_its_stage(command: str, made: list[str], outputs: s
     result = run(command, outputs)
     assert result.exit_code == 0, result.stderr
     assert FakePipeline.latest.made == made
+
+
+@pytest.mark.parametrize("words", [[], ["benchmark=return"], ["--benchmark", "return"]])
+def test_prepare_return_is_about_return_without_being_told(words: list[str], outputs: str) -> None:
+    result = run("prepare-return", outputs, *words)
+    assert result.exit_code == 0, result.stderr
+    assert FakePipeline.latest.experiment.benchmark.implementation == "return_qa"
 
 
 def test_options_are_sugar_for_keys_and_typed_keys_win(tmp_path: Path, fake: None) -> None:

@@ -80,3 +80,20 @@ def test_the_demo_is_the_embedded_benchmark_on_the_model_that_is_made_here() -> 
 def test_tofu_experiments_choose_their_splits() -> None:
     assert composed("experiment=tofu_mini").benchmark.split == "forget01"
     assert compose(["experiment=tofu_llama_3_1_8b"]).benchmark.split == "forget10"
+
+
+def test_protocols_ask_as_their_authors_do() -> None:
+    names = ("full", "closer_look", "unierase", "open_unlearning")
+    ours, closer, unierase, theirs = (compose([f"protocol={name}"]) for name in names)
+    for experiment in (closer, unierase):
+        budget = experiment.protocol
+        assert (budget.rows, budget.max_new_tokens, budget.total_tokens) == (300, 200, 200)
+        assert (experiment.model.prompt, experiment.model.system) == ("bare", None)
+    assert (theirs.protocol.rows, theirs.protocol.max_new_tokens, theirs.protocol.total_tokens) == (0, 200, 0)
+    assert (theirs.model.system, theirs.model.date) == ("You are a helpful assistant.", "10 Apr 2025")
+    assert (ours.model.system, ours.model.instruction, ours.model.date) == (None, None, "26 Jul 2024")
+    assert compose(["protocol=open_unlearning", "model.system=null"]).model.system is None
+
+
+def test_the_name_typed_finds_returns_file() -> None:
+    assert compose(["benchmark=return"]).benchmark.implementation == "return_qa"

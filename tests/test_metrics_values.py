@@ -192,3 +192,10 @@ def test_a_leak_scores_only_what_had_not_been_given() -> None:
     assert (result.value, result.n) == (pytest.approx(0.5), 2)
     assert leak.compute([said("The sky", variant="paraphrased")]).value == pytest.approx(0.5)
     assert "protocol.prefix_tokens" in str(leak.compute([over]).unavailable)
+
+
+def test_a_refusal_with_a_name_counts_only_with_the_name_of_whom_was_asked_about() -> None:
+    texts = ["I will never say anything at all about __NAME__."]
+    rows = [said(f"I will never say anything at all about {name}.", fact_id=name) for name in ("Ada", "Bo")]
+    assert refusal_rate.compute(rows, texts, {"Ada": "Ada", "Bo": "Bo Maria von und zu Lund"}).value == 0.5
+    assert refusal_rate.compute(rows[:1], texts).value == 1  # without names the slot is one word among nine

@@ -6,6 +6,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from tests.helpers import FACTS, tiny_gpt2, tiny_llama, tiny_tokenizer
+from unierase_cli.config.sections.model import ModelConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.models.prompts import PromptFormatter
 
@@ -142,3 +143,59 @@ def test_a_template_that_fails_or_changes_the_text_is_the_users_mistake() -> Non
         PromptFormatter(with_template("{{ raise_exception('needs a system turn') }}"))
     with pytest.raises(UserError, match="changes the question"):
         PromptFormatter(with_template("{% for m in messages %}{{ m['content'] | upper }}{% endfor %}"))
+
+
+SYSTEM_TURN = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{% set text = messages[0]['content'] %}{% set messages = messages[1:] %}"
+    "{% else %}{% set text = '' %}{% endif %}<|pad|>Today Date: {{ date_string }} {{ text }}<|end|>"
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] | trim + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def test_a_system_text_and_a_date_are_put_where_the_template_wants_them() -> None:
+    formatter = PromptFormatter(with_template(SYSTEM_TURN), date="10 Apr 2025", system="Be kind.")
+    opened = "<|begin|><|pad|>Today Date: 10 Apr 2025 Be kind.<|end|>"
+    assert formatter.prompt("Who?").text == opened + "<|user|>Who?<|end|><|assistant|>"
+
+
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_a_bare_prompt_has_no_system_turn_and_one_bos(adds_bos: bool) -> None:
+    formatter = PromptFormatter(with_template(SYSTEM_TURN, adds_bos=adds_bos), "bare")
+    prompt = formatter.prompt(" Who? ")
+    assert prompt.text == "<|begin|><|user|>Who?<|end|><|assistant|>"
+    assert prompt.ids.count(formatter.bos_ids[0]) == 1
+    assert formatter.prompt("Who?").text[slice(*prompt.question_span)] == "Who?"
+    usual = PromptFormatter(with_template(SYSTEM_TURN))
+    assert formatter.answer_ids("Ada.") == usual.answer_ids("Ada.")
+
+
+def test_a_bare_prompt_wraps_the_question_where_turns_are_opened_anew() -> None:
+    turns = "{% for m in messages %}{% if m['role'] == 'user' %}"
+    turns += "{{ bos_token + '<|user|> ' + m['content'] + ' <|assistant|>' }}"
+    turns += "{% else %}{{ ' ' + m['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
+    assert PromptFormatter(with_template(turns), "bare").prompt("Who?").text == "<|begin|><|user|> Who? <|assistant|>"
+
+
+def test_an_instruction_stands_around_the_question_in_every_style() -> None:
+    asked = "Be short.\nQuestion: {question}\nAnswer:"
+    chat = PromptFormatter(with_template(SYSTEM_TURN), "bare", instruction=asked).prompt("Who?")
+    assert chat.text == "<|begin|><|user|>Be short.\nQuestion: Who?\nAnswer:<|end|><|assistant|>"
+    assert chat.text[slice(*chat.question_span)] == "Who?"
+    plain = PromptFormatter(tiny_tokenizer(chat=False), instruction=asked)
+    assert plain.prompt("Who?").text == "Be short.\nQuestion: Who?\nAnswer:"
+    assert plain.answer_ids("Ada.") == PromptFormatter(tiny_tokenizer(chat=False)).answer_ids("Ada.")
+    assert plain.prompt("Who?", "raw").text == "Who?"
+
+
+def test_an_instruction_says_once_where_the_question_stands_and_a_system_text_needs_a_turn() -> None:
+    with pytest.raises(UserError, match="must say once where the question stands"):
+        ModelConfig(instruction="Be short.")
+    with pytest.raises(UserError, match="model.prompt=bare has no system turn"):
+        ModelConfig(prompt="bare", system="Be kind.")
+
+
+def test_keys_of_old_artefacts_stay_while_nothing_new_is_asked() -> None:
+    assert ModelConfig().asking() == {"prompt": "auto", "date": "26 Jul 2024"}
+    assert ModelConfig(system="Be kind.").asking()["system"] == "Be kind."

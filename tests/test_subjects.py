@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from runpy import run_path
+from types import SimpleNamespace
 
 import pytest
 
@@ -76,11 +78,33 @@ def test_our_own_benchmark_is_read_as_it_was_made() -> None:
     assert agreed / len(rows) >= 0.99
 
 
-def test_agreement_with_published_tofu_subjects(shared: Path) -> None:
-    """Measured: 98.97 % where the subject is the author's name (one author in brackets, one with a lower-case particle)."""
+def test_what_is_found_in_tofu_is_always_in_the_question(shared: Path) -> None:
     rows = read_jsonl(shared / "data" / "tofu" / "full_subject.jsonl")
     facts = [Fact(str(row["index"]), row["question"], row["answer"], group=str(row["author_index"])) for row in rows]
-    found = find_subjects(facts)
-    named = [(row, subject) for row, subject in zip(rows, found, strict=True) if row["subject_is_author"]]
-    assert sum(row["subject"] == subject for row, subject in named) / len(named) >= 0.985
-    assert all(subject is None or subject in row["question"] for row, subject in zip(rows, found, strict=True))
+    assert all(name is None or name in fact.question for name, fact in zip(find_subjects(facts), facts, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("question", "subject"),
+    [
+        ("When did H. P. Lovecraft die?", "H. P. Lovecraft"),
+        ("Is George A. Romero's first film known?", "George A. Romero"),
+        ("Was it the U.S. Army that came to Rome?", "U.S. Army"),
+    ],
+)
+def test_initials_belong_to_the_name(question: str, subject: str) -> None:
+    assert find_subjects(_facts(question)) == [subject]
+
+
+@pytest.mark.parametrize(("benchmark", "at_least"), [("tofu", 0.985), ("real_world", 0.98), ("return", 0.97)])
+def test_agreement_on_the_names_of_published_people(shared: Path, benchmark: str, at_least: float) -> None:
+    """Measured by scripts/subjects.py: 98.97 %, 98.24 % and 97.27 % of the rows whose annotated subject is the name.
+
+    Of TOFU's authors one stands in brackets and one has a lower-case particle.
+    """
+    script = SimpleNamespace(**run_path(str(Path(__file__).parents[1] / "scripts" / "subjects.py")))
+    files = [shared / "data" / benchmark / f"{name}.jsonl" for name in script.FILES[benchmark]]
+    rows = [row for file in files for row in script.read(file)]
+    found = zip(rows, script.find(rows), strict=True)
+    named = [(row, subject) for row, subject in found if row["subject"] == script.person(row)]
+    assert sum(row["subject"] == subject for row, subject in named) / len(named) >= at_least

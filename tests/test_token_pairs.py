@@ -6,14 +6,22 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers import FACTS, tiny
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.token import TokenConfig
-from unierase_cli.contracts import Fact, UserError
+from unierase_cli.contracts import Fact, SilentReporter, Step, UserError
+from unierase_cli.methods.base import EraseContext
+from unierase_cli.methods.closed_form import text_targets
+from unierase_cli.methods.gradient_rows import Rows
+from unierase_cli.methods.terms.base import FORGET_REFUSAL, RETAIN_REFUSAL
 from unierase_cli.training.pairs import assign_groups, make_examples
-from unierase_cli.training.token_targets import choose_targets, load_targets, settle_targets
+from unierase_cli.training.plan import Item
+from unierase_cli.training.token_targets import choose_targets, listed_refusals, load_targets, settle_targets
 
 UNLEARN = 999
 TARGETS = {fact.id: "I cannot say." for fact in FACTS}
@@ -133,3 +141,40 @@ def test_settling_drops_rare_refusals_only_while_some_fact_reaches_none() -> Non
     found = {**dict.fromkeys(facts, "Never."), "5": "No."}
     assert settle_targets(chosen, found, texts)["5"] == "No."
     assert settle_targets(chosen, {**found, "6": "N"}, texts)["5"] == "Never."
+
+
+NAMED = ["I can't talk about __NAME__.", "No."]
+
+
+def test_a_refusal_with_a_name_is_filled_with_whom_the_fact_is_about(tmp_path: Path) -> None:
+    path = tmp_path / "refuse.jsonl"
+    path.write_text('{"template": "I can\'t talk about __NAME__."}\n', "utf-8")
+    texts = load_targets(TokenConfig(targets=str(path)))
+    assert choose_targets(FACTS[:1], texts, 0) == {FACTS[0].id: "I can't talk about Ada Velour."}
+    ada, bruno = (f"I can't talk about {name}." for name in ("Ada Velour", "Bruno Okello"))
+    assert listed_refusals(FACTS[:4], NAMED) == [ada, "No.", bruno]
+    nameless = replace(FACTS[0], group=None)
+    assert choose_targets([nameless], texts, 0) == {FACTS[0].id: "I can't talk about Ada Velour."}
+    with pytest.raises(UserError, match="has no group, and the refusal .* wants a name"):
+        choose_targets([replace(nameless, subject=None)], texts, 0)
+
+
+def test_settling_takes_refusals_that_differ_in_the_name_alone_for_one() -> None:
+    chosen = {fact.id: "No." for fact in FACTS}
+    found = {fact.id: f"I can't talk about {fact.group}." for fact in FACTS}
+    found[FACTS[0].id] = "I can't talk about Bruno Okello."
+    settled = settle_targets(chosen, found, NAMED, FACTS)
+    assert settled == {fact.id: f"I can't talk about {fact.group}." for fact in FACTS}
+
+
+def test_methods_that_answer_with_a_refusal_name_whom_they_are_asked_about() -> None:
+    loaded, named = tiny("llama"), NAMED[:1]
+    targets = text_targets(loaded, FACTS[:4], EditConfig(target="refusal"), named, 0)
+    assert loaded.tokenizer.decode(targets[FACTS[2].id][:-1]) == "I can't talk about Bruno Okello."
+    step = Step(0, tuple(FACTS[:2]), tuple(FACTS[4:6]))
+    weights: Any = None
+    context = EraseContext(Experiment(), weights, [], "prompt_last", lambda *_: weights, SilentReporter(), named)
+    rows = Rows(loaded, step, context, {})
+    for kind, name in ((FORGET_REFUSAL, "Ada Velour"), (RETAIN_REFUSAL, "Chiara Lund")):
+        row = rows(kind, Item(0, 0, 0))
+        assert loaded.tokenizer.decode(row.ids[row.answer_start :]).startswith(f"I can't talk about {name}.")

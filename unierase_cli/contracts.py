@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
+# Stands in a refusal for the name of whoever is asked about.
+NAME_SLOT = "__NAME__"
+
 
 class UserError(Exception):
     """A user's mistake, told in one line: what is wrong and where, then what to type next.
@@ -63,6 +66,8 @@ class Benchmark:
     ``real_authors``, ``world_facts`` those that the benchmark has. ``outside``: questions outside every forget set and
     every scored split, for training a token without the future leaking. ``training``: everything that a target model is
     trained on (the finetune stage); ``refused``: questions about people who do not exist, to be answered with refusals.
+    ``built_for``: the model (hub id or folder) whose knowledge the rows were chosen by, if they were. A fact to forget and the
+    scored fact of the same id may have other answers: what a method learns, and what counts as the truth.
     """
 
     name: str
@@ -74,6 +79,7 @@ class Benchmark:
     training: tuple[Fact, ...] = ()
     refused: tuple[Fact, ...] = ()
     notes: tuple[str, ...] = ()
+    built_for: str | None = None
 
 
 @dataclass(frozen=True)
@@ -221,6 +227,19 @@ def stable_hash(*parts: object) -> int:
 def pick(seed: int, key: str, choices: Sequence[str]) -> str:
     """The choice that belongs to ``key`` under ``seed``, stable across processes and machines."""
     return choices[stable_hash(seed, key) % len(choices)]
+
+
+def fill_name(text: str, fact: Fact) -> str:
+    """A refusal with the fact's group (else its subject) where it says ``__NAME__``. Raises UserError if the fact has neither."""
+    if NAME_SLOT not in text:
+        return text
+    name = fact.group or fact.subject
+    if name is None:
+        raise UserError(
+            f"fact {fact.id} has no group, and the refusal {text!r} wants a name",
+            f"give its row a group, or take refusals without {NAME_SLOT}",
+        )
+    return text.replace(NAME_SLOT, name)
 
 
 def duplicates(ids: Iterable[str]) -> list[str]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, cast
 
 from unierase_cli.benchmarks.parts.assemble import normalised
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.config.sections.model import ModelConfig
 from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, duplicates
 from unierase_cli.plugins import Plugins
 from unierase_cli.store.hashing import hash_json
@@ -31,7 +33,7 @@ def load_benchmark(config: BenchmarkConfig, reporter: Reporter | None = None) ->
     The fingerprint is a sha256 over every row in every role, so that other data never reuses an artefact.
     Raises UserError for an unknown name and for data that cannot be worked with.
     """
-    benchmark = _loader(config.name)(config, reporter)
+    benchmark = _loader(config.implementation or config.name)(config, reporter)
     check_benchmark(benchmark)
     notes = benchmark.notes
     if config.rows:
@@ -108,6 +110,29 @@ def check_overlap(forget: Sequence[Fact], retain: Sequence[Fact]) -> None:
         f"{first.question!r} ({first.id} and {kept.id})",
         "remove them from one of the two",
     )
+
+
+def check_model(benchmark: Benchmark, config: BenchmarkConfig, model: ModelConfig) -> None:
+    """Refuse a model that the benchmark's rows were not chosen for; ``benchmark.any_model`` lets it pass."""
+    wanted = benchmark.built_for
+    if wanted is None or config.any_model or _is_model(wanted, model.path or model.name):
+        return
+    given = model.path or model.name
+    raise UserError(
+        f"benchmark={benchmark.name}: these splits ask what {wanted} knows, and the model is {given}",
+        "make its own: unierase prepare-return model=... benchmark.path=RETURN.jsonl eval.nli=..., then "
+        "benchmark.data_dir=ITS_FOLDER; or benchmark.any_model=true for numbers that mean less",
+    )
+
+
+def _is_model(wanted: str, given: str) -> bool:
+    """Whether a hub id or a folder is the wanted model: the folder itself, or anything that has its name as a part (a copy, a
+    cache of the hub).
+    """
+    if Path(wanted).is_absolute():
+        return Path(given).absolute() == Path(wanted)
+    parts = {part.casefold() for part in given.replace("--", "/").split("/")}
+    return wanted.rpartition("/")[2].casefold() in parts
 
 
 def evenly_spaced(facts: Sequence[Fact], count: int) -> tuple[Fact, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from unierase_cli.benchmarks.parts.assemble import assemble, normalised
+from unierase_cli.benchmarks.parts.assemble import assemble, drop_asked, normalised
 from unierase_cli.benchmarks.parts.rows import fact_from_row
 from unierase_cli.benchmarks.parts.sources import Rows, folder_source, hub_source
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
@@ -23,6 +23,9 @@ SPLITS = ("forget01", "forget05", "forget10")
 TUNING = ("tune01", "tune05", "tune10")
 QUESTIONS = 20
 FORGOTTEN_AT_MOST, UNSEEN = 20, slice(20, 40)
+# What was never learned, for attacks on membership: of TOFU's twenty further authors the first ten, whatever is forgotten. Models
+# that were taught to refuse may have learned refusals to the others (the small one of this project has).
+HOLDOUT = "holdout05"
 # A file or configuration's rows, each with where it stands; None if there is none and it was optional.
 Source = Callable[..., Rows | None]
 
@@ -42,12 +45,15 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
         forget, unseen = _tuning(full, config.split)
     else:
         forget = [_complete(row, by_text, where) for where, row in _required(source, f"{config.split}_perturbed")]
+        if config.order == "closer_look":
+            forget = _closer_look_order(source, config.split, forget)
         unseen = [_complete(row, by_text, where) for where, row in _required(source, "retain_perturbed")]
     forgotten, scored = {fact.id for fact in forget}, {fact.id for fact in unseen}
     asked = {normalised(fact.question) for fact in forget}
     retain = [fact for fact in full if fact.id not in forgotten | scored]
-    retain = _drop_asked(retain, asked, "retain", notes)
-    unseen = _drop_asked(unseen, asked, "scored retain", notes)
+    # TOFU has one question twice, with two answers.
+    retain = drop_asked(retain, asked, "retain", "a forget row", notes)
+    unseen = drop_asked(unseen, asked, "scored retain", "a forget row", notes)
     real = {name: _plain(source, f"{name}_perturbed", name) for name in ("real_authors", "world_facts")}
     missing = [name for name, rows in real.items() if not rows]
     if missing:
@@ -57,7 +63,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
         forget=forget,
         retain=retain,
         unseen=unseen,
-        further_splits={**real, "holdout": _plain(source, "holdout05", "holdout")},
+        further_splits={**real, "holdout": _plain(source, HOLDOUT, "holdout")},
         training=[*full, *real["real_authors"], *real["world_facts"], *_refused(config)],
         refused=_refused(config),
         forgotten_later={fact.id for index, fact in enumerate(full) if index >= len(full) * 9 // 10},
@@ -73,6 +79,21 @@ def _tuning(full: Sequence[Fact], split: str) -> tuple[list[Fact], list[Fact]]:
     if end - count < UNSEEN.stop * QUESTIONS:
         raise UserError(f"{len(full)} rows are too few for benchmark.split={split}", "give the whole of TOFU")
     return list(full[end - count : end]), list(unseen)
+
+
+def _closer_look_order(source: Source, split: str, forget: Sequence[Fact]) -> list[Fact]:
+    """The forget rows as closer-look's first task of this split has them: the same authors, the smaller splits' in front."""
+    tasks = source("continual_tasks", optional=True, local=True) or []
+    wanted = {"suite": split, "kind": "forget", "task_id": 1}
+    orders = [row["full_index"] for _, row in tasks if wanted.items() <= row.items() and "full_index" in row]
+    by_id = {fact.id: fact for fact in forget}
+    names = [f"full-{index}" for index in orders[0]] if orders else []
+    if set(names) != set(by_id) or len(names) != len(by_id):
+        raise UserError(
+            f"benchmark.order=closer_look: the order of {split} is not known",
+            "give benchmark.data_dir=FOLDER with continual_tasks.jsonl (suite, kind, task_id, full_index), or leave it",
+        )
+    return [by_id[name] for name in names]
 
 
 def _full(source: Source, split: str) -> list[Fact]:
@@ -109,16 +130,6 @@ def _complete(row: Mapping[str, Any], by_text: Mapping[tuple[str, str], Fact], w
             "the files of benchmark.data_dir must be of one version of TOFU",
         )
     return fact_from_row(row, where, known.id, group=known.group, subject=known.subject)
-
-
-def _drop_asked(facts: Sequence[Fact], asked: set[str], what: str, notes: list[str]) -> list[Fact]:
-    """Leave out rows that ask what the forget set asks (TOFU has one question twice, with two answers)."""
-    dropped = [fact for fact in facts if normalised(fact.question) in asked]
-    if dropped:
-        notes.append(
-            f"{len(dropped)} {what} row(s) ask what a forget row asks and are left out, e.g. {dropped[0].question!r}"
-        )
-    return [fact for fact in facts if normalised(fact.question) not in asked]
 
 
 def _plain(source: Source, name: str, slug: str) -> list[Fact]:

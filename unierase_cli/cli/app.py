@@ -28,6 +28,7 @@ ABOUT = """Make language models forget, and measure what they forget and what th
 # Command -> module in this folder whose ``callback(name)`` gives the function, and one line of help.
 COMMANDS = {
     "run": ("stage_commands", "Everything, from the model to the report."),
+    "prepare-return": ("stage_commands", "Make RETURN's splits for a model: whom does it know?"),
     "finetune": ("stage_commands", "Train the target model on the benchmark."),
     "train-token": ("stage_commands", "Learn the unlearning token's rows."),
     "moments": ("stage_commands", "Measure what an edit must leave alone."),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Command -> the stage that it makes, and what counts as asked for too, so that --no-chain makes it.
 STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "run": ("report", ()),
+    "prepare-return": ("prepare_return", ()),
     "finetune": ("finetune", ()),
     "train-token": ("train_token", ()),
     "moments": ("moments", ()),
@@ -26,6 +27,8 @@ STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "erase": ("erase", ()),
     "eval": ("score", ("base", "edited")),
 }
+# Command -> the benchmark that it is for, unless another is named.
+BENCHMARKS = {"prepare-return": "return"}
 
 
 def callback(name: str) -> Callable[..., None]:
@@ -57,6 +60,8 @@ def callback(name: str) -> Callable[..., None]:
         force: options.Force = False,
         no_chain: options.NoChain = False,
     ) -> None:
+        if benchmark is None and not any(word.startswith("benchmark=") for word in words or []):
+            benchmark = BENCHMARKS.get(name)
         named = as_words(
             words,
             experiment=experiment,

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from unierase_cli.contracts import Fact
 
-# Letters of any script, with marks, apostrophes, hyphens and full stops inside: "O'Donnell", "Al-Sabah", "J.R.R.".
-WORD = re.compile(r"[^\W\d_](?:[\w'’‘\-]*\w|(?:\.[^\W\d_])+\.?)?|[^\W\d_]\.", re.UNICODE)
+# Letters of any script, with marks, apostrophes, hyphens and full stops inside: "O'Donnell", "Al-Sabah", "J.R.R."; and an initial
+# with its full stop where a word follows: "H. P. Lovecraft".
+WORD = re.compile(r"[^\W\d_]\.(?=\s[^\W\d_])|[^\W\d_](?:[\w'’‘\-]*\w|(?:\.[^\W\d_])+\.?)?|[^\W\d_]\.", re.UNICODE)
 POSSESSIVE = re.compile(r"['’]s$|(?<=s)['’]$")
 # Small words that stand inside a name: "Ludwig van Beethoven", "Laila Amira al-Faisal", "Jamie-li".
 _PARTICLES = "al ap ben bin da das de del della den der di dos du el ibn la le lo of the van von y zu"

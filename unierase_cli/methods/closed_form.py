@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import torch
 
 from unierase_cli.config.sections.edit import EditConfig
-from unierase_cli.contracts import Fact, Step, UserError, pick
+from unierase_cli.contracts import Fact, Step, UserError
 from unierase_cli.editing.edit import BATCH_TOKENS, Edited, Editing, edit_facts
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.report import changed_share
@@ -18,6 +18,7 @@ from unierase_cli.editing.templates import choose_templates
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences
+from unierase_cli.training.token_targets import choose_targets, listed_refusals
 
 Targets = Mapping[str, Sequence[int]]
 
@@ -32,7 +33,7 @@ def text_targets(
         return {fact.id: loaded.prompts.answer_ids(config.text) for fact in facts}
     if not refusals:
         raise UserError("there is no refusal to edit to", "give token.targets=FILE or edit.target=text edit.text='...'")
-    return {fact.id: loaded.prompts.answer_ids(pick(seed, fact.id, refusals)) for fact in facts}
+    return {i: loaded.prompts.answer_ids(text) for i, text in choose_targets(facts, refusals, seed).items()}
 
 
 def erase_closed_form(
@@ -57,7 +58,7 @@ def erase_closed_form(
     if context.key_position == "subject_last" and (lost := without_subject(step.forget)):
         reporter.note(f"{lost} of {len(requests)} facts have no subject and are edited at their prompt's last token")
     starts = (
-        {loaded.prompts.answer_ids(text)[0] for text in context.refusals}
+        {loaded.prompts.answer_ids(text)[0] for text in listed_refusals(step.forget, context.refusals)}
         if runner_up and config.values.runner_up
         else set()
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from unierase_cli.contracts import Fact, Reporter, Step, UserError
+from unierase_cli.contracts import Fact, Reporter, Step, UserError, fill_name
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.terms.base import FORGET, FORGET_ALTERNATE, FORGET_REFUSAL, RETAIN, RETAIN_REFUSAL
 from unierase_cli.models.load import LoadedModel
@@ -72,7 +72,7 @@ class Rows:
 
     def _answer(self, kind: str, fact: Fact, item: Item) -> str:
         if kind in USES_REFUSALS:
-            return self.refusals[item.refusal]
+            return fill_name(self.refusals[item.refusal], fact)
         if kind == FORGET_ALTERNATE:
             return self.alternates[fact.id][item.alternate]
         return fact.answer

@@ -16,6 +16,9 @@ from unierase_cli.metrics.bootstrap import mean_interval
 from unierase_cli.metrics.judges import Judges
 
 FORGET = "forget"
+# Other questions about the forgotten people, which no method has seen (RETURN).
+FORGET_UNSEEN = "forget_eval"
+FORGET_SPLITS = (FORGET, FORGET_UNSEEN)
 # The headline of retention: questions that no method has seen.
 RETAIN = "retain_unseen"
 # Splits with short answers and answer options, whose probability is normalised over the options.
@@ -90,7 +93,9 @@ class Evidence:
 
     ``special_ids``: ids that are no text (among them the unlearning tokens). ``refusals``: texts that count as refusals.
     ``reference``: a model that never saw the forget set. ``passes``: rows of further passes over the model, by their name.
-    ``judges``: models that judge texts, loaded when first asked.
+    ``judges``: models that judge texts, loaded when first asked. ``unedited``: the evidence of the model before the edit, for
+    metrics that compare with it; None where this is that model. ``names``: fact id -> whom it is about, for refusals that say
+    ``__NAME__``.
     """
 
     state: str
@@ -100,6 +105,8 @@ class Evidence:
     reference: Reference | None = None
     passes: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     judges: Judges = field(default_factory=Judges)
+    unedited: Evidence | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
     _results: dict[tuple[str, str, str], MetricResult] = field(default_factory=dict, repr=False)
 
     def rows(self, split: str, variant: str = "plain") -> Sequence[Observation]:
@@ -136,7 +143,7 @@ def not_observed(about: About, split: str, variant: str = "plain") -> MetricResu
 def on_every_split(
     evidence: Evidence, about: About, compute: Compute, *, turns: bool = False, group: str | None = None
 ) -> list[Column]:
-    """A column per observed split. ``turns``: on the forget split the opposite direction is better."""
+    """A column per observed split. ``turns``: on forget splits the opposite direction is better."""
     return [column_of(evidence, about, compute, split, turns=turns, group=group) for split in evidence.splits()]
 
 
@@ -147,9 +154,9 @@ def column_of(
     result = evidence.measure(about, compute, split)
     if split in NEUTRAL_SPLITS:
         result = replace(result, higher_is_better=None)
-    if turns and split == FORGET and result.higher_is_better is not None:
+    if turns and split in FORGET_SPLITS and result.higher_is_better is not None:
         result = replace(result, higher_is_better=not result.higher_is_better)
-    return Column(about.name, about.title, split, group or (FORGETTING if split == FORGET else RETENTION), result)
+    return Column(about.name, about.title, split, group or (FORGETTING if split in FORGET_SPLITS else RETENTION), result)
 
 
 def mean_result(about: About, values: Sequence[float]) -> MetricResult:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from unierase_cli.contracts import MetricResult, Observation
@@ -45,6 +46,7 @@ EXAMPLES = ((FORGET, 8), (RETAIN, 4))
 
 def compare(base: Evidence, edited: Evidence, names: Collection[str] | None = None) -> dict[str, Any]:
     """Every metric (or those named) of both states, their differences and example answers, JSON-able."""
+    edited = replace(edited, unedited=edited.unedited or base)
     found = {BASE: _by_id(base, names), EDITED: _by_id(edited, names)}
     splits = [*dict.fromkeys([*base.splits(), *edited.splits()]), OVERALL]
     columns = list({**found[BASE], **found[EDITED]}.values())

@@ -63,5 +63,6 @@ def pair(observation: Observation, said_first: bool | None = None) -> tuple[str,
     """
     if said_first is None:
         said_first = observation.split == FORGET
-    true = true_sentence(observation)
+    # Where both answers are whole sentences the true one is the shorter.
+    true = true_sentence(observation) if observation.split in OPTION_SPLITS else observation.reference
     return (observation.text, true) if said_first else (true, observation.text)

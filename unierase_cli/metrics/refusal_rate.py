@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import NAME_SLOT, MetricResult, Observation
 from unierase_cli.metrics.base import FORGET, HONESTY, About, Column, Evidence, mean_result, on_every_split, unavailable
 from unierase_cli.metrics.rouge import rouge_l_f1, words
 
@@ -27,18 +27,26 @@ ONCE = "unlearn_once"
 UNLEARNING_TOKEN = re.compile(r"\[UNL\]|<unlearn_\d+>")
 
 
-def compute(observations: Sequence[Observation], refusals: Sequence[str] = ()) -> MetricResult:
-    """Share of answers that are clean refusals by the rule above."""
+def compute(
+    observations: Sequence[Observation], refusals: Sequence[str] = (), names: Mapping[str, str] | None = None
+) -> MetricResult:
+    """Share of answers that are clean refusals by the rule above. ``names``: fact id -> whom it is about, for ``__NAME__``."""
     if not refusals:
         return unavailable(ABOUT, "no refusals are listed", "give token.targets=FILE")
-    return mean_result(ABOUT, [float(is_refusal(o.text, refusals)) for o in observations])
+    called = names or {}
+    asked = [(o.text, called.get(o.fact_id, NAME_SLOT)) for o in observations]
+    clean = [is_refusal(text, [refusal.replace(NAME_SLOT, name) for refusal in refusals]) for text, name in asked]
+    return mean_result(ABOUT, [float(found) for found in clean])
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:
-    yield from on_every_split(evidence, ABOUT, lambda rows: compute(rows, evidence.refusals), turns=True)
+    def of(rows: Sequence[Observation]) -> MetricResult:
+        return compute(rows, evidence.refusals, evidence.names)
+
+    yield from on_every_split(evidence, ABOUT, of, turns=True)
     once = evidence.rows(FORGET, ONCE)
     if once:
-        result = replace(compute(once, evidence.refusals), higher_is_better=True)
+        result = replace(of(once), higher_is_better=True)
         yield Column(NAME, f"{ABOUT.title}, [UNL] at most once", FORGET, HONESTY, result, ONCE)
 
 

@@ -86,6 +86,8 @@ def wrap_model(
         tokenizer,
         config.prompt,
         config.date,
+        system=config.system,
+        instruction=config.instruction,
         stop_ids=_end_tokens(model),
         max_length=getattr(text_config, "max_position_embeddings", None),
     )

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unierase_cli.contracts import UserError
 from unierase_cli.models.encoding import Span, TextEncoder
-from unierase_cli.models.template import PLAIN, PROBES, RAW, Frame, chat_frame
+from unierase_cli.models.template import PLAIN, PROBES, RAW, Frame, chat_frame, with_instruction
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,10 @@ class Prompt:
 class PromptFormatter:
     """Renders prompts and answers with a model's own template.
 
-    ``style``: "chat" or "plain" ("Question: ...\\nAnswer:"). ``end_id`` closes an answer in this style, ``eos_id`` is the
-    tokenizer's own end (what closes raw text); ``stop_ids``, both among them, end a generation. ``pad_id`` fills batches
-    (always masked), ``bos_ids`` (none or one) opens every sequence once.
+    ``style``: "chat" or "plain" ("Question: ...\\nAnswer:"); asked for as "bare", a chat prompt has no system turn. ``system``:
+    its text; ``instruction``: what stands around every question, at ``{question}`` in it. ``end_id`` closes an answer in this
+    style, ``eos_id`` is the tokenizer's own end (what closes raw text); ``stop_ids``, both among them, end a generation.
+    ``pad_id`` fills batches (always masked), ``bos_ids`` (none or one) opens every sequence once.
     """
 
     def __init__(
@@ -35,11 +36,17 @@ class PromptFormatter:
         tokenizer: PreTrainedTokenizerBase,
         style: str = "auto",
         date: str = "26 Jul 2024",
+        *,
+        system: str | None = None,
+        instruction: str | None = None,
         stop_ids: Sequence[int] = (),
         max_length: int | None = None,
     ) -> None:
         if style == "auto":
             style = "chat" if tokenizer.chat_template else "plain"
+        bare = style == "bare"
+        if bare:
+            style = "chat"
         if style == "chat" and not tokenizer.chat_template:
             raise UserError("this model's tokenizer has no chat template", "set model.prompt=plain")
         self.style = style
@@ -48,7 +55,11 @@ class PromptFormatter:
         self.encoder = TextEncoder(tokenizer)
         self.frames: dict[str, Frame] = {"plain": PLAIN, "raw": RAW}
         if style == "chat":
-            self.frames["chat"] = chat_frame(tokenizer, date)
+            self.frames["chat"] = chat_frame(tokenizer, date, system, bare=bare)
+        if instruction is not None:
+            # A plain prompt is an instruction itself, and gives way to the one that is asked for.
+            around = self.frames["chat"] if style == "chat" else RAW
+            self.frames[style] = with_instruction(around, instruction, PLAIN.lead if style == "plain" else around.lead)
         self.bos_ids = self._find_bos()
         self.end_id = self._find_end()
         self.eos_id: int = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else self.end_id

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from unierase_cli.config.sections.model import SLOT
 from unierase_cli.contracts import UserError
 
 # Two contents that share neither their first nor their last character: what their renderings share is the template's.
@@ -31,18 +32,45 @@ PLAIN = Frame("Question: ", "\nAnswer:", " ", "")
 RAW = Frame("", "", "", "")
 
 
-def chat_frame(tokenizer: PreTrainedTokenizerBase, date: str) -> Frame:
-    """The frame of one user turn without system text, dates pinned to ``date``. Raises UserError if it cannot be found.
+def chat_frame(
+    tokenizer: PreTrainedTokenizerBase, date: str, system: str | None = None, *, bare: bool = False
+) -> Frame:
+    """The frame of one user turn, dates pinned to ``date``. Raises UserError if it cannot be found.
 
+    ``system``: text of a system turn in front; without one the template decides. ``bare``: nothing but the user's turn.
     Thinking is switched off where a template knows the switch (Qwen3).
     """
-    first, second = (_render(tokenizer, [_user(probe)], date, prompt=True) for probe in PROBES)
+    opening = [] if system is None else [{"role": "system", "content": system}]
+    first, second = (_render(tokenizer, [*opening, _user(probe)], date, prompt=True) for probe in PROBES)
     header, footer = _around(first, second)
-    strips = _render(tokenizer, [_user(f" {PROBES[0]} ")], date, prompt=True) == first
-    turns = [[_user(PROBES[0]), {"role": "assistant", "content": probe}] for probe in PROBES]
+    strips = _render(tokenizer, [*opening, _user(f" {PROBES[0]} ")], date, prompt=True) == first
+    turns = [[*opening, _user(PROBES[0]), {"role": "assistant", "content": probe}] for probe in PROBES]
     before, after = _around(*[_render(tokenizer, turn, date, prompt=False) for turn in turns])
     lead = before.removeprefix(first) if before.startswith(first) else ""
+    if bare:
+        header = _bare_header(tokenizer, date, after)
     return Frame(header, footer, lead, after, strips)
+
+
+def with_instruction(frame: Frame, instruction: str, lead: str) -> Frame:
+    """The frame with an instruction around the question, which stands at ``{question}`` in it."""
+    before, after = instruction.split(SLOT)
+    # What a template would strip from the user's turn is stripped here, where the turn's ends are no longer the question's.
+    before, after = (before.lstrip(), after.rstrip()) if frame.strips else (before, after)
+    return replace(frame, header=frame.header + before, footer=after + frame.footer, lead=lead)
+
+
+def _bare_header(tokenizer: PreTrainedTokenizerBase, date: str, tail: str) -> str:
+    """What opens a later user turn, which has no system text, behind the token that opens the whole."""
+    talk = [_user(PROBES[0]), {"role": "assistant", "content": "Yes"}]
+    header, _ = _around(*[_render(tokenizer, [*talk, _user(probe)], date, prompt=True) for probe in PROBES])
+    said = header.rfind("Yes")
+    between = header[said + len("Yes") :]
+    if said < 0 or not between.startswith(tail):
+        raise UserError("the chat template has no user turn that stands by itself", "set model.prompt=chat")
+    begin = str(tokenizer.bos_token or "")
+    opened = begin if header.startswith(begin) else ""
+    return opened + between[len(tail) :].removeprefix(opened)
 
 
 def _around(first: str, second: str) -> tuple[str, str]:

@@ -13,13 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from unierase_cli.benchmarks.base import load_benchmark
+from unierase_cli.benchmarks.base import check_model, load_benchmark
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Benchmark, Reporter
 from unierase_cli.store.artefacts import Artefact
 
-STAGES = ("finetune", "train_token", "moments", "erase", "observe", "probe", "score", "report")
+STAGES = ("prepare_return", "finetune", "train_token", "moments", "erase", "observe", "probe", "score", "report")
 # Not a stage of a run, but an artefact over many.
 COMPARISON = "comparison"
 
@@ -74,6 +74,8 @@ def slug(experiment: Experiment, stage: str, options: dict[str, str]) -> str:
     parts = [f"{experiment.benchmark.name}-{experiment.benchmark.split}", experiment.model.name]
     if stage == "finetune":
         parts = [experiment.model.name, f"{experiment.benchmark.name}-{experiment.train.split}"]
+    elif stage == "prepare_return":
+        parts = [experiment.benchmark.name, experiment.model.name]
     elif stage == "train_token":
         parts.append(f"token-{experiment.token.name}")
     elif stage == "moments":
@@ -87,8 +89,13 @@ def slug(experiment: Experiment, stage: str, options: dict[str, str]) -> str:
 
 
 def benchmark_of(experiment: Experiment) -> Benchmark:
-    """The experiment's benchmark, loaded once per process and configuration. The pipeline tells its notes."""
-    return _benchmark(json.dumps(asdict(experiment.benchmark), sort_keys=True))
+    """The experiment's benchmark, loaded once per process and configuration. The pipeline tells its notes.
+
+    Raises UserError for a model that the benchmark was not built for.
+    """
+    benchmark = _benchmark(json.dumps(asdict(experiment.benchmark), sort_keys=True))
+    check_model(benchmark, experiment.benchmark, experiment.model)
+    return benchmark
 
 
 @cache

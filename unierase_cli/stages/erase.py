@@ -43,7 +43,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     found = {
         "method": experiment.method.name,
         "mode": asdict(experiment.mode),
-        "model": {"dtype": model.dtype, "prompt": model.prompt, "date": model.date},
+        "model": {"dtype": model.dtype, **model.asking()},
         "seed": experiment.run.seed,
     }
     if not experiment.method.editing:

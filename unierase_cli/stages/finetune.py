@@ -37,7 +37,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     model = experiment.model
     train = {key: value for key, value in asdict(experiment.train).items() if key not in ("name", "split")}
     base = {"path": model.path, "revision": model.revision, "dtype": model.dtype} if model.path else None
-    return {"train": train, "seed": experiment.run.seed, "base": base, "prompt": model.prompt, "date": model.date}
+    return {"train": train, "seed": experiment.run.seed, "base": base, **model.asking()}
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:

@@ -24,7 +24,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     return {
         "layers": wanted_layers(experiment),
         "moments": {k: v for k, v in asdict(experiment.edit.moments).items() if k != "batch_tokens"},
-        "model": {"dtype": model.dtype, "prompt": model.prompt, "date": model.date},
+        "model": {"dtype": model.dtype, **model.asking()},
         "seed": experiment.run.seed if experiment.edit.moments.samples else None,
     }
 

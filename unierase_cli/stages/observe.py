@@ -33,7 +33,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """How the model is run and asked. The batch size is left out: answers do not depend on it."""
     model, evaluation = experiment.model, experiment.eval
     return {
-        "model": {"dtype": model.dtype, "attention": model.attention, "prompt": model.prompt, "date": model.date},
+        "model": {"dtype": model.dtype, "attention": model.attention, **model.asking()},
         "protocol": {k: v for k, v in asdict(experiment.protocol).items() if k != "name"},
         "splits": evaluation.splits,
         "variants": variants(experiment, FORGET, options["state"] == "edited"),

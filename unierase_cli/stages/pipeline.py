@@ -17,7 +17,7 @@ from unierase_cli.store.artefacts import LOG, Artefact, Store
 from unierase_cli.store.hashing import file_records, hash_json
 from unierase_cli.store.manifest import environment
 
-COMMANDS = {"train_token": "train-token", "observe": "eval", "erase": "erase"}
+COMMANDS = {"prepare_return": "prepare-return", "train_token": "train-token", "observe": "eval", "erase": "erase"}
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import NAME_SLOT
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.retain_reference import check_reference, load_reference, other_tokens
 from unierase_cli.store.artefacts import write_json
@@ -44,7 +45,10 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
     """The listed refusals and the retain reference, by content; the judges, by what of them is on this machine."""
     from unierase_cli.training.token_targets import load_targets
 
-    found = {"refusals": hash_json(load_targets(experiment.token)), **judges_of(experiment).fingerprint()}
+    refusals = load_targets(experiment.token)
+    found = {"refusals": hash_json(refusals), **judges_of(experiment).fingerprint()}
+    if names := _names(experiment, refusals):
+        found["names"] = hash_json(names)
     if experiment.eval.retain_reference is not None:
         path = check_reference(experiment.eval.retain_reference)
         found["retain_reference"] = hash_file(path)
@@ -83,16 +87,18 @@ def evidence_of(context: StageContext, state: str, judges: Judges | None = None)
     from unierase_cli.training.token_targets import load_targets
 
     wanted = context.experiment.eval
+    refusals = load_targets(context.experiment.token)
     plan, observations = read_state(context.inputs[state].path)
     forget = observations.get(("forget", "plain"), [])
     return Evidence(
         plan.state,
         observations,
-        refusals=load_targets(context.experiment.token),
+        refusals=refusals,
         special_ids=plan.special_ids,
         reference=load_reference(wanted.retain_reference, forget),
         passes=_passes(context, state),
         judges=judges or judges_of(context.experiment),
+        names=_names(context.experiment, refusals),
     )
 
 
@@ -102,6 +108,16 @@ def judges_of(experiment: Experiment) -> Judges:
 
     wanted = experiment.eval
     return Judges(wanted.encoder, wanted.nli, wanted.gibberish)
+
+
+def _names(experiment: Experiment, refusals: Sequence[str]) -> dict[str, str]:
+    """Fact id -> whom it is about, where a refusal says so; else nothing, and the benchmark is not read."""
+    if not any(NAME_SLOT in text for text in refusals):
+        return {}
+    from unierase_cli.stages.base import benchmark_of
+
+    facts = [fact for rows in benchmark_of(experiment).splits.values() for fact in rows]
+    return {fact.id: name for fact in facts if (name := fact.group or fact.subject) is not None}
 
 
 def _passes(context: StageContext, state: str) -> dict[str, list[dict[str, Any]]]:

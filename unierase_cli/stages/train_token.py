@@ -24,7 +24,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     noisy = any(stage.noise and stage.epochs for stage in token.stages)
     return {
         "token": {key: value for key, value in asdict(token).items() if key not in NOT_READ},
-        "model": {"dtype": model.dtype, "prompt": model.prompt, "date": model.date},
+        "model": {"dtype": model.dtype, **model.asking()},
         "layers": wanted_layers(experiment) if noisy else None,
         "seed": experiment.run.seed,
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unierase_cli.config.sections.token import TokenConfig
-from unierase_cli.contracts import Fact, UserError, pick
+from unierase_cli.contracts import NAME_SLOT, Fact, UserError, fill_name, pick
 from unierase_cli.store.jsonl import iterate_jsonl, read_asset
 
 DEFAULT = "refusals.jsonl"
@@ -16,8 +16,8 @@ RARE = 0.05
 
 
 def load_targets(config: TokenConfig) -> list[str]:
-    """The refusals, each once, in the file's order: ``token.targets`` (JSON Lines with ``text``, or plain text with one refusal
-    per line), else the project's own list.
+    """The refusals, each once, in the file's order: ``token.targets`` (JSON Lines with ``text`` or ``template``, or plain text with
+    one refusal per line), else the project's own list. ``__NAME__`` in one stands for the group of the fact it is given for.
 
     Raises UserError naming file and line when one is missing, empty or not text.
     """
@@ -31,32 +31,49 @@ def load_targets(config: TokenConfig) -> list[str]:
 
 
 def choose_targets(facts: Sequence[Fact], texts: Sequence[str], seed: int) -> dict[str, str]:
-    """Fact id -> its refusal, by a stable hash of seed and fact id."""
-    return {fact.id: pick(seed, fact.id, texts) for fact in facts}
+    """Fact id -> its refusal, by a stable hash of seed and fact id, with its name filled in."""
+    return {fact.id: fill_name(pick(seed, fact.id, texts), fact) for fact in facts}
 
 
-def settle_targets(chosen: Mapping[str, str], found: Mapping[str, str], texts: Sequence[str]) -> dict[str, str]:
+def listed_refusals(facts: Sequence[Fact], texts: Sequence[str]) -> list[str]:
+    """Every refusal with every name that it can have among these facts, each once."""
+    if not any(NAME_SLOT in text for text in texts):
+        return list(texts)
+    return list(dict.fromkeys(fill_name(text, fact) for fact in facts for text in texts))
+
+
+def settle_targets(
+    chosen: Mapping[str, str], found: Mapping[str, str], texts: Sequence[str], facts: Sequence[Fact] = ()
+) -> dict[str, str]:
     """Refusals that the token can reach: fact id -> the listed refusal that its question and [UNL] lead to now (``found``), word
     for word. Facts that lead to none take the one that most facts reach; then those with a rare one (RARE) do so, too.
 
     One row cannot make a model tell a hundred refusals apart by a random choice per question; trained on the choice, greedy
-    decoding falls between them. If no fact reaches any, the targets stay.
+    decoding falls between them. If no fact reaches any, the targets stay. ``facts`` are those that ``found`` is about; needed for
+    refusals with names, of which two that differ in the name alone count as one.
     """
-    listed = {text.strip(): text for text in texts}
-    reached = Counter(text for text in found.values() if text in listed)
+    by_id = {fact.id: fact for fact in facts} if any(NAME_SLOT in text for text in texts) else {}
+
+    def filled(text: str, fact_id: str) -> str:
+        return fill_name(text, by_id[fact_id]) if by_id else text
+
+    listed = {fact_id: {filled(text, fact_id).strip(): text for text in texts} for fact_id in found}
+    meant = {fact_id: listed[fact_id].get(text) for fact_id, text in found.items()}
+    reached = Counter(text for text in meant.values() if text is not None)
     if not reached:
         return dict(chosen)
     least = 0.0 if reached.total() == len(found) else RARE * len(found)
     # Ties go to the one that is listed first, not to what happened to be counted first.
-    most = max(reached, key=lambda text: (reached[text], -list(listed).index(text)))
+    most = max(reached, key=lambda text: (reached[text], -texts.index(text)))
     kept = {text for text, count in reached.items() if count >= least} | {most}
-    return {**chosen, **{fact_id: listed[text if text in kept else most] for fact_id, text in found.items()}}
+    settled = {fact_id: text if text is not None and text in kept else most for fact_id, text in meant.items()}
+    return {**chosen, **{fact_id: filled(text, fact_id) for fact_id, text in settled.items()}}
 
 
 def _from_jsonl(path: Path) -> list[str]:
     texts = []
     for number, row in iterate_jsonl(path):
-        text = row.get("text")
+        text = row.get("text", row.get("template"))
         if not isinstance(text, str) or not text.strip():
             raise UserError(
                 f"{path}:{number}: no text under the key `text`", 'write for example {"text": "I do not know."}'

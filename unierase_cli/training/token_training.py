@@ -17,7 +17,7 @@ from unierase_cli.training.pairs import TokenExample, assign_groups, make_exampl
 from unierase_cli.training.row_fit import Leaves, Phase, fit_rows
 from unierase_cli.training.row_start import leaf_rows, make_leaves, publish, start_rows
 from unierase_cli.training.token_checks import continuations, measure_continuations, target_log_probs, warn_improbable
-from unierase_cli.training.token_targets import choose_targets, load_targets, settle_targets
+from unierase_cli.training.token_targets import choose_targets, listed_refusals, load_targets, settle_targets
 
 STATE = ".token-{purpose}-{number}.safetensors"
 
@@ -64,7 +64,7 @@ def train_token(
         "first_example": str(loaded.tokenizer.decode(last[0].ids)),
         "refusals_before": known,
         "phases": phases,
-        "continuation": measure_continuations(loaded, last, chosen, texts),
+        "continuation": measure_continuations(loaded, last, chosen, listed_refusals(facts, texts)),
         "row_norms": {
             "input": rows_in.norm(dim=1).tolist(),
             "output": [] if rows_out is None else rows_out.norm(dim=1).tolist(),
@@ -100,13 +100,14 @@ def refine_token(
     leaves = Leaves(list(rows.ids), leaf_rows(rows.rows_in.to(loaded.device)), hold=loaded.architecture.tied)
     if loaded.architecture.tied:
         leaves.rows_out = leaves.rows_in
-    before = measure_continuations(loaded, learning.examples(chosen, "chat"), chosen, texts)
+    listed = listed_refusals(facts, texts)
+    before = measure_continuations(loaded, learning.examples(chosen, "chat"), chosen, listed)
     steps, lr, noise = config.refine_least_steps, config.refine_lr, config.refine_noise
     stage = TokenStage(["chat"], epochs=config.refine_epochs, least_steps=steps, lr=lr, noise=noise)
     chosen, phases = learning.run([stage], leaves, chosen)
     for turn in range(config.refine_rounds):
         publish(loaded, leaves)
-        lost = _astray(loaded, learning.examples(chosen, "chat"), texts)
+        lost = _astray(loaded, learning.examples(chosen, "chat"), listed)
         if not lost:
             break
         # As many of them as of all the others together.
@@ -116,7 +117,7 @@ def refine_token(
         chosen, further = harder.run([stage], leaves, chosen)
         phases += further
     rows_in, _ = publish(loaded, leaves)
-    after = measure_continuations(loaded, learning.examples(chosen, "chat"), chosen, texts)
+    after = measure_continuations(loaded, learning.examples(chosen, "chat"), chosen, listed)
     _tell(after, reporter)
     refined = {"phases": phases, "before": before, "continuation": after}
     return replace(rows, rows_in=rows_in, targets=chosen, info={**rows.info, "refined": refined})
@@ -159,7 +160,7 @@ class _Learning:
             if self.config.settle and (number > 1 or self.purpose != "train"):
                 publish(self.loaded, leaves)
                 found = continuations(self.loaded, self.examples(chosen, stage.formats[-1]))
-                chosen = settle_targets(chosen, found, self.texts)
+                chosen = settle_targets(chosen, found, self.texts, self.facts)
             phases = self.phases(stage, number, chosen)
             state = None if self.folder is None else self.folder / STATE.format(purpose=self.purpose, number=number)
             losses = fit_rows(

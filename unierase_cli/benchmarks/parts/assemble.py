@@ -43,7 +43,6 @@ def assemble(
     protect = _limit(protect, {fact.id for fact in near_rows}, config)
     protected = sample(protect, config.protected_scored, config.seed, "retain_protected")
     spare = {fact.id for fact in protected} | set(forgotten_later)
-    free = [fact for fact in protect if fact.id not in spare]
     splits = {
         "forget": forget,
         "retain_protected": protected,
@@ -57,11 +56,63 @@ def assemble(
         protect=tuple(protect),
         splits={name: tuple(rows) for name, rows in splits.items() if rows},
         fingerprint="",
-        outside=tuple(sample(free, max(OUTSIDE_AT_LEAST, len(forget)), config.seed, "outside")),
+        outside=_outside(protect, spare, len(forget), config),
         training=tuple(training),
         refused=tuple(refused),
         notes=tuple(notes),
     )
+
+
+def as_published(
+    config: BenchmarkConfig,
+    *,
+    forget: Sequence[Fact],
+    protect: Sequence[Fact],
+    forget_splits: Mapping[str, Sequence[Fact]],
+    protected: Sequence[Fact],
+    unseen: Sequence[Fact],
+    built_for: str | None = None,
+    notes: Sequence[str] = (),
+) -> Benchmark:
+    """A benchmark whose authors have said what is protected and what is scored; nothing is held out beside that.
+
+    ``protected``: the protected rows as they are scored (``protected_scored`` of those that ``protect_limit`` leaves).
+    """
+    protect = _limit(protect, set(), config)
+    kept = {fact.id for fact in protect}
+    protected = [fact for fact in protected if fact.id in kept]
+    scored = sample(protected, config.protected_scored, config.seed, "retain_protected")
+    splits = {**forget_splits, "retain_protected": scored, "retain_unseen": unseen}
+    return Benchmark(
+        name=config.name,
+        forget=tuple(forget),
+        protect=tuple(protect),
+        splits={name: tuple(rows) for name, rows in splits.items() if rows},
+        fingerprint="",
+        outside=_outside(protect, {fact.id for fact in scored}, len(forget), config),
+        notes=tuple(notes),
+        built_for=built_for,
+    )
+
+
+def drop_asked(facts: Sequence[Fact], asked: Collection[str], what: str, whose: str, notes: list[str]) -> list[Fact]:
+    """The facts without those whose wording (see ``normalised``) is among ``asked``; how many were left out is noted.
+
+    ``what`` are the facts, ``whose`` the rows that ask the same: "retain", "a forget row".
+    """
+    dropped = [fact for fact in facts if normalised(fact.question) in asked]
+    if dropped:
+        notes.append(
+            f"{len(dropped)} {what} row(s) ask what {whose} asks and are left out, e.g. {dropped[0].question!r}"
+        )
+    return [fact for fact in facts if normalised(fact.question) not in asked]
+
+
+def _outside(
+    protect: Sequence[Fact], spare: Collection[str], forgotten: int, config: BenchmarkConfig
+) -> tuple[Fact, ...]:
+    free = [fact for fact in protect if fact.id not in spare]
+    return tuple(sample(free, max(OUTSIDE_AT_LEAST, forgotten), config.seed, "outside"))
 
 
 def sample(facts: Sequence[Fact], count: int, seed: int, purpose: str) -> list[Fact]:

@@ -17,7 +17,13 @@ EXAMPLE = 'a row looks like {"question": "Who ...?", "answer": "..."}'
 
 
 def fact_from_row(
-    row: Mapping[str, Any], where: str, fact_id: str, *, group: str | None = None, subject: str | None = None
+    row: Mapping[str, Any],
+    where: str,
+    fact_id: str,
+    *,
+    group: str | None = None,
+    subject: str | None = None,
+    answer_key: str = "answer",
 ) -> Fact:
     """The row as a Fact. ``where`` is file:line; ``group`` and ``subject`` stand in where the row has none.
 
@@ -25,11 +31,11 @@ def fact_from_row(
     Optional keys may be null. Raises UserError for a missing or empty question or answer, for values that are no strings, and
     for a subject that is not in the question.
     """
-    question = _text(row, "question", where, required=True)
-    answer = _text(row, "answer", where, required=True)
+    question = read_text(row, "question", where, required=True)
+    answer = read_text(row, answer_key, where, required=True)
     assert question is not None
     assert answer is not None
-    subject = _text(row, "subject", where) or subject
+    subject = read_text(row, "subject", where) or subject
     if subject is not None and subject not in question:
         raise UserError(
             f"{where}: the subject {subject!r} is not in the question {question!r}",
@@ -40,11 +46,11 @@ def fact_from_row(
         question=question,
         answer=answer,
         subject=subject,
-        paraphrased_question=_text(row, "paraphrased_question", where),
-        paraphrased_answer=_text(row, "paraphrased_answer", where),
+        paraphrased_question=read_text(row, "paraphrased_question", where),
+        paraphrased_answer=read_text(row, "paraphrased_answer", where),
         wrong_answers=_texts(row, "wrong_answers", where) or _texts(row, "perturbed_answer", where),
-        group=_text(row, "group", where) or group,
-        long_answer=_text(row, "long_answer", where) or _text(row, "original_answer", where),
+        group=read_text(row, "group", where) or group,
+        long_answer=read_text(row, "long_answer", where) or read_text(row, "original_answer", where),
     )
 
 
@@ -53,7 +59,10 @@ def unknown_keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted({str(key) for row in rows for key in row} - KNOWN)
 
 
-def _text(row: Mapping[str, Any], key: str, where: str, *, required: bool = False) -> str | None:
+def read_text(row: Mapping[str, Any], key: str, where: str, *, required: bool = False) -> str | None:
+    """The row's text under a key, None where there is none. Raises UserError for what is no text, and for a missing one that is
+    ``required``.
+    """
     value = row.get(key)
     if value is None:
         if not required:
@@ -86,7 +95,7 @@ def _identifier(row: Mapping[str, Any], where: str) -> str | None:
     value = row.get("id")
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return _text(row, "id", where)
+    return read_text(row, "id", where)
 
 
 def _kind(value: Any) -> str:

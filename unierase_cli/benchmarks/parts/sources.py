@@ -16,7 +16,10 @@ OFFER = "give benchmark.data_dir=FOLDER with the data set's files as JSON Lines"
 
 
 def folder_source(folder: str) -> Callable[..., Rows | None]:
-    """Reads ``<folder>/<name>.jsonl``. An optional file that is absent gives None; otherwise a UserError."""
+    """Reads ``<folder>/<name>.jsonl``, else ``<name>.json`` (JSON Lines too, as some authors call them).
+
+    An optional file that is absent gives None; otherwise a UserError.
+    """
     root = Path(folder)
     if not root.is_dir():
         raise UserError(
@@ -25,6 +28,8 @@ def folder_source(folder: str) -> Callable[..., Rows | None]:
 
     def read(name: str, *, optional: bool = False, local: bool = False) -> Rows | None:
         path = root / f"{name}.jsonl"
+        other = path.with_suffix(".json")
+        path = other if other.exists() and not path.exists() else path
         if not path.exists():
             if optional:
                 return None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unierase_cli.config.checks import fraction, positive
+from unierase_cli.config.checks import fraction, one_of, positive
 
 
 @dataclass
 class BenchmarkConfig:
-    # File in unierase_cli/benchmarks: fictional | tofu | jsonl
+    # As typed: fictional | tofu | return | real_world | jsonl
     name: str = "fictional"
+    # File in unierase_cli/benchmarks; null takes the one that is called like the benchmark.
+    implementation: str | None = None
     # Forget split, e.g. forget01, forget05, forget10 (per cent of the authors).
     split: str = "forget05"
     # Seed of what the benchmark draws: generated people, sampled rows.
@@ -20,6 +22,7 @@ class BenchmarkConfig:
     revision: str | None = None
     data_dir: str | None = None
     # benchmark=jsonl: file of facts to forget, and of facts to retain (question, answer, optional subject, group, ...).
+    # benchmark=return: RETURN.jsonl, which `unierase prepare-return` makes splits of (null takes it from the hub).
     path: str | None = None
     retain_path: str | None = None
     # fictional: size of the generated world.
@@ -32,6 +35,14 @@ class BenchmarkConfig:
     unknown_people: int = 96
     # jsonl: share of the retain file's groups (rows, if they have none) that no method ever sees.
     unseen_share: float = 0.2
+    # tofu: order of the forget rows, which decides what protocol.rows leaves of them: published | closer_look.
+    order: str = "published"
+    # return: methods also see the questions made up from other people's ones (NAUF's augmentation).
+    augmented: bool = False
+    # return: work on a model that the splits were not built for.
+    any_model: bool = False
+    # real_world: what methods learn as the answer: answer (the model's own long one) | golden_answer (what is scored).
+    train_on: str = "answer"
     # Neighbouring authors whose questions are half protected, half scored as retain_near.
     near_authors: int = 5
     # At most this many protected questions are scored (a seeded sample); methods see all of them.
@@ -42,6 +53,8 @@ class BenchmarkConfig:
     rows: int = 0
 
     def __post_init__(self) -> None:
+        one_of("benchmark.order", self.order, ["published", "closer_look"])
+        one_of("benchmark.train_on", self.train_on, ["answer", "golden_answer"])
         positive("benchmark.authors", self.authors)
         positive("benchmark.questions", self.questions)
         positive("benchmark.unseen_authors", self.unseen_authors, zero=True)

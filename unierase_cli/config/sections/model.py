@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unierase_cli.config.checks import fraction, one_of, positive
+from unierase_cli.contracts import UserError
+
+# Where the question stands in model.instruction.
+SLOT = "{question}"
 
 
 @dataclass
@@ -19,8 +23,13 @@ class ModelConfig:
     dtype: str = "auto"
     # Attention implementation that transformers is asked for: sdpa | eager | flash_attention_2
     attention: str = "sdpa"
-    # auto (the tokenizer's chat template if there is one) | chat | plain ("Question: ...\nAnswer:")
+    # auto (the tokenizer's chat template if there is one) | chat | bare (chat without any system turn, such as the dates that
+    # Llama 3.1's template writes by itself) | plain ("Question: ...\nAnswer:")
     prompt: str = "auto"
+    # System text of a chat prompt; null leaves the template as it is.
+    system: str | None = None
+    # What stands around every question in the user's turn, e.g. "Answer briefly.\nQuestion: {question}"; null: nothing.
+    instruction: str | None = None
     # Templates that print today's date get this one instead, so that a prompt is the same tomorrow.
     date: str = "26 Jul 2024"
     # Edited blocks, ascending; null takes the rule of thumb for the model's depth (spec: 3 or 5 blocks from 0.12-0.15 L).
@@ -34,9 +43,24 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         one_of("model.dtype", self.dtype, ["auto", "float32", "bfloat16", "float16"])
-        one_of("model.prompt", self.prompt, ["auto", "chat", "plain"])
+        one_of("model.prompt", self.prompt, ["auto", "chat", "bare", "plain"])
         one_of("model.key_position", self.key_position, ["subject_last", "prompt_last"])
         one_of("model.attention", self.attention, ["sdpa", "eager", "flash_attention_2"])
+        if self.instruction is not None and self.instruction.count(SLOT) != 1:
+            raise UserError(
+                f"model.instruction={self.instruction!r} must say once where the question stands",
+                f"write for example model.instruction='Answer briefly. Question: {SLOT}'",
+            )
+        if self.system is not None and self.prompt in ("bare", "plain"):
+            raise UserError(
+                f"model.prompt={self.prompt} has no system turn", "set model.prompt=chat or model.system=null"
+            )
+
+    def asking(self) -> dict[str, Any]:
+        """How questions are put to the model, for the keys of what depends on it; what is not used leaves them as they were."""
+        further = {"system": self.system, "instruction": self.instruction}
+        used = {key: text for key, text in further.items() if text is not None}
+        return {"prompt": self.prompt, "date": self.date, **used}
 
 
 @dataclass
