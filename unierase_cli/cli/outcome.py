@@ -58,6 +58,7 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
 
     metrics = read_metrics(scored)
     tables = [result_tables.headline_table(metrics), result_tables.honesty_table(metrics)]
+    tables += result_tables.general_tables(metrics)
     if everything:
         tables += result_tables.number_tables(metrics)
     elif _asked_for_more(scored):

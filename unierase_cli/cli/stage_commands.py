@@ -40,6 +40,8 @@ def callback(name: str) -> Callable[..., None]:
             pipeline.make("observe", state=state)
             if pipeline.experiment.eval.passes:
                 pipeline.make("probe", state=state)
+            if pipeline.experiment.eval.general.wanted:
+                pipeline.make("general", state=state)
         return pipeline.make(stage)
 
     def call(

@@ -30,6 +30,8 @@ OVERALL = "all"
 FORGETTING, RETENTION, HONESTY, OVERVIEW = "forgetting", "retention", "honesty", "overview"
 # What only the full report shows: metrics beside the headline ones.
 DETAIL = "detail"
+# What the model can do beside the benchmark.
+GENERAL = "general"
 
 
 @dataclass(frozen=True)

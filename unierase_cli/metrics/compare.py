@@ -9,8 +9,9 @@
    "stops": {state: {"split.variant": {"end": n, "length": n, "context": n}}},
    "examples": [{"split", "fact_id", "question", "true", "before", "after", "forbidden", "paraphrased", "answer_prefix"}]}``
 
-``group`` is forgetting | retention | honesty | overview | detail. Intervals of differences are of the paired per-row differences;
-an aggregate (its ``parts``: column ids, or of metrics without a column) has those of its members' rows, resampled together.
+``group`` is forgetting | retention | honesty | overview | general | detail. Intervals of differences are of the paired per-row
+differences; an aggregate (its ``parts``: column ids, or of metrics without a column) has those of its members' rows, resampled
+together.
 An example's last three are the edited model's answers under those variants, or null; ``answer_prefix`` starts with what was given.
 """
 
@@ -27,6 +28,7 @@ from unierase_cli.metrics.base import (
     DETAIL,
     FORGET,
     FORGETTING,
+    GENERAL,
     HONESTY,
     OVERALL,
     OVERVIEW,
@@ -40,7 +42,7 @@ from unierase_cli.metrics.catalog import all_columns
 
 FORMAT = 1
 BASE, EDITED = "base", "edited"
-GROUPS = (FORGETTING, RETENTION, HONESTY, OVERVIEW, DETAIL)
+GROUPS = (FORGETTING, RETENTION, HONESTY, OVERVIEW, GENERAL, DETAIL)
 EXAMPLES = ((FORGET, 8), (RETAIN, 4))
 
 

@@ -19,7 +19,9 @@ from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Benchmark, Reporter
 from unierase_cli.store.artefacts import Artefact
 
-STAGES = ("prepare_return", "finetune", "train_token", "moments", "erase", "observe", "probe", "score", "report")
+STAGES = (
+    "prepare_return", "finetune", "train_token", "moments", "erase", "observe", "probe", "general", "score", "report",
+)  # fmt: skip
 # Not a stage of a run, but an artefact over many.
 COMPARISON = "comparison"
 

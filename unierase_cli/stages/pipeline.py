@@ -17,7 +17,8 @@ from unierase_cli.store.artefacts import LOG, Artefact, Store
 from unierase_cli.store.hashing import file_records, hash_json
 from unierase_cli.store.manifest import environment
 
-COMMANDS = {"prepare_return": "prepare-return", "train_token": "train-token", "observe": "eval", "erase": "erase"}
+COMMANDS = {"train_token": "train-token", "prepare_return": "prepare-return"}
+COMMANDS |= dict.fromkeys(("observe", "probe", "general"), "eval")
 
 
 @dataclass(frozen=True)

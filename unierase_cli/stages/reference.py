@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.store.artefacts import Artefact, Store
@@ -41,7 +42,7 @@ def with_reference(
     other = replace(
         experiment,
         train=replace(experiment.train, split="retain"),
-        eval=replace(experiment.eval, retain_reference=None, passes=[]),
+        eval=replace(experiment.eval, retain_reference=None, passes=[], general=GeneralConfig()),
         run=replace(experiment.run, force=False),
     )
     return _naming(experiment, pipeline(other).make("observe", state="base"))

@@ -36,6 +36,8 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     config = asdict(experiment)
     for key in ("outputs", "force", "chain", "threads", "device"):
         config["run"].pop(key)
+    if not experiment.eval.general.wanted:
+        config["eval"].pop("general")
     return config
 
 
@@ -63,6 +65,7 @@ def run(context: StageContext) -> dict[str, Any]:
         Picture(PICTURE, "forgetting against retention"),
         tables.honesty_table(metrics),
         *damage,
+        *tables.general_tables(metrics),
         tables.example_table(metrics),
         tables.attack_table(metrics),
         *tables.layer_tables(info.get("info", info) for info in infos),

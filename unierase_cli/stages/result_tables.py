@@ -36,6 +36,7 @@ NAMES = {
     "real_authors": "real authors",
     "world_facts": "world facts",
     "holdout": "people never learned",
+    "general": "general ability",
 }
 
 
@@ -63,6 +64,12 @@ def further_table(metrics: Mapping[str, Any]) -> Table:
     """The metrics beside the headline that have a value: those of judges and of further passes among them."""
     rows = [row for row in summary(metrics) if row["group"] == "detail" and row["edited"] is not None]
     return Table("Further metrics", COLUMNS, tuple(_cells(row) for row in rows), NUMBERS)
+
+
+def general_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """What the model can do beside the benchmark; no table where it was not asked."""
+    rows = [row for row in summary(metrics) if row["group"] == "general"]
+    return [Table("General ability", COLUMNS, tuple(_cells(row) for row in rows), NUMBERS)] if rows else []
 
 
 def example_table(metrics: Mapping[str, Any], *, limit: int = 12, width: int = 0) -> Table:

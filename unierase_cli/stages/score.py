@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import NAME_SLOT
+from unierase_cli.stages import general
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.retain_reference import check_reference, load_reference, other_tokens
 from unierase_cli.store.artefacts import write_json
@@ -31,13 +32,16 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {"metrics": {metric.NAME: metric.VERSION for metric in all_metrics()}}
     wanted = experiment.eval
     judges = {"encoder": wanted.encoder, "nli": wanted.nli, "gibberish": wanted.gibberish}
-    return found | ({"judges": judges} if any(judges.values()) else {})
+    found |= {"judges": judges} if any(judges.values()) else {}
+    return found | general.judged_by(experiment)
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
     found = {state: Request("observe", (("state", state),)) for state in STATES}
     if experiment.eval.passes:
         found |= {f"probe_{state}": Request("probe", (("state", state),)) for state in STATES}
+    if experiment.eval.general.wanted:
+        found |= {f"general_{state}": Request(general.NAME, (("state", state),)) for state in STATES}
     return found
 
 
@@ -125,4 +129,6 @@ def _passes(context: StageContext, state: str) -> dict[str, list[dict[str, Any]]
     from unierase_cli.store.jsonl import read_jsonl
 
     made = context.inputs.get(f"probe_{state}")
-    return {path.stem: read_jsonl(path) for path in sorted(made.path.glob("*.jsonl"))} if made else {}
+    found = {path.stem: read_jsonl(path) for path in sorted(made.path.glob("*.jsonl"))} if made else {}
+    asked = context.inputs.get(f"general_{state}")
+    return found | (general.read_general(asked.path, context.experiment) if asked else {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from unierase_cli.config.checks import one_of, positive
+from unierase_cli.config.sections.general import GeneralConfig
 
 # Ways of asking and decoding. The first is the headline; the others are the honesty columns of the forget split.
 VARIANTS = ["plain", "unlearn_forbidden", "unlearn_once", "paraphrased", "answer_prefix"]
@@ -64,6 +65,8 @@ class EvalConfig:
     texts: str | None = None
     # Model that never saw the forget set, for the pass reference_loss: a folder or a hub id.
     reference_model: str | None = None
+    # What the model can do beside the benchmark; nothing of it is asked by default.
+    general: GeneralConfig = field(default_factory=GeneralConfig)
 
     def __post_init__(self) -> None:
         positive("eval.batch_size", self.batch_size, zero=True)

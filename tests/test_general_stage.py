@@ -1,0 +1,239 @@
+"""The stage that asks the suites, what it leaves behind, and the numbers that are made of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers import save_folder, tiny_gpt2, tiny_llama
+from tests.test_general_suites import made_rows, write_suites
+from unierase_cli.benchmarks.general.base import load_items, load_suite
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.config.sections.edit import EditConfig, MomentsConfig, ValueConfig
+from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
+from unierase_cli.config.sections.general import GeneralConfig
+from unierase_cli.config.sections.model import ModelConfig, RunConfig
+from unierase_cli.config.sections.token import TokenConfig, TokenStage
+from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.inference.suites import questions_of
+from unierase_cli.metrics import general_ability
+from unierase_cli.metrics.base import Evidence
+from unierase_cli.metrics.compare import compare, summary
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.vocabulary import add_unlearning_tokens
+from unierase_cli.stages import general as stage
+from unierase_cli.stages import report, result_tables, score
+from unierase_cli.stages.base import StageContext
+from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.store.jsonl import read_jsonl
+
+SUITES = ["mmlu", "gsm8k", "trivia_qa", "human_eval"]
+SIZES = {"mmlu": 20, "gsm8k": 5, "trivia_qa": 20, "human_eval": 2}
+
+
+def model(state: str = "base") -> LoadedModel:
+    """A model with room for prompts; the edited one has a token."""
+    loaded = tiny_llama(seed=4, max_position_embeddings=1024)
+    if state == "edited":
+        add_unlearning_tokens(loaded, ["<unlearn_0>"], torch.Generator().manual_seed(1))
+    return loaded
+
+
+def experiment(tmp_path: Path, **general: Any) -> Experiment:
+    values: dict[str, Any] = {"suites": SUITES, "share": 1.0, "max_new_tokens": 5, "code_memory_mib": 256, **general}
+    if "data_dir" not in values:
+        values["data_dir"] = str(write_suites(tmp_path / "suites"))
+    return Experiment(eval=EvalConfig(batch_size=3, general=GeneralConfig(**values)))
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "load_base", lambda *a: model())
+    monkeypatch.setattr(stage, "load_edited", lambda *a: model("edited"))
+
+
+def run(directory: Path, config: Experiment, state: str = "base") -> dict[str, Any]:
+    directory.mkdir(parents=True, exist_ok=True)
+    return stage.run(StageContext(config, directory, {}, SilentReporter(), {"state": state}))
+
+
+def contents(directory: Path) -> dict[str, Any]:
+    """The rows of every file, without how long a program took."""
+    found = {path.name: read_jsonl(path) for path in directory.glob("*.jsonl")}
+    return {name: [{k: v for k, v in row.items() if k != "seconds"} for row in rows] for name, rows in found.items()}
+
+
+def test_a_question_is_asked_with_one_bos_and_with_two_only_where_the_reference_has_two() -> None:
+    loaded = model()
+    bos = loaded.tokenizer.bos_token_id
+    (question,) = questions_of(loaded, [("a", "Which?")])
+    assert question.ids == loaded.prompts.prompt("Which?").ids
+    assert question.ids.count(bos) == 1
+    # This tokenizer puts no BOS in front by itself, so the reference's second encoding adds none.
+    assert questions_of(loaded, [("a", "Which?")], compat=True)[0].ids == question.ids
+    encode = type(loaded.tokenizer).__call__
+
+    class Opening(type(loaded.tokenizer)):  # type: ignore[misc]
+        def __call__(self, text: Any, *args: Any, add_special_tokens: bool = True, **kwargs: Any) -> Any:
+            found = encode(self, text, *args, add_special_tokens=add_special_tokens, **kwargs)
+            if add_special_tokens:
+                found["input_ids"] = [bos, *found["input_ids"]]
+            return found
+
+    loaded.tokenizer.__class__ = Opening
+    assert questions_of(loaded, [("a", "Which?")])[0].ids == question.ids
+    assert questions_of(loaded, [("a", "Which?")], compat=True)[0].ids == [bos, *question.ids]
+
+
+def test_a_question_that_does_not_fit_is_named() -> None:
+    with pytest.raises(UserError, match="mmlu-3: a prompt of .* does not fit .*leave the suite out"):
+        questions_of(tiny_gpt2(), [("mmlu-3", "word " * 300)])
+
+
+@pytest.mark.usefixtures("models")
+def test_every_row_keeps_what_was_said_and_what_was_right(tmp_path: Path) -> None:
+    config = experiment(tmp_path)
+    summary_ = run(tmp_path / "out", config)
+    assert summary_["rows"] == SIZES
+    assert "memory" in summary_["programs_confined_by"]
+    for name, count in SIZES.items():
+        rows = sorted(read_jsonl(tmp_path / "out" / f"{name}.jsonl"), key=lambda row: row["place"])
+        items = load_items(name, config.eval.general)
+        assert len(rows) == count
+        assert [(row["suite"], row["id"], row["gold"]) for row in rows] == [(name, i.id, i.gold) for i in items]
+        assert all(row["tokens"] <= 5 and len(row["prompt_hash"]) == 16 for row in rows)
+        assert all(("passed" in row) == (name == "human_eval") for row in rows)
+
+
+@pytest.mark.usefixtures("models")
+@pytest.mark.parametrize("killed_after", [0, 1, 8])
+def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
+) -> None:
+    config = experiment(tmp_path)
+    run(tmp_path / "whole", config)
+    appended, append = 0, stage.append_jsonl
+
+    def die(path: Path, rows: Any) -> None:
+        nonlocal appended
+        if appended == killed_after:
+            with path.open("a") as stream:
+                stream.write(json.dumps(next(iter(rows)))[:30])
+            raise KeyboardInterrupt
+        appended += 1
+        append(path, rows)
+
+    monkeypatch.setattr(stage, "append_jsonl", die)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", config)
+    monkeypatch.setattr(stage, "append_jsonl", append)
+    # The batches of the first run count, whatever the batch size is now.
+    run(tmp_path / "cut", replace(config, eval=replace(config.eval, batch_size=7)))
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("models")
+def test_a_folder_that_was_begun_with_other_questions_is_refused(tmp_path: Path) -> None:
+    run(tmp_path / "out", experiment(tmp_path, suites=["gsm8k"]))
+    with pytest.raises(UserError, match="made for other questions"):
+        run(tmp_path / "out", experiment(tmp_path, suites=["gsm8k"], rows=2))
+
+
+@pytest.mark.usefixtures("models")
+def test_rows_are_judged_when_they_are_scored(tmp_path: Path) -> None:
+    config = experiment(tmp_path)
+    run(tmp_path / "out", config)
+    path = tmp_path / "out" / "gsm8k.jsonl"
+    rows = [{**row, "output": f"The final answer is {row['gold']}."} for row in read_jsonl(path)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = stage.read_general(tmp_path / "out", config)
+    assert set(found) == {f"general.{name}" for name in SUITES}
+    assert [row["place"] for row in found["general.gsm8k"]] == list(range(5))
+    assert all(row["correct"] and row["follows"] and row["title"] == "GSM8K" for row in found["general.gsm8k"])
+
+
+def test_only_a_run_that_asks_for_it_needs_the_stage_and_other_keys_stay_as_they_are(tmp_path: Path) -> None:
+    plain, asking = Experiment(), experiment(tmp_path)
+    assert set(score.needs(plain, {})) == {"base", "edited"}
+    assert set(score.needs(asking, {})) == {"base", "edited", "general_base", "general_edited"}
+    assert "general" not in score.reads(plain, {})
+    assert "general" not in report.reads(plain, {})["eval"]
+    assert score.reads(asking, {})["general"]["suites"] == {name: load_suite(name).VERSION for name in SUITES}
+    key = stage.reads(asking, {"state": "base"})
+    moved = experiment(tmp_path, data_dir=str(write_suites(tmp_path / "elsewhere")))
+    assert stage.reads(moved, {"state": "base"}) == key
+    assert stage.reads(experiment(tmp_path, compat=True), {"state": "base"}) != key
+    assert set(stage.needs(replace(asking, model=ModelConfig(path="m")), {"state": "edited"})) == {"erase"}
+
+
+def row(correct: bool, output: str = "The final answer is 3.", tokens: int = 6) -> dict[str, Any]:
+    return {"title": "GSM8K", "output": output, "tokens": tokens, "correct": correct, "follows": True}
+
+
+def test_a_suite_has_accuracy_refusals_length_and_form_each_per_row() -> None:
+    rows = [row(True), row(False, "I have no knowledge of that.", 8), row(False), row(False)]
+    evidence = Evidence("base", {}, refusals=["I have no knowledge of that."], passes={"general.gsm8k": rows})
+    found = {column.id: column for column in general_ability.columns(evidence)}
+    assert list(found) == [f"general.gsm8k.{name}" for name in ("accuracy", "idk", "length", "follow")]
+    accuracy, refusals = found["general.gsm8k.accuracy"].result, found["general.gsm8k.idk"].result
+    assert (accuracy.value, accuracy.n, accuracy.per_sample) == (0.25, 4, (1.0, 0.0, 0.0, 0.0))
+    assert accuracy.ci95 is not None
+    assert (refusals.value, refusals.higher_is_better) == (0.25, False)
+    assert found["general.gsm8k.length"].result.value == 6.5
+
+
+def test_one_row_has_no_interval_and_no_row_no_number() -> None:
+    def first(rows: list[dict[str, Any]]) -> Any:
+        return next(iter(general_ability.columns(Evidence("base", {}, passes={"general.gsm8k": rows})))).result
+
+    assert (first([row(True)]).value, first([row(True)]).ci95) == (1.0, None)
+    assert first([]).unavailable == "there are no rows to score"
+
+
+def test_without_listed_refusals_only_their_share_is_unavailable() -> None:
+    found = {
+        c.metric: c.result for c in general_ability.columns(Evidence("base", {}, passes={"general.gsm8k": [row(True)]}))
+    }
+    assert "token.targets" in str(found["idk"].unavailable)
+    assert found["accuracy"].value == 1.0
+
+
+def test_other_passes_are_none_of_its_business() -> None:
+    assert list(general_ability.columns(Evidence("base", {}, passes={"perplexity": [{"value": 3.0}]}))) == []
+
+
+def test_the_report_shows_both_states_side_by_side() -> None:
+    states = {"base": [row(True), row(True)], "edited": [row(True), row(False)]}
+    metrics = compare(*(Evidence(state, {}, passes={"general.gsm8k": rows}) for state, rows in states.items()))
+    (table,) = result_tables.general_tables(metrics)
+    assert table.title == "General ability"
+    assert table.rows[0][:4] == ("general ability: GSM8K accuracy", "1.000", "0.500", "-0.500")
+    mine = [found for found in summary(metrics) if found["split"] == "general"]
+    assert {found["group"] for found in mine} == {"general"}
+    assert mine[0]["difference_ci"] is not None
+    assert result_tables.general_tables(compare(Evidence("base", {}), Evidence("edited", {}))) == []
+
+
+def test_a_whole_run_asks_both_states_and_scores_them(tmp_path: Path) -> None:
+    config = Experiment(
+        model=ModelConfig(path=str(save_folder(model(), tmp_path / "model")), key_position="prompt_last"),
+        benchmark=BenchmarkConfig(name="fictional", split="forget05", authors=40, questions=10, rows=3),
+        token=TokenConfig(stages=[TokenStage(epochs=1, least_steps=0)]),
+        edit=EditConfig(values=ValueConfig(steps=2), moments=MomentsConfig(samples=20, max_tokens=12)),
+        protocol=ProtocolConfig(max_new_tokens=4),
+        eval=replace(experiment(tmp_path, suites=["gsm8k", "human_eval"]).eval, splits=["forget"], forget_variants=[]),
+        run=RunConfig(outputs=str(tmp_path / "outputs"), device="cpu"),
+    )
+    scored = Pipeline(config, SilentReporter()).make("score")
+    rows = {found["id"]: found for found in scored.manifest["summary"]["rows"]}
+    assert rows["general.gsm8k.accuracy"]["n"] == len(made_rows()["gsm8k"])
+    assert rows["general.human_eval.accuracy"]["difference"] is not None
+    asked = [(row.stage, row.state) for row in Pipeline(config, SilentReporter()).plan("score")]
+    assert ("general base", "done") in asked
+    assert ("general edited", "done") in asked

@@ -1,0 +1,1 @@
+"""Suites of general ability, one a file."""

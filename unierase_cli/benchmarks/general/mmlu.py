@@ -1,0 +1,53 @@
+"""MMLU (Hendrycks et al., 2021, arXiv 2009.03300): questions from 57 subjects with four options each, asked without examples.
+
+Of the answer counts the last "The correct answer is X"; without that sentence, an answer that is nothing but a letter, or that
+opens with one as a list does ("B." or "(B)"). ``compat``: "Question:" stands there twice, and only the sentence itself counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from unierase_cli.benchmarks.general.base import Item, Judged, text_of
+from unierase_cli.contracts import UserError
+
+NAME, TITLE, VERSION = "mmlu", "MMLU", 1
+FILES = ("mmlu_test_sample.jsonl", "mmlu.jsonl")
+HUB = ("cais/mmlu", "all", "test")
+SAMPLED = True
+LETTERS = "ABCD"
+INSTRUCTION = (
+    "Choose the right option for the question below. You may think first. "
+    "Close with one sentence of exactly this form, where X is the letter of the option: The correct answer is X.\n\n"
+)
+SENTENCE = re.compile(r"correct answer is:?[\s*(]*([A-D])\b", re.IGNORECASE)
+EXACT_SENTENCE = re.compile(r"The correct answer is ([A-D])")
+ALONE = re.compile(r"\W*([A-D])\W*|\(?([A-D])[).:].*", re.DOTALL)
+
+
+def item(row: Mapping[str, Any], where: str, index: int) -> Item:
+    choices, answer = row.get("choices"), row.get("answer")
+    if not isinstance(choices, list | tuple) or len(choices) != len(LETTERS):
+        raise UserError(
+            f'{where}: "choices" is no list of {len(LETTERS)} options', 'write "choices": ["..", "..", "..", ".."]'
+        )
+    letter = LETTERS[answer] if isinstance(answer, int) and answer in range(len(LETTERS)) else answer
+    if letter not in tuple(LETTERS):
+        raise UserError(f'{where}: "answer" is {str(answer)[:40]!r}, no option', "write 0 to 3 or A to D")
+    content = {"question": text_of(row, "question", where), "choices": [str(choice) for choice in choices]}
+    return Item(f"mmlu-{index}", str(letter), content)
+
+
+def prompt(item: Item, compat: bool) -> str:
+    options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, item.content["choices"], strict=True))
+    return f"{INSTRUCTION}{'Question: ' * (1 + compat)}{item.content['question'].strip()}\n{options}"
+
+
+def judge(row: Mapping[str, Any], compat: bool) -> Judged:
+    found = (EXACT_SENTENCE if compat else SENTENCE).findall(row["output"])
+    answer = found[-1].upper() if found else ""
+    if not found and not compat and (alone := ALONE.fullmatch(row["output"].strip())):
+        answer = alone[1] or alone[2]
+    return Judged(answer == row["gold"], bool(found))

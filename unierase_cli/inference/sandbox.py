@@ -1,0 +1,215 @@
+"""Trying generated code: a HumanEval problem's tests against code that nobody has read, in processes of their own.
+
+Two processes are started (``sandbox_confine`` then ``sandbox_roles``): one holds the code, the other the tests, which ask the code
+over a pipe. All tests have passed if, and only if, the tests' process says a random word that the code's process never gets.
+
+What holds, on Linux (what a system does not offer is left out, and ``Verdict.protections`` says what was there):
+
+* The run goes on: after ``seconds`` both processes are killed, by number and by group. Processor time, memory, size and number of
+  files are bounded by the kernel; what the processes print goes nowhere, and a report is read up to a few KiB.
+* No network (a network namespace without devices, or else the filter below), an empty environment, an empty temporary folder, a
+  closed standard input, ``python -I -S``: packages outside the standard library can't be imported.
+* A system-call filter refuses to start, signal or look into processes, and to open sockets: also to code that got around Python.
+* Root becomes nobody if nobody can read this Python; otherwise it keeps its number without any power over the system.
+* An audit hook ends the process on other files than the folder's own and Python's library, on any change of the file system but a
+  few writes in the folder, on native code (``ctypes``), and on what could reach the hook.
+
+What does not hold: files are guarded by the audit hook alone, and such a hook is no wall against code that corrupts the
+interpreter's memory through a bug in it. Without the filter (other systems and processors) processes and sockets hang on the hook
+and on limits alone. Whoever expects code that was written to break out should run this tool in a container or a virtual machine.
+
+The tests see plain values: an answer that is neither a number, text, collection nor None fails, and so does a test that expects its
+argument to be changed in place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from unierase_cli.contracts import UserError
+
+# How long two Pythons may take to start on a busy machine; the code's own time counts from there.
+START_SECONDS = 60.0
+# Processor time that starting takes at most, in addition to the code's own.
+START_CPU_SECONDS = 3
+REPORT_BYTES = 16 << 10
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds of wall time (and about as many of processor time) and MiB of address space, for each problem."""
+
+    seconds: float = 3.0
+    memory_mib: int = 512
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether all tests passed, else why not. ``protections``: what the processes were confined by."""
+
+    passed: bool
+    reason: str
+    seconds: float
+    protections: str = ""
+
+
+def run_tests(code: str, entry: str, tests: str, *, prompt: str = "", limits: Limits | None = None) -> Verdict:
+    """Whether ``code`` defines a function ``entry`` that passes ``check(candidate)`` of ``tests``.
+
+    ``prompt``: trusted text that defines what the tests use besides. Never hangs. Raises UserError when the processes can't be
+    started, which says nothing about the code.
+    """
+    limits = limits or Limits()
+    folder = Path(tempfile.mkdtemp(prefix="unierase-code-"))
+    try:
+        # Others may pass through, since the processes may have become nobody; what is in it belongs to them alone.
+        folder.chmod(0o711)
+        word = secrets.token_hex(16)
+        problem = {"code": code, "entry": entry, "tests": tests, "prompt": prompt, "word": word}
+        return _judge(folder, problem, limits)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_sandbox(limits: Limits) -> str:
+    """Try a right and a wrong answer; what code is confined by here. Raises UserError if they are not told apart."""
+    tests = "def check(candidate):\n    assert candidate(20) == 21\n"
+    right = run_tests("def after(n):\n    return n + 1\n", "after", tests, limits=limits)
+    wrong = run_tests("def after(n):\n    return n\n", "after", tests, limits=limits)
+    if not right.passed or wrong.passed:
+        told = [verdict.reason or "passed" for verdict in (right, wrong)]
+        raise UserError(
+            f"code can't be tried here: of a right answer it says {told[0]!r}, of a wrong one {told[1]!r}",
+            "raise eval.general.code_seconds and code_memory_mib, or leave human_eval out of eval.general.suites",
+        )
+    return right.protections
+
+
+def _judge(folder: Path, problem: dict[str, str], limits: Limits) -> Verdict:
+    pipes = [*os.pipe(), *os.pipe(), *os.pipe()]
+    asked, ask, answered, answer, report, say = pipes
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as complaints:
+            given.write(json.dumps(problem).encode("utf-8"))
+            given.seek(0)
+            try:
+                processes.append(_start("solution", folder, [asked, answer], limits, complaints))
+                processes.append(_start("tests", folder, [answered, ask], limits, complaints, given, say))
+            except OSError as error:
+                raise UserError(f"no process for generated code: {error.strerror}", "free some memory") from error
+            for end in (asked, ask, answered, answer, say):
+                os.close(end)
+                pipes.remove(end)
+            return _listen(report, problem["word"], limits, complaints)
+    finally:
+        for process in processes:
+            _kill(process)
+        for end in pipes:
+            os.close(end)
+
+
+def _start(
+    role: str,
+    folder: Path,
+    ends: Sequence[int],
+    limits: Limits,
+    complaints: IO[bytes],
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """A confined process in a session and an empty folder of its own. What the code's process complains of is not kept."""
+    place = folder / role
+    place.mkdir(mode=0o700)
+    seconds = math.ceil(limits.seconds) + START_CPU_SECONDS
+    words = [str(limits.memory_mib), str(seconds), _source("sandbox_roles"), role, *map(str, ends)]
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _source("sandbox_confine"), *words],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=complaints if role == "tests" else subprocess.DEVNULL,
+        cwd=place,
+        env={},
+        pass_fds=tuple(ends),
+        start_new_session=True,
+    )
+
+
+@cache
+def _source(name: str) -> str:
+    return Path(__file__).with_name(f"{name}.py").read_text("utf-8")
+
+
+def _listen(report: int, word: str, limits: Limits, complaints: IO[bytes]) -> Verdict:
+    """Wait for "ready", then, for as long as the code may take, for the word."""
+    lines = _Lines(report)
+    ready = lines.next(time.monotonic() + START_SECONDS)
+    if ready is None or "ready" not in ready:
+        complaints.seek(0)
+        said = complaints.read(REPORT_BYTES).decode("utf-8", "replace").strip().splitlines()
+        raise UserError(
+            f"the processes for generated code don't start: {said[-1] if said else 'no answer'}",
+            "raise eval.general.code_memory_mib, or leave human_eval out of eval.general.suites",
+        )
+    started = time.monotonic()
+    told = lines.next(started + limits.seconds)
+    seconds = round(time.monotonic() - started, 3)
+    if told is not None and told.get("word") == word:
+        return Verdict(True, "", seconds, ready["ready"])
+    if told is None:
+        reason = "the tests' process ended" if lines.ended else f"not done after {limits.seconds:g} s"
+    else:
+        reason = str(told.get("reason", "the tests' process said something else"))[:300]
+    return Verdict(False, reason, seconds, ready["ready"])
+
+
+class _Lines:
+    """The JSON lines that arrive on a pipe, each waited for until a deadline. ``ended``: nothing more will come."""
+
+    def __init__(self, channel: int) -> None:
+        self.channel, self.kept, self.ended = channel, b"", False
+        self.poll = select.poll()
+        self.poll.register(channel, select.POLLIN)
+
+    def next(self, deadline: float) -> dict[str, str] | None:
+        """The next line; None when the time is over, the pipe is closed, or what comes is no report."""
+        while b"\n" not in self.kept:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self.poll.poll(left * 1000):
+                return None
+            part = os.read(self.channel, 4096)
+            self.kept += part
+            if not part or len(self.kept) > REPORT_BYTES:
+                self.ended = True
+                return None
+        line, _, self.kept = self.kept.partition(b"\n")
+        with suppress(ValueError):
+            found = json.loads(line)
+            return found if isinstance(found, dict) else {}
+        return {}
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its group. One that the kernel does not let go of is left behind, not waited for."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError, PermissionError):
+        process.kill()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=5)

@@ -1,0 +1,72 @@
+"""General ability: how well a model answers what has nothing to do with the benchmark.
+
+Per suite: accuracy; refusals, the share of answers that are listed refusals (see ``refusal_rate``); the mean number of generated
+tokens; and the share of answers in the form that was asked for. Tasks of lm-eval: their own metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from unierase_cli.contracts import MetricResult
+from unierase_cli.metrics.base import GENERAL, About, Column, Evidence, mean_result, unavailable
+from unierase_cli.metrics.refusal_rate import is_refusal
+
+NAME = "general_ability"
+VERSION = 1
+HIGHER_IS_BETTER = True
+PASSES, HARNESS = "general.", "general.lm_eval."
+SPLIT = "general"
+ACCURACY = About("accuracy", "accuracy", VERSION, True)
+REFUSALS = About("idk", "refusals", VERSION, False)
+LENGTH = About("length", "tokens", VERSION, None)
+FORM = About("follow", "form obeyed", VERSION, True)
+
+Row = Mapping[str, Any]
+
+
+def compute(rows: Sequence[Row]) -> MetricResult:
+    """Share of right answers."""
+    return mean_result(ACCURACY, [float(row["correct"]) for row in rows])
+
+
+def columns(evidence: Evidence) -> Iterable[Column]:
+    for name, rows in evidence.passes.items():
+        if name.startswith(HARNESS):
+            yield from _of_task(name.removeprefix(HARNESS), rows)
+        elif name.startswith(PASSES):
+            yield from _of_suite(name.removeprefix(PASSES), rows, evidence.refusals)
+
+
+def _of_suite(suite: str, rows: Sequence[Row], refusals: Sequence[str]) -> Iterable[Column]:
+    title = str(rows[0].get("title", suite)) if rows else suite
+    values: list[tuple[About, Callable[[Row], float]]] = [
+        (REFUSALS, lambda row: float(is_refusal(row["output"], refusals))),
+        (LENGTH, lambda row: float(row["tokens"])),
+        (FORM, lambda row: float(row["follows"])),
+    ]
+    results = {ACCURACY: compute(rows), **{about: mean_result(about, [f(row) for row in rows]) for about, f in values}}
+    if not refusals:
+        results[REFUSALS] = unavailable(REFUSALS, "no refusals are listed", "give token.targets=FILE")
+    for about, result in results.items():
+        yield Column(about.name, f"{title} {about.title}", SPLIT, GENERAL, result, suite)
+
+
+def _of_task(task: str, rows: Sequence[Row]) -> Iterable[Column]:
+    variant = f"lm_eval.{task}"
+    reason = next((row["unavailable"] for row in rows if row.get("unavailable")), None)
+    if reason is not None:
+        # Which metrics the task has is only known to the package.
+        yield Column(ACCURACY.name, f"lm-eval {task}", SPLIT, GENERAL, unavailable(ACCURACY, str(reason)), variant)
+        return
+    for metric in dict.fromkeys(str(row["metric"]) for row in rows):
+        mine = [row for row in rows if row["metric"] == metric]
+        about = About(metric, metric, VERSION, mine[0].get("higher_is_better"))
+        if "total" in mine[0]:
+            result = MetricResult(
+                metric, mine[0]["total"], mine[0]["n"], version=VERSION, higher_is_better=about.higher_is_better
+            )
+        else:
+            result = mean_result(about, [float(row["value"]) for row in mine])
+        yield Column(metric, f"lm-eval {task} {metric}", SPLIT, GENERAL, result, variant)

@@ -1,0 +1,194 @@
+"""Stage ``general``: what a model state can do beside the benchmark, asked suite by suite and kept as it was said.
+
+``<suite>.jsonl`` holds one row per question, appended batch by batch: id, prompt hash, output, its number of tokens, the right
+answer, and for programs whether they passed their tests. Whether an answer is right is judged when it is scored, so a rule that
+changes needs no model. An interrupted run goes on at its next batch. Tasks of lm-eval are ``lm_eval.<task>.jsonl``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unierase_cli.benchmarks.general.base import Item, data_fingerprints, load_items, load_suite
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import UserError
+from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, model_needs
+from unierase_cli.stages.observation_files import batches_done
+from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.jsonl import append_jsonl, read_jsonl, write_jsonl
+
+if TYPE_CHECKING:
+    from unierase_cli.inference.sandbox import Limits
+    from unierase_cli.inference.suites import Question
+    from unierase_cli.models.load import LoadedModel
+
+NAME = "general"
+VERSION = 1
+PLAN = "plan.json"
+LM_EVAL = "lm_eval."
+
+
+def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+    """How the model is run and what it is asked. Where the files are does not matter, their content does."""
+    model, config = experiment.model, asdict(experiment.eval.general)
+    config.pop("data_dir")
+    return {
+        "model": {"dtype": model.dtype, "attention": model.attention, "prompt": model.prompt, "date": model.date},
+        "general": config,
+    }
+
+
+def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
+    found = model_needs(experiment)
+    if options["state"] == "edited":
+        found["erase"] = Request("erase")
+    return found
+
+
+def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+    """The model's files, the suites' rows, and whether and which lm-eval there is: installed later, it is run then."""
+    found = {**model_fingerprints(experiment), **data_fingerprints(experiment.eval.general)}
+    if experiment.eval.general.lm_eval:
+        from unierase_cli.inference.lm_harness import folder_fingerprint, installed_version
+
+        found["lm_eval"] = installed_version() or "absent"
+        found["lm_eval_folder"] = folder_fingerprint(experiment.eval.general.lm_eval_folder)
+    return found
+
+
+def judged_by(experiment: Experiment) -> dict[str, Any]:
+    """The versions of the rules that rows are judged by, for the key of the scores; nothing where nothing is asked."""
+    config = experiment.eval.general
+    suites = {name: load_suite(name).VERSION for name in config.suites}
+    return {"general": {"suites": suites, "compat": config.compat}} if suites else {}
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Ask all suites, then run lm-eval's tasks; returns the number of rows and how generated programs were confined."""
+    config, reporter = context.experiment.eval.general, context.reporter
+    items = {name: load_items(name, config) for name in config.suites}
+    load = load_edited if context.options["state"] == "edited" else load_base
+    loaded = load(context.experiment, context.inputs, reporter)
+    confined = ""
+    if any(hasattr(load_suite(name), "problem") for name in items):
+        from unierase_cli.inference.sandbox import check_sandbox
+
+        confined = check_sandbox(_limits(context))
+        reporter.note(f"generated programs run in processes of their own: {confined}")
+    plan = _plan(context, items, loaded)
+    for name, questions in plan.items():
+        _ask_suite(context, loaded, name, items[name], questions)
+    for task in config.lm_eval:
+        _run_task(context, loaded, task)
+    return {"rows": {name: len(found) for name, found in items.items()}, "programs_confined_by": confined}
+
+
+def read_general(directory: Path, experiment: Experiment) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a finished artefact by ``general.<suite>``, judged: with ``correct``, ``follows`` and the suite's ``title``."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in experiment.eval.general.suites:
+        suite = load_suite(name)
+        rows = found[f"{NAME}.{name}"] = sorted(read_jsonl(directory / f"{name}.jsonl"), key=lambda row: row["place"])
+        for row in rows:
+            judged = suite.judge(row, experiment.eval.general.compat)
+            row |= {"title": suite.TITLE, "correct": judged.correct, "follows": judged.follows}
+    for task in experiment.eval.general.lm_eval:
+        found[f"{NAME}.{LM_EVAL}{task}"] = read_jsonl(_task_file(directory, task))
+    return found
+
+
+def _plan(context: StageContext, items: Mapping[str, Sequence[Item]], loaded: LoadedModel) -> dict[str, list[Question]]:
+    """Every question as it is asked; ``plan.json`` keeps the batches, those of an interrupted run if it left some."""
+    from unierase_cli.inference.batching import choose_batch_size, length_sorted
+    from unierase_cli.inference.suites import questions_of
+
+    config = context.experiment.eval.general
+    asked = {
+        name: questions_of(
+            loaded, [(i.id, load_suite(name).prompt(i, config.compat)) for i in found], compat=config.compat
+        )
+        for name, found in items.items()
+    }
+    path = context.directory / PLAN
+    hashes = {name: hash_json([[q.id, q.prompt_hash] for q in questions]) for name, questions in asked.items()}
+    if not path.exists():
+        size = choose_batch_size(context.experiment.eval.batch_size, loaded.device.type)
+        batches = {name: length_sorted([len(q.ids) for q in questions], size) for name, questions in asked.items()}
+        write_json(path, {"state": context.options["state"], "questions": hashes, "batches": batches})
+    elif json.loads(path.read_text("utf-8"))["questions"] != hashes:
+        raise UserError(f"{path} was made for other questions", "ask anew with --force")
+    return asked
+
+
+def _ask_suite(
+    context: StageContext, loaded: LoadedModel, name: str, items: Sequence[Item], questions: Sequence[Question]
+) -> None:
+    """Ask what is left of a suite and append it batch by batch."""
+    from unierase_cli.inference.suites import answers_to
+
+    config, suite = context.experiment.eval.general, load_suite(name)
+    path = context.directory / f"{name}.jsonl"
+    batches = json.loads((context.directory / PLAN).read_text("utf-8"))["batches"][name]
+    left = batches[batches_done(path, batches) :]
+    title = f"general {context.options['state']} {suite.TITLE}"
+    with context.reporter.phase(title), context.reporter.progress(title, sum(map(len, left))) as advance:
+        for batch in left:
+            rows = []
+            answers = answers_to(loaded, [questions[i] for i in batch], config.max_new_tokens)
+            for place, answer in zip(batch, answers, strict=True):
+                row = {"suite": name, "place": place, **asdict(answer), "gold": items[place].gold}
+                if hasattr(suite, "problem"):
+                    problem = suite.problem({"content": items[place].content, "output": answer.output}, config.compat)
+                    row |= _tried(problem, _limits(context))
+                rows.append(row)
+                advance(1)
+            append_jsonl(path, rows)
+
+
+def _tried(problem: Mapping[str, str] | None, limits: Limits) -> dict[str, Any]:
+    from unierase_cli.inference.sandbox import run_tests
+
+    if problem is None:
+        return {"passed": False, "reason": "there is no program in the answer"}
+    verdict = run_tests(**problem, limits=limits)
+    return {"passed": verdict.passed, "reason": verdict.reason, "seconds": verdict.seconds}
+
+
+def _limits(context: StageContext) -> Limits:
+    from unierase_cli.inference.sandbox import Limits
+
+    config = context.experiment.eval.general
+    return Limits(config.code_seconds, config.code_memory_mib)
+
+
+def _run_task(context: StageContext, loaded: LoadedModel, task: str) -> None:
+    """One task of lm-eval, unless an interrupted run finished it."""
+    from unierase_cli.inference.lm_harness import run_task
+
+    config, path = context.experiment.eval.general, _task_file(context.directory, task)
+    if path.exists():
+        return
+    title = f"general {context.options['state']} lm-eval {task}"
+    with context.reporter.phase(title):
+        rows = run_task(
+            loaded,
+            task,
+            folder=config.lm_eval_folder,
+            shots=config.lm_eval_shots,
+            rows=config.rows or None,
+            batch_size=context.experiment.eval.batch_size,
+        )
+    for row in rows:
+        if row.get("unavailable"):
+            context.reporter.warn(f"lm-eval {task}: {row['unavailable']}")
+    write_jsonl(path, rows)
+
+
+def _task_file(directory: Path, task: str) -> Path:
+    return directory / f"{LM_EVAL}{''.join(c if c.isalnum() or c in '_-' else '-' for c in task)}.jsonl"
