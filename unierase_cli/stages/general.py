@@ -39,7 +39,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     model, config = experiment.model, asdict(experiment.eval.general)
     config.pop("data_dir")
     return {
-        "model": {"dtype": model.dtype, "attention": model.attention, "prompt": model.prompt, "date": model.date},
+        "model": {"dtype": model.dtype, "attention": model.attention, **model.asking()},
         "general": config,
     }
 

@@ -34,7 +34,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
 
     model = experiment.model
     return {
-        "model": {"dtype": model.dtype, "attention": model.attention, "prompt": model.prompt, "date": model.date},
+        "model": {"dtype": model.dtype, "attention": model.attention, **model.asking()},
         "protocol": {k: v for k, v in asdict(experiment.protocol).items() if k != "name"},
         "passes": {name: load_pass(name).VERSION for name in experiment.eval.passes},
         "splits": experiment.eval.splits,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unierase_cli.metrics.compare import summary
 from unierase_cli.stages.tables import Table
 
+PART_OF = re.compile(r"^.*is missing(?: \(and .*? parts\))?: ")
 NUMBERS = frozenset({"before", "after", "change", "95 % interval", "n"})
 COLUMNS = ("", "before", "after", "change", "95 % interval", "n")
 # Columns of the headline, in the order of the question they answer: is it forgotten, is the rest kept.
@@ -61,9 +63,13 @@ def number_tables(metrics: Mapping[str, Any]) -> list[Table]:
 
 
 def further_table(metrics: Mapping[str, Any]) -> Table:
-    """The metrics beside the headline that have a value: those of judges and of further passes among them."""
-    rows = [row for row in summary(metrics) if row["group"] == "detail" and row["edited"] is not None]
-    return Table("Further metrics", COLUMNS, tuple(_cells(row) for row in rows), NUMBERS)
+    """The metrics beside the headline that have a value, those of judges and of further passes among them; why others have none."""
+    rows = [row for row in summary(metrics) if row["group"] == "detail"]
+    known = [row for row in rows if row["edited"] is not None]
+    # An aggregate's reason ends with that of its part.
+    reasons = dict.fromkeys(PART_OF.sub("", row["unavailable"]) for row in rows if row["unavailable"])
+    caption = "\n".join(f"n/a: {reason}" for reason in reasons)
+    return Table("Further metrics", COLUMNS, tuple(_cells(row) for row in known), NUMBERS, caption)
 
 
 def general_tables(metrics: Mapping[str, Any]) -> list[Table]:
