@@ -1,4 +1,5 @@
-"""How much faster is one generation and one teacher-forced pass than the obvious way? Both in one process, in turns; medians.
+"""How much faster is one generation and one teacher-forced pass than the obvious way? Both in one process, in turns; medians
+of CPU seconds (all threads), which other jobs on the machine disturb less than the clock.
 
     python scripts/bench_evaluation.py --rows 40 --repeats 3 -- experiment=tofu_mini protocol=full model.path=...
 
@@ -127,9 +128,9 @@ def ours(loaded: LoadedModel, experiment: Experiment, splits: Splits) -> Found:
 
 
 def _seconds(call: Callable[[], object]) -> tuple[float, object]:
-    started = time.perf_counter()
+    started = time.process_time()
     result = call()
-    return time.perf_counter() - started, result
+    return time.process_time() - started, result
 
 
 def main() -> None:

@@ -120,7 +120,8 @@ def test_seeds_are_pooled_into_mean_and_sample_deviation(store: Store) -> None:
 
 def test_a_single_seed_has_no_deviation(store: Store) -> None:
     scored(store)
-    assert values(compared(store), "npo_gd")["forget.rouge"] == {"mean": 0.5, "sd": None, "n": 1, "unavailable": None}
+    found = values(compared(store), "npo_gd")["forget.rouge"]
+    assert found == {"mean": 0.5, "sd": None, "n": 1, "unavailable": None, "ci95": None}
 
 
 def test_the_unedited_model_comes_first_and_methods_follow_by_balance(store: Store) -> None:
@@ -237,7 +238,7 @@ def test_the_unedited_model_has_one_value_per_model_and_the_fullest_run_counts(s
     scored(store, "ga_gd", seed=1, base={"forget.rouge": 0.6})
     table = compared(store)
     assert values(table, "unedited model")["forget.rouge"] == {
-        "mean": pytest.approx(0.7), "sd": pytest.approx(0.1414214), "n": 2, "unavailable": None,
+        "mean": pytest.approx(0.7), "sd": pytest.approx(0.1414214), "n": 2, "unavailable": None, "ci95": None,
     }  # fmt: skip
     assert any("forget ROUGE-L of the unedited model differs among its runs" in remark for remark in table["remarks"])
     assert any("not all runs were asked the same forget rows (2 and 3" in remark for remark in table["remarks"])
@@ -287,6 +288,17 @@ def test_there_is_a_folder_per_split_and_a_table_per_mode(store: Store) -> None:
     assert [table["mode"] for table in held["tables"]] == ["batch", "sequential"]
 
 
+def test_a_single_seed_has_the_interval_over_its_rows(store: Store) -> None:
+    run = scored(store)
+    file = run.path / "metrics.json"
+    metrics = json.loads(file.read_text())
+    metrics["states"]["edited"]["forget.rouge"]["ci95"] = [0.4, 0.6]
+    file.write_text(json.dumps(metrics))
+    (made,) = compare_runs(store, ["score/*"], reporter=SilentReporter())
+    (row,) = [row for row in csv.DictReader((made.path / "comparison.csv").open()) if row["method"] == "npo_gd"]
+    assert (row["forget.rouge.sd"], row["forget.rouge.low"], row["forget.rouge.high"]) == ("", "0.4", "0.6")
+
+
 def test_a_comparison_holds_its_files_and_is_reused(store: Store) -> None:
     for seed in (0, 1):
         scored(store, seed=seed, forget=0.1 * (seed + 1))
@@ -301,7 +313,7 @@ def test_a_comparison_holds_its_files_and_is_reused(store: Store) -> None:
     rows = list(csv.DictReader((made.path / "comparison.csv").open()))
     pooled = next(row for row in rows if row["method"] == "npo_gd")
     assert (pooled["seeds"], float(pooled["forget.rouge"])) == ("0 1", pytest.approx(0.15))
-    assert pooled["forget.probability"] == ""
+    assert pooled["forget.probability"] == pooled["forget.rouge.low"] == ""
     assert compare_runs(store, ["score/*"], reporter=SilentReporter())[0].path == made.path
     assert compare_runs(store, ["score/*"], reporter=SilentReporter(), force=True)[0].path.name == "v002"
 

@@ -165,7 +165,8 @@ def _draw(compared: Sequence[Mapping[str, Any]], path: Path, title: str) -> bool
 
 
 def _spread(value: Mapping[str, Any]) -> tuple[float, float] | None:
-    return None if value["sd"] is None else (value["mean"] - value["sd"], value["mean"] + value["sd"])
+    """One standard deviation over seeds to either side; of a single seed the 95 % interval over rows."""
+    return value["ci95"] if value["sd"] is None else (value["mean"] - value["sd"], value["mean"] + value["sd"])
 
 
 def _unlike(runs: Sequence[ScoredRun]) -> list[str]:

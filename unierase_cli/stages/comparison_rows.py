@@ -53,7 +53,8 @@ def compare_table(runs: Sequence[ScoredRun], retain: Sequence[ScoredRun]) -> tup
     """Rows (``number, kind, method, label, differences, seeds, runs, values``) in their order, and remarks.
 
     ``number`` counts the edited rows from 1; it is None for models that nothing was erased from.
-    ``values``: column id -> ``{"mean", "sd", "n", "unavailable"}``; ``sd`` (of the sample) only for two seeds or more.
+    ``values``: column id -> ``{"mean", "sd", "n", "unavailable", "ci95"}``; ``sd`` (of the sample) only for two seeds or more,
+    ``ci95`` (over rows) only for one.
     """
     first, remarks = _reference(UNEDITED, "unedited model", runs)
     rows = [first]
@@ -163,17 +164,20 @@ def _row(kind: str, label: str, runs: Sequence[ScoredRun], values: Mapping[str, 
 
 
 def _pooled(found: Sequence[Measured], seeds: Sequence[int]) -> dict[str, Any]:
-    """Mean and standard deviation; unavailable, with the reason, if a single seed lacks it ("" where it does not apply)."""
+    """Mean and standard deviation, of one seed the interval over rows; unavailable, with the reason, if a single seed lacks it
+    ("" where it does not apply).
+    """
     missing = [index for index, one in enumerate(found) if one.value is None]
     if missing:
         reason = found[missing[0]].reason
         if len(missing) < len(found):
             lacking = ", ".join(str(seeds[index]) for index in missing)
             reason = f"{len(missing)} of {len(found)} seeds lack it (seed {lacking}): {reason}"
-        return {"mean": None, "sd": None, "n": len(found) - len(missing), "unavailable": reason}
+        return {"mean": None, "sd": None, "n": len(found) - len(missing), "unavailable": reason, "ci95": None}
     numbers = [one.value for one in found if one.value is not None]
     sd = statistics.stdev(numbers) if len(numbers) > 1 else None
-    return {"mean": statistics.fmean(numbers), "sd": sd, "n": len(numbers), "unavailable": None}
+    interval = found[0].ci95 if len(found) == 1 else None
+    return {"mean": statistics.fmean(numbers), "sd": sd, "n": len(numbers), "unavailable": None, "ci95": interval}
 
 
 def _finished(run: ScoredRun) -> float:

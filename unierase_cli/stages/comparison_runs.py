@@ -18,10 +18,11 @@ WILD = frozenset("*?[")
 
 @dataclass(frozen=True)
 class Measured:
-    """A number of one run, or why there is none. Neither: it does not apply."""
+    """A number of one run and its 95 % interval over rows, or why there is none. Neither: it does not apply."""
 
     value: float | None
     reason: str = ""
+    ci95: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class ScoredRun:
         found = self.metrics["states"][state].get(column)
         if found is None:
             return Measured(None, "it was not scored: the benchmark lacks it or eval.splits leaves it out")
-        return Measured(found["value"], found.get("unavailable") or "")
+        return Measured(found["value"], found.get("unavailable") or "", found.get("ci95"))
 
 
 def find_runs(store: Store, words: Sequence[str]) -> list[ScoredRun]:

@@ -121,15 +121,18 @@ def remarks_on(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def to_csv(compared: Sequence[Mapping[str, Any]]) -> str:
-    """One line per row with all digits: ``<column>`` and ``<column>.sd``, empty where there is no number."""
+    """One line per row with all digits: ``<column>``, ``<column>.sd`` over seeds, and ``<column>.low`` and ``.high``, the 95 %
+    interval over rows of a single seed; empty where there is no number.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    numbers = [name for column in COLUMNS for name in (column.id, f"{column.id}.sd")]
+    numbers = [name for column in COLUMNS for name in (column.id, *(f"{column.id}.{part}" for part in ("sd", "low", "high")))]
     writer.writerow(["benchmark", "split", "model", "mode", "row", "kind", "method", "label", "seeds", *numbers])
     for table in compared:
         place = [table[name] for name in ("benchmark", "split", "model", "mode")]
         for row in table["rows"]:
-            found = [row["values"][column.id][part] for column in COLUMNS for part in ("mean", "sd")]
+            values = [row["values"][column.id] for column in COLUMNS]
+            found = [number for v in values for number in (v["mean"], v["sd"], *(v["ci95"] or (None, None)))]
             seeds = " ".join(str(seed) for seed in row["seeds"])
             names = [row["number"] or "", row["kind"], row["method"], row["label"], seeds]
             writer.writerow([*place, *names, *("" if value is None else value for value in found)])
