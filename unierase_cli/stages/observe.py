@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.checks import one_of
 from unierase_cli.config.schema import Experiment
-from unierase_cli.config.sections.evaluation import TOKENLESS_VARIANTS
+from unierase_cli.config.sections.evaluation import SPLITS, TOKENLESS_VARIANTS
 from unierase_cli.contracts import Fact, UserError, duplicates
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, model_needs
@@ -62,11 +62,13 @@ def _identity(fact: Fact) -> list[str]:
 def scored_splits(experiment: Experiment) -> dict[str, list[Fact]]:
     """The facts of each split that is asked, ``protocol.rows`` at most.
 
-    Raises UserError for a split that the benchmark lacks, and for a fact id that occurs twice in one.
+    Raises UserError for a split that no benchmark has, and for a fact id that occurs twice in one.
     """
     splits = benchmark_of(experiment).splits
     for name in experiment.eval.splits:
-        one_of("eval.splits", name, list(splits))
+        # A list made for all benchmarks may name splits that this one lacks; a name that none has is a slip.
+        if name not in SPLITS:
+            one_of("eval.splits", name, list(dict.fromkeys([*splits, *SPLITS])))
     wanted = experiment.eval.splits or list(splits)
     rows = experiment.protocol.rows or None
     found = {name: list(splits[name][:rows]) for name in splits if name in wanted and splits[name]}

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from unierase_cli.config.checks import one_of, positive
 from unierase_cli.config.sections.general import GeneralConfig
 
+# Splits that the shipped benchmarks have, each of them some.
+SPLITS = ["forget", "forget_eval", "retain_protected", "retain_near", "retain_unseen"]
+SPLITS += ["real_authors", "world_facts", "holdout"]
 # Ways of asking and decoding. The first is the headline; the others are the honesty columns of the forget split.
 VARIANTS = ["plain", "unlearn_forbidden", "unlearn_once", "paraphrased", "answer_prefix"]
 # Those that mean something for a model without an unlearning token.
@@ -37,7 +40,7 @@ class EvalConfig:
     name: str = "default"
     # Rows per batch; 0 chooses by device. Numbers do not depend on it beyond rounding.
     batch_size: int = 0
-    # Splits to score; empty: all that the benchmark has.
+    # Splits to score, those that the benchmark lacks left out; empty: all that it has.
     splits: list[str] = field(default_factory=list)
     # Variants observed on the forget split beside plain answers.
     forget_variants: list[str] = field(
