@@ -188,7 +188,8 @@ def test_golden_aggregates_of_closer_look_come_out_of_the_columns(
     folder: Path, model: str, splits: tuple[str, ...]
 ) -> None:
     found = observations(folder, model, True)
-    evidence = Evidence("edited", {(split, "plain"): found[split] for split in splits}, judges=stubs())
+    rows = {(split, "plain"): found[split] for split in splits}
+    evidence = Evidence("edited", rows, judges=stubs(), benchmark="tofu" if len(splits) == 4 else "real_world")
     log = expected(folder, "closer_eval.json")[model]
     wanted = log["aggregate_tofu_4_sets" if len(splits) == 4 else "aggregate_real_world_2_sets"]
     names = {

@@ -133,7 +133,7 @@ def test_membership_needs_both_splits_scored_and_finite() -> None:
     assert "no score of the true answer" in str(membership.compute(forget, [said()]).unavailable)
     broken = membership.compute(rows("forget", math.nan), holdout, "loss")
     assert broken.value is None
-    assert "1 of 2 rows have no finite score" in str(broken.unavailable)
+    assert "1 of 2 rows have no finite value" in str(broken.unavailable)
 
 
 def test_attacks_that_need_a_further_pass_have_a_column_only_where_it_was_made() -> None:

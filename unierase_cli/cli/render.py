@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -165,10 +166,20 @@ def size(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
+def _without_nan(value: Any) -> Any:
+    """The value with null for numbers that are none."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return [_without_nan(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def emit_json(value: Any) -> None:
     """The machine-readable result, on stdout."""
     import json
 
-    json.dump(value, sys.stdout, indent=1, ensure_ascii=False, default=str)
+    # JSON has no NaN; a strict reader would refuse it.
+    json.dump(_without_nan(value), sys.stdout, indent=1, ensure_ascii=False, default=str, allow_nan=False)
     sys.stdout.write("\n")
     sys.stdout.flush()

@@ -92,6 +92,13 @@ def truth_ratio_score(observation: Observation) -> float:
     return wrong / (math.exp(-correct_answer(observation).average_loss) + EPSILON)
 
 
+def _closer(ratio: float, *, forget: bool) -> float:
+    """What a row adds to the mean; not a number where the ratio is none."""
+    if math.isnan(ratio):
+        return math.nan
+    return min(ratio, 1 / (ratio + EPSILON)) if forget else max(0.0, 1 - ratio)
+
+
 def _set(out: Written, rows: Sequence[Observation], prefix: str, *, options: bool) -> None:
     """Probabilities, ROUGE and truth ratio of one set."""
     kinds = {"": "true", "_PARA": "paraphrased", "_PERT": "wrong"}
@@ -110,8 +117,7 @@ def _set(out: Written, rows: Sequence[Observation], prefix: str, *, options: boo
     lacking = "has no scored wrong answers"
     if not _missing(out, name, rows, scorable, lacking):
         scores = [truth_ratio_score(o) for o in rows]
-        closer = [min(r, 1 / (r + EPSILON)) if prefix == "forget" else max(0.0, 1 - r) for r in scores]
-        out.add(name, [{"score": score} for score in scores], closer)
+        out.add(name, [{"score": r} for r in scores], [_closer(r, forget=prefix == "forget") for r in scores])
     if options and not _missing(out, f"{prefix}_Q_A_Prob_normalised", rows, scorable, lacking):
         values = [_among_options(o) for o in rows]
         out.add(f"{prefix}_Q_A_Prob_normalised", [{"prob": value} for value in values], values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from unierase_cli.contracts import AnswerScore, MetricResult, Observation
@@ -21,11 +22,16 @@ def mean_over_answers(
 
 
 def lacking(about: About, observations: Sequence[Observation]) -> MetricResult | None:
-    """Unavailable, with the reason, if some row's true answer was not scored or has no token but its end."""
+    """Unavailable, with the reason, if some row's true answer was not scored, has no token but its end, or no finite loss."""
     unscored = sum(not o.answers.get("true") for o in observations)
     if unscored:
         return unavailable(about, f"{unscored} rows have no score of the true answer (only plain answers are scored)")
     empty = sum(true_answer(o).length == 0 for o in observations)
     if empty:
         return unavailable(about, f"{empty} of {len(observations)} rows have an answer without a token")
+    wrong = sum(not all(map(math.isfinite, true_answer(o).log_probs)) for o in observations)
+    if wrong:
+        return unavailable(
+            about, f"{wrong} of {len(observations)} rows have no finite value", "look for overflow: try model.dtype=float32"
+        )
     return None

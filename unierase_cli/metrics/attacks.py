@@ -80,5 +80,8 @@ def _known(rows: Sequence[Mapping[str, Any]]) -> Attack:
 
 
 def _mean_of_lowest(values: Sequence[float]) -> float:
+    if any(map(math.isnan, values)):
+        # Sorting would put it anywhere.
+        return math.nan
     count = max(1, int(SHARE * len(values)))
     return math.fsum(sorted(values)[:count]) / count

@@ -97,7 +97,7 @@ class Evidence:
     ``reference``: a model that never saw the forget set. ``passes``: rows of further passes over the model, by their name.
     ``judges``: models that judge texts, loaded when first asked. ``unedited``: the evidence of the model before the edit, for
     metrics that compare with it; None where this is that model. ``names``: fact id -> whom it is about, for refusals that say
-    ``__NAME__``.
+    ``__NAME__``. ``benchmark``: its name, where a metric is defined for one alone.
     """
 
     state: str
@@ -109,6 +109,7 @@ class Evidence:
     judges: Judges = field(default_factory=Judges)
     unedited: Evidence | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    benchmark: str = ""
     _results: dict[tuple[str, str, str], MetricResult] = field(default_factory=dict, repr=False)
 
     def rows(self, split: str, variant: str = "plain") -> Sequence[Observation]:

@@ -48,13 +48,13 @@ def compute(observations: Sequence[Observation]) -> MetricResult:
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:
-    """Forget efficacy, and model utility as it is defined for the splits that were observed."""
+    """Forget efficacy, and model utility as it is defined for the benchmark."""
     sets = {split: members_of(evidence, split) for split in (FORGET, *KEPT)}
     found = [forget_efficacy(sets[FORGET])]
-    if any(evidence.rows(split) for split in OPTION_SPLITS):
-        found += [model_utility(sets), model_utility_retain(sets[RETAIN])]
-    else:
+    if evidence.benchmark == entailment.REAL_PEOPLE:
         found.append(model_utility_neighbour(sets[RETAIN]))
+    else:
+        found += [model_utility(sets), model_utility_retain(sets[RETAIN])]
     found.append(balance(found[0], found[1]))
     for result in found:
         split = FORGET if result.name == FORGET_EFFICACY else OVERALL

@@ -24,6 +24,7 @@ HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "entailment score", VERSION, HIGHER_IS_BETTER)
 ENTAILED, UNRELATED = "entailment", "none"
 LEAST_RECALL = 0.1
+REAL_PEOPLE = "real_world"
 
 
 def compute(
@@ -44,8 +45,8 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 
 
 def said_first_everywhere(evidence: Evidence) -> bool | None:
-    """True where only neighbours of real people are kept: there what was said is the premise on every split."""
-    return None if any(evidence.rows(split) for split in OPTION_SPLITS) else True
+    """True for closer-look's real people: there what was said is the premise on every split."""
+    return True if evidence.benchmark == REAL_PEOPLE else None
 
 
 def labels(observations: Sequence[Observation], judges: Judges, *, said_first: bool | None = None) -> list[str]:

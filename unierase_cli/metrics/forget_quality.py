@@ -24,6 +24,11 @@ NO_REFERENCE = (
     "observe one and give its folder, eval.retain_reference=FOLDER, or have it made: eval.retain_reference=train",
 )
 
+OTHER_PROMPT = (
+    "the retain reference was asked with another prompt, or is a model with another tokenizer",
+    "observe it with this protocol and model.prompt",
+)
+
 
 def compute(observations: Sequence[Observation], reference: Reference | None = None) -> MetricResult:
     """p-value of the forget split's observations against those of the retain reference, which must be of the same facts."""
@@ -36,10 +41,15 @@ def compute(observations: Sequence[Observation], reference: Reference | None = N
         return unavailable(
             ABOUT, "the retain reference was asked other forget questions", "observe it on this benchmark.split"
         )
+    if asked_otherwise(observations, known):
+        return unavailable(ABOUT, *OTHER_PROMPT)
     if not all(scorable(o) for o in [*observations, *known]):
         return unavailable(ABOUT, "some rows have no scored wrong answers", MEND)
     retained = [log_ratio(o) for o in known] or [_log(ratio) for ratio in ratios]
-    value = ks_p_value([log_ratio(o) for o in observations], retained)
+    unlearned = [log_ratio(o) for o in observations]
+    if wrong := sum(map(math.isnan, [*unlearned, *retained])):
+        return unavailable(ABOUT, f"{wrong} truth ratios are not numbers", "look for overflow: try model.dtype=float32")
+    value = ks_p_value(unlearned, retained)
     return MetricResult(NAME, value, n=len(observations), version=VERSION, higher_is_better=HIGHER_IS_BETTER)
 
 
@@ -49,8 +59,14 @@ def columns(evidence: Evidence) -> Iterable[Column]:
     yield Column(NAME, ABOUT.title, FORGET, FORGETTING, result)
 
 
+def asked_otherwise(observations: Sequence[Observation], known: Sequence[Observation]) -> bool:
+    """Whether a row that both were asked was put to them with unlike prompts (or tokens)."""
+    prompts = {o.row_hash: o.prompt_hash for o in known}
+    return any(prompts.get(o.row_hash, o.prompt_hash) != o.prompt_hash for o in observations)
+
+
 def _log(ratio: float) -> float:
-    return math.log(ratio) if ratio > 0 else -math.inf
+    return -math.inf if ratio == 0 else math.log(ratio) if ratio > 0 else math.nan
 
 
 def ks_p_value(unlearned: Sequence[float], retained: Sequence[float]) -> float:

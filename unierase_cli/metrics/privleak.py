@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics import membership
 from unierase_cli.metrics.base import DETAIL, FORGET, About, Column, Evidence, Reference, unavailable
-from unierase_cli.metrics.forget_quality import NO_REFERENCE
+from unierase_cli.metrics.forget_quality import NO_REFERENCE, OTHER_PROMPT, asked_otherwise
 
 NAME = "privleak"
 VERSION = 1
@@ -75,6 +75,8 @@ def _retained(
                     f"the retain reference was asked other {its[0].split} questions",
                     "observe it on this benchmark.split",
                 )
+        if asked_otherwise(observations, forget) or asked_otherwise(holdout, others):
+            return unavailable(ABOUT, *OTHER_PROMPT)
         return membership.compute(forget, others, ATTACK)
     if ATTACK in reference.attacks:
         return MetricResult(NAME, reference.attacks[ATTACK])
@@ -91,5 +93,7 @@ def _relative_to(
     found = membership.compute(observations, holdout, ATTACK)
     if found.value is None:
         return unavailable(about, found.unavailable or "")
+    if retained == 1:
+        return unavailable(about, "the retain reference's AUC is 1: nothing can be relative to 1 - AUC", "check the model")
     value = privacy_leak(found.value, retained)
     return MetricResult(about.name, value, n=found.n, version=about.version, higher_is_better=about.higher_is_better)

@@ -45,7 +45,7 @@ def compute_normalised(observations: Sequence[Observation]) -> MetricResult:
     for o in observations:
         true = answer_probability(o)
         total = true + math.fsum(math.exp(-score.average_loss) for score in o.answers["wrong"])
-        values.append(true / total if total > 0 else 0.0)
+        values.append(0.0 if total == 0 else true / total)
     return mean_result(NORMALISED, values)
 
 

@@ -78,9 +78,16 @@ def _aggregated(
     for o in observations:
         log_r = ratio(o)
         closer_to_one = o.split == FORGET if forget is None else forget
-        # exp of a very large log R would overflow; both aggregates are 0 there.
-        values.append(math.exp(-abs(log_r)) if closer_to_one else -math.expm1(log_r) if log_r < 0 else 0.0)
+        values.append(_value(log_r, closer_to_one))
     return mean_result(about, values)
+
+
+def _value(log_r: float, closer_to_one: bool) -> float:
+    """min(R, 1/R) or max(0, 1 - R); not a number where R is none."""
+    # exp of a very large log R would overflow; both are 0 there.
+    if closer_to_one or math.isnan(log_r):
+        return math.exp(-abs(log_r))
+    return -math.expm1(log_r) if log_r < 0 else 0.0
 
 
 def _lacking(about: About, observations: Sequence[Observation]) -> MetricResult:
@@ -89,4 +96,4 @@ def _lacking(about: About, observations: Sequence[Observation]) -> MetricResult:
 
 
 def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+    return 0.0 if x <= -700 else 1 / (1 + math.exp(-x))

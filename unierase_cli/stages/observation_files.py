@@ -18,6 +18,7 @@ from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.jsonl import iterate_jsonl, read_jsonl, write_jsonl
 
 PLAN = "plan.json"
+ANEW = "observe anew with --force"
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,35 @@ def read_pass(directory: Path, wanted: Pass) -> list[Observation]:
         try:
             observation = Observation.from_json(row)
         except (TypeError, AttributeError) as error:
-            raise UserError(f"{path}:{number}: not an observation ({error})", "observe anew with --force") from error
+            raise UserError(f"{path}:{number}: not an observation ({error})", ANEW) from error
+        if wrong := _damage(observation, wanted) or ("its fact came before" if observation.fact_id in found else ""):
+            raise UserError(f"{path}:{number}: not an observation of this pass: {wrong}", ANEW)
         found[observation.fact_id] = observation
     missing = [fact for fact in wanted.facts if fact not in found]
     if missing:
-        raise UserError(f"{path} lacks {len(missing)} of {len(wanted.facts)} rows", "observe anew with --force")
+        raise UserError(f"{path} lacks {len(missing)} of {len(wanted.facts)} rows", ANEW)
     return [found[fact] for fact in wanted.facts]
+
+
+def _damage(observation: Observation, wanted: Pass) -> str:
+    """What is wrong with a row that is of the right shape; nothing for a sound one."""
+    if (observation.split, observation.variant) != (wanted.split, wanted.variant):
+        return f"it is of {observation.split}.{observation.variant}"
+    for name in ("fact_id", "row_hash", "question", "reference", "text"):
+        if not isinstance(getattr(observation, name), str):
+            return f"its {name} is no text"
+    for kind, scores in observation.answers.items():
+        for score in scores:
+            columns = (score.log_probs, score.is_argmax, score.mean_log_prob, score.var_log_prob)
+            if not score.token_ids or any(len(column) != len(score.token_ids) for column in map(_listed, columns)):
+                return f"a score of its {kind} answer is not one number per token"
+    return ""
+
+
+def _listed(column: object) -> list[float]:
+    """The column if it is a list of numbers, else nothing."""
+    sound = isinstance(column, list) and all(isinstance(value, int | float) for value in column)
+    return list(column) if sound else []  # type: ignore[call-overload]
 
 
 def read_state(directory: Path) -> tuple[Plan, Mapping[tuple[str, str], list[Observation]]]:

@@ -24,6 +24,8 @@ from unierase_cli.store.hashing import hash_json
 FORMAT = 1
 # Where the data lies and how much of it is scored: rows are matched by their ids, so this does not part two runs.
 BENCHMARK_LEFT_OUT = ("data_dir", "hub", "revision", "rows", "protected_scored", "note")
+# How questions are put to a model.
+ASKING = ("prompt", "system", "instruction", "date")
 PROTOCOL_LEFT_OUT = ("name", "note", "rows")
 
 
@@ -141,6 +143,10 @@ def _unlike(pairs: Sequence[Pair]) -> list[str]:
             old, new = a.config.get(section, {}), b.config.get(section, {})
             for key in [key for key in {**old, **new} if key not in left_out and old.get(key) != new.get(key)]:
                 found.append(f"{section}.{key} is {old.get(key)} and {new.get(key)}")
+        for key in ASKING:
+            old, new = a.config.get("model", {}).get(key), b.config.get("model", {}).get(key)
+            if old != new:
+                found.append(f"model.{key} is {old} and {new}")
         if a.model != b.model or (a.model == "unknown" and _base_key(a) != _base_key(b)):
             found.append(f"their unedited models differ ({a.name}: {a.model[:40]}, {b.name}: {b.model[:40]})")
     return list(dict.fromkeys(found))

@@ -6,8 +6,9 @@ retain rows alone. Named nothing, observations that fit are used if there are an
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.general import GeneralConfig
@@ -60,11 +61,18 @@ def _found(experiment: Experiment) -> Artefact | None:
             and experiment.model.path is None
             and train.get("split", "").startswith("retain")
             and not experiment.train.split.startswith("retain")
-            and config["protocol"]["max_new_tokens"] == experiment.protocol.max_new_tokens
+            and _asking(config) == _asking(asdict(experiment))
             and config["run"]["seed"] == experiment.run.seed
         ):
             return artefact
     return None
+
+
+def _asking(config: Mapping[str, Any]) -> list[Any]:
+    """How questions are put to a model, as far as a manifest records it."""
+    protocol, model = config["protocol"], config["model"]
+    named = [protocol.get(key) for key in ("max_new_tokens", "total_tokens")]
+    return [*named, *(model.get(key) for key in ("prompt", "system", "instruction", "date", "dtype"))]
 
 
 def _naming(experiment: Experiment, observed: Artefact) -> Experiment:

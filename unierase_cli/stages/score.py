@@ -103,6 +103,7 @@ def evidence_of(context: StageContext, state: str, judges: Judges | None = None)
         passes=_passes(context, state),
         judges=judges or judges_of(context.experiment),
         names=_names(context.experiment, refusals),
+        benchmark=context.experiment.benchmark.name,
     )
 
 
