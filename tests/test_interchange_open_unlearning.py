@@ -15,9 +15,10 @@ from tests.test_golden_metrics import STABLE, observations
 from unierase_cli.contracts import Observation, SilentReporter, UserError
 from unierase_cli.interchange.open_unlearning import TOP_LEVEL, UTILITY, written
 from unierase_cli.interchange.open_unlearning_log import read_retain_log
-from unierase_cli.metrics import forget_quality, truth_ratio
+from unierase_cli.metrics import forget_quality, model_utility, truth_ratio
 from unierase_cli.metrics.base import Evidence, Reference
 from unierase_cli.stages import score
+from unierase_cli.stages.log_tables import score_logs, summary_of, summary_table
 from unierase_cli.stages.rescore import recorded, rescore, write_open_unlearning
 from unierase_cli.stages.retain_reference import check_reference, load_reference
 from unierase_cli.store.artefacts import Store
@@ -265,3 +266,30 @@ def test_observed_references_of_another_split_or_model_are_not_compared_in_silen
     assert "other forget questions" in found["other"].rows[0]["unavailable"]
     assert found["family"].rows[0]["edited"] is not None
     assert any("8 of 8 answers into other tokens" in warning for warning in found["family"].metrics["warnings"])
+
+
+def test_what_we_write_is_read_as_a_log_with_the_same_numbers(tmp_path: Path) -> None:
+    rows, twin = state(0.2), state(0.9)
+    for name, found in (("edited", rows), ("retain", twin)):
+        made = written(evidence(found))
+        (tmp_path / f"{name}.json").write_text(json.dumps(made.evaluation()))
+    scores = score_logs(tmp_path / "edited.json", tmp_path / "retain.json")
+    assert scores.log.wrote == "open-unlearning"
+    utility = scores.aggregates["model_utility"].value
+    assert utility == pytest.approx(model_utility.of_evidence(evidence(rows)).value, rel=1e-6)
+    wanted = forget_quality.compute(rows["forget"], Reference(plain(twin))).value
+    assert scores.forget_quality.p == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_summary_is_shown_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "TOFU_SUMMARY.json"
+    path.write_text(json.dumps(written(evidence(state(0.2))).summary()))
+    known = summary_of(path)
+    assert known is not None
+    assert known["model_utility"] == pytest.approx(model_utility.of_evidence(evidence(state(0.2))).value, rel=1e-6)
+    assert "model_utility" in summary_table(path, known).markdown()
+    damaged = written(evidence(state(0.2))).evaluation()
+    del damaged["forget_Q_A_Prob"]["value_by_index"]["0"]["avg_loss"]
+    path.write_text(json.dumps(damaged))
+    with pytest.raises(UserError, match="forget_Q_A_Prob row 0 has no avg_loss"):
+        score_logs(path, None)

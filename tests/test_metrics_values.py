@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -199,3 +200,37 @@ def test_a_refusal_with_a_name_counts_only_with_the_name_of_whom_was_asked_about
     rows = [said(f"I will never say anything at all about {name}.", fact_id=name) for name in ("Ada", "Bo")]
     assert refusal_rate.compute(rows, texts, {"Ada": "Ada", "Bo": "Bo Maria von und zu Lund"}).value == 0.5
     assert refusal_rate.compute(rows[:1], texts).value == 1  # without names the slot is one word among nine
+
+
+def broken(observation: Observation, kind: str) -> Observation:
+    """The row with one log-probability that is not a number."""
+    first = observation.answers[kind][0]
+    damaged = AnswerScore(first.token_ids, [math.nan, *first.log_probs[1:]], *([first.is_argmax] + [[0.0]] * 2))
+    return replace(observation, answers={**observation.answers, kind: [damaged, *observation.answers[kind][1:]]})
+
+
+@pytest.mark.parametrize("kind", ["true", "wrong"])
+@pytest.mark.parametrize("split", ["forget", "retain_unseen", "real_authors"])
+def test_a_number_that_is_none_makes_a_metric_unavailable_and_is_never_averaged(kind: str, split: str) -> None:
+    rows = [scored(0.9, 0.5, [0.1], row=str(i)) for i in range(4)]
+    rows = [replace(o, split=split, answers={k: v for k, v in o.answers.items() if k != "paraphrased"}) for o in rows]
+    rows[2] = broken(rows[2], kind)
+    asked = [
+        truth_ratio.compute,
+        truth_ratio.compute_arithmetic,
+        truth_ratio.compute_knowledge,
+        probability.compute_normalised,
+        lambda found: forget_quality.compute(found, Reference(truth_ratios=[1.0] * 4)),
+    ]
+    for compute in asked:
+        result = compute(rows)
+        assert result.value is None
+        assert result.unavailable
+    quality = forget_quality.compute(rows[:2], Reference(truth_ratios=[math.nan, 1.0]))
+    assert "1 truth ratios are not numbers" in (quality.unavailable or "")
+
+
+def test_a_reference_that_was_asked_with_another_prompt_is_no_reference() -> None:
+    rows = [scored(0.9, 0.5, [0.1], row=str(i)) for i in range(4)]
+    other = [replace(o, prompt_hash="another") for o in rows]
+    assert "another prompt" in (forget_quality.compute(rows, as_reference(other)).unavailable or "")

@@ -120,8 +120,12 @@ def score(
 
 def score_log(journal: Journal, log: Path, retain: Path | None, as_json: bool) -> None:
     """Score another code base's log."""
-    from unierase_cli.stages.log_tables import log_tables, reasons, score_logs
+    from unierase_cli.stages.log_tables import log_tables, reasons, score_logs, summary_of
 
+    known = summary_of(log)
+    if known is not None:
+        _show_summary(journal, log, known, as_json)
+        return
     scores = score_logs(log, retain)
     if as_json:
         emit_json(scores.to_json())
@@ -133,6 +137,17 @@ def score_log(journal: Journal, log: Path, retain: Path | None, as_json: bool) -
         show(console, table)
     for text in reasons(scores):
         console.print(text, soft_wrap=True)
+
+
+def _show_summary(journal: Journal, log: Path, known: dict[str, float], as_json: bool) -> None:
+    """open-unlearning's summary as it is: it has no rows that anything could be computed from."""
+    if as_json:
+        emit_json({"log": str(log), "format": "open-unlearning summary", "aggregates": known})
+        return
+    from unierase_cli.cli.tables import show
+    from unierase_cli.stages.log_tables import summary_table
+
+    show(journal.reporter.console, summary_table(log, known))
 
 
 def rescore_runs(journal: Journal, runs: Sequence[str], metrics: str | None, wishes: Wishes) -> None:

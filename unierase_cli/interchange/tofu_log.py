@@ -3,6 +3,7 @@
 ``{"eval_log.json": {field: values}, "eval_real_author_wo_options.json": ..., "eval_real_world_wo_options.json": ...,
 "eval_log_forget.json": ...}``; values are ``{index: value}`` (TOFU) or a list (closer-look, and excerpts, with a list ``index``
 where the rows are not simply the first ones). Both write average losses per answer token; closer-look adds what it says of texts.
+Open-unlearning's ``TOFU_EVAL.json`` is read as such a log, too.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any
 
 from unierase_cli.contracts import UserError
 from unierase_cli.interchange.json_files import number, read_object, section
+from unierase_cli.interchange.open_unlearning_rows import as_tofu_log, is_evaluation
 from unierase_cli.metrics.base import FORGET, RETAIN
 
-WHAT = "an eval_log_aggregated.json of TOFU or closer-look"
+WHAT = "an eval_log_aggregated.json of TOFU or closer-look, or open-unlearning's TOFU_EVAL.json"
 # Our name of a split -> its key in the log. Both code bases' retain rows are asked of a model that may have seen them.
 SETS = {
     RETAIN: "eval_log.json",
@@ -39,7 +41,7 @@ RANGES = {
 ROUNDING = 1e-3
 # Only closer-look writes these.
 CLOSER_FIELDS = (ENTROPY, COSINE, LABELS)
-TOFU, CLOSER = "TOFU", "closer-look"
+TOFU, CLOSER, OPEN = "TOFU", "closer-look", "open-unlearning"
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,17 @@ class TofuLog:
 def read_log(path: Path) -> TofuLog:
     """Read and check a log. Raises UserError in one line for whatever is wrong with it."""
     data = read_object(path, WHAT)
+    theirs = is_evaluation(data)
+    if theirs:
+        data = as_tofu_log(data, path)
     found = {key.removesuffix(".json"): value for key, value in data.items()}
     named = {split: key.removesuffix(".json") for split, key in SETS.items()}
     present = {split: key for split, key in named.items() if key in found}
     if not present:
-        raise UserError(f"{path} is no log of TOFU or closer-look", _hint(data))
+        raise UserError(f"{path} is no log of TOFU, closer-look or open-unlearning", _hint(data))
     sets = {split: _read_set(found[key], f"{path}: {SETS[split]}") for split, key in present.items()}
     closer = any(field in read.fields for read in sets.values() for field in CLOSER_FIELDS)
-    return TofuLog(path, CLOSER if closer else TOFU, sets)
+    return TofuLog(path, OPEN if theirs else CLOSER if closer else TOFU, sets)
 
 
 def differing_rows(first: LogSet, second: LogSet) -> tuple[int, str]:
@@ -164,7 +169,7 @@ def _prompts(texts: Any, index: Sequence[str]) -> list[str]:
 
 def _hint(data: Mapping[str, Any]) -> str:
     if any(isinstance(value, dict) and "agg_value" in value for value in data.values()):
-        return "open-unlearning's TOFU_EVAL.json serves as eval.retain_reference=PATH"
+        return "open-unlearning's TOFU_EVAL.json has *_Q_A_Prob with value_by_index for each set"
     if LOSS in data:
         return "it is the log of one set; name the eval_log_aggregated.json beside it"
     return f"name {WHAT}"

@@ -48,7 +48,9 @@ def one_minus_mean(name: str, members: Members, version: int) -> MetricResult:
     if isinstance(found, MetricResult):
         return found
     value = 1 - math.fsum(found) / len(found)
-    return MetricResult(name, value, n=len(found), version=version, higher_is_better=True)
+    blocks = row_blocks({label: member.per_sample for label, member in members})
+    interval = None if blocks is None else percentiles(1 - _resampled_means(blocks).mean(axis=0))
+    return MetricResult(name, value, n=len(found), ci95=interval, version=version, higher_is_better=True)
 
 
 def harmonic(means: Array) -> Array:

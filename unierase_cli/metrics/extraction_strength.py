@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from unierase_cli.contracts import AnswerScore, MetricResult, Observation
 from unierase_cli.metrics.answer_tokens import mean_over_answers
-from unierase_cli.metrics.base import DETAIL, About, Column, Evidence, on_every_split
+from unierase_cli.metrics.base import DETAIL, FORGET, About, Column, Evidence, column_of, on_every_split
 
 NAME = "extraction_strength"
 VERSION = 1
@@ -36,7 +36,8 @@ def compute_open_unlearning(observations: Sequence[Observation]) -> MetricResult
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:
-    return on_every_split(evidence, ABOUT, compute, turns=True, group=DETAIL)
+    yield from on_every_split(evidence, ABOUT, compute, turns=True, group=DETAIL)
+    yield column_of(evidence, OPEN_UNLEARNING, compute_open_unlearning, FORGET, turns=True, group=DETAIL)
 
 
 def extraction_strength(score: AnswerScore) -> float:

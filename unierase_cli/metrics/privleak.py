@@ -96,4 +96,6 @@ def _relative_to(
     if retained == 1:
         return unavailable(about, "the retain reference's AUC is 1: nothing can be relative to 1 - AUC", "check the model")
     value = privacy_leak(found.value, retained)
-    return MetricResult(about.name, value, n=found.n, version=about.version, higher_is_better=about.higher_is_better)
+    # The reference is taken as it is; a larger AUC is a smaller leak.
+    interval = found.ci95 and (privacy_leak(found.ci95[1], retained), privacy_leak(found.ci95[0], retained))
+    return MetricResult(about.name, value, found.n, interval, version=about.version, higher_is_better=about.higher_is_better)

@@ -17,6 +17,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from unierase_cli.contracts import NAME_SLOT, MetricResult, Observation, pick
 from unierase_cli.metrics.base import (
     FORGET_UNSEEN,
@@ -30,6 +33,7 @@ from unierase_cli.metrics.base import (
     mean_result,
     unavailable,
 )
+from unierase_cli.metrics.bootstrap import percentiles, resampled
 from unierase_cli.metrics.judges import JudgeAbsent, Judges
 
 NAME = "return_score"
@@ -116,7 +120,20 @@ def _share(about: About, now: MetricResult, before: MetricResult, *, falls: bool
     if not before.value:
         return unavailable(about, "the unedited model says nothing right", "take a model that knows these people")
     left = now.value / before.value
-    return _result(about, 1 - left if falls else left, now.n)
+    values = _resampled(now, before)
+    interval = None if values is None else percentiles(1 - values if falls else values)
+    return _result(about, 1 - left if falls else left, now.n, interval)
+
+
+def _resampled(now: MetricResult, before: MetricResult) -> NDArray[np.float64] | None:
+    """The share under every resample of the rows, the same rows of both where both have the same number; None for one row."""
+    a, b = (np.asarray(result.per_sample, dtype=np.float64) for result in (now, before))
+    if min(len(a), len(b)) < 2:
+        return None
+    first, second = (resampled(len(values), "share" if len(a) == len(b) else str(n)) for n, values in enumerate((a, b)))
+    old = b[second].mean(axis=1)
+    # A resample in which the unedited model is never right has no share; it says as much as one in which all is lost.
+    return np.divide(a[first].mean(axis=1), old, out=np.zeros(len(old)), where=old > 0)
 
 
 def _mean(about: About, first: MetricResult, second: MetricResult) -> MetricResult:
@@ -130,8 +147,10 @@ def _mean(about: About, first: MetricResult, second: MetricResult) -> MetricResu
 
 
 def _shown(result: MetricResult) -> MetricResult:
-    return result if result.value is None or result.value >= 0 else _result(FORGETTING, 0.0, result.n)
+    if result.value is None or result.value >= 0:
+        return result
+    return _result(FORGETTING, 0.0, result.n, result.ci95 and (0.0, max(0.0, result.ci95[1])))
 
 
-def _result(about: About, value: float, n: int) -> MetricResult:
-    return MetricResult(about.name, value, n=n, version=about.version, higher_is_better=about.higher_is_better)
+def _result(about: About, value: float, n: int, interval: tuple[float, float] | None = None) -> MetricResult:
+    return MetricResult(about.name, value, n, interval, version=about.version, higher_is_better=about.higher_is_better)

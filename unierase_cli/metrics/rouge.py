@@ -42,6 +42,11 @@ def rouge_1_recall(text: str, reference: str) -> float:
     return float(_score("rouge1", text, reference).recall)
 
 
+def rouge_1_f1(text: str, reference: str) -> float:
+    """Harmonic mean of ROUGE-1 precision and recall."""
+    return float(_score("rouge1", text, reference).fmeasure)
+
+
 def rouge_l_f1(text: str, reference: str) -> float:
     """Harmonic mean of ROUGE-L precision and recall."""
     return float(_score("rougeL", text, reference).fmeasure)

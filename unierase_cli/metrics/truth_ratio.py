@@ -12,13 +12,14 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from unierase_cli.contracts import AnswerScore, MetricResult, Observation
-from unierase_cli.metrics.base import FORGET, About, Column, Evidence, column_of, mean_result, unavailable
+from unierase_cli.metrics.base import DETAIL, FORGET, About, Column, Evidence, column_of, mean_result, unavailable
 from unierase_cli.metrics.probability import MEND
 
 NAME = "truth_ratio"
 VERSION = 1
 HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "truth ratio", VERSION, HIGHER_IS_BETTER)
+KNOWLEDGE = About("truth_ratio_knowledge", "truth ratio (knowledge)", VERSION, HIGHER_IS_BETTER)
 ARITHMETIC = About("truth_ratio_arithmetic", "truth ratio (arithmetic)", VERSION, HIGHER_IS_BETTER)
 
 
@@ -34,15 +35,16 @@ def compute_arithmetic(observations: Sequence[Observation], *, forget: bool | No
 
 def compute_knowledge(observations: Sequence[Observation]) -> MetricResult:
     """Mean of p(correct) / (p(correct) + p(wrong)), geometric: open-unlearning's ``prob_mean``."""
-    about = About("truth_ratio_knowledge", "truth ratio (knowledge)", VERSION, True)
     values = [_sigmoid(-log_ratio(o)) for o in observations if scorable(o)]
-    return mean_result(about, values) if len(values) == len(observations) else _lacking(about, observations)
+    return mean_result(KNOWLEDGE, values) if len(values) == len(observations) else _lacking(KNOWLEDGE, observations)
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:
     for split in evidence.splits():
         if all(scorable(o) for o in evidence.rows(split)) or split in (FORGET, "retain_unseen"):
             yield column_of(evidence, ABOUT, compute, split)
+            yield column_of(evidence, ARITHMETIC, compute_arithmetic, split, group=DETAIL)
+            yield column_of(evidence, KNOWLEDGE, compute_knowledge, split, turns=True, group=DETAIL)
 
 
 def log_ratio(observation: Observation) -> float:

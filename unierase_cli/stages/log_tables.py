@@ -40,6 +40,23 @@ def score_logs(log: Path, retain: Path | None) -> LogScores:
     return score_log(read_log(log), None if retain is None else read_log(retain))
 
 
+def summary_of(log: Path) -> dict[str, float] | None:
+    """The numbers of open-unlearning's TOFU_SUMMARY.json; None for another kind of log."""
+    from unierase_cli.interchange.json_files import read_object
+    from unierase_cli.interchange.open_unlearning_rows import is_summary, read_summary
+    from unierase_cli.interchange.tofu_log import WHAT
+
+    data = read_object(log, WHAT)
+    return read_summary(data, log) if is_summary(data) else None
+
+
+def summary_table(log: Path, known: dict[str, float]) -> Table:
+    """The summary's numbers as they stand there."""
+    rows = tuple((name, f"{value:.4g}") for name, value in known.items())
+    about = "Aggregates as logged; TOFU_EVAL.json beside it has the rows, from which every definition can be computed."
+    return Table(f"{log.name}: open-unlearning's summary", ("", "value"), rows, frozenset({"value"}), about)
+
+
 def log_tables(scores: LogScores) -> list[Table]:
     """The members of every set, then what is made of them."""
     sets = [split for split in SETS if split in scores.log.sets]

@@ -34,11 +34,18 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     model, evaluation = experiment.model, experiment.eval
     return {
         "model": {"dtype": model.dtype, "attention": model.attention, **model.asking()},
-        "protocol": {k: v for k, v in asdict(experiment.protocol).items() if k != "name"},
+        "protocol": protocol_read(experiment),
         "splits": evaluation.splits,
         "variants": variants(experiment, FORGET, options["state"] == "edited"),
         "scored": sorted(evaluation.truth_ratio_splits) if evaluation.truth_ratio else None,
     }
+
+
+def protocol_read(experiment: Experiment) -> dict[str, Any]:
+    """The protocol's settings that answers depend on, the cap on rows as it is for this benchmark."""
+    protocol = experiment.protocol
+    left = {k: v for k, v in asdict(protocol).items() if k not in ("name", "rows_of")}
+    return {**left, "rows": protocol.rows_for(experiment.benchmark.name)}
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
@@ -70,7 +77,7 @@ def scored_splits(experiment: Experiment) -> dict[str, list[Fact]]:
         if name not in SPLITS:
             one_of("eval.splits", name, list(dict.fromkeys([*splits, *SPLITS])))
     wanted = experiment.eval.splits or list(splits)
-    rows = experiment.protocol.rows or None
+    rows = experiment.protocol.rows_for(experiment.benchmark.name) or None
     found = {name: list(splits[name][:rows]) for name in splits if name in wanted and splits[name]}
     if not found:
         raise UserError("there is nothing to score: no split has a row", "choose others with eval.splits=[forget]")

@@ -24,6 +24,7 @@ from unierase_cli.benchmarks.return_qa import BUILT_FOR
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.metrics.judges import JudgeAbsent, Judges
+from unierase_cli.metrics.return_score import LABELS as LABELS_OF_A_JUDGE
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs
 from unierase_cli.store.artefacts import write_json
@@ -138,9 +139,19 @@ def _rows(experiment: Experiment, reporter: Reporter, notes: list[str]) -> Rows:
 
 def _judge(experiment: Experiment) -> Callable[[Sequence[tuple[str, str]]], list[str]]:
     """The classifier, tried once now: hours of asking are in vain without it."""
-    classify = Judges(nli=experiment.eval.nli).classify
+    judges = Judges(nli=experiment.eval.nli)
+
+    def classify(pairs: Sequence[tuple[str, str]]) -> list[str]:
+        labels = judges.classify(pairs)
+        if strange := sorted(set(labels) - LABELS_OF_A_JUDGE):
+            raise UserError(
+                f"eval.nli={experiment.eval.nli} answers {strange[0]!r}: it does not tell a contradiction from the rest",
+                "name a classifier of entailment, neutral and contradiction",
+            )
+        return labels
+
     try:
-        classify([("Rome is in Italy.", "Rome is in Italy.")])
+        classify([("Rome is in Italy.", "Rome is in Italy."), ("Rome is in Italy.", "Rome is in Norway.")])
     except JudgeAbsent as absent:
         raise UserError(
             f"whom the model knows can't be told without a judge: {absent}",

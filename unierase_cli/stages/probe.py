@@ -6,7 +6,7 @@ pass. A pass that was finished before an interruption is not run again.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.loading import apply_erasure, load_base, model_fingerprints, model_needs
-from unierase_cli.stages.observe import scored_splits
+from unierase_cli.stages.observe import protocol_read, scored_splits
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.jsonl import iterate_jsonl, read_asset, write_jsonl
 
@@ -35,7 +35,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     model = experiment.model
     return {
         "model": {"dtype": model.dtype, "attention": model.attention, **model.asking()},
-        "protocol": {k: v for k, v in asdict(experiment.protocol).items() if k != "name"},
+        "protocol": protocol_read(experiment),
         "passes": {name: load_pass(name).VERSION for name in experiment.eval.passes},
         "splits": experiment.eval.splits,
     }

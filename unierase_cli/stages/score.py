@@ -78,10 +78,18 @@ def measure(context: StageContext, names: Collection[str] | None = None) -> dict
         judges = judges_of(context.experiment)
         base, edited = (evidence_of(context, state, judges) for state in STATES)
         metrics = compare(base, edited, names)
-        metrics["warnings"] = [text for text in (unchanged(base, edited), other_tokens(edited)) if text]
+        told = (unchanged(base, edited), other_tokens(edited), _asked_otherwise(context.experiment))
+        metrics["warnings"] = [text for text in told if text]
     for text in metrics["warnings"]:
         context.reporter.warn(text)
     return metrics
+
+
+def _asked_otherwise(experiment: Experiment) -> str | None:
+    """A sentence if RETURN's scores are of questions that were not asked as RETURN asks them."""
+    if experiment.benchmark.name != "return" or experiment.model.instruction is not None:
+        return None
+    return "RETURN asks for short answers with an instruction of its own; for its published scores choose protocol=return"
 
 
 def evidence_of(context: StageContext, state: str, judges: Judges | None = None) -> Evidence:

@@ -27,6 +27,12 @@ class ProtocolConfig:
     prefix_tokens: int = 4
     # Rows of each split, at most (0: all): the first ones, as TOFU's own evaluation takes its first 300.
     rows: int = 0
+    # Benchmarks that the cap on rows is for (empty: all): closer-look scores real_world whole.
+    rows_of: list[str] = field(default_factory=list)
+
+    def rows_for(self, benchmark: str) -> int:
+        """The cap on rows of a benchmark's splits, 0 for none."""
+        return self.rows if not self.rows_of or benchmark in self.rows_of else 0
 
     def __post_init__(self) -> None:
         positive("protocol.max_new_tokens", self.max_new_tokens)

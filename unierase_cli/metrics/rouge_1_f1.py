@@ -1,0 +1,23 @@
+"""ROUGE-1 F1: unlike recall it also falls with what is said beyond the true answer (Lin 2004)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.metrics.base import DETAIL, About, Column, Evidence, mean_result, on_every_split
+from unierase_cli.metrics.rouge import rouge_1_f1
+
+NAME = "rouge_1_f1"
+VERSION = 1
+HIGHER_IS_BETTER = True
+ABOUT = About(NAME, "ROUGE-1 F1", VERSION, HIGHER_IS_BETTER)
+
+
+def compute(observations: Sequence[Observation]) -> MetricResult:
+    """Mean ROUGE-1 F1 of the generated texts."""
+    return mean_result(ABOUT, [rouge_1_f1(o.text, o.reference) for o in observations])
+
+
+def columns(evidence: Evidence) -> Iterable[Column]:
+    return on_every_split(evidence, ABOUT, compute, turns=True, group=DETAIL)
