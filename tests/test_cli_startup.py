@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "transformers", "hydra", "omegaconf", "numpy", "datasets", "matplotlib")
 COMMANDS = ("run", "finetune", "train-token", "moments", "edit", "erase", "eval", "score", "report")
-COMMANDS += ("compare", "prepare-return", "export", "ls", "show", "doctor")
+COMMANDS += ("sweep", "compare", "prepare-return", "export", "ls", "show", "doctor")
 BARE = ["-c", "pass"]
 RICH = ["-c", "import rich.console, rich.table"]
 HELP = ["-m", "unierase_cli", "--help"]
@@ -102,6 +102,10 @@ def test_shells_complete_commands_options_and_choices() -> None:
     assert completed("unierase run benchmark = fict") == ["fictional"]
     assert "demo" in completed("unierase run experiment =")
     assert "edit.values.clamp=" in completed("unierase run edit.values.c")
+    # In a sweep a comma begins the next value; what stands already is not offered again.
+    assert completed("unierase sweep method = unierase,unie") == []
+    assert "unierase,npo_gd" in completed("unierase sweep method = unierase,npo")
+    assert completed("unierase sweep --launcher sl") == ["slurm"]
     script = python("-m", "unierase_cli", _UNIERASE_COMPLETE="source_bash").stdout
     assert "_unierase_completion" in script
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from unierase_cli.config import catalog, locate
-from unierase_cli.config.compose import compose
+from unierase_cli.config.compose import compose, compose_launcher
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
 
@@ -41,8 +41,14 @@ def composed(*words: str) -> Experiment:
 def test_every_choice_composes(group: str, name: str) -> None:
     experiment = composed(f"{group}={name}")
     assert isinstance(experiment, Experiment)
-    if group != "experiment":
+    if group not in ("experiment", "launcher"):
         assert getattr(experiment, group).name == name
+
+
+@pytest.mark.parametrize("name", catalog.groups([CONF])["launcher"])
+def test_every_launcher_composes_and_is_no_part_of_the_experiment(name: str) -> None:
+    assert compose_launcher([f"launcher={name}"]).name == name
+    assert compose([f"launcher={name}"]) == compose()
 
 
 def test_what_an_experiment_leaves_open_is_asked_for_by_name() -> None:

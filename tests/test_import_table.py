@@ -35,7 +35,7 @@ MAY_IMPORT = {
 SHARED = ("contracts", "plugins", "config.schema", "config.sections", "config.checks")
 COMPOSING = ("config.compose", "config.catalog", "config.locate", "config.overrides")
 # Rooms that are imported before it is known whether torch will be needed.
-LIGHT = ("contracts", "config", "store", "benchmarks", "modes", "metrics", "interchange", "stages", "cli")
+LIGHT = ("contracts", "config", "store", "benchmarks", "modes", "metrics", "interchange", "stages", "launch", "cli")
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "hydra")
 
 

@@ -35,6 +35,7 @@ COMMANDS = {
     "edit": ("stage_commands", "Erase with a closed-form editing method."),
     "erase": ("stage_commands", "Erase with any method."),
     "eval": ("stage_commands", "Ask the model before and after; show the scores."),
+    "sweep": ("sweep_command", "Run every combination of KEY=V1,V2 words; one table at the end."),
     "score": ("score_command", "Score recorded answers, RUNs or other tools' logs anew."),
     "report": ("report_command", "Write a run's report, or one table over many RUNs."),
     "compare": ("compare_command", "Test two finished RUNs against each other, question by question."),

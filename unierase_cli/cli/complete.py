@@ -37,6 +37,18 @@ def complete_word(ctx: typer.Context, incomplete: str) -> list[str]:
     return [f"{name}=" for name in [*groups, *_keys(incomplete)] if name.startswith(incomplete)]
 
 
+def complete_sweep(ctx: typer.Context, incomplete: str) -> list[str]:
+    """As ``complete_word``, where a comma begins the next value: ``method=unierase,np``, in bash ``unierase,np`` after ``=``."""
+    before, comma, start = incomplete.rpartition(",")
+    if not comma:
+        return [*complete_word(ctx, incomplete), *(["seed="] if incomplete and "seed=".startswith(incomplete) else [])]
+    args = [str(word) for word in ctx.params.get("words") or ()]
+    group, _, said = before.rpartition("=")
+    group = group or (args[-2] if len(args) > 1 and args[-1] == "=" else "")
+    names = [name for name in _groups().get(group, []) if name not in said.split(",")]
+    return [f"{before},{name}" for name in names if name.startswith(start)]
+
+
 def complete_run(incomplete: str) -> list[str]:
     """Completion of RUN: the artefacts of ./outputs."""
     from unierase_cli.cli.tables import run_names

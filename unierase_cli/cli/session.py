@@ -62,10 +62,11 @@ def _lead(
     def pipeline_of(experiment: Experiment) -> Pipeline:
         return Pipeline(experiment, journal.reporter, command=["unierase", *sys.argv[1:]], overrides=wishes.words)
 
-    if wanted in ("score", "report") and not wishes.dry_run:
-        from unierase_cli.stages.reference import with_reference
+    if wanted in ("score", "report"):
+        from unierase_cli.stages.reference import planned_reference, with_reference
 
-        experiment = with_reference(experiment, journal.reporter, pipeline_of)
+        settle = planned_reference if wishes.dry_run else with_reference
+        experiment = settle(experiment, journal.reporter, pipeline_of)
     pipeline = pipeline_of(experiment)
     if wishes.dry_run:
         show_plan(journal, pipeline, wanted, wishes)

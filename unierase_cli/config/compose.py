@@ -20,7 +20,8 @@ from omegaconf.errors import ConfigTypeError, OmegaConfBaseException, Validation
 from unierase_cli.config import catalog
 from unierase_cli.config.locate import config_folders
 from unierase_cli.config.overrides import Override, check_key, describe_type, leaf_type, parse, quoted
-from unierase_cli.config.schema import Experiment
+from unierase_cli.config.schema import Composition, Experiment
+from unierase_cli.config.sections.launcher import LauncherConfig
 from unierase_cli.contracts import UserError
 
 ROOT = "config"
@@ -37,8 +38,14 @@ def compose(words: Sequence[str] = (), config_dir: str | Path | None = None) -> 
         chosen = next((str(o) for s in sections for o in overrides if o.key == s), "this configuration")
         hub = " (benchmark.data_dir=null takes it from the hub)" if "benchmark.data_dir" in missing else ""
         raise UserError(f"{chosen} needs {' and '.join(missing)}", "add " + " ".join(f"{k}=..." for k in missing) + hub)
+    return _checked(merged).experiment()
+
+
+def compose_launcher(words: Sequence[str] = (), config_dir: str | Path | None = None) -> LauncherConfig:
+    """Where a sweep starts its runs, from the same words; values that an experiment still lacks do not matter here."""
+    merged, _, _ = _merge(words, config_dir)
     with _one_line():
-        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+        return OmegaConf.to_object(merged.launcher)  # type: ignore[return-value]
 
 
 def to_yaml(words: Sequence[str] = (), config_dir: str | Path | None = None) -> str:
@@ -52,6 +59,12 @@ def to_yaml(words: Sequence[str] = (), config_dir: str | Path | None = None) -> 
 def to_json(words: Sequence[str] = (), config_dir: str | Path | None = None) -> dict[str, Any]:
     """The composed configuration as plain data, ``???`` for values still to be given."""
     return yaml.safe_load(to_yaml(words, config_dir))
+
+
+def _checked(merged: DictConfig) -> Composition:
+    """The dataclasses, whose own checks run now."""
+    with _one_line():
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
 
 
 def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictConfig, list[str], list[Override]]:
@@ -70,7 +83,7 @@ def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictCon
     files += [catalog.locate(folders, group, name) for group, name in chosen.items()]
     _check_keys(plain, overrides, files)
     with _one_line(plain):
-        merged = OmegaConf.merge(OmegaConf.structured(Experiment), composed)
+        merged = OmegaConf.merge(OmegaConf.structured(Composition), composed)
         OmegaConf.resolve(merged)
     assert isinstance(merged, DictConfig)
     return merged, sorted(missing), overrides

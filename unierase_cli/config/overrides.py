@@ -11,7 +11,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from unierase_cli.config.schema import Experiment
+from unierase_cli.config.schema import Composition
 from unierase_cli.contracts import UserError
 
 WORD = re.compile(r"(?P<prefix>\+\+|\+|~)?(?P<key>[^=+~\s][^=\s]*)(?:=(?P<value>.*))?", re.DOTALL)
@@ -53,7 +53,7 @@ def parse(words: Sequence[str], choices: Choices) -> list[Override]:
     return list({(o.key if o.group else id(o)): o for o in parsed}.values())
 
 
-def known_keys(cls: type = Experiment, prefix: str = "") -> list[str]:
+def known_keys(cls: type = Composition, prefix: str = "") -> list[str]:
     """Every dotted key of the schema that holds a value."""
     found = []
     for name, kind in _hints(cls).items():
@@ -64,7 +64,7 @@ def known_keys(cls: type = Experiment, prefix: str = "") -> list[str]:
 
 def leaf_type(key: str) -> Any:
     """The type behind a dotted key (without ``None``), or None for a key that the schema does not have."""
-    kind: Any = Experiment
+    kind: Any = Composition
     for part in key.split("."):
         if get_origin(kind) is list and part.isdigit():
             kind = get_args(kind)[0]

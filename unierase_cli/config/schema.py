@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
+from unierase_cli.config.sections.launcher import LauncherConfig
 from unierase_cli.config.sections.model import MethodConfig, ModeConfig, ModelConfig, RunConfig, TrainConfig
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.config.sections.unlearn import WATCHING, AdapterConfig, UnlearnConfig
@@ -54,3 +55,16 @@ class Experiment:
             raise UserError(
                 f"the recorded configuration is not one of this version: {first}", "make the run anew"
             ) from error
+
+
+@dataclass
+class Composition(Experiment):
+    """All that conf/ and the words of a command say: the experiment, and how a sweep starts its runs.
+
+    The launcher stays out of ``Experiment``, and so out of manifests and keys: what a run makes does not depend on it.
+    """
+
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
+
+    def experiment(self) -> Experiment:
+        return Experiment(**{section.name: getattr(self, section.name) for section in fields(Experiment)})

@@ -49,6 +49,16 @@ def with_reference(
     return _naming(experiment, pipeline(other).make("observe", state="base"))
 
 
+def planned_reference(
+    experiment: Experiment, reporter: Reporter, pipeline: Callable[[Experiment], Pipeline]
+) -> Experiment:
+    """The same for a plan, where nothing is made: a reference that is still to be trained is only told."""
+    if experiment.eval.retain_reference != TRAIN:
+        return with_reference(experiment, reporter, pipeline)
+    reporter.note("eval.retain_reference=train: the retain-only model and its observations come first, then this plan")
+    return replace(experiment, eval=replace(experiment.eval, retain_reference=None))
+
+
 def _found(experiment: Experiment) -> Artefact | None:
     """The newest observations, with the forget split's wrong answers scored, of this model trained on retain rows alone."""
     for artefact in reversed(Store(experiment.run.outputs).list("observe")):

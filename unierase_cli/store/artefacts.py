@@ -112,8 +112,11 @@ class Store:
 
     @contextmanager
     def lock(self, stage: str, slug: str, key: str, waiting: Callable[[str], None]) -> Iterator[None]:
-        """Hold the key while a version is made; a second process waits here. The lock of a dead process is free."""
-        folder = self.root / stage / slug
+        """Hold the key while a version is made; a second process waits here. The lock of a dead process is free.
+
+        The lock lies beside the slugs: a seed that a stage does not read is in its slug and yet not in its key.
+        """
+        folder = self.root / stage
         _make_folder(folder)
         with (folder / f".{key[:16]}.lock").open("w") as handle:
             try:

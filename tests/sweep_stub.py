@@ -1,0 +1,83 @@
+"""Stands for ``python -m unierase_cli`` in tests of the sweep: real keys, locks and manifests, stages that only write a line.
+
+What is made is counted in ``made.txt`` of the outputs folder. ``method=ga_gd`` makes a mistake, ``method=rmu`` is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from unierase_cli.config.compose import compose
+from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.stages import pipeline as pipeline_module
+from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.pipeline import Pipeline
+
+BASE, EDITED = (Request("observe", (("state", state),)) for state in ("base", "edited"))
+NEEDS = {"score": {"base": BASE, "edited": EDITED}, "report": {"score": Request("score")}, "erase": {}}
+# Files in the outputs folder: the broken methods work; what is shared takes its time.
+MENDED, SLOW = "mended", "slow"
+# Long enough for a second process to ask for the same artefact.
+SHARED_SECONDS = 3.0
+
+
+def stage(name: str) -> Any:
+    """Only the erase stage reads anything, and the unedited model's observations are the same for every run."""
+
+    def needs(experiment: Any, options: dict[str, str]) -> dict[str, Request]:
+        return {"erase": Request("erase")} if options.get("state") == "edited" else NEEDS.get(name, {})
+
+    def run(context: StageContext) -> dict[str, Any]:
+        outputs = Path(context.experiment.run.outputs)
+        with (outputs / "made.txt").open("a") as stream:
+            stream.write(f"{name} {context.options.get('state', '')}\n")
+        method = context.experiment.method.name
+        if name == "erase" and method == "ga_gd" and not (outputs / MENDED).exists():
+            raise UserError("this method cannot work", "another one")
+        if name == "erase" and method == "rmu" and not (outputs / MENDED).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        if context.options.get("state") == "base" and (outputs / SLOW).exists():
+            time.sleep(SHARED_SECONDS)
+        if name == "score":
+            (context.directory / "metrics.json").write_text(json.dumps(metrics(context.experiment.run.seed)))
+        return {}
+
+    def reads(experiment: Any, options: dict[str, str]) -> dict[str, Any]:
+        read = {"method": experiment.method.name, "seed": experiment.run.seed, "split": experiment.benchmark.split}
+        return read if name == "erase" else {}
+
+    return SimpleNamespace(NAME=name, VERSION=1, reads=reads, needs=needs, fingerprints=lambda e, o: {}, run=run)
+
+
+def metrics(seed: int) -> dict[str, Any]:
+    values = {"base": {"forget.rouge": 1.0, "retain_unseen.rouge": 1.0}}
+    values["edited"] = {"forget.rouge": 0.1 + 0.1 * seed, "retain_unseen.rouge": 0.9}
+    columns = [{"id": name, "title": name, "version": 1} for name in values["base"]]
+    states = {s: {n: {"value": v, "unavailable": None} for n, v in some.items()} for s, some in values.items()}
+    return {"columns": columns, "states": states, "facts": {"forget.plain": ["f0", "f1"]}, "examples": []}
+
+
+def main() -> int:
+    pipeline_module.load_stage = stage  # type: ignore[assignment]
+    command, *words = [word for word in sys.argv[1:] if word != "--json"]
+    wanted = {"eval": "score", "run": "report", "erase": "erase"}[command]
+    reporter = SilentReporter()
+    try:
+        artefact = Pipeline(compose(words), reporter, ["unierase", *sys.argv[1:]], words).make(wanted)
+    except UserError as error:
+        print(f"error: {error.message}\n  try: {error.hint}", file=sys.stderr)
+        return 2
+    print("\n".join(reporter.notes), file=sys.stderr)
+    json.dump({"stage": wanted, "path": str(artefact.path)}, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""A job: one command in a process of its own, with a file for what it says and one for its result."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+# Seconds between looks at the jobs, and what a job is given to end by itself after SIGINT and after SIGTERM.
+LOOK_EVERY = 0.2
+COURTESY = (15.0, 5.0)
+# Bytes of a log's end that are searched for its last words.
+TAIL = 16384
+
+
+@dataclass(frozen=True)
+class Job:
+    """``result`` takes its standard output, ``log`` all else that it says."""
+
+    number: int
+    label: str
+    command: tuple[str, ...]
+    log: Path
+    result: Path
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that has ended, well (code 0) or not; ``error`` says in one line why not."""
+
+    job: Job
+    code: int
+    seconds: float
+    error: str = ""
+
+
+class Watch(Protocol):
+    """Who is told how the jobs get on."""
+
+    def started(self, job: Job) -> None: ...
+
+    def alive(self, job: Job, words: str) -> None:
+        """The job goes on; ``words`` is the last line of its log."""
+        ...
+
+    def finished(self, done: Finished) -> None: ...
+
+
+def start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start the job in a session of its own: Ctrl-C in the terminal reaches it through ``stop`` alone, once."""
+    with job.log.open("ab") as log, job.result.open("wb") as result:
+        log.write(f"$ {shlex.join(job.command)}\n".encode())
+        log.flush()
+        return subprocess.Popen(
+            job.command,
+            stdin=subprocess.DEVNULL,
+            stdout=result,
+            stderr=log,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+
+
+def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask them all to end, as Ctrl-C does, so that they can keep what they have; then less kindly."""
+    for kind, patience in zip((signal.SIGINT, signal.SIGTERM, signal.SIGKILL), (*COURTESY, 5.0), strict=True):
+        alive = [process for process in processes if process.poll() is None]
+        for process in alive:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, kind)
+        deadline = time.monotonic() + patience
+        for process in alive:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+
+
+@contextmanager
+def ending_like_ctrl_c() -> Iterator[None]:
+    """Within, SIGTERM and a closed terminal end this process as Ctrl-C does: with its jobs. Elsewhere than in the main
+    thread, and where a signal is ignored (``nohup``), nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    taken = [kind for kind in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(kind) == signal.SIG_DFL]
+    for kind in taken:
+        signal.signal(kind, interrupt)
+    try:
+        yield
+    finally:
+        for kind in taken:
+            signal.signal(kind, signal.SIG_DFL)
+
+
+def last_words(log: Path) -> str:
+    """The last line that a job has said, without the spaces around it."""
+    return next((line for line in reversed(_tail(log)) if not line.startswith("$ ")), "")
+
+
+def ended(job: Job, code: int, seconds: float) -> Finished:
+    """What became of a job: why it failed is in its exit code and in its log."""
+    return Finished(job, code, seconds, "" if code == 0 else _why(job, code))
+
+
+def _why(job: Job, code: int) -> str:
+    if code < 0:
+        name = next((kind.name for kind in signal.Signals if kind == -code), f"signal {-code}")
+        return f"killed by {name}" + (", most often for want of memory" if name == "SIGKILL" else "")
+    lines = _tail(job.log)
+    told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    said = told or [line for line in lines if not line.startswith("$ ")]
+    return said[-1] if said else f"exit code {code}, and nothing said"
+
+
+def _tail(log: Path) -> list[str]:
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - TAIL))
+            text = stream.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [line.strip() for line in text.splitlines() if line.strip()]
