@@ -220,8 +220,14 @@ def test_export_writes_what_the_stage_writes(tmp_path: Path, monkeypatch: pytest
     from unierase_cli.stages import export as export_module
 
     asked: list[Any] = []
-    monkeypatch.setattr(export_module, "export", lambda *words: asked.append(words) or {"destination": str(words[1])})
+
+    def export(*words: Any, **options: Any) -> dict[str, str]:
+        asked.append((*words, options))
+        return {"destination": str(words[1])}
+
+    monkeypatch.setattr(export_module, "export", export)
     artefact(Store(tmp_path), "erase")
     result = run("export", "latest", str(tmp_path / "model"), "--outputs", str(tmp_path), "--json")
     assert json.loads(result.stdout) == {"destination": str(tmp_path / "model")}
     assert (asked[0][0].name, asked[0][1]) == ("demo@v001", tmp_path / "model")
+    assert asked[0][-1] == {"kind": "model", "rank": None, "until": None, "base": None, "device": "auto"}

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "transformers", "hydra", "omegaconf", "numpy", "datasets", "matplotlib")
 COMMANDS = ("run", "finetune", "train-token", "moments", "edit", "erase", "eval", "score", "report")
-COMMANDS += ("sweep", "compare", "prepare-return", "export", "ls", "show", "doctor")
+COMMANDS += ("sweep", "compare", "prepare-return", "export", "patch", "chat", "ls", "show", "doctor")
 BARE = ["-c", "pass"]
 RICH = ["-c", "import rich.console, rich.table"]
 HELP = ["-m", "unierase_cli", "--help"]
@@ -44,6 +44,8 @@ def test_help_imports_no_torch() -> None:
 
 def test_help_of_a_command_imports_no_torch() -> None:
     assert imported_by("run", "--help") & set(HEAVY) == set()
+    assert imported_by("patch", "apply", "--help") & set(HEAVY) == set()
+    assert imported_by("chat", "--help") & set(HEAVY) == set()
 
 
 def test_listing_and_planning_import_no_torch(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ ABOUT = """Make language models forget, and measure what they forget and what th
   unierase eval --model tofu_mini model.path=DIR    any stage; what it needs is made first
   unierase ls models                                what there is to choose from
 """
-# Command -> module in this folder whose ``callback(name)`` gives the function, and one line of help.
+# Command -> module in this folder whose ``callback(name)`` gives the function (or which has SUBCOMMANDS), and one line of help.
 COMMANDS = {
     "run": ("stage_commands", "Everything, from the model to the report."),
     "prepare-return": ("stage_commands", "Make RETURN's splits for a model: whom does it know?"),
@@ -39,7 +39,9 @@ COMMANDS = {
     "score": ("score_command", "Score recorded answers, RUNs or other tools' logs anew."),
     "report": ("report_command", "Write a run's report, or one table over many RUNs."),
     "compare": ("compare_command", "Test two finished RUNs against each other, question by question."),
-    "export": ("look_commands", "Write the edited model as a Hugging Face folder."),
+    "export": ("look_commands", "Write the edited model, its patch alone, or a LoRA adapter."),
+    "patch": ("patch_command", "Put a run's changes on a model folder, take them back, compare them."),
+    "chat": ("chat_command", "Ask the model before and after its edit, side by side."),
     "ls": ("look_commands", "List artefacts, or what can be chosen (ls models)."),
     "show": ("look_commands", "Show how an artefact was made, and its results."),
     "doctor": ("look_commands", "Check files, devices, memory and disk; load nothing."),
@@ -58,10 +60,18 @@ class Commands(TyperGroup):
             return None
         if cmd_name not in self.commands:
             module, about = COMMANDS[cmd_name]
-            callback = importlib.import_module(f"unierase_cli.cli.{module}").callback(cmd_name)
-            single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-            single.command(cmd_name, help=about, context_settings=SETTINGS)(callback)
-            self.commands[cmd_name] = typer.main.get_command(single)
+            found = importlib.import_module(f"unierase_cli.cli.{module}")
+            plain: dict[str, Any] = {
+                "add_completion": False,
+                "rich_markup_mode": None,
+                "pretty_exceptions_enable": False,
+            }
+            built = typer.Typer(help=about, context_settings=SETTINGS, **plain)
+            # A module has one function per command, or, for a command of several words, a table of them.
+            several = getattr(found, "SUBCOMMANDS", None)
+            for word, (function, line) in (several or {cmd_name: (found.callback(cmd_name), about)}).items():
+                built.command(word, help=line, context_settings=SETTINGS)(function)
+            self.commands[cmd_name] = typer.main.get_command(built)
         return self.commands[cmd_name]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from unierase_cli.cli import options
-from unierase_cli.cli.complete import complete_run
-from unierase_cli.cli.options import Wishes, as_words
+from unierase_cli.cli.options import Folder, Run, Wishes, as_words
 from unierase_cli.cli.render import emit_json
 from unierase_cli.cli.session import compose_for, print_config
 from unierase_cli.contracts import UserError
@@ -19,17 +18,10 @@ from unierase_cli.contracts import UserError
 # The plural that people type -> the group.
 PLURALS = {"models": "model", "benchmarks": "benchmark", "methods": "method", "modes": "mode", "tokens": "token"}
 PLURALS |= {"edits": "edit", "trains": "train", "protocols": "protocol", "evals": "eval", "experiments": "experiment"}
-Run = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN", help="A path, NAME@v003, the start of a key, or latest.", autocompletion=complete_run
-    ),
-]
 What = Annotated[
     str | None,
     typer.Argument(metavar="[WHAT]", help="models, benchmarks, methods, ... or a stage; nothing lists all artefacts."),
 ]
-Folder = Annotated[str, typer.Option("--outputs", metavar="FOLDER", help="Folder of the artefacts.")]
 
 
 def callback(name: str) -> Callable[..., None]:
@@ -105,15 +97,35 @@ def show_run(context: typer.Context, run: Run, outputs: Folder = "outputs", json
 def export_run(
     context: typer.Context,
     run: Run,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for the model.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    kind: Annotated[
+        str,
+        typer.Option("--as", metavar="KIND", help="model (plain Hugging Face) | patch (the changes) | lora (peft)."),
+    ] = "model",
+    rank: Annotated[
+        int | None, typer.Option("--rank", metavar="R", help="--as lora: shorten the change to rank R.")
+    ] = None,
+    step: options.Step = None,
+    base: options.Base = None,
     outputs: Folder = "outputs",
+    device: options.OnDevice = "auto",
     json: options.Json = False,
 ) -> None:
     from unierase_cli.stages.export import export
     from unierase_cli.store.artefacts import Store
 
     context.obj.outputs = outputs
-    result = export(Store(outputs).resolve(run), directory, context.obj.reporter, outputs)
+    result = export(
+        Store(outputs).resolve(run),
+        directory,
+        context.obj.reporter,
+        outputs,
+        kind=kind,
+        rank=rank,
+        until=step,
+        base=base,
+        device=device,
+    )
     if json:
         emit_json(result)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from unierase_cli.cli.complete import complete_choice, complete_word
+from unierase_cli.cli.complete import complete_choice, complete_run, complete_word
 
 Words = Annotated[
     list[str] | None,
@@ -51,6 +51,21 @@ PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the com
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Make a new version even if a finished one exists.")]
 NoChain = Annotated[bool, typer.Option("--no-chain", help="Refuse instead of making what this command needs.")]
+# Of commands that take a finished RUN instead of a configuration.
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A path, NAME@v003, the start of a key, or latest.", autocompletion=complete_run
+    ),
+]
+Folder = Annotated[str, typer.Option("--outputs", metavar="FOLDER", help="Folder of the artefacts.")]
+Step = Annotated[
+    int | None, typer.Option("--step", metavar="K", help="The steps up to and including K; all of them without.")
+]
+Base = Annotated[
+    str | None, typer.Option("--base", metavar="FOLDER", help="The unedited model, if it is not where the run had it.")
+]
+OnDevice = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto|cpu|cuda|cuda:1|mps")]
 
 
 @dataclass(frozen=True)

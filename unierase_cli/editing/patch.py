@@ -4,7 +4,6 @@ that they belong to.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.patch_files import patch_path, read_record
 from unierase_cli.store.tensors import load_tensors, save_tensors
 
 # What a patch's json keeps of its token rows beside the rows themselves.
@@ -40,22 +40,25 @@ class Patch:
     dense: dict[str, Tensor] = field(default_factory=dict)
     named: dict[str, LowRank] = field(default_factory=dict)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What is saved of the change, by the names in the file."""
+        found: dict[str, Tensor] = {}
+        for layer, factor in self.factors.items():
+            found[f"layer.{layer}.left"], found[f"layer.{layer}.right"] = factor.left, factor.right
+        for name, factor in self.named.items():
+            found[f"named.{name}.left"], found[f"named.{name}.right"] = factor.left, factor.right
+        found |= {f"dense.{name}": tensor for name, tensor in self.dense.items()}
+        if self.tokens is not None:
+            found["tokens.rows_in"] = self.tokens.rows_in
+            if self.tokens.rows_out is not None:
+                found["tokens.rows_out"] = self.tokens.rows_out
+        return found
+
     def save(self, directory: Path, index: int) -> None:
         """Write ``patch-<index>.safetensors`` and ``patch-<index>.json``, the json last."""
-        tensors: dict[str, Tensor] = {}
-        for layer, factor in self.factors.items():
-            tensors[f"layer.{layer}.left"], tensors[f"layer.{layer}.right"] = factor.left, factor.right
-        for name, factor in self.named.items():
-            tensors[f"named.{name}.left"], tensors[f"named.{name}.right"] = factor.left, factor.right
-        tensors |= {f"dense.{name}": tensor for name, tensor in self.dense.items()}
-        about: dict[str, Any] | None = None
-        if self.tokens is not None:
-            rows = self.tokens
-            tensors["tokens.rows_in"] = rows.rows_in
-            if rows.rows_out is not None:
-                tensors["tokens.rows_out"] = rows.rows_out
-            about = {name: getattr(rows, name) for name in ABOUT_TOKENS}
-        save_tensors(_path(directory, index, "safetensors"), tensors)
+        rows = self.tokens
+        about = None if rows is None else {name: getattr(rows, name) for name in ABOUT_TOKENS}
+        save_tensors(patch_path(directory, index, "safetensors"), self.tensors())
         record = {
             "layers": sorted(self.factors),
             "dense": list(self.dense),
@@ -64,15 +67,14 @@ class Patch:
             "base_hashes": self.base_hashes,
             "info": self.info,
         }
-        write_json(_path(directory, index, "json"), record)
+        write_json(patch_path(directory, index, "json"), record)
 
     @classmethod
     def load(cls, directory: Path, index: int) -> Patch:
         """Read what ``save`` wrote. Raises UserError when a file is missing or damaged."""
-        path = _path(directory, index, "json")
+        record = read_record(directory, index)
+        tensors = load_tensors(patch_path(directory, index, "safetensors"))
         try:
-            record = json.loads(path.read_text("utf-8"))
-            tensors = load_tensors(_path(directory, index, "safetensors"))
             factors = {n: LowRank(tensors[f"layer.{n}.left"], tensors[f"layer.{n}.right"]) for n in record["layers"]}
             # Absent from patches that were written before there were such changes.
             dense = {n: tensors[f"dense.{n}"] for n in record.get("dense", [])}
@@ -86,13 +88,14 @@ class Patch:
                 else TokenRows(rows_in=tensors["tokens.rows_in"], rows_out=tensors.get("tokens.rows_out"), **about)
             )
             return cls(rows, factors, record["base_hashes"], record["info"], dense, named)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
+            path = patch_path(directory, index, "json")
             raise UserError(f"{path} is missing or damaged ({error})", "make the edit anew with --force") from error
 
 
 def has_patch(directory: Path, index: int) -> bool:
     """Whether step ``index`` was saved completely."""
-    return _path(directory, index, "json").exists()
+    return patch_path(directory, index, "json").exists()
 
 
 def apply_patches(loaded: LoadedModel, patches: Iterable[Patch]) -> AppliedPatch:
@@ -130,7 +133,3 @@ def _size(change: LowRank) -> int:
 def joined(factors: Sequence[LowRank]) -> LowRank:
     """The sum of several changes of one matrix as one pair of factors."""
     return LowRank(torch.cat([f.left for f in factors], dim=1), torch.cat([f.right for f in factors], dim=1))
-
-
-def _path(directory: Path, index: int, ending: str) -> Path:
-    return directory / f"patch-{index:03d}.{ending}"

@@ -15,6 +15,7 @@ from unierase_cli.contracts import UserError
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows, apply_token
+from unierase_cli.models.vocabulary import put_back_rows
 from unierase_cli.store.hashing import hash_bytes
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class AppliedPatch:
         """Layers whose projection has a change."""
         return [n for n in range(self.loaded.architecture.n_blocks) if self._name(n) in self._base]
 
+    @property
+    def bases(self) -> Mapping[str, Tensor]:
+        """Parameter name -> the unedited tensor, on the CPU, of what has a change."""
+        return self._base
+
     def hashes(self, layers: Sequence[int]) -> dict[str, str]:
         """Projection name -> hash of the unedited tensor."""
         names = {self.loaded.architecture.projection_name(n): self._name(n) for n in layers}
@@ -67,10 +73,10 @@ class AppliedPatch:
         for name, wanted in expected.items():
             found = hash_tensor(self._unedited(name if name in present else _weight(name), shown=name))
             if found != wanted:
-                kinds = f"{wanted.split(':')[0]} weights, this one has {found.split(':')[0]}"
-                reason = (
-                    f"it was made on {kinds}" if wanted.split(":")[0] != found.split(":")[0] else "its content differs"
-                )
+                (kind, content), (kind_here, content_here) = wanted.split(":"), found.split(":")
+                reason = f"it was made on {kind} weights, this one has {kind_here}"
+                if kind == kind_here:
+                    reason = f"its content differs (sha256 {content_here[:12]}, the patch was made on {content[:12]})"
                 raise UserError(
                     f"the patch belongs to another model: {name}: {reason}", "load the model that it was made for"
                 )
@@ -171,22 +177,9 @@ class AppliedPatch:
         for kept in (self._base, self._total, self._added):
             kept.clear()
         if self._rows is not None:
-            self._revert_rows(*self._rows)
-            self._rows = None
-
-    def _revert_rows(
-        self, size: int, ids: list[int], rows_in: Tensor, rows_out: Tensor | None, unlearn_ids: list[int]
-    ) -> None:
-        loaded = self.loaded
-        if loaded.architecture.embedding.weight.shape[0] != size:
-            loaded.model.resize_token_embeddings(size, mean_resizing=False)
-            loaded.architecture.refresh_ends(loaded.model)
-            loaded.model.requires_grad_(False)
-        with torch.no_grad():
-            loaded.architecture.embedding.weight[ids] = rows_in
-            if rows_out is not None:
-                loaded.architecture.head.weight[ids] = rows_out
-        loaded.unlearn_ids = unlearn_ids
+            size, ids, rows_in, rows_out, unlearn_ids = self._rows
+            put_back_rows(self.loaded, size, ids, rows_in, rows_out)
+            self.loaded.unlearn_ids, self._rows = unlearn_ids, None
 
     def _name(self, layer: int) -> str:
         return _weight(self.loaded.architecture.projection_name(layer))

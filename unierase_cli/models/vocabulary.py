@@ -64,6 +64,19 @@ def set_rows(loaded: LoadedModel, ids: Sequence[int], rows_in: Tensor, rows_out:
             weight[index] = rows.detach().to(weight.device, weight.dtype)
 
 
+def put_back_rows(
+    loaded: LoadedModel, size: int, ids: Sequence[int], rows_in: Tensor | None, rows_out: Tensor | None
+) -> None:
+    """Undo ``add_unlearning_tokens`` in the matrices: ``size`` rows, and of those that were taken (``ids``) the former values."""
+    architecture = loaded.architecture
+    if architecture.embedding.weight.shape[0] != size:
+        loaded.model.resize_token_embeddings(size, mean_resizing=False)
+        architecture.refresh_ends(loaded.model)
+        loaded.model.requires_grad_(False)
+    if ids and rows_in is not None:
+        set_rows(loaded, ids, rows_in, rows_out)
+
+
 def _grow(loaded: LoadedModel, size: int) -> None:
     """Give both matrices ``size`` rows; the added ones are zero until they are set."""
     model, architecture = loaded.model, loaded.architecture

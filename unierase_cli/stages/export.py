@@ -1,16 +1,21 @@
-"""A merged Hugging Face folder from an erase artefact: base weights, token rows and weight changes in one."""
+"""What a run changed, carried out of this tool: a merged model, the patches alone, or an adapter for peft."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.base import Request
-from unierase_cli.stages.loading import apply_erasure, load_base, model_needs
+from unierase_cli.stages.edited_folder import new_folder, recorded_experiment, write_edited
+from unierase_cli.stages.loading import load_base, model_needs
+from unierase_cli.stages.patches import Chosen, choose_steps
 from unierase_cli.store.artefacts import Artefact, Store
+
+if TYPE_CHECKING:
+    from unierase_cli.models.load import LoadedModel
+
+KINDS = ("model", "patch", "lora")
 
 
 def find_erasure(run: Artefact, store: Store) -> Artefact:
@@ -29,42 +34,61 @@ def find_erasure(run: Artefact, store: Store) -> Artefact:
     raise UserError(f"{run.name} was not made from an edit", "name a run of stage erase, score or report")
 
 
-def export(run: Artefact, destination: Path, reporter: Reporter, outputs: str = "outputs") -> dict[str, Any]:
-    """Write the edited model of ``run`` (its tokenizer included) to ``destination`` as plain safetensors.
+def export(
+    run: Artefact,
+    destination: Path,
+    reporter: Reporter,
+    outputs: str = "outputs",
+    *,
+    kind: str = "model",
+    rank: int | None = None,
+    until: int | None = None,
+    base: str | None = None,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Write the edit of ``run``, up to and including step ``until``, to ``destination``.
 
-    ``AutoModelForCausalLM.from_pretrained(destination)`` gives the same logits as the model that was evaluated.
-    Raises UserError when the folder exists and is not empty, or when the run holds no edit.
+    ``model``: a plain Hugging Face folder; ``AutoModelForCausalLM.from_pretrained(destination)`` gives the same logits as the
+    model that was evaluated. ``patch``: what ``unierase patch apply`` needs. ``lora``: what ``peft`` loads, of ``rank`` if that
+    is given. ``base``: the unedited model, where it is no longer where the run had it. Raises UserError when the folder is
+    taken, when the run holds no edit, or when the edit is not of that kind.
     """
-    if destination.exists() and any(destination.iterdir()):
-        raise UserError(f"{destination} exists and is not empty", "name a new folder")
-    from unierase_cli.models.files import save_folder
-
+    if kind not in KINDS:
+        raise UserError(f"--as {kind} is not a way to export", f"choose {', '.join(KINDS)}")
+    if rank is not None and (kind != "lora" or rank < 1):
+        raise UserError(f"--rank {rank} has no meaning with --as {kind}", "--as lora --rank 16")
+    new_folder(destination)
     store = Store(outputs)
-    erasure = find_erasure(run, store)
-    experiment = Experiment.from_json(erasure.manifest["config"])
-    inputs = {}
-    for name, need in model_needs(experiment).items():
-        source = _input(erasure, name, need, store)
-        inputs[name] = source
-    loaded = load_base(experiment, inputs, reporter)
-    apply_erasure(loaded, erasure.path)
-    partial = destination.with_name(destination.name + ".part")
-    shutil.rmtree(partial, ignore_errors=True)
-    with reporter.phase("write"):
-        save_folder(loaded.model, loaded.tokenizer, partial)
-    if destination.exists():
-        destination.rmdir()
-    partial.rename(destination)
-    names = [str(loaded.tokenizer.convert_ids_to_tokens(i)) for i in loaded.unlearn_ids]
-    reporter.note(f"{erasure.name} is merged in {destination}; unlearning tokens: {', '.join(names) or 'none'}")
-    return {"run": erasure.name, "destination": str(destination), "unlearning_tokens": names}
+    chosen = choose_steps(find_erasure(run, store), until)
+    if kind == "patch":
+        from unierase_cli.stages.export_patch import export_patch
+
+        return export_patch(chosen, destination, reporter)
+    if kind == "lora":
+        from unierase_cli.stages.export_adapter import check_low_rank, export_adapter
+
+        check_low_rank(chosen)
+        return export_adapter(load_unedited(chosen, store, reporter, base, device), chosen, destination, reporter, rank)
+    return write_edited(load_unedited(chosen, store, reporter, base, device), chosen, destination, reporter)
+
+
+def load_unedited(chosen: Chosen, store: Store, reporter: Reporter, base: str | None, device: str) -> LoadedModel:
+    """The model that the run edited: ``base`` if given, else where the run had it."""
+    from unierase_cli.stages.edited_folder import load_folder
+
+    if base is not None:
+        return load_folder(chosen, base, reporter, device)
+    experiment = recorded_experiment(chosen, device)
+    inputs = {name: _input(chosen.erasure, name, need, store) for name, need in model_needs(experiment).items()}
+    return load_base(experiment, inputs, reporter)
 
 
 def _input(erasure: Artefact, name: str, need: Request, store: Store) -> Artefact:
-    record = erasure.manifest["inputs"].get(name)
+    record = erasure.manifest.get("inputs", {}).get(name)
     found = store.find_path(record["path"], record["key"]) if record else None
     if found is None:
         raise UserError(
-            f"the {need.stage} artefact that {erasure.name} was made from is gone", "run the experiment again"
+            f"the {need.stage} artefact that {erasure.name} was made from is gone",
+            "give the unedited model with --base FOLDER, or run the experiment again",
         )
     return found

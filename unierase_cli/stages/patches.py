@@ -1,0 +1,108 @@
+"""The steps of a run whose changes are put on a model: chosen, and checked for order and completeness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from unierase_cli.contracts import UserError
+from unierase_cli.modes.base import load_mode
+from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.patch_files import read_record, steps_in
+
+if TYPE_CHECKING:
+    from unierase_cli.editing.patch import Patch
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Steps of an erase artefact in their order; ``dropped`` were left out from among them."""
+
+    erasure: Artefact
+    steps: tuple[int, ...]
+    dropped: tuple[int, ...] = ()
+
+    def patches(self) -> Iterator[Patch]:
+        """Read one by one."""
+        from unierase_cli.editing.patch import Patch
+
+        return (Patch.load(self.erasure.path, step) for step in self.steps)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """What each step's json says."""
+        return (read_record(self.erasure.path, step) for step in self.steps)
+
+    @property
+    def dtype(self) -> str | None:
+        """The type of the weights that the patches were made on; None where they change none."""
+        kinds = {value.partition(":")[0] for record in self.records() for value in record["base_hashes"].values()}
+        return kinds.pop() if len(kinds) == 1 else None
+
+
+def choose_steps(erasure: Artefact, until: int | None = None, drop: Sequence[int] = ()) -> Chosen:
+    """All steps of a run, or those up to and including ``until``, without those to ``drop``.
+
+    In a mode whose steps each start from the original model (precise), ``until`` is the one step that is taken. Raises
+    UserError where steps are missing or out of order, and for a step that there isn't.
+    """
+    found, name = steps_in(erasure.path), erasure.name
+    if not found:
+        raise UserError(f"{erasure.path} holds no patch", "the artefact is damaged: make it anew with --force")
+    count = max(found[-1] + 1, (erasure.manifest.get("summary") or {}).get("steps") or 0)
+    missing = sorted(set(range(count)) - set(found))
+    if missing:
+        raise UserError(
+            f"the patch of step {missing[0]} of {name} is missing: there are steps {listed(found)} of {count}",
+            "copy all of its patch files, or make the run anew with --force",
+        )
+    for index in found:
+        recorded = read_record(erasure.path, index)["info"].get("step", index)
+        if recorded != index:
+            raise UserError(
+                f"the patches of {name} are out of order: the file of step {index} says that it is step {recorded}",
+                "give the files the names they were made with: every step was computed on those before it",
+            )
+    for step in (*drop, *([] if until is None else [until])):
+        if step not in found:
+            raise UserError(f"{name} has no step {step}", f"choose of: {listed(found)}")
+    mode = (erasure.manifest["config"].get("mode") or {}).get("name", "batch")
+    if len(found) > 1 and getattr(load_mode(mode), "INDEPENDENT", False):
+        if until is None or drop:
+            raise UserError(
+                f"each step of {name} starts from the original model (mode={mode})", "name one of them: --step 0"
+            )
+        return Chosen(erasure, (until,))
+    upto = [step for step in found if until is None or step <= until]
+    kept = tuple(step for step in upto if step not in drop)
+    if not kept:
+        raise UserError(f"nothing is left of {name} without step {listed(drop)}", "keep at least one step")
+    return Chosen(erasure, kept, tuple(sorted({*drop} & {*upto})))
+
+
+def later_steps(chosen: Chosen) -> list[int]:
+    """Steps that were computed with a dropped one in place."""
+    return [step for step in chosen.steps if chosen.dropped and step > chosen.dropped[0]]
+
+
+def refuse_replan(chosen: Chosen) -> None:
+    """Raises UserError: the erase stage cannot leave a step's facts out of a benchmark; says which command does it."""
+    erasure, facts = chosen.erasure, 0
+    for step in chosen.dropped:
+        facts += len(read_record(erasure.path, step)["info"].get("facts", []))
+    benchmark = erasure.manifest["config"]["benchmark"]
+    words = [word for word in erasure.manifest.get("overrides", []) if not word.startswith(("benchmark", "model.path"))]
+    model = erasure.manifest["config"]["model"].get("path")
+    words += [] if model is None else [f"model.path={model}"]
+    command = " ".join(["unierase erase", *words, "benchmark=jsonl", "benchmark.path=kept.jsonl"])
+    raise UserError(
+        f"--replan needs the erase stage on other facts: those of step {listed(chosen.dropped)} ({facts}) belong to "
+        f"benchmark={benchmark['name']} benchmark.split={benchmark['split']}, which has no key that leaves facts out; steps, "
+        "token targets and moments depend on them all",
+        f"write the facts to keep as rows with question and answer, then {command}",
+    )
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Numbers in a sentence."""
+    return ", ".join(map(str, numbers))
