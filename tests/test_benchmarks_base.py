@@ -15,10 +15,10 @@ from unierase_cli.benchmarks.base import (
     fingerprint,
     load_benchmark,
 )
-from unierase_cli.benchmarks.parts.assemble import assemble, normalised, sample
+from unierase_cli.benchmarks.parts.assemble import assemble, sample
 from unierase_cli.benchmarks.parts.neighbours import nearest_groups
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.contracts import Benchmark, Fact, SilentReporter, UserError
+from unierase_cli.contracts import Benchmark, Fact, SilentReporter, UserError, normalised
 
 
 def _fact(key: str, question: str | None = None, answer: str = "Yes.", group: str | None = None, **more: str) -> Fact:

@@ -242,6 +242,11 @@ def fill_name(text: str, fact: Fact) -> str:
     return text.replace(NAME_SLOT, name)
 
 
+def normalised(text: str) -> str:
+    """A question without what does not make it another one: case, spacing, closing punctuation."""
+    return " ".join(text.casefold().split()).rstrip(" ?.!")
+
+
 def duplicates(ids: Iterable[str]) -> list[str]:
     """Ids that occur more than once, in order of their second occurrence."""
     seen: set[str] = set()

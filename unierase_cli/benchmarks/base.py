@@ -11,10 +11,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-from unierase_cli.benchmarks.parts.assemble import normalised
+from unierase_cli.benchmarks.parts.requested import with_forget
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.model import ModelConfig
-from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, duplicates
+from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, duplicates, normalised
 from unierase_cli.plugins import Plugins
 from unierase_cli.store.hashing import hash_json
 
@@ -27,13 +27,18 @@ def available_benchmarks() -> list[str]:
     return BENCHMARKS.names()
 
 
-def load_benchmark(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark:
+def load_benchmark(
+    config: BenchmarkConfig, reporter: Reporter | None = None, forget: Sequence[str] | None = None
+) -> Benchmark:
     """The benchmark that ``config`` names: checked, its scored splits cut to ``config.rows``, with a fingerprint.
 
     The fingerprint is a sha256 over every row in every role, so that other data never reuses an artefact.
-    Raises UserError for an unknown name and for data that cannot be worked with.
+    ``forget``: ids of the facts to forget, in the place of the split's. Raises UserError for an unknown name and for data that
+    cannot be worked with.
     """
     benchmark = _loader(config.implementation or config.name)(config, reporter)
+    if forget is not None:
+        benchmark = with_forget(benchmark, config, forget)
     check_benchmark(benchmark)
     notes = benchmark.notes
     if config.rows:

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from unierase_cli.benchmarks.parts.assemble import as_published, drop_asked, normalised
+from unierase_cli.benchmarks.parts.assemble import as_published, drop_asked
 from unierase_cli.benchmarks.parts.rows import fact_from_row, read_text
 from unierase_cli.benchmarks.parts.sources import Rows, folder_source
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError
+from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, normalised
 
 GOLDEN = "golden_answer"
 

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unierase_cli.benchmarks.parts.assemble import as_published, drop_asked, normalised
+from unierase_cli.benchmarks.parts.assemble import as_published, drop_asked
 from unierase_cli.benchmarks.parts.rows import fact_from_row, read_text
 from unierase_cli.benchmarks.parts.sources import Rows, folder_source
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError
+from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, normalised
 
 PUBLISHED_FOR = "meta-llama/Meta-Llama-3-8B-Instruct"
 # Beside splits that were made here: which model they were made for.

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from unierase_cli.benchmarks.parts.assemble import assemble, drop_asked, normalised
+from unierase_cli.benchmarks.parts.assemble import assemble, drop_asked
 from unierase_cli.benchmarks.parts.rows import fact_from_row
 from unierase_cli.benchmarks.parts.sources import Rows, folder_source, hub_source
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError
+from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, normalised
 
 HUB = "locuslab/TOFU"
 SPLITS = ("forget01", "forget05", "forget10")

@@ -15,9 +15,12 @@ from unierase_cli.contracts import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from unierase_cli.stages.tables import Table
     from unierase_cli.store.artefacts import Artefact, Store
 
 METRICS, COMPARISON = "metrics.json", "comparison.json"
+# What a mode adds: requests one after another, facts one by one.
+STEPS, PRECISE = "steps.json", "precise.json"
 # Answers shown in the terminal, and their characters; the report has more, and whole ones.
 SHOWN, WIDTH = 4, 240
 
@@ -36,6 +39,10 @@ def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
     if scored is not None:
         found["metrics"] = scored.manifest["summary"]["rows"]
         found["warnings"] = _warnings(artefact, scored)
+    for name in (STEPS, PRECISE):
+        holder = holder_of(artefact, store, name)
+        if holder is not None:
+            found[name.partition(".")[0]] = _read(holder.path / name, "unierase eval --force makes it anew")
     return found
 
 
@@ -47,17 +54,19 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
     if (artefact.path / COMPARISON).exists():
         show_comparison(console, artefact)
         return
-    scored = scores_of(artefact, store)
+    scored, of_mode = scores_of(artefact, store), _mode_tables(artefact, store)
     if scored is None:
         summary = artefact.manifest.get("summary") or {}
-        if summary:
+        for table in of_mode:
+            show(console, table)
+        if summary and not of_mode:
             show(console, pairs_table(f"{artefact.stage} {artefact.name}", _flat(summary)))
-        console.print(str(artefact.path), style="bold", soft_wrap=True)
+        _print_place(console, artefact)
         return
     from unierase_cli.stages import result_tables
 
     metrics = read_metrics(scored)
-    tables = [result_tables.headline_table(metrics), result_tables.honesty_table(metrics)]
+    tables = [result_tables.headline_table(metrics), *of_mode, result_tables.honesty_table(metrics)]
     tables += result_tables.general_tables(metrics)
     if everything:
         tables += result_tables.number_tables(metrics)
@@ -70,6 +79,11 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
             show(console, table)
     for warning in _warnings(artefact, scored):
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    _print_place(console, artefact)
+
+
+def _print_place(console: Console, artefact: Artefact) -> None:
+    """Where to read on: the report, or the artefact's folder."""
     report = artefact.path / "report.md"
     console.print(str(report if report.exists() else artefact.path), style="bold", soft_wrap=True)
 
@@ -116,13 +130,29 @@ def show_manifest(console: Console, artefact: Artefact) -> None:
 
 def scores_of(artefact: Artefact, store: Store) -> Artefact | None:
     """The artefact with the scores: itself, or what it was made from."""
-    if (artefact.path / METRICS).exists():
+    return holder_of(artefact, store, METRICS)
+
+
+def holder_of(artefact: Artefact, store: Store, name: str) -> Artefact | None:
+    """The artefact that has a file: itself, or what it was made from."""
+    if (artefact.path / name).exists():
         return artefact
     for source in artefact.manifest.get("inputs", {}).values():
         found = store.find_path(source["path"], source["key"])
-        if found is not None and (found.path / METRICS).exists():
+        if found is not None and (found.path / name).exists():
             return found
     return None
+
+
+def _mode_tables(artefact: Artefact, store: Store) -> list[Table]:
+    """The table of a sequence's steps, or of facts that were forgotten one by one; none for a batch."""
+    from unierase_cli.stages.precise_tables import precise_table
+    from unierase_cli.stages.trajectory_tables import trajectory_table
+
+    makers = {STEPS: trajectory_table, PRECISE: precise_table}
+    found = {name: holder_of(artefact, store, name) for name in makers}
+    again = "unierase eval --force makes it anew"
+    return [makers[name](_read(holder.path / name, again)) for name, holder in found.items() if holder is not None]
 
 
 def read_metrics(scored: Artefact) -> dict[str, Any]:

@@ -69,7 +69,9 @@ def _lead(
         experiment = settle(experiment, journal.reporter, pipeline_of)
     pipeline = pipeline_of(experiment)
     if wishes.dry_run:
-        show_plan(journal, pipeline, wanted, wishes)
+        from unierase_cli.stages.planning import SCORE, last_of_evaluation
+
+        show_plan(journal, pipeline, last_of_evaluation(experiment) if wanted == SCORE else wanted, wishes)
         return
     artefact = make(pipeline)
     from unierase_cli.cli.outcome import outcome, show_outcome

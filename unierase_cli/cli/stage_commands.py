@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from unierase_cli.store.artefacts import Artefact
 
 
-# Command -> the stage that it makes, and what counts as asked for too, so that --no-chain makes it.
-STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "run": ("report", ()),
-    "prepare-return": ("prepare_return", ()),
-    "finetune": ("finetune", ()),
-    "train-token": ("train_token", ()),
-    "moments": ("moments", ()),
-    "edit": ("erase", ()),
-    "erase": ("erase", ()),
-    "eval": ("score", ("base", "edited")),
+# The stage in which an evaluation ends; a mode may have another.
+SCORE = "score"
+# Command -> the stage that it makes.
+STAGES = {
+    "run": "report",
+    "prepare-return": "prepare_return",
+    "finetune": "finetune",
+    "train-token": "train_token",
+    "moments": "moments",
+    "edit": "erase",
+    "erase": "erase",
+    "eval": SCORE,
 }
 # Command -> the benchmark that it is for, unless another is named.
 BENCHMARKS = {"prepare-return": "return"}
@@ -33,16 +35,17 @@ BENCHMARKS = {"prepare-return": "return"}
 
 def callback(name: str) -> Callable[..., None]:
     """The function behind a command."""
-    stage, observed = STAGES[name]
+    stage = STAGES[name]
 
     def make(pipeline: Pipeline) -> Artefact:
-        for state in observed:
-            pipeline.make("observe", state=state)
-            if pipeline.experiment.eval.passes:
-                pipeline.make("probe", state=state)
-            if pipeline.experiment.eval.general.wanted:
-                pipeline.make("general", state=state)
-        return pipeline.make(stage)
+        if stage != SCORE:
+            return pipeline.make(stage)
+        from unierase_cli.stages.planning import asked_by_evaluation, last_of_evaluation
+
+        # All of it counts as asked for, so that --no-chain makes it.
+        for request in asked_by_evaluation(pipeline.experiment):
+            pipeline.make(request.stage, **request.values)
+        return pipeline.make(last_of_evaluation(pipeline.experiment))
 
     def call(
         context: typer.Context,

@@ -9,7 +9,8 @@ from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
 from unierase_cli.config.sections.launcher import LauncherConfig
-from unierase_cli.config.sections.model import MethodConfig, ModeConfig, ModelConfig, RunConfig, TrainConfig
+from unierase_cli.config.sections.mode import ModeConfig
+from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig, TrainConfig
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.config.sections.unlearn import WATCHING, AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import UserError

@@ -55,7 +55,7 @@ class AppliedPatch:
 
     @property
     def bases(self) -> Mapping[str, Tensor]:
-        """Parameter name -> the unedited tensor, on the CPU, of what has a change."""
+        """Parameter name -> the unedited tensor, on the CPU, of what has a change; not to be written to."""
         return self._base
 
     def hashes(self, layers: Sequence[int]) -> dict[str, str]:

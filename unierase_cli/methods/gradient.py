@@ -15,6 +15,7 @@ from unierase_cli.config.sections.unlearn import UnlearnConfig
 from unierase_cli.contracts import Step, UserError
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
+from unierase_cli.editing.unedited import unedited
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.terms.base import (
@@ -65,8 +66,9 @@ def erase(
     plan = make_plan(source.sizes, experiment.unlearn, experiment.run.seed)
     if context.directory is not None and processes.rank() == 0:
         save_plan(context.directory / f"plan-{step.index:03d}.jsonl", plan)
+    before = _reference_weights(step, context)
     with reporter.phase("train"), Trained(loaded, context) as trained:
-        progress = _train(loaded, terms, source, plan, context, trained, step.index)
+        progress = _train(loaded, terms, source, plan, context, trained, step.index, before)
         if progress.stopped:
             reporter.warn(f"training stopped after {progress.steps} of {len(plan)} steps: {progress.stopped}")
         patch = trained.patch(negate)
@@ -103,6 +105,17 @@ def _check_blocks(loaded: LoadedModel, terms: Terms) -> None:
                 )
 
 
+def _reference_weights(step: Step, context: EraseContext) -> Callable[[], AbstractContextManager[object]] | None:
+    """How to get the original model back for the reference, where ``mode.reference`` wants it after earlier steps."""
+    if context.experiment.mode.reference != "original" or not step.forgotten_before:
+        return None
+    if context.experiment.unlearn.sharding == "fsdp":
+        raise UserError(
+            "mode.reference=original needs the whole model, which unlearn.sharding=fsdp spreads", "choose mode.reference=previous"
+        )
+    return unedited(context.weights)
+
+
 def _train(
     loaded: LoadedModel,
     terms: Terms,
@@ -111,14 +124,16 @@ def _train(
     context: EraseContext,
     trained: Trained,
     index: int,
+    before: Callable[[], AbstractContextManager[object]] | None,
 ) -> Progress:
     experiment, config = context.experiment, context.experiment.unlearn
     bound = [_bind(role, term, settings) for role, (term, settings) in terms.items()]
-    references = _references(loaded, terms, source, config, trained.adapter)
     items = [item for batch in plan for item in batch]
     source.prepare({kind for term in bound for kind in term.kinds}, items, context.reporter)
-    wanted = {kind: [source(kind, item) for item in items] for kind in references.needs}
-    references.keep(wanted, config.reference_gib, context.reporter)
+    with nullcontext() if before is None else before():
+        references = _references(loaded, terms, source, config, trained.adapter, original=before is not None)
+        wanted = {kind: [source(kind, item) for item in items] for kind in references.needs}
+        references.keep(wanted, config.reference_gib, context.reporter)
     weights = {"forget": experiment.method.forget.weight, "retain": experiment.method.retain.weight}
     per_epoch = max(1, source.sizes.forget * source.sizes.alternates // config.batch_size)
     objective = TermsObjective(
@@ -178,8 +193,13 @@ def _references(
     source: Rows,
     config: UnlearnConfig,
     adapter: Adapter | None,
+    *,
+    original: bool = False,
 ) -> References:
-    """The adapter switched off where there is one; a second model only if it is asked for; else what is kept."""
+    """The adapter switched off where there is one; a second model only if it is asked for; else what is kept.
+
+    ``original``: the model has the original weights for now only, so that its adapter switched off is another one later.
+    """
     needs: dict[str, set[str]] = {}
     for term, settings in terms.values():
         for kind, what in reference_of(term, settings).items():
@@ -193,9 +213,9 @@ def _references(
         )
     other: LoadedModel | None = None
     frozen: Callable[[], AbstractContextManager[object]] | None = None
-    if adapter is not None and config.reference != "stored":
+    if adapter is not None and config.reference != "stored" and not original:
         other, frozen = loaded, partial(_as_before, loaded, adapter)
-    elif config.reference == "second_model" and everything - {"row_sums"}:
+    elif adapter is None and config.reference == "second_model" and everything - {"row_sums"}:
         model = copy.deepcopy(loaded.model).requires_grad_(False).eval()
         other, frozen = wrap_model(model, loaded.tokenizer), nullcontext
     return References(loaded, needs, source.layout, tuple(sorted(set(blocks))), other, frozen)

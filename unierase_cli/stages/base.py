@@ -17,11 +17,15 @@ from unierase_cli.benchmarks.base import check_model, load_benchmark
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Benchmark, Reporter
+from unierase_cli.modes.requests import read_tasks
 from unierase_cli.store.artefacts import Artefact
 
 STAGES = (
-    "prepare_return", "finetune", "train_token", "moments", "erase", "observe", "probe", "general", "score", "report",
+    "prepare_return", "finetune", "train_token", "moments", "erase", "observe", "observe_facts", "probe", "general", "score",
+    "trajectory", "precise", "report",
 )  # fmt: skip
+# Those whose artefacts belong to an edit, and are called by its method and mode.
+OF_AN_EDIT = ("erase", "observe_facts", "score", "trajectory", "precise", "report")
 # Not a stage of a run, but an artefact over many.
 COMPARISON = "comparison"
 
@@ -82,24 +86,29 @@ def slug(experiment: Experiment, stage: str, options: dict[str, str]) -> str:
         parts.append(f"token-{experiment.token.name}")
     elif stage == "moments":
         parts.append("moments")
-    elif stage in ("erase", "score", "report") or options.get("state") == "edited":
-        parts += [experiment.method.name, experiment.mode.name]
+    elif stage in OF_AN_EDIT or options.get("state") == "edited":
+        parts += [experiment.method.name, experiment.mode.name + (f"-{experiment.mode.suite}" if experiment.mode.suite else "")]
     if options.get("state") == "base":
         parts.append("base")
+    if "step" in options:
+        parts.append(f"step{int(options['step']):03d}")
     text = "_".join([*parts, f"seed{experiment.run.seed}"]).lower()
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
 
 
 def benchmark_of(experiment: Experiment) -> Benchmark:
-    """The experiment's benchmark, loaded once per process and configuration. The pipeline tells its notes.
+    """The experiment's benchmark, loaded once per process and configuration; a file of requests (``mode.tasks``) says what is
+    forgotten in the place of its split. The pipeline tells its notes.
 
-    Raises UserError for a model that the benchmark was not built for.
+    Raises UserError for a model that the benchmark was not built for, and for a file of requests that can't be read.
     """
-    benchmark = _benchmark(json.dumps(asdict(experiment.benchmark), sort_keys=True))
+    tasks = read_tasks(experiment.mode)
+    forget = None if tasks is None else tuple(name for task in tasks for name in task)
+    benchmark = _benchmark(json.dumps(asdict(experiment.benchmark), sort_keys=True), forget)
     check_model(benchmark, experiment.benchmark, experiment.model)
     return benchmark
 
 
 @cache
-def _benchmark(config: str) -> Benchmark:
-    return load_benchmark(BenchmarkConfig(**json.loads(config)))
+def _benchmark(config: str, forget: tuple[str, ...] | None) -> Benchmark:
+    return load_benchmark(BenchmarkConfig(**json.loads(config)), forget=forget)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment, what_counts
-from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError
-from unierase_cli.modes.base import load_mode
+from unierase_cli.contracts import Benchmark, Fact, Reporter, Step, UserError
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs
+from unierase_cli.stages.loading import INDEPENDENT, load_base, model_fingerprints, model_needs
 from unierase_cli.stages.moments import wanted_layers
+from unierase_cli.stages.planning import is_independent, is_stepwise, plan_of, remarks_of
 from unierase_cli.store.hashing import hash_file, hash_json
-from unierase_cli.store.jsonl import write_jsonl
+from unierase_cli.store.jsonl import append_jsonl, write_jsonl
 from unierase_cli.training.token_targets import load_targets
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ NAME = "erase"
 VERSION = 1
 STATE = "state.safetensors"
 STEPS = "steps.jsonl"
+# Seconds of every step, apart from what must come out the same each time.
+TIMES = "times.jsonl"
 # Of the edit: names, what the moments' key covers, and what has been resolved.
 NOT_READ = ("moments", "name", "layers", "key_position")
 
@@ -42,7 +45,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     model, token = experiment.model, experiment.token
     found = {
         "method": experiment.method.name,
-        "mode": asdict(experiment.mode),
+        "mode": experiment.mode.planning(),
         "model": {"dtype": model.dtype, **model.asking()},
         "seed": experiment.run.seed,
     }
@@ -71,6 +74,8 @@ def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
     found = {**model_fingerprints(experiment), "benchmark": benchmark_of(experiment).fingerprint}
     found["refusals"] = hash_json(load_targets(experiment.token))
+    if is_stepwise(experiment) or is_independent(experiment):
+        found["steps"] = hash_json([[fact.id for fact in step.forget] for step in plan_of(experiment)])
     weights = experiment.unlearn.token_weights
     if weights is not None and not experiment.method.editing:
         if not Path(weights).is_file():
@@ -96,12 +101,13 @@ def run(context: StageContext) -> dict[str, Any]:
 
     experiment, directory = context.experiment, context.directory
     method = load_method(experiment.method.implementation or experiment.method.name)
-    mode = load_mode(experiment.mode.name)
     benchmark = benchmark_of(experiment)
-    steps = mode.plan(with_subjects(benchmark, context.reporter) if experiment.method.editing else benchmark)
+    steps = plan_of(experiment, with_subjects(benchmark, context.reporter) if experiment.method.editing else benchmark)
+    for remark in remarks_of(experiment):
+        context.reporter.warn(remark)
     # In modes like `precise` every step starts from the original model and hands nothing on.
-    independent = bool(getattr(mode, "INDEPENDENT", False))
-    loaded, erasing = prepare(context, benchmark)
+    independent = is_independent(experiment)
+    loaded, erasing = prepare(context, benchmark, several=len(steps) > 1)
     state = EditState.load(directory / STATE) if (directory / STATE).exists() else EditState()
     infos = []
     with context.reporter.progress("erasing", len(steps)) as advance:
@@ -118,11 +124,16 @@ def run(context: StageContext) -> dict[str, Any]:
                 state = EditState(state.steps, state.templates)
             if erasing.tokens is not None:
                 erasing.weights.set_tokens(erasing.tokens)
-            patch, state = method.erase(loaded, step, state, erasing)
-            if not independent:
+            started = time.perf_counter()
+            patch, state = method.erase(loaded, step, state, _for_step(erasing, step))
+            if independent:
+                patch = replace(patch, info={**patch.info, INDEPENDENT: True})
+            else:
                 erasing.tokens = patch.tokens
             if processes.rank() == 0:
                 patch.save(directory, step.index)
+                seconds = round(time.perf_counter() - started, 3)
+                append_jsonl(directory / TIMES, [{"step": step.index, "seconds": seconds}])
                 state.save(directory / STATE)
                 clear_values(directory)
                 clear_states(directory)
@@ -134,8 +145,19 @@ def run(context: StageContext) -> dict[str, Any]:
     return _summary(infos)
 
 
-def prepare(context: StageContext, benchmark: Benchmark) -> tuple[LoadedModel, EraseContext]:
-    """The model, and what a method works with."""
+def _for_step(erasing: EraseContext, step: Step) -> EraseContext:
+    """What a method works with at a step of a mode that cuts the forget set: a batch is no larger than the step's request."""
+    experiment, unlearn = erasing.experiment, erasing.experiment.unlearn
+    # closer-look's pairing fills a batch from several epochs.
+    rows = len(step.forget) * (unlearn.epochs if unlearn.pairing == "closer_look" else 1)
+    if experiment.method.editing or unlearn.batch_size <= rows or not (is_stepwise(experiment) or is_independent(experiment)):
+        return erasing
+    erasing.reporter.note(f"step {step.index + 1}: batches of {rows}, all that there is to forget (unlearn.batch_size)")
+    return replace(erasing, experiment=replace(experiment, unlearn=replace(unlearn, batch_size=rows)))
+
+
+def prepare(context: StageContext, benchmark: Benchmark, *, several: bool = False) -> tuple[LoadedModel, EraseContext]:
+    """The model, and what a method works with; ``several``: at more than one step."""
     from unierase_cli.editing.weights import AppliedPatch
     from unierase_cli.inference.sample import sample
     from unierase_cli.methods.base import EraseContext
@@ -154,7 +176,7 @@ def prepare(context: StageContext, benchmark: Benchmark) -> tuple[LoadedModel, E
         AppliedPatch(loaded),
         layers,
         key_position(experiment),
-        _preservations(context, loaded),
+        _preservations(context, loaded, several),
         context.reporter,
         refusals=load_targets(experiment.token),
         tokens=TokenRows.load(context.inputs["train_token"].path) if "train_token" in context.inputs else None,
@@ -179,8 +201,12 @@ def with_subjects(benchmark: Benchmark, reporter: Reporter) -> Benchmark:
     return replace(benchmark, forget=forget)
 
 
-def _preservations(context: StageContext, loaded: LoadedModel) -> Callable[[int, EditConfig], Preservation]:
-    """B by layer, from the moments artefact. Kept in memory only where every fact asks for it anew."""
+def _preservations(
+    context: StageContext, loaded: LoadedModel, several: bool
+) -> Callable[[int, EditConfig], Preservation]:
+    """B by layer, from the moments artefact: that of the unedited model at every step. Kept in memory only where it is asked for
+    again and again.
+    """
     from unierase_cli.editing.moments import StoredMoments, solving_device
 
     keep: dict[int, Preservation] = {}
@@ -193,7 +219,7 @@ def _preservations(context: StageContext, loaded: LoadedModel) -> Callable[[int,
             return keep[layer]
         stored = StoredMoments(artefact.path, artefact.manifest["summary"]["tokens"])
         found = stored.preservation(layer, config, solving_device(loaded.device))
-        if config.one_by_one:
+        if config.one_by_one or several:
             keep[layer] = found
         return found
 

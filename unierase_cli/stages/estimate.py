@@ -86,7 +86,7 @@ def _editing(experiment: Experiment, shape: Shape, rows: Rows, layers: list[int]
     suffix = SUFFIX_TOKENS if position == "subject_last" else 1
     above = shape.blocks - 1 - (layers[-1] if layers else 0)
     prefix = 2 * shape.key_value_heads * shape.head_size * size * above * PROMPT_TOKENS
-    kept = count if edit.one_by_one else 1
+    kept = count if edit.one_by_one or experiment.mode.name != "batch" else 1
     solve = 4 if edit.solve_dtype == "float32" else 8
     matrices = count * shape.hidden * shape.inner * (8 + size)
     keys = 4 * rows.forget * (shape.inner + shape.hidden + rows.forget) * solve

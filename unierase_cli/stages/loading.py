@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
@@ -12,6 +14,9 @@ from unierase_cli.store.artefacts import Artefact
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
+
+# In the ``info`` of a patch that was made from the original model, not on top of the one before it.
+INDEPENDENT = "independent"
 
 
 def model_needs(experiment: Experiment) -> dict[str, Request]:
@@ -47,18 +52,53 @@ def load_base(experiment: Experiment, inputs: dict[str, Artefact], reporter: Rep
         return load_model(experiment.model, experiment.run, path=folder, reporter=reporter)
 
 
-def apply_erasure(loaded: LoadedModel, erasure: Path) -> None:
-    """Add the token rows and the weight changes of every step of an erase artefact, in step order."""
+def apply_erasure(loaded: LoadedModel, erasure: Path, upto: int | None = None) -> None:
+    """Add the token rows and the weight changes of an erase artefact, in step order: of every step, or up to and including
+    step ``upto``.
+
+    Raises UserError where each step started from the original model: then there is no model with all of them.
+    """
     from unierase_cli.editing.patch import Patch, apply_patches
 
     steps = sorted(int(p.stem.split("-")[1]) for p in erasure.glob("patch-*.safetensors"))
     if not steps:
         raise UserError(f"{erasure} holds no patch", "the artefact is damaged: make it anew with --force")
-    apply_patches(loaded, (Patch.load(erasure, step) for step in steps))
+    steps = [step for step in steps if upto is None or step <= upto]
+    records = [_record(erasure, step) for step in steps]
+    if len(steps) > 1 and any(record["info"].get(INDEPENDENT) for record in records):
+        raise UserError(
+            f"{erasure} holds {len(steps)} edits that each start from the original model: there is no model with all of them",
+            "use mode=batch or mode=sequential for one, or unierase eval --mode precise to score each by itself",
+        )
+    wanted = _not_overwritten(steps, records)
+    apply_patches(loaded, (Patch.load(erasure, step) for step in wanted))
 
 
-def load_edited(experiment: Experiment, inputs: dict[str, Artefact], reporter: Reporter) -> LoadedModel:
-    """The model after the erase artefact among ``inputs``."""
+def _record(erasure: Path, step: int) -> dict[str, Any]:
+    """What a patch's json says. Raises UserError when it is damaged."""
+    path = erasure / f"patch-{step:03d}.json"
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is missing or damaged ({error})", "make the edit anew with --force") from error
+
+
+def _not_overwritten(steps: Sequence[int], records: Sequence[dict[str, Any]]) -> list[int]:
+    """The steps whose patches show: tensors that a later step replaces need not be read (16 GB a step for an 8B model)."""
+    replaced: set[str] = set()
+    kept: list[int] = []
+    for step, record in zip(reversed(steps), reversed(records), strict=True):
+        dense = set(record.get("dense", []))
+        if record["tokens"] or record["layers"] or record.get("named") or not dense or not dense <= replaced:
+            kept.insert(0, step)
+        replaced |= dense
+    return kept
+
+
+def load_edited(
+    experiment: Experiment, inputs: dict[str, Artefact], reporter: Reporter, upto: int | None = None
+) -> LoadedModel:
+    """The model after the erase artefact among ``inputs``, or after its step ``upto``."""
     loaded = load_base(experiment, inputs, reporter)
-    apply_erasure(loaded, inputs["erase"].path)
+    apply_erasure(loaded, inputs["erase"].path, upto)
     return loaded

@@ -1,4 +1,5 @@
-"""Stage ``observe``: a model state (``base`` or ``edited``) is asked every question, and what it says is kept.
+"""Stage ``observe``: a model state (``base``, ``edited``, or ``edited`` up to a step) is asked every question, and what it says
+is kept.
 
 Metrics are computed from these files alone, so a new metric needs no model. An interrupted pass goes on at its next batch.
 """
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 NAME = "observe"
 VERSION = 1
 FORGET = "forget"
+# The option that names a step of a sequence: the model as that step left it, asked plainly.
+STEP = "step"
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
@@ -36,7 +39,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
         "model": {"dtype": model.dtype, "attention": model.attention, **model.asking()},
         "protocol": protocol_read(experiment),
         "splits": evaluation.splits,
-        "variants": variants(experiment, FORGET, options["state"] == "edited"),
+        "variants": ["plain"] if STEP in options else variants(experiment, FORGET, options["state"] == "edited"),
         "scored": sorted(evaluation.truth_ratio_splits) if evaluation.truth_ratio else None,
     }
 
@@ -57,13 +60,22 @@ def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
     """The model's files and the rows that are asked; a change elsewhere in the benchmark asks nothing anew."""
-    rows = {split: [_identity(fact) for fact in facts] for split, facts in scored_splits(experiment).items()}
+    rows = {split: [_identity(fact) for fact in facts] for split, facts in asked_splits(experiment, options).items()}
     return {**model_fingerprints(experiment), "rows": hash_json(rows)}
 
 
 def _identity(fact: Fact) -> list[str]:
     """What an observation keeps of a fact: a row that gains a long answer is observed anew, all others stay as they are."""
     return [fact.id, fact.row_hash] + ([fact.long_answer] if fact.long_answer else [])
+
+
+def asked_splits(experiment: Experiment, options: dict[str, str]) -> dict[str, list[Fact]]:
+    """The facts of each split that this pass asks: all that is scored, or what is asked after a step of a sequence."""
+    if STEP not in options:
+        return scored_splits(experiment)
+    from unierase_cli.stages.step_rows import step_splits
+
+    return step_splits(experiment, int(options[STEP]))
 
 
 def scored_splits(experiment: Experiment) -> dict[str, list[Fact]]:
@@ -97,8 +109,11 @@ def variants(experiment: Experiment, split: str, has_token: bool) -> list[str]:
 def run(context: StageContext) -> dict[str, Any]:
     """Ask all splits; returns the number of rows, how the answers stopped, the pace and the first prompt as rendered."""
     experiment, reporter = context.experiment, context.reporter
-    load = load_edited if context.options["state"] == "edited" else load_base
-    loaded = load(experiment, context.inputs, reporter)
+    if STEP in context.options:
+        loaded = load_edited(experiment, context.inputs, reporter, int(context.options[STEP]))
+    else:
+        load = load_edited if context.options["state"] == "edited" else load_base
+        loaded = load(experiment, context.inputs, reporter)
     asked, plan = make_plan(context, loaded)
     started, made = time.perf_counter(), 0
     stops: Counter[str] = Counter()
@@ -127,7 +142,7 @@ def make_plan(context: StageContext, loaded: LoadedModel) -> tuple[dict[tuple[st
 
     experiment = context.experiment
     asked: dict[tuple[str, str], list[Asked]] = {}
-    for split, facts in scored_splits(experiment).items():
+    for split, facts in asked_splits(experiment, context.options).items():
         for variant in variants(experiment, split, bool(loaded.unlearn_ids)):
             rows = ask(loaded, facts, variant, experiment.protocol)
             if rows:
@@ -159,7 +174,8 @@ def _observe_pass(context: StageContext, loaded: LoadedModel, entry: Pass, asked
     if not left:
         return 0
     wanted = not evaluation.truth_ratio_splits or entry.split in evaluation.truth_ratio_splits
-    title = f"observe {context.options['state']} {entry.split} {entry.variant}"
+    after = f" after step {int(context.options[STEP]) + 1}" if STEP in context.options else ""
+    title = f"observe {context.options['state']}{after} {entry.split} {entry.variant}"
     with context.reporter.phase(title), context.reporter.progress(title, rows) as advance:
         batches = observe(
             loaded,

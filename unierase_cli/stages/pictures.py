@@ -72,7 +72,7 @@ def forgetting_against_retention(points: Sequence[Point], path: Path, *, title: 
     _name_axes(axes, title)
     axes.legend(loc="lower right", fontsize=8)
     figure.tight_layout()
-    _save(figure, path)
+    save(figure, path)
 
 
 def labelled_points(points: Sequence[Point], path: Path, *, title: str) -> None:
@@ -118,7 +118,7 @@ def labelled_points(points: Sequence[Point], path: Path, *, title: str) -> None:
     bars = [(*p.forget_interval, p.retain, p.retain) for p in points if p.forget_interval]
     bars += [(p.forget, p.forget, *p.retain_interval) for p in points if p.retain_interval]
     place_labels(axes, texts, obstacles=[(left, low, right, high) for left, right, low, high in bars])
-    _save(figure, path)
+    save(figure, path)
 
 
 def change_against_likeness(points: Sequence[GroupPoint], path: Path, *, title: str, note: str) -> None:
@@ -157,7 +157,7 @@ def change_against_likeness(points: Sequence[GroupPoint], path: Path, *, title: 
     right, up = (0.008 * (high - low) for low, high in (axes.get_xlim(), axes.get_ylim()))
     others = [(p.likeness - right, p.change - up, p.likeness + right, p.change + up) for p in points if not p.label]
     place_labels(axes, named, obstacles=others)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _fit(axes: Any, points: Sequence[Point]) -> None:
@@ -176,7 +176,7 @@ def _name_axes(axes: Any, title: str) -> None:
     axes.text(0.02, 0.97, "best", transform=axes.transAxes, va="top", color="0.5", fontsize=9)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
     """Write the PNG whole or not at all."""
     from matplotlib import pyplot
 

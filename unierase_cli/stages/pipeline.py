@@ -18,7 +18,7 @@ from unierase_cli.store.hashing import file_records, hash_json
 from unierase_cli.store.manifest import environment
 
 COMMANDS = {"train_token": "train-token", "prepare_return": "prepare-return"}
-COMMANDS |= dict.fromkeys(("observe", "probe", "general"), "eval")
+COMMANDS |= dict.fromkeys(("observe", "observe_facts", "probe", "general", "trajectory", "precise"), "eval")
 
 
 @dataclass(frozen=True)

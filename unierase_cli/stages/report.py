@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
+from unierase_cli.stages.planning import PRECISE, TRAJECTORY, is_stepwise, last_of_evaluation, token_questions
 from unierase_cli.stages.tables import Table
-from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.artefacts import Artefact, write_json
 
 NAME = "report"
 VERSION = 2
@@ -34,6 +36,12 @@ Section = Table | Picture
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """Everything: a report names the whole configuration."""
     config = asdict(experiment)
+    config["mode"] = experiment.mode.chosen()
+    config["token"]["questions"] = token_questions(experiment)
+    if not experiment.token.per_step:
+        config["token"].pop("per_step")
+    if not is_stepwise(experiment):
+        config["eval"] = {key: value for key, value in config["eval"].items() if key not in ("steps", "step_rows")}
     for key in ("outputs", "force", "chain", "threads", "device"):
         config["run"].pop(key)
     if not experiment.eval.general.wanted:
@@ -42,7 +50,11 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
-    return {"score": Request("score"), "erase": Request("erase")}
+    last = last_of_evaluation(experiment)
+    if last == PRECISE:
+        return {PRECISE: Request(PRECISE), "erase": Request("erase")}
+    found = {"score": Request("score"), "erase": Request("erase")}
+    return found | ({TRAJECTORY: Request(TRAJECTORY)} if last == TRAJECTORY else {})
 
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
@@ -52,31 +64,66 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write report.md, report.html, the pictures and collateral.json; the summary holds their names."""
+    title, about = _title(context.experiment), _about(context)
+    remarks: list[str] = []
+    if PRECISE in context.inputs:
+        sections = _of_single_facts(context.inputs[PRECISE])
+    else:
+        sections, remarks = _of_a_model(context, title)
+    (context.directory / "report.md").write_text(_markdown(title, about, sections, remarks), "utf-8")
+    (context.directory / "report.html").write_text(_html(title, about, sections, remarks, context.directory), "utf-8")
+    pictures = [section.file for section in sections if isinstance(section, Picture)]
+    beside = [COLLATERAL] if (context.directory / COLLATERAL).exists() else []
+    return {"files": ["report.md", "report.html", *pictures, *beside]}
+
+
+def _of_single_facts(scored: Artefact) -> list[Section]:
+    """A mode in which there is no model after the last step: facts that were forgotten one by one."""
+    from unierase_cli.stages import precise, precise_tables
+    from unierase_cli.store.jsonl import read_jsonl
+
+    found = json.loads((scored.path / precise.FILE).read_text("utf-8"))
+    return [precise_tables.precise_table(found), precise_tables.fact_table(read_jsonl(scored.path / precise.FACTS))]
+
+
+def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[str]]:
+    """The model after the last step beside the unedited one, and the way there; also writes the pictures."""
     from unierase_cli.metrics.compare import summary
     from unierase_cli.stages import result_tables as tables
 
     metrics = json.loads((context.inputs["score"].path / "metrics.json").read_text("utf-8"))
     patches = sorted(context.inputs["erase"].path.glob("patch-*.json"))
     infos = [json.loads(path.read_text("utf-8")) for path in patches]
-    title, about = _title(context.experiment), _about(context)
     damage, untold = _collateral(context, metrics, title)
     sections: list[Section] = [
         tables.headline_table(metrics),
         Picture(PICTURE, "forgetting against retention"),
+        *_step_by_step(context),
         tables.honesty_table(metrics),
         *damage,
         *tables.general_tables(metrics),
         tables.example_table(metrics),
         tables.attack_table(metrics),
-        *tables.layer_tables(info.get("info", info) for info in infos),
+        # Of many steps the last one: they are much alike, and each patch has its own numbers beside it.
+        *tables.layer_tables(info.get("info", info) for info in infos[-1:]),
         *tables.number_tables(metrics),
     ]
     remarks = [*metrics.get("warnings", []), *tables.notes(summary(metrics)), *untold]
     _draw(metrics, context.directory / PICTURE, title)
-    (context.directory / "report.md").write_text(_markdown(title, about, sections, remarks), "utf-8")
-    (context.directory / "report.html").write_text(_html(title, about, sections, remarks, context.directory), "utf-8")
-    pictures = [section.file for section in sections if isinstance(section, Picture)]
-    return {"files": ["report.md", "report.html", *pictures, COLLATERAL]}
+    return sections, remarks
+
+
+def _step_by_step(context: StageContext) -> list[Section]:
+    """The trajectory's table, and its picture copied beside the report; nothing where there is none."""
+    if TRAJECTORY not in context.inputs:
+        return []
+    from unierase_cli.stages import trajectory
+    from unierase_cli.stages.trajectory_tables import trajectory_table
+
+    folder = context.inputs[TRAJECTORY].path
+    shutil.copyfile(folder / trajectory.PICTURE, context.directory / trajectory.PICTURE)
+    about = "forgetting and retention after each request"
+    return [trajectory_table(trajectory.read_steps(folder)), Picture(trajectory.PICTURE, about)]
 
 
 def _collateral(context: StageContext, metrics: Mapping[str, Any], title: str) -> tuple[list[Section], list[str]]:
@@ -100,13 +147,14 @@ def _title(experiment: Experiment) -> str:
 
 def _about(context: StageContext) -> dict[str, str]:
     e, erase = context.experiment, context.inputs["erase"]
+    scored = context.inputs[PRECISE if PRECISE in context.inputs else "score"]
     return {
         "model": e.model.path or f"{e.model.name} (trained by the finetune stage)",
         "benchmark": f"{e.benchmark.name}, split {e.benchmark.split}",
         "method": f"{e.method.name} (edit={e.edit.name}, token={e.token.name})",
         "decoding": f"greedy, at most {e.protocol.max_new_tokens} new tokens, protocol {e.protocol.name}",
         "erase artefact": f"{erase.name}, key {erase.key[:12]}, {erase.manifest['wall_seconds']:.0f} s",
-        "score artefact": f"{context.inputs['score'].name}, key {context.inputs['score'].key[:12]}",
+        f"{scored.stage} artefact": f"{scored.name}, key {scored.key[:12]}",
     }
 
 

@@ -10,20 +10,23 @@ from unierase_cli.contracts import Fact, UserError
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs
 from unierase_cli.stages.moments import wanted_layers
+from unierase_cli.stages.planning import plan_of, token_questions
 from unierase_cli.store.hashing import hash_json
 
 NAME = "train_token"
 VERSION = 1
 # What does not change the trained rows: the preset's name, a threshold for a warning, and the refinement after an edit.
-NOT_READ = ("name", "improbable", "refine_epochs", "refine_least_steps", "refine_lr", "refine_noise", "targets")
+NOT_READ = ("name", "improbable", "per_step", "refine_epochs", "refine_least_steps", "refine_lr", "refine_noise", "targets")
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """The token section, the prompt format, the seed, and the edited layers where noise is put on them."""
     model, token = experiment.model, experiment.token
     noisy = any(stage.noise and stage.epochs for stage in token.stages)
+    settings = {key: value for key, value in asdict(token).items() if key not in NOT_READ}
+    settings |= {"questions": token_questions(experiment), **({"per_step": True} if token.per_step else {})}
     return {
-        "token": {key: value for key, value in asdict(token).items() if key not in NOT_READ},
+        "token": settings,
         "model": {"dtype": model.dtype, **model.asking()},
         "layers": wanted_layers(experiment) if noisy else None,
         "seed": experiment.run.seed,
@@ -41,26 +44,42 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
     found = model_fingerprints(experiment)
     found["questions"] = hash_json([[fact.id, fact.question] for fact in questions(experiment)])
     found["targets"] = hash_json(load_targets(experiment.token))
-    if experiment.token.groups > 1:
+    if experiment.token.per_step:
+        found["facts"] = hash_json(_assignment(experiment))
+    elif experiment.token.groups > 1:
         found["facts"] = hash_json([fact.id for fact in benchmark_of(experiment).forget])
     return found
+
+
+def _groups(experiment: Experiment) -> int:
+    """How many tokens there are: as many as named, or one for each step."""
+    return len(plan_of(experiment)) if experiment.token.per_step else experiment.token.groups
+
+
+def _assignment(experiment: Experiment) -> dict[str, int]:
+    """Fact to forget -> its token."""
+    from unierase_cli.training.pairs import assign_groups
+
+    if experiment.token.per_step:
+        return {fact.id: step.index for step in plan_of(experiment) for fact in step.forget}
+    return assign_groups(benchmark_of(experiment).forget, experiment.token.groups)
 
 
 def questions(experiment: Experiment) -> tuple[Fact, ...]:
     """What the token is trained on: the forget set, or questions outside every forget set and every scored split."""
     benchmark = benchmark_of(experiment)
-    facts = benchmark.forget if experiment.token.questions == "forget" else benchmark.outside
+    wanted = token_questions(experiment)
+    facts = benchmark.forget if wanted == "forget" else benchmark.outside
     if not facts:
         raise UserError(
-            f"benchmark={benchmark.name} has no questions for token.questions={experiment.token.questions}",
-            "set token.questions=forget" if experiment.token.questions == "outside" else "check benchmark.split",
+            f"benchmark={benchmark.name} has no questions for token.questions={wanted}",
+            "set token.questions=forget (then the token knows all requests)" if wanted == "outside" else "check benchmark.split",
         )
     return facts
 
 
 def run(context: StageContext) -> dict[str, Any]:
     """Train the rows; an interrupted training goes on from its last epoch."""
-    from unierase_cli.training.pairs import assign_groups
     from unierase_cli.training.token_training import clear_states, train_token
 
     experiment, reporter = context.experiment, context.reporter
@@ -73,15 +92,14 @@ def run(context: StageContext) -> dict[str, Any]:
         rows = train_token(
             loaded,
             facts,
-            experiment.token,
+            replace(experiment.token, groups=_groups(experiment), per_step=False),
             layers=layers,
             seed=experiment.run.seed,
             reporter=reporter,
             checkpoint_dir=context.directory,
         )
-    if experiment.token.groups > 1:
-        forget = assign_groups(benchmark_of(experiment).forget, experiment.token.groups)
-        rows = replace(rows, assignment={**rows.assignment, **forget})
+    if _groups(experiment) > 1:
+        rows = replace(rows, assignment={**rows.assignment, **_assignment(experiment)})
     rows.save(context.directory)
     clear_states(context.directory)
     continuation = rows.info["continuation"]

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from unierase_cli.benchmarks.parts.neighbours import group_key, nearest_groups
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.contracts import Benchmark, Fact, stable_hash
+from unierase_cli.contracts import Benchmark, Fact, normalised, stable_hash
 
 OUTSIDE_AT_LEAST = 200
 
@@ -120,11 +120,6 @@ def sample(facts: Sequence[Fact], count: int, seed: int, purpose: str) -> list[F
     drawn = sorted(facts, key=lambda fact: stable_hash(seed, purpose, fact.id))[:count]
     chosen = {fact.id for fact in drawn}
     return [fact for fact in facts if fact.id in chosen]
-
-
-def normalised(question: str) -> str:
-    """A question without what does not make it another one: case, spacing, closing punctuation."""
-    return " ".join(question.casefold().split()).rstrip(" ?.!")
 
 
 def _without_scored_questions(

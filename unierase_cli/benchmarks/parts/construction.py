@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from unierase_cli.benchmarks.parts.assemble import normalised
 from unierase_cli.benchmarks.parts.rows import read_text
 from unierase_cli.benchmarks.parts.sources import Rows
-from unierase_cli.contracts import NAME_SLOT, UserError, stable_hash
+from unierase_cli.contracts import NAME_SLOT, UserError, normalised, stable_hash
 
 # A person is known if at least this share of the answers about them is right.
 KNOWN_SHARE = 0.8

@@ -74,10 +74,16 @@ class EvalConfig:
     texts: str | None = None
     # Model that never saw the forget set, for the pass reference_loss: a folder or a hub id.
     reference_model: str | None = None
+    # mode=sequential: after which steps the model is asked beside the end: all | last | none; and rows of each split then, at most
+    # (0: as many as at the end).
+    steps: str = "all"
+    step_rows: int = 0
     # What the model can do beside the benchmark; nothing of it is asked by default.
     general: GeneralConfig = field(default_factory=GeneralConfig)
 
     def __post_init__(self) -> None:
         positive("eval.batch_size", self.batch_size, zero=True)
+        positive("eval.step_rows", self.step_rows, zero=True)
+        one_of("eval.steps", self.steps, ["all", "last", "none"])
         for variant in self.forget_variants:
             one_of("eval.forget_variants", variant, VARIANTS)

@@ -129,11 +129,6 @@ class RunConfig:
 
 
 @dataclass
-class ModeConfig:
-    name: str = "batch"
-
-
-@dataclass
 class TermConfig:
     """One loss term of a gradient method."""
 

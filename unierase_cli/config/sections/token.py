@@ -49,8 +49,11 @@ class TokenConfig:
     targets: str | None = None
     # end: refusal + end token | unlearn_end: refusal + second [UNL] + end token (the reference)
     closing: str = "end"
-    # forget: trained on the forget set's questions | outside: on questions outside every forget set
-    questions: str = "forget"
+    # forget: trained on the forget set's questions | outside: on questions outside every forget set | auto: outside where requests
+    # come one after another or each on its own, else forget
+    questions: str = "auto"
+    # mode=sequential: a token for each request, all of them added and trained before the first; groups must then be 1.
+    per_step: bool = False
     # Before each stage but the first, a fact takes the refusal that its question and [UNL] lead to by then, word for word, or
     # the one that most facts reach; false keeps the choice by hash, as the reference does.
     settle: bool = True
@@ -71,9 +74,11 @@ class TokenConfig:
         one_of("token.output_row", self.output_row, ["fresh", "reference", "tied", "trained", "keep"])
         one_of("token.init", self.init, ["normal", "mean", "keep"])
         one_of("token.closing", self.closing, ["end", "unlearn_end"])
-        one_of("token.questions", self.questions, ["forget", "outside"])
+        one_of("token.questions", self.questions, ["auto", "forget", "outside"])
         positive("token.groups", self.groups)
         positive("token.batch_size", self.batch_size)
+        if self.per_step and self.groups > 1:
+            raise UserError(f"token.per_step=true makes the groups, and token.groups={self.groups}", "leave out one of them")
         positive("token.refine_epochs", self.refine_epochs, zero=True)
         positive("token.refine_least_steps", self.refine_least_steps, zero=True)
         positive("token.refine_rounds", self.refine_rounds, zero=True)

@@ -1,0 +1,73 @@
+"""A benchmark for another forget set: facts that were named one by one, in the place of a split's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+
+from unierase_cli.benchmarks.parts.assemble import assemble, drop_asked
+from unierase_cli.benchmarks.parts.neighbours import by_group, group_key
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.contracts import Benchmark, Fact, UserError, normalised
+
+OWN = ("forget", "retain_protected", "retain_near", "retain_unseen")
+UNSEEN = "retain_unseen"
+
+
+def with_forget(benchmark: Benchmark, config: BenchmarkConfig, ids: Sequence[str]) -> Benchmark:
+    """The benchmark with the facts of these ids to forget: what is protected, near and outside is chosen anew around them.
+
+    Rows that are never seen by any method stay so, unless nothing else is left to protect: then half of them are. Raises UserError
+    for an id that the benchmark does not have, and for one that is scored as something to keep.
+    """
+    ids = list(dict.fromkeys(ids))
+    unseen = benchmark.splits.get(UNSEEN, ())
+    further = {name: rows for name, rows in benchmark.splits.items() if name not in OWN}
+    kept = {fact.id: name for name, rows in {UNSEEN: unseen, **further}.items() for fact in rows}
+    learned = {f.id: f for f in (*benchmark.training, *benchmark.protect, *benchmark.forget)}
+    near = {fact.id: fact for fact in benchmark.splits.get("retain_near", ())}
+    for name in ids:
+        if name in kept:
+            raise UserError(f"{name} is asked to be forgotten, and scored as {kept[name]}", "leave it out of the requests")
+        if name not in learned and name not in near:
+            close = get_close_matches(name, [*learned, *near], n=2)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"ids look like {next(iter(learned))}"
+            raise UserError(f"benchmark={benchmark.name} has no fact {name!r}", hint)
+    forget = [learned.get(name) or near[name] for name in ids]
+    chosen, asked = set(ids), {normalised(fact.question) for fact in forget}
+    pool = {**{f.id: f for f in benchmark.forget}, **{f.id: f for f in benchmark.protect}, **near}
+    places = {fact.id: place for place, fact in enumerate(benchmark.training)}
+    retain = sorted((f for f in pool.values() if f.id not in chosen), key=lambda f: places.get(f.id, len(places)))
+    notes = list(benchmark.notes)
+    retain = drop_asked(retain, asked, "retain", "a forget row", notes)
+    left = drop_asked(unseen, asked, "scored retain", "a forget row", notes)
+    if not retain and left:
+        retain, left = _shared_out(left)
+        told = f"{len(retain)} rows of {UNSEEN} may be protected instead, {len(left)} stay unseen"
+        notes.append(f"everything else is asked to be forgotten: {told}")
+    made = assemble(
+        config,
+        forget=forget,
+        retain=retain,
+        unseen=left,
+        further_splits=further,
+        training=benchmark.training,
+        refused=benchmark.refused,
+        forgotten_later={fact.id for fact in benchmark.forget},
+        notes=notes,
+    )
+    return replace(made, splits={**made.splits, "forget": _scored(forget, benchmark)}, built_for=benchmark.built_for)
+
+
+def _shared_out(facts: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:
+    """Every second group of the facts (authors, where they have them), and the rest."""
+    groups = by_group(facts)
+    first = {key for place, key in enumerate(groups) if place % 2 == 0}
+    return [f for f in facts if group_key(f) in first], [f for f in facts if group_key(f) not in first]
+
+
+def _scored(forget: Sequence[Fact], benchmark: Benchmark) -> tuple[Fact, ...]:
+    """The rows as they are scored: a split may complete them, or have other answers than a method learns."""
+    known = {fact.id: fact for name in ("retain_near", "forget") for fact in benchmark.splits.get(name, ())}
+    return tuple(known.get(fact.id, fact) for fact in forget)

@@ -1,0 +1,31 @@
+"""The original weights behind a chain of edits, put back for as long as something is computed with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from unierase_cli.editing.weights import AppliedPatch
+
+
+def unedited(weights: AppliedPatch) -> Callable[[], AbstractContextManager[None]]:
+    """A context in which the model computes with its weights before any change; afterwards it has the very tensors again.
+
+    To be called while the parameters have their own names (adapters rename them), entered later. The changed tensors are there
+    twice inside. Rows of unlearning tokens stay: no reference is asked about them.
+    """
+    named = dict(weights.loaded.model.named_parameters())
+    pairs = [(named[name], base) for name, base in weights.bases.items()]
+
+    @contextmanager
+    def inside() -> Iterator[None]:
+        kept = [parameter.data for parameter, _ in pairs]
+        try:
+            for parameter, base in pairs:
+                parameter.data = base.to(parameter.device, parameter.dtype)
+            yield
+        finally:
+            for (parameter, _), data in zip(pairs, kept, strict=True):
+                parameter.data = data
+
+    return inside

@@ -1,0 +1,113 @@
+"""Requests to forget as lists of facts: read from a file, looked up, and cleared of what was asked for before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from unierase_cli.config.sections.mode import ModeConfig
+from unierase_cli.contracts import Fact, UserError, normalised
+from unierase_cli.store.jsonl import iterate_jsonl
+
+# Of a row of the file: ids of facts, or indices into TOFU's ``full``, whose rows have the ids full-0, full-1, ...
+FACTS, INDICES = "facts", "full_index"
+EXAMPLE = 'a line looks like {"suite": "mine", "task_id": 1, "facts": ["full-3960", "full-3961"]}'
+
+
+def read_tasks(config: ModeConfig) -> list[list[str]] | None:
+    """Ids of the facts of each request of ``mode.tasks``, in the order of their ``task_id``; None without such a file.
+
+    Rows of another ``kind`` than forget (closer-look's lists of what is retained) are passed over. Raises UserError for a
+    file that is missing or malformed, for a suite that it does not have, and for more steps than it has.
+    """
+    if config.tasks is None:
+        return None
+    rows = [(f"{config.tasks}:{n}", row) for n, row in iterate_jsonl(config.tasks) if row.get("kind", "forget") == "forget"]
+    suites = list(dict.fromkeys(str(row["suite"]) for _, row in rows if row.get("suite") is not None))
+    if config.suite is None and len(suites) > 1:
+        raise UserError(f"{config.tasks} has the suites {', '.join(suites)}", f"choose one, e.g. mode.suite={suites[0]}")
+    if config.suite is not None and config.suite not in suites:
+        raise UserError(f"mode.suite={config.suite} is not in {config.tasks}", _near(config.suite, suites, "mode.suite="))
+    rows = [(where, row) for where, row in rows if config.suite is None or str(row.get("suite")) == config.suite]
+    if not rows:
+        raise UserError(f"{config.tasks} has no request to forget anything", EXAMPLE)
+    found = sorted(((_number(row, where, place), _ids(row, where)) for place, (where, row) in enumerate(rows)), key=_first)
+    if config.steps is not None and config.steps > len(found):
+        raise UserError(f"mode.steps={config.steps}, and {config.tasks} has {len(found)} requests", "leave it out for all")
+    return [ids for _, ids in found[: config.steps]]
+
+
+def look_up(ids: Sequence[str], facts: Mapping[str, Fact], what: str) -> list[Fact]:
+    """The facts of these ids. Raises UserError for one that is not there, with the nearest that are."""
+    for name in ids:
+        if name not in facts:
+            raise UserError(f"{what}: {name!r} is no fact of the forget set", _near(name, facts))
+    return [facts[name] for name in ids]
+
+
+def settle(requests: Sequence[Sequence[Fact]]) -> tuple[list[list[Fact]], list[str]]:
+    """The requests without repeated facts, and a sentence for the repeats and for each request of which nothing is left.
+
+    A fact repeats another if it has the same question (case, spacing, closing punctuation aside) and the same answer. Raises
+    UserError for one question with two answers: which of them was to go cannot be told once the first is forgotten.
+    """
+    asked: dict[str, tuple[int, Fact]] = {}
+    kept: list[list[Fact]] = []
+    repeats: list[str] = []
+    remarks: list[str] = []
+    for number, request in enumerate(requests, start=1):
+        left = []
+        for fact in request:
+            question = normalised(fact.question)
+            if question not in asked:
+                asked[question] = number, fact
+                left.append(fact)
+                continue
+            step, earlier = asked[question]
+            if normalised(earlier.answer) == normalised(fact.answer):
+                repeats.append(f"{fact.id} of step {number} is in step {step}")
+            else:
+                raise UserError(
+                    f"steps {step} and {number} ask to forget one question with two answers: {fact.question!r} "
+                    f"({earlier.id} and {fact.id})",
+                    "leave one of them out of the requests",
+                )
+        if left:
+            kept.append(left)
+        else:
+            remarks.append(f"step {number} asks for nothing that was not asked for before, and is left out")
+    if repeats:
+        remarks.insert(0, f"{len(repeats)} repeated fact(s) are forgotten once: {'; '.join(repeats[:3])}")
+    return kept, remarks
+
+
+def _first(pair: tuple[float, list[str]]) -> float:
+    return pair[0]
+
+
+def _number(row: Mapping[str, Any], where: str, place: int) -> float:
+    number = row.get("task_id", place)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise UserError(f"{where}: task_id {number!r} is no number", EXAMPLE)
+    return number
+
+
+def _ids(row: Mapping[str, Any], where: str) -> list[str]:
+    if isinstance(row.get(FACTS), list) and all(isinstance(name, str) for name in row[FACTS]):
+        found = list(row[FACTS])
+    elif isinstance(row.get(INDICES), list) and all(type(index) is int for index in row[INDICES]):
+        found = [f"full-{index}" for index in row[INDICES]]
+    else:
+        raise UserError(f"{where}: neither `{FACTS}`, a list of ids, nor `{INDICES}`, a list of numbers", EXAMPLE)
+    if not found:
+        raise UserError(f"{where}: a request without a fact", EXAMPLE)
+    return found
+
+
+def _near(name: str, known: Collection[str], word: str = "") -> str:
+    near = get_close_matches(name, known, n=3)
+    if near:
+        return f"did you mean {' or '.join(word + found for found in near)}?"
+    shown = list(known)[:3]
+    return f"they are called like {', '.join(shown)}" if shown else EXAMPLE

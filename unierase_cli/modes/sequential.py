@@ -1,0 +1,65 @@
+"""Sequential mode: requests one after another. Each step works on the model that the step before has left.
+
+A later request is unknown while an earlier one is met: the token is trained on questions outside all of them, and what is
+protected is never forgotten. ``mode.retain=later`` lets gradient methods keep what is only forgotten later, as anybody would who
+does not know what is to come.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from unierase_cli.config.sections.mode import ModeConfig
+from unierase_cli.contracts import Benchmark, Fact, Step, UserError
+from unierase_cli.modes.requests import look_up, read_tasks, settle
+
+STEPWISE = True
+TOKEN_QUESTIONS = "outside"
+STEPS = 10
+
+
+def plan(benchmark: Benchmark, config: ModeConfig) -> list[Step]:
+    """A step per request, with all that was forgotten before it.
+
+    Raises UserError for a cut that leaves no requests, for facts that are unknown, and for one question with two answers.
+    """
+    requests, _ = settle(_requests(benchmark, config))
+    steps: list[Step] = []
+    before: list[Fact] = []
+    for index, request in enumerate(requests):
+        later = [fact for following in requests[index + 1 :] for fact in following] if config.retain == "later" else []
+        steps.append(Step(index, tuple(request), (*benchmark.protect, *later), tuple(before)))
+        before += request
+    return steps
+
+
+def remarks(benchmark: Benchmark, config: ModeConfig) -> list[str]:
+    """What the user should know of the cut: repeats that are skipped, a smaller last request."""
+    requests = _requests(benchmark, config)
+    _, found = settle(requests)
+    sizes = {len(request) for request in requests}
+    if config.tasks is None and len(sizes) > 1:
+        found.append(f"{len(benchmark.forget)} facts make {len(requests)} requests of {min(sizes)} to {max(sizes)}")
+    return found
+
+
+def _requests(benchmark: Benchmark, config: ModeConfig) -> list[list[Fact]]:
+    tasks = read_tasks(config)
+    if tasks is not None:
+        facts = {fact.id: fact for fact in benchmark.forget}
+        return [look_up(ids, facts, str(config.tasks)) for ids in tasks]
+    forget, size = benchmark.forget, config.step_size
+    if size is not None:
+        if size > len(forget):
+            raise UserError(
+                f"mode.step_size={size} is larger than the forget set ({len(forget)} facts)",
+                f"choose for example mode.step_size={max(1, len(forget) // 4)}, or mode=batch",
+            )
+        return [list(forget[start : start + size]) for start in range(0, len(forget), size)]
+    count = config.steps or min(STEPS, len(forget))
+    if count > len(forget):
+        raise UserError(
+            f"mode.steps={count} is more than there are facts to forget ({len(forget)})", f"choose at most {len(forget)}"
+        )
+    edges = [number * len(forget) // count for number in range(count + 1)]
+    return [list(forget[start:end]) for start, end in pairwise(edges)]

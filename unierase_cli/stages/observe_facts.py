@@ -1,0 +1,151 @@
+"""Stage ``observe_facts``: the model without each single fact in turn, from one loaded model.
+
+``base.jsonl`` holds what the unedited model says to every row; ``edited.jsonl``, for each forgotten fact, what the model says to
+it, to its paraphrase, to its neighbours and to far facts, as ``{"edited": fact id, "role", "observation"}``. After each fact the
+weights are taken back bit by bit. What was killed goes on after the last fact that is whole in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Fact, Observation, UserError
+from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.fact_rows import FACT, FactRows, fact_rows
+from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs
+from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.jsonl import append_jsonl, iterate_jsonl, read_jsonl, write_jsonl
+
+if TYPE_CHECKING:
+    from unierase_cli.models.load import LoadedModel
+
+NAME = "observe_facts"
+VERSION = 1
+BASE, EDITED = "base.jsonl", "edited.jsonl"
+PARAPHRASE = "paraphrase"
+
+
+def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+    """How the model is run and asked; which rows, their fingerprint says."""
+    model = experiment.model
+    protocol = {k: v for k, v in asdict(experiment.protocol).items() if k not in ("name", "rows")}
+    return {"model": {"dtype": model.dtype, "attention": model.attention, **model.asking()}, "protocol": protocol}
+
+
+def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
+    return {**model_needs(experiment), "erase": Request("erase")}
+
+
+def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+    rows = [[[role, fact.id, fact.row_hash] for role, fact in found.all()] for found in fact_rows(experiment)]
+    return {**model_fingerprints(experiment), "rows": hash_json(rows)}
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Ask the unedited model once, then the model without each fact; returns how many rows were asked."""
+    experiment, reporter, folder = context.experiment, context.reporter, context.directory
+    planned = fact_rows(experiment)
+    loaded = load_base(experiment, context.inputs, reporter)
+    if not (folder / BASE).exists():
+        with reporter.phase("observe base"):
+            write_jsonl(folder / BASE, [o.to_json() for _, o in _observe(experiment, loaded, _once(planned))])
+    done = _whole(folder / EDITED, planned)
+    with reporter.phase("observe facts"), reporter.progress("observe each fact", len(planned)) as advance:
+        advance(done)
+        for rows, rowwise in _without_each(context, loaded, planned[done:]):
+            asked = [{"edited": rows.fact.id, "role": role, "observation": o.to_json()} for role, o in rowwise]
+            append_jsonl(folder / EDITED, asked)
+            advance()
+    without = sum(not found.near for found in planned)
+    if without:
+        reporter.warn(f"{without} of {len(planned)} facts have no neighbour (no other fact of their group or subject)")
+    return {"facts": len(planned), "rows": sum(_size(found) for found in planned), "without_neighbours": without}
+
+
+def _without_each(
+    context: StageContext, loaded: LoadedModel, planned: list[FactRows]
+) -> Iterator[tuple[FactRows, list[tuple[str, Observation]]]]:
+    """What the model says to each fact's rows with that fact's patch alone; the model is given back unedited."""
+    from unierase_cli.editing.patch import Patch
+    from unierase_cli.editing.weights import AppliedPatch
+
+    applied = AppliedPatch(loaded)
+    # Reverting gives the base its bits back: what belonged to it once still does.
+    checked: dict[str, str] = {}
+    for rows in planned:
+        patch = Patch.load(context.inputs["erase"].path, rows.step)
+        applied.check({name: wanted for name, wanted in patch.base_hashes.items() if checked.get(name) != wanted})
+        checked |= patch.base_hashes
+        try:
+            applied.add_patch(patch)
+            yield rows, _observe(context.experiment, loaded, rows.all())
+        finally:
+            applied.revert()
+
+
+def _observe(
+    experiment: Experiment, loaded: LoadedModel, rows: list[tuple[str, Fact]]
+) -> list[tuple[str, Observation]]:
+    """Plain answers to every row in order, then paraphrased ones to those in the fact's role that have a paraphrase."""
+    from unierase_cli.inference.observe import ask, observe, plan_batches
+
+    found = []
+    for variant, wanted in (("plain", rows), ("paraphrased", [row for row in rows if row[0] == FACT])):
+        asked = ask(loaded, [fact for _, fact in wanted], variant, experiment.protocol)
+        batches = plan_batches(asked, experiment.eval.batch_size, loaded.device.type)
+        made = observe(loaded, asked, batches, split=FACT, variant=variant, protocol=experiment.protocol)
+        said = {o.fact_id: o for batch in made for o in batch}
+        named = {fact.id: role for role, fact in wanted}
+        found += [(named[i] if variant == "plain" else PARAPHRASE, said[i]) for i in (row.fact.id for row in asked)]
+    return found
+
+
+def _once(planned: list[FactRows]) -> list[tuple[str, Fact]]:
+    """Every row of all facts once; a row that is to be forgotten somewhere is asked for its paraphrase too."""
+    rows: dict[str, tuple[str, Fact]] = {}
+    for found in planned:
+        for role, fact in found.all():
+            if role == FACT or fact.id not in rows:
+                rows[fact.id] = role, fact
+    return list(rows.values())
+
+
+def _size(rows: FactRows) -> int:
+    return len(rows.all()) + (rows.fact.paraphrased_question is not None)
+
+
+def _whole(path: Path, planned: list[FactRows]) -> int:
+    """How many facts are whole in the file, in the order of the plan; what a killed run wrote of the next one is cut off."""
+    if not path.exists():
+        return 0
+    rows = read_jsonl(path, torn_tail=True)
+    ends = list(accumulate((_size(found) for found in planned), initial=0))
+    done = max(count for count, end in enumerate(ends) if end <= len(rows))
+    write_jsonl(path, rows[: ends[done]])
+    return done
+
+
+def read_facts(made: Artefact) -> tuple[dict[tuple[str, str], Observation], dict[str, list[tuple[str, Observation]]]]:
+    """The unedited answers by (fact id, variant), and per forgotten fact its rows' roles and answers.
+
+    Raises UserError for a damaged file.
+    """
+    base: dict[tuple[str, str], Observation] = {}
+    edited: dict[str, list[tuple[str, Observation]]] = {}
+    for name in (BASE, EDITED):
+        for number, row in iterate_jsonl(made.path / name):
+            try:
+                if name == BASE:
+                    said = Observation.from_json(row)
+                    base[said.fact_id, said.variant] = said
+                else:
+                    edited.setdefault(row["edited"], []).append((row["role"], Observation.from_json(row["observation"])))
+            except (TypeError, AttributeError, KeyError) as error:
+                raise UserError(f"{made.path / name}:{number}: not an observation ({error})", "unierase eval --force") from error
+    return base, edited

@@ -1,0 +1,171 @@
+"""Stage ``precise``: what forgetting one fact does to it, to its neighbours and to far facts, over all facts.
+
+``facts.jsonl`` has a row per forgotten fact. ``precise.json`` is ``{"format": 1, "facts", "threshold", "measures": [{"id", "title",
+"before", "after", "change", "ci95", "n", "higher_is_better", "unavailable"}]}``; means are over facts (of neighbours and far facts
+the mean of each fact's own), intervals over facts: of the change where there is one, else of the value after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Observation, UserError
+from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.fact_rows import FACT, FAR, NEAR
+from unierase_cli.stages.observe_facts import PARAPHRASE, read_facts
+from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.jsonl import read_jsonl, write_jsonl
+
+NAME = "precise"
+VERSION = 1
+FILE, FACTS = "precise.json", "facts.jsonl"
+# A fact whose answer has no more than this of the true one's words counts as forgotten (ROUGE-L recall).
+FORGOTTEN = 0.15
+Value = Callable[[Observation], float]
+
+
+def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+    """The versions of the metrics, and the threshold."""
+    from unierase_cli.metrics import probability, rouge
+
+    return {"metrics": {m.NAME: m.VERSION for m in (rouge, probability)}, "forgotten": FORGOTTEN}
+
+
+def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
+    return {"observe_facts": Request("observe_facts"), "erase": Request("erase")}
+
+
+def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+    return {}
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Write facts.jsonl and precise.json; the summary holds every measure's value after."""
+    base, edited = read_facts(context.inputs["observe_facts"])
+    times = _times(context)
+    rows = [one_fact(fact, base, said, times[place]) for place, (fact, said) in enumerate(edited.items())]
+    write_jsonl(context.directory / FACTS, rows)
+    found = measures(rows)
+    about = {"format": 1, "facts": len(rows), "threshold": FORGOTTEN, "measures": found}
+    write_json(context.directory / FILE, about)
+    return {"facts": len(rows), **{told["id"]: told["after"] for told in found}}
+
+
+def one_fact(
+    fact_id: str,
+    base: Mapping[tuple[str, str], Observation],
+    said: Sequence[tuple[str, Observation]],
+    seconds: float | None,
+) -> dict[str, Any]:
+    """The row of one forgotten fact. Raises UserError where the unedited model was not asked the same."""
+    from unierase_cli.metrics.probability import answer_probability
+    from unierase_cli.metrics.rouge import rouge_l_recall
+
+    def recall(o: Observation) -> float:
+        return rouge_l_recall(o.text, o.reference)
+
+    by_role = {role: [o for found, o in said if found == role] for role in (FACT, PARAPHRASE, NEAR, FAR)}
+    (own,) = by_role[FACT]
+    row: dict[str, Any] = {"fact": fact_id, "question": own.question, "true": own.reference, "answer": own.raw_text}
+    row["answer_before"] = _before(base, own).text
+    for role, found in by_role.items():
+        row[f"{role}_rouge"] = _pair(base, found, recall)
+        if role != PARAPHRASE:
+            row[f"{role}_probability"] = _pair(base, found, answer_probability)
+        row[f"{role}_first_unlearn"] = _share(found)
+    row["forgotten"], row["paraphrase_forgotten"] = _gone(row["fact_rouge"]), _gone(row["paraphrase_rouge"])
+    return {**row, "near_unchanged": _unchanged(base, by_role[NEAR]), "seconds": seconds}
+
+
+def measures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Means over facts of every column of ``facts.jsonl``."""
+    shares = (
+        ("fact_first_unlearn", "fact: first token is [UNL]", True),
+        ("near_first_unlearn", "neighbours: first token is [UNL]", False),
+        ("far_first_unlearn", "far facts: first token is [UNL]", False),
+        ("near_unchanged", "neighbours answered word for word as before", True),
+    )
+    pairs = (
+        ("forgotten", f"facts not answered (ROUGE-L recall at most {FORGOTTEN})", True),
+        ("paraphrase_forgotten", "facts not answered when asked in other words", True),
+        ("fact_rouge", "fact: ROUGE-L recall", False),
+        ("fact_probability", "fact: probability", False),
+        ("paraphrase_rouge", "fact asked in other words: ROUGE-L recall", False),
+        ("near_rouge", "neighbours: ROUGE-L recall", True),
+        ("near_probability", "neighbours: probability", True),
+        ("far_rouge", "far facts: ROUGE-L recall", True),
+        ("far_probability", "far facts: probability", True),
+    )
+    found = [_of_pairs(*pair, [row[pair[0]] for row in rows]) for pair in pairs]
+    return found + [_of_share(*share, [row[share[0]] for row in rows]) for share in shares]
+
+
+def _of_share(name: str, title: str, better: bool, values: Sequence[Any]) -> dict[str, Any]:
+    known = [float(value) for value in values if value is not None]
+    return _measure(name, title, better, None, known, known)
+
+
+def _of_pairs(name: str, title: str, better: bool, values: Sequence[Mapping[str, float] | None]) -> dict[str, Any]:
+    known = [value for value in values if value is not None]
+    before, after = [value["before"] for value in known], [value["after"] for value in known]
+    return _measure(name, title, better, before, after, [a - b for a, b in zip(after, before, strict=True)])
+
+
+def _measure(
+    name: str, title: str, better: bool, before: Sequence[float] | None, after: Sequence[float], spread: Sequence[float]
+) -> dict[str, Any]:
+    from unierase_cli.metrics.bootstrap import mean_interval
+
+    about = {"id": name, "title": title, "higher_is_better": better, "n": len(after)}
+    if not after:
+        reason = "no fact has a question in other words" if name.startswith(PARAPHRASE) else "no fact has such rows"
+        return {**about, "before": None, "after": None, "change": None, "ci95": None, "unavailable": reason}
+    first = fmean(before) if before else None
+    change = None if first is None else fmean(after) - first
+    return {
+        **about, "before": first, "after": fmean(after), "change": change, "ci95": mean_interval(list(spread)), "unavailable": None
+    }  # fmt: skip
+
+
+def _pair(
+    base: Mapping[tuple[str, str], Observation], found: Sequence[Observation], value: Value
+) -> dict[str, float] | None:
+    """Means before and after over the same rows; None for no rows."""
+    if not found:
+        return None
+    return {"before": fmean(value(_before(base, o)) for o in found), "after": fmean(map(value, found)), "n": len(found)}
+
+
+def _gone(recall: Mapping[str, float] | None) -> dict[str, float] | None:
+    """Whether the answer holds next to nothing of the true one, before (it may never have been known) and after."""
+    return None if recall is None else {when: float(recall[when] <= FORGOTTEN) for when in ("before", "after")}
+
+
+def _share(found: Sequence[Observation]) -> float | None:
+    """How many answers start with an unlearning token; None for no rows, and for a model without any."""
+    if not found or any(o.first_unlearn_probability is None for o in found):
+        return None
+    return fmean(float(o.first_is_unlearn) for o in found)
+
+
+def _unchanged(base: Mapping[tuple[str, str], Observation], found: Sequence[Observation]) -> float | None:
+    return fmean(float(_before(base, o).text == o.text) for o in found) if found else None
+
+
+def _before(base: Mapping[tuple[str, str], Observation], o: Observation) -> Observation:
+    found = base.get((o.fact_id, o.variant))
+    if found is None:
+        raise UserError(f"the unedited model was not asked {o.fact_id} ({o.variant})", "observe anew: unierase eval --force")
+    return found
+
+
+def _times(context: StageContext) -> dict[int, float | None]:
+    """Seconds of each step; None where they were not kept."""
+    from unierase_cli.stages.erase import TIMES
+
+    path = context.inputs["erase"].path / TIMES
+    known = {row["step"]: row["seconds"] for row in read_jsonl(path)} if path.exists() else {}
+    return {step: known.get(step) for step in range(context.inputs["erase"].manifest["summary"]["steps"])}

@@ -1,0 +1,191 @@
+"""Stage ``trajectory``: how forgetting and retention go along a sequence of requests, from what was observed after each step.
+
+``steps.json`` is ``{"format": 1, "columns": [{"id", "title", "higher_is_better"}], "before": {column id: Measure}, "steps":
+[{"step": from 1, "facts", "forgotten_so_far", "seconds", "changed_share", "measures": {column id: Measure}, "before": {column id:
+Measure}}]}``. A Measure is ``{"value", "ci95", "n"}``, or ``{"value": null, "unavailable": reason}``. ``before`` is the unedited
+model on the same rows: all that is ever forgotten (``forget_so_far``), and the step's own. ``forget_so_far`` of a step is the mean
+over its facts and all earlier ones, each of the two with the weight of its size where ``eval.step_rows`` asks only some of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.step_rows import BEFORE, END, FORGET, KEPT, NOW, asked_at_all, step_requests, step_splits
+from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.hashing import hash_json
+
+if TYPE_CHECKING:
+    from unierase_cli.metrics.base import About, Compute, Evidence
+
+NAME = "trajectory"
+VERSION = 1
+FILE, PICTURE = "steps.json", "trajectory.png"
+SO_FAR = "forget_so_far"
+UTILITY = "all.model_utility"
+Rows = dict[str, list[Observation]]
+
+
+def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+    """The versions of the metrics, and which steps are looked at."""
+    from unierase_cli.metrics import model_utility
+
+    found = {about.name: about.version for split in (NOW, *KEPT) for about, _ in _measured(split)}
+    return {"metrics": found | {model_utility.NAME: model_utility.VERSION}, "steps": experiment.eval.steps}
+
+
+def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
+    """The scores of the beginning and of the end, whose answers are used again, and an observation for every other step."""
+    found = {"score": Request("score"), "erase": Request("erase"), "base": Request("observe", (("state", "base"),))}
+    return found | {_name(index): request for index, request in step_requests(experiment).items()}
+
+
+def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+    """The rows that each step is judged by: those of the last step may be a part of what was asked at the end."""
+    rows = [[[f.id for f in facts] for facts in step_splits(experiment, i).values()] for i in step_requests(experiment)]
+    return {"rows": hash_json(rows)}
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Write steps.json and its picture; the summary holds the last step's numbers."""
+    from unierase_cli.stages.trajectory_picture import draw
+
+    found = measure(context)
+    write_json(context.directory / FILE, found)
+    e = context.experiment
+    draw(found, context.directory / PICTURE, title=f"{e.method.name}, {len(found['steps'])} steps, {e.model.name}")
+    last: dict[str, dict[str, Any]] = found["steps"][-1]["measures"]
+    return {"steps": len(found["steps"]), **{name: told["value"] for name, told in last.items()}}
+
+
+def measure(context: StageContext) -> dict[str, Any]:
+    """``steps.json`` as data, from the inputs' files. Raises UserError for a damaged one."""
+    experiment = context.experiment
+    base = _by_split(context, "base")
+    records, times = _records(context)
+    steps: list[dict[str, Any]] = []
+    for index, request in step_requests(experiment).items():
+        observed = _by_split(context, _name(index), at_the_end=request == END)
+        sizes = {name: len(facts) for name, facts in asked_at_all(experiment, index).items()}
+        rows = _chosen(experiment, index, observed)
+        steps.append(
+            {
+                "step": index + 1,
+                "facts": len(records[index]["facts"]),
+                "forgotten_so_far": sum(len(record["facts"]) for record in records[: index + 1]),
+                "seconds": times.get(index),
+                "changed_share": records[index].get("changed_share"),
+                "measures": _measures(rows, sizes),
+                "before": _measures(_chosen(experiment, index, base), sizes),
+            }
+        )
+    # What is kept is the same rows after every step; with fewer of them the beginning has no more either.
+    kept = _chosen(experiment, min(step_requests(experiment)), base)
+    rows = {SO_FAR: base.get(FORGET, []), **{name: kept[name] for name in KEPT if name in kept}}
+    before = _measures({name: found for name, found in rows.items() if found}, {})
+    columns = list(dict.fromkeys([*(name for step in steps for name in step["measures"]), *before]))
+    return {"format": 1, "columns": [_column(name) for name in columns], "before": before, "steps": steps}
+
+
+def _name(index: int) -> str:
+    return f"step_{index:03d}"
+
+
+def _by_split(context: StageContext, name: str, at_the_end: bool = True) -> Rows:
+    """Plain observations of an input by split; those of one step are apart already."""
+    from unierase_cli.stages.observation_files import read_state
+
+    _, observations = read_state(context.inputs[name].path)
+    found = {split: list(rows) for (split, variant), rows in observations.items() if variant == "plain"}
+    return found if at_the_end else {**found, FORGET: [*found.get(NOW, []), *found.get(BEFORE, [])]}
+
+
+def _chosen(experiment: Experiment, index: int, observed: Rows) -> Rows:
+    """The rows that the step is judged by, found in what was observed; a split that lacks one is left out."""
+    chosen: Rows = {}
+    for name, facts in step_splits(experiment, index).items():
+        known = {o.fact_id: o for o in observed.get(FORGET if name in (NOW, BEFORE) else name, ())}
+        if all(fact.id in known for fact in facts):
+            chosen[name] = [known[fact.id] for fact in facts]
+    return chosen
+
+
+def _measures(rows: Rows, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Every measure on every split, and model utility over the three splits it is made of."""
+    from unierase_cli.metrics import model_utility
+    from unierase_cli.metrics.base import Evidence
+
+    evidence = Evidence("", {(split, "plain"): found for split, found in rows.items()})
+    found: dict[str, dict[str, Any]] = {}
+    for split in rows:
+        for about, compute in _measured(split):
+            found[f"{split}.{about.name}"] = _told(evidence.measure(about, compute, split))
+    if NOW in rows:
+        found |= _so_far(rows, sizes, evidence)
+    if any(split in rows for split in KEPT):
+        found[UTILITY] = _told(model_utility.of_evidence(evidence))
+    return found
+
+
+def _so_far(rows: Rows, sizes: Mapping[str, int], evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """Means over the step's facts and all earlier ones. With an interval where all of them were asked."""
+    parts = [split for split in (NOW, BEFORE) if split in rows]
+    whole = all(len(rows[split]) == sizes[split] for split in parts)
+    total = sum(sizes[split] for split in parts)
+    found = {}
+    for about, compute in _measured(NOW):
+        if whole:
+            found[f"{SO_FAR}.{about.name}"] = _told(compute([o for split in parts for o in rows[split]]))
+            continue
+        values = [(evidence.measure(about, compute, split).value, sizes[split]) for split in parts]
+        known = [value * size / total for value, size in values if value is not None]
+        value = sum(known) if len(known) == len(values) else None
+        found[f"{SO_FAR}.{about.name}"] = {"value": value, "ci95": None, "n": sum(len(rows[split]) for split in parts)}
+    return found
+
+
+def _measured(split: str) -> Sequence[tuple[About, Compute]]:
+    from unierase_cli.metrics import first_token_unlearn, probability, rouge
+    from unierase_cli.metrics.base import OPTION_SPLITS
+
+    likely: tuple[About, Compute] = (probability.ABOUT, probability.compute)
+    if split in OPTION_SPLITS:
+        likely = (probability.NORMALISED, probability.compute_normalised)
+    found: list[tuple[About, Compute]] = [(rouge.ABOUT, rouge.compute), likely]
+    return found if split in KEPT else [*found, (first_token_unlearn.ABOUT, first_token_unlearn.compute)]
+
+
+def _told(result: MetricResult) -> dict[str, Any]:
+    if result.value is None:
+        return {"value": None, "unavailable": result.unavailable}
+    return {"value": result.value, "ci95": result.ci95, "n": result.n}
+
+
+def _column(name: str) -> dict[str, Any]:
+    from unierase_cli.metrics import first_token_unlearn, model_utility, probability, rouge
+
+    titles = {m.ABOUT.name: m.ABOUT.title for m in (rouge, probability, first_token_unlearn, model_utility)}
+    titles[probability.NORMALISED.name] = probability.NORMALISED.title
+    split, _, metric = name.partition(".")
+    forgetting = split in (NOW, BEFORE, SO_FAR)
+    return {"id": name, "title": titles[metric], "higher_is_better": (metric == first_token_unlearn.NAME) == forgetting}
+
+
+def _records(context: StageContext) -> tuple[list[dict[str, Any]], dict[int, float]]:
+    """What every patch says of itself, and the seconds that each step took (the last time it was made)."""
+    from unierase_cli.stages.erase import STEPS, TIMES
+    from unierase_cli.store.jsonl import read_jsonl
+
+    folder = context.inputs["erase"].path
+    times = read_jsonl(folder / TIMES) if (folder / TIMES).exists() else []
+    return read_jsonl(folder / STEPS), {row["step"]: row["seconds"] for row in times}
+
+
+def read_steps(folder: Any) -> dict[str, Any]:
+    """``steps.json`` of a trajectory's folder."""
+    return json.loads((folder / FILE).read_text("utf-8"))
