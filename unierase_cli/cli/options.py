@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -79,31 +80,60 @@ class Wishes:
     json: bool = False
 
 
-def as_words(
-    words: Sequence[str] | None,
-    *,
-    experiment: str | None = None,
-    model: str | None = None,
-    benchmark: str | None = None,
-    method: str | None = None,
-    mode: str | None = None,
-    seed: int | None = None,
-    outputs: str | None = None,
-    device: str | None = None,
-    force: bool = False,
-    no_chain: bool = False,
-) -> list[str]:
+# Shared option -> the key that it stands for.
+KEYS = {"experiment": "experiment", "model": "model", "benchmark": "benchmark", "method": "method", "mode": "mode"}
+KEYS |= {"seed": "run.seed", "outputs": "run.outputs", "device": "run.device"}
+# The options of every command that composes a configuration: type and default.
+SHARED: dict[str, tuple[Any, Any]] = {
+    "experiment": (ExperimentName, None),
+    "model": (ModelName, None),
+    "benchmark": (BenchmarkName, None),
+    "method": (MethodName, None),
+    "mode": (ModeName, None),
+    "seed": (Seed, None),
+    "outputs": (Outputs, None),
+    "device": (Device, None),
+    "config_dir": (ConfigDir, None),
+    "dry_run": (DryRun, False),
+    "print_config": (PrintConfig, False),
+    "json": (Json, False),
+    "force": (Force, False),
+    "no_chain": (NoChain, False),
+}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The values of the shared options, by their names."""
+
+    values: Mapping[str, Any]
+
+    def wishes(self, words: Sequence[str], **others: Any) -> Wishes:
+        """What the command line asks for. ``others``: shared options that take the place of what was chosen."""
+        values = {**self.values, **others}
+        plain = {name: values[name] for name in ("config_dir", "dry_run", "print_config", "json")}
+        return Wishes(as_words(words, **{name: value for name, value in values.items() if name not in plain}), **plain)
+
+
+def with_shared_options(call: Callable[..., None]) -> Callable[..., None]:
+    """A command's function with the shared options after its own parameters; it gets their values as ``chosen``."""
+
+    def command(**given: Any) -> None:
+        chosen = Chosen({name: given.pop(name) for name in SHARED})
+        call(**given, chosen=chosen)
+
+    own = [p for p in inspect.signature(call, eval_str=True).parameters.values() if p.name != "chosen"]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    shared = [inspect.Parameter(n, kind, default=default, annotation=type_) for n, (type_, default) in SHARED.items()]
+    # typer reads a command's options off its signature.
+    command.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
+    command.__name__ = call.__name__
+    return command
+
+
+def as_words(words: Sequence[str] | None, *, force: bool = False, no_chain: bool = False, **named: Any) -> list[str]:
     """Options as words, in front of the words that were typed: of two values for one key the typed one counts."""
-    named = {
-        "experiment": experiment,
-        "model": model,
-        "benchmark": benchmark,
-        "method": method,
-        "mode": mode,
-        "run.seed": seed,
-        "run.outputs": outputs,
-        "run.device": device,
-        "run.force": "true" if force else None,
-        "run.chain": "false" if no_chain else None,
-    }
-    return [f"{key}={value}" for key, value in named.items() if value is not None] + list(words or [])
+    found = {KEYS[name]: value for name, value in named.items()}
+    found |= {"run.force": "true" if force else None, "run.chain": "false" if no_chain else None}
+    return [f"{key}={value}" for key, value in found.items() if value is not None] + list(words or [])

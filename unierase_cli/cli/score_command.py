@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unierase_cli.cli import options
 from unierase_cli.cli.complete import complete_run, complete_word
-from unierase_cli.cli.options import Wishes, as_words
+from unierase_cli.cli.options import Chosen, Wishes, with_shared_options
 from unierase_cli.cli.render import emit_json
 from unierase_cli.cli.session import Journal, compose_for, stage_command
 from unierase_cli.contracts import UserError
@@ -69,47 +68,23 @@ def callback(name: str) -> Callable[..., None]:
     return score
 
 
+@with_shared_options
 def score(
     context: typer.Context,
+    chosen: Chosen,
     words: Words = None,
     metrics: Metrics = None,
     open_unlearning: Folder = None,
     state: State = None,
     tofu_log: TofuLog = None,
     retain_log: RetainLog = None,
-    experiment: options.ExperimentName = None,
-    model: options.ModelName = None,
-    benchmark: options.BenchmarkName = None,
-    method: options.MethodName = None,
-    mode: options.ModeName = None,
-    seed: options.Seed = None,
-    outputs: options.Outputs = None,
-    device: options.Device = None,
-    config_dir: options.ConfigDir = None,
-    dry_run: options.DryRun = False,
-    print_config: options.PrintConfig = False,
-    json: options.Json = False,
-    force: options.Force = False,
-    no_chain: options.NoChain = False,
 ) -> None:
-    runs = [word for word in words or [] if "=" not in word and not word.startswith("~")]
-    named = as_words(
-        [word for word in words or [] if word not in runs],
-        experiment=experiment,
-        model=model,
-        benchmark=benchmark,
-        method=method,
-        mode=mode,
-        seed=seed,
-        outputs=outputs,
-        device=device,
-        force=force,
-        no_chain=no_chain,
-    )
-    wishes = Wishes(named, config_dir, dry_run, print_config, json)
+    typed = words or []
+    runs = [word for word in typed if "=" not in word and not word.startswith("~")]
+    wishes = chosen.wishes([word for word in typed if word not in runs])
     _check(runs, wishes, metrics, open_unlearning, state, tofu_log, retain_log)
     if tofu_log is not None:
-        score_log(context.obj, tofu_log, retain_log, json)
+        score_log(context.obj, tofu_log, retain_log, wishes.json)
     elif open_unlearning is not None:
         export(context.obj, runs[0], open_unlearning, state or STATES[0], wishes)
     elif runs:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from unierase_cli.cli import options
-from unierase_cli.cli.options import Wishes, as_words
+from unierase_cli.cli.options import Chosen, with_shared_options
 from unierase_cli.cli.session import stage_command
 
 if TYPE_CHECKING:
@@ -47,40 +47,11 @@ def callback(name: str) -> Callable[..., None]:
             pipeline.make(request.stage, **request.values)
         return pipeline.make(last_of_evaluation(pipeline.experiment))
 
-    def call(
-        context: typer.Context,
-        words: options.Words = None,
-        experiment: options.ExperimentName = None,
-        model: options.ModelName = None,
-        benchmark: options.BenchmarkName = None,
-        method: options.MethodName = None,
-        mode: options.ModeName = None,
-        seed: options.Seed = None,
-        outputs: options.Outputs = None,
-        device: options.Device = None,
-        config_dir: options.ConfigDir = None,
-        dry_run: options.DryRun = False,
-        print_config: options.PrintConfig = False,
-        json: options.Json = False,
-        force: options.Force = False,
-        no_chain: options.NoChain = False,
-    ) -> None:
-        if benchmark is None and not any(word.startswith("benchmark=") for word in words or []):
+    @with_shared_options
+    def call(context: typer.Context, chosen: Chosen, words: options.Words = None) -> None:
+        typed, benchmark = words or [], chosen.values["benchmark"]
+        if benchmark is None and not any(word.startswith("benchmark=") for word in typed):
             benchmark = BENCHMARKS.get(name)
-        named = as_words(
-            words,
-            experiment=experiment,
-            model=model,
-            benchmark=benchmark,
-            method=method,
-            mode=mode,
-            seed=seed,
-            outputs=outputs,
-            device=device,
-            force=force,
-            no_chain=no_chain,
-        )
-        wishes = Wishes(named, config_dir, dry_run, print_config, json)
-        stage_command(context.obj, name, wishes, make, stage)
+        stage_command(context.obj, name, chosen.wishes(typed, benchmark=benchmark), make, stage)
 
     return call

@@ -13,6 +13,7 @@ from unierase_cli.cli.render import ConsoleReporter, emit_json
 from unierase_cli.cli.sweep_plan import SCORED, Planned
 from unierase_cli.contracts import UserError
 from unierase_cli.launch.jobs import Finished
+from unierase_cli.stages.planning import PRECISE
 from unierase_cli.stages.tables import Table
 from unierase_cli.store.artefacts import Artefact, Store, write_json
 
@@ -95,11 +96,24 @@ def compared(results: Results, reporter: ConsoleReporter) -> list[Artefact]:
         return []
     from unierase_cli.stages.comparison import compare_runs
 
+    scored = _scored(results, reporter)
+    if not scored:
+        return []
     try:
-        return compare_runs(results.store, results.paths(), reporter=reporter, command=results.command)
+        return compare_runs(results.store, scored, reporter=reporter, command=results.command)
     except UserError as error:
         reporter.note(f"no table: {error.message}" + (f" ({error.hint})" if error.hint else ""))
         return []
+
+
+def _scored(results: Results, reporter: ConsoleReporter) -> list[str]:
+    """What has scores for a table. A mode that leaves no model with all its edits has tables of its own, run by run."""
+    made = [results.store.resolve(path) for path in results.paths()]
+    alone = [artefact for artefact in made if artefact.stage == PRECISE]
+    if alone:
+        names = ", ".join(artefact.full_name for artefact in alone)
+        reporter.note(f"not in the table, each fact was erased by itself (unierase show RUN): {names}")
+    return [str(artefact.path) for artefact in made if artefact not in alone]
 
 
 def show_results(results: Results, reporter: ConsoleReporter, *, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sweep import Combination, Sweep
 from unierase_cli.contracts import Reporter, SilentReporter, UserError
 from unierase_cli.stages.pipeline import Pipeline, PlanRow
+from unierase_cli.stages.planning import SCORE, TRAJECTORY, last_of_evaluation
 from unierase_cli.stages.reference import with_reference
 from unierase_cli.stages.tables import Table
 from unierase_cli.store.artefacts import Artefact, Store
@@ -119,8 +120,13 @@ def _composed(sweep: Sweep, config_dir: Path | None, reporter: Reporter) -> list
 
 
 def _rows(experiment: Experiment, stage: str, looking: Callable[[Experiment], Pipeline]) -> list[PlanRow]:
-    """The run's artefacts, its scores with the retain reference that it will find, or make first."""
-    if stage not in SCORED:
+    """The run's artefacts, its scores with the retain reference that it will find, or make first.
+
+    An evaluation ends in the stage that belongs to the mode.
+    """
+    if stage == SCORE:
+        stage = last_of_evaluation(experiment)
+    if stage not in (*SCORED, TRAJECTORY):
         return looking(experiment).plan(stage)
     try:
         return looking(with_reference(experiment, SilentReporter(), looking)).plan(stage)

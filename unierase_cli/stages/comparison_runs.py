@@ -135,7 +135,7 @@ def _scored(word: str, found: Sequence[Artefact], store: Store, everything: Sequ
 
 def _score_of(store: Store, artefact: Artefact, everything: Sequence[Artefact]) -> Artefact | None:
     """The score that a report shows, or the newest score of an erase or observe artefact's edited model."""
-    if artefact.stage == "report":
+    if artefact.stage in ("report", "trajectory"):
         return source_of(store, artefact, "score")
     for score in reversed([a for a in everything if a.stage == SCORE]):
         observed = source_of(store, score, "edited")
