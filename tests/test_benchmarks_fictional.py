@@ -14,6 +14,7 @@ from unierase_cli.benchmarks.base import load_benchmark, training_facts
 from unierase_cli.benchmarks.fictional import make_world, rows_of
 from unierase_cli.benchmarks.parts.questions import forms
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import Benchmark, UserError
 from unierase_cli.modes.batch import plan
 from unierase_cli.store.jsonl import read_asset
@@ -202,7 +203,7 @@ def test_small_worlds_and_few_questions_work() -> None:
 
 
 def test_batch_mode_is_one_step_with_everything(benchmark: Benchmark) -> None:
-    steps = plan(benchmark)
+    steps = plan(benchmark, ModeConfig())
     assert [step.index for step in steps] == [0]
     assert steps[0].forget == benchmark.forget
     assert steps[0].retain == benchmark.protect
