@@ -21,17 +21,18 @@ from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.inference.suites import questions_of
+from unierase_cli.inference.suites import answers_to, questions_of
 from unierase_cli.metrics import general_ability
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.compare import compare, summary
+from unierase_cli.metrics.judges import Judges
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens
 from unierase_cli.stages import general as stage
 from unierase_cli.stages import report, result_tables, score
 from unierase_cli.stages.base import StageContext
 from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.store.jsonl import read_jsonl
+from unierase_cli.store.jsonl import read_jsonl, write_jsonl
 
 SUITES = ["mmlu", "gsm8k", "trivia_qa", "human_eval"]
 SIZES = {"mmlu": 20, "gsm8k": 5, "trivia_qa": 20, "human_eval": 2}
@@ -91,9 +92,52 @@ def test_a_question_is_asked_with_one_bos_and_with_two_only_where_the_reference_
     assert questions_of(loaded, [("a", "Which?")], compat=True)[0].ids == [bos, *question.ids]
 
 
-def test_a_question_that_does_not_fit_is_named() -> None:
-    with pytest.raises(UserError, match="mmlu-3: a prompt of .* does not fit .*leave the suite out"):
-        questions_of(tiny_gpt2(), [("mmlu-3", "word " * 300)])
+def test_a_question_that_does_not_fit_is_answered_by_nothing_among_others_that_are() -> None:
+    loaded = tiny_gpt2()
+    questions = questions_of(loaded, [("a", "Which?"), ("b", "word " * 300), ("c", "Who?")])
+    assert [q.too_long for q in questions] == [False, True, False]
+    answers = answers_to(loaded, questions, 3)
+    assert [(a.id, a.output, a.tokens, a.stop) for a in answers][1] == ("b", "", 0, "too long")
+    assert [a.tokens for a in (answers[0], answers[2])] == [
+        a.tokens for a in answers_to(loaded, [questions[0], questions[2]], 3)
+    ]
+
+
+@pytest.mark.parametrize("compat", [False, True])
+def test_questions_that_do_not_fit_are_wrong_and_never_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compat: bool
+) -> None:
+    folder = write_suites(tmp_path / "suites")
+    rows = made_rows()["trivia_qa"]
+    # By the reference's rule an empty output would be right.
+    write_jsonl(folder / "trivia_qa.jsonl", [*rows[:2], {**rows[2], "context": "page " * 2000}])
+    programs = made_rows()["human_eval"]
+    programs[0]["prompt"] = '"""' + "text " * 2000 + '"""\n' + programs[0]["prompt"]
+    write_jsonl(folder / "human_eval.jsonl", programs)
+    monkeypatch.setattr(stage, "load_base", lambda *a: model())
+    config = experiment(tmp_path, suites=["trivia_qa", "human_eval"], data_dir=str(folder), compat=compat)
+    reporter = SilentReporter()
+    (tmp_path / "out").mkdir()
+    made = stage.run(StageContext(config, tmp_path / "out", {}, reporter, {"state": "base"}))
+    assert made["too_long"] == {"trivia_qa": 1, "human_eval": 1}
+    assert reporter.warnings == [
+        "TriviaQA: 1 of 3 questions do not fit the model's context of 1024 tokens; they are not asked and count as wrong",
+        "HumanEval: 1 of 2 questions do not fit the model's context of 1024 tokens; they are not asked and count as wrong",
+    ]
+    found = stage.read_general(tmp_path / "out", config)
+    left_out = [row for rows in found.values() for row in rows if row["stop"] == "too long"]
+    assert [(row["place"], row["output"], row["correct"], row["follows"]) for row in left_out] == [
+        (2, "", False, False),
+        (0, "", False, False),
+    ]
+
+
+def test_a_program_gets_a_second_where_the_reference_gives_it_one(tmp_path: Path) -> None:
+    def seconds(**general: Any) -> float:
+        config = experiment(tmp_path, **general)
+        return stage._limits(StageContext(config, tmp_path, {}, SilentReporter(), {})).seconds
+
+    assert (seconds(), seconds(code_seconds=7.0), seconds(compat=True, code_seconds=7.0)) == (3.0, 7.0, 1.0)
 
 
 @pytest.mark.usefixtures("models")
@@ -186,6 +230,24 @@ def test_a_suite_has_accuracy_refusals_length_and_form_each_per_row() -> None:
     assert accuracy.ci95 is not None
     assert (refusals.value, refusals.higher_is_better) == (0.25, False)
     assert found["general.gsm8k.length"].result.value == 6.5
+
+
+def test_refusals_are_by_meaning_where_an_encoder_is_there_and_the_title_says_which() -> None:
+    def idk(judges: Judges) -> tuple[str, Any]:
+        rows = [row(True), row(False, "I have no knowledge of that."), row(False, "Nobody told me."), row(False, "")]
+        passes = {"general.gsm8k": rows}
+        evidence = Evidence("base", {}, refusals=["I have no knowledge of that."], passes=passes, judges=judges)
+        (column,) = [c for c in general_ability.columns(evidence) if c.metric == "idk"]
+        return column.title, column.result.per_sample
+
+    def encode(texts: Any) -> list[list[float]]:
+        return [[1.0, 0.0] if "know" in text or "told" in text else [0.0, 1.0] for text in texts]
+
+    assert idk(Judges()) == ("GSM8K listed refusals", (0.0, 1.0, 0.0, 0.0))
+    assert idk(Judges.of(encode_refusals=encode)) == ("GSM8K refusals by meaning", (0.0, 1.0, 1.0, 0.0))
+    # The encoder of another metric is no encoder for this one.
+    assert idk(Judges.of(encode=encode))[0] == "GSM8K listed refusals"
+    assert idk(Judges(refusal_encoder="./gone"))[0] == "GSM8K listed refusals"
 
 
 def test_one_row_has_no_interval_and_no_row_no_number() -> None:

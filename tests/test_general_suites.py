@@ -12,7 +12,7 @@ from unierase_cli.benchmarks.general import base
 from unierase_cli.benchmarks.general.base import SUITES, load_items, load_suite
 from unierase_cli.config.compose import compose
 from unierase_cli.config.sections.general import GeneralConfig
-from unierase_cli.contracts import UserError
+from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.store.jsonl import write_jsonl
 
 SQUARE = {
@@ -64,6 +64,7 @@ def test_an_unknown_suite_is_named_with_the_nearest_one() -> None:
 
 
 def test_a_tenth_of_mmlu_and_trivia_qa_is_drawn_the_same_every_time(folder: Path) -> None:
+    (folder / "mmlu_test_sample.jsonl").rename(folder / "mmlu.jsonl")
     config = GeneralConfig(data_dir=str(folder))
     order = list(range(20))
     random.Random(42).shuffle(order)
@@ -74,6 +75,18 @@ def test_a_tenth_of_mmlu_and_trivia_qa_is_drawn_the_same_every_time(folder: Path
     assert [item.id for item in load_items("mmlu", whole)] == [f"mmlu-{index}" for index in range(20)]
     assert len(load_items("mmlu", GeneralConfig(data_dir=str(folder), share=1.0, rows=7))) == 7
     assert len(load_items("mmlu", GeneralConfig(data_dir=str(folder), share=0.001))) == 1
+
+
+def test_a_file_that_is_a_sample_is_asked_whole_and_a_note_says_how_many_of_how_many(folder: Path) -> None:
+    reporter = SilentReporter()
+    assert len(load_items("mmlu", GeneralConfig(data_dir=str(folder)), reporter)) == 20
+    assert len(load_items("trivia_qa", GeneralConfig(data_dir=str(folder)), reporter)) == 2
+    assert len(load_items("mmlu", GeneralConfig(data_dir=str(folder), rows=3), reporter)) == 3
+    assert reporter.notes == [
+        "MMLU: 20 of 20 questions are asked (mmlu_test_sample.jsonl is a sample: eval.general.share does not apply)",
+        "TriviaQA: 2 of 20 questions are asked",
+        "MMLU: 3 of 20 questions are asked (mmlu_test_sample.jsonl is a sample: eval.general.share does not apply)",
+    ]
 
 
 @pytest.mark.parametrize("name", ["mmlu", "gsm8k", "trivia_qa", "human_eval"])
@@ -142,6 +155,7 @@ class _Hub:
 def test_the_hub_and_a_folder_give_the_same_questions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = _Hub()
     monkeypatch.setitem(__import__("sys").modules, "datasets", hub)
+    (folder / "mmlu_test_sample.jsonl").rename(folder / "mmlu.jsonl")
     for name in SUITES.names():
         assert load_items(name, GeneralConfig()) == load_items(name, GeneralConfig(data_dir=str(folder)))
     assert ("cais/mmlu", "all", "test") in hub.asked
@@ -183,6 +197,5 @@ def test_settings_that_make_no_sense_are_refused(values: dict[str, Any]) -> None
 
 def test_the_real_files_of_mmlu_and_human_eval_are_read(shared: Path) -> None:
     folder = str(shared / "data" / "general")
-    assert len(load_items("mmlu", GeneralConfig(data_dir=folder))) == 142
-    assert len(load_items("mmlu", GeneralConfig(data_dir=folder, share=1.0))) == 1425
+    assert len(load_items("mmlu", GeneralConfig(data_dir=folder))) == 1425
     assert len(load_items("human_eval", GeneralConfig(data_dir=folder))) == 164

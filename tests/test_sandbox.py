@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from unierase_cli.contracts import UserError
-from unierase_cli.inference import sandbox, sandbox_roles
+from unierase_cli.inference import sandbox, sandbox_values
 from unierase_cli.inference.sandbox import Limits, check_sandbox, run_tests
 
 TESTS = "def check(candidate):\n    assert candidate(20) == 21\n    assert candidate(-1) == 0\n"
@@ -32,8 +32,7 @@ ESCAPES = {
     "a file elsewhere": "open('/tmp/unierase-was-here', 'w').write('x')",
     "a file above": "open('../unierase-was-here', 'w').write('x')",
     "a file by its descriptor": "import os\nos.open('/tmp/unierase-was-here', os.O_CREAT | os.O_WRONLY)",
-    "a file that fills the disk": "open('big', 'wb').write(bytes(64 << 20))",
-    "files without end": "for n in range(1000): open(f'file{n}', 'w').close()",
+    "a file in its own folder": "open('small', 'w').write('x')",
     "the list of users": "open('/etc/passwd').read()",
     "the list of users, quietly": "try:\n    open('/etc/passwd').read()\nexcept BaseException:\n    pass",
     "the home folder": "import os\nos.listdir(os.path.expanduser('~') if os.path.expanduser('~') != '~' else '/root')",
@@ -63,12 +62,90 @@ ESCAPES = {
     "a link to elsewhere": "import os\nos.symlink('/etc', 'link')\nopen('link/passwd')",
     "another folder": "import os\nos.chdir('/')",
     "a signal handler": "import signal\nsignal.signal(signal.SIGALRM, print)",
+    "a signal handler by the back door": "import sys\nsys.modules['_signal'].signal(14, print)",
+    "a pipe with a name": "import os\nos.mkfifo('/tmp/unierase-was-here')",
+    "a file as a node": "import os\nos.mknod('/tmp/unierase-was-here', 0o100600)",
+    "a folder": "import os\nos.mkdir('made')",
+    "the size of a file": "import os\nos.stat('/etc/passwd')",
+    "whether a file is there": "import os\nassert os.path.exists('/etc/passwd') or os.path.lexists('/etc/passwd')",
+    "where its Python is": "import os\nos.readlink('/proc/self/exe')",
+    "its parent": "import os\nos.getppid()",
+    "its processors": "import os\nos.sched_getaffinity(0)",
+    "another priority": "import os\nos.nice(5)",
+    "pipes that are closed": "import os\nos.closerange(0, 16)",
+    "native code by a name with a dot": """
+import sys, _imp
+from importlib.machinery import ModuleSpec
+folder = sys.modules['math'].__spec__.origin.rpartition('/')[0]
+end = sys.modules['math'].__spec__.origin.partition('/math')[2]
+_imp.exec_dynamic(_imp.create_dynamic(ModuleSpec("x._ctypes", None, origin=f"{folder}/_ctypes{end}")))
+""",
+    "native code by its loader": """
+import sys
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+path = sys.modules['math'].__spec__.origin.replace('/math', '/_ctypes')
+ExtensionFileLoader('mathematics', path).create_module(ModuleSpec('mathematics', None, origin=path))
+""",
+    "the hook's own instructions": """
+import sys, _imp, dis
+from importlib.machinery import ModuleSpec
+origin = sys.modules['math'].__spec__.origin.replace('/math', '/_ctypes')
+C = _imp.create_dynamic(ModuleSpec("x._ctypes", None, origin=origin)); _imp.exec_dynamic(C)
+class L(C._SimpleCData): _type_ = "L"
+class B(C._SimpleCData): _type_ = "B"
+class U(C.Union): _fields_ = [("a", L), ("p", C.POINTER(B))]
+guard = sys.modules['unierase_cli.inference.sandbox_guard'].guard
+hook = [c for c in guard.__code__.co_consts if hasattr(c, "co_code")][-1]
+u = U(); u.a = id(hook) + type(hook).__basicsize__
+for i, b in enumerate([dis.opmap["LOAD_CONST"], hook.co_consts.index(None), dis.opmap["RETURN_VALUE"], 0]): u.p[i] = b
+open("/tmp/unierase-was-here", "w").write(open("/etc/passwd").read())
+""",
+    "a system module made anew": """
+import _imp
+from importlib.machinery import ModuleSpec
+posix = _imp.create_builtin(ModuleSpec("posix", None)); _imp.exec_builtin(posix)
+posix.mkfifo("/tmp/unierase-was-here")
+""",
+    "a system module from its loader": """
+import sys
+from importlib.machinery import BuiltinImporter
+del sys.modules["posix"]
+BuiltinImporter.load_module("posix").stat("/etc/passwd")
+""",
+    "a system function from a set of them": """
+import os
+[f for f in os.supports_dir_fd | os.supports_fd if f.__name__ == "mkfifo"][0]("/tmp/unierase-was-here")
+""",
+    "a system function by another module's name for it": "import inspect\ninspect.os.stat('/etc/passwd')",
+    "search paths of its own": """
+import sys
+from importlib.machinery import PathFinder
+sys.meta_path.append(PathFinder); sys.path[:] = ['/etc', sys.modules['math'].__spec__.origin.rpartition('/')[0]]
+import _posixshmem
+""",
+    "a loader that reads": """
+from importlib.machinery import SourceFileLoader
+SourceFileLoader('x', '/etc/passwd').get_data('/etc/passwd')
+""",
+    "lines of a file, kept": "import linecache\nassert linecache.getlines('/etc/passwd')",
+    "bytes that become code": "import marshal\nmarshal.loads(marshal.dumps((lambda: 0).__code__))",
+    "a limit that is raised": "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))",
+    "the refusal taken back": """
+import sys
+guard = sys.modules['unierase_cli.inference.sandbox_guard']
+guard.FORBIDDEN, guard.NEVER_IMPORTED, guard.STAY = (), frozenset(), {}
+guard.refused.__code__ = (lambda *a, **k: None).__code__
+guard.preload()
+open('/etc/passwd').read()
+""",
 }  # fmt: skip
+LEFT = Path("/tmp/unierase-was-here")
 # Ways to be called right without being right. None gives the right answer.
 LIES = {
-    "the word, guessed": "def after(n):\n    print('{\"word\": \"\"}', flush=True)\n    return 0",
+    "the word, guessed": 'def after(n):\n    print(\'{"word": ""}\', flush=True)\n    return 0',
     "the word, on every descriptor": (
-        "import os\ndef after(n):\n    for place in range(16):\n        try: os.write(place, b'{\"word\": \"\"}\\n')\n"
+        "import sys\nwrite = sys.modules['unierase_cli.inference.sandbox_values'].write\ndef after(n):\n"
+        '    for place in range(16):\n        try: write(place, b\'{"word": ""}\\n\')\n'
         "        except OSError: pass\n    return 0"
     ),
     "an answer that equals everything": "class Same(int):\n    def __eq__(self, other): return True\ndef after(n): return Same(0)",
@@ -110,7 +187,7 @@ def test_no_way_out_is_a_pass_and_none_takes_longer_than_allowed(attempt: str) -
     assert verdict.reason
     assert verdict.seconds <= LIMITS.seconds + 0.5
     assert time.monotonic() - started < 30
-    assert not Path("/tmp/unierase-was-here").exists()
+    assert not LEFT.exists()
 
 
 @pytest.mark.parametrize("lie", list(LIES))
@@ -118,46 +195,40 @@ def test_only_right_answers_pass(lie: str) -> None:
     assert not run_tests(LIES[lie], "after", TESTS, limits=LIMITS).passed
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own limits are Linux'")
-@pytest.mark.parametrize(
-    "attempt",
-    ["import os\nos.fork()", "import socket\nsocket.socket()", "import os\nos.kill(os.getppid(), 0)",
-     "import subprocess\nsubprocess.run(['/bin/true'])", "kept = [0] * (1 << 33)", "open('big', 'wb').write(bytes(64 << 20))"],
-)  # fmt: skip
-def test_processes_sockets_signals_memory_and_disk_hold_without_the_audit_hook(
-    attempt: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    protections = check_sandbox(LIMITS)
-    if "system-call filter" not in protections:
-        pytest.skip(f"this system only offers: {protections}")
-    source = sandbox._source
-    bare = source("sandbox_roles").replace("sys.addaudithook(guard(os.getcwd(), outgoing))", "pass")
-    assert bare != source("sandbox_roles")
-    monkeypatch.setattr(sandbox, "_source", lambda name: bare if name == "sandbox_roles" else source(name))
-    assert run_tests(RIGHT, "after", TESTS, limits=LIMITS).passed
-    assert not run_tests(with_a_right_answer(attempt), "after", TESTS, limits=LIMITS).passed
-
-
-def test_code_sees_an_empty_folder_no_environment_and_no_packages() -> None:
+def test_code_sees_no_environment_no_input_and_no_packages() -> None:
     seen = (
         "import os, sys\ndef after(n):\n    try: import rich\n    except ImportError: pass\n    else: return 'rich'\n"
-        "    names = set(os.environ) - {'LC_CTYPE'}\n    return str([os.listdir('.'), sorted(names), sys.argv, os.read(0, 9)])"
+        "    return str([sorted(set(os.environ) - {'LC_CTYPE'}), sys.argv, sys.path, sys.stdin.read()])"
     )
-    tests = "def check(candidate):\n    assert candidate(0) == \"[[], [], ['-c'], b'']\", candidate(0)\n"
+    tests = "def check(candidate):\n    assert candidate(0) == \"[[], ['-c'], [], '']\", candidate(0)\n"
     verdict = run_tests(seen, "after", tests, limits=LIMITS)
     assert verdict.passed, verdict.reason
 
 
-def test_a_few_small_files_may_be_written_in_the_folder_and_are_gone_afterwards() -> None:
-    code = "import os\ndef after(n):\n    open('a', 'w').write('x')\n    return [open('a').read(), os.getcwd()]"
-    tests = "def check(candidate):\n    text, folder = candidate(0)\n    assert text == 'x'\n    raise ValueError(folder)\n"
-    folder = run_tests(code, "after", tests, limits=LIMITS).reason.removeprefix("ValueError: ")
-    assert folder.startswith("/")
-    assert not Path(folder).parent.exists()
+def test_programs_may_use_the_harmless_part_of_the_standard_library() -> None:
+    code = (
+        "import collections.abc, dataclasses, datetime, decimal, hashlib, os, traceback, unicodedata\n"
+        "@dataclasses.dataclass\nclass Pair:\n    a: int = 1\n"
+        "def after(n):\n    try: 1 / 0\n    except ZeroDivisionError: traceback.format_exc()\n"
+        "    assert datetime.datetime.strptime('2020-01-02', '%Y-%m-%d').day == 2\n"
+        "    assert hashlib.md5(b'').hexdigest() and 'a'.encode('utf-16') and not os.path.exists('x')\n"
+        "    if n is 10**30: pass\n    return n + Pair().a\n"
+    )
+    verdict = run_tests(code, "after", TESTS, limits=LIMITS)
+    assert verdict.passed, verdict.reason
+
+
+def test_the_folder_of_a_program_is_gone_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run_tests(RIGHT, "after", TESTS, limits=LIMITS).passed
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_process_is_left_behind() -> None:
-    code = "import atexit, os\natexit.register(lambda: [None for _ in iter(int, 1)])\ndef after(n): return os.getpid()"
+    code = (
+        "import os\nclass Last:\n    def __del__(self):\n        while True: pass\nlast = Last()\n"
+        "def after(n): return os.getpid()"
+    )
     tests = "def check(candidate):\n    raise ValueError(candidate(0))\n"
     number = int(run_tests(code, "after", tests, limits=LIMITS).reason.removeprefix("ValueError: "))
     with pytest.raises(ProcessLookupError):
@@ -171,7 +242,9 @@ def test_what_code_prints_is_kept_nowhere() -> None:
 
 
 def test_tests_without_end_are_a_fail_in_time() -> None:
-    verdict = run_tests(RIGHT, "after", "def check(candidate):\n    while True: candidate(1)\n", limits=Limits(1.0, 256))
+    verdict = run_tests(
+        RIGHT, "after", "def check(candidate):\n    while True: candidate(1)\n", limits=Limits(1.0, 256)
+    )
     assert (verdict.passed, verdict.reason) == (False, "not done after 1 s")
 
 
@@ -202,18 +275,19 @@ VALUES = [
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: str(type(value).__name__))
 def test_plain_values_travel_unchanged(value: object) -> None:
-    back = sandbox_roles.unpack(json.loads(json.dumps(sandbox_roles.pack(value))))
+    back = sandbox_values.unpack(json.loads(json.dumps(sandbox_values.pack(value))))
     assert back == value
     assert type(back) is type(value)
 
 
 def test_other_values_do_not_travel() -> None:
     with pytest.raises(TypeError, match="cannot be passed"):
-        sandbox_roles.pack([object()])
+        sandbox_values.pack([object()])
 
 
+@pytest.mark.slow
 def test_the_published_solutions_of_human_eval_pass(shared: Path) -> None:
-    lines = (shared / "data" / "general" / "human_eval.jsonl").read_text("utf-8").splitlines()[:30]
+    lines = (shared / "data" / "general" / "human_eval.jsonl").read_text("utf-8").splitlines()
     for row in map(json.loads, lines):
         code = row["prompt"] + row["canonical_solution"]
         verdict = run_tests(code, row["entry_point"], row["test"], prompt=row["prompt"], limits=Limits(10.0))

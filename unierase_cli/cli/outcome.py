@@ -91,7 +91,7 @@ def _print_place(console: Console, artefact: Artefact) -> None:
 def _asked_for_more(scored: Artefact) -> bool:
     """Whether the run names judges or further passes: who asks for them wants to see what they say."""
     asked = scored.manifest.get("config", {}).get("eval", {})
-    return any(asked.get(name) for name in ("passes", "encoder", "nli", "gibberish"))
+    return any(asked.get(name) for name in ("passes", "encoder", "refusal_encoder", "nli", "gibberish"))
 
 
 def show_comparison(console: Console, artefact: Artefact) -> None:

@@ -3,20 +3,24 @@
 Two processes are started (``sandbox_confine`` then ``sandbox_roles``): one holds the code, the other the tests, which ask the code
 over a pipe. All tests have passed if, and only if, the tests' process says a random word that the code's process never gets.
 
-What holds, on Linux (what a system does not offer is left out, and ``Verdict.protections`` says what was there):
+Held by the kernel, on Linux, also against code that got around Python and calls the system by itself:
 
-* The run goes on: after ``seconds`` both processes are killed, by number and by group. Processor time, memory, size and number of
-  files are bounded by the kernel; what the processes print goes nowhere, and a report is read up to a few KiB.
-* No network (a network namespace without devices, or else the filter below), an empty environment, an empty temporary folder, a
-  closed standard input, ``python -I -S``: packages outside the standard library can't be imported.
-* A system-call filter refuses to start, signal or look into processes, and to open sockets: also to code that got around Python.
-* Root becomes nobody if nobody can read this Python; otherwise it keeps its number without any power over the system.
-* An audit hook ends the process on other files than the folder's own and Python's library, on any change of the file system but a
-  few writes in the folder, on native code (``ctypes``), and on what could reach the hook.
+* The run goes on: after ``seconds`` both processes are killed, by number and by group. Processor time and memory are bounded; what
+  the processes print goes nowhere, and a report is read up to a few KiB.
+* No descriptor can be opened once the allowed modules are imported, so nothing is read, whoever owns it (a limit that only root can
+  raise; root becomes nobody if nobody can read this Python, otherwise it keeps its number without any power).
+* A filter on x86_64 and aarch64 knows only the system calls that Python starts, computes and ends with (``sandbox_calls``): no
+  processes, signals, sockets, and no file is made, written, moved, deleted or changed, in no folder.
+* Landlock, where there is one (Linux 5.13), shows no file's content but Python's own library, should both limits above fail.
+* No network (a namespace without devices), an empty environment, a closed standard input, ``python -I -S``.
 
-What does not hold: files are guarded by the audit hook alone, and such a hook is no wall against code that corrupts the
-interpreter's memory through a bug in it. Without the filter (other systems and processors) processes and sockets hang on the hook
-and on limits alone. Whoever expects code that was written to break out should run this tool in a container or a virtual machine.
+Held by Python (``sandbox_guard``): only a list of harmless modules can be imported, functions that reach the system refuse, and an
+audit hook ends the process on what should not occur. None of that is a wall against code that corrupts the interpreter's memory.
+
+What does not hold: such code can still ask for names, sizes and times of files, since there is no file system of its own around
+it. Without the filter (other systems and processors) processes, signals, sockets and changes of files hang on limits and on Python
+alone; ``Verdict.protections`` says what was there and what was not. A fault of the kernel opens all. Whoever expects code that was
+written to break out should run this tool in a container or a virtual machine.
 
 The tests see plain values: an answer that is neither a number, text, collection nor None fails, and so does a test that expects its
 argument to be changed in place.
@@ -49,6 +53,9 @@ START_SECONDS = 60.0
 # Processor time that starting takes at most, in addition to the code's own.
 START_CPU_SECONDS = 3
 REPORT_BYTES = 16 << 10
+# The two programs that each process runs after another, as modules, each after those that it imports.
+FIRST = ("sandbox_calls", "sandbox_landlock", "sandbox_confine")
+SECOND = ("sandbox_values", "sandbox_guard", "sandbox_roles")
 
 
 @dataclass(frozen=True)
@@ -132,23 +139,30 @@ def _start(
     limits: Limits,
     complaints: IO[bytes],
     stdin: IO[bytes] | int = subprocess.DEVNULL,
-    stdout: int = subprocess.DEVNULL,
+    report: int = -1,
 ) -> subprocess.Popen[bytes]:
     """A confined process in a session and an empty folder of its own. What the code's process complains of is not kept."""
     place = folder / role
     place.mkdir(mode=0o700)
     seconds = math.ceil(limits.seconds) + START_CPU_SECONDS
-    words = [str(limits.memory_mib), str(seconds), _source("sandbox_roles"), role, *map(str, ends)]
+    boot = _source("sandbox_boot")
+    confine = [boot, _modules(FIRST), str(limits.memory_mib), str(seconds)]
+    following = [boot, _modules(SECOND), role, *map(str, ends), str(report)]
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _source("sandbox_confine"), *words],
+        [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", *confine, *following],
         stdin=stdin,
-        stdout=stdout,
+        stdout=subprocess.DEVNULL,
         stderr=complaints if role == "tests" else subprocess.DEVNULL,
         cwd=place,
         env={},
-        pass_fds=tuple(ends),
+        pass_fds=[end for end in (*ends, report) if end >= 0],
         start_new_session=True,
     )
+
+
+def _modules(names: Sequence[str]) -> str:
+    """Modules as ``sandbox_boot`` takes them."""
+    return json.dumps([(f"{__package__}.{name}", _source(name)) for name in names])
 
 
 @cache

@@ -1,71 +1,61 @@
 """First program of a sandboxed process: gives up what generated code must not have, then becomes the second program.
 
-Run as ``python -I -S -c SOURCE MEMORY_MIB CPU_SECONDS NEXT_SOURCE WORDS...`` with nothing but the standard library. What is given
-up here is given up in the kernel and survives the ``exec`` that ends this program, so the code that comes later runs in an
-interpreter that has never loaded ``ctypes``. Every step that this system does not allow is left out; the names of those that
-worked are passed on as the last word.
+Run by ``sandbox_boot`` with ``MEMORY_MIB CPU_SECONDS NEXT...``, NEXT being the words after ``python -c``. What is given up here is
+given up in the kernel and survives the ``exec`` that ends this program, so the code that comes later runs in an interpreter that
+has never loaded ``ctypes``. Every step that this system does not allow is left out; what worked and what did not is passed on as
+the last word. Standard library only.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import resource
 import signal
-import struct
 import sys
+from collections.abc import Callable
+
+from unierase_cli.inference.sandbox_calls import allow_only_listed_calls
+from unierase_cli.inference.sandbox_landlock import read_only_python
 
 NOBODY = 65534
 FILE_BYTES, OPEN_FILES = 1 << 20, 16
 NEW_IPC, NEW_USER, NEW_NETWORK = 0x08000000, 0x10000000, 0x40000000
-NO_NEW_PRIVILEGES, DIE_WITH_PARENT, SET_FILTER, FILTER = 38, 1, 22, 2
-# System calls that start or signal processes, open sockets, look into other processes, or change what is mounted; also the
-# one that handles signals, since a handler sees the interrupted frame, be it the audit hook's. By machine: the kernel's number
-# of its architecture, then the calls. 424 to 435 have one number everywhere: pidfd_send_signal, io_uring_setup, pidfd_open, clone3.
-EVERYWHERE = [424, 425, 434, 435]
-REFUSED = {
-    # rt_sigaction socket connect accept socketpair clone fork vfork kill ptrace chroot mount tkill tgkill add_key request_key
-    # keyctl unshare perf_event_open setns process_vm_readv process_vm_writev bpf userfaultfd
-    "x86_64": (0xC000003E, [
-        13, 41, 42, 43, 53, 56, 57, 58, 62, 101, 161, 165, 200, 234, 248, 249, 250, 272, 298, 308, 310, 311, 321, 323,
-    ]),
-    "aarch64": (0xC00000B7, [
-        134, 198, 203, 202, 199, 220, 129, 117, 51, 40, 130, 131, 217, 218, 219, 97, 241, 268, 270, 271, 280, 282,
-    ]),
-}  # fmt: skip
-LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06
-ALLOW, NOT_PERMITTED, KILL = 0x7FFF0000, 0x00050001, 0x80000000
-# Numbers from here on are x86_64's second set of calls, which nothing here uses.
-SECOND_SET = 0x40000000
+DIE_WITH_PARENT, DROP_POWER, POWERS = 1, 24, 64
 
 
 def main() -> None:
-    """Confine this process, then become ``NEXT_SOURCE``."""
-    memory, cpu, source, *words = sys.argv[1:]
-    steps = [("memory and processor limits", lambda: limit(int(memory) << 20, int(cpu)))]
+    """Confine this process, then become the next program."""
+    memory, cpu, *following = sys.argv[1:]
+    steps: list[tuple[str, Callable[[], object]]] = [
+        ("limits of memory and time", lambda: limit(int(memory) << 20, int(cpu)))
+    ]
     if sys.platform == "linux":
         library = ctypes.CDLL(None, use_errno=True)
-        leaving = os.geteuid() == 0 and _readable_by_nobody()
+        root = os.geteuid() == 0
+        leaving = root and _readable_by_nobody()
         spaces = NEW_NETWORK | NEW_IPC | (0 if leaving else NEW_USER)
         steps = [
             # Without any device. In a user namespace of its own, too, if the user stays: root has no power from there.
             ("no network", lambda: _check(library.unshare(spaces))),
             *([("user nobody", become_nobody)] if leaving else []),
+            *([("no powers of root", lambda: drop_powers(library))] if root and not leaving else []),
             *steps,
             # After any change of user, which would take it back.
             ("end with the parent", lambda: _check(library.prctl(DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0))),
-            ("system-call filter", lambda: refuse_calls(library)),
+            ("Landlock", lambda: read_only_python(library)),
+            ("system-call filter", lambda: allow_only_listed_calls(library)),
         ]
-    done = []
+    done, absent = [], []
     for name, step in steps:
         try:
             step()
         except (OSError, ValueError, KeyError):
-            continue
-        done.append(name)
-    flags = ["-I", "-S", "-B", "-X", "utf8"]
-    os.execv(sys.executable, [sys.executable, *flags, "-c", source, *words, ", ".join(done)])
+            absent.append(name)
+        else:
+            done.append(name)
+    told = ", ".join(done) + (f"; not available here: {', '.join(absent)}" if absent else "")
+    os.execv(sys.executable, [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", *following, told])
 
 
 def become_nobody() -> None:
@@ -74,6 +64,15 @@ def become_nobody() -> None:
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+def drop_powers(library: ctypes.CDLL) -> None:
+    """Root without any of the powers that make it root, from the next ``exec`` on."""
+    for power in range(POWERS):
+        if library.prctl(DROP_POWER, power, 0, 0, 0) != 0:
+            # The kernel knows fewer than there may once be.
+            _check(0 if power else -1)
+            return
 
 
 def _readable_by_nobody() -> bool:
@@ -105,24 +104,6 @@ def limit(memory: int, cpu: int) -> None:
         resource.setrlimit(number, (soft, hard))
 
 
-def refuse_calls(library: ctypes.CDLL) -> None:
-    """A seccomp filter: the calls of ``REFUSED`` give "not permitted", calls of another architecture end the process."""
-    architecture, calls = REFUSED[platform.machine()]
-    refused = [*calls, *EVERYWHERE]
-    program = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, architecture), (RETURN, 0, 0, KILL), (LOAD, 0, 0, 0)]
-    program += [(AT_LEAST, 0, 1, SECOND_SET), (RETURN, 0, 0, KILL)]
-    program += [(EQUAL, len(refused) - place, 0, call) for place, call in enumerate(refused)]
-    program += [(RETURN, 0, 0, ALLOW), (RETURN, 0, 0, NOT_PERMITTED)]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
-    header = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code))
-    _check(library.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0))
-    _check(library.prctl(SET_FILTER, FILTER, ctypes.c_char_p(header), 0, 0))
-
-
 def _check(result: int) -> None:
     if result != 0:
         raise OSError(ctypes.get_errno(), "refused")
-
-
-if __name__ == "__main__":
-    main()

@@ -6,17 +6,22 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from unierase_cli.benchmarks.general.base import TOO_LONG
 from unierase_cli.contracts import UserError
-from unierase_cli.inference.generate import generate
+from unierase_cli.inference.generate import Generated, check_room, generate
 from unierase_cli.models.load import LoadedModel
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question of a suite as it is put to the model."""
+    """A question of a suite as it is put to the model. ``ids``: empty if it does not fit the model's context."""
 
     id: str
     ids: list[int]
+
+    @property
+    def too_long(self) -> bool:
+        return not self.ids
 
     @property
     def prompt_hash(self) -> str:
@@ -25,7 +30,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """``output`` is the text without special tokens; ``tokens`` counts what was generated, the end token left out."""
+    """``output`` is the text without special tokens; ``tokens`` counts what was generated, the end token left out.
+
+    ``stop``: as in ``inference.generate``, or TOO_LONG for a question that was not asked.
+    """
 
     id: str
     prompt_hash: str
@@ -38,17 +46,20 @@ def questions_of(loaded: LoadedModel, texts: Sequence[tuple[str, str]], *, compa
     """(id, text) as one user turn each in the model's own template.
 
     ``compat`` encodes the rendered template once more with special tokens, as the UniErase authors' scripts do: a tokenizer that
-    puts a BOS in front of every text then puts a second one. Raises UserError naming a question that does not fit the model.
+    puts a BOS in front of every text then puts a second one.
     """
-    found = []
     again = second_bos(loaded) if compat else []
-    for name, text in texts:
-        try:
-            ids = loaded.prompts.prompt(text).ids
-        except UserError as error:
-            raise UserError(f"{name}: {error.message}", "leave the suite out of eval.general.suites") from error
-        found.append(Question(name, [*again, *ids]))
-    return found
+    return [Question(name, _fitting(loaded, text, again)) for name, text in texts]
+
+
+def _fitting(loaded: LoadedModel, text: str, before: list[int]) -> list[int]:
+    """The prompt's ids; none if they leave no room for an answer in the model's context."""
+    try:
+        ids = [*before, *loaded.prompts.prompt(text).ids]
+        check_room([len(ids)], loaded.prompts.max_length)
+    except UserError:
+        return []
+    return ids
 
 
 def second_bos(loaded: LoadedModel) -> list[int]:
@@ -59,18 +70,18 @@ def second_bos(loaded: LoadedModel) -> list[int]:
 
 
 def answers_to(loaded: LoadedModel, questions: Sequence[Question], max_new_tokens: int) -> list[Answer]:
-    """Greedy answers to one batch of questions, in its order."""
-    generated = generate(
-        loaded, [q.ids for q in questions], max_new_tokens=max_new_tokens, batch_size=max(len(questions), 1)
-    )
+    """Greedy answers to one batch of questions, in its order; an empty one to a question that is too long."""
+    asked = [q.ids for q in questions if not q.too_long]
+    generated = iter(generate(loaded, asked, max_new_tokens=max_new_tokens, batch_size=max(len(asked), 1)))
+    found = [Generated([], TOO_LONG) if question.too_long else next(generated) for question in questions]
     return [
         Answer(
             question.id,
             question.prompt_hash,
             # Faithful text: no tidying of spaces before punctuation.
-            str(loaded.tokenizer.decode(found.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)),
-            len(found.ids),
-            found.stop,
+            str(loaded.tokenizer.decode(said.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)),
+            len(said.ids),
+            said.stop,
         )
-        for question, found in zip(questions, generated, strict=True)
+        for question, said in zip(questions, found, strict=True)
     ]

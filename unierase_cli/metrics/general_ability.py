@@ -1,7 +1,8 @@
 """General ability: how well a model answers what has nothing to do with the benchmark.
 
-Per suite: accuracy; refusals, the share of answers that are listed refusals (see ``refusal_rate``); the mean number of generated
-tokens; and the share of answers in the form that was asked for. Tasks of lm-eval: their own metrics.
+Per suite: accuracy; refusals, by UniErase's rule where its encoder is there (``refusal_by_embedding``), else those that are listed
+(``refusal_rate``), and the column's title says which; the mean number of generated tokens; and the share of answers in the form
+that was asked for. Tasks of lm-eval: their own metrics.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ from typing import Any
 
 from unierase_cli.contracts import MetricResult
 from unierase_cli.metrics.base import GENERAL, About, Column, Evidence, mean_result, unavailable
+from unierase_cli.metrics.judges import JudgeAbsent, Judges
+from unierase_cli.metrics.refusal_by_embedding import are_refusals
 from unierase_cli.metrics.refusal_rate import is_refusal
 
 NAME = "general_ability"
-VERSION = 1
+VERSION = 2
 HIGHER_IS_BETTER = True
 PASSES, HARNESS = "general.", "general.lm_eval."
 SPLIT = "general"
 ACCURACY = About("accuracy", "accuracy", VERSION, True)
-REFUSALS = About("idk", "refusals", VERSION, False)
+REFUSALS = About("idk", "refusals by meaning", VERSION, False)
+LISTED = About("idk", "listed refusals", VERSION, False)
 LENGTH = About("length", "tokens", VERSION, None)
 FORM = About("follow", "form obeyed", VERSION, True)
 
@@ -36,21 +40,31 @@ def columns(evidence: Evidence) -> Iterable[Column]:
         if name.startswith(HARNESS):
             yield from _of_task(name.removeprefix(HARNESS), rows)
         elif name.startswith(PASSES):
-            yield from _of_suite(name.removeprefix(PASSES), rows, evidence.refusals)
+            yield from _of_suite(name.removeprefix(PASSES), rows, evidence.refusals, evidence.judges)
 
 
-def _of_suite(suite: str, rows: Sequence[Row], refusals: Sequence[str]) -> Iterable[Column]:
+def _of_suite(suite: str, rows: Sequence[Row], refusals: Sequence[str], judges: Judges) -> Iterable[Column]:
     title = str(rows[0].get("title", suite)) if rows else suite
     values: list[tuple[About, Callable[[Row], float]]] = [
-        (REFUSALS, lambda row: float(is_refusal(row["output"], refusals))),
         (LENGTH, lambda row: float(row["tokens"])),
         (FORM, lambda row: float(row["follows"])),
     ]
-    results = {ACCURACY: compute(rows), **{about: mean_result(about, [f(row) for row in rows]) for about, f in values}}
-    if not refusals:
-        results[REFUSALS] = unavailable(REFUSALS, "no refusals are listed", "give token.targets=FILE")
+    about, refused = _refusals(rows, refusals, judges)
+    results = {ACCURACY: compute(rows), about: refused}
+    results |= {about: mean_result(about, [f(row) for row in rows]) for about, f in values}
     for about, result in results.items():
         yield Column(about.name, f"{title} {about.title}", SPLIT, GENERAL, result, suite)
+
+
+def _refusals(rows: Sequence[Row], refusals: Sequence[str], judges: Judges) -> tuple[About, MetricResult]:
+    """The share of refusals, and by which of the two rules."""
+    if not refusals:
+        return LISTED, unavailable(LISTED, "no refusals are listed", "give token.targets=FILE")
+    outputs = [str(row["output"]) for row in rows]
+    try:
+        return REFUSALS, mean_result(REFUSALS, [float(found) for found in are_refusals(outputs, refusals, judges)])
+    except JudgeAbsent:
+        return LISTED, mean_result(LISTED, [float(is_refusal(output, refusals)) for output in outputs])
 
 
 def _of_task(task: str, rows: Sequence[Row]) -> Iterable[Column]:

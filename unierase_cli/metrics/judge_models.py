@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.metrics.judges import ENCODER, KINDS, NLI, Classify, Encode, Judge, JudgeAbsent
+from unierase_cli.metrics.judges import ENCODERS, KINDS, NLI, Classify, Encode, Judge, JudgeAbsent
 from unierase_cli.store.hashing import file_records, hash_json
 
 if TYPE_CHECKING:
@@ -31,18 +31,18 @@ WEIGHTS = "*.safetensors"
 def load(kind: str, name: str) -> Encode | Classify | Judge:
     """The judge called ``name``. Raises JudgeAbsent: no package, no folder, no such model, no way to the hub, or unreadable."""
     local = _local_folder(kind, name)
-    if kind == ENCODER and find_spec("sentence_transformers") is None:
+    if kind in ENCODERS and find_spec("sentence_transformers") is None:
         raise JudgeAbsent("the package sentence-transformers is not installed; pip install 'unierase[judges]'")
     folder = local or _from_hub(kind, name)
     with _one_line(kind, name):
-        if kind == ENCODER:
+        if kind in ENCODERS:
             return _encoder(folder)
         return _entailment(folder) if kind == NLI else _gibberish(folder)
 
 
 def fingerprint(kind: str, name: str) -> str:
     """Content of a folder, revision of a downloaded judge, or what is missing; nothing heavy is imported."""
-    if kind == ENCODER and find_spec("sentence_transformers") is None:
+    if kind in ENCODERS and find_spec("sentence_transformers") is None:
         return "no package"
     try:
         folder = _local_folder(kind, name)

@@ -1,7 +1,8 @@
-"""Models that judge texts: a sentence encoder, an entailment classifier, a gibberish detector. Loaded when first asked.
+"""Models that judge texts: two sentence encoders, an entailment classifier, a gibberish detector. Loaded when first asked.
 
-Each is named by its hub id or a local folder (``eval.encoder``, ``eval.nli``, ``eval.gibberish``). A judge that is not named or not
-there makes the metrics that need it unavailable, with the reason; nothing is put in its place.
+Each is named by its hub id or a local folder (``eval.encoder``, ``eval.refusal_encoder``, ``eval.nli``, ``eval.gibberish``). The
+reference codes measure similarity and find refusals with two different encoders, so there are two here. A judge that is not named
+or not there makes the metrics that need it unavailable, with the reason; nothing is put in its place.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ Encode = Callable[[Sequence[str]], "NDArray"]
 Classify = Callable[[Sequence[tuple[str, str]]], list[str]]
 Judge = Callable[[Sequence[str]], list[float]]
 
-ENCODER, NLI, GIBBERISH = "encoder", "nli", "gibberish"
+ENCODER, NLI, GIBBERISH, REFUSAL_ENCODER = "encoder", "nli", "gibberish", "refusal_encoder"
+# Kinds that give vectors.
+ENCODERS = (ENCODER, REFUSAL_ENCODER)
 # What a judge is called, and the one that the reference codes use.
 KINDS = {
     ENCODER: ("sentence encoder", "sentence-transformers/paraphrase-MiniLM-L6-v2"),
     NLI: ("entailment classifier", "sileod/deberta-v3-base-tasksource-nli"),
     GIBBERISH: ("gibberish detector", "madhurjindal/autonlp-Gibberish-Detector-492513457"),
+    REFUSAL_ENCODER: ("sentence encoder for refusals", "sentence-transformers/all-MiniLM-L6-v2"),
 }
 
 
@@ -38,24 +42,30 @@ class Judges:
     encoder: str | None = None
     nli: str | None = None
     gibberish: str | None = None
+    refusal_encoder: str | None = None
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
     _said: dict[tuple[str, Hashable], Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
-        cls, *, encode: Encode | None = None, classify: Classify | None = None, clean: Judge | None = None
+        cls,
+        *,
+        encode: Encode | None = None,
+        classify: Classify | None = None,
+        clean: Judge | None = None,
+        encode_refusals: Encode | None = None,
     ) -> Judges:
         """Judges that are functions already: one's own, or a test's."""
-        given = {ENCODER: encode, NLI: classify, GIBBERISH: clean}
+        given = {ENCODER: encode, NLI: classify, GIBBERISH: clean, REFUSAL_ENCODER: encode_refusals}
         return cls(_loaded={kind: judge for kind, judge in given.items() if judge is not None})
 
     def wanted(self, kind: str) -> bool:
         """Whether somebody named this judge, be it there or not."""
         return bool(getattr(self, kind)) or kind in self._loaded
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Unit vectors of the texts, [n, d]; zeros where the encoder gives zeros. Raises JudgeAbsent."""
-        vectors = np.asarray(self._ask(ENCODER, texts), dtype=np.float64)
+    def encode(self, texts: Sequence[str], kind: str = ENCODER) -> NDArray[np.float64]:
+        """Unit vectors of the texts, [n, d], by an encoder of this kind; zeros where it gives zeros. Raises JudgeAbsent."""
+        vectors = np.asarray(self._ask(kind, texts), dtype=np.float64)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors / np.where(lengths > 0, lengths, 1.0)
 

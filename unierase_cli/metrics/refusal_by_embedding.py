@@ -1,21 +1,23 @@
 """Refusals by meaning: answers that are listed, or whose cosine to a listed refusal is at least 0.5 (UniErase's Idk).
 
-Its encoder is all-MiniLM-L6-v2 (spec: metrics, section 5). Far more lenient than ``refusal_rate``: a refusal in other words counts,
-and so does one that slides into something else. An answer without a word is none.
+Its encoder is all-MiniLM-L6-v2 (spec: metrics, section 5), named by ``eval.refusal_encoder``. Far more lenient than
+``refusal_rate``: a refusal in other words counts, and so does one that slides into something else. An answer without a word is
+none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import NAME_SLOT, MetricResult, Observation
 from unierase_cli.metrics.base import About, Column, Evidence, unavailable
 from unierase_cli.metrics.judged import judged_columns, judged_mean
-from unierase_cli.metrics.judges import ENCODER, Judges
+from unierase_cli.metrics.judges import REFUSAL_ENCODER, Judges
 from unierase_cli.metrics.refusal_rate import without_unlearning_tokens
 
 NAME = "refusal_by_embedding"
-VERSION = 1
+VERSION = 2
 # On rows that should be kept; on the forget split every answer should be one.
 HIGHER_IS_BETTER = False
 ABOUT = About(NAME, "refusals by meaning", VERSION, HIGHER_IS_BETTER)
@@ -23,28 +25,47 @@ THRESHOLD = 0.5
 
 
 def compute(
-    observations: Sequence[Observation], refusals: Sequence[str] = (), judges: Judges | None = None
+    observations: Sequence[Observation],
+    refusals: Sequence[str] = (),
+    judges: Judges | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> MetricResult:
-    """Share of answers that mean a listed refusal."""
+    """Share of answers that mean a listed refusal. ``names``: fact id -> whom it is about, for ``__NAME__``."""
     if not refusals:
         return unavailable(ABOUT, "no refusals are listed", "give token.targets=FILE")
-    asked = judges or Judges()
-    return judged_mean(ABOUT, lambda: [float(found) for found in are_refusals(observations, refusals, asked)])
+    asked, known = judges or Judges(), names or {}
+    texts, called = [o.text for o in observations], [known.get(o.fact_id, NAME_SLOT) for o in observations]
+    return judged_mean(ABOUT, lambda: [float(found) for found in are_refusals(texts, refusals, asked, called)])
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:
-    return judged_columns(
-        evidence, ABOUT, ENCODER, lambda rows: compute(rows, evidence.refusals, evidence.judges), turns=True
-    )
+    def of(rows: Sequence[Observation]) -> MetricResult:
+        return compute(rows, evidence.refusals, evidence.judges, evidence.names)
+
+    return judged_columns(evidence, ABOUT, REFUSAL_ENCODER, of, turns=True)
 
 
-def are_refusals(observations: Sequence[Observation], refusals: Sequence[str], judges: Judges) -> list[bool]:
-    """Whether each row's text, unlearning tokens left out, is or means a listed refusal. Raises JudgeAbsent."""
-    texts = [without_unlearning_tokens(o.text) for o in observations]
+def are_refusals(
+    texts: Sequence[str], refusals: Sequence[str], judges: Judges, called: Sequence[str] | None = None
+) -> list[bool]:
+    """Whether each text, unlearning tokens left out, is or means a listed refusal. Raises JudgeAbsent.
+
+    ``called``: per text, what ``__NAME__`` in a refusal stands for.
+    """
     if not texts:
         return []
-    closest = (judges.encode(texts) @ judges.encode(refusals).T).max(axis=1)
-    listed = {refusal.strip() for refusal in refusals}
-    return [
-        bool(text) and (text in listed or near >= THRESHOLD) for text, near in zip(texts, closest.tolist(), strict=True)
-    ]
+    clean = [without_unlearning_tokens(text) for text in texts]
+    vectors = judges.encode(clean, REFUSAL_ENCODER)
+    named = called is not None and any(NAME_SLOT in refusal for refusal in refusals)
+    places = defaultdict(list)
+    for place in range(len(clean)):
+        places[called[place] if called is not None and named else NAME_SLOT].append(place)
+    found = [False] * len(clean)
+    for name, mine in places.items():
+        listed = [refusal.replace(NAME_SLOT, name) for refusal in refusals]
+        closest = (vectors[mine] @ judges.encode(listed, REFUSAL_ENCODER).T).max(axis=1)
+        exact = {refusal.strip() for refusal in listed}
+        for place, near in zip(mine, closest.tolist(), strict=True):
+            text = clean[place]
+            found[place] = bool(text) and (text in exact or near >= THRESHOLD)
+    return found

@@ -2,7 +2,8 @@
 
 ``<suite>.jsonl`` holds one row per question, appended batch by batch: id, prompt hash, output, its number of tokens, the right
 answer, and for programs whether they passed their tests. Whether an answer is right is judged when it is scored, so a rule that
-changes needs no model. An interrupted run goes on at its next batch. Tasks of lm-eval are ``lm_eval.<task>.jsonl``.
+changes needs no model. A question that does not fit the model is wrong, with an empty output and the stop "too long", and a warning
+tells how many there are. An interrupted run goes on at its next batch. Tasks of lm-eval are ``lm_eval.<task>.jsonl``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.benchmarks.general.base import Item, data_fingerprints, load_items, load_suite
+from unierase_cli.benchmarks.general.base import TOO_LONG, Item, data_fingerprints, load_items, load_suite
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
 NAME = "general"
-VERSION = 1
+VERSION = 2
 PLAN = "plan.json"
 LM_EVAL = "lm_eval."
+# Wall time that the UniErase authors' script gives a program.
+COMPAT_CODE_SECONDS = 1.0
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
@@ -70,9 +73,9 @@ def judged_by(experiment: Experiment) -> dict[str, Any]:
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Ask all suites, then run lm-eval's tasks; returns the number of rows and how generated programs were confined."""
+    """Ask all suites, then run lm-eval's tasks; returns the number of rows, of those too long, and how programs were confined."""
     config, reporter = context.experiment.eval.general, context.reporter
-    items = {name: load_items(name, config) for name in config.suites}
+    items = {name: load_items(name, config, reporter) for name in config.suites}
     load = load_edited if context.options["state"] == "edited" else load_base
     loaded = load(context.experiment, context.inputs, reporter)
     confined = ""
@@ -86,7 +89,11 @@ def run(context: StageContext) -> dict[str, Any]:
         _ask_suite(context, loaded, name, items[name], questions)
     for task in config.lm_eval:
         _run_task(context, loaded, task)
-    return {"rows": {name: len(found) for name, found in items.items()}, "programs_confined_by": confined}
+    return {
+        "rows": {name: len(found) for name, found in items.items()},
+        "too_long": {name: sum(q.too_long for q in questions) for name, questions in plan.items()},
+        "programs_confined_by": confined,
+    }
 
 
 def read_general(directory: Path, experiment: Experiment) -> dict[str, list[dict[str, Any]]]:
@@ -97,7 +104,8 @@ def read_general(directory: Path, experiment: Experiment) -> dict[str, list[dict
         rows = found[f"{NAME}.{name}"] = sorted(read_jsonl(directory / f"{name}.jsonl"), key=lambda row: row["place"])
         for row in rows:
             judged = suite.judge(row, experiment.eval.general.compat)
-            row |= {"title": suite.TITLE, "correct": judged.correct, "follows": judged.follows}
+            asked = row["stop"] != TOO_LONG
+            row |= {"title": suite.TITLE, "correct": judged.correct and asked, "follows": judged.follows and asked}
     for task in experiment.eval.general.lm_eval:
         found[f"{NAME}.{LM_EVAL}{task}"] = read_jsonl(_task_file(directory, task))
     return found
@@ -115,6 +123,7 @@ def _plan(context: StageContext, items: Mapping[str, Sequence[Item]], loaded: Lo
         )
         for name, found in items.items()
     }
+    _tell_too_long(context, asked, loaded)
     path = context.directory / PLAN
     hashes = {name: hash_json([[q.id, q.prompt_hash] for q in questions]) for name, questions in asked.items()}
     if not path.exists():
@@ -124,6 +133,15 @@ def _plan(context: StageContext, items: Mapping[str, Sequence[Item]], loaded: Lo
     elif json.loads(path.read_text("utf-8"))["questions"] != hashes:
         raise UserError(f"{path} was made for other questions", "ask anew with --force")
     return asked
+
+
+def _tell_too_long(context: StageContext, asked: Mapping[str, Sequence[Question]], loaded: LoadedModel) -> None:
+    for name, questions in asked.items():
+        if count := sum(question.too_long for question in questions):
+            context.reporter.warn(
+                f"{load_suite(name).TITLE}: {count} of {len(questions)} questions do not fit the model's context of "
+                f"{loaded.prompts.max_length} tokens; they are not asked and count as wrong"
+            )
 
 
 def _ask_suite(
@@ -144,7 +162,8 @@ def _ask_suite(
             for place, answer in zip(batch, answers, strict=True):
                 row = {"suite": name, "place": place, **asdict(answer), "gold": items[place].gold}
                 if hasattr(suite, "problem"):
-                    problem = suite.problem({"content": items[place].content, "output": answer.output}, config.compat)
+                    said = {"content": items[place].content, "output": answer.output}
+                    problem = suite.problem(said, config.compat) if answer.stop != TOO_LONG else None
                     row |= _tried(problem, _limits(context))
                 rows.append(row)
                 advance(1)
@@ -164,7 +183,7 @@ def _limits(context: StageContext) -> Limits:
     from unierase_cli.inference.sandbox import Limits
 
     config = context.experiment.eval.general
-    return Limits(config.code_seconds, config.code_memory_mib)
+    return Limits(COMPAT_CODE_SECONDS if config.compat else config.code_seconds, config.code_memory_mib)
 
 
 def _run_task(context: StageContext, loaded: LoadedModel, task: str) -> None:

@@ -18,7 +18,14 @@ from unierase_cli.stages.score import STATES, evidence_of, measure
 from unierase_cli.store.artefacts import Artefact, Store, write_json
 
 # Keys that scoring reads and that need no model; the rest of a run's configuration is what was recorded.
-CHANGES = ("eval.retain_reference", "eval.encoder", "eval.nli", "eval.gibberish", "token.targets")
+CHANGES = (
+    "eval.retain_reference",
+    "eval.encoder",
+    "eval.refusal_encoder",
+    "eval.nli",
+    "eval.gibberish",
+    "token.targets",
+)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {"metrics": {metric.NAME: metric.VERSION for metric in all_metrics()}}
     wanted = experiment.eval
     judges = {"encoder": wanted.encoder, "nli": wanted.nli, "gibberish": wanted.gibberish}
+    judges |= {"refusal_encoder": wanted.refusal_encoder}
     found |= {"judges": judges} if any(judges.values()) else {}
     return found | general.judged_by(experiment)
 
@@ -120,7 +121,7 @@ def judges_of(experiment: Experiment) -> Judges:
     from unierase_cli.metrics.judges import Judges
 
     wanted = experiment.eval
-    return Judges(wanted.encoder, wanted.nli, wanted.gibberish)
+    return Judges(wanted.encoder, wanted.nli, wanted.gibberish, wanted.refusal_encoder)
 
 
 def _names(experiment: Experiment, refusals: Sequence[str]) -> dict[str, str]:

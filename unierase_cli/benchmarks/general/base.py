@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from unierase_cli.config.sections.general import GeneralConfig
-from unierase_cli.contracts import UserError, duplicates
+from unierase_cli.contracts import Reporter, UserError, duplicates
 from unierase_cli.plugins import Plugins
 from unierase_cli.store.hashing import hash_file
 from unierase_cli.store.jsonl import iterate_jsonl
@@ -23,6 +23,8 @@ SUITES = Plugins("unierase_cli.benchmarks.general", "unierase.suites", "eval.gen
 # The seed with which the UniErase authors draw theirs. Not run.seed: all runs are asked the same.
 SAMPLE_SEED = 42
 OFFER = "give eval.general.data_dir=FOLDER with the suites' files as JSON Lines"
+# What a question that does not fit the model stopped at: it is not asked, and is wrong.
+TOO_LONG = "too long"
 # Rows, each with where it stands.
 Rows = Sequence[tuple[str, Mapping[str, Any]]]
 
@@ -47,7 +49,8 @@ class Judged:
 class Suite(Protocol):
     """The face of a suite's module.
 
-    ``FILES``: names that its local file may have; ``HUB``: id, configuration and split; ``SAMPLED``: whether ``share`` applies.
+    ``FILES``: names that its local file may have; ``HUB``: id, configuration and split; ``SAMPLED``: whether ``share`` applies,
+    which it never does to the files of ``SAMPLES``: they hold a part of the questions already.
     A suite whose answers are programs has ``problem(row, compat)``, too: keyword arguments of ``inference.sandbox.run_tests``,
     or None for an answer without a program; its rows then say ``passed`` before they are judged.
     """
@@ -57,6 +60,7 @@ class Suite(Protocol):
     VERSION: int
     FILES: tuple[str, ...]
     HUB: tuple[str, str | None, str]
+    SAMPLES: tuple[str, ...]
     SAMPLED: bool
 
     def item(self, row: Mapping[str, Any], where: str, index: int) -> Item: ...
@@ -71,20 +75,32 @@ def load_suite(name: str) -> Suite:
     return cast(Suite, SUITES.load(name))
 
 
-def load_items(name: str, config: GeneralConfig) -> list[Item]:
-    """The questions of a suite that are asked, in order. Raises UserError for missing files and rows that don't fit."""
+def load_items(name: str, config: GeneralConfig, reporter: Reporter | None = None) -> list[Item]:
+    """The questions of a suite that are asked, in order; a note says how many of how many.
+
+    Raises UserError for missing files and rows that don't fit.
+    """
     suite = load_suite(name)
-    rows = _local_rows(_local_file(suite, config.data_dir)) if config.data_dir is not None else _hub_rows(suite)
+    path = _local_file(suite, config.data_dir) if config.data_dir is not None else None
+    rows = _local_rows(path) if path is not None else _hub_rows(suite)
     items = [suite.item(row, where, index) for index, (where, row) in enumerate(rows)]
     if not items:
         raise UserError(f"{name} has no rows", "check eval.general.data_dir")
     twice = duplicates(item.id for item in items)
     if twice:
         raise UserError(f"{name}: id {twice[0]} occurs twice", "give every row an id of its own")
-    if suite.SAMPLED and config.share < 1:
-        random.Random(SAMPLE_SEED).shuffle(items)
-        items = items[: max(1, int(config.share * len(items)))]
-    return items[: config.rows or None]
+    asked = items
+    # A plug-in may have none.
+    sample = path is not None and path.name in getattr(suite, "SAMPLES", ())
+    if suite.SAMPLED and config.share < 1 and not sample:
+        asked = items.copy()
+        random.Random(SAMPLE_SEED).shuffle(asked)
+        asked = asked[: max(1, int(config.share * len(asked)))]
+    asked = asked[: config.rows or None]
+    if reporter is not None:
+        kept = f" ({path.name} is a sample: eval.general.share does not apply)" if path is not None and sample else ""
+        reporter.note(f"{suite.TITLE}: {len(asked)} of {len(items)} questions are asked{kept}")
+    return asked
 
 
 def data_fingerprints(config: GeneralConfig) -> dict[str, str]:

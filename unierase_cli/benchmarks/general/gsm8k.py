@@ -19,6 +19,7 @@ from unierase_cli.contracts import UserError
 NAME, TITLE, VERSION = "gsm8k", "GSM8K", 1
 FILES = ("gsm8k.jsonl",)
 HUB = ("openai/gsm8k", "main", "test")
+SAMPLES: tuple[str, ...] = ()
 SAMPLED = False
 INSTRUCTION = (
     "Solve the problem below step by step. "

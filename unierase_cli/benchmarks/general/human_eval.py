@@ -19,6 +19,7 @@ from unierase_cli.contracts import UserError
 NAME, TITLE, VERSION = "human_eval", "HumanEval", 1
 FILES = ("human_eval.jsonl",)
 HUB = ("openai/openai_humaneval", None, "test")
+SAMPLES: tuple[str, ...] = ()
 SAMPLED = False
 MARK = "Code:"
 INSTRUCTION = (

@@ -1,7 +1,8 @@
 """MMLU (Hendrycks et al., 2021, arXiv 2009.03300): questions from 57 subjects with four options each, asked without examples.
 
-Of the answer counts the last "The correct answer is X"; without that sentence, an answer that is nothing but a letter, or that
-opens with one as a list does ("B." or "(B)"). ``compat``: "Question:" stands there twice, and only the sentence itself counts.
+Of the answer counts the last "The correct answer is X", X a capital letter, be it in quotes, in bold or as "option X"; without that
+sentence, an answer that is nothing but such a letter, or that opens with one as a list does ("B." or "(B)"). ``compat``:
+"Question:" stands there twice, and only the sentence itself counts.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 from unierase_cli.benchmarks.general.base import Item, Judged, text_of
 from unierase_cli.contracts import UserError
 
-NAME, TITLE, VERSION = "mmlu", "MMLU", 1
+NAME, TITLE, VERSION = "mmlu", "MMLU", 2
 FILES = ("mmlu_test_sample.jsonl", "mmlu.jsonl")
+SAMPLES = ("mmlu_test_sample.jsonl",)
 HUB = ("cais/mmlu", "all", "test")
 SAMPLED = True
 LETTERS = "ABCD"
@@ -22,9 +24,11 @@ INSTRUCTION = (
     "Choose the right option for the question below. You may think first. "
     "Close with one sentence of exactly this form, where X is the letter of the option: The correct answer is X.\n\n"
 )
-SENTENCE = re.compile(r"correct answer is:?[\s*(]*([A-D])\b", re.IGNORECASE)
+# Only capitals: "a" is an article. No letter or digit may follow.
+LETTER = r"(?:(?i:option|choice|letter)[\W_]+)?([A-D])(?![^\W_])"
+SENTENCE = re.compile(rf"(?i:correct answer is)[\W_]*{LETTER}")
 EXACT_SENTENCE = re.compile(r"The correct answer is ([A-D])")
-ALONE = re.compile(r"\W*([A-D])\W*|\(?([A-D])[).:].*", re.DOTALL)
+ALONE = re.compile(rf"[\W_]*{LETTER}[\W_]*|\(?([A-D])[).:].*", re.DOTALL)
 
 
 def item(row: Mapping[str, Any], where: str, index: int) -> Item:
@@ -47,7 +51,7 @@ def prompt(item: Item, compat: bool) -> str:
 
 def judge(row: Mapping[str, Any], compat: bool) -> Judged:
     found = (EXACT_SENTENCE if compat else SENTENCE).findall(row["output"])
-    answer = found[-1].upper() if found else ""
+    answer = found[-1] if found else ""
     if not found and not compat and (alone := ALONE.fullmatch(row["output"].strip())):
         answer = alone[1] or alone[2]
     return Judged(answer == row["gold"], bool(found))

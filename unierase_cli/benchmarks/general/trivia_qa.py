@@ -20,6 +20,7 @@ NAME, TITLE, VERSION = "trivia_qa", "TriviaQA", 1
 FILES = ("trivia_qa.jsonl",)
 # The rows of the MRQA shared task: a passage that holds the answer goes with each question.
 HUB = ("lucadiliello/triviaqa", None, "validation")
+SAMPLES: tuple[str, ...] = ()
 SAMPLED = True
 INSTRUCTION = (
     "Answer the question below{passage}. You may think first. "

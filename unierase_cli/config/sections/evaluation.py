@@ -63,8 +63,10 @@ class EvalConfig:
     # that was made before, if any.
     retain_reference: str | None = None
     # Models that judge texts, by hub id or folder (null: metrics that need one are unavailable): a sentence encoder for cosine
-    # similarity, an entailment classifier, a detector of gibberish.
+    # similarity, another one for refusals by meaning (also those of the general suites), an entailment classifier, a detector of
+    # gibberish.
     encoder: str | None = None
+    refusal_encoder: str | None = None
     nli: str | None = None
     gibberish: str | None = None
     # Further passes over the model, each a file of unierase_cli/probes: output_kl | perplexity | unrelated | gradient_norm |

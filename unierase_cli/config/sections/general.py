@@ -14,7 +14,8 @@ class GeneralConfig:
     suites: list[str] = field(default_factory=list)
     # Folder with mmlu_test_sample.jsonl (or mmlu.jsonl), gsm8k.jsonl, trivia_qa.jsonl, human_eval.jsonl; null: from the hub.
     data_dir: str | None = None
-    # Part of mmlu and trivia_qa that is asked, drawn once and for all with one seed (1: all of it).
+    # Part of mmlu and trivia_qa that is asked, drawn once and for all with one seed (1: all of it). All of a file that is a sample
+    # already (mmlu_test_sample.jsonl) is asked.
     share: float = 0.1
     # Rows of each suite and lm-eval task, at most (0: no limit).
     rows: int = 0
@@ -22,7 +23,7 @@ class GeneralConfig:
     max_new_tokens: int = 512
     # Ask and judge as the UniErase authors' scripts do, their mistakes included, to compare with their tables.
     compat: bool = False
-    # Wall time in seconds and memory in MiB that one generated program of human_eval may take.
+    # Wall time in seconds (with compat: 1, as there) and memory in MiB that one generated program of human_eval may take.
     code_seconds: float = 3.0
     code_memory_mib: int = 512
     # Tasks of EleutherAI's lm-eval (pip install 'unierase[lm_eval]'), with its own prompts and metrics.
