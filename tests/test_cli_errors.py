@@ -40,8 +40,8 @@ def lines(result: Result) -> list[str]:
         (["run", "clamp=3"], "error: there is no key clamp", "  try: edit.values.clamp"),
         (["run", "run.seed=abc"], "error: run.seed=abc must be a whole number", "  try: type for example run.seed=1"),
         (
-            ["run", "--mode", "batch", "mode=sequential"],
-            "error: mode=sequential is not a choice",
+            ["run", "--mode", "batch", "mode=nightly"],
+            "error: mode=nightly is not a choice",
             "  try: choose one of",
         ),
         (
