@@ -112,3 +112,10 @@ def test_running_out_of_memory_points_to_the_doctor(monkeypatch: pytest.MonkeyPa
 def test_an_error_of_several_lines_is_told_in_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(session, "compose_for", failing(UserError("a\nb", "did you mean c?")))
     assert lines(run("run", f"run.outputs={tmp_path}"))[-2:] == ["error: a b", "  try: c"]
+
+
+def test_a_mistake_in_what_comes_last_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    result = run("eval", "experiment=demo", "eval.passes=[perplexty]", f"run.outputs={tmp_path}")
+    assert result.exit_code == 2
+    assert lines(result)[-1] == "  try: eval.passes=perplexity"
+    assert list(tmp_path.iterdir()) == []

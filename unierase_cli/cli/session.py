@@ -68,11 +68,14 @@ def _lead(
         settle = planned_reference if wishes.dry_run else with_reference
         experiment = settle(experiment, journal.reporter, pipeline_of)
     pipeline = pipeline_of(experiment)
-    if wishes.dry_run:
-        from unierase_cli.stages.planning import SCORE, last_of_evaluation
+    from unierase_cli.stages.planning import SCORE, last_of_evaluation
 
-        show_plan(journal, pipeline, last_of_evaluation(experiment) if wanted == SCORE else wanted, wishes)
+    last = last_of_evaluation(experiment) if wanted == SCORE else wanted
+    if wishes.dry_run:
+        show_plan(journal, pipeline, last, wishes)
         return
+    # A mistake in what comes last is told before hours are spent on what comes first.
+    pipeline.plan(last)
     artefact = make(pipeline)
     from unierase_cli.cli.outcome import outcome, show_outcome
 
