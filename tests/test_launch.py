@@ -98,7 +98,11 @@ def test_threads_and_gpus_are_shared_out_and_said() -> None:
     assert share_out(1, {}) == ([{}], "")
 
 
-CHILD = """
+# A shell's background job is started with SIGINT ignored, and so is all that it starts.
+HEAR = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+CHILD = (
+    HEAR
+    + """
 import pathlib, sys, time
 try:
     pathlib.Path(sys.argv[1] + '.started').touch()
@@ -106,7 +110,10 @@ try:
 except KeyboardInterrupt:
     pathlib.Path(sys.argv[1] + '.stopped').touch()
 """
-PARENT = """
+)
+PARENT = (
+    HEAR
+    + """
 import sys
 from pathlib import Path
 from tests.test_launch import CHILD, Heard
@@ -119,6 +126,7 @@ try:
 except KeyboardInterrupt:
     sys.exit(130)
 """
+)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])

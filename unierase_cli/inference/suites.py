@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unierase_cli.benchmarks.general.base import TOO_LONG
+from unierase_cli.config.sections.general import TOO_LONG
 from unierase_cli.contracts import UserError
 from unierase_cli.inference.generate import Generated, check_room, generate
 from unierase_cli.models.load import LoadedModel

@@ -14,8 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.benchmarks.general.base import TOO_LONG, Item, data_fingerprints, load_items, load_suite
+from unierase_cli.benchmarks.general.base import Item, data_fingerprints, load_items, load_suite
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.general import TOO_LONG
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, model_needs

@@ -23,8 +23,6 @@ SUITES = Plugins("unierase_cli.benchmarks.general", "unierase.suites", "eval.gen
 # The seed with which the UniErase authors draw theirs. Not run.seed: all runs are asked the same.
 SAMPLE_SEED = 42
 OFFER = "give eval.general.data_dir=FOLDER with the suites' files as JSON Lines"
-# What a question that does not fit the model stopped at: it is not asked, and is wrong.
-TOO_LONG = "too long"
 # Rows, each with where it stands.
 Rows = Sequence[tuple[str, Mapping[str, Any]]]
 

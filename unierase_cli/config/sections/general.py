@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from unierase_cli.config.checks import fraction, positive
 from unierase_cli.contracts import UserError, duplicates
 
+# What a question that does not fit the model stopped at: it is not asked, and is wrong.
+TOO_LONG = "too long"
+
 
 @dataclass
 class GeneralConfig:
