@@ -428,3 +428,12 @@ def test_the_benchmarks_notes_are_told_once_and_kept_by_every_stage_that_reads_i
     kept = {a.stage: a.manifest["warnings"] for a in Store(tmp_path).list()}
     told = ["benchmark own: nothing is protected"]
     assert kept == {"erase": told, "observe": told, "score": []}
+
+
+def test_a_setting_that_is_null_is_one_that_an_older_version_did_not_have(store: Store) -> None:
+    first = scored(store, seed=0)
+    scored(store, seed=1)
+    manifest = json.loads((first.path / "manifest.json").read_text())
+    del manifest["config"]["unlearn"]["token_weights"]
+    (first.path / "manifest.json").write_text(json.dumps(manifest))
+    assert [row["seeds"] for row in compared(store)["rows"] if row["kind"] == "edited"] == [[0, 1]]

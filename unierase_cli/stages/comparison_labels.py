@@ -19,7 +19,10 @@ LONG = 16
 
 
 def configuration(config: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted key -> JSON text of whatever shapes the result of this run's method, the seed left out."""
+    """Dotted key -> JSON text of whatever shapes the result of this run's method, the seed left out.
+
+    A key that is null is left out too: what is not used is the same as what an older version did not have.
+    """
     method = config["method"]
     unread = list(LEFT_OUT) + list(ONLY_TRAINING if method.get("editing", True) else ONLY_EDITING)
     if config["model"].get("path"):
@@ -27,7 +30,7 @@ def configuration(config: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     for key, value in _flat(config):
         of_token = key.startswith("token.") and key != "token.targets" and not method.get("token", True)
-        if not (of_token or key.startswith(tuple(unread)) or key.rsplit(".", 1)[-1] in LEFT_OUT_NAMES):
+        if value is not None and not (of_token or key.startswith(tuple(unread)) or key.rsplit(".", 1)[-1] in LEFT_OUT_NAMES):
             found[key] = json.dumps(value, sort_keys=True)
     return found
 
@@ -47,7 +50,7 @@ def labelled(method: str, configurations: Sequence[Mapping[str, str]]) -> tuple[
             told = "; ".join(f"{_letter(index)} is {_text(value)}" for index, value in enumerate(values))
             remarks.append(f"{method}, {key}: {told}")
     if any(one.get(key) is None for one in configurations for key in shown):
-        remarks.append(f"{method}, unset: the version that made the run did not have that key")
+        remarks.append(f"{method}, unset: null, or the version that made the run did not have that key")
     if rest := [key for key in differing if key not in shown]:
         remarks.append(f"the rows of {method} differ also in {', '.join(rest)}, which their labels leave out")
     labels = [" ".join([method, *(f"{names[k]}={texts[k][one.get(k)]}" for k in shown)]) for one in configurations]
