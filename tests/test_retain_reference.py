@@ -10,7 +10,7 @@ import pytest
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.stages.reference import with_reference
+from unierase_cli.stages.choose_reference import with_reference
 from unierase_cli.store.artefacts import Artefact, Store
 
 

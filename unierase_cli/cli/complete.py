@@ -57,6 +57,11 @@ def complete_run(incomplete: str) -> list[str]:
     return [name for name in ["latest", *run_names(Store("outputs").list())] if name.startswith(incomplete)]
 
 
+def complete_run_or_word(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Completion of RUN and of KEY=VALUE."""
+    return [*complete_run(incomplete), *complete_word(ctx, incomplete)]
+
+
 def _groups() -> dict[str, list[str]]:
     try:
         return catalog.groups(config_folders())

@@ -132,6 +132,12 @@ def with_shared_options(call: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def runs_and_words(typed: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """RUNs, and KEY=VALUE words, of a command that takes both."""
+    runs = [word for word in typed or [] if "=" not in word and not word.startswith("~")]
+    return runs, [word for word in typed or [] if word not in runs]
+
+
 def as_words(words: Sequence[str] | None, *, force: bool = False, no_chain: bool = False, **named: Any) -> list[str]:
     """Options as words, in front of the words that were typed: of two values for one key the typed one counts."""
     found = {KEYS[name]: value for name, value in named.items()}

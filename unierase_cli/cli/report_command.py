@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unierase_cli.cli.complete import complete_run, complete_word
-from unierase_cli.cli.options import Chosen, Wishes, with_shared_options
+from unierase_cli.cli.complete import complete_run, complete_run_or_word
+from unierase_cli.cli.options import Chosen, Wishes, runs_and_words, with_shared_options
 from unierase_cli.cli.render import emit_json
 from unierase_cli.cli.session import Journal, compose_for, stage_command
 from unierase_cli.contracts import UserError
@@ -19,18 +19,13 @@ if TYPE_CHECKING:
     from unierase_cli.store.artefacts import Artefact
 
 
-def complete(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Completion of RUN and of KEY=VALUE."""
-    return [*complete_run(incomplete), *complete_word(ctx, incomplete)]
-
-
 Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RUN|KEY=VALUE",
         help="Without RUN: one run's report, from any key of the configuration. RUNs (a path, NAME@v003, the start of a key, "
         "latest, or a pattern such as 'score/tofu-forget01*'): one table over these finished runs.",
-        autocompletion=complete,
+        autocompletion=complete_run_or_word,
         show_default=False,
     ),
 ]
@@ -57,9 +52,8 @@ def report(
     words: Words = None,
     retain: Retain = None,
 ) -> None:
-    typed = words or []
-    runs = [word for word in typed if "=" not in word and not word.startswith("~")]
-    wishes = chosen.wishes([word for word in typed if word not in runs])
+    runs, typed = runs_and_words(words)
+    wishes = chosen.wishes(typed)
     if runs:
         compare(context.obj, runs, retain or [], wishes)
     elif retain:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unierase_cli.cli.complete import complete_run, complete_word
-from unierase_cli.cli.options import Chosen, Wishes, with_shared_options
+from unierase_cli.cli.complete import complete_run_or_word
+from unierase_cli.cli.options import Chosen, Wishes, runs_and_words, with_shared_options
 from unierase_cli.cli.render import emit_json
 from unierase_cli.cli.session import Journal, compose_for, stage_command
 from unierase_cli.contracts import UserError
@@ -21,18 +21,13 @@ if TYPE_CHECKING:
 STATES = ("edited", "base")
 
 
-def complete(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Completion of RUN and of KEY=VALUE."""
-    return [*complete_run(incomplete), *complete_word(ctx, incomplete)]
-
-
 Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RUN|KEY=VALUE",
         help="Without RUN: the score of one configuration, made and kept. RUNs (a path, NAME@v003, the start of a key, latest, "
         "or a pattern): these finished runs, scored anew from their recorded answers; nothing is kept.",
-        autocompletion=complete,
+        autocompletion=complete_run_or_word,
         show_default=False,
     ),
 ]
@@ -79,9 +74,8 @@ def score(
     tofu_log: TofuLog = None,
     retain_log: RetainLog = None,
 ) -> None:
-    typed = words or []
-    runs = [word for word in typed if "=" not in word and not word.startswith("~")]
-    wishes = chosen.wishes([word for word in typed if word not in runs])
+    runs, typed = runs_and_words(words)
+    wishes = chosen.wishes(typed)
     _check(runs, wishes, metrics, open_unlearning, state, tofu_log, retain_log)
     if tofu_log is not None:
         score_log(context.obj, tofu_log, retain_log, wishes.json)

@@ -63,7 +63,7 @@ def _lead(
         return Pipeline(experiment, journal.reporter, command=["unierase", *sys.argv[1:]], overrides=wishes.words)
 
     if wanted in ("score", "report"):
-        from unierase_cli.stages.reference import planned_reference, with_reference
+        from unierase_cli.stages.choose_reference import planned_reference, with_reference
 
         settle = planned_reference if wishes.dry_run else with_reference
         experiment = settle(experiment, journal.reporter, pipeline_of)

@@ -12,9 +12,9 @@ from typing import Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sweep import Combination, Sweep
 from unierase_cli.contracts import Reporter, SilentReporter, UserError
+from unierase_cli.stages.choose_reference import with_reference
 from unierase_cli.stages.pipeline import Pipeline, PlanRow
 from unierase_cli.stages.planning import SCORE, TRAJECTORY, last_of_evaluation
-from unierase_cli.stages.reference import with_reference
 from unierase_cli.stages.tables import Table
 from unierase_cli.store.artefacts import Artefact, Store
 

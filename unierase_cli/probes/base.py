@@ -1,7 +1,8 @@
 """Further passes over a model, each asked for by name (``eval.passes``): what generation and teacher forcing do not show.
 
-A pass is a file of this folder (or an entry point of the group ``unierase.probes``) with ``VERSION``, ``rows`` and, if the edited
-model is compared with the unedited one, ``remember``. Its rows are kept beside the observations; metrics read them there.
+A pass is a file of this folder (or an entry point of the group ``unierase.probes``) with ``VERSION``, ``rows``, ``count`` and, if
+the edited model is compared with the unedited one, ``remember(loaded, asking)``. Its rows are kept beside the observations;
+metrics read them there.
 """
 
 from __future__ import annotations
@@ -39,11 +40,15 @@ class Asking:
 
 
 class Pass(Protocol):
-    """``rows``: JSON-able rows as they are found, in an order of its own. ``remembered``: what ``remember`` returned of the
-    unedited model, or None where there is no such function or the state is ``base``.
+    """``count``: how many rows there will be. ``rows``: JSON-able rows as they are found, in an order of its own.
+
+    ``remembered``: what ``remember`` returned of the unedited model, or None where there is no such function or the state is
+    ``base``.
     """
 
     VERSION: int
+
+    def count(self, asking: Asking) -> int: ...
 
     def rows(self, loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[str, Any]]: ...
 

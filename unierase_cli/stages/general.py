@@ -19,7 +19,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.general import TOO_LONG
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, model_needs
+from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, state_needs
 from unierase_cli.stages.observation_files import batches_done
 from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.hashing import hash_json
@@ -49,10 +49,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
-    found = model_needs(experiment)
-    if options["state"] == "edited":
-        found["erase"] = Request("erase")
-    return found
+    return state_needs(experiment, options["state"])
 
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:

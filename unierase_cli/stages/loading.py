@@ -31,6 +31,11 @@ def model_needs(experiment: Experiment) -> dict[str, Request]:
     return {"finetune": Request("finetune")}
 
 
+def state_needs(experiment: Experiment, state: str) -> dict[str, Request]:
+    """What a state of the model is loaded from: ``base``, or ``edited`` with its erase artefact."""
+    return model_needs(experiment) | ({"erase": Request("erase")} if state == "edited" else {})
+
+
 def model_fingerprints(experiment: Experiment) -> dict[str, str]:
     """Hash of the model's files (local) or its hub id and revision; nothing for a model that finetune makes."""
     if experiment.model.path is None:

@@ -16,7 +16,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.evaluation import SPLITS, TOKENLESS_VARIANTS
 from unierase_cli.contracts import Fact, UserError, duplicates
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, model_needs
+from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, state_needs
 from unierase_cli.stages.observation_files import PLAN, Pass, Plan, batches_done, read_pass
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl
@@ -52,10 +52,7 @@ def protocol_read(experiment: Experiment) -> dict[str, Any]:
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
-    found = model_needs(experiment)
-    if options["state"] == "edited":
-        found["erase"] = Request("erase")
-    return found
+    return state_needs(experiment, options["state"])
 
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.loading import apply_erasure, load_base, model_fingerprints, model_needs
+from unierase_cli.stages.loading import apply_erasure, load_base, model_fingerprints, state_needs
 from unierase_cli.stages.observe import protocol_read, scored_splits
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.jsonl import iterate_jsonl, read_asset, write_jsonl
@@ -42,10 +42,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
-    found = model_needs(experiment)
-    if options["state"] == "edited":
-        found["erase"] = Request("erase")
-    return found
+    return state_needs(experiment, options["state"])
 
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
