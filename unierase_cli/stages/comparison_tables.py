@@ -147,6 +147,7 @@ def to_markdown(title: str, compared: Sequence[Mapping[str, Any]], picture: str 
     lines += [CAPTION, ""]
     if picture:
         lines += [f"![forgetting against retention]({picture})", ""]
+        lines += ["Bars: one standard deviation over seeds to either side; of a single seed the 95 % interval over rows.", ""]
     for table in compared:
         mode = f" ({table['mode']} mode)" if len(compared) > 1 else ""
         if table["remarks"]:
