@@ -15,6 +15,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.edit import EditConfig, TemplateConfig, ValueConfig
 from unierase_cli.contracts import Fact, SilentReporter, Step, UserError
 from unierase_cli.editing.edit import Editing, edit_facts
+from unierase_cli.editing.keys import look_at_keys
 from unierase_cli.editing.moments import Source, decompose, second_moments
 from unierase_cli.editing.nullspace import Preservation, choose_preservation
 from unierase_cli.editing.patch import Patch, apply_patches
@@ -164,6 +165,28 @@ def test_a_hard_cut_leaves_the_kept_questions_outputs_alone() -> None:
     delta = patch.factors[1].dense()
     kept = torch.cat(seen).T
     assert (delta @ kept).norm() / (delta.norm() * kept.norm()) < 1e-3
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_an_edit_moves_the_facts_that_it_holds_less(one_by_one: bool) -> None:
+    moved = []
+    for hold in ((), tuple(FORGET[1:])):
+        loaded = tiny_llama()
+        working = context(loaded, replace(CONFIG, one_by_one=one_by_one))
+        request = replace(step(FORGET[:1]), hold=hold)
+        keys = look_at_keys(
+            loaded.architecture,
+            [r.prompts[0] for r in make_requests(loaded.prompts, FORGET, {f.id: () for f in FORGET}, (), "subject_last")],
+            keys_of=[1],
+            pad_id=loaded.prompts.pad_id,
+            batch_tokens=500,
+        ).keys[1]
+        patch, state = unierase.erase(loaded, request, EditState(), working)
+        moved.append((patch.factors[1].dense() @ keys).norm(dim=0))
+        assert {layer: s.edits for layer, s in state.layers.items()} == dict.fromkeys(LAYERS, 1 + len(hold))
+    # lambda is a tenth of the edited key's energy: what is held keeps about that share of its change.
+    assert (moved[1][1:] < 0.5 * moved[0][1:]).all()
+    assert moved[1][0] > 0.3 * moved[0][0]
 
 
 def test_every_number_that_is_promised_is_reported() -> None:

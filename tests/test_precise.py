@@ -24,9 +24,11 @@ from unierase_cli.stages import observe_facts, precise
 from unierase_cli.stages.base import Request, benchmark_of
 from unierase_cli.stages.fact_rows import fact_rows
 from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.stages.planning import plan_of
 from unierase_cli.stages.precise_tables import fact_table, precise_table
 from unierase_cli.store.artefacts import Artefact
 
+# Authors have three questions each: beside the fact, one is held and one is asked.
 MODE = ModeConfig("precise", limit=3, near=2, far=3)
 
 
@@ -65,12 +67,37 @@ def test_a_fact_is_asked_with_its_neighbours_and_with_far_facts(made: tuple[Expe
     config, artefact = made
     rows = lines(artefact.path / observe_facts.EDITED)
     for found in fact_rows(config):
-        assert [len(found.near), len(found.far)] == [2, 3]
+        assert [len(found.near), len(found.far)] == [1, 3]
         assert {fact.group for fact in found.near} == {found.fact.group}
         assert found.fact.group not in {fact.group for fact in found.far}
         mine = [(row["role"], row["observation"]["fact_id"]) for row in rows if row["edited"] == found.fact.id]
         wanted = [("fact", found.fact.id), *(("near", f.id) for f in found.near), *(("far", f.id) for f in found.far)]
         assert mine == [*wanted, ("paraphrase", found.fact.id)]
+
+
+def test_neighbours_that_a_method_is_told_to_hold_are_never_asked(made: tuple[Experiment, Artefact]) -> None:
+    config, _ = made
+    benchmark = benchmark_of(config)
+    for hold, held, asked in ((12, 1, 1), (1, 1, 1), (0, 0, 2)):
+        changed = replace(config, mode=replace(MODE, hold=hold))
+        for step, rows in zip(plan_of(changed), fact_rows(changed), strict=True):
+            assert (len(step.hold), len(rows.near)) == (held, asked)
+            assert not {f.id for f in step.hold} & {f.id for f in (*rows.near, rows.fact)}
+            assert {f.group for f in step.hold} <= {rows.fact.group}
+            if held:
+                assert set(step.retain) - set(step.hold) <= set(benchmark.protect)
+                assert len(step.retain) == 2 * held
+            else:
+                assert step.retain == benchmark.protect
+
+
+def test_holding_other_neighbours_is_another_edit(made: tuple[Experiment, Artefact]) -> None:
+    config, _ = made
+    keys = [
+        Pipeline(replace(config, mode=replace(MODE, hold=hold)), SilentReporter()).key(Request("erase")) for hold in (12, 1, 0)
+    ]
+    assert keys[0] == keys[1], "the same neighbour either way"
+    assert keys[0] != keys[2]
 
 
 def test_each_fact_is_scored_with_its_patch_alone(made: tuple[Experiment, Artefact]) -> None:
@@ -116,7 +143,7 @@ def test_an_interrupted_pass_goes_on_after_its_last_whole_fact(
     full = (whole.path / observe_facts.EDITED).read_text()
     (tmp_path / observe_facts.BASE).write_bytes((whole.path / observe_facts.BASE).read_bytes())
     # One fact and a half, and a line that was being written.
-    (tmp_path / observe_facts.EDITED).write_text("".join(full.splitlines(keepends=True)[:10]) + '{"edited": "a')
+    (tmp_path / observe_facts.EDITED).write_text("".join(full.splitlines(keepends=True)[:9]) + '{"edited": "a')
     steps = []
     load = Patch.load
     monkeypatch.setattr(Patch, "load", lambda path, step: steps.append(step) or load(path, step))
@@ -162,7 +189,7 @@ def test_a_report_of_single_facts_has_no_model_after_them_all(made: tuple[Experi
 
 def test_more_neighbours_ask_anew_but_edit_nothing_anew(made: tuple[Experiment, Artefact]) -> None:
     config, _ = made
-    other = replace(config, mode=replace(MODE, near=1))
+    other = replace(config, mode=replace(MODE, near=0))
     first, second = (Pipeline(c, SilentReporter()) for c in (config, other))
     for stage, same in (("erase", True), ("observe_facts", False)):
         assert (first.key(Request(stage)) == second.key(Request(stage))) is same

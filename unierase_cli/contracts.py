@@ -84,12 +84,16 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Step:
-    """One unlearning request. ``batch`` has one step; sequential modes carry ``forgotten_before``."""
+    """One unlearning request. ``batch`` has one step; sequential modes carry ``forgotten_before``.
+
+    ``hold``: facts close to the request that shall stay as they are, known to the method beside what it may retain.
+    """
 
     index: int
     forget: tuple[Fact, ...]
     retain: tuple[Fact, ...]
     forgotten_before: tuple[Fact, ...] = ()
+    hold: tuple[Fact, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -245,6 +249,13 @@ def fill_name(text: str, fact: Fact) -> str:
 def normalised(text: str) -> str:
     """A question without what does not make it another one: case, spacing, closing punctuation."""
     return " ".join(text.casefold().split()).rstrip(" ?.!")
+
+
+def evenly_spaced(facts: Sequence[Fact], count: int) -> tuple[Fact, ...]:
+    """``count`` facts (or all) at equal distances, so that few rows still come from many authors."""
+    if count >= len(facts):
+        return tuple(facts)
+    return tuple(facts[index * len(facts) // count] for index in range(count))
 
 
 def duplicates(ids: Iterable[str]) -> list[str]:

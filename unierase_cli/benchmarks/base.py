@@ -14,7 +14,7 @@ from typing import Any, cast
 from unierase_cli.benchmarks.parts.requested import with_forget
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.model import ModelConfig
-from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, duplicates, normalised
+from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, duplicates, evenly_spaced, normalised
 from unierase_cli.plugins import Plugins
 from unierase_cli.store.hashing import hash_json
 
@@ -138,13 +138,6 @@ def _is_model(wanted: str, given: str) -> bool:
         return Path(given).absolute() == Path(wanted)
     parts = {part.casefold() for part in given.replace("--", "/").split("/")}
     return wanted.rpartition("/")[2].casefold() in parts
-
-
-def evenly_spaced(facts: Sequence[Fact], count: int) -> tuple[Fact, ...]:
-    """``count`` facts (or all) at equal distances, so that few rows still come from many authors."""
-    if count >= len(facts):
-        return tuple(facts)
-    return tuple(facts[index * len(facts) // count] for index in range(count))
 
 
 def fingerprint(benchmark: Benchmark) -> str:

@@ -38,6 +38,8 @@ class Editing:
     preservation: Callable[[int], Preservation]
     reporter: Reporter
     refusal_starts: Sequence[int] = ()
+    # Prompts whose outputs the first edit keeps, as later edits keep those of earlier ones.
+    held: Sequence[EditRequest] = ()
     # Folder in which finished searches for z are kept until the step is complete; None keeps nothing.
     checkpoints: Path | None = None
 
@@ -98,6 +100,17 @@ def _fix_ridges(editing: Editing, requests: Sequence[EditRequest], state: EditSt
             state.layers[layer] = LayerState(ridge_for(energy, editing.config.lambda_, editing.config.lambda_kind))
 
 
+def _hold(editing: Editing, keys: Tensor, preservation: Preservation, state: EditState, layer: int) -> LayerState:
+    """The layer's state with the held prompts as if they were edits of no change, the ridge being that of ``keys``."""
+    config, fixed = editing.config, state.layers.get(layer, LayerState()).lambda_
+    if fixed is None:
+        fixed = ridge_for(mean_free_energy(keys, preservation), config.lambda_, config.lambda_kind)
+    held, outputs = _look(editing, editing.held, state, layer)
+    nothing = torch.zeros_like(outputs)
+    start = LayerState(fixed)
+    return solve(held, nothing, preservation, start, lambda_=config.lambda_, lambda_kind=config.lambda_kind)[1]
+
+
 def _look(editing: Editing, requests: Sequence[EditRequest], state: EditState, layer: int) -> tuple[Tensor, Tensor]:
     """Keys of ``layer`` [d, n] and the z layer's output [h, n] with the weights edited so far, in the type that is
     solved in.
@@ -141,6 +154,8 @@ def _edit_jointly(editing: Editing, requests: Sequence[EditRequest], state: Edit
         if edited.reports:
             edited.reports[-1].residual_after = _mean_norm(missing)
         preservation = editing.preservation(layer)
+        if editing.held and state.layers.get(layer, LayerState()).whitened is None:
+            state.layers[layer] = _hold(editing, keys, preservation, state, layer)
         solution, state.layers[layer] = solve(
             keys,
             missing / (len(layers) - position),

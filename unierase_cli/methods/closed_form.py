@@ -57,6 +57,9 @@ def erase_closed_form(
     requests = make_requests(loaded.prompts, step.forget, targets, state.templates.prefixes, context.key_position)
     if context.key_position == "subject_last" and (lost := without_subject(step.forget)):
         reporter.note(f"{lost} of {len(requests)} facts have no subject and are edited at their prompt's last token")
+    # What a held fact is answered with does not matter: only its prompt's key is used.
+    nothing = {fact.id: () for fact in step.hold}
+    held = make_requests(loaded.prompts, step.hold, nothing, state.templates.prefixes, context.key_position)
     starts = (
         {loaded.prompts.answer_ids(text)[0] for text in listed_refusals(step.forget, context.refusals)}
         if runner_up and config.values.runner_up
@@ -69,6 +72,7 @@ def erase_closed_form(
         lambda layer: context.preservation(layer, config),
         reporter,
         sorted(starts),
+        held,
         context.directory,
     )
     base_hashes = context.weights.hashes(context.layers)

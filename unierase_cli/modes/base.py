@@ -8,7 +8,7 @@ from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import Benchmark, Step
 from unierase_cli.plugins import Plugins
 
-MODES = Plugins("unierase_cli.modes", "unierase.modes", "mode=", "mode", {"base", "requests"})
+MODES = Plugins("unierase_cli.modes", "unierase.modes", "mode=", "mode", {"base", "neighbours", "requests"})
 
 
 class Mode(Protocol):

@@ -1,9 +1,13 @@
-"""Precise mode: each fact is forgotten on its own, from the original model, with one token for all of them."""
+"""Precise mode: each fact is forgotten on its own, from the original model, with one token for all of them.
+
+What lies close to the fact shall stay: the method is told some of its neighbours (``mode.hold``), and others are asked afterwards.
+"""
 
 from __future__ import annotations
 
 from unierase_cli.config.sections.mode import ModeConfig
-from unierase_cli.contracts import Benchmark, Fact, Step, UserError
+from unierase_cli.contracts import Benchmark, Fact, Step, UserError, evenly_spaced
+from unierase_cli.modes.neighbours import held_neighbours
 from unierase_cli.modes.requests import look_up
 
 INDEPENDENT = True
@@ -12,7 +16,13 @@ TOKEN_QUESTIONS = "outside"
 
 def plan(benchmark: Benchmark, config: ModeConfig) -> list[Step]:
     """A step per fact. Raises UserError for an id that the forget set does not have, and for a limit beyond its size."""
-    return [Step(index, (fact,), benchmark.protect) for index, fact in enumerate(_facts(benchmark, config))]
+    steps = []
+    for index, fact in enumerate(_facts(benchmark, config)):
+        held = held_neighbours(benchmark, fact, config)
+        # A method that draws rows to retain draws neighbours as often as others.
+        retain = (*held, *evenly_spaced(benchmark.protect, len(held))) if held else benchmark.protect
+        steps.append(Step(index, (fact,), retain, hold=held))
+    return steps
 
 
 def remarks(benchmark: Benchmark, config: ModeConfig) -> list[str]:

@@ -75,7 +75,10 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
     found = {**model_fingerprints(experiment), "benchmark": benchmark_of(experiment).fingerprint}
     found["refusals"] = hash_json(load_targets(experiment.token))
     if is_stepwise(experiment) or is_independent(experiment):
-        found["steps"] = hash_json([[fact.id for fact in step.forget] for step in plan_of(experiment)])
+        steps = plan_of(experiment)
+        found["steps"] = hash_json([[fact.id for fact in step.forget] for step in steps])
+        if any(step.hold for step in steps):
+            found["held"] = hash_json([[fact.id for fact in step.hold] for step in steps])
     weights = experiment.unlearn.token_weights
     if weights is not None and not experiment.method.editing:
         if not Path(weights).is_file():
@@ -102,7 +105,9 @@ def run(context: StageContext) -> dict[str, Any]:
     experiment, directory = context.experiment, context.directory
     method = load_method(experiment.method.implementation or experiment.method.name)
     benchmark = benchmark_of(experiment)
-    steps = plan_of(experiment, with_subjects(benchmark, context.reporter) if experiment.method.editing else benchmark)
+    steps = plan_of(experiment)
+    if experiment.method.editing:
+        steps = with_subjects(steps, benchmark, context.reporter)
     for remark in remarks_of(experiment):
         context.reporter.warn(remark)
     # In modes like `precise` every step starts from the original model and hands nothing on.
@@ -188,8 +193,8 @@ def prepare(context: StageContext, benchmark: Benchmark, *, several: bool = Fals
     )
 
 
-def with_subjects(benchmark: Benchmark, reporter: Reporter) -> Benchmark:
-    """The benchmark with a subject found for every fact to forget that has none, where one can be found."""
+def with_subjects(steps: Sequence[Step], benchmark: Benchmark, reporter: Reporter) -> list[Step]:
+    """The steps with a subject found for every fact to forget, or to hold, that has none, where one can be found."""
     from unierase_cli.editing.subjects import find_subjects
 
     given = sum(fact.subject is not None for fact in benchmark.forget)
@@ -197,8 +202,15 @@ def with_subjects(benchmark: Benchmark, reporter: Reporter) -> Benchmark:
     if given < len(found):
         named = sum(subject is not None for subject in found) - given
         reporter.note(f"subjects: {given} given, {named} found, {len(found) - given - named} not found")
-    forget = tuple(replace(fact, subject=name) for fact, name in zip(benchmark.forget, found, strict=True))
-    return replace(benchmark, forget=forget)
+    subjects = {fact.id: name for fact, name in zip(benchmark.forget, found, strict=True)}
+
+    def told(facts: Sequence[Fact]) -> tuple[Fact, ...]:
+        return tuple(replace(fact, subject=subjects.get(fact.id, fact.subject)) for fact in facts)
+
+    return [
+        replace(step, forget=told(step.forget), forgotten_before=told(step.forgotten_before), hold=told(step.hold))
+        for step in steps
+    ]
 
 
 def _preservations(

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.benchmarks.base import evenly_spaced
-from unierase_cli.contracts import Fact, Reporter, UserError
+from unierase_cli.contracts import Fact, Reporter, UserError, evenly_spaced
 from unierase_cli.stages.adapter_card import adapter_card
 from unierase_cli.stages.base import benchmark_of
 from unierase_cli.stages.edited_folder import RECORD, finish, new_folder, recorded_experiment

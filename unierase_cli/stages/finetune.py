@@ -8,10 +8,10 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.benchmarks.base import evenly_spaced, training_facts
+from unierase_cli.benchmarks.base import training_facts
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import TrainConfig
-from unierase_cli.contracts import Fact, UserError, pick, stable_hash
+from unierase_cli.contracts import Fact, UserError, evenly_spaced, pick, stable_hash
 from unierase_cli.metrics.refusal_rate import is_refusal
 from unierase_cli.metrics.rouge import rouge_l_recall
 from unierase_cli.stages.base import Request, StageContext, benchmark_of

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unierase_cli.config.schema import Experiment
-from unierase_cli.contracts import Benchmark, Step
+from unierase_cli.contracts import Step
 from unierase_cli.modes.base import load_mode
 from unierase_cli.stages.base import Request, benchmark_of
 
@@ -14,10 +14,9 @@ from unierase_cli.stages.base import Request, benchmark_of
 SCORE, TRAJECTORY, PRECISE = "score", "trajectory", "precise"
 
 
-def plan_of(experiment: Experiment, benchmark: Benchmark | None = None) -> list[Step]:
-    """The steps of the experiment's mode; ``benchmark`` stands in for its own (e.g. with subjects found)."""
-    found = benchmark_of(experiment) if benchmark is None else benchmark
-    return load_mode(experiment.mode.name).plan(found, experiment.mode)
+def plan_of(experiment: Experiment) -> list[Step]:
+    """The steps of the experiment's mode."""
+    return load_mode(experiment.mode.name).plan(benchmark_of(experiment), experiment.mode)
 
 
 def remarks_of(experiment: Experiment) -> list[str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from unierase_cli.benchmarks.base import evenly_spaced
-from unierase_cli.contracts import Benchmark
+from unierase_cli.contracts import Benchmark, evenly_spaced
 from unierase_cli.metrics.rouge import rouge_l_recall
 
 if TYPE_CHECKING:

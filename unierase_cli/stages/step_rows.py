@@ -5,9 +5,8 @@ After the last step this is mostly what the evaluation at the end asks anyway; t
 
 from __future__ import annotations
 
-from unierase_cli.benchmarks.base import evenly_spaced
 from unierase_cli.config.schema import Experiment
-from unierase_cli.contracts import Fact
+from unierase_cli.contracts import Fact, evenly_spaced
 from unierase_cli.stages.base import Request, benchmark_of
 from unierase_cli.stages.planning import observed_steps, plan_of
 

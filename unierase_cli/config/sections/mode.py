@@ -8,8 +8,8 @@ from typing import Any
 from unierase_cli.config.checks import one_of, positive
 from unierase_cli.contracts import UserError
 
-# What decides which rows are asked after an edit, and where a file lies: neither shapes what is erased.
-NOT_PLANNED = ("near", "far", "tasks")
+# What decides which rows are asked after an edit, where a file lies, and how many rows are held, which a fingerprint names.
+NOT_PLANNED = ("near", "far", "hold", "tasks")
 
 
 @dataclass
@@ -35,6 +35,8 @@ class ModeConfig:
     # precise: neighbours of the fact (its group, else its subject) and far facts that are asked before and after, at most.
     near: int = 5
     far: int = 20
+    # precise: further neighbours, never asked, that the method is told to leave as they are, at most (0: none).
+    hold: int = 12
 
     def __post_init__(self) -> None:
         for key, value in (("step_size", self.step_size), ("steps", self.steps)):
@@ -42,7 +44,7 @@ class ModeConfig:
                 positive(f"mode.{key}", value)
         one_of("mode.reference", self.reference, ["previous", "original"])
         one_of("mode.retain", self.retain, ["protected", "later"])
-        for key in ("limit", "near", "far"):
+        for key in ("limit", "near", "far", "hold"):
             positive(f"mode.{key}", getattr(self, key), zero=True)
         if self.step_size is not None and (self.steps is not None or self.tasks is not None):
             other = "mode.steps" if self.steps is not None else "mode.tasks"
