@@ -49,4 +49,3 @@ def _known(benchmark: Benchmark) -> tuple[list[Fact], list[Fact]]:
 def _neighbours(fact: Fact, among: Iterable[Fact]) -> list[Fact]:
     question = normalised(fact.question)
     return [other for other in among if akin(fact, other) and normalised(other.question) != question]
-
