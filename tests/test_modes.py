@@ -54,6 +54,21 @@ def test_a_step_size_cuts_the_forget_set_in_its_order_and_the_last_request_may_b
     assert told == "8 facts make 3 requests of 2 to 3"
 
 
+def test_a_step_that_is_left_out_was_never_asked_for() -> None:
+    steps = sequence(step_size=3, leave_out=[1])
+    assert ids(steps) == [[f.id for f in FACTS[:3]], [f.id for f in FACTS[6:]]]
+    assert [step.index for step in steps] == [0, 1]
+    assert steps[1].forgotten_before == tuple(FACTS[:3])
+    told, _ = sequential.remarks(BENCHMARK, ModeConfig("sequential", step_size=3, leave_out=[1]))
+    assert told == "step(s) 1 of 3 are left out: their facts are not forgotten, and are scored all the same"
+
+
+@pytest.mark.parametrize(("left_out", "said"), [([3], "names step 3, and there are 3 steps"), ([0, 1, 2], "leaves nothing")])
+def test_leaving_out_a_step_that_there_is_not_is_refused(left_out: list[int], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        sequence(step_size=3, leave_out=left_out)
+
+
 def test_a_number_of_steps_makes_requests_that_are_equal_to_within_one() -> None:
     assert [len(step.forget) for step in sequence(steps=3)] == [2, 3, 3]
     assert [fact.id for step in sequence(steps=3) for fact in step.forget] == [f.id for f in FACTS]

@@ -67,7 +67,7 @@ def test_without_json_everything_is_said_on_stderr(config: Experiment, run: Arte
         (("apply", "MODEL", "run@v001", "OUT", "--step", "9"), "run@v001 has no step 9"),
         (
             ("apply", "MODEL", "run@v001", "OUT", "--drop", "1", "--replan"),
-            "--replan needs the erase stage on other facts",
+            "mode=batch has no steps that follow one another",
         ),
         (("apply", "MODEL", "run@v001", "OUT", "--replan"), "--replan has no dropped step to go on from"),
         (("apply", "MODEL", "run@v001", "MODEL"), "exists and is not empty"),

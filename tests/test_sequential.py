@@ -34,8 +34,10 @@ from unierase_cli.stages import erase as erase_stage
 from unierase_cli.stages import train_token
 from unierase_cli.stages.base import Request, benchmark_of, slug
 from unierase_cli.stages.loading import apply_erasure
+from unierase_cli.stages.patches import choose_steps
 from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.stages.planning import asked_by_evaluation, last_of_evaluation, plan_of
+from unierase_cli.stages.replan import replan
 from unierase_cli.stages.step_rows import END, step_requests, step_splits
 from unierase_cli.stages.trajectory_tables import trajectory_table
 from unierase_cli.store.artefacts import Artefact, Store
@@ -105,6 +107,35 @@ def test_three_requests_on_a_linear_layer_equal_the_dense_solves_with_accumulate
 
 
 # UniErase
+
+
+def test_the_token_learns_as_many_earlier_facts_as_the_step_has_of_its_own(made: tuple[Experiment, Artefact]) -> None:
+    first, second, third = plan_of(made[0])
+    assert unierase.refined_on(first) == list(first.forget)
+    assert unierase.refined_on(second) == [*first.forget, *second.forget]
+    learned = unierase.refined_on(third)
+    assert learned[-2:] == list(third.forget)
+    assert len(learned) == 4
+    assert {f.id for f in learned[:2]} < {f.id for f in third.forgotten_before}
+
+
+def test_a_sequence_is_computed_anew_as_if_a_dropped_step_had_never_been(made: tuple[Experiment, Artefact]) -> None:
+    config, artefact = made
+    chosen = choose_steps(artefact, drop=[1])
+    anew = replan(chosen, SilentReporter(), outputs=config.run.outputs, device="cpu")
+    assert anew.steps == (0, 1)
+    assert anew.erasure.path != artefact.path
+    kept, later = anew.patches()
+    first, _, third = choose_steps(artefact).patches()
+    assert all(torch.equal(kept.factors[n].left, first.factors[n].left) for n in first.factors)
+    assert later.info["facts"] == third.info["facts"]
+    assert not any(torch.equal(later.factors[n].left, third.factors[n].left) for n in third.factors)
+    # Once more without what is now the second step: of the three of the beginning only the first is left.
+    again = replan(choose_steps(anew.erasure, drop=[1]), SilentReporter(), outputs=config.run.outputs, device="cpu")
+    assert [patch.info["facts"] for patch in again.patches()] == [first.info["facts"]]
+    # Up to a step: the second of the beginning is dropped, and the third is not reached.
+    until = replan(choose_steps(artefact, 1, drop=[0]), SilentReporter(), outputs=config.run.outputs, device="cpu")
+    assert [patch.info["facts"] for patch in until.patches()] == [list(Patch.load(artefact.path, 1).info["facts"])]
 
 
 def test_three_steps_lead_every_request_to_the_token(made: tuple[Experiment, Artefact]) -> None:

@@ -11,7 +11,6 @@ from unierase_cli.cli import options
 from unierase_cli.cli.complete import complete_run
 from unierase_cli.cli.options import Folder, Run
 from unierase_cli.cli.render import emit_json, size
-from unierase_cli.contracts import UserError
 
 if TYPE_CHECKING:
     from unierase_cli.store.artefacts import Artefact
@@ -21,7 +20,7 @@ NewFolder = Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")]
 Drop = Annotated[
     list[int] | None, typer.Option("--drop", metavar="K", help="Leave out what step K changed (again for each).")
 ]
-Replan = Annotated[bool, typer.Option("--replan", help="Say what computing anew what follows a dropped step takes.")]
+Replan = Annotated[bool, typer.Option("--replan", help="Compute the other steps anew, as if it had never been asked for.")]
 Original = Annotated[
     str | None,
     typer.Option("--base", metavar="FOLDER", help="The original model, where subtracting cannot give its bits back."),
@@ -42,15 +41,15 @@ def apply(
     json: options.Json = False,
 ) -> None:
     from unierase_cli.stages.edited_folder import load_folder, new_folder, write_edited
-    from unierase_cli.stages.patches import choose_steps, refuse_replan
+    from unierase_cli.stages.patches import choose_steps
 
     reporter = context.obj.reporter
     chosen = choose_steps(_erasure(context, run, outputs), step, drop or [])
-    if replan:
-        if not chosen.dropped:
-            raise UserError("--replan has no dropped step to go on from", "--drop K --replan")
-        refuse_replan(chosen)
     new_folder(out)
+    if replan:
+        from unierase_cli.stages.replan import replan as computed_anew
+
+        chosen = computed_anew(chosen, reporter, outputs=outputs, device=device)
     result = write_edited(load_folder(chosen, model, reporter, device), chosen, out, reporter)
     if json:
         emit_json(result)

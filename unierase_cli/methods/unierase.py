@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from unierase_cli.contracts import Step, UserError
+from unierase_cli.contracts import Fact, Step, UserError, evenly_spaced
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods.base import EraseContext
@@ -27,10 +27,17 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
     patch, state = erase_closed_form(loaded, step, state, context, config=config, targets=targets, runner_up=to_token)
     if to_token and context.refine is not None and patch.tokens is not None:
         with context.reporter.phase("refine token"):
-            rows = context.refine(loaded, patch.tokens, [*step.forgotten_before, *step.forget])
+            rows = context.refine(loaded, patch.tokens, refined_on(step))
         context.weights.set_tokens(rows)
         patch = replace(patch, tokens=rows)
     return patch, state
+
+
+def refined_on(step: Step) -> list[Fact]:
+    """The facts whose refusals the token's rows learn after the step: its own, and as many of all earlier ones, so that a late
+    step takes as long as the second.
+    """
+    return [*evenly_spaced(step.forgotten_before, len(step.forget)), *step.forget]
 
 
 def token_targets(step: Step, context: EraseContext) -> Targets:

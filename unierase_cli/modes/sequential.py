@@ -24,6 +24,11 @@ def plan(benchmark: Benchmark, config: ModeConfig) -> list[Step]:
     Raises UserError for a cut that leaves no requests, for facts that are unknown, and for one question with two answers.
     """
     requests, _ = settle(_requests(benchmark, config))
+    outside = sorted(set(config.leave_out) - set(range(len(requests))))
+    if outside or len(set(config.leave_out)) == len(requests):
+        what = f"names step {outside[0]}, and" if outside else "leaves nothing:"
+        raise UserError(f"mode.leave_out {what} there are {len(requests)} steps from 0", "keep at least one of them")
+    requests = [request for index, request in enumerate(requests) if index not in config.leave_out]
     steps: list[Step] = []
     before: list[Fact] = []
     for index, request in enumerate(requests):
@@ -38,6 +43,9 @@ def remarks(benchmark: Benchmark, config: ModeConfig) -> list[str]:
     requests = _requests(benchmark, config)
     _, found = settle(requests)
     sizes = {len(request) for request in requests}
+    if config.leave_out:
+        steps = ", ".join(map(str, sorted(set(config.leave_out))))
+        found.append(f"step(s) {steps} of {len(requests)} are left out: their facts are not forgotten, and are scored all the same")
     if config.tasks is None and len(sizes) > 1:
         found.append(f"{len(benchmark.forget)} facts make {len(requests)} requests of {min(sizes)} to {max(sizes)}")
     return found

@@ -53,6 +53,8 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
         sampled = {"max_new_tokens": experiment.protocol.max_new_tokens} if experiment.method.name == "altpo" else {}
         return {**found, "trained": what_counts(experiment), **sampled}
     refine = {k: v for k, v in asdict(token).items() if k.startswith("refine")} if token.refine_epochs else {}
+    if refine and is_stepwise(experiment):
+        refine["refine_earlier"] = "as many as the step's own"
     return {
         **found,
         "edit": {k: v for k, v in asdict(experiment.edit).items() if k not in NOT_READ},

@@ -85,24 +85,6 @@ def later_steps(chosen: Chosen) -> list[int]:
     return [step for step in chosen.steps if chosen.dropped and step > chosen.dropped[0]]
 
 
-def refuse_replan(chosen: Chosen) -> None:
-    """Raises UserError: the erase stage cannot leave a step's facts out of a benchmark; says which command does it."""
-    erasure, facts = chosen.erasure, 0
-    for step in chosen.dropped:
-        facts += len(read_record(erasure.path, step)["info"].get("facts", []))
-    benchmark = erasure.manifest["config"]["benchmark"]
-    words = [word for word in erasure.manifest.get("overrides", []) if not word.startswith(("benchmark", "model.path"))]
-    model = erasure.manifest["config"]["model"].get("path")
-    words += [] if model is None else [f"model.path={model}"]
-    command = " ".join(["unierase erase", *words, "benchmark=jsonl", "benchmark.path=kept.jsonl"])
-    raise UserError(
-        f"--replan needs the erase stage on other facts: those of step {listed(chosen.dropped)} ({facts}) belong to "
-        f"benchmark={benchmark['name']} benchmark.split={benchmark['split']}, which has no key that leaves facts out; steps, "
-        "token targets and moments depend on them all",
-        f"write the facts to keep as rows with question and answer, then {command}",
-    )
-
-
 def listed(numbers: Sequence[int]) -> str:
     """Numbers in a sentence."""
     return ", ".join(map(str, numbers))

@@ -25,6 +25,8 @@ class ModeConfig:
     tasks: str | None = None
     # Which of the file's suites, if it has several.
     suite: str | None = None
+    # sequential: steps (from 0) that are left out as if nobody had asked for them; what they name is still scored.
+    leave_out: list[int] = field(default_factory=list)
     # sequential: what a gradient method's reference is: previous (the model as the step before left it) | original
     reference: str = "previous"
     # sequential: rows that a gradient method may retain: protected (never forgotten) | later (also those of later requests)
@@ -46,6 +48,8 @@ class ModeConfig:
         one_of("mode.retain", self.retain, ["protected", "later"])
         for key in ("limit", "near", "far", "hold"):
             positive(f"mode.{key}", getattr(self, key), zero=True)
+        for index in self.leave_out:
+            positive("mode.leave_out", index, zero=True)
         if self.step_size is not None and (self.steps is not None or self.tasks is not None):
             other = "mode.steps" if self.steps is not None else "mode.tasks"
             raise UserError(f"mode.step_size and {other} both say how the forget set is cut", "give one of them")

@@ -1,0 +1,40 @@
+"""A sequence computed anew without some of its steps: what a run that was never asked for them would have made.
+
+Token and moments are reused, as they do not depend on the requests; every step is edited anew, those before the dropped one to the
+same bits.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import replace
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.stages.patches import Chosen, choose_steps
+from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.stages.planning import is_stepwise
+
+
+def replan(chosen: Chosen, reporter: Reporter, *, outputs: str, device: str = "auto") -> Chosen:
+    """The erase artefact of the same run without ``chosen.dropped``, made if there is none, and its steps in the place of the kept.
+
+    Raises UserError where nothing was dropped, or steps do not follow one another.
+    """
+    if not chosen.dropped:
+        raise UserError("--replan has no dropped step to go on from", "--drop K --replan")
+    experiment = Experiment.from_json(chosen.erasure.manifest["config"])
+    if not is_stepwise(experiment):
+        raise UserError(f"mode={experiment.mode.name} has no steps that follow one another", "leave out --replan")
+    # Steps are counted without those that the run itself left out.
+    count = chosen.erasure.manifest["summary"]["steps"] + len(set(experiment.mode.leave_out))
+    asked = [index for index in range(count) if index not in experiment.mode.leave_out]
+    without = sorted({*experiment.mode.leave_out, *(asked[step] for step in chosen.dropped)})
+    last = max(chosen.steps)
+    until = last - bisect_right(chosen.dropped, last)
+    anew = replace(
+        experiment,
+        mode=replace(experiment.mode, leave_out=without),
+        run=replace(experiment.run, outputs=outputs, device=device, force=False),
+    )
+    return choose_steps(Pipeline(anew, reporter).make("erase"), until)
