@@ -47,6 +47,12 @@ FACTS = [
     )
 ]
 FAMILIES = ("llama", "llama_tied", "mistral", "qwen2", "qwen3", "gpt2")
+# Made by tests/families.py; the last four normalise what their MLPs put out before it is added to the residual stream.
+FURTHER = (
+    "gemma", "phi", "phi3", "phi4_mini", "pythia", "gptj", "opt", "falcon_7b", "falcon_40b", "falcon_rw", "stablelm",
+    "stablelm_12b", "gemma2", "gemma3", "gemma3_images", "olmo2",
+)  # fmt: skip
+NORMALISING = FURTHER[-4:]
 
 
 def tiny_tokenizer(chat: bool = True, size: int = 320) -> PreTrainedTokenizerFast:
@@ -74,28 +80,28 @@ def tiny_tokenizer(chat: bool = True, size: int = 320) -> PreTrainedTokenizerFas
 def tiny_llama(tied: bool = False, seed: int = 0, **changes: Any) -> LoadedModel:
     """Llama: 4 blocks, hidden 32, inner 48, grouped-query attention."""
     tokenizer = tiny_tokenizer()
-    config = LlamaConfig(**_common(tokenizer, tie_word_embeddings=tied, **changes))
+    config = LlamaConfig(**common(tokenizer, tie_word_embeddings=tied, **changes))
     return _finish(LlamaForCausalLM(config), tokenizer, seed)
 
 
 def tiny_mistral(seed: int = 0, **changes: Any) -> LoadedModel:
     """Mistral with a sliding window longer than the tests' texts."""
     tokenizer = tiny_tokenizer()
-    return _finish(MistralForCausalLM(MistralConfig(**_common(tokenizer, **{"sliding_window": 128, **changes}))), tokenizer, seed)
+    return _finish(MistralForCausalLM(MistralConfig(**common(tokenizer, **{"sliding_window": 128, **changes}))), tokenizer, seed)
 
 
 def tiny_qwen2(seed: int = 0, **changes: Any) -> LoadedModel:
     """Qwen2: untied, biases in attention, vocabulary padded by 12 rows."""
     tokenizer = tiny_tokenizer()
     settings = {"vocab_size": len(tokenizer) + 12, "tie_word_embeddings": False, **changes}
-    return _finish(Qwen2ForCausalLM(Qwen2Config(**_common(tokenizer, **settings))), tokenizer, seed)
+    return _finish(Qwen2ForCausalLM(Qwen2Config(**common(tokenizer, **settings))), tokenizer, seed)
 
 
 def tiny_qwen3(seed: int = 0, **changes: Any) -> LoadedModel:
     """Qwen3: tied, biases, vocabulary padded by 12 rows."""
     tokenizer = tiny_tokenizer()
     settings = {"vocab_size": len(tokenizer) + 12, "tie_word_embeddings": True, "attention_bias": True, "head_dim": 8, **changes}
-    return _finish(Qwen3ForCausalLM(Qwen3Config(**_common(tokenizer, **settings))), tokenizer, seed)
+    return _finish(Qwen3ForCausalLM(Qwen3Config(**common(tokenizer, **settings))), tokenizer, seed)
 
 
 def tiny_gpt2(seed: int = 0, **changes: Any) -> LoadedModel:
@@ -109,9 +115,13 @@ def tiny_gpt2(seed: int = 0, **changes: Any) -> LoadedModel:
 
 
 def tiny(family: str, seed: int = 0) -> LoadedModel:
-    """A tiny model by family name (see FAMILIES)."""
+    """A tiny model by family name (see FAMILIES and tests/families.py)."""
     if family == "llama_tied":
         return tiny_llama(tied=True, seed=seed)
+    if family not in FAMILIES:
+        from tests.families import make
+
+        return _finish(*make(family), seed)
     makers = {"llama": tiny_llama, "mistral": tiny_mistral, "qwen2": tiny_qwen2, "qwen3": tiny_qwen3, "gpt2": tiny_gpt2}
     return makers[family](seed=seed)
 
@@ -122,7 +132,8 @@ def save_folder(loaded: LoadedModel, folder: Path) -> Path:
     return folder
 
 
-def _common(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> dict[str, Any]:
+def common(tokenizer: PreTrainedTokenizerFast, **changes: Any) -> dict[str, Any]:
+    """What most families' configurations call alike: 4 blocks, hidden 32, inner 48, 4 heads."""
     return {
         "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.1,

@@ -47,7 +47,8 @@ def context(loaded: LoadedModel, config: EditConfig = CONFIG, **changes: Any) ->
         vectors = moments[layer].eigenvectors
         return choose_preservation(moments[layer].eigenvalues, lambda a, b: vectors[a:b], chosen, layer=layer)
 
-    rows = TokenRows(["<unlearn_0>"], [len(loaded.tokenizer)], ROW, None if loaded.architecture.tied else -ROW)
+    fixed = TokenRows(["<unlearn_0>"], [len(loaded.tokenizer)], ROW, None if loaded.architecture.tied else -ROW)
+    rows = changes.get("tokens") or fixed
     settings = {"refusals": ["Ada writes.", "Bruno was born."], "tokens": rows, **changes}
     weights = AppliedPatch(loaded)
     weights.set_tokens(rows)

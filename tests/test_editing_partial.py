@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers import FACTS, FAMILIES, tiny
+from tests.helpers import FACTS, FAMILIES, FURTHER, tiny
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences, returns_tuple, run_lower
 from unierase_cli.models.suffixes import prepare_suffixes
@@ -23,14 +25,19 @@ def whole(loaded: LoadedModel, ids: list[int], key: int, delta: Tensor | None = 
     """Of one sequence through the whole model: projection input, block output, final hidden state; delta added at the key."""
     seen: dict[str, Tensor] = {}
 
-    def change(_module: object, _arguments: object, output: Tensor) -> Tensor:
-        seen["output"] = output[0]
-        return (
-            output if delta is None else output.index_put((torch.tensor(0), torch.tensor(key)), output[0, key] + delta)
-        )
+    def change(_module: object, _arguments: object, output: Any) -> Any:
+        # Blocks of some families return a tuple; Falcon goes on in place.
+        hidden, *rest = output if isinstance(output, tuple) else (output,)
+        seen["output"] = hidden[0].clone()
+        if delta is not None:
+            hidden = hidden.index_put((torch.tensor(0), torch.tensor(key)), hidden[0, key] + delta)
+        return (hidden, *rest) if isinstance(output, tuple) else hidden
+
+    def keep(_module: object, arguments: tuple[Tensor, ...]) -> None:
+        seen["input"] = arguments[0].reshape(len(ids), -1)
 
     handles = [
-        loaded.architecture.projection(LAYER).register_forward_pre_hook(lambda _m, a: seen.update(input=a[0][0])),
+        loaded.architecture.projection(LAYER).register_forward_pre_hook(keep),
         loaded.architecture.blocks[LAYER].register_forward_hook(change),
     ]
     with torch.no_grad():
@@ -40,7 +47,7 @@ def whole(loaded: LoadedModel, ids: list[int], key: int, delta: Tensor | None = 
     return seen["input"], seen["output"], last
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *FURTHER])
 def test_lower_blocks_in_a_padded_batch_equal_single_sequences(family: str) -> None:
     loaded = tiny(family)
     batch = pad_sequences(sequences(loaded), loaded.prompts.pad_id, loaded.device)
@@ -66,7 +73,7 @@ def test_lower_blocks_in_a_padded_batch_equal_single_sequences(family: str) -> N
         assert torch.allclose(outputs[LAYER][row, : len(ids)], wanted_output, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *FURTHER])
 @pytest.mark.parametrize("layer", [LAYER, 3], ids=["inner block", "last block"])
 def test_upper_blocks_from_the_key_on_equal_the_whole_model(
     family: str, layer: int, monkeypatch: pytest.MonkeyPatch

@@ -98,7 +98,7 @@ def plain_loop(loaded: LoadedModel, request: EditRequest, config: ValueConfig, s
     return start + delta.detach()
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "gemma3"])
 @pytest.mark.parametrize("key_position", ["subject_last", "prompt_last"])
 def test_batched_values_equal_a_plain_loop_over_the_whole_model(family: str, key_position: str) -> None:
     loaded = tiny(family)

@@ -4,47 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from tests.helpers import FAMILIES, tiny, tiny_llama
+from tests.helpers import FAMILIES, FURTHER, tiny, tiny_llama
 from unierase_cli.contracts import UserError
-from unierase_cli.models.architecture import find_architecture
-
-LLAMA_NAME, GPT2_NAME = "model.layers.2.mlp.down_proj", "transformer.h.2.mlp.c_proj"
+from unierase_cli.models.architecture import find_architecture, refuse_unsupported
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_down_projection_adds_its_output_to_the_block(family: str) -> None:
-    loaded = tiny(family)
-    architecture = loaded.architecture
-    assert architecture.projection_name(2) == (GPT2_NAME if family == "gpt2" else LLAMA_NAME)
-    assert (architecture.n_blocks, architecture.hidden_size, architecture.inner_size(2)) == (4, 32, 48)
-    assert architecture.weight(2).shape == (32, 48)
-    ids = torch.tensor([loaded.prompts.prompt("Who is Ada Velour?").ids])
-    seen = {}
-
-    def keep(name: str):
-        def hook(module: torch.nn.Module, inputs: tuple, output: object) -> None:
-            seen[name] = (inputs[0], output[0] if isinstance(output, tuple) else output)
-
-        return hook
-
-    hooks = [
-        architecture.projection(2).register_forward_hook(keep("projection")),
-        architecture.blocks[2].register_forward_hook(keep("block")),
-    ]
-    with torch.no_grad():
-        loaded.model(ids)
-        key, before = seen["projection"][0][0, -1], seen["block"][1][0, -1]
-        delta = torch.randn(32, 48, generator=torch.Generator().manual_seed(1)) * 0.1
-        architecture.add_to_weight(2, delta)
-        loaded.model(ids)
-    for hook in hooks:
-        hook.remove()
-    assert torch.allclose(seen["block"][1][0, -1] - before, delta @ key, atol=1e-5)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *FURTHER])
 def test_backbone_and_logits_make_the_models_own_logits(family: str) -> None:
     loaded = tiny(family)
     ids = torch.tensor([[5, 6, 7, 8]])
@@ -74,8 +42,9 @@ def test_a_weight_is_rounded_once_to_the_parameters_type() -> None:
 
 
 def test_ties_are_found_by_identity() -> None:
-    assert {f: tiny(f).architecture.tied for f in FAMILIES} == {
-        "llama": False, "llama_tied": True, "mistral": False, "qwen2": False, "qwen3": True, "gpt2": True,
+    assert {f for f in (*FAMILIES, *FURTHER) if tiny(f).architecture.tied} == {
+        "llama_tied", "qwen3", "gpt2", "gemma", "gemma2", "gemma3", "gemma3_images", "phi4_mini", "opt", "falcon_7b", "falcon_40b",
+        "falcon_rw",
     }  # fmt: skip
 
 
@@ -108,3 +77,23 @@ def test_a_mixture_of_experts_is_refused_by_name() -> None:
     )  # fmt: skip
     with pytest.raises(UserError, match=r"Qwen3MoeForCausalLM \(qwen3_moe\) is a mixture of 2 experts"):
         find_architecture(Qwen3MoeForCausalLM(config))
+
+
+@pytest.mark.parametrize(
+    "kind", ["Mixtral", "Qwen2Moe", "Olmoe", "Phimoe", "DeepseekV3", "GptOss", "GraniteMoe", "Ernie4_5_Moe", "Llama4", "Jamba"]
+)
+def test_every_familys_mixture_of_experts_is_refused_from_its_configuration(kind: str) -> None:
+    config = getattr(transformers, f"{kind}Config")()
+    with pytest.raises(UserError, match=f"{kind} .* is a mixture of [0-9]+ experts"):
+        refuse_unsupported(config.get_text_config(), kind)
+
+
+@pytest.mark.parametrize(("kind", "reason"), [
+    ("Mamba", r"blocks of other kinds than attention \(linear_attention\)"), ("RecurrentGemma", "linear_attention"),
+    ("FalconH1", "hybrid"), ("Gemma3nText", "share keys and values"), ("Granite", "scales what its MLPs add"),
+])  # fmt: skip
+def test_what_cannot_go_on_from_the_tokens_before_a_key_is_refused_with_the_reason(kind: str, reason: str) -> None:
+    changes = {"residual_multiplier": 0.5} if kind == "Granite" else {}
+    config = getattr(transformers, f"{kind}Config")(**changes)
+    with pytest.raises(UserError, match=reason):
+        refuse_unsupported(config, kind)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers import save_folder, tiny_gpt2, tiny_llama
+from tests.helpers import save_folder, tiny, tiny_gpt2, tiny_llama
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models import files
@@ -122,3 +122,13 @@ def test_code_from_a_repository_is_never_run(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="needs code from its own repository"):
         load(folder)
+
+
+def test_attention_that_sdpa_cannot_compute_is_computed_plainly_and_that_is_said(tmp_path: Path) -> None:
+    reporter = SilentReporter()
+    for family, attention in (("gemma2", "eager"), ("gemma", "sdpa")):
+        config = ModelConfig(path=str(save_folder(tiny(family), tmp_path / family)))
+        loaded = load_model(config, RunConfig(device="cpu"), reporter=reporter)
+        assert loaded.model.config._attn_implementation == attention
+    assert "attention eager (sdpa cannot compute this model's)" in reporter.notes[0]
+    assert reporter.notes[1].endswith("attention sdpa")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tests.helpers import FACTS, tiny, tiny_llama
+from tests.helpers import FACTS, FURTHER, tiny, tiny_llama
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.load import LoadedModel
@@ -71,8 +72,9 @@ def test_everything_but_the_tokens_rows_keeps_its_bits(family: str) -> None:
     assert torch.equal(get_rows(loaded, rows.ids)[0], rows.rows_in)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("output_row", ["fresh", "tied", "trained"])
+@pytest.mark.parametrize(
+    ("family", "output_row"), [*product(FAMILIES, ["fresh", "tied", "trained"]), *product(FURTHER, ["trained"])]
+)
 def test_the_loss_is_that_of_the_whole_model_on_whole_sequences(family: str, output_row: str) -> None:
     loaded = tiny(family)
     ids = start_rows(loaded, ["<unlearn_0>", "<unlearn_1>"], TokenConfig(output_row=output_row), 0)

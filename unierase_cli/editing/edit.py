@@ -18,12 +18,14 @@ from unierase_cli.editing.keys import fact_keys, look_at_keys
 from unierase_cli.editing.moments import solving_device
 from unierase_cli.editing.nullspace import Preservation
 from unierase_cli.editing.patch import joined
+from unierase_cli.editing.reach import through_norm
 from unierase_cli.editing.report import LayerReport, average_reports
 from unierase_cli.editing.solve import LayerState, LowRank, mean_free_energy, ridge_for, solve
 from unierase_cli.editing.spans import EditRequest
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.values import Values, join_values
 from unierase_cli.editing.weights import AppliedPatch
+from unierase_cli.models.mlp_output import output_norm
 
 BATCH_TOKENS = 8192
 
@@ -153,12 +155,13 @@ def _edit_jointly(editing: Editing, requests: Sequence[EditRequest], state: Edit
         missing = values.z.to(current) - current
         if edited.reports:
             edited.reports[-1].residual_after = _mean_norm(missing)
+        share, reachable = _as_written(editing, layer, keys, missing / (len(layers) - position))
         preservation = editing.preservation(layer)
         if editing.held and state.layers.get(layer, LayerState()).whitened is None:
             state.layers[layer] = _hold(editing, keys, preservation, state, layer)
         solution, state.layers[layer] = solve(
             keys,
-            missing / (len(layers) - position),
+            share,
             preservation,
             state.layers.get(layer, LayerState()),
             lambda_=config.lambda_,
@@ -178,6 +181,7 @@ def _edit_jointly(editing: Editing, requests: Sequence[EditRequest], state: Edit
                 _mean_norm(missing),
                 _mean_norm(missing),
                 protected_below=preservation.cutoff,
+                reachable=reachable,
             )
         )
     after = look_at_keys(
@@ -189,6 +193,18 @@ def _edit_jointly(editing: Editing, requests: Sequence[EditRequest], state: Edit
     ).outputs[layers[-1]]
     edited.reports[-1].residual_after = _mean_norm(values.z.to(after) - after)
     return edited
+
+
+def _as_written(editing: Editing, layer: int, keys: Tensor, residuals: Tensor) -> tuple[Tensor, float | None]:
+    """What the projection of ``layer`` must put out more at the keys [d, n] for the block to add ``residuals`` [h, n] more, and the
+    mean share of them that this reaches: the residuals themselves and None, unless the block normalises what it puts out.
+    """
+    architecture = editing.weights.loaded.architecture
+    norm = output_norm(architecture, layer)
+    if norm is None:
+        return residuals, None
+    changes, reached = through_norm(norm.gain, architecture.projected(layer, keys.T).T, residuals)
+    return changes, float(reached.mean())
 
 
 def _mean_norm(residual: Tensor) -> float:

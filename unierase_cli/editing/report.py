@@ -16,7 +16,8 @@ class LayerReport:
     """One layer's edit. ``rank``: rank of the projector, or trace of B, out of ``size`` directions. ``applied``:
     share of the layer's part of the residual that is written at the edited keys. ``residual_before`` and
     ``residual_after``: mean norm of z minus the z layer's output over the edited facts. ``relative_norm``: ||dW|| /
-    ||W||, after rounding to the model's type.
+    ||W||, after rounding to the model's type. ``reachable``: share of the layer's part of the residual that a norm behind the
+    projection lets through, None without such a norm.
     """
 
     layer: int
@@ -30,13 +31,15 @@ class LayerReport:
     residual_after: float
     relative_norm: float = 0.0
     protected_below: float = 0.0
+    reachable: float | None = None
 
     def line(self) -> str:
         """One line for the terminal."""
+        reach = "" if self.reachable is None else f"reach {self.reachable:.3f} behind the norm, "
         return (
             f"layer {self.layer}: rank {self.rank:.0f} of {self.size} free ({self.preserve}), "
             f"mean k'Bk {self.mean_kbk:.4g}, lambda {self.lambda_:.4g}, applied {self.applied:.3f}, "
-            f"residual {self.residual_before:.3f} -> {self.residual_after:.3f}, "
+            f"{reach}residual {self.residual_before:.3f} -> {self.residual_after:.3f}, "
             f"|dW|/|W| {self.relative_norm:.4f}"
         )
 
@@ -46,7 +49,9 @@ def average_reports(reports: Sequence[LayerReport]) -> LayerReport:
     kept as means too.
     """
     first = reports[0]
-    names = ("rank", "mean_kbk", "lambda_", "applied", "residual_before", "residual_after")
+    names: tuple[str, ...] = ("rank", "mean_kbk", "lambda_", "applied", "residual_before", "residual_after")
+    if first.reachable is not None:
+        names += ("reachable",)
     means: dict[str, Any] = {name: sum(getattr(r, name) for r in reports) / len(reports) for name in names}
     return LayerReport(**{**asdict(first), **means})
 

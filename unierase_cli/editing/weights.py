@@ -15,13 +15,13 @@ from unierase_cli.contracts import UserError
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows, apply_token
-from unierase_cli.models.vocabulary import put_back_rows
+from unierase_cli.models.vocabulary import get_bias, put_back_rows
 from unierase_cli.store.hashing import hash_bytes
 
 if TYPE_CHECKING:
     from unierase_cli.editing.patch import Patch
 
-Rows = tuple[int, list[int], Tensor, Tensor | None, list[int]]
+Rows = tuple[int, list[int], Tensor, Tensor | None, Tensor | None, list[int]]
 
 
 def hash_tensor(tensor: Tensor) -> str:
@@ -165,6 +165,7 @@ class AppliedPatch:
                 ids,
                 architecture.embedding.weight.detach()[ids].clone(),
                 head,
+                get_bias(self.loaded, ids),
                 list(self.loaded.unlearn_ids),
             )
         apply_token(self.loaded, rows)
@@ -177,8 +178,8 @@ class AppliedPatch:
         for kept in (self._base, self._total, self._added):
             kept.clear()
         if self._rows is not None:
-            size, ids, rows_in, rows_out, unlearn_ids = self._rows
-            put_back_rows(self.loaded, size, ids, rows_in, rows_out)
+            size, ids, rows_in, rows_out, bias, unlearn_ids = self._rows
+            put_back_rows(self.loaded, size, ids, rows_in, rows_out, bias)
             self.loaded.unlearn_ids, self._rows = unlearn_ids, None
 
     def _name(self, layer: int) -> str:

@@ -106,6 +106,12 @@ def _describe(
                 f"layer {report.layer}: only {100 * report.applied:.1f} % of the change is written; "
                 "lower edit.lambda_ or protect less (edit.threshold, edit.alpha)"
             )
+    last = edited.reports[-1]
+    if last.reachable is not None and last.reachable < 0.5:
+        reporter.warn(
+            f"the blocks normalise what their MLPs put out: the last edited one reaches only {100 * last.reachable:.0f} % of what "
+            "is missing there; edit more layers (edit.layers), or lower edit.values.clamp"
+        )
     taken = float((first > 0.5).float().mean())
     reporter.note(
         f"{len(requests)} facts in {len(context.layers)} layers, {100 * share:.2f} % of the parameters; "

@@ -13,6 +13,8 @@ from transformers.pytorch_utils import Conv1D
 from unierase_cli.contracts import UserError
 
 Projection = nn.Linear | Conv1D
+# What a block may remember by (config.layer_types): keys and values per token, which every part here can go on from.
+ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 @dataclass
@@ -59,6 +61,13 @@ class Architecture:
         """Add [h, d] in float32 and round once."""
         weight = self.weight(layer)
         self.set_weight(layer, weight + delta_hd.to(weight.device, torch.float32))
+
+    def projected(self, layer: int, keys: Tensor) -> Tensor:
+        """What the projection puts out for keys [..., d], bias included, [..., h] in the keys' type."""
+        module = self.projection(layer)
+        weight = module.weight.detach().to(keys)
+        out = keys @ (weight if isinstance(module, Conv1D) else weight.T)
+        return out if module.bias is None else out + module.bias.detach().to(keys)
 
     def inner_size(self, layer: int) -> int:
         """d, the width of the projection's input."""
@@ -107,7 +116,9 @@ def find_architecture(model: PreTrainedModel) -> Architecture:
     embedding, head = _ends(model)
     if model.base_model is model:
         raise UserError(f"{name} does not separate its blocks from its head", "choose a decoder-only language model")
-    blocks_name, blocks = _find_blocks(model, config.num_hidden_layers)
+    # A model that also looks at images has further blocks, which no text goes through.
+    backbone = model.base_model if config is model.config else model.get_decoder()
+    blocks_name, blocks = _find_blocks(model, backbone, config.num_hidden_layers)
     found = Architecture(
         blocks=blocks,
         blocks_name=blocks_name,
@@ -116,16 +127,12 @@ def find_architecture(model: PreTrainedModel) -> Architecture:
         embedding=embedding,
         head=head,
         tied=head.weight is embedding.weight,
-        backbone=model.base_model,
+        backbone=backbone,
         soft_cap=getattr(config, "final_logit_softcapping", None),
         logit_scale=_logit_scale(config),
     )
     if embedding.weight.shape[1] != found.hidden_size:
         raise UserError(f"{name} projects its embeddings to another width", "choose a model that does not")
-    after_mlp = {"post_feedforward_layernorm", "post_feedforward_norm"} & set(dict(blocks[0].named_children()))
-    if after_mlp:
-        reason = "so an edit does not simply add to the block's output"
-        raise UserError(f"{name} normalises what its MLP puts out ({after_mlp.pop()}), {reason}", "choose another model")
     weight = found.projection(0).weight
     if not weight.is_floating_point():
         raise UserError(f"{name} is quantised ({found.projection_name(0)}: {weight.dtype})", "load the full weights")
@@ -142,18 +149,27 @@ def _ends(model: PreTrainedModel) -> tuple[nn.Embedding, nn.Linear]:
 
 
 def refuse_unsupported(config: object, name: str) -> None:
-    """Raise UserError for mixture-of-experts models and for residual streams that rescale the MLP's output."""
+    """Raise UserError for mixtures of experts, for memories other than attention's, and for residual streams that rescale the
+    MLP's output.
+    """
     for key in ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"):
         if (getattr(config, key, None) or 0) > 1:
             kind = f"{name} ({getattr(config, 'model_type', '?')}) is a mixture of {getattr(config, key)} experts"
             raise UserError(f"{kind}: a key belongs to the experts that it was routed to", "choose a dense model")
+    others = set(getattr(config, "layer_types", None) or []) - ATTENTION
+    if others:
+        kinds = f"{name} has blocks of other kinds than attention ({', '.join(sorted(others))})"
+        raise UserError(f"{kinds}, which cannot go on from the tokens before a key", "choose another model")
+    if getattr(config, "num_kv_shared_layers", None):
+        raise UserError(f"{name} has blocks that share keys and values with earlier ones", "choose another model")
     if getattr(config, "residual_multiplier", 1.0) not in (1, 1.0, None):
         raise UserError(f"{name} scales what its MLPs add to the residual stream", "choose another model")
 
 
-def _find_blocks(model: PreTrainedModel, n_blocks: int) -> tuple[str, nn.ModuleList]:
+def _find_blocks(model: PreTrainedModel, backbone: nn.Module, n_blocks: int) -> tuple[str, nn.ModuleList]:
+    inside = {id(module) for module in backbone.modules()}
     for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == n_blocks:
+        if isinstance(module, nn.ModuleList) and len(module) == n_blocks and id(module) in inside:
             return name, module
     raise UserError(f"{type(model).__name__} has no list of {n_blocks} blocks", "choose a decoder-only transformer")
 

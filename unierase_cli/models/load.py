@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import Reporter, SilentReporter, UserError
 from unierase_cli.models.architecture import Architecture, find_architecture
 from unierase_cli.models.files import read_config, read_tokenizer, read_weights, resolve
 from unierase_cli.models.fingerprint import fingerprint_model
+from unierase_cli.models.mlp_output import output_norm
 from unierase_cli.models.prompts import PromptFormatter
 
 
@@ -52,10 +53,11 @@ def load_model(
     hub_config = read_config(source, revision)
     dtype, reason = choose_dtype(config.dtype, device)
     tokenizer = read_tokenizer(source, revision)
-    model = read_weights(source, revision, hub_config, dtype, config.attention)
+    attention, why = choose_attention(config.attention, hub_config)
+    model = read_weights(source, revision, hub_config, dtype, attention)
     model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the method's own signature
     kind = str(model.dtype).removeprefix("torch.")
-    reporter.note(f"{source}: {kind} on {device} ({reason}), attention {config.attention}")
+    reporter.note(f"{source}: {kind} on {device} ({reason}), attention {attention}{why}")
     if isinstance(source, Path):
         fingerprint = fingerprint_model(source)
     else:
@@ -77,6 +79,9 @@ def wrap_model(
     architecture = find_architecture(model)
     if config.layers is not None:
         architecture.check_layers(list(config.layers))
+    if not architecture.embedding.weight.is_meta:
+        # Refuses a model whose blocks an edit cannot speak for; told now, not when the edit is reached.
+        output_norm(architecture, (config.layers or architecture.default_layers())[0])
     rows = architecture.embedding.weight.shape[0]
     if len(tokenizer) > rows:
         what = f"the tokenizer has {len(tokenizer)} tokens, the model only {rows} rows"
@@ -123,6 +128,18 @@ def choose_dtype(name: str, device: torch.device) -> tuple[torch.dtype | str, st
     if device.type == "cpu":
         return torch.float32, "float32 is the exact and safe choice on a CPU"
     return "auto", "the checkpoint's own type"
+
+
+def choose_attention(name: str, config: PreTrainedConfig) -> tuple[str, str]:
+    """The attention implementation to load with, and why if it is another than the one asked for.
+
+    sdpa has no caps on attention's logits (Gemma 2): a model that has them is loaded with eager.
+    """
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    able = getattr(kind, "_supports_sdpa", True) and not getattr(
+        config.get_text_config(), "attn_logit_softcapping", None
+    )
+    return (name, "") if name != "sdpa" or able else ("eager", " (sdpa cannot compute this model's)")
 
 
 def _end_tokens(model: PreTrainedModel) -> list[int]:

@@ -84,7 +84,8 @@ def run_lower(
     handles = []
     try:
         for layer in inputs_of:
-            handles.append(architecture.projection(layer).register_forward_pre_hook(_show_input(layer, on_input)))
+            show = _show_input(layer, on_input, batch.ids.shape)
+            handles.append(architecture.projection(layer).register_forward_pre_hook(show))
         for layer in outputs_of:
             handles.append(architecture.blocks[layer].register_forward_hook(_show_output(layer, on_output)))
         with passing_through(architecture, range(last + 1, architecture.n_blocks)):
@@ -100,10 +101,11 @@ def run_lower(
             handle.remove()
 
 
-def _show_input(layer: int, show: Callable[[int, Tensor], Any] | None) -> Callable[..., None]:
+def _show_input(layer: int, show: Callable[[int, Tensor], Any] | None, size: torch.Size) -> Callable[..., None]:
     def hook(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         if show is not None:
-            show(layer, arguments[0])
+            # OPT's blocks run all sequences of a batch as one.
+            show(layer, arguments[0].reshape(*size, -1))
 
     return hook
 

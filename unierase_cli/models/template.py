@@ -14,7 +14,12 @@ from unierase_cli.contracts import UserError
 
 # Two contents that share neither their first nor their last character: what their renderings share is the template's.
 PROBES = ("Ask one", "Be two")
-CLOCK = "{% macro strftime_now(form) %}{{ pinned_dates[form] }}{% endmacro %}\n"
+CLOCK = "{% macro strftime_now(format) %}{{ pinned_dates[format] or date_string }}{% endmacro %}\n"
+# What opens a block of thoughts at the end of a prompt, where a template leaves it open.
+THINKING = re.compile(r"<(think|thinking|thought|reasoning)>\s*$")
+SYSTEM_HINT = (
+    "set model.system=null, and model.instruction='... {question}' for what every question is to be asked with"
+)
 
 
 @dataclass(frozen=True)
@@ -38,15 +43,21 @@ def chat_frame(
     """The frame of one user turn, dates pinned to ``date``. Raises UserError if it cannot be found.
 
     ``system``: text of a system turn in front; without one the template decides. ``bare``: nothing but the user's turn.
-    Thinking is switched off where a template knows the switch (Qwen3).
+    Thinking is switched off where a template knows the switch (Qwen3); where it opens a block of thoughts that nothing switches
+    off (DeepSeek-R1), the block is closed at once, so that the answer is what follows the prompt.
     """
     opening = [] if system is None else [{"role": "system", "content": system}]
     first, second = (_render(tokenizer, [*opening, _user(probe)], date, prompt=True) for probe in PROBES)
+    if system is not None and system.strip() not in first:
+        raise UserError("the chat template leaves the system text out", SYSTEM_HINT)
     header, footer = _around(first, second)
     strips = _render(tokenizer, [*opening, _user(f" {PROBES[0]} ")], date, prompt=True) == first
     turns = [[*opening, _user(PROBES[0]), {"role": "assistant", "content": probe}] for probe in PROBES]
     before, after = _around(*[_render(tokenizer, turn, date, prompt=False) for turn in turns])
     lead = before.removeprefix(first) if before.startswith(first) else ""
+    opened = THINKING.search(footer)
+    if opened:
+        footer, lead = f"{footer.rstrip()}\n\n</{opened[1]}>\n\n", ""
     if bare:
         header = _bare_header(tokenizer, date, after)
     return Frame(header, footer, lead, after, strips)
@@ -96,11 +107,11 @@ def _user(content: str) -> dict[str, str]:
 def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], date: str, *, prompt: bool) -> str:
     try:
         template = tokenizer.get_chat_template()
-        forms = re.findall(r"strftime_now\(\s*['\"]([^'\"]+)['\"]", template)
+        forms = re.findall(r"strftime_now\(\s*(?:format\s*=\s*)?['\"]([^'\"]+)['\"]", template)
         text = tokenizer.apply_chat_template(
             messages,
             # A macro hides the function of this name that transformers would offer; values may only be plain data.
-            chat_template=CLOCK + template if forms else template,
+            chat_template=CLOCK + template if "strftime_now" in template else template,
             tokenize=False,
             add_generation_prompt=prompt,
             date_string=date,
@@ -109,7 +120,9 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], 
         )
     except (TemplateError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the chat template fails: {reason}", "set model.prompt=plain") from error
+        with_system = messages[0]["role"] == "system"
+        hint = SYSTEM_HINT if with_system else "set model.prompt=plain"
+        raise UserError(f"the chat template fails: {reason}", hint) from error
     return str(text)
 
 

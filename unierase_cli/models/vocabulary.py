@@ -19,8 +19,9 @@ def add_unlearning_tokens(loaded: LoadedModel, names: Sequence[str], generator: 
     """Make ``names`` single control tokens of the tokenizer, with rows in embedding and head; returns their ids.
 
     Spare rows of a padded vocabulary are used first; a matrix is only grown, never shrunk. New rows are drawn from
-    N(0, initializer_range) (input row, then output row of an untied head); all other rows keep their bits. A name that the
-    tokenizer already knows keeps its id and its rows. ``loaded.unlearn_ids`` becomes the returned list.
+    N(0, initializer_range) (input row, then output row of an untied head); all other rows keep their bits. The bias of a head
+    that has one (Phi, GPT-J) becomes for them what it is on average. A name that the tokenizer already knows keeps its id and
+    its rows. ``loaded.unlearn_ids`` becomes the returned list.
     """
     if not names:
         return []
@@ -29,6 +30,8 @@ def add_unlearning_tokens(loaded: LoadedModel, names: Sequence[str], generator: 
     new = [name for name in dict.fromkeys(names) if name not in known]
     tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in new], special_tokens=True)
     ids = [token_id(tokenizer, name) for name in names]
+    # Of the tokens in use: training has pushed the bias of spare rows down, since they never follow.
+    usual = None if loaded.architecture.head.bias is None else _mean_bias(loaded, len(known))
     if max(ids) >= loaded.architecture.embedding.weight.shape[0]:
         _grow(loaded, max(ids) + 1)
     fresh = [token_id(tokenizer, name) for name in new]
@@ -38,6 +41,8 @@ def add_unlearning_tokens(loaded: LoadedModel, names: Sequence[str], generator: 
         rows_in = torch.randn(shape, generator=generator) * spread
         rows_out = None if loaded.architecture.tied else torch.randn(shape, generator=generator) * spread
         set_rows(loaded, fresh, rows_in, rows_out)
+        if usual is not None:
+            set_bias(loaded, fresh, usual.expand(len(fresh)))
     loaded.unlearn_ids = ids
     return ids
 
@@ -64,10 +69,28 @@ def set_rows(loaded: LoadedModel, ids: Sequence[int], rows_in: Tensor, rows_out:
             weight[index] = rows.detach().to(weight.device, weight.dtype)
 
 
+def get_bias(loaded: LoadedModel, ids: Sequence[int]) -> Tensor | None:
+    """Float32 copy of the head's bias at some tokens [g]; None for a head without one."""
+    bias = loaded.architecture.head.bias
+    return None if bias is None else bias.detach()[torch.tensor(list(ids), dtype=torch.long, device=bias.device)].float()
+
+
+def set_bias(loaded: LoadedModel, ids: Sequence[int], values: Tensor) -> None:
+    """Write the head's bias at some tokens, rounded to the model's type."""
+    bias = loaded.architecture.head.bias
+    with torch.no_grad():
+        bias[torch.tensor(list(ids), dtype=torch.long, device=bias.device)] = values.detach().to(bias.device, bias.dtype)
+
+
 def put_back_rows(
-    loaded: LoadedModel, size: int, ids: Sequence[int], rows_in: Tensor | None, rows_out: Tensor | None
+    loaded: LoadedModel,
+    size: int,
+    ids: Sequence[int],
+    rows_in: Tensor | None,
+    rows_out: Tensor | None,
+    bias: Tensor | None = None,
 ) -> None:
-    """Undo ``add_unlearning_tokens`` in the matrices: ``size`` rows, and of those that were taken (``ids``) the former values."""
+    """Undo ``add_unlearning_tokens``: ``size`` rows, and of those that were taken (``ids``) the former rows and bias."""
     architecture = loaded.architecture
     if architecture.embedding.weight.shape[0] != size:
         loaded.model.resize_token_embeddings(size, mean_resizing=False)
@@ -75,6 +98,13 @@ def put_back_rows(
         loaded.model.requires_grad_(False)
     if ids and rows_in is not None:
         set_rows(loaded, ids, rows_in, rows_out)
+        if bias is not None:
+            set_bias(loaded, ids, bias)
+
+
+def _mean_bias(loaded: LoadedModel, count: int) -> Tensor:
+    """Of the first ``count`` tokens; added up in float64 on the CPU, so that it is the same on every machine."""
+    return loaded.architecture.head.bias.detach()[:count].to("cpu", torch.float64).mean()
 
 
 def _grow(loaded: LoadedModel, size: int) -> None:
@@ -87,3 +117,5 @@ def _grow(loaded: LoadedModel, size: int) -> None:
         for module in (architecture.embedding, architecture.head):
             module.weight[before:] = 0
             module.requires_grad_(False)
+        if architecture.head.bias is not None:
+            architecture.head.bias[before:] = 0

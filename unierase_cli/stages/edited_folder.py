@@ -159,7 +159,7 @@ def _describe_base(loaded: LoadedModel, reporter: Reporter) -> dict[str, Any]:
 
 def _keep_vocabulary(loaded: LoadedModel, ids: list[int], folder: Path) -> None:
     """The tokenizer of before, and the rows that the unlearning tokens are about to take."""
-    from unierase_cli.models.vocabulary import get_rows
+    from unierase_cli.models.vocabulary import get_bias, get_rows
     from unierase_cli.store.tensors import save_tensors
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,6 +173,9 @@ def _keep_vocabulary(loaded: LoadedModel, ids: list[int], folder: Path) -> None:
     tensors: dict[str, Tensor] = {"ids": torch.tensor(taken), "rows_in": rows_in}
     if rows_out is not None:
         tensors["rows_out"] = rows_out
+    bias = get_bias(loaded, taken)
+    if bias is not None:
+        tensors["bias"] = bias
     save_tensors(folder / ROWS, tensors)
 
 

@@ -150,7 +150,7 @@ def _undo_vocabulary(loaded: LoadedModel, folder: Path, rows: int) -> PreTrained
         return None
     kept = load_tensors(before / ROWS) if (before / ROWS).exists() else {}
     ids = kept["ids"].tolist() if kept else []
-    put_back_rows(loaded, rows, ids, kept.get("rows_in"), kept.get("rows_out"))
+    put_back_rows(loaded, rows, ids, kept.get("rows_in"), kept.get("rows_out"), kept.get("bias"))
     return read_tokenizer(before, None)
 
 

@@ -134,8 +134,9 @@ def batch_loss(loaded: LoadedModel, leaves: Leaves, batch: Batch, prefix: Prefix
     """Mean loss of a batch. Its own rows stand in for [UNL]'s; only labelled positions go through the head."""
     architecture = loaded.architecture
     embeddings = architecture.embedding(batch.suffix.ids)
-    # Some families (Gemma) scale what leaves the embedding.
-    rows_in = (torch.stack(leaves.rows_in) * getattr(architecture.embedding, "embed_scale", 1.0)).to(embeddings)
+    # Some families (Gemma) scale what leaves the embedding, by a factor that is rounded to the model's type.
+    scale = torch.as_tensor(getattr(architecture.embedding, "embed_scale", 1.0)).to(architecture.embedding.weight)
+    rows_in = (torch.stack(leaves.rows_in) * scale).to(embeddings)
     for slot, token in enumerate(leaves.ids):
         places = (batch.suffix.ids == token).nonzero(as_tuple=True)
         if len(places[0]):

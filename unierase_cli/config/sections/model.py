@@ -21,7 +21,8 @@ class ModelConfig:
     revision: str | None = None
     # auto (float32 on a CPU, the checkpoint's own type on a GPU) | float32 | bfloat16 | float16
     dtype: str = "auto"
-    # Attention implementation that transformers is asked for: sdpa | eager | flash_attention_2
+    # Attention implementation that transformers is asked for: sdpa (eager where sdpa cannot compute a model's) | eager |
+    # flash_attention_2
     attention: str = "sdpa"
     # auto (the tokenizer's chat template if there is one) | chat | bare (chat without any system turn, such as the dates that
     # Llama 3.1's template writes by itself) | plain ("Question: ...\nAnswer:")
