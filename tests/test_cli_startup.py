@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "transformers", "hydra", "omegaconf", "numpy", "datasets", "matplotlib")
 COMMANDS = ("run", "finetune", "train-token", "moments", "edit", "erase", "eval", "score", "report")
-COMMANDS += ("sweep", "compare", "prepare-return", "export", "patch", "chat", "ls", "show", "doctor")
+COMMANDS += ("sweep", "compare", "prepare-return", "export", "patch", "chat", "ls", "show", "doctor", "rerun", "new")
 BARE = ["-c", "pass"]
 RICH = ["-c", "import rich.console, rich.table"]
 HELP = ["-m", "unierase_cli", "--help"]

@@ -8,12 +8,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.helpers import save_folder, tiny_llama
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.model import TrainConfig
 from unierase_cli.editing.patch import Patch
+from unierase_cli.stages import together
+from unierase_cli.stages.base import StageContext
 from unierase_cli.store.jsonl import read_jsonl
+from unierase_cli.training import processes
 
 LAUNCHERS = {
     "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"],
@@ -81,6 +87,16 @@ def test_spread_blocks_train_as_whole_ones_do(folder: Path, alone: Path, tmp_pat
     moved, same = (Patch.load(path, 0).dense for path in (first, second))
     assert {n: t.dtype for n, t in moved.items()} == {n: t.dtype for n, t in same.items()}
     assert max(float((moved[name] - same[name]).abs().max()) for name in moved) < 5 * 2e-3
+
+
+def test_the_others_work_with_the_experiment_that_the_first_process_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    retain_only = Experiment(train=TrainConfig(name="mini", split="retain"))
+    orders = iter([("finetune", retain_only, "folder", {}, {"state": "base"}, False), None])
+    seen: list[StageContext] = []
+    monkeypatch.setattr(processes, "hear", lambda: next(orders))
+    monkeypatch.setattr(together, "load_stage", lambda name: SimpleNamespace(run=seen.append))
+    together.follow()
+    assert [(context.experiment, context.options) for context in seen] == [(retain_only, {"state": "base"})]
 
 
 def test_a_mistake_is_told_once_whatever_the_number_of_processes(folder: Path, tmp_path: Path) -> None:

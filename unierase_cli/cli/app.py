@@ -39,11 +39,13 @@ COMMANDS = {
     "score": ("score_command", "Score recorded answers, RUNs or other tools' logs anew."),
     "report": ("report_command", "Write a run's report, or one table over many RUNs."),
     "compare": ("compare_command", "Test two finished RUNs against each other, question by question."),
+    "rerun": ("rerun_command", "Make a finished RUN again from its manifest; say what came out the same."),
     "export": ("look_commands", "Write the edited model, its patch alone, or a LoRA adapter."),
     "patch": ("patch_command", "Put a run's changes on a model folder, take them back, compare them."),
     "chat": ("chat_command", "Ask the model before and after its edit, side by side."),
     "ls": ("look_commands", "List artefacts, or what can be chosen (ls models)."),
     "show": ("look_commands", "Show how an artefact was made, and its results."),
+    "new": ("new_command", "Start a model, method, metric or benchmark of your own."),
     "doctor": ("look_commands", "Check files, devices, memory and disk; load nothing."),
 }
 SETTINGS = {"help_option_names": ["-h", "--help"]}

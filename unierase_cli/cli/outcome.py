@@ -121,6 +121,7 @@ def show_manifest(console: Console, artefact: Artefact) -> None:
         ("took", f"{duration(seconds)}, peak memory {memory:.0f} MiB"),
         ("seed", manifest.get("seed")),
         ("commit", environment.get("git_commit") or "none"),
+        ("machine", ", ".join(f"{name} {value}" for name, value in manifest.get("machine", {}).items()) or "not recorded"),
     ]
     pairs += [(f"phase {n}", duration(phase["seconds"])) for n, phase in manifest.get("phases", {}).items()]
     pairs += [(f"made from {name}", source["path"]) for name, source in manifest.get("inputs", {}).items()]

@@ -37,7 +37,8 @@ def stage_command(
 
     if together.is_follower():
         with suppress(UserError):  # a mistake in the configuration is told once, by the first process
-            together.follow(compose_for(journal, wishes))
+            compose_for(journal, wishes)
+            together.follow()
         return
     experiment = compose_for(journal, wishes)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from unierase_cli.config.sections.evaluation import ProtocolConfig
@@ -68,7 +68,6 @@ def observe(
     variant: str,
     protocol: ProtocolConfig,
     wrong_answers: bool = False,
-    progress: Callable[..., None] | None = None,
 ) -> Iterator[list[Observation]]:
     """One list of observations per batch, in the order of the batch, as soon as the batch is done.
 
@@ -93,8 +92,6 @@ def observe(
             _observation(loaded, row, found, answers, split, variant)
             for row, found, answers in zip(rows, generated, scores, strict=True)
         ]
-        if progress is not None:
-            progress(len(rows))
 
 
 def _scores(

@@ -3,13 +3,14 @@
 ``<suite>.jsonl`` holds one row per question, appended batch by batch: id, prompt hash, output, its number of tokens, the right
 answer, and for programs whether they passed their tests. Whether an answer is right is judged when it is scored, so a rule that
 changes needs no model. A question that does not fit the model is wrong, with an empty output and the stop "too long", and a warning
-tells how many there are. An interrupted run goes on at its next batch. Tasks of lm-eval are ``lm_eval.<task>.jsonl``.
+tells how many there are. An interrupted run goes on at its next batch; several processes take the batches in turns. Tasks of
+lm-eval are ``lm_eval.<task>.jsonl``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from unierase_cli.stages.observation_files import batches_done
 from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl, read_jsonl, write_jsonl
+from unierase_cli.training import processes
 
 if TYPE_CHECKING:
     from unierase_cli.inference.sandbox import Limits
@@ -82,14 +84,17 @@ def run(context: StageContext) -> dict[str, Any]:
 
         confined = check_sandbox(_limits(context))
         reporter.note(f"generated programs run in processes of their own: {confined}")
-    plan = _plan(context, items, loaded)
-    for name, questions in plan.items():
-        _ask_suite(context, loaded, name, items[name], questions)
+    asked = _questions(context, items, loaded)
+    left = processes.of_first(lambda: _left(context, loaded, asked))
+    for name, questions in asked.items():
+        _ask_suite(context, loaded, name, items[name], questions, left[name])
+    if processes.rank():
+        return {}
     for task in config.lm_eval:
         _run_task(context, loaded, task)
     return {
         "rows": {name: len(found) for name, found in items.items()},
-        "too_long": {name: sum(q.too_long for q in questions) for name, questions in plan.items()},
+        "too_long": {name: sum(q.too_long for q in questions) for name, questions in asked.items()},
         "programs_confined_by": confined,
     }
 
@@ -109,28 +114,34 @@ def read_general(directory: Path, experiment: Experiment) -> dict[str, list[dict
     return found
 
 
-def _plan(context: StageContext, items: Mapping[str, Sequence[Item]], loaded: LoadedModel) -> dict[str, list[Question]]:
-    """Every question as it is asked; ``plan.json`` keeps the batches, those of an interrupted run if it left some."""
-    from unierase_cli.inference.batching import choose_batch_size, length_sorted
+def _questions(context: StageContext, items: Mapping[str, Sequence[Item]], loaded: LoadedModel) -> dict[str, list[Question]]:
+    """Every question as it is asked, by suite."""
     from unierase_cli.inference.suites import questions_of
 
-    config = context.experiment.eval.general
-    asked = {
-        name: questions_of(
-            loaded, [(i.id, load_suite(name).prompt(i, config.compat)) for i in found], compat=config.compat
-        )
-        for name, found in items.items()
-    }
+    compat = context.experiment.eval.general.compat
+    asked = {}
+    for name, found in items.items():
+        prompts = [(item.id, load_suite(name).prompt(item, compat)) for item in found]
+        asked[name] = questions_of(loaded, prompts, compat=compat)
     _tell_too_long(context, asked, loaded)
+    return asked
+
+
+def _left(context: StageContext, loaded: LoadedModel, asked: Mapping[str, Sequence[Question]]) -> dict[str, list[list[int]]]:
+    """The batches of each suite that are still to be asked; ``plan.json`` keeps all, of an interrupted run those that it left."""
+    from unierase_cli.inference.batching import choose_batch_size, length_sorted
+
     path = context.directory / PLAN
     hashes = {name: hash_json([[q.id, q.prompt_hash] for q in questions]) for name, questions in asked.items()}
     if not path.exists():
         size = choose_batch_size(context.experiment.eval.batch_size, loaded.device.type)
-        batches = {name: length_sorted([len(q.ids) for q in questions], size) for name, questions in asked.items()}
-        write_json(path, {"state": context.options["state"], "questions": hashes, "batches": batches})
-    elif json.loads(path.read_text("utf-8"))["questions"] != hashes:
+        made = {name: length_sorted([len(q.ids) for q in questions], size) for name, questions in asked.items()}
+        write_json(path, {"state": context.options["state"], "questions": hashes, "batches": made})
+    plan = json.loads(path.read_text("utf-8"))
+    if plan["questions"] != hashes:
         raise UserError(f"{path} was made for other questions", "ask anew with --force")
-    return asked
+    planned = plan["batches"].items()
+    return {name: batches[batches_done(context.directory / f"{name}.jsonl", batches) :] for name, batches in planned}
 
 
 def _tell_too_long(context: StageContext, asked: Mapping[str, Sequence[Question]], loaded: LoadedModel) -> None:
@@ -143,29 +154,45 @@ def _tell_too_long(context: StageContext, asked: Mapping[str, Sequence[Question]
 
 
 def _ask_suite(
-    context: StageContext, loaded: LoadedModel, name: str, items: Sequence[Item], questions: Sequence[Question]
+    context: StageContext,
+    loaded: LoadedModel,
+    name: str,
+    items: Sequence[Item],
+    questions: Sequence[Question],
+    left: Sequence[list[int]],
 ) -> None:
     """Ask what is left of a suite and append it batch by batch."""
+    title = f"general {context.options['state']} {load_suite(name).TITLE}"
+    with context.reporter.phase(title), context.reporter.progress(title, sum(map(len, left))) as advance:
+        answers = _answers(context, loaded, name, items, questions, processes.share(left))
+        for rows in processes.in_order(answers, len(left)):
+            append_jsonl(context.directory / f"{name}.jsonl", rows)
+            advance(len(rows))
+
+
+def _answers(
+    context: StageContext,
+    loaded: LoadedModel,
+    name: str,
+    items: Sequence[Item],
+    questions: Sequence[Question],
+    batches: Sequence[list[int]],
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of one batch after another."""
     from unierase_cli.inference.suites import answers_to
 
     config, suite = context.experiment.eval.general, load_suite(name)
-    path = context.directory / f"{name}.jsonl"
-    batches = json.loads((context.directory / PLAN).read_text("utf-8"))["batches"][name]
-    left = batches[batches_done(path, batches) :]
-    title = f"general {context.options['state']} {suite.TITLE}"
-    with context.reporter.phase(title), context.reporter.progress(title, sum(map(len, left))) as advance:
-        for batch in left:
-            rows = []
-            answers = answers_to(loaded, [questions[i] for i in batch], config.max_new_tokens)
-            for place, answer in zip(batch, answers, strict=True):
-                row = {"suite": name, "place": place, **asdict(answer), "gold": items[place].gold}
-                if hasattr(suite, "problem"):
-                    said = {"content": items[place].content, "output": answer.output}
-                    problem = suite.problem(said, config.compat) if answer.stop != TOO_LONG else None
-                    row |= _tried(problem, _limits(context))
-                rows.append(row)
-                advance(1)
-            append_jsonl(path, rows)
+    for batch in batches:
+        rows = []
+        answers = answers_to(loaded, [questions[i] for i in batch], config.max_new_tokens)
+        for place, answer in zip(batch, answers, strict=True):
+            row = {"suite": name, "place": place, **asdict(answer), "gold": items[place].gold}
+            if hasattr(suite, "problem"):
+                said = {"content": items[place].content, "output": answer.output}
+                problem = suite.problem(said, config.compat) if answer.stop != TOO_LONG else None
+                row |= _tried(problem, _limits(context))
+            rows.append(row)
+        yield rows
 
 
 def _tried(problem: Mapping[str, str] | None, limits: Limits) -> dict[str, Any]:

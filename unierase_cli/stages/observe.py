@@ -2,24 +2,27 @@
 is kept.
 
 Metrics are computed from these files alone, so a new metric needs no model. An interrupted pass goes on at its next batch.
+Several processes take the batches in turns: the plan, and so every bit of the files, is that of one.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.checks import one_of
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.evaluation import SPLITS, TOKENLESS_VARIANTS
-from unierase_cli.contracts import Fact, UserError, duplicates
+from unierase_cli.contracts import Fact, Observation, UserError, duplicates
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, state_needs
 from unierase_cli.stages.observation_files import PLAN, Pass, Plan, batches_done, read_pass
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl
+from unierase_cli.training import processes
 
 if TYPE_CHECKING:
     from unierase_cli.inference.observe import Asked
@@ -112,11 +115,13 @@ def run(context: StageContext) -> dict[str, Any]:
         load = load_edited if context.options["state"] == "edited" else load_base
         loaded = load(experiment, context.inputs, reporter)
     asked, plan = make_plan(context, loaded)
-    started, made = time.perf_counter(), 0
+    started = time.perf_counter()
+    made = _observe(context, loaded, asked, plan)
+    if processes.rank():
+        return {}
     stops: Counter[str] = Counter()
     cut = 0
     for entry in plan.passes:
-        made += _observe_pass(context, loaded, entry, asked[entry.split, entry.variant])
         observations = read_pass(context.directory, entry)
         stops.update(o.stop for o in observations)
         cut += sum(not score.ends for o in observations for scores in o.answers.values() for score in scores)
@@ -135,7 +140,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 def make_plan(context: StageContext, loaded: LoadedModel) -> tuple[dict[tuple[str, str], list[Asked]], Plan]:
     """Every question as it is asked, and the batches: those of an interrupted run if it left a plan."""
-    from unierase_cli.inference.observe import ask, plan_batches
+    from unierase_cli.inference.observe import ask
 
     experiment = context.experiment
     asked: dict[tuple[str, str], list[Asked]] = {}
@@ -146,44 +151,72 @@ def make_plan(context: StageContext, loaded: LoadedModel) -> tuple[dict[tuple[st
                 asked[split, variant] = rows
             else:
                 context.reporter.note(f"{split}.{variant}: no row can be asked this way")
+    return asked, processes.of_first(lambda: _stored_plan(context, loaded, asked))
+
+
+def _stored_plan(context: StageContext, loaded: LoadedModel, asked: dict[tuple[str, str], list[Asked]]) -> Plan:
+    """The plan that an interrupted run left, else a new one, stored. Raises UserError if that one is of other rows."""
+    from unierase_cli.inference.observe import plan_batches
+
+    experiment = context.experiment
     names = {key: [row.fact.id for row in rows] for key, rows in asked.items()}
     if (context.directory / PLAN).exists():
         plan = Plan.load(context.directory)
         if {(entry.split, entry.variant): entry.facts for entry in plan.passes} == names:
-            return asked, plan
+            return plan
         raise UserError(f"{context.directory / PLAN} was made for other rows", "observe anew with --force")
     size, device = experiment.eval.batch_size, loaded.device.type
     passes = [Pass(*key, names[key], plan_batches(rows, size, device)) for key, rows in asked.items()]
     special = sorted({*loaded.tokenizer.all_special_ids, *loaded.unlearn_ids})
     plan = Plan(context.options["state"], special, list(loaded.unlearn_ids), passes, asdict(experiment.protocol))
     plan.save(context.directory)
-    return asked, plan
+    return plan
 
 
-def _observe_pass(context: StageContext, loaded: LoadedModel, entry: Pass, asked: list[Asked]) -> int:
-    """Ask what is left of a pass and append it batch by batch; the number of rows asked."""
+def _observe(context: StageContext, loaded: LoadedModel, asked: dict[tuple[str, str], list[Asked]], plan: Plan) -> int:
+    """Ask what is left of every pass and append it batch by batch; the number of rows asked.
+
+    The processes share the batches of all passes, since a pass may be a single one. A pass is charged with the time until its
+    batches are there.
+    """
+    paths = [context.directory / entry.file for entry in plan.passes]
+    done = processes.of_first(lambda: [batches_done(p, e.batches) for p, e in zip(paths, plan.passes, strict=True)])
+    left = [entry.batches[count:] for entry, count in zip(plan.passes, done, strict=True)]
+    jobs = [(entry, batch) for entry, batches in zip(plan.passes, left, strict=True) for batch in batches]
+    answers = processes.in_order(_answers(context, loaded, asked, processes.share(jobs)), len(jobs))
+    if processes.rank():
+        list(answers)
+        return 0
+    state = context.options["state"] + (f" after step {int(context.options[STEP]) + 1}" if STEP in context.options else "")
+    for entry, path, batches in zip(plan.passes, paths, left, strict=True):
+        title, rows = f"observe {state} {entry.split} {entry.variant}", sum(map(len, batches))
+        if not rows:
+            continue
+        with context.reporter.phase(title), context.reporter.progress(title, rows) as advance:
+            for batch in batches:
+                append_jsonl(path, [o.to_json() for o in next(answers)])
+                advance(len(batch))
+    return sum(len(batch) for _, batch in jobs)
+
+
+def _answers(
+    context: StageContext,
+    loaded: LoadedModel,
+    asked: dict[tuple[str, str], list[Asked]],
+    jobs: Sequence[tuple[Pass, list[int]]],
+) -> Iterator[list[Observation]]:
+    """The observations of one batch after another."""
     from unierase_cli.inference.observe import observe
 
     evaluation = context.experiment.eval
-    path = context.directory / entry.file
-    left = entry.batches[batches_done(path, entry.batches) :]
-    rows = sum(len(batch) for batch in left)
-    if not left:
-        return 0
-    wanted = not evaluation.truth_ratio_splits or entry.split in evaluation.truth_ratio_splits
-    after = f" after step {int(context.options[STEP]) + 1}" if STEP in context.options else ""
-    title = f"observe {context.options['state']}{after} {entry.split} {entry.variant}"
-    with context.reporter.phase(title), context.reporter.progress(title, rows) as advance:
-        batches = observe(
+    for entry, batch in jobs:
+        scored = not evaluation.truth_ratio_splits or entry.split in evaluation.truth_ratio_splits
+        yield from observe(
             loaded,
-            asked,
-            left,
+            asked[entry.split, entry.variant],
+            [batch],
             split=entry.split,
             variant=entry.variant,
             protocol=context.experiment.protocol,
-            wrong_answers=evaluation.truth_ratio and wanted,
-            progress=advance,
+            wrong_answers=evaluation.truth_ratio and scored,
         )
-        for observations in batches:
-            append_jsonl(path, [o.to_json() for o in observations])
-    return rows

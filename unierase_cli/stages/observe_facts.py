@@ -2,7 +2,8 @@
 
 ``base.jsonl`` holds what the unedited model says to every row; ``edited.jsonl``, for each forgotten fact, what the model says to
 it, to its paraphrase, to its neighbours and to far facts, as ``{"edited": fact id, "role", "observation"}``. After each fact the
-weights are taken back bit by bit. What was killed goes on after the last fact that is whole in the file.
+weights are taken back bit by bit. What was killed goes on after the last fact that is whole in the file. Several processes take
+the facts in turns; the files are those of one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from unierase_cli.stages.loading import load_base, model_fingerprints, model_nee
 from unierase_cli.store.artefacts import Artefact
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl, iterate_jsonl, read_jsonl, write_jsonl
+from unierase_cli.training import processes
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
@@ -52,13 +54,15 @@ def run(context: StageContext) -> dict[str, Any]:
     experiment, reporter, folder = context.experiment, context.reporter, context.directory
     planned = fact_rows(experiment)
     loaded = load_base(experiment, context.inputs, reporter)
-    if not (folder / BASE).exists():
+    if processes.rank() == 0 and not (folder / BASE).exists():
         with reporter.phase("observe base"):
             write_jsonl(folder / BASE, [o.to_json() for _, o in _observe(experiment, loaded, _once(planned))])
-    done = _whole(folder / EDITED, planned)
+    done = processes.of_first(lambda: _whole(folder / EDITED, planned))
+    left = planned[done:]
     with reporter.phase("observe facts"), reporter.progress("observe each fact", len(planned)) as advance:
         advance(done)
-        for rows, rowwise in _without_each(context, loaded, planned[done:]):
+        mine = _without_each(context, loaded, processes.share(left))
+        for rows, rowwise in processes.in_order(mine, len(left)):
             asked = [{"edited": rows.fact.id, "role": role, "observation": o.to_json()} for role, o in rowwise]
             append_jsonl(folder / EDITED, asked)
             advance()

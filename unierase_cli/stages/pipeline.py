@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.base import Request, Stage, StageContext, benchmark_of, load_stage, slug
 from unierase_cli.stages.interrupted import flat, passed_over
+from unierase_cli.stages.machine import machine
 from unierase_cli.stages.recorder import Recorder, forget_peaks, peak_memory
 from unierase_cli.stages.together import announced
 from unierase_cli.store.artefacts import LOG, Artefact, Store
@@ -106,6 +107,17 @@ class Pipeline:
         request = Request(stage, tuple(sorted(options.items())))
         return self._make(request, force=self.experiment.run.force, wanted=True)
 
+    def remake(self, request: Request, inputs: Mapping[str, Artefact]) -> Artefact:
+        """A new version of one artefact from these inputs, whatever there is."""
+        key, name = self.key(request), slug(self.experiment, request.stage, request.values)
+        with self.store.lock(request.stage, name, key, self.reporter.note):
+            return self._run(request, key, name, dict(inputs), force=True)
+
+    def fingerprints(self, request: Request) -> dict[str, str]:
+        """Of the data and models outside the configuration that an artefact depends on, by name."""
+        self.key(request)
+        return self._fingerprints[request]
+
     def _make(self, request: Request, *, force: bool, wanted: bool) -> Artefact:
         if request in self._made:
             return self._made[request]
@@ -169,6 +181,7 @@ class Pipeline:
                 "inputs": {n: {"path": str(a.path), "key": a.key} for n, a in inputs.items()},
                 "fingerprints": self._fingerprints[request],
                 "environment": environment(),
+                "machine": machine(self.experiment.run.device),
                 "seed": self.experiment.run.seed,
                 "started": started,
                 "finished": time.time(),

@@ -21,6 +21,7 @@ from unierase_cli.training import processes
 
 # How long a process that fails waits for the first one, which most often makes the same mistake and tells it better.
 COURTESY = 10.0
+JOINT = ("finetune", "observe", "observe_facts", "general")
 
 
 def is_follower() -> bool:
@@ -29,8 +30,8 @@ def is_follower() -> bool:
 
 
 def is_joint(stage: str, experiment: Experiment) -> bool:
-    """Whether all processes take part: where something is trained by gradients."""
-    return stage == "finetune" or (stage == "erase" and not experiment.method.editing)
+    """Whether all processes take part: where something is trained by gradients, and where a model is asked batch by batch."""
+    return stage in JOINT or (stage == "erase" and not experiment.method.editing)
 
 
 @contextmanager
@@ -39,7 +40,8 @@ def announced(stage: str, context: StageContext) -> Iterator[None]:
     joint = processes.world() > 1 and is_joint(stage, context.experiment)
     if joint:
         inputs = {name: (str(artefact.path), artefact.manifest) for name, artefact in context.inputs.items()}
-        processes.tell((stage, str(context.directory), inputs, context.options, context.resuming))
+        # The experiment as well: the retain reference is trained by another than the command names.
+        processes.tell((stage, context.experiment, str(context.directory), inputs, context.options, context.resuming))
     try:
         yield
     except BaseException:
@@ -48,10 +50,10 @@ def announced(stage: str, context: StageContext) -> Iterator[None]:
         raise
 
 
-def follow(experiment: Experiment) -> None:
+def follow() -> None:
     """What every process but the first does: run the announced stages, until dismissed."""
     while (order := processes.hear()) is not None:
-        stage, directory, inputs, options, resuming = order
+        stage, experiment, directory, inputs, options, resuming = order
         artefacts = {name: Artefact(Path(path), manifest) for name, (path, manifest) in inputs.items()}
         context = StageContext(experiment, Path(directory), artefacts, SilentReporter(), options, resuming)
         try:

@@ -1,4 +1,5 @@
-"""Several processes that train one model (``accelerate launch -m unierase_cli ...``, ``torchrun``): who am I, and what all share.
+"""Several processes that train or ask one model (``accelerate launch -m unierase_cli ...``, ``torchrun``): who am I, and what
+all share.
 
 Imports no torch until there is somebody to speak to: commands ask for their rank before anything heavy is loaded.
 """
@@ -6,7 +7,7 @@ Imports no torch until there is somebody to speak to: commands ask for their ran
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -53,6 +54,32 @@ def join() -> None:
 def share(items: Sequence[T]) -> list[T]:
     """This process's part of a list: every ``world()``-th from ``rank()`` on."""
     return list(items[rank() :: world()])
+
+
+def in_order(mine: Iterator[T], count: int) -> Iterator[T]:
+    """The results of ``count`` pieces of work in the order of the pieces, of which each process does its ``share``.
+
+    They come out of the first process, as soon as all have done one piece more; the others go through it and get nothing.
+    """
+    if world() == 1:
+        yield from mine
+        return
+    import torch.distributed as dist
+
+    join()
+    for start in range(0, count, world()):
+        found: list[Any] | None = [None] * world() if rank() == 0 else None
+        dist.gather_object(next(mine, None), found)
+        yield from (found or [])[: count - start]
+
+
+def of_first(make: Callable[[], T]) -> T:
+    """What the first process makes, on every process; the others make nothing."""
+    if rank() > 0:
+        return hear()
+    made = make()
+    tell(made)
+    return made
 
 
 def add_up(values: Sequence[float]) -> list[float]:

@@ -1,0 +1,41 @@
+"""What of the machine decides the bits of a result: equal bits are promised where all of it is the same."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.contracts import UserError
+from unierase_cli.training import processes
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Processor and number of processes, and what torch works with if it is loaded: device (as ``run.device`` names it),
+    instructions, threads.
+    """
+    found: dict[str, Any] = {"cpu": _cpu(), "processes": processes.world()}
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return found
+    found |= {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    from unierase_cli.models.load import choose_device
+
+    with suppress(UserError):  # a stage that needs no model may be on a machine without that device
+        chosen = choose_device(device)
+        found["device"] = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else chosen.type
+    return found
+
+
+@cache
+def _cpu() -> str:
+    """The processor's name where the system tells it, else its kind."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or os.uname().machine
