@@ -87,12 +87,13 @@ def test_observations_that_are_gone_are_told(store: Store) -> None:
     assert "asks the model anew" in result.stderr
 
 
-def test_damaged_observations_are_told_by_file_and_line(store: Store) -> None:
+def test_damaged_observations_are_told_by_file(store: Store) -> None:
     path = store.resolve("run_edited@v001").path / "forget.plain.jsonl"
+    size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-40])
     result = run(store, "run")
     assert result.exit_code == 2
-    assert "forget.plain.jsonl:8: not valid JSON" in result.stderr
+    assert f"forget.plain.jsonl has {size - 40} bytes, not {size}" in " ".join(result.stderr.split())
 
 
 def test_a_moved_outputs_folder_still_scores(store: Store, tmp_path: Path) -> None:

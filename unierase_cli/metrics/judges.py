@@ -1,8 +1,9 @@
 """Models that judge texts: two sentence encoders, an entailment classifier, a gibberish detector. Loaded when first asked.
 
 Each is named by its hub id or a local folder (``eval.encoder``, ``eval.refusal_encoder``, ``eval.nli``, ``eval.gibberish``). The
-reference codes measure similarity and find refusals with two different encoders, so there are two here. A judge that is not named
-or not there makes the metrics that need it unavailable, with the reason; nothing is put in its place.
+reference codes measure similarity and find refusals with two different encoders, so there are two here. A judge that is not named,
+not there, or that fails, hangs or runs out of memory makes the metrics that need it unavailable, with the reason; nothing is put in
+its place. Each runs in a process of its own (``judge_process``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from unierase_cli.store.refusals import is_out_of_memory
 
 # Texts -> vectors [n, d]; pairs (premise, hypothesis) -> labels; texts -> probability of being clean text.
 Encode = Callable[[Sequence[str]], "NDArray"]
@@ -31,18 +34,30 @@ KINDS = {
 }
 
 
+# How long a judge may take to load, and for each batch, before it counts as hung.
+SECONDS = 600.0
+
+
 class JudgeAbsent(Exception):
-    """There is no such judge; the text says why and what mends it."""
+    """There is no such judge, or none that answers; the text says why and what mends it."""
+
+
+class JudgeFailed(JudgeAbsent):
+    """The judge was there, and failed while it was asked: it may have answered other questions before."""
 
 
 @dataclass
 class Judges:
-    """The judges by name (None: not wanted), and what they have said: one object serves all states, which share many texts."""
+    """The judges by name (None: not wanted), and what they have said: one object serves all states, which share many texts.
+
+    ``seconds``: how long a judge may be silent, to load or over a batch (None: SECONDS).
+    """
 
     encoder: str | None = None
     nli: str | None = None
     gibberish: str | None = None
     refusal_encoder: str | None = None
+    seconds: float | None = None
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
     _said: dict[tuple[str, Hashable], Any] = field(default_factory=dict, repr=False)
 
@@ -89,7 +104,13 @@ class Judges:
         judge = self._judge(kind)
         fresh = [item for item in dict.fromkeys(items) if (kind, item) not in self._said]
         if fresh:
-            self._said |= {(kind, item): said for item, said in zip(fresh, judge(fresh), strict=True)}
+            try:
+                self._said |= {(kind, item): said for item, said in zip(fresh, judge(fresh), strict=True)}
+            except Exception as error:
+                # Whatever went wrong is told of each metric that asks, and the next one does not wait for it again.
+                told = str(error) if isinstance(error, JudgeAbsent) else why(kind, getattr(self, kind) or "", error)
+                self._loaded[kind] = JudgeFailed(told)
+                raise JudgeFailed(told) from error
         return [self._said[kind, item] for item in items]
 
     def _judge(self, kind: str) -> Callable[[Sequence[Any]], Sequence[Any]]:
@@ -97,7 +118,7 @@ class Judges:
             self._loaded[kind] = self._load(kind)
         found = self._loaded[kind]
         if isinstance(found, JudgeAbsent):
-            raise JudgeAbsent(*found.args)
+            raise type(found)(*found.args)
         return found
 
     def _load(self, kind: str) -> Any:
@@ -106,9 +127,19 @@ class Judges:
         name = getattr(self, kind)
         if not name:
             return JudgeAbsent(f"no {what} is named; give one by hub id or folder, e.g. eval.{kind}={example}")
-        from unierase_cli.metrics.judge_models import load
+        from unierase_cli.metrics.judge_models import find_judge
+        from unierase_cli.metrics.judge_process import JudgeProcess
 
         try:
-            return load(kind, name)
+            return JudgeProcess(kind, name, find_judge(kind, name), self.seconds or SECONDS)
         except JudgeAbsent as absent:
             return absent
+
+
+def why(kind: str, name: str, error: Exception) -> str:
+    """In one line why a judge that is there said nothing."""
+    what = f"the {KINDS[kind][0]} {name}".rstrip()
+    if is_out_of_memory(error):
+        return f"the memory is not enough for {what}; free some, or name a smaller one: eval.{kind}="
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{what} failed: {type(error).__name__}{': ' if first else ''}{first[:200]}"

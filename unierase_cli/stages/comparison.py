@@ -19,7 +19,7 @@ from unierase_cli.stages.comparison_rows import COLUMNS, EDITED, FORGET, KEPT, c
 from unierase_cli.stages.comparison_runs import ScoredRun, find_runs
 from unierase_cli.stages.comparison_tables import remarks_on, to_csv, to_markdown
 from unierase_cli.store.artefacts import Artefact, Store, write_json
-from unierase_cli.store.hashing import file_records, hash_json
+from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.manifest import environment
 
 NAME = COMPARISON
@@ -88,7 +88,7 @@ def _make(
             return done
         draft = store.draft(NAME, slug, key, fresh=force)
         reporter.note(f"{NAME}: making {draft.path}")
-        started = time.time()
+        started, clock = time.time(), time.monotonic()
         compared = _tables(runs, retain)
         _write(draft.path, compared)
         inputs = {f"run {n}": run for n, run in enumerate(runs)} | {f"retain {n}": run for n, run in enumerate(retain)}
@@ -105,7 +105,7 @@ def _make(
                 "environment": environment(),
                 "started": started,
                 "finished": time.time(),
-                "wall_seconds": round(time.time() - started, 3),
+                "wall_seconds": round(time.monotonic() - clock, 3),
                 "resumed": draft.resuming,
                 "warnings": [remark for table in compared for remark in table["remarks"]],
                 "summary": {
@@ -113,7 +113,6 @@ def _make(
                     "rows": sum(row["kind"] == EDITED for table in compared for row in table["rows"]),
                     "files": [TEXT, SHEET, DATA, *([PICTURE] if (draft.path / PICTURE).exists() else [])],
                 },
-                "files": file_records(draft.path),
             }
         )
 

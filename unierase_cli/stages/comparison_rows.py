@@ -181,7 +181,7 @@ def _pooled(found: Sequence[Measured], seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def _finished(run: ScoredRun) -> float:
-    return run.score.manifest.get("finished", 0.0)
+    return run.score.order
 
 
 def _or_below(value: float | None) -> float:

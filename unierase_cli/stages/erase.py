@@ -96,13 +96,10 @@ def key_position(experiment: Experiment) -> str:
 
 def run(context: StageContext) -> dict[str, Any]:
     """Erase step by step; a step that was finished before an interruption is applied from its patch."""
-    from unierase_cli.editing.checkpoints import clear_values
     from unierase_cli.editing.patch import Patch
     from unierase_cli.editing.state import EditState
     from unierase_cli.methods.base import load_method
     from unierase_cli.training import processes
-    from unierase_cli.training.checkpoints import clear_checkpoints
-    from unierase_cli.training.token_training import clear_states
 
     experiment, directory = context.experiment, context.directory
     method = load_method(experiment.method.implementation or experiment.method.name)
@@ -142,14 +139,27 @@ def run(context: StageContext) -> dict[str, Any]:
                 seconds = round(time.perf_counter() - started, 3)
                 append_jsonl(directory / TIMES, [{"step": step.index, "seconds": seconds}])
                 state.save(directory / STATE)
-                clear_values(directory)
-                clear_states(directory)
-                clear_checkpoints(directory / f"training-{step.index:03d}")
+                # Saved as done, the step leaves nothing that a later one could go on from.
+                _clear(directory)
             infos.append(patch.info)
             advance()
     if processes.rank() == 0:
+        # A run that was killed between its last step and the tidying up behind it left these for good.
+        _clear(directory)
         write_jsonl(directory / STEPS, infos)
     return _summary(infos)
+
+
+def _clear(directory: Path) -> None:
+    """Remove what interrupted steps would have gone on from; to be called once the last of them is saved."""
+    from unierase_cli.editing.checkpoints import clear_values
+    from unierase_cli.training.checkpoints import clear_checkpoints
+    from unierase_cli.training.token_training import clear_states
+
+    clear_values(directory)
+    clear_states(directory)
+    for folder in directory.glob("training-*"):
+        clear_checkpoints(folder)
 
 
 def _for_step(erasing: EraseContext, step: Step) -> EraseContext:

@@ -200,7 +200,11 @@ def _tried(problem: Mapping[str, str] | None, limits: Limits) -> dict[str, Any]:
 
     if problem is None:
         return {"passed": False, "reason": "there is no program in the answer"}
-    verdict = run_tests(**problem, limits=limits)
+    try:
+        verdict = run_tests(**problem, limits=limits)
+    except UserError as error:
+        # No process for it, out of memory perhaps. It was tried before the first question, so what else is asked goes on.
+        return {"passed": None, "reason": error.message, "seconds": None}
     return {"passed": verdict.passed, "reason": verdict.reason, "seconds": verdict.seconds}
 
 

@@ -105,7 +105,7 @@ def _side(store: Store, word: str) -> Side:
         seeds[run.seed].append(run)
     chosen, remarks = {}, []
     for seed, same in sorted(seeds.items()):
-        chosen[seed] = max(same, key=lambda run: (run.questions, run.score.manifest.get("finished", 0.0)))
+        chosen[seed] = max(same, key=lambda run: (run.questions, run.score.order))
         if others := [run.name for run in same if run is not chosen[seed]]:
             remarks.append(f"{chosen[seed].name} is compared; left out, of the same configuration and seed: {', '.join(others)}")
     return Side(word, chosen, remarks)

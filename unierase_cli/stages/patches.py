@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.contracts import UserError
 from unierase_cli.modes.base import load_mode
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefacts import Artefact, check_whole
 from unierase_cli.store.patch_files import read_record, steps_in
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def choose_steps(erasure: Artefact, until: int | None = None, drop: Sequence[int
     for step in (*drop, *([] if until is None else [until])):
         if step not in found:
             raise UserError(f"{name} has no step {step}", f"choose of: {listed(found)}")
+    check_whole(erasure)
     mode = (erasure.manifest["config"].get("mode") or {}).get("name", "batch")
     if len(found) > 1 and getattr(load_mode(mode), "INDEPENDENT", False):
         if until is None or drop:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unierase_cli.store.whole import whole
+
 
 @dataclass(frozen=True)
 class Point:
@@ -180,10 +182,10 @@ def save(figure: Any, path: Path) -> None:
     """Write the PNG whole or not at all."""
     from matplotlib import pyplot
 
-    temporary = path.with_suffix(".part.png")
-    figure.savefig(temporary, metadata={"Software": None})  # no version text: equal runs give equal files
+    with whole(path) as temporary:
+        # No version text: equal runs give equal files.
+        figure.savefig(temporary, format="png", metadata={"Software": None})
     pyplot.close(figure)
-    temporary.replace(path)
 
 
 def _error(value: float, interval: tuple[float, float] | None) -> list[list[float]] | None:

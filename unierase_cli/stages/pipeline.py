@@ -14,9 +14,10 @@ from unierase_cli.stages.interrupted import flat, passed_over
 from unierase_cli.stages.machine import machine
 from unierase_cli.stages.recorder import Recorder, forget_peaks, peak_memory
 from unierase_cli.stages.together import announced
-from unierase_cli.store.artefacts import LOG, Artefact, Store
-from unierase_cli.store.hashing import file_records, hash_json
+from unierase_cli.store.artefacts import LOG, Artefact, Draft, Store, check_whole
+from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.manifest import environment
+from unierase_cli.store.refusals import as_user_error
 
 COMMANDS = {"train_token": "train-token", "prepare_return": "prepare-return"}
 COMMANDS |= dict.fromkeys(("observe", "observe_facts", "probe", "general", "trajectory", "precise"), "eval")
@@ -135,37 +136,43 @@ class Pipeline:
                 # Another process may have finished it while this one waited for the lock.
                 done = None if force else self.store.find(request.stage, key)
                 if done is None:
-                    done = self._run(request, key, name, inputs, force)
-        else:
-            self.reporter.note(f"{request}: reusing {done.path}")
+                    done = self._made[request] = self._run(request, key, name, inputs, force)
+                    return done
+        check_whole(done)
+        self.reporter.note(f"{request}: reusing {done.path}")
         self._made[request] = done
         return done
 
     def _run(self, request: Request, key: str, name: str, inputs: dict[str, Artefact], force: bool) -> Artefact:
+        """Make a version. What the machine refuses meanwhile is told in one line; what there is by then stays, to go on from."""
         settings = flat(load_stage(request.stage).reads(self.experiment, request.values))
         for text in passed_over(self.store, request.stage, name, settings):
             self.reporter.note(text)
-        draft = self.store.draft(request.stage, name, key, fresh=force, settings=settings)
+        draft: Draft | None = None
+        try:
+            draft = self.store.draft(request.stage, name, key, fresh=force, settings=settings)
+            return self._fill(draft, request, key, name, inputs)
+        except UserError:
+            if draft is not None:
+                draft.discard_if_empty()
+            raise
+        except Exception as error:
+            told = as_user_error(error, str(request))
+            if told is None:
+                raise
+            raise told from error
+
+    def _fill(self, draft: Draft, request: Request, key: str, name: str, inputs: dict[str, Artefact]) -> Artefact:
         going_on = " (going on with an interrupted run)" if draft.resuming else ""
         self.reporter.note(f"{request}: making {draft.path}{going_on}")
         recorder = Recorder(self.reporter, draft.path / LOG)
         forget_peaks()
-        started = time.time()
+        started, clock = time.time(), time.monotonic()
         for warning in self._benchmark_notes(load_stage(request.stage)):
             recorder.keep(warning)
         context = StageContext(self.experiment, draft.path, inputs, recorder, request.values, draft.resuming)
-        try:
-            with announced(request.stage, context):
-                summary = load_stage(request.stage).run(context)
-        except UserError:
-            draft.discard_if_empty()
-            raise
-        except OSError as error:
-            if error.errno in (28, 122):  # no space left on device, quota exceeded
-                raise UserError(
-                    f"{request}: the disk is full ({draft.path})", "free some space; the same command goes on"
-                ) from error
-            raise
+        with announced(request.stage, context):
+            summary = load_stage(request.stage).run(context)
         _write_config(draft.path / "config.yaml", self.experiment)
         return draft.complete(
             {
@@ -185,14 +192,13 @@ class Pipeline:
                 "seed": self.experiment.run.seed,
                 "started": started,
                 "finished": time.time(),
-                "wall_seconds": round(time.time() - started, 3),
+                "wall_seconds": round(time.monotonic() - clock, 3),
                 "resumed": draft.resuming,
                 "peak_memory_mib": peak_memory(),
                 "phases": recorder.phases,
                 "warnings": recorder.warnings,
                 "notes": recorder.notes,
                 "summary": summary,
-                "files": file_records(draft.path),
             }
         )
 

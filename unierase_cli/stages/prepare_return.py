@@ -139,10 +139,16 @@ def _rows(experiment: Experiment, reporter: Reporter, notes: list[str]) -> Rows:
 
 def _judge(experiment: Experiment) -> Callable[[Sequence[tuple[str, str]]], list[str]]:
     """The classifier, tried once now: hours of asking are in vain without it."""
-    judges = Judges(nli=experiment.eval.nli)
+    judges = Judges(nli=experiment.eval.nli, seconds=experiment.eval.judge_seconds)
 
     def classify(pairs: Sequence[tuple[str, str]]) -> list[str]:
-        labels = judges.classify(pairs)
+        try:
+            labels = judges.classify(pairs)
+        except JudgeAbsent as absent:
+            raise UserError(
+                f"whom the model knows can't be told without a judge: {absent}",
+                "name an entailment classifier: eval.nli=sileod/deberta-v3-base-tasksource-nli",
+            ) from absent
         if strange := sorted(set(labels) - LABELS_OF_A_JUDGE):
             raise UserError(
                 f"eval.nli={experiment.eval.nli} answers {strange[0]!r}: it does not tell a contradiction from the rest",
@@ -150,13 +156,7 @@ def _judge(experiment: Experiment) -> Callable[[Sequence[tuple[str, str]]], list
             )
         return labels
 
-    try:
-        classify([("Rome is in Italy.", "Rome is in Italy."), ("Rome is in Italy.", "Rome is in Norway.")])
-    except JudgeAbsent as absent:
-        raise UserError(
-            f"whom the model knows can't be told without a judge: {absent}",
-            "name an entailment classifier: eval.nli=sileod/deberta-v3-base-tasksource-nli",
-        ) from absent
+    classify([("Rome is in Italy.", "Rome is in Italy."), ("Rome is in Italy.", "Rome is in Norway.")])
     return classify
 
 

@@ -46,6 +46,8 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
         config["run"].pop(key)
     if not experiment.eval.general.wanted:
         config["eval"].pop("general")
+    if experiment.eval.judge_seconds is None:
+        config["eval"].pop("judge_seconds")
     return config
 
 

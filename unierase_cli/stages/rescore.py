@@ -15,7 +15,7 @@ from unierase_cli.metrics.compare import summary
 from unierase_cli.stages.base import StageContext
 from unierase_cli.stages.comparison_runs import find_runs
 from unierase_cli.stages.score import STATES, evidence_of, measure
-from unierase_cli.store.artefacts import Artefact, Store, write_json
+from unierase_cli.store.artefacts import Artefact, Store, check_whole, write_json
 
 # Keys that scoring reads and that need no model; the rest of a run's configuration is what was recorded.
 CHANGES = (
@@ -24,6 +24,7 @@ CHANGES = (
     "eval.refusal_encoder",
     "eval.nli",
     "eval.gibberish",
+    "eval.judge_seconds",
     "token.targets",
 )
 
@@ -92,6 +93,7 @@ def recorded(store: Store, score: Artefact, reporter: Reporter, changes: Mapping
                 f"{score.full_name} cannot be scored: {what} ({record['path']})",
                 "`unierase eval` with that run's words asks the model anew",
             )
+        check_whole(artefact)
         inputs[name] = artefact
     return StageContext(experiment, score.path, inputs, reporter)
 

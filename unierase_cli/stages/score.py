@@ -33,7 +33,9 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     wanted = experiment.eval
     judges = {"encoder": wanted.encoder, "nli": wanted.nli, "gibberish": wanted.gibberish}
     judges |= {"refusal_encoder": wanted.refusal_encoder}
-    found |= {"judges": judges} if any(judges.values()) else {}
+    if any(judges.values()):
+        # More time may give what was unavailable for want of it.
+        found["judges"] = judges | ({"seconds": wanted.judge_seconds} if wanted.judge_seconds else {})
     return found | general.judged_by(experiment)
 
 
@@ -121,7 +123,7 @@ def judges_of(experiment: Experiment) -> Judges:
     from unierase_cli.metrics.judges import Judges
 
     wanted = experiment.eval
-    return Judges(wanted.encoder, wanted.nli, wanted.gibberish, wanted.refusal_encoder)
+    return Judges(wanted.encoder, wanted.nli, wanted.gibberish, wanted.refusal_encoder, wanted.judge_seconds)
 
 
 def _names(experiment: Experiment, refusals: Sequence[str]) -> dict[str, str]:

@@ -1,14 +1,14 @@
 """Versioned artefacts: the only code that knows the layout ``outputs/<stage>/<slug>/v<NNN>/``.
 
-A version is complete once its ``manifest.json`` exists (written last, atomically). A version without one was interrupted; the
-next run with the same key goes on in it. Nothing that is complete is ever written to again.
+A version is complete once its ``manifest.json`` exists (written last, atomically, with the hash of every other file). A version
+without one was interrupted; the next run with the same key goes on in it. Nothing that is complete is ever written to again.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
-import os
 import re
 import shutil
 import time
@@ -20,10 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import UserError
+from unierase_cli.store.hashing import RECORDED_LIMIT, file_records, hash_file
+from unierase_cli.store.whole import clear_discarded, clear_left_behind, discard, flush_to_disk, write_text
 
 MANIFEST = "manifest.json"
 KEY_FILE = ".key.json"
 LOG = "log.txt"
+# Seconds between two artefacts of which the clock says that the later one is the earlier.
+MOMENT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Artefact:
     @property
     def key(self) -> str:
         return self.manifest["key"]
+
+    @property
+    def order(self) -> float:
+        """Greater for what was made later: when it was finished, by a clock that never goes back (see ``Draft.complete``)."""
+        return self.manifest.get("order") or self.manifest.get("finished") or 0.0
 
     @property
     def name(self) -> str:
@@ -62,10 +71,17 @@ class Draft:
     def discard_if_empty(self) -> None:
         """Remove the version if nothing was written into it that a later run could go on from."""
         if {path.name for path in self.path.iterdir()} <= {KEY_FILE, LOG}:
-            shutil.rmtree(self.path)
+            discard(self.path)
 
     def complete(self, manifest: dict[str, Any]) -> Artefact:
-        """Write the manifest, which makes the version visible."""
+        """Write the manifest, which makes the version visible: with ``files``, the size and hash of each, and, where the clock
+        was set back since the store's latest artefact, with ``order``, a time that is later than that one's."""
+        clear_left_behind(self.path)
+        manifest = {**manifest, "files": file_records(self.path)}
+        latest = max((artefact.order for artefact in Store(self.path.parents[2]).list()), default=0.0)
+        if manifest.get("finished", latest) < latest:
+            manifest["order"] = latest + MOMENT
+        flush_to_disk(self.path)
         write_json(self.path / MANIFEST, manifest)
         (self.path / KEY_FILE).unlink(missing_ok=True)
         return Artefact(self.path, manifest)
@@ -81,7 +97,7 @@ class Store:
         """Complete artefacts, oldest first."""
         pattern = f"{stage or '*'}/*/v*/{MANIFEST}"
         found = [artefact for path in self.root.glob(pattern) if (artefact := _read(path.parent)) is not None]
-        return sorted(found, key=lambda a: (a.manifest.get("finished", 0), a.path.as_posix()))
+        return sorted(found, key=lambda a: (a.order, a.path.as_posix()))
 
     def find(self, stage: str, key: str) -> Artefact | None:
         """The newest complete artefact with this key."""
@@ -114,16 +130,27 @@ class Store:
     def lock(self, stage: str, slug: str, key: str, waiting: Callable[[str], None]) -> Iterator[None]:
         """Hold the key while a version is made; a second process waits here. The lock of a dead process is free.
 
-        The lock lies beside the slugs: a seed that a stage does not read is in its slug and yet not in its key.
+        The lock lies beside the slugs: a seed that a stage does not read is in its slug and yet not in its key. Raises UserError
+        where nothing can be written, and where the file system knows no locks.
         """
         folder = self.root / stage
         _make_folder(folder)
-        with (folder / f".{key[:16]}.lock").open("w") as handle:
+        path = folder / f".{key[:16]}.lock"
+        try:
+            handle = path.open("w")
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 waiting(f"another process is making {stage}/{slug}; waiting for it")
                 fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError as error:
+                raise UserError(
+                    f"the file system of {folder} cannot lock files: {error.strerror}",
+                    "choose a folder on another one with run.outputs=",
+                ) from error
             yield
 
     def draft(
@@ -135,16 +162,23 @@ class Store:
         if left is not None and not fresh:
             return Draft(left, resuming=True)
         if left is not None:
-            shutil.rmtree(left)
+            discard(left)
         _make_folder(folder)
+        clear_discarded(folder)
+        # A version has its key from its first moment: a folder without one would belong to nobody, and stay.
+        new = folder / f".new-{key[:16]}"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        write_json(new / KEY_FILE, {"key": key, "started": time.time(), "settings": settings or {}})
         while True:
             numbers = [int(p.name[1:]) for p in folder.glob("v*") if re.fullmatch(r"v\d+", p.name)]
             path = folder / f"v{max(numbers, default=0) + 1:03d}"
             try:
-                path.mkdir()
-            except FileExistsError:  # another process took the number between the look and the making
-                continue
-            write_json(path / KEY_FILE, {"key": key, "started": time.time(), "settings": settings or {}})
+                new.rename(path)
+            except OSError as error:
+                if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                    continue  # another process took the number between the look and the renaming
+                raise
             return Draft(path, resuming=False)
 
     def resolve(self, run: str, stage: str | None = None) -> Artefact:
@@ -178,13 +212,27 @@ class Store:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the whole new one, never half."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=1, ensure_ascii=False)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def check_whole(artefact: Artefact) -> None:
+    """Raises UserError if a file is not what the artefact's manifest says of it. The log is nothing that anybody computes with."""
+    for name, record in artefact.manifest.get("files", {}).items():
+        path = artefact.path / name
+        if name == LOG:
+            continue
+        if not path.is_file():
+            wrong = "is missing"
+        elif path.stat().st_size != record["size"]:
+            wrong = f"has {path.stat().st_size} bytes, not {record['size']}"
+        elif hash_file(path, RECORDED_LIMIT) != record["sha256"]:
+            wrong = "has another content than it was written with"
+        else:
+            continue
+        raise UserError(
+            f"{artefact.full_name} is damaged: {path} {wrong}",
+            f"rm -r {artefact.path}, and what made it makes it anew",
+        )
 
 
 def _read(path: Path) -> Artefact | None:
@@ -205,6 +253,8 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror}", "choose another folder with run.outputs="
-        ) from error
+        raise _cannot_write(folder, error) from error
+
+
+def _cannot_write(folder: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write to {folder}: {error.strerror}", "choose another folder with run.outputs=")

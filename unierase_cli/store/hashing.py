@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 CHUNK = 1 << 22
+# Of a file larger than this a manifest records a hash of samples.
+RECORDED_LIMIT = 1 << 30
 
 
 def hash_json(value: Any) -> str:
@@ -41,7 +43,7 @@ def hash_bytes(*parts: bytes) -> str:
     return digest.hexdigest()
 
 
-def file_records(folder: Path, limit: int = 1 << 30) -> Mapping[str, dict[str, Any]]:
+def file_records(folder: Path, limit: int = RECORDED_LIMIT) -> Mapping[str, dict[str, Any]]:
     """Relative name -> size and hash of every file below ``folder``, hidden files left out."""
     records: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.rglob("*")):

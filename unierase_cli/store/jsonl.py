@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import UserError
+from unierase_cli.store.whole import whole
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BLOCK = 1 << 16
@@ -46,13 +47,10 @@ def dump_line(row: Mapping[str, Any]) -> str:
 
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write the whole file at once: a reader sees the old content or the new one, never a part."""
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with draft.open("w", encoding="utf-8", newline="\n") as stream:
+    with whole(Path(path)) as draft, draft.open("w", encoding="utf-8", newline="\n") as stream:
         stream.writelines(dump_line(row) for row in rows)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(draft, path)
 
 
 def append_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:

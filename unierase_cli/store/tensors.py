@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unierase_cli.contracts import UserError
+from unierase_cli.store.whole import whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +17,6 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, obj
     """Write named tensors; ``metadata`` values are stored as JSON text in the header."""
     from safetensors.torch import save_file
 
-    temporary = path.with_name(path.name + ".part")
     ready: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         found = tensor.detach().to("cpu").contiguous()
@@ -25,8 +25,9 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, obj
         twice = found.numel() and found.data_ptr() in {other.data_ptr() for other in ready.values()}
         ready[name] = found.clone() if part or twice else found
     # safetensors writes a file that it cannot read when there are neither tensors nor metadata, unless told None.
-    save_file(ready, str(temporary), metadata={k: json.dumps(v) for k, v in (metadata or {}).items()} or None)
-    temporary.replace(path)
+    head = {k: json.dumps(v) for k, v in (metadata or {}).items()} or None
+    with whole(path) as temporary:
+        save_file(ready, str(temporary), metadata=head)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import UserError
+from unierase_cli.store.whole import write_text
 from unierase_cli.training import processes
 
 EVENTS = "events.jsonl"
@@ -33,7 +34,7 @@ class Events:
         if self._path is not None and self._path.exists():
             lines = self._path.read_text("utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-            self._path.write_text("".join(kept), "utf-8")
+            write_text(self._path, "".join(kept))
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """The numbers of a step."""

@@ -69,6 +69,8 @@ class EvalConfig:
     refusal_encoder: str | None = None
     nli: str | None = None
     gibberish: str | None = None
+    # Seconds that such a model may take to load, and for each batch; then it is ended, its metrics are unavailable (null: 600).
+    judge_seconds: float | None = None
     # Further passes over the model, each a file of unierase_cli/probes: output_kl | perplexity | unrelated | gradient_norm |
     # reference_loss
     passes: list[str] = field(default_factory=list)
@@ -86,6 +88,8 @@ class EvalConfig:
     def __post_init__(self) -> None:
         positive("eval.batch_size", self.batch_size, zero=True)
         positive("eval.step_rows", self.step_rows, zero=True)
+        if self.judge_seconds is not None:
+            positive("eval.judge_seconds", self.judge_seconds)
         one_of("eval.steps", self.steps, ["all", "last", "none"])
         for variant in self.forget_variants:
             one_of("eval.forget_variants", variant, VARIANTS)
