@@ -132,7 +132,7 @@ def test_of_two_values_for_one_key_the_later_counts() -> None:
         (["model.layers=[a]"], "model.layers=['a'] must be a list of whole numbers", "model.layers=[1,2]"),
         (["run.seed=1,2"], "several values at once", "one command per value"),
         (["run.seed=range(3)"], "several values at once", "one command per value"),
-        (["edit.values.clamp=[1"], "the configuration cannot be composed", ""),
+        (["edit.values.clamp=[1"], "edit.values.clamp=[1 cannot be read: it must be a number", "edit.values.clamp=0.5"),
         (["edit.preserve=rige"], "edit.preserve=rige is not a choice", "edit.preserve=ridge"),
         (["edit.alpha=-1"], "edit.alpha=-1.0 must be at least 0", "edit.alpha=1"),
         (["edit.alpha=nan"], "edit.alpha=nan must be at least 0", "edit.alpha=1"),

@@ -145,7 +145,7 @@ def test_a_new_model_depends_on_the_seed_and_not_on_the_global_generator() -> No
         assert torch.initial_seed() == noise
     assert torch.equal(made[0], made[1])
     assert not torch.equal(made[0], made[2])
-    with pytest.raises(UserError, match="multiple of train.heads"):
+    with pytest.raises(UserError, match="even multiple of train.heads"):
         build_model(tokenizer, replace(CONFIG, heads=3), 0)
 
 

@@ -11,7 +11,6 @@ Forgotten is forget_train, protected retain_train. ``forget_eval`` (unseen quest
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from unierase_cli.benchmarks.parts.rows import fact_from_row, read_text
 from unierase_cli.benchmarks.parts.sources import Rows, folder_source
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, normalised
+from unierase_cli.store.json_text import read_json
 
 PUBLISHED_FOR = "meta-llama/Meta-Llama-3-8B-Instruct"
 # Beside splits that were made here: which model they were made for.
@@ -146,7 +146,7 @@ def _built_for(folder: Path) -> str:
     if not path.exists():
         return PUBLISHED_FOR
     try:
-        return str(json.loads(path.read_text("utf-8"))["model"])
+        return str(read_json(path)["model"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} cannot be read: {error}", "make the splits anew: unierase prepare-return --force"

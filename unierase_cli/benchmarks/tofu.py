@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from unierase_cli.benchmarks.parts.assemble import assemble, drop_asked
-from unierase_cli.benchmarks.parts.rows import fact_from_row
+from unierase_cli.benchmarks.parts.rows import fact_from_row, read_text
 from unierase_cli.benchmarks.parts.sources import Rows, folder_source, hub_source
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, normalised
@@ -85,7 +85,11 @@ def _closer_look_order(source: Source, split: str, forget: Sequence[Fact]) -> li
     """The forget rows as closer-look's first task of this split has them: the same authors, the smaller splits' in front."""
     tasks = source("continual_tasks", optional=True, local=True) or []
     wanted = {"suite": split, "kind": "forget", "task_id": 1}
-    orders = [row["full_index"] for _, row in tasks if wanted.items() <= row.items() and "full_index" in row]
+    orders = [
+        row["full_index"]
+        for _, row in tasks
+        if all(row.get(key) == value for key, value in wanted.items()) and isinstance(row.get("full_index"), list)
+    ]
     by_id = {fact.id: fact for fact in forget}
     names = [f"full-{index}" for index in orders[0]] if orders else []
     if set(names) != set(by_id) or len(names) != len(by_id):
@@ -101,29 +105,37 @@ def _full(source: Source, split: str) -> list[Fact]:
     rows = _required(source, "full")
     completions = dict(enumerate(row for _, row in source("full_perturbed", optional=True) or []))
     subjects = {
-        int(row["index"]): row
+        _index(row, where): (where, row)
         for name in ("full_subject", f"{split}_subject")
-        for _, row in source(name, optional=True, local=True) or []
+        for where, row in source(name, optional=True, local=True) or []
         if "index" in row
     }
     facts = []
     for index, (where, row) in enumerate(rows):
         completion = completions.get(index, {})
         same = all(completion.get(key) == row.get(key) for key in ("question", "answer"))
-        found = subjects.get(index, {})
-        found = found if found.get("question") == row.get("question") else {}
-        group = found.get("author") or f"author-{index // QUESTIONS:03d}"
+        place, found = subjects.get(index, (where, {}))
+        found = {key: value for key, value in found.items() if value} if found.get("question") == row.get("question") else {}
+        group = read_text(found, "author", place) or f"author-{index // QUESTIONS:03d}"
         facts.append(
             fact_from_row(
-                completion if same else row, where, f"full-{index}", group=group, subject=found.get("subject") or None
+                completion if same else row, where, f"full-{index}", group=group, subject=read_text(found, "subject", place)
             )
         )
     return facts
 
 
+def _index(row: Mapping[str, Any], where: str) -> int:
+    index = row["index"]
+    if type(index) is not int and not (isinstance(index, str) and index.isdecimal() and len(index) < 10):
+        raise UserError(f'{where}: "index" is no row of full', 'write "index": 3960')
+    return int(index)
+
+
 def _complete(row: Mapping[str, Any], by_text: Mapping[tuple[str, str], Fact], where: str) -> Fact:
     """The row of ``full`` with this question and answer, completed by what the perturbed file adds."""
-    known = by_text.get((row.get("question", ""), row.get("answer", "")))
+    question, answer = (read_text(row, key, where, required=True) or "" for key in ("question", "answer"))
+    known = by_text.get((question, answer))
     if known is None:
         raise UserError(
             f"{where}: this question and answer are not in full: {row.get('question')!r}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -17,13 +18,16 @@ if TYPE_CHECKING:
 
 INTERRUPTED = "interrupted; the same command goes on from here"
 TRACEBACK = "UNIERASE_TRACEBACK"
+# Characters of a word that are shown; nobody reads the rest of a longer one.
+SHOWN = 200
+LONG = re.compile(rf"\S{{{SHOWN + 1},}}")
 
 
 def tell(message: str, hint: str = "") -> int:
     """Print ``error: message`` and ``try: hint`` to stderr. Returns the exit code of a user's mistake, 2."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {_shortened(message)}", file=sys.stderr)
     if hint:
-        hint = " ".join(hint.split())
+        hint = _shortened(hint)
         nearest = hint.removeprefix("did you mean ").removesuffix("?")
         print(f"  try: {nearest if hint.startswith('did you mean ') else hint}", file=sys.stderr)
     return 2
@@ -53,6 +57,12 @@ def out_of_memory(error: BaseException) -> tuple[str, str] | None:
         "the memory is not enough",
         "unierase doctor with the same words tells what takes it; or a smaller batch_size",
     )
+
+
+def _shortened(text: str) -> str:
+    """In one line, each overlong word cut in its middle; characters that no terminal has are written out."""
+    text = LONG.sub(lambda m: f"{m[0][: SHOWN // 2]}...{m[0][-20:]} ({len(m[0])} characters)", " ".join(text.split()))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _write(folder: Path, content: str) -> Path | None:

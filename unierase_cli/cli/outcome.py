@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.cli.render import duration
 from unierase_cli.cli.tables import pairs_table, show
-from unierase_cli.contracts import UserError
+from unierase_cli.store.json_text import read_own
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +40,7 @@ def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
     for name in (STEPS, PRECISE):
         holder = holder_of(artefact, store, name)
         if holder is not None:
-            found[name.partition(".")[0]] = _read(holder.path / name, "unierase eval --force makes it anew")
+            found[name.partition(".")[0]] = read_own(holder.path / name, "unierase eval --force makes it anew")
     return found
 
 
@@ -123,7 +121,7 @@ def show_manifest(console: Console, artefact: Artefact) -> None:
         ("commit", environment.get("git_commit") or "none"),
         ("machine", ", ".join(f"{name} {value}" for name, value in manifest.get("machine", {}).items()) or "not recorded"),
     ]
-    pairs += [(f"phase {n}", duration(phase["seconds"])) for n, phase in manifest.get("phases", {}).items()]
+    pairs += [(f"phase {n}", duration(phase["seconds"])) for n, phase in manifest.get("phases", {}).items() if "seconds" in phase]
     pairs += [(f"made from {name}", source["path"]) for name, source in manifest.get("inputs", {}).items()]
     pairs += [("warning", warning) for warning in manifest.get("warnings", [])]
     show(console, pairs_table(artefact.name, pairs))
@@ -138,8 +136,7 @@ def holder_of(artefact: Artefact, store: Store, name: str) -> Artefact | None:
     """The artefact that has a file: itself, or what it was made from."""
     if (artefact.path / name).exists():
         return artefact
-    for source in artefact.manifest.get("inputs", {}).values():
-        found = store.find_path(source["path"], source["key"])
+    for found in store.inputs_of(artefact).values():
         if found is not None and (found.path / name).exists():
             return found
     return None
@@ -153,24 +150,19 @@ def _mode_tables(artefact: Artefact, store: Store) -> list[Table]:
     makers = {STEPS: trajectory_table, PRECISE: precise_table}
     found = {name: holder_of(artefact, store, name) for name in makers}
     again = "unierase eval --force makes it anew"
-    return [makers[name](_read(holder.path / name, again)) for name, holder in found.items() if holder is not None]
+    return [makers[name](read_own(holder.path / name, again)) for name, holder in found.items() if holder is not None]
 
 
 def read_metrics(scored: Artefact) -> dict[str, Any]:
     """``metrics.json`` of a score artefact. Raises UserError when it is damaged."""
-    return _read(scored.path / METRICS, "unierase score --force makes it anew")
+    from unierase_cli.stages.comparison_runs import FORM
+
+    return read_own(scored.path / METRICS, "unierase score --force makes it anew", FORM)
 
 
 def read_comparison(artefact: Artefact) -> dict[str, Any]:
     """``comparison.json`` of a comparison. Raises UserError when it is damaged."""
-    return _read(artefact.path / COMPARISON, "unierase report RUN RUN --force makes it anew")
-
-
-def _read(path: Path, mend: str) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}", mend) from error
+    return read_own(artefact.path / COMPARISON, "unierase report RUN RUN --force makes it anew")
 
 
 def _warnings(artefact: Artefact, scored: Artefact) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from unierase_cli.launch.jobs import Finished
 from unierase_cli.stages.planning import PRECISE
 from unierase_cli.stages.tables import Table
 from unierase_cli.store.artefacts import Artefact, Store, write_json
+from unierase_cli.store.json_text import ROWS, read_json
 
 RECORD = "sweep.json"
 AGAIN = "the same command runs these again, and nothing that is done"
@@ -65,7 +65,7 @@ class Results:
         run.seconds, run.log = finished.seconds, finished.job.log
         if finished.code == 0:
             try:
-                run.path = Path(json.loads(finished.job.result.read_text("utf-8"))["path"])
+                run.path = Path(read_json(finished.job.result, ROWS)["path"])
                 run.state = "made"
             except (OSError, ValueError, KeyError) as error:
                 run.state, run.error = "failed", f"{finished.job.result} cannot be read: {error}"

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from unierase_cli.contracts import UserError
+
+# Bytes of a yaml: the longest that is shipped has a hundredth of it.
+LARGEST = 1 << 20
 # The order in which help lists them; a group that is not named here follows.
 ORDER = ("experiment", "model", "train", "benchmark", "mode", "method", "token", "edit", "protocol", "eval")
 
@@ -45,16 +50,34 @@ def locate(folders: Sequence[Path], group: str, name: str) -> Path:
     return next((path for path in paths if path.is_file()), paths[-1])
 
 
-def _describe(name: str, path: Path) -> Choice:
+def read_yaml(path: Path) -> tuple[str, dict[Any, Any]]:
+    """A file's text and its mapping. Raises UserError naming the file, and the line where there is one, for what is none."""
     import yaml
 
-    text = path.read_text("utf-8")
     try:
-        content = yaml.safe_load(text) or {}
-    except yaml.YAMLError:
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{path} is too large for a yaml of settings", "take it out of the folder")
+        text = path.read_text("utf-8-sig")
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"{where}: {getattr(error, 'problem', None) or first}", "mend the file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})", "save it as UTF-8") from error
+    except (OSError, ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets nested by the hundred
+        raise UserError(f"{path} cannot be read: {error}", "mend the file") from error
+    if not isinstance(content, dict | None):
+        raise UserError(f"{path} holds no settings (KEY: VALUE on every line)", "mend the file")
+    return text, content or {}
+
+
+def _describe(name: str, path: Path) -> Choice:
+    try:
+        text, content = read_yaml(path)
+    except UserError:
         return Choice(name, path, "(not readable as yaml)")
-    if not isinstance(content, dict):
-        return Choice(name, path, "(not a mapping)")
     verified = content.get("verified", False) if path.parent.name == "model" else None
     return Choice(name, path, str(content.get("note") or _top_comment(text)), verified)
 

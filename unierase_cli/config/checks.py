@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from unierase_cli.contracts import UserError
+
+LARGEST = 2**63 - 1
 
 
 def one_of(key: str, value: str, choices: Sequence[str]) -> None:
@@ -28,3 +33,40 @@ def fraction(key: str, value: float) -> None:
     """Refuse a number outside [0, 1]."""
     if not 0 <= value <= 1:
         raise UserError(f"{key}={value} must lie between 0 and 1", f"type for example {key}=0.5")
+
+
+def block_numbers(key: str, value: Sequence[int] | None) -> None:
+    """Refuse blocks to edit that no model has in this order; whether the model has them is known once it is read."""
+    if value is not None and (list(value) != sorted(set(value)) or min(value, default=-1) < 0):
+        raise UserError(f"{key}={list(value)} must be blocks from 0 up in ascending order, each once", f"for example {key}=[4,5]")
+
+
+def usable(key: str, value: Any) -> None:
+    """Refuse values that fit their type and are of no use anywhere: NaN, infinity, numbers beyond 64 bits, text that cannot be
+    written to a file, and what is left of an interpolation. Goes through sections, lists and mappings.
+    """
+    if is_dataclass(value):
+        for field in fields(value):
+            usable(f"{key}.{field.name}" if key else field.name, getattr(value, field.name))
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            usable(f"{key}.{place}", item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            usable(key, str(name))
+            usable(f"{key}.{name}", item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key}={value} is no finite number", f"type for example {key}=0.5")
+    elif isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+        raise UserError(f"{key} is a number of more than 64 bits", f"type for example {key}=1")
+    elif isinstance(value, str) and (reason := unwritable(value)):
+        raise UserError(f"{key}={value!r} {reason}", "check its encoding")
+    elif isinstance(value, str) and "${" in value:
+        raise UserError(f"{key}={value!r} still has a ${{ in it, which stands for another value", "write it otherwise")
+
+
+def unwritable(value: str) -> str | None:
+    """Why a text can stand in no file and be no file's name; None if it can."""
+    if "\x00" in value:
+        return "has a null character"
+    return "is not UTF-8" if any("\ud800" <= character <= "\udfff" for character in value) else None

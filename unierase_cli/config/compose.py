@@ -13,11 +13,12 @@ from typing import Any
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigTypeError, OmegaConfBaseException, ValidationError
 
 from unierase_cli.config import catalog
+from unierase_cli.config.checks import usable
 from unierase_cli.config.locate import config_folders
 from unierase_cli.config.overrides import Override, check_key, describe_type, leaf_type, parse, quoted
 from unierase_cli.config.schema import Composition, Experiment
@@ -45,7 +46,9 @@ def compose_launcher(words: Sequence[str] = (), config_dir: str | Path | None = 
     """Where a sweep starts its runs, from the same words; values that an experiment still lacks do not matter here."""
     merged, _, _ = _merge(words, config_dir)
     with _one_line():
-        return OmegaConf.to_object(merged.launcher)  # type: ignore[return-value]
+        made: LauncherConfig = OmegaConf.to_object(merged.launcher)  # type: ignore[assignment]
+    usable("launcher", made)
+    return made
 
 
 def to_yaml(words: Sequence[str] = (), config_dir: str | Path | None = None) -> str:
@@ -62,15 +65,21 @@ def to_json(words: Sequence[str] = (), config_dir: str | Path | None = None) -> 
 
 
 def _checked(merged: DictConfig) -> Composition:
-    """The dataclasses, whose own checks run now."""
+    """The dataclasses, whose own checks run now, and those that hold for values of any key."""
     with _one_line():
-        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+        made: Composition = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    usable("", made)
+    return made
 
 
 def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictConfig, list[str], list[Override]]:
     """The schema filled with what was composed, the keys that are still to be given, and the words as they were read."""
     folders = config_folders(config_dir)
     overrides = parse(words, catalog.groups(folders))
+    # Hydra's errors do not name the file: what is wrong with one of the user's own is told before it reads them.
+    for folder in folders[:-1]:
+        for path in (*folder.glob(f"{ROOT}.yaml"), *folder.glob("*/**/*.yaml")):
+            catalog.read_yaml(path)
     with _one_line():
         composed, chosen = _hydra(folders, [override.for_hydra() for override in overrides])
         plain = OmegaConf.to_container(composed, resolve=False)
@@ -126,17 +135,25 @@ def _one_line(plain: Any = None) -> Iterator[None]:
     except (ValidationError, ConfigTypeError) as error:
         raise _wrong_type(error, plain) from error
     except (HydraException, OmegaConfBaseException) as error:
-        text = _first_line(error)
+        text = _first_line(error if str(error).strip() or error.__cause__ is None else error.__cause__)
         if "Ambiguous value" in text or "sweep" in text.lower():
             raise UserError(
                 f"several values at once are not one experiment: {text}",
                 "run one command per value; a list is KEY=[a,b]",
             ) from error
-        raise UserError(f"the configuration cannot be composed: {text}", "check the words after the command") from error
+        if isinstance(error, OverrideParseException) and (typed := re.fullmatch(r"\++([^=]+)=(.*)", error.override, re.DOTALL)):
+            (key, value), (words, example) = typed.groups(), describe_type(typed[1])
+            raise UserError(f"{key}={value} cannot be read: it must be {words}", f"type for example {key}={example}") from error
+        reason = f" ({_first_line(error.__cause__)})" if error.__cause__ and str(error).strip() else ""
+        raise UserError(f"the configuration cannot be composed: {text}{reason}", "check the words after the command") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{mark.name}, line {mark.line + 1}" if mark else "a yaml of the configuration"
         raise UserError(f"{where}: {getattr(error, 'problem', None) or _first_line(error)}", "mend the file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"a yaml of the configuration is not UTF-8 text: {error}", "save it as UTF-8") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets nested by the hundred
+        raise UserError(f"the configuration cannot be composed: {_first_line(error)}", "check the values") from error
 
 
 def _wrong_type(error: OmegaConfBaseException, plain: Any) -> UserError:

@@ -11,6 +11,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from unierase_cli.config.checks import unwritable
 from unierase_cli.config.schema import Composition
 from unierase_cli.contracts import UserError
 
@@ -100,7 +101,8 @@ def describe_type(key: str) -> tuple[str, str]:
         if is_dataclass(item):
             name = next(iter(_hints(item)))  # type: ignore[arg-type]
             return "a list of sections", f"[{{{name}: ...}}]"
-        return ("a list of whole numbers", "[1,2]") if item is int else ("a list of texts", "[one,two]")
+        examples = {int: ("a list of whole numbers", "[1,2]"), float: ("a list of numbers", "[0.5,0.9]")}
+        return examples.get(item, ("a list of texts", "[one,two]"))
     if is_dataclass(kind):
         return "a section", f"{{{next(iter(_hints(kind)))}: ...}}"  # type: ignore[arg-type]
     examples = {int: ("a whole number", "1"), float: ("a number", "0.5"), bool: ("true or false", "true")}
@@ -131,6 +133,8 @@ def quoted(value: str) -> str:
 
 
 def _parse(word: str, choices: Choices) -> Override:
+    if reason := unwritable(word):
+        raise UserError(f"the word {word!r} {reason}", "check its encoding")
     match = WORD.fullmatch(word)
     if match is None or (match["value"] is None and match["prefix"] != "~"):
         owners = [group for group, names in choices.items() if word in names]

@@ -45,9 +45,13 @@ class Experiment:
     @classmethod
     def from_json(cls, data: dict) -> Experiment:
         """The experiment that a manifest recorded under ``config``. Raises UserError if this version can't read it."""
+        import json
+
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
+        if "${" in json.dumps(data):  # would be filled in with this machine's environment; a run records what it was filled with
+            raise UserError("the recorded configuration is not one of this version: it has a ${ in it", "make the run anew")
         try:
             merged = OmegaConf.merge(OmegaConf.structured(cls), data)
             return OmegaConf.to_object(merged)  # type: ignore[return-value]

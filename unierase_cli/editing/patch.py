@@ -87,10 +87,19 @@ class Patch:
                 if about is None
                 else TokenRows(rows_in=tensors["tokens.rows_in"], rows_out=tensors.get("tokens.rows_out"), **about)
             )
+            _check_factors([*factors.values(), *named.values()])
             return cls(rows, factors, record["base_hashes"], record["info"], dense, named)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             path = patch_path(directory, index, "json")
             raise UserError(f"{path} is missing or damaged ({error})", "make the edit anew with --force") from error
+
+
+def _check_factors(factors: Iterable[LowRank]) -> None:
+    """Raise ValueError unless each is a pair of matrices with equally many columns."""
+    for factor in factors:
+        pair = (factor.left, factor.right)
+        if any(one.dim() != 2 or not one.is_floating_point() for one in pair) or pair[0].shape[1] != pair[1].shape[1]:
+            raise ValueError("a change is no pair of matrices with equally many columns")
 
 
 def has_patch(directory: Path, index: int) -> bool:

@@ -4,7 +4,6 @@ edits.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +13,11 @@ from torch import Tensor
 from unierase_cli.contracts import UserError
 from unierase_cli.editing.solve import LayerState
 from unierase_cli.editing.templates import Templates
+from unierase_cli.store.forms import misfit
+from unierase_cli.store.json_text import parse_json
 from unierase_cli.store.tensors import save_tensors
+
+FORM = {"steps": int, "prefixes": ([str], None), "lambda": {str: (float, None)}}
 
 
 @dataclass
@@ -44,7 +47,9 @@ class EditState:
         """Read what ``save`` wrote. Raises UserError if it is missing or damaged."""
         try:
             with safe_open(str(path), framework="pt") as file:
-                about = json.loads(file.metadata()["state"])
+                about = parse_json(file.metadata()["state"])
+                if wrong := misfit(about, FORM):
+                    raise ValueError(wrong)
                 names = set(file.keys())
                 layers = {
                     int(n): LayerState(value, file.get_tensor(key) if (key := f"layer.{n}.whitened") in names else None)

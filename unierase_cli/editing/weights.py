@@ -82,7 +82,14 @@ class AppliedPatch:
                 )
 
     def add(self, layer: int, factor: LowRank) -> None:
-        """Add Delta = left @ right.T [h, d] to a layer's projection."""
+        """Add Delta = left @ right.T [h, d] to a layer's projection. Raises UserError where the model has none of that shape."""
+        self.loaded.architecture.check_layers([layer])
+        here = list(self._oriented(layer, self._parameter(self._name(layer))).shape)
+        given = [factor.left.shape[0], factor.right.shape[0]]
+        if given != here:
+            raise UserError(
+                f"the patch's change of layer {layer} is {given}, the model's is {here}", "load the model it was made for"
+            )
         self.put(layer, self.total(layer) + _dense(factor, self._parameter(self._name(layer)).device))
 
     def total(self, layer: int) -> Tensor:

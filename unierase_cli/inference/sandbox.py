@@ -213,7 +213,7 @@ class _Lines:
                 self.ended = True
                 return None
         line, _, self.kept = self.kept.partition(b"\n")
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             found = json.loads(line)
             return found if isinstance(found, dict) else {}
         return {}

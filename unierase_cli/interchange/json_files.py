@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import UserError
+from unierase_cli.store.json_text import ROWS, read_json
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:
     """The JSON object in a file. ``what`` names the kind of file that belongs here.
 
-    Raises UserError for a file that is missing, a folder, empty, not UTF-8, not JSON (as one that was cut off) or no object.
+    Raises UserError for a file that is missing, a folder, empty, not UTF-8, larger than any such file, not JSON (as one that was
+    cut off), or no object.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        found = read_json(path, ROWS)
     except FileNotFoundError:
         raise UserError(
             f"{path} does not exist", "check the path; relative paths start at the current folder"
@@ -30,15 +32,13 @@ def read_object(path: Path, what: str) -> dict[str, Any]:
         raise UserError(
             f"{path} is not text: byte {error.start + 1} is not UTF-8", f"name a JSON file: {what}"
         ) from None
-    if not text.strip():
-        raise UserError(f"{path} is empty", f"name {what}")
-    try:
-        found = json.loads(text)
     except json.JSONDecodeError as error:
-        cut = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated")
+        if not error.doc.strip():
+            raise UserError(f"{path} is empty", f"name {what}") from None
+        cut = error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith("Unterminated")
         told = "it ends too early, as a file that was cut off" if cut else f"{error.msg} in line {error.lineno}"
         raise UserError(f"{path} is not whole JSON: {told}", f"copy it anew, or name {what}") from None
-    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
+    except ValueError as error:  # too large, nested too deeply, a key twice, or a number of thousands of digits
         raise UserError(f"{path} is no JSON that can be read ({error})", f"name {what}") from None
     if not isinstance(found, dict):
         raise UserError(f"{path} holds a JSON {type(found).__name__}, not an object", f"name {what}")

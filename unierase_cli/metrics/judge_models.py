@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.metrics.judges import ENCODERS, KINDS, NLI, Classify, Encode, Judge, JudgeAbsent
 from unierase_cli.store.hashing import file_records, hash_json
+from unierase_cli.store.model_folders import check_folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,6 +45,7 @@ def open_judge(
 ) -> Encode | Classify | Judge:
     """The judge from its folder; ``alive`` is called after every batch that it has judged. Raises JudgeAbsent if unreadable."""
     with _one_line(kind, name):
+        check_folder(folder)
         if kind in ENCODERS:
             return _encoder(folder, alive)
         return _entailment(folder, alive) if kind == NLI else _gibberish(folder, alive)

@@ -22,10 +22,11 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
 from unierase_cli.contracts import UserError
 from unierase_cli.models.architecture import refuse_unsupported
+from unierase_cli.store.model_folders import ADAPTER, INDEX, check_folder, check_index, refuse_adapter
 
 Source = str | Path
 UNREACHABLE = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError", "ConnectTimeout"}
@@ -49,6 +50,8 @@ def read_config(source: Source, revision: str | None) -> PreTrainedConfig:
     """The model's configuration; mixtures of experts are refused here, before anything large is read."""
     if isinstance(source, Path) and not (source / "config.json").is_file():
         raise UserError(f"{source} has no config.json", "model.path must name a Hugging Face model folder")
+    if isinstance(source, Path):
+        check_folder(source)
     with _one_line("configuration", source):
         config = AutoConfig.from_pretrained(source, **_options(source, revision))
     refuse_unsupported(config.get_text_config(), (config.architectures or ["the model"])[0])
@@ -69,6 +72,7 @@ def read_weights(
 ) -> PreTrainedModel:
     """The model, all of whose weights come from the checkpoint (safetensors only)."""
     with _one_line("weights", source), no_progress_bar():
+        check_folder(source) if isinstance(source, Path) else _check_hub(source, revision)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             config=config,
@@ -103,6 +107,16 @@ def save_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     with no_progress_bar():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _check_hub(name: str, revision: str | None) -> None:
+    """As ``check_folder``, of the two files of a hub model that lead to others; they are fetched for it."""
+    known = {key: value for key, value in _options(name, revision).items() if key != "trust_remote_code"}
+    found = [cached_file(name, file, _raise_exceptions_for_missing_entries=False, **known) for file in (ADAPTER, INDEX)]
+    if found[0] is not None:
+        refuse_adapter(name)
+    if found[1] is not None:
+        check_index(Path(found[1]))
 
 
 def _options(source: Source, revision: str | None) -> dict[str, Any]:

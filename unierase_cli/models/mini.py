@@ -50,8 +50,6 @@ def build_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
 
 def build_model(tokenizer: PreTrainedTokenizerFast, config: TrainConfig, seed: int) -> LlamaForCausalLM:
     """A Llama with untied head and random float32 weights, the same for the same seed."""
-    if config.hidden_size % config.heads:
-        raise UserError(f"train.hidden_size={config.hidden_size} is not a multiple of train.heads={config.heads}")
     settings = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=config.hidden_size,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,8 @@ from torch import Tensor
 from unierase_cli.contracts import UserError
 from unierase_cli.models.vocabulary import add_unlearning_tokens, set_rows
 from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.forms import misfit
+from unierase_cli.store.json_text import read_json
 from unierase_cli.store.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 ROWS = "rows.safetensors"
 RECORD = "token.json"
+FORM = {"names": [str], "ids": [int], "assignment?": {str: int}, "targets?": {str: str}, "info?": dict}
 
 
 @dataclass
@@ -73,7 +75,9 @@ class TokenRows:
         """Read what ``save`` wrote. Raises UserError when a file is missing or damaged."""
         path = directory / RECORD
         try:
-            record = json.loads(path.read_text("utf-8"))
+            record = read_json(path)
+            if wrong := misfit(record, FORM):
+                raise ValueError(wrong)
             tensors = load_tensors(directory / ROWS)
             return cls(rows_in=tensors["rows_in"], rows_out=tensors.get("rows_out"), **record)
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -12,6 +12,8 @@ from unierase_cli.store.jsonl import iterate_jsonl
 
 # Of a row of the file: ids of facts, or indices into TOFU's ``full``, whose rows have the ids full-0, full-1, ...
 FACTS, INDICES = "facts", "full_index"
+# Numbers of requests beyond this are none.
+LARGEST = 10**15
 EXAMPLE = 'a line looks like {"suite": "mine", "task_id": 1, "facts": ["full-3960", "full-3961"]}'
 
 
@@ -88,7 +90,7 @@ def _first(pair: tuple[float, list[str]]) -> float:
 
 def _number(row: Mapping[str, Any], where: str, place: int) -> float:
     number = row.get("task_id", place)
-    if isinstance(number, bool) or not isinstance(number, int | float):
+    if isinstance(number, bool) or not isinstance(number, int | float) or not -LARGEST < number < LARGEST:  # NaN is neither
         raise UserError(f"{where}: task_id {number!r} is no number", EXAMPLE)
     return number
 
@@ -96,7 +98,7 @@ def _number(row: Mapping[str, Any], where: str, place: int) -> float:
 def _ids(row: Mapping[str, Any], where: str) -> list[str]:
     if isinstance(row.get(FACTS), list) and all(isinstance(name, str) for name in row[FACTS]):
         found = list(row[FACTS])
-    elif isinstance(row.get(INDICES), list) and all(type(index) is int for index in row[INDICES]):
+    elif isinstance(row.get(INDICES), list) and all(type(index) is int and 0 <= index < LARGEST for index in row[INDICES]):
         found = [f"full-{index}" for index in row[INDICES]]
     else:
         raise UserError(f"{where}: neither `{FACTS}`, a list of ids, nor `{INDICES}`, a list of numbers", EXAMPLE)

@@ -19,11 +19,14 @@ from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Benchmark, Reporter
 from unierase_cli.modes.requests import read_tasks
 from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.hashing import hash_json
 
 STAGES = (
     "prepare_return", "finetune", "train_token", "moments", "erase", "observe", "observe_facts", "probe", "general", "score",
     "trajectory", "precise", "report",
 )  # fmt: skip
+# Bytes of a slug; most file systems take 255.
+LONGEST_SLUG = 200
 # Those whose artefacts belong to an edit, and are called by its method and mode.
 OF_AN_EDIT = ("erase", "observe_facts", "score", "trajectory", "precise", "report")
 # Not a stage of a run, but an artefact over many.
@@ -93,7 +96,11 @@ def slug(experiment: Experiment, stage: str, options: dict[str, str]) -> str:
     if "step" in options:
         parts.append(f"step{int(options['step']):03d}")
     text = "_".join([*parts, f"seed{experiment.run.seed}"]).lower()
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
+    text = "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
+    if len(text.encode("utf-8")) <= LONGEST_SLUG:
+        return text
+    # Names are free; what file systems take is not.
+    return f"{text[: LONGEST_SLUG // 4]}-{hash_json(text)[:12]}"
 
 
 def benchmark_of(experiment: Experiment) -> Benchmark:

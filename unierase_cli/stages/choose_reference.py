@@ -15,8 +15,11 @@ from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.forms import misfit
 
 TRAIN = "train"
+# What must be known of observations to tell whether they fit; older manifests may lack some of it.
+RECORDED = {"options": dict, "config": {"protocol": dict, "model": {"path": (str, None)}, "train?": {"split?": str}}}
 
 
 def with_reference(
@@ -62,7 +65,9 @@ def planned_reference(
 def _found(experiment: Experiment) -> Artefact | None:
     """The newest observations, with the forget split's wrong answers scored, of this model trained on retain rows alone."""
     for artefact in reversed(Store(experiment.run.outputs).list("observe")):
-        config = artefact.manifest["config"]
+        if misfit(artefact.manifest, RECORDED):  # by a version that recorded less
+            continue
+        config = artefact.config
         benchmark, model, train = config["benchmark"], config["model"], config.get("train", {})
         if (
             artefact.manifest["options"].get("state") == "base"

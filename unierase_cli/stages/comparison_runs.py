@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -11,8 +10,13 @@ from typing import Any
 
 from unierase_cli.contracts import UserError
 from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.json_text import read_own
 
 SCORE, METRICS = "score", "metrics.json"
+# What every reader of metrics.json counts on.
+FORM = {
+    "states": {"base": {str: dict}, "edited": {str: dict}}, "columns?": [{"id": str}], "facts?": {str: [str]}, "examples?": [dict],
+}  # fmt: skip
 WILD = frozenset("*?[")
 
 
@@ -39,7 +43,7 @@ class ScoredRun:
 
     @property
     def config(self) -> dict[str, Any]:
-        return self.score.manifest["config"]
+        return self.score.config
 
     @property
     def seed(self) -> int:
@@ -74,10 +78,7 @@ def find_runs(store: Store, words: Sequence[str]) -> list[ScoredRun]:
 
 def read_run(store: Store, score: Artefact) -> ScoredRun:
     """A score artefact with all that a comparison needs of it. Raises UserError if its metrics cannot be read."""
-    try:
-        metrics = json.loads((score.path / METRICS).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{score.path / METRICS} cannot be read: {error}", "unierase score --force makes it anew") from error
+    metrics = read_own(score.path / METRICS, "unierase score --force makes it anew", FORM)
     base = source_of(store, score, "base")
     trained = (base.manifest.get("inputs", {}) if base else {}).get("finetune", {}).get("key")
     prints = (base.manifest.get("fingerprints", {}) if base else {}).items()
@@ -152,8 +153,7 @@ def _score_of(store: Store, artefact: Artefact, everything: Sequence[Artefact]) 
 
 def source_of(store: Store, artefact: Artefact, name: str) -> Artefact | None:
     """What the artefact was made from under that name; None if it is gone."""
-    record = artefact.manifest.get("inputs", {}).get(name)
-    return store.find_path(record["path"], record["key"]) if record else None
+    return store.input_of(artefact, name)
 
 
 def _costs(store: Store, score: Artefact) -> dict[str, Measured]:

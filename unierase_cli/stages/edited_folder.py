@@ -7,7 +7,6 @@ took the place of, and the entries of edited matrices that subtracting the chang
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,8 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.patches import Chosen, later_steps, listed
 from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.forms import misfit
+from unierase_cli.store.json_text import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,11 +27,16 @@ if TYPE_CHECKING:
 
 RECORD, BASE = "unierase.json", "unierase-base"
 ROWS, LOST = "rows.safetensors", "lost.safetensors"
+LOSSES = {str: {"type": str, "share": float, "written": bool}}
+FORM = {
+    "run": str, "key": str, "steps": [int], "dropped": [int],
+    "base": {"tensors": {str: str}, "rows": int, "lost": LOSSES, "stored?": (str, None)},
+}  # fmt: skip
 
 
 def recorded_experiment(chosen: Chosen, device: str = "auto") -> Experiment:
     """The run's configuration for loading its model here: on this machine's device, in the type that the patches were made on."""
-    experiment = Experiment.from_json(chosen.erasure.manifest["config"])
+    experiment = Experiment.from_json(chosen.erasure.config)
     model = replace(experiment.model, dtype=chosen.dtype or experiment.model.dtype)
     return replace(experiment, model=model, run=replace(experiment.run, device=device))
 
@@ -106,8 +112,9 @@ def read_folder_record(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text("utf-8"))
-        record["base"]["tensors"], record["base"]["rows"], record["steps"], record["key"]
+        record = read_json(path)
+        if wrong := misfit(record, FORM):
+            raise ValueError(wrong)
         return record
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error})", "give the original model with --base FOLDER") from error

@@ -25,8 +25,7 @@ def find_erasure(run: Artefact, store: Store) -> Artefact:
     queue = [run]
     while queue:
         current = queue.pop(0)
-        for need in current.manifest.get("inputs", {}).values():
-            found = store.find_path(need["path"], need["key"])
+        for found in store.inputs_of(current).values():
             if found is not None and found.stage == "erase":
                 return found
             if found is not None:
@@ -84,8 +83,7 @@ def load_unedited(chosen: Chosen, store: Store, reporter: Reporter, base: str | 
 
 
 def _input(erasure: Artefact, name: str, need: Request, store: Store) -> Artefact:
-    record = erasure.manifest.get("inputs", {}).get(name)
-    found = store.find_path(record["path"], record["key"]) if record else None
+    found = store.input_of(erasure, name)
     if found is None:
         raise UserError(
             f"the {need.stage} artefact that {erasure.name} was made from is gone",

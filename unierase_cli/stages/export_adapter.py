@@ -31,7 +31,7 @@ def check_low_rank(chosen: Chosen) -> None:
     """Raises UserError for a run that replaced tensors, before anything large is loaded."""
     replaced = sum(len(record.get("dense", [])) for record in chosen.records())
     if replaced:
-        method = chosen.erasure.manifest["config"]["method"]["name"]
+        method = chosen.erasure.config["method"]["name"]
         raise UserError(
             f"{chosen.erasure.name} (method={method}) replaced {replaced} whole tensors: that is no low-rank change, and no "
             "LoRA adapter says it",

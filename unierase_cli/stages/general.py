@@ -9,7 +9,6 @@ lm-eval are ``lm_eval.<task>.jsonl``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from unierase_cli.stages.loading import load_base, load_edited, model_fingerprin
 from unierase_cli.stages.observation_files import batches_done
 from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.json_text import read_own
 from unierase_cli.store.jsonl import append_jsonl, read_jsonl, write_jsonl
 from unierase_cli.training import processes
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NAME = "general"
 VERSION = 2
 PLAN = "plan.json"
+ANEW = "ask anew with --force"
 LM_EVAL = "lm_eval."
 # Wall time that the UniErase authors' script gives a program.
 COMPAT_CODE_SECONDS = 1.0
@@ -137,9 +138,9 @@ def _left(context: StageContext, loaded: LoadedModel, asked: Mapping[str, Sequen
         size = choose_batch_size(context.experiment.eval.batch_size, loaded.device.type)
         made = {name: length_sorted([len(q.ids) for q in questions], size) for name, questions in asked.items()}
         write_json(path, {"state": context.options["state"], "questions": hashes, "batches": made})
-    plan = json.loads(path.read_text("utf-8"))
-    if plan["questions"] != hashes:
-        raise UserError(f"{path} was made for other questions", "ask anew with --force")
+    plan = read_own(path, ANEW)
+    if plan.get("questions") != hashes:
+        raise UserError(f"{path} was made for other questions", ANEW)
     planned = plan["batches"].items()
     return {name: batches[batches_done(context.directory / f"{name}.jsonl", batches) :] for name, batches in planned}
 

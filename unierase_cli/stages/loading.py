@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.base import Request
 from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.patch_files import read_record, steps_in
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
@@ -65,11 +65,11 @@ def apply_erasure(loaded: LoadedModel, erasure: Path, upto: int | None = None) -
     """
     from unierase_cli.editing.patch import Patch, apply_patches
 
-    steps = sorted(int(p.stem.split("-")[1]) for p in erasure.glob("patch-*.safetensors"))
+    steps = steps_in(erasure)
     if not steps:
         raise UserError(f"{erasure} holds no patch", "the artefact is damaged: make it anew with --force")
     steps = [step for step in steps if upto is None or step <= upto]
-    records = [_record(erasure, step) for step in steps]
+    records = [read_record(erasure, step) for step in steps]
     if len(steps) > 1 and any(record["info"].get(INDEPENDENT) for record in records):
         raise UserError(
             f"{erasure} holds {len(steps)} edits that each start from the original model: there is no model with all of them",
@@ -77,15 +77,6 @@ def apply_erasure(loaded: LoadedModel, erasure: Path, upto: int | None = None) -
         )
     wanted = _not_overwritten(steps, records)
     apply_patches(loaded, (Patch.load(erasure, step) for step in wanted))
-
-
-def _record(erasure: Path, step: int) -> dict[str, Any]:
-    """What a patch's json says. Raises UserError when it is damaged."""
-    path = erasure / f"patch-{step:03d}.json"
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is missing or damaged ({error})", "make the edit anew with --force") from error
 
 
 def _not_overwritten(steps: Sequence[int], records: Sequence[dict[str, Any]]) -> list[int]:

@@ -6,7 +6,6 @@ asked, so that a pass that was killed goes on at its next batch and ends with th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
@@ -15,9 +14,15 @@ from typing import Any
 
 from unierase_cli.contracts import Observation, UserError
 from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.forms import misfit
+from unierase_cli.store.json_text import ROWS, read_json
 from unierase_cli.store.jsonl import iterate_jsonl, read_jsonl, write_jsonl
 
 PLAN = "plan.json"
+FORM = {
+    "state": str, "special_ids": [int], "unlearn_ids": [int],
+    "passes": [{"split": str, "variant": str, "facts": [str], "batches": [[int]]}],
+}  # fmt: skip
 ANEW = "observe anew with --force"
 
 
@@ -52,7 +57,11 @@ class Plan:
     def load(cls, directory: Path) -> Plan:
         """Raises UserError when the plan is missing or damaged."""
         try:
-            data = json.loads((directory / PLAN).read_text("utf-8"))
+            data = read_json(directory / PLAN, ROWS)
+            if wrong := misfit(data, FORM):
+                raise ValueError(wrong)
+            if any("/" in part or "\\" in part for entry in data["passes"] for part in (entry["split"], entry["variant"])):
+                raise ValueError("a pass is called by a path")
             return cls(**{**data, "passes": [Pass(**entry) for entry in data["passes"]]})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(

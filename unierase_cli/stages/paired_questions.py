@@ -62,8 +62,7 @@ def other_questions(store: Store, pairs: Sequence[Pair]) -> list[str]:
 
 def answers(store: Store, run: ScoredRun, split: str) -> Mapping[str, Observation]:
     """What the edited model said to a split, by fact id; empty if that artefact is gone or was not asked."""
-    record = run.score.manifest.get("inputs", {}).get("edited")
-    observed = store.find_path(record["path"], record["key"]) if record else None
+    observed = store.input_of(run.score, "edited")
     if observed is None or not (observed.path / f"{split}.{PLAIN}.jsonl").exists():
         return {}
     for entry in Plan.load(observed.path).passes:

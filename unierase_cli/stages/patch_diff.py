@@ -27,7 +27,7 @@ def compare_patches(first: Artefact, second: Artefact, until: int | None = None)
     facts = [[fact for record in side.records() for fact in record["info"].get("facts", [])] for side in sides]
     totals = [_Total(side, base) for side, base in zip(sides, hashes, strict=True)]
     names = list(dict.fromkeys([*totals[0].names, *totals[1].names]))
-    settings = [flat(side.erasure.manifest["config"]) for side in sides]
+    settings = [flat(side.erasure.config) for side in sides]
     keys = [key for key in dict.fromkeys([*settings[0], *settings[1]]) if not key.startswith(ASIDE)]
     return {
         "first": first.name,

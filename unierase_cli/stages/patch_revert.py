@@ -118,7 +118,11 @@ def _subtract(loaded: LoadedModel, chosen: Chosen, base: Mapping[str, Any], fold
     parameters = dict(loaded.model.named_parameters())
     changes = changes_by_parameter(loaded, chosen.patches())
     for name, factors in changes.items():
-        kind = getattr(torch, lost[name]["type"])
+        if name not in lost or name not in base["tensors"] or not {f"{name}.at", f"{name}.values"} <= kept.keys():
+            raise UserError(f"{folder} does not say what {name} was before", hint)
+        kind = getattr(torch, lost[name]["type"], None)
+        if not isinstance(kind, torch.dtype):
+            raise UserError(f"{folder / RECORD} says that {name} was of type {lost[name]['type']!r}, which is none", hint)
         found = subtracted(parameters[name], factors, kind, kept[f"{name}.at"], kept[f"{name}.values"])
         if hash_tensor(found) != base["tensors"][name]:
             raise UserError(

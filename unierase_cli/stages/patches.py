@@ -67,7 +67,7 @@ def choose_steps(erasure: Artefact, until: int | None = None, drop: Sequence[int
         if step not in found:
             raise UserError(f"{name} has no step {step}", f"choose of: {listed(found)}")
     check_whole(erasure)
-    mode = (erasure.manifest["config"].get("mode") or {}).get("name", "batch")
+    mode = erasure.config["mode"]["name"]
     if len(found) > 1 and getattr(load_mode(mode), "INDEPENDENT", False):
         if until is None or drop:
             raise UserError(

@@ -23,7 +23,7 @@ def replan(chosen: Chosen, reporter: Reporter, *, outputs: str, device: str = "a
     """
     if not chosen.dropped:
         raise UserError("--replan has no dropped step to go on from", "--drop K --replan")
-    experiment = Experiment.from_json(chosen.erasure.manifest["config"])
+    experiment = Experiment.from_json(chosen.erasure.config)
     if not is_stepwise(experiment):
         raise UserError(f"mode={experiment.mode.name} has no steps that follow one another", "leave out --replan")
     # Steps are counted without those that the run itself left out.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.planning import PRECISE, TRAJECTORY, is_stepwise, last_of_evaluation, token_questions
 from unierase_cli.stages.tables import Table
 from unierase_cli.store.artefacts import Artefact, write_json
+from unierase_cli.store.json_text import read_own
 
 NAME = "report"
 VERSION = 2
@@ -84,7 +84,7 @@ def _of_single_facts(scored: Artefact) -> list[Section]:
     from unierase_cli.stages import precise, precise_tables
     from unierase_cli.store.jsonl import read_jsonl
 
-    found = json.loads((scored.path / precise.FILE).read_text("utf-8"))
+    found = read_own(scored.path / precise.FILE, "unierase eval --force makes it anew")
     return [precise_tables.precise_table(found), precise_tables.fact_table(read_jsonl(scored.path / precise.FACTS))]
 
 
@@ -93,9 +93,9 @@ def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[
     from unierase_cli.metrics.compare import summary
     from unierase_cli.stages import result_tables as tables
 
-    metrics = json.loads((context.inputs["score"].path / "metrics.json").read_text("utf-8"))
+    metrics = read_own(context.inputs["score"].path / "metrics.json", "unierase score --force makes it anew")
     patches = sorted(context.inputs["erase"].path.glob("patch-*.json"))
-    infos = [json.loads(path.read_text("utf-8")) for path in patches]
+    infos = [read_own(path, "make the edit anew with --force") for path in patches]
     damage, untold = _collateral(context, metrics, title)
     sections: list[Section] = [
         tables.headline_table(metrics),

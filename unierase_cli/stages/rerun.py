@@ -83,7 +83,7 @@ def repeat(
     pipelines: dict[int, Pipeline] = {}
     for link in again:
         artefact = link.artefact
-        config = hash_json([artefact.manifest["config"], artefact.manifest.get("overrides", [])])
+        config = hash_json([artefact.config, artefact.manifest.get("overrides", [])])
         if config not in configured:
             configured[config] = _pipeline(store, artefact, reporter, command)
         pipelines[id(link)] = configured[config]
@@ -105,11 +105,10 @@ def repeat(
 def _sources(store: Store, artefact: Artefact) -> dict[str, Artefact]:
     """What an artefact was made from. Raises UserError if some of it is gone."""
     found = {}
-    for name, record in artefact.manifest.get("inputs", {}).items():
-        source = store.find_path(record["path"], record["key"])
+    for name, source in store.inputs_of(artefact).items():
         if source is None:
-            made = " ".join(artefact.manifest.get("command") or ["unierase run"])
-            raise UserError(f"{artefact.full_name} cannot be repeated: its {name} is gone ({record['path']})", made)
+            made, place = " ".join(artefact.manifest.get("command") or ["unierase run"]), artefact.manifest["inputs"][name]["path"]
+            raise UserError(f"{artefact.full_name} cannot be repeated: its {name} is gone ({place})", made)
         found[name] = source
     return found
 
@@ -129,7 +128,7 @@ def _made_again(there: Sequence[Link], since: str | None) -> list[Link]:
 
 
 def _pipeline(store: Store, artefact: Artefact, reporter: Reporter, command: Sequence[str]) -> Pipeline:
-    experiment = Experiment.from_json(artefact.manifest["config"])
+    experiment = Experiment.from_json(artefact.config)
     here = replace(experiment, run=replace(experiment.run, outputs=str(store.root)))
     return Pipeline(here, reporter, command, artefact.manifest.get("overrides", []))
 
@@ -147,7 +146,7 @@ def _changes(then: Artefact, pipeline: Pipeline) -> list[str]:
     if version != then.manifest.get("stage_version", version):
         before = then.manifest["stage_version"]
         told.append(f"{_request(then)}: the stage is at version {version}, {then.full_name} was made by version {before}")
-    recorded = flat(then.manifest["config"])
+    recorded = flat(then.config)
     later = [key for key in flat(asdict(pipeline.experiment)) if key not in recorded and not _within(key, recorded)]
     if later:
         more = f" and {len(later) - SHOWN} more" if len(later) > SHOWN else ""

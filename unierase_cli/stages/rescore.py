@@ -80,13 +80,13 @@ def check_names(names: Collection[str]) -> None:
 
 def recorded(store: Store, score: Artefact, reporter: Reporter, changes: Mapping[str, Any]) -> StageContext:
     """What the stage score was given when it made this artefact, with the changes. Nothing may be written to its folder."""
-    experiment = Experiment.from_json(score.manifest["config"])
+    experiment = Experiment.from_json(score.config)
     for key, value in changes.items():
         section, _, name = key.partition(".")
         experiment = replace(experiment, **{section: replace(getattr(experiment, section), **{name: value})})
     inputs = {}
     for name, record in score.manifest.get("inputs", {}).items():
-        artefact = store.find_path(record["path"], record["key"])
+        artefact = store.input_of(score, name)
         if artefact is None:
             what = f"the recorded answers of its {name} model are gone" if name in STATES else f"its {name} is gone"
             raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
+from unierase_cli.store.json_text import read_json
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 
@@ -164,7 +164,7 @@ def _number(config: dict[str, Any], key: str) -> int:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = read_json(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist", "model.path must name a Hugging Face model folder") from error
     except (OSError, ValueError) as error:

@@ -9,7 +9,6 @@ over its facts and all earlier ones, each of the two with the weight of its size
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.step_rows import BEFORE, END, FORGET, KEPT, NOW, asked_at_all, step_requests, step_splits
 from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.json_text import read_own
 
 if TYPE_CHECKING:
     from unierase_cli.metrics.base import About, Compute, Evidence
@@ -188,4 +188,4 @@ def _records(context: StageContext) -> tuple[list[dict[str, Any]], dict[int, flo
 
 def read_steps(folder: Any) -> dict[str, Any]:
     """``steps.json`` of a trajectory's folder."""
-    return json.loads((folder / FILE).read_text("utf-8"))
+    return read_own(folder / FILE, "unierase eval --force makes it anew")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import os
 import re
 import shutil
 import time
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import UserError
+from unierase_cli.store.forms import misfit
 from unierase_cli.store.hashing import RECORDED_LIMIT, file_records, hash_file
+from unierase_cli.store.json_text import read_json
 from unierase_cli.store.whole import clear_discarded, clear_left_behind, discard, flush_to_disk, write_text
 
 MANIFEST = "manifest.json"
@@ -28,6 +31,15 @@ KEY_FILE = ".key.json"
 LOG = "log.txt"
 # Seconds between two artefacts of which the clock says that the later one is the earlier.
 MOMENT = 1e-3
+# What of a manifest is read without asking whether it is there or of which type; a folder with another one is no artefact.
+FORM = {
+    "stage": str, "key": str, "finished?": float, "wall_seconds?": float, "peak_memory_mib?": (float, None), "options?": {str: str},
+    "config?": {str: dict}, "inputs?": {str: {"path": str, "key": str}}, "fingerprints?": dict,
+    "summary?": ({"steps?": (int, None), "changed_share?": (float, None)}, None),
+    "environment?": dict, "phases?": {str: {"seconds?": float}}, "command?": [str], "overrides?": [str], "warnings?": [str],
+}  # fmt: skip
+# Sections of a recorded configuration that every edit and score has.
+SECTIONS = {"model": {"name": str}, "benchmark": {"name": str, "split": str}, "method": {"name": str}, "run": {"seed": int}}
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,14 @@ class Artefact:
     def order(self) -> float:
         """Greater for what was made later: when it was finished, by a clock that never goes back (see ``Draft.complete``)."""
         return self.manifest.get("order") or self.manifest.get("finished") or 0.0
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The recorded configuration. Raises UserError where the manifest has none."""
+        found = {"mode": {"name": "batch"}, **self.manifest.get("config", {})}
+        if wrong := misfit(found, {**SECTIONS, "mode": {"name": str}}, "config"):
+            raise UserError(f"{self.path / MANIFEST} does not say how it was made: {wrong}", "make the run anew")
+        return found
 
     @property
     def name(self) -> str:
@@ -104,12 +124,23 @@ class Store:
         matches = [a for a in self.list(stage) if a.key == key]
         return matches[-1] if matches else None
 
-    def find_path(self, path: str, key: str) -> Artefact | None:
-        """The artefact at a recorded path, or with the recorded key if the outputs folder was moved."""
-        artefact = _read(Path(path))
-        if artefact is not None and artefact.key == key:
-            return artefact
-        matches = [a for a in self.list() if a.key == key]
+    def inputs_of(self, artefact: Artefact) -> dict[str, Artefact | None]:
+        """What the artefact was made from, by the names it has for them; None for what is gone."""
+        return {name: self.input_of(artefact, name) for name in artefact.manifest.get("inputs", {})}
+
+    def input_of(self, artefact: Artefact, name: str) -> Artefact | None:
+        """What the artefact was made from under that name: at the recorded path, or with the recorded key if the outputs folder
+        was moved. A path that leads out of this outputs folder and of the artefact's own is not followed.
+        """
+        record = artefact.manifest.get("inputs", {}).get(name)
+        if record is None:
+            return None
+        place = Path(record["path"])
+        if any(_within(place, root) for root in (self.root, *artefact.path.absolute().parents[2:3])):
+            found = _read(place)
+            if found is not None and found.key == record["key"]:
+                return found
+        matches = [a for a in self.list() if a.key == record["key"]]
         return matches[-1] if matches else None
 
     def interrupted(self, stage: str, slug: str, key: str) -> Path | None:
@@ -123,8 +154,8 @@ class Store:
         """Every version folder that was left unfinished, with what its run was started with (``settings`` of ``draft``)."""
         for path in sorted((self.root / stage / slug).glob("v*")):
             if not (path / MANIFEST).exists() and (path / KEY_FILE).exists():
-                with suppress(OSError, ValueError):
-                    yield path, json.loads((path / KEY_FILE).read_text("utf-8")).get("settings", {})
+                with suppress(OSError, ValueError, AttributeError):
+                    yield path, read_json(path / KEY_FILE).get("settings", {})
 
     @contextmanager
     def lock(self, stage: str, slug: str, key: str, waiting: Callable[[str], None]) -> Iterator[None]:
@@ -186,10 +217,11 @@ class Store:
 
         Raises UserError when nothing or more than one thing matches.
         """
-        if (Path(run) / MANIFEST).exists():
-            artefact = _read(Path(run))
-            if artefact is not None:
-                return artefact
+        if os.path.exists(Path(run) / MANIFEST):  # unlike Path's own, false for a name that no file system takes
+            try:
+                return _checked(Path(run))
+            except (OSError, ValueError) as error:
+                raise UserError(f"{Path(run) / MANIFEST} is damaged: {error}", "make that run anew") from error
         everything = self.list(stage)
         if not everything:
             what = f" of stage {stage}" if stage else ""
@@ -237,15 +269,31 @@ def check_whole(artefact: Artefact) -> None:
 
 def _read(path: Path) -> Artefact | None:
     try:
-        return Artefact(path, json.loads((path / MANIFEST).read_text("utf-8")))
+        return _checked(path)
     except (OSError, ValueError):
         return None
 
 
+def _checked(path: Path) -> Artefact:
+    """The artefact in a folder. Raises OSError or ValueError for a manifest that is none."""
+    manifest = read_json(path / MANIFEST)
+    if wrong := misfit(manifest, FORM):
+        raise ValueError(wrong)
+    return Artefact(path, manifest)
+
+
+def _within(path: Path, root: Path) -> bool:
+    """Whether a path is below a folder, symbolic links followed."""
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a name that is too long, links in a circle
+        return False
+
+
 def _key_of(path: Path) -> str | None:
     try:
-        return json.loads((path / KEY_FILE).read_text("utf-8"))["key"]
-    except (OSError, ValueError, KeyError):
+        return read_json(path / KEY_FILE)["key"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

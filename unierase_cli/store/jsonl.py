@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import UserError
+from unierase_cli.store.json_text import parse_json
 from unierase_cli.store.whole import whole
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+WIDE = (b"\xff\xfe", b"\xfe\xff")
 BLOCK = 1 << 16
+# Bytes of a line at most: a longer one is no row, and would fill the memory before anything could be said of it.
+LONGEST = 64 << 20
 EXAMPLE = 'write one object per line, e.g. {"question": "...", "answer": "..."}'
 
 
@@ -21,7 +25,7 @@ def iterate_jsonl(path: str | Path, *, torn_tail: bool = False) -> Iterator[tupl
     """(line number from 1, object) of every line that is not blank. UTF-8; a byte order mark is tolerated.
 
     With ``torn_tail`` a last line without a line break is left out: what a killed process had not finished writing.
-    Raises UserError for a missing file, bad encoding, malformed JSON, or a line that is no object.
+    Raises UserError for a missing file, bad encoding, malformed JSON, a key that a line has twice, or a line that is no object.
     """
     path = Path(path)
     for number, line in enumerate(_lines(path, torn_tail), start=1):
@@ -86,7 +90,9 @@ def drop_torn_tail(path: str | Path) -> None:
 def _lines(path: Path, torn_tail: bool) -> Iterator[bytes]:
     try:
         with path.open("rb") as stream:
-            for index, line in enumerate(stream):
+            for index, line in enumerate(iter(lambda: stream.readline(LONGEST + 1), b"")):
+                if len(line) > LONGEST:
+                    raise UserError(f"{path}:{index + 1}: a line of more than {LONGEST >> 20} MiB", EXAMPLE)
                 if torn_tail and not line.endswith(b"\n"):
                     return
                 yield line.removeprefix(BYTE_ORDER_MARK) if index == 0 else line
@@ -98,19 +104,22 @@ def _lines(path: Path, torn_tail: bool) -> Iterator[bytes]:
         raise UserError(f"{path} is a folder, not a file", "name a JSON Lines file in it") from None
     except PermissionError:
         raise UserError(f"{path} may not be read", "check the file's permissions") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})", "check the path") from error
 
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = parse_json(line.decode("utf-8"))
     except UnicodeDecodeError as error:
+        wide = "; it looks like UTF-16" if line.startswith(WIDE) else ""
         raise UserError(
-            f"{where}: not UTF-8 text (byte {error.start + 1})", "save the file as UTF-8, one JSON object per line"
+            f"{where}: not UTF-8 text (byte {error.start + 1}{wide})", "save the file as UTF-8, one JSON object per line"
         ) from None
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not valid JSON at column {error.colno}: {error.msg}", EXAMPLE) from None
-    except RecursionError:
-        raise UserError(f"{where}: nested too deeply", "write one flat object per line") from None
+    except ValueError as error:  # nested too deeply, a key twice, half a character, a number of thousands of digits
+        raise UserError(f"{where}: {error}", "write one flat object per line, each key once") from None
     if not isinstance(row, dict):
         raise UserError(f"{where}: a JSON {_kind(row)}, not an object", EXAMPLE)
     return row

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import UserError
+from unierase_cli.store.forms import misfit
+from unierase_cli.store.json_text import ROWS, read_json
+from unierase_cli.store.tensors import shapes_in
 
 ENDINGS = ("json", "safetensors")
+# What every reader of a step's json counts on; ``dense`` and ``named`` are absent from patches of before there were any.
+TOKENS = {"names": [str], "ids": [int], "assignment": {str: int}, "targets": {str: str}, "info": dict}
+FORM = {
+    "layers": [int], "tokens": (TOKENS, None), "dense?": [str], "named?": [str],
+    "base_hashes": {str: str}, "info": {"facts?": list, "step?": int},
+}  # fmt: skip
 
 
 def patch_path(directory: Path, index: int, ending: str) -> Path:
@@ -26,10 +34,15 @@ def read_record(directory: Path, index: int) -> dict[str, Any]:
     """The json of step ``index``. Raises UserError when one of the step's files is missing, or the json damaged."""
     path = patch_path(directory, index, "json")
     try:
-        if not patch_path(directory, index, "safetensors").exists():
-            raise OSError("its safetensors file is missing")
-        record = json.loads(path.read_text("utf-8"))
-        record["base_hashes"], record["info"]
+        for ending in ENDINGS:
+            file = patch_path(directory, index, ending)
+            if not file.exists():
+                raise OSError(f"its {ending} file is missing")
+            if not file.resolve().is_relative_to(directory.resolve()):
+                raise OSError(f"its {ending} file is a link out of the folder")
+        record = read_json(path, ROWS)
+        if wrong := misfit(record, FORM) or _differing(record):
+            raise ValueError(wrong)
         return record
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is missing or damaged ({error})", "make the edit anew with --force") from error
@@ -39,16 +52,23 @@ def stored_shapes(directory: Path, index: int) -> dict[str, list[int]]:
     """Name -> shape of the tensors of step ``index``, from the head of the file alone. Raises UserError when it is damaged."""
     path = patch_path(directory, index, "safetensors")
     try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if length > path.stat().st_size:
-                raise ValueError("its head is longer than the file")
-            head = json.loads(stream.read(length))
-        return {name: entry["shape"] for name, entry in head.items() if name != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return shapes_in(path)
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{path} is not a readable safetensors file ({error})", "make the edit anew with --force"
         ) from error
+
+
+def _differing(record: dict[str, Any]) -> str | None:
+    """What is wrong with values that have the right types."""
+    tokens = record["tokens"]
+    if any(value.count(":") != 1 for value in record["base_hashes"].values()):
+        return "a base hash is not TYPE:SHA256"
+    if any(layer < 0 for layer in record["layers"]):
+        return "a layer is below 0"
+    if tokens and (len(tokens["names"]) != len(tokens["ids"]) or any(i < 0 for i in tokens["ids"])):
+        return "its tokens' names and ids do not go together"
+    return None
 
 
 def bytes_on_disk(directory: Path, index: int) -> int:

@@ -16,6 +16,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 TOO_LARGE, READ_ONLY, DISK = (errno.EFBIG,), (errno.EROFS,), (errno.EIO, errno.ESTALE)
 FORBIDDEN, GONE = (errno.EACCES, errno.EPERM), (errno.ENOENT, errno.ENOTDIR)
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
+NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 # As Rust prints an error of the system.
 NUMBER = re.compile(r"\(os error (\d+)\)")
 # torch on the CPU raises a RuntimeError; numpy a subclass of MemoryError; CUDA's libraries put a name into the text.
@@ -44,6 +45,8 @@ def as_user_error(error: BaseException, what: str = "") -> UserError | None:
             )
         if number in TOO_MANY_OPEN:
             return UserError(f"{before}too many open files", f"raise `ulimit -n`; {GOES_ON}")
+        if number in NO_NAME:
+            return UserError(f"{before}no file can have this name{at}", "check the paths that were given")
         if number in DISK:
             return UserError(f"{before}the disk does not answer as it should{at}", f"check the disk; {GOES_ON}")
         # Without a name it says nothing to the user, and a traceback says more.

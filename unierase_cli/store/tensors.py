@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unierase_cli.contracts import UserError
+from unierase_cli.store.forms import misfit
+from unierase_cli.store.json_text import parse_json
 from unierase_cli.store.whole import whole
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# As the format has it.
+LONGEST_HEAD = 100_000_000
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "BOOL": 1}
+BYTES |= {f"{sign}{bits}": bits // 8 for sign in "IU" for bits in (64, 32, 16, 8)}
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, object] | None = None) -> None:
@@ -39,5 +47,28 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(str(path))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing", "the artefact is damaged: make it anew with --force") from error
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable safetensors file ({error})", "make it anew with --force") from error
+
+
+def shapes_in(path: Path) -> dict[str, list[int]]:
+    """Name -> shape of the tensors in a file, from its head alone, which is held against the file's size.
+
+    Raises OSError, or ValueError for a head that does not describe this file: too long, no JSON, tensors beyond the end, or of
+    other bytes than type and shape make.
+    """
+    with path.open("rb") as stream:
+        left = path.stat().st_size - 8
+        length = int.from_bytes(stream.read(8), "little")
+        if not 2 <= length <= min(left, LONGEST_HEAD):
+            raise ValueError(f"its head claims {length:,} bytes, and the file has {left:,}")
+        head = parse_json(stream.read(length).decode("utf-8"))
+    if wrong := misfit(head, {str: ({"dtype": str, "shape": [int], "data_offsets": [int]}, {str: str})}):
+        raise ValueError(wrong)
+    entries = {name: entry for name, entry in head.items() if name != "__metadata__"}
+    for name, entry in entries.items():
+        start, end = entry["data_offsets"] if len(entry.get("data_offsets", ())) == 2 else (-1, -1)
+        size = prod(entry["shape"]) * BYTES.get(entry["dtype"], -1)
+        if min(entry["shape"], default=0) < 0 or not 0 <= start <= end <= left - length or end - start != size:
+            raise ValueError(f"{name} does not lie in the file as its type and shape say")
+    return {name: entry["shape"] for name, entry in entries.items()}

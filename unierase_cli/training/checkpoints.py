@@ -12,6 +12,7 @@ from torch import Tensor
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.hashing import hash_file
+from unierase_cli.store.json_text import read_json
 from unierase_cli.store.tensors import load_tensors, save_tensors
 
 KEPT = 2
@@ -38,9 +39,9 @@ def load_checkpoint(
     for record in _found(folder):
         path = record.with_suffix(".safetensors")
         try:
-            info = json.loads(record.read_text("utf-8"))
+            info = read_json(record)
             whole = hash_file(path) == info["sha256"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             whole = False
         if not whole:
             reporter.warn(f"{path.name} is damaged and is passed over")

@@ -204,9 +204,9 @@ def _restore(
         return None
     try:
         with safe_open(str(path), "pt") as file:
-            about = {key: json.loads(value) for key, value in file.metadata().items()}
+            about = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError, ValueError):
+    except (OSError, SafetensorError, ValueError, RecursionError):
         return None
     if about.get("identity") != identity:
         return None

@@ -29,6 +29,7 @@ PHRASE = re.compile(r"final answer is:?", re.IGNORECASE)
 # A minus sign is one unless it stands between two terms.
 NUMBER = re.compile(r"(?:(?<![\w).])-\s?)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)-?\.\d+")
 DIGITS = re.compile(r"\d+")
+WHOLE = re.compile(r"-?\d+")
 MARK = "####"
 
 
@@ -49,7 +50,7 @@ def judge(row: Mapping[str, Any], compat: bool) -> Judged:
     _, *said = PHRASE.split(output)
     if compat:
         runs = DIGITS.findall(output.rpartition("The final")[2].replace("$", "").replace(",", ""))
-        right = bool(runs) and gold.lstrip("-").isdecimal() and int(runs[-1]) == int(gold)
+        right = bool(runs) and bool(WHOLE.fullmatch(gold)) and Decimal(runs[-1]) == Decimal(gold)
         return Judged(right, "The final answer is" in output)
     line = said[-1].partition("\n")[0] if said else ""
     answer = number_in(line.rpartition("=")[2] or line)

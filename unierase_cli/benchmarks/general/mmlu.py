@@ -33,12 +33,16 @@ ALONE = re.compile(rf"[\W_]*{LETTER}[\W_]*|\(?([A-D])[).:].*", re.DOTALL)
 
 def item(row: Mapping[str, Any], where: str, index: int) -> Item:
     choices, answer = row.get("choices"), row.get("answer")
-    if not isinstance(choices, list | tuple) or len(choices) != len(LETTERS):
+    if (
+        not isinstance(choices, list | tuple)
+        or len(choices) != len(LETTERS)
+        or not all(isinstance(choice, str | int | float) and str(choice).strip() for choice in choices)
+    ):
         raise UserError(
             f'{where}: "choices" is no list of {len(LETTERS)} options', 'write "choices": ["..", "..", "..", ".."]'
         )
-    letter = LETTERS[answer] if isinstance(answer, int) and answer in range(len(LETTERS)) else answer
-    if letter not in tuple(LETTERS):
+    letter = LETTERS[answer] if type(answer) is int and answer in range(len(LETTERS)) else answer
+    if not isinstance(letter, str) or letter not in tuple(LETTERS):
         raise UserError(f'{where}: "answer" is {str(answer)[:40]!r}, no option', "write 0 to 3 or A to D")
     content = {"question": text_of(row, "question", where), "choices": [str(choice) for choice in choices]}
     return Item(f"mmlu-{index}", str(letter), content)

@@ -38,7 +38,8 @@ def item(row: Mapping[str, Any], where: str, index: int) -> Item:
     """``answers``: a list, or SQuAD's ``{"text": [...]}``; or ``answer``: a text, or TriviaQA's own ``{"value", "aliases"}``."""
     answers = row.get("answers", row.get("answer"))
     if isinstance(answers, Mapping):
-        answers = answers.get("text") or [answers.get("value"), *(answers.get("aliases") or [])]
+        aliases = answers.get("aliases") or []
+        answers = answers.get("text") or [answers.get("value"), *(aliases if isinstance(aliases, list) else [None])]
     answers = [answers] if isinstance(answers, str) else answers
     if (
         not isinstance(answers, list | tuple)
@@ -46,7 +47,7 @@ def item(row: Mapping[str, Any], where: str, index: int) -> Item:
         or not all(isinstance(a, str) and a.strip() for a in answers)
     ):
         raise UserError(f'{where}: "answers" is no list of texts', 'write "answers": ["..."]')
-    content = {"question": text_of(row, "question", where), "context": str(row.get("context") or "")}
+    content = {"question": text_of(row, "question", where), "context": text_of(row, "context", where) if row.get("context") else ""}
     # All answers in one text, since a row keeps one.
     return Item(f"trivia_qa-{index}", json.dumps(list(dict.fromkeys(answers)), ensure_ascii=False), content)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from unierase_cli.config.checks import fraction, one_of, positive
+from unierase_cli.config.checks import block_numbers, fraction, one_of, positive
 
 
 @dataclass
@@ -35,6 +35,9 @@ class ValueConfig:
         positive("edit.values.lr", self.lr)
         positive("edit.values.clamp", self.clamp)
         positive("edit.values.runner_up", self.runner_up, zero=True)
+        positive("edit.values.weight_decay", self.weight_decay, zero=True)
+        positive("edit.values.kl_factor", self.kl_factor, zero=True)
+        positive("edit.values.stop_loss", self.stop_loss, zero=True)
         positive("edit.values.batch_size", self.batch_size, zero=True)
         one_of("edit.values.lr_kind", self.lr_kind, ["absolute", "relative"])
         one_of("edit.values.stop_kind", self.stop_kind, ["total", "target"])
@@ -59,6 +62,8 @@ class MomentsConfig:
         positive("edit.moments.corpus_weight", self.corpus_weight, zero=True)
         positive("edit.moments.prompt_end_weight", self.prompt_end_weight, zero=True)
         positive("edit.moments.max_tokens", self.max_tokens)
+        positive("edit.moments.batch_tokens", self.batch_tokens)
+        positive("edit.moments.samples", self.samples, zero=True)
 
 
 @dataclass
@@ -71,6 +76,10 @@ class TemplateConfig:
     top_k: int = 5
     # Fixed prefixes instead of sampled ones, each put in front of the prompt.
     fixed: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        positive("edit.templates.length", self.length)
+        positive("edit.templates.top_k", self.top_k)
 
 
 @dataclass
@@ -104,6 +113,7 @@ class EditConfig:
     solve_dtype: str = "float64"
 
     def __post_init__(self) -> None:
+        block_numbers("edit.layers", self.layers)
         one_of("edit.target", self.target, ["token", "refusal", "text"])
         one_of("edit.preserve", self.preserve, ["null_space", "ridge"])
         one_of("edit.threshold_kind", self.threshold_kind, ["absolute", "relative_max", "trace_share"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from unierase_cli.config.checks import fraction, one_of, positive
+from unierase_cli.config.checks import block_numbers, fraction, one_of, positive
 from unierase_cli.contracts import UserError
 
 # Where the question stands in model.instruction.
@@ -47,6 +47,7 @@ class ModelConfig:
         one_of("model.prompt", self.prompt, ["auto", "chat", "bare", "plain"])
         one_of("model.key_position", self.key_position, ["subject_last", "prompt_last"])
         one_of("model.attention", self.attention, ["sdpa", "eager", "flash_attention_2"])
+        block_numbers("model.layers", self.layers)
         if self.instruction is not None and self.instruction.count(SLOT) != 1:
             raise UserError(
                 f"model.instruction={self.instruction!r} must say once where the question stands",
@@ -100,6 +101,7 @@ class TrainConfig:
             "intermediate_size",
             "layers",
             "heads",
+            "vocabulary",
             "epochs",
             "batch_size",
             "look_every",
@@ -112,6 +114,12 @@ class TrainConfig:
         fraction("train.warmup", self.warmup)
         fraction("train.target_rouge", self.target_rouge)
         one_of("train.compute", self.compute, ["auto", "float32", "bfloat16"])
+        # Rotary positions turn pairs of numbers: a head's width is even.
+        if self.hidden_size % (2 * self.heads):
+            raise UserError(
+                f"train.hidden_size={self.hidden_size} is not an even multiple of train.heads={self.heads}",
+                f"for example train.hidden_size={max(1, round(self.hidden_size / (2 * self.heads))) * 2 * self.heads}",
+            )
 
 
 @dataclass
@@ -127,6 +135,11 @@ class RunConfig:
     force: bool = False
     # Make what a stage needs; false refuses and names the missing stage.
     chain: bool = True
+
+    def __post_init__(self) -> None:
+        positive("run.threads", self.threads, zero=True)
+        if not self.outputs.strip():
+            raise UserError("run.outputs is empty", "name a folder, for example run.outputs=outputs")
 
 
 @dataclass

@@ -82,5 +82,8 @@ class TokenConfig:
         positive("token.refine_epochs", self.refine_epochs, zero=True)
         positive("token.refine_least_steps", self.refine_least_steps, zero=True)
         positive("token.refine_rounds", self.refine_rounds, zero=True)
+        positive("token.refine_lr", self.refine_lr)
+        positive("token.refine_noise", self.refine_noise, zero=True)
+        positive("token.fresh_norm", self.fresh_norm)
         if not self.stages:
             raise UserError("token.stages is empty", "give at least one stage, e.g. token.stages=[{epochs: 6}]")

@@ -80,6 +80,7 @@ class UnlearnConfig:
             "evaluate_every", "stop_retain_loss", "reference_gib",
         ):  # fmt: skip
             positive(f"unlearn.{key}", getattr(self, key), zero=True)
+        positive("unlearn.rho", self.rho)
         if self.checkpoint_every < -1:
             raise UserError(f"unlearn.checkpoint_every={self.checkpoint_every} is no number of steps", "0 is ten a run, -1 none")
         fraction("unlearn.warmup", self.warmup)

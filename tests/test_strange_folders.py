@@ -1,0 +1,298 @@
+"""Folders that somebody else made: sizes are checked before they are believed, and no name in a file leads out of its folder."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests import strange
+from tests.helpers import save_folder, tiny_llama
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.model import ModelConfig, RunConfig
+from unierase_cli.contracts import UserError
+from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.solve import LowRank
+from unierase_cli.models.load import load_model
+from unierase_cli.stages.observation_files import read_state
+from unierase_cli.store.artefacts import Store, write_json
+from unierase_cli.store.forms import misfit
+from unierase_cli.store.json_text import DESCRIPTION, read_json
+from unierase_cli.store.model_folders import ADAPTER, INDEX
+from unierase_cli.store.patch_files import stored_shapes
+from unierase_cli.store.tensors import load_tensors, save_tensors
+
+given = strange.hypothesis.given
+
+
+def tensor_file(path: Path, head: Any, *, claimed: int | None = None, content: bytes = b"\0" * 24) -> Path:
+    """A safetensors file with this head, which may claim any length."""
+    text = head if isinstance(head, bytes) else json.dumps(head).encode()
+    path.write_bytes(struct.pack("<Q", len(text) if claimed is None else claimed) + text + content)
+    return path
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    return {"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24], **changes}}
+
+
+def test_the_head_of_a_sound_file_is_read_as_the_library_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "patch-000.safetensors"
+    kinds = {"b": torch.bfloat16, "c": torch.int64}
+    shapes = {"a": [2, 3], "b": [4], "c": [0, 7]}
+    save_tensors(
+        path, {name: torch.zeros(shape, dtype=kinds.get(name)) for name, shape in shapes.items()}, {"facts": ["x"]}
+    )
+    assert stored_shapes(tmp_path, 0) == shapes
+    assert {name: list(found.shape) for name, found in load_tensors(path).items()} == shapes
+
+
+@pytest.mark.parametrize(
+    ("head", "claimed"),
+    [
+        (entry(), 10**12),
+        (entry(), 2**64 - 1),
+        (entry(), 0),
+        (b"{", None),
+        (b"[]", None),
+        (b"\xff\xfe{}", None),
+        (b"[" * 5000, None),
+        (b'{"a": {"dtype": "F32", "shape": [' + b"9" * 5000 + b'], "data_offsets": [0, 24]}}', None),
+        (entry(data_offsets=[0, 10**12]), None),
+        (entry(data_offsets=[24, 0]), None),
+        (entry(data_offsets=[-24, 0]), None),
+        (entry(data_offsets=[0]), None),
+        (entry(shape=[2, 4]), None),
+        (entry(shape=[-2, -3]), None),
+        (entry(shape=["2", 3]), None),
+        (entry(shape=[10**10, 10**10]), None),
+        (entry(dtype="F64"), None),
+        (entry(dtype="OBJECT"), None),
+        (entry(dtype=3), None),
+        ({"a": 3}, None),
+        ({"a": {"shape": [2, 3]}}, None),
+    ],
+)
+def test_a_head_that_does_not_describe_its_file_is_refused(tmp_path: Path, head: Any, claimed: int | None) -> None:
+    path = tensor_file(tmp_path / "patch-000.safetensors", head, claimed=claimed)
+    for read in (lambda: stored_shapes(tmp_path, 0), lambda: load_tensors(path)):
+        with pytest.raises(UserError, match="is not a readable safetensors file") as caught:
+            read()
+        assert str(path) in caught.value.message
+
+
+def test_a_folder_in_the_place_of_a_tensor_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").mkdir()
+    with pytest.raises(UserError, match="x.safetensors is not a readable safetensors file"):
+        load_tensors(tmp_path / "x.safetensors")
+
+
+def test_a_description_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 34)
+    with pytest.raises(ValueError, match="17,180 MB, and no such file has more than 17 MB"):
+        read_json(path, DESCRIPTION)
+    assert Store(tmp_path).list() == []
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "wrong"),
+    [
+        ({"a": 1}, {"a": int, "b?": str}, None),
+        ({"a": 1, "b": None}, {"a": int, "b?": (str, None)}, None),
+        ({"a": True}, {"a": int}, "a is no whole number"),
+        ({"a": float("nan")}, {"a": float}, "a is no number"),
+        ({"a": 10**400}, {"a": float}, "a is no number"),
+        ({"a": [1, "2"]}, {"a": [int]}, "a[1] is no whole number"),
+        ({"a": {"x": {"y": 1}}}, {"a": {str: {"y": str}}}, "a.x.y is no text"),
+        ({}, {"a": int}, "a is missing"),
+        ([], {"a": int}, "it is no object"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_its_place(value: Any, form: Any, wrong: str | None) -> None:
+    assert misfit(value, form) == wrong
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_folder(tiny_llama(), tmp_path_factory.mktemp("model") / "tiny")
+
+
+def load(folder: Path) -> None:
+    load_model(ModelConfig(path=str(folder)), RunConfig(device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("../other/model.safetensors", "leads out of its folder"),
+        ("/etc/model.safetensors", "leads out of its folder"),
+        ("a/../../model.safetensors", "leads out of its folder"),
+        ("..\\model.safetensors", "leads out of its folder"),
+        ("pytorch_model.bin", "never pickles"),
+        ("model.pt", "never pickles"),
+    ],
+)
+def test_a_models_index_names_safetensors_of_its_own_folder_only(
+    model: Path, tmp_path: Path, name: str, told: str
+) -> None:
+    folder = copied(model, tmp_path)
+    (folder / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": {"lm_head.weight": name}}))
+    with pytest.raises(UserError, match=told) as caught:
+        load(folder)
+    assert repr(name) in caught.value.message
+
+
+@pytest.mark.parametrize("index", ["[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 3}}', "{", "[" * 100_000])
+def test_a_damaged_index_is_told(model: Path, tmp_path: Path, index: str) -> None:
+    folder = copied(model, tmp_path)
+    (folder / INDEX).write_text(index)
+    with pytest.raises(UserError, match=f"{INDEX} cannot be read"):
+        load(folder)
+
+
+def test_an_adapter_does_not_bring_in_the_base_model_that_it_names(model: Path, tmp_path: Path) -> None:
+    folder = copied(model, tmp_path)
+    (folder / ADAPTER).write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "/somewhere/else"}))
+    with pytest.raises(UserError, match="has an adapter_config.json"):
+        load(folder)
+
+
+def test_a_config_of_gigabytes_is_refused_before_it_is_read(model: Path, tmp_path: Path) -> None:
+    folder = copied(model, tmp_path)
+    with (folder / "config.json").open("r+b") as stream:
+        stream.truncate(1 << 34)
+    with pytest.raises(UserError, match="config.json has 17,180 MB"):
+        load(folder)
+
+
+def copied(folder: Path, into: Path) -> Path:
+    made = into / "model"
+    made.mkdir()
+    for path in folder.iterdir():
+        (made / path.name).write_bytes(path.read_bytes())
+    return made
+
+
+def a_patch(**changes: Any) -> Patch:
+    factor = LowRank(torch.ones(32, 2), torch.ones(48, 2))
+    return Patch(None, {1: factor}, {}, {"facts": ["p0-city"]}, **changes)
+
+
+def test_a_strange_record_of_a_step_is_refused_or_changes_what_the_model_has(tmp_path: Path) -> None:
+    a_patch().save(tmp_path, 0)
+    path = tmp_path / "patch-000.json"
+    sound = json.loads(path.read_text("utf-8"))
+
+    @given(strange.rows_like(sound))
+    @strange.settings(100)
+    def holds(record: dict[str, Any]) -> None:
+        path.write_text(json.dumps(record), "utf-8")
+        error = strange.refusal(lambda: Patch.load(tmp_path, 0))
+        if error is not None:
+            assert error.message.startswith(f"{path} is missing or damaged")
+            return
+        patch = Patch.load(tmp_path, 0)
+        assert set(patch.factors) <= {1}
+        assert all(isinstance(value, str) for value in patch.base_hashes.values())
+
+    holds()
+
+
+@pytest.mark.parametrize(("height", "width"), [(31, 48), (48, 32)])
+def test_a_change_of_another_shape_is_told_and_leaves_the_model_as_it_was(height: int, width: int) -> None:
+    loaded = tiny_llama()
+    before = {name: parameter.clone() for name, parameter in loaded.model.named_parameters()}
+    patch = a_patch()
+    patch.factors = {1: LowRank(torch.ones(height, 2), torch.ones(width, 2))}
+    with pytest.raises(UserError, match="the patch's change of layer 1 is"):
+        apply_patches(loaded, [patch])
+    assert all(torch.equal(parameter, before[name]) for name, parameter in loaded.model.named_parameters())
+
+
+def test_a_change_of_a_layer_that_the_model_lacks_is_told() -> None:
+    patch = a_patch()
+    patch.factors = {99: patch.factors[1]}
+    with pytest.raises(UserError, match="layer 99 is out of range"):
+        apply_patches(tiny_llama(), [patch])
+
+
+def test_factors_that_cannot_be_multiplied_are_refused_when_they_are_read(tmp_path: Path) -> None:
+    patch = a_patch()
+    patch.factors = {1: LowRank(torch.ones(32, 2), torch.ones(48, 3))}
+    patch.save(tmp_path, 0)
+    with pytest.raises(UserError, match="no pair of matrices"):
+        Patch.load(tmp_path, 0)
+
+
+@pytest.mark.parametrize("ending", ["json", "safetensors"])
+def test_a_patch_file_that_is_a_link_out_of_its_folder_is_not_read(tmp_path: Path, ending: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    a_patch().save(folder, 0)
+    path = folder / f"patch-000.{ending}"
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a link out of the folder"):
+        Patch.load(folder, 0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "wrong"),
+    [
+        ({"split": "../../etc", "variant": "plain"}, "called by a path"),
+        ({"split": "forget", "variant": "/plain"}, "called by a path"),
+        ({"split": 3, "variant": "plain"}, "passes\\[0\\].split is no text"),
+    ],
+)
+def test_a_plan_of_observations_does_not_lead_out_of_its_folder(
+    tmp_path: Path, entry: dict[str, Any], wrong: str
+) -> None:
+    passes = [{"facts": [], "batches": [], **entry}]
+    write_json(tmp_path / "plan.json", {"state": "base", "special_ids": [], "unlearn_ids": [], "passes": passes})
+    with pytest.raises(UserError, match=wrong):
+        read_state(tmp_path)
+
+
+def finished(store: Store, stage: str, key: str, **manifest: Any) -> Any:
+    return store.draft(stage, "demo", key).complete({"stage": stage, "key": key, **manifest})
+
+
+def test_a_manifest_does_not_lead_out_of_the_outputs_folder(tmp_path: Path) -> None:
+    inside, outside = Store(tmp_path / "outputs"), Store(tmp_path / "elsewhere")
+    model = finished(outside, "finetune", "a" * 64)
+    score = finished(inside, "score", "b" * 64, inputs={"base": {"path": str(model.path), "key": model.key}})
+    assert inside.input_of(score, "base") is None
+    link = inside.root / "finetune" / "demo"
+    link.parent.mkdir()
+    link.symlink_to(model.path.parent)
+    led = {"base": {"path": str(link / "v001"), "key": "c" * 64}}
+    linked = finished(inside, "score", "d" * 64, inputs=led)
+    assert inside.input_of(linked, "base") is None
+
+
+def test_what_a_run_was_made_from_is_found_where_it_is_and_in_a_folder_that_was_moved(tmp_path: Path) -> None:
+    store = Store(tmp_path / "outputs")
+    model = finished(store, "finetune", "a" * 64)
+    score = finished(store, "score", "b" * 64, inputs={"base": {"path": str(model.path), "key": model.key}})
+    assert store.inputs_of(score) == {"base": model}
+    # Named by its path, from a place that has other outputs.
+    assert Store(tmp_path / "others").input_of(score, "base") == model
+    (tmp_path / "outputs").rename(tmp_path / "moved")
+    moved = Store(tmp_path / "moved")
+    found = moved.input_of(moved.resolve("bbbb"), "base")
+    assert found is not None
+    assert found.path == tmp_path / "moved" / "finetune" / "demo" / "v001"
+
+
+def test_a_recorded_configuration_takes_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "told")
+    for text in ("${oc.env:SECRET}", "${", "\\${run.seed}", "${run.seed}"):
+        with pytest.raises(UserError, match="the recorded configuration is not one of this version"):
+            Experiment.from_json({"model": {"path": text}})

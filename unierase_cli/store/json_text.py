@@ -1,0 +1,77 @@
+"""JSON that somebody else may have written: what Python's reader lets through or dies of is a ValueError in one line here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.contracts import UserError
+from unierase_cli.store.forms import Form, misfit
+
+# Bytes of a file that describes something (a manifest, a config.json): kilobytes are usual.
+DESCRIPTION = 16 << 20
+# Bytes of a file with numbers or texts of every row.
+ROWS = 512 << 20
+
+
+def parse_json(text: str) -> Any:
+    """The value. NaN and infinity pass, as Python writes them.
+
+    Raises json.JSONDecodeError for what is no JSON, and ValueError for what cannot be told or kept: a key twice in one object,
+    half of a surrogate pair (no UTF-8 text has one), numbers of thousands of digits, nesting deeper than Python's stack.
+    """
+    try:
+        found = json.loads(text, object_pairs_hook=_once)
+        # Only an escape can bring in a half: the text itself was decoded.
+        if "\\ud" in text or "\\uD" in text:
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("an escape \\ud800 to \\udfff without its other half, which is no character") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        told = "a number of thousands of digits" if "int" in str(error) and "limit" in str(error) else str(error)
+        raise ValueError(told) from None
+    return found
+
+
+def read_json(path: Path, most: int = DESCRIPTION) -> Any:
+    """The value in a UTF-8 file (a byte order mark is tolerated) of at most ``most`` bytes, none of which is read of a larger one.
+
+    Raises OSError, or ValueError as ``parse_json`` does.
+    """
+    with path.open("rb") as stream:
+        size = stream.seek(0, 2) if stream.seekable() else 0
+        if size > most:
+            raise ValueError(f"it has {size / 1e6:,.0f} MB, and no such file has more than {most / 1e6:,.0f} MB")
+        if size:
+            stream.seek(0)
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most / 1e6:,.0f} MB, which no such file has")
+    return parse_json(content.decode("utf-8-sig"))
+
+
+def read_own(path: Path, mend: str, form: Form = dict) -> dict[str, Any]:
+    """The object in a file that a stage wrote, of this form (see ``store.forms``). Raises UserError with ``mend``, what makes it
+    anew, for a missing or damaged one.
+    """
+    try:
+        found = read_json(path, ROWS)
+        if wrong := misfit(found, form):
+            raise ValueError(wrong)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}", mend) from error
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {json.dumps(twice, ensure_ascii=True)} stands twice in one object")
+    return found
