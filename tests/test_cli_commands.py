@@ -147,6 +147,21 @@ def test_a_dry_run_shows_the_plan_and_makes_nothing(outputs: str) -> None:
     assert [row["state"] for row in rows] == ["done", "missing"]
 
 
+def test_a_dry_run_estimates_what_is_still_to_be_made(outputs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = {"finetune": "done", "moments": "missing", "observe base": "missing", "report": "missing"}
+    rows = [PlanRow(stage, "a", "f" * 64, state, None) for stage, state in states.items()]
+    monkeypatch.setattr(FakePipeline, "plan", lambda self, stage, **options: rows)
+    told = run("run", outputs, "--dry-run", "run.device=cpu")
+    assert "of memory at the peak, in " in told.stderr
+    found = {row["stage"]: row for row in json.loads(run("run", outputs, "--dry-run", "--json", "run.device=cpu").stdout)}
+    assert found["moments"]["memory"] > 400 << 20  # Python and its libraries count
+    assert found["observe base"]["disk"] > 0
+    assert (found["finetune"]["memory"], found["report"]["memory"]) == (None, None)
+    unknown = run("run", outputs, "--dry-run", "model=hf", "model.path=someone/unheard-of")
+    assert unknown.exit_code == 0
+    assert "no estimate of memory and disk" in " ".join(unknown.stderr.split())
+
+
 def test_the_configuration_is_printed_on_stdout_as_yaml_or_json(outputs: str) -> None:
     import yaml
 

@@ -17,7 +17,8 @@ from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.stages import doctor
-from unierase_cli.stages.estimate import Need, Rows, disk_needs, memory_needs, peak
+from unierase_cli.stages.estimate import disk_needs, memory_needs
+from unierase_cli.stages.needs import Need, Rows, peak, stage_peaks
 from unierase_cli.stages.shapes import KNOWN, from_config, shape_of
 
 
@@ -76,12 +77,18 @@ def test_a_method_without_moments_needs_none() -> None:
     experiment = Experiment(model=ModelConfig(path="a/b"))
     experiment.method = replace(experiment.method, editing=False, token=False)
     stages = {n.stage for n in memory_needs(experiment, KNOWN["gpt2"], Rows(10, 10, 10), accelerator=False)}
-    assert stages == {"all", "eval"}
+    assert stages == {"all", "observe"}
 
 
 def test_the_peak_is_the_largest_stage_with_the_model() -> None:
     needs = [Need("all", "", 10), Need("a", "", 5), Need("b", "", 3), Need("b", "", 4)]
     assert peak(needs) == (17, "b")
+
+
+def test_of_a_stages_phases_the_largest_counts() -> None:
+    needs = [Need("all", "", 10), Need("all", "", 6, phase="loading"), Need("a", "", 5), Need("a", "", 3, phase="one")]
+    needs += [Need("a", "", 4, phase="two"), Need("a", "", 4, phase="two"), Need("b", "", 1)]
+    assert stage_peaks(needs) == {"a": 10 + 5 + 8, "b": 10 + 1 + 6}
 
 
 @pytest.fixture

@@ -102,8 +102,14 @@ def test_the_traceback_is_shown_on_request(monkeypatch: pytest.MonkeyPatch, tmp_
     assert isinstance(run("run", f"run.outputs={tmp_path}").exception, ZeroDivisionError)
 
 
-def test_running_out_of_memory_points_to_the_doctor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(session, "compose_for", failing(MemoryError()))
+ALLOCATOR = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4."
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError(ALLOCATOR)], ids=["python", "torch on Linux"])
+def test_running_out_of_memory_points_to_the_doctor(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(session, "compose_for", failing(error))
     result = run("run", f"run.outputs={tmp_path}")
     assert result.exit_code == 2
     assert "unierase doctor" in lines(result)[-1]

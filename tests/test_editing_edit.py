@@ -14,6 +14,7 @@ from tests.helpers import FACTS, tiny, tiny_llama
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.edit import EditConfig, TemplateConfig, ValueConfig
 from unierase_cli.contracts import Fact, SilentReporter, Step, UserError
+from unierase_cli.editing import edit
 from unierase_cli.editing.edit import Editing, edit_facts
 from unierase_cli.editing.keys import look_at_keys
 from unierase_cli.editing.moments import Source, decompose, second_moments
@@ -110,6 +111,43 @@ def test_applying_the_saved_patch_gives_the_edited_models_bits(
     fresh.model.to(dtype)
     for name, tensor in fresh.model.state_dict().items():
         assert torch.equal(tensor, two.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("solve_dtype", ["float32", "float64"])
+def test_weights_in_bfloat16_are_edited_with_solves_in_the_wanted_type(
+    solve_dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solved: list[tuple[torch.dtype, ...]] = []
+    real = edit.solve
+
+    def watched(keys: Tensor, residuals: Tensor, *rest: Any, **settings: Any) -> Any:
+        solution, state = real(keys, residuals, *rest, **settings)
+        solved.append((keys.dtype, residuals.dtype, solution.factor.left.dtype, state.whitened.dtype))
+        return solution, state
+
+    monkeypatch.setattr(edit, "solve", watched)
+    loaded, base = tiny_llama(), tiny_llama()
+    loaded.model.to(torch.bfloat16)
+    base.model.to(torch.bfloat16)
+    config = replace(CONFIG, solve_dtype=solve_dtype)
+    patch, _ = unierase.erase(loaded, step(), EditState(), context(loaded, config))
+    assert solved == [(getattr(torch, solve_dtype),) * 4] * len(LAYERS)
+    for layer in LAYERS:
+        factor = patch.factors[layer]
+        assert factor.left.dtype == factor.right.dtype == torch.float32
+        weight = loaded.architecture.projection(layer).weight
+        assert weight.dtype == torch.bfloat16
+        assert torch.equal(weight, (base.architecture.weight(layer) + factor.dense()).to(torch.bfloat16))
+
+
+def test_solves_in_float32_and_in_float64_make_the_same_edit() -> None:
+    changes = []
+    for solve_dtype in ("float32", "float64"):
+        loaded = tiny_llama()
+        loaded.model.to(torch.bfloat16)
+        patch, _ = unierase.erase(loaded, step(), EditState(), context(loaded, replace(CONFIG, solve_dtype=solve_dtype)))
+        changes.append(patch.factors[LAYERS[0]].dense())
+    assert (changes[0] - changes[1]).norm() < 1e-4 * changes[1].norm()
 
 
 def test_what_an_edit_needs_of_earlier_ones_survives_saving(tmp_path: Path) -> None:

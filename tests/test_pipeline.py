@@ -17,7 +17,7 @@ from unierase_cli.stages import pipeline as pipeline_module
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.interrupted import flat, passed_over
 from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.stages.recorder import forget_peaks, peak_memory
+from unierase_cli.stages.recorder import Recorder, forget_peaks, peak_memory
 from unierase_cli.store.artefacts import Store
 
 
@@ -169,6 +169,26 @@ def test_an_interrupted_run_with_other_settings_is_left_alone_and_the_difference
     assert str(left.path) in told
     assert "unlearn.lr was 0.0001, is 0.0003" in told
     assert flat({"a": {"b": 1, "c": {"d": 2}}, "e": [3]}) == {"a.b": 1, "a.c.d": 2, "e": [3]}
+
+
+def test_every_phase_has_the_peak_of_what_is_done_inside(tmp_path: Path) -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("this system cannot start counting anew")
+    recorder = Recorder(SilentReporter(), tmp_path / "log.txt")
+    with recorder.phase("outer"):
+        with recorder.phase("large"):
+            block = bytearray(300 << 20)
+            del block
+        with recorder.phase("small"):
+            pass
+    with recorder.phase("after"):
+        pass
+    with recorder.phase("large"):  # once more, with next to nothing
+        pass
+    peaks = {name: found["peak_memory_mib"] for name, found in recorder.phases.items()}
+    assert peaks["large"] > peaks["small"] + 250
+    assert peaks["outer"] == peaks["large"] == recorder.peaks()["peak_memory_mib"]
+    assert peaks["after"] < peaks["large"] - 250
 
 
 def test_a_stage_is_not_charged_for_the_memory_of_the_one_before_it() -> None:

@@ -19,11 +19,12 @@ from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.models.vocabulary import get_rows
-from unierase_cli.training import row_fit, token_training
+from unierase_cli.training import row_batches, row_fit, token_training
 from unierase_cli.training.noise import Perturbed, gaussian
 from unierase_cli.training.pairs import assign_groups, make_examples
 from unierase_cli.training.prefix import run_prefix
-from unierase_cli.training.row_fit import Batch, Leaves, batch_loss, fit_rows
+from unierase_cli.training.row_batches import Batch, batch_loss
+from unierase_cli.training.row_fit import Leaves, fit_rows
 from unierase_cli.training.row_start import leaf_rows, make_leaves, start_rows
 from unierase_cli.training.token_checks import continue_greedily
 from unierase_cli.training.token_training import clear_states, refine_token, train_token
@@ -166,7 +167,7 @@ def test_prefixes_are_run_once_without_noise_and_every_step_with_it(monkeypatch:
         runs.append(len(sequences))
         return run_prefix(loaded, sequences)
 
-    monkeypatch.setattr(row_fit, "run_prefix", counted)
+    monkeypatch.setattr(row_batches, "run_prefix", counted)
     stage = TokenStage(["chat"], epochs=3, least_steps=0, lr=1e-2)
     learn(tiny_llama(), TokenConfig(stages=[stage], batch_size=4))
     assert len(runs) == 2

@@ -106,10 +106,13 @@ def print_config(wishes: Wishes) -> None:
 
 
 def show_plan(journal: Journal, pipeline: Pipeline, wanted: str, wishes: Wishes) -> None:
+    from unierase_cli.stages.plan_needs import plan_needs
+
     rows = pipeline.plan(wanted)
+    needs = plan_needs(pipeline.experiment, rows)
     if wishes.json:
-        emit_json([vars(row) for row in rows])
+        emit_json([{**vars(row), **dict(zip(("memory", "disk"), needs.of(row), strict=True))} for row in rows])
         return
     from unierase_cli.cli.tables import plan_table, show
 
-    show(journal.reporter.console, plan_table(rows))
+    show(journal.reporter.console, plan_table(rows, needs))

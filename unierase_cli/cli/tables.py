@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from unierase_cli.config.catalog import Choice
     from unierase_cli.stages.pipeline import PlanRow
+    from unierase_cli.stages.plan_needs import PlanNeeds
     from unierase_cli.store.artefacts import Artefact
 
 # Columns of a table that goes into a file or a pipe.
@@ -54,11 +55,25 @@ def show(console: Console, table: Table) -> None:
         console.print(Text(table.caption, style="dim"))
 
 
-def plan_table(rows: Sequence[PlanRow]) -> Table:
-    """What a command would reuse and make."""
+def plan_table(rows: Sequence[PlanRow], needs: PlanNeeds) -> Table:
+    """What a command would reuse and make, and what that is estimated to take."""
     words = {"done": "reuse", "missing": "make", "interrupted": "go on with"}
-    body = tuple((words.get(r.state, r.state), r.stage, r.slug, r.key[:10], r.path or "") for r in rows)
-    return Table("Plan", ("", "stage", "name", "key", "folder"), body)
+    body = []
+    for row in rows:
+        sizes = ("" if count is None else size(count) for count in needs.of(row))
+        body.append((words.get(row.state, row.state), row.stage, row.slug, row.key[:10], *sizes, row.path or ""))
+    columns = ("", "stage", "name", "key", "memory", "disk", "folder")
+    return Table("Plan", columns, tuple(body), frozenset({"memory", "disk"}), _told(needs))
+
+
+def _told(needs: PlanNeeds) -> str:
+    if needs.unknown:
+        return f"no estimate of memory and disk: {needs.unknown}"
+    if not needs.memory:
+        return ""
+    worst = max(needs.memory, key=lambda stage: needs.memory[stage])
+    total = size(sum(needs.disk.values()))
+    return f"estimated: {size(needs.memory[worst])} of memory at the peak, in {worst}, and {total} of disk (see unierase doctor)"
 
 
 def artefact_table(artefacts: Sequence[Artefact]) -> Table:
@@ -137,14 +152,19 @@ def doctor_tables(found: dict[str, Any]) -> list[Table]:
             )
         )
         for name, total, caption in (
-            ("memory", "peak", f"at the peak, in {found['memory']['stage']}, with the model"),
+            ("memory", "peak", f"at the peak, in {found['memory']['stage']}, with the model, of phases the largest"),
             ("disk", "total", "in all"),
         ):
             part = found[name]
-            body = tuple((n["stage"], n["what"], n["how"], size(n["bytes"])) for n in part["needs"])
+            body = tuple((_place(n), n["what"], n["how"], size(n["bytes"])) for n in part["needs"])
             told = f"about {size(part[total])} {caption}; free: {_bytes(part['free'])}"
             tables.append(Table(f"Estimate: {name}", ("stage", "what", "how", "size"), body, numbers, told))
     return tables
+
+
+def _place(need: dict[str, Any]) -> str:
+    """A need's stage, and its phase in it."""
+    return f"{need['stage']}: {need['phase']}" if need["phase"] else str(need["stage"])
 
 
 def _bytes(count: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -35,27 +36,33 @@ def search_values(
     ``.values-<name>-<first>.safetensors``.
     """
     size = batch_size(loaded, requests, config)
-    parts = []
+    parts: list[Values] = []
+    done = 0
+
+    def search(facts: Sequence[EditRequest], count: int) -> Values:
+        return find_values(
+            loaded.architecture,
+            facts[:count],
+            config,
+            layer,
+            pad_id=loaded.prompts.pad_id,
+            refusal_starts=refusal_starts,
+            reporter=reporter,
+        )
+
     with reporter.progress("searching values", len(requests)) as advance:
-        for first in range(0, len(requests), size):
-            batch = requests[first : first + size]
-            path = None if folder is None else folder / f".values-{name}-{first:05d}.safetensors"
-            facts = [r.fact_id for r in batch]
-            found = None if path is None else _read(path, facts)
-            if found is None:
-                found = find_values(
-                    loaded.architecture,
-                    batch,
-                    config,
-                    layer,
-                    pad_id=loaded.prompts.pad_id,
-                    refusal_starts=refusal_starts,
-                    reporter=reporter,
-                )
-                if path is not None:
-                    save_tensors(path, found.tensors(), {"facts": facts})
+        while done < len(requests):
+            left = requests[done : done + size]
+            path = None if folder is None else folder / f".values-{name}-{done:05d}.safetensors"
+            kept = None if path is None else _read(path, [r.fact_id for r in left])
+            # Facts do not touch each other's search: as many at a time as memory has room for.
+            found = kept or loaded.room.attempt("facts to search values for", len(left), partial(search, left))[1]
+            if path is not None and kept is None:
+                facts = [r.fact_id for r in left[: len(found.loss)]]
+                save_tensors(path, found.tensors(), {"facts": facts})
             parts.append(Values(**{key: value.to(loaded.device) for key, value in found.tensors().items()}))
-            advance(len(batch), info=f"P(target) {float(found.probability.mean()):.2f}")
+            done += len(found.loss)
+            advance(len(found.loss), info=f"P(target) {float(found.probability.mean()):.2f}")
     return join_values(parts)
 
 
@@ -75,10 +82,11 @@ def clear_values(folder: Path) -> None:
 
 
 def _read(path: Path, facts: list[str]) -> Values | None:
-    """The kept batch, if it is whole and of the same facts."""
+    """The kept batch, if it is whole and of the first of ``facts``: where memory was short it is not of all of them."""
     try:
         with safe_open(str(path), framework="pt") as file:
-            if json.loads(file.metadata()["facts"]) != facts:
+            kept = json.loads(file.metadata()["facts"])
+            if not kept or kept != facts[: len(kept)]:
                 return None
             return Values(**{key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, TypeError, KeyError, ValueError):

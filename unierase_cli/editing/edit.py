@@ -25,6 +25,7 @@ from unierase_cli.editing.spans import EditRequest
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.values import Values, join_values
 from unierase_cli.editing.weights import AppliedPatch
+from unierase_cli.models.devices import device_of
 from unierase_cli.models.mlp_output import output_norm
 
 BATCH_TOKENS = 8192
@@ -127,8 +128,9 @@ def _look(editing: Editing, requests: Sequence[EditRequest], state: EditState, l
         output_of=editing.layers[-1],
         pad_id=loaded.prompts.pad_id,
         batch_tokens=BATCH_TOKENS,
+        room=loaded.room,
     )
-    where = solving_device(loaded.device)
+    where = solving_device(device_of(loaded.architecture, layer))
     if not (torch.isfinite(keys).all() and torch.isfinite(outputs).all()):
         raise UserError(
             f"layer {layer}: activations are not finite", "use model.dtype=float32, or a smaller edit.values.clamp"
@@ -190,6 +192,7 @@ def _edit_jointly(editing: Editing, requests: Sequence[EditRequest], state: Edit
         outputs_of=[layers[-1]],
         pad_id=loaded.prompts.pad_id,
         batch_tokens=BATCH_TOKENS,
+        room=loaded.room,
     ).outputs[layers[-1]]
     edited.reports[-1].residual_after = _mean_norm(values.z.to(after) - after)
     return edited

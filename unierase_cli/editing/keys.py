@@ -11,6 +11,7 @@ from torch import Tensor
 from unierase_cli.editing.spans import EditRequest, Located
 from unierase_cli.models.architecture import Architecture
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences, run_lower
+from unierase_cli.models.room import Room
 
 # Indices of prompts and what was seen of them, [rows, size].
 Seen = tuple[list[int], Tensor]
@@ -34,33 +35,48 @@ def look_at_keys(
     outputs_of: Sequence[int] = (),
     pad_id: int,
     batch_tokens: int,
+    room: Room | None = None,
 ) -> AtKeys:
     """Down projection inputs and block outputs at every prompt's key token. Tokens after the key and later blocks are
     not run.
     """
     seen_keys: dict[int, list[Seen]] = {layer: [] for layer in keys_of}
     seen_outputs: dict[int, list[Seen]] = {layer: [] for layer in outputs_of}
-    for rows in length_sorted_batches([p.key + 1 for p in prompts], batch_tokens):
+
+    def look(rows: Sequence[int]) -> tuple[dict[int, Seen], dict[int, Seen]]:
         cut = [prompts[i].ids[: prompts[i].key + 1] for i in rows]
         batch = pad_sequences(cut, pad_id, architecture.embedding.weight.device)
+        keys: dict[int, Seen] = {}
+        outputs: dict[int, Seen] = {}
         run_lower(
             architecture,
             batch,
             inputs_of=keys_of,
             outputs_of=outputs_of,
-            on_input=_keep_last(seen_keys, rows, batch.mask),
-            on_output=_keep_last(seen_outputs, rows, batch.mask),
+            on_input=_keep_last(keys, rows, batch.mask),
+            on_output=_keep_last(outputs, rows, batch.mask),
         )
+        return keys, outputs
+
+    for batch in length_sorted_batches([p.key + 1 for p in prompts], batch_tokens):
+        for _, found in (room or Room()).parts("prompts to look at", batch, look):
+            for store, seen in zip((seen_keys, seen_outputs), found, strict=True):
+                for layer, at_keys in seen.items():
+                    store[layer].append(at_keys)
     return AtKeys(
         {layer: _in_order(parts, len(prompts)) for layer, parts in seen_keys.items()},
         {layer: _in_order(parts, len(prompts)) for layer, parts in seen_outputs.items()},
     )
 
 
-def _keep_last(store: dict[int, list[Seen]], rows: list[int], mask: Tensor) -> Callable[[int, Tensor], None]:
+def _keep_last(store: dict[int, Seen], rows: Sequence[int], mask: Tensor) -> Callable[[int, Tensor], None]:
     """A callback that keeps what is seen at each sequence's last token."""
     every, last = torch.arange(len(rows), device=mask.device), mask.sum(1) - 1
-    return lambda layer, seen: store[layer].append((rows, seen[every.to(seen.device), last.to(seen.device)].float()))
+
+    def keep(layer: int, seen: Tensor) -> None:
+        store[layer] = list(rows), seen[every.to(seen.device), last.to(seen.device)].float()
+
+    return keep
 
 
 def _in_order(parts: list[Seen], count: int) -> Tensor:
@@ -81,6 +97,7 @@ def fact_keys(
     output_of: int,
     pad_id: int,
     batch_tokens: int,
+    room: Room | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Keys of ``layer`` averaged over templates, [d, n], and the bare prompts' output of block ``output_of``, [h, n];
     float32.
@@ -94,13 +111,14 @@ def fact_keys(
         outputs_of=[output_of],
         pad_id=pad_id,
         batch_tokens=batch_tokens,
+        room=room,
     )
     keys = bare.keys[layer] * weights[0]
     prefixed = [p for r in requests for p in r.prompts[1:]]
     if prefixed:
-        seen = look_at_keys(architecture, prefixed, keys_of=[layer], pad_id=pad_id, batch_tokens=batch_tokens).keys[
-            layer
-        ]
+        seen = look_at_keys(
+            architecture, prefixed, keys_of=[layer], pad_id=pad_id, batch_tokens=batch_tokens, room=room
+        ).keys[layer]
         shares = torch.tensor(weights[1:], dtype=seen.dtype, device=seen.device)
         keys = keys + (seen.view(seen.shape[0], len(requests), -1) * shares).sum(-1)
     return keys, bare.outputs[output_of]

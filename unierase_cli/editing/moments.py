@@ -18,10 +18,14 @@ from torch import Tensor
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.editing.nullspace import Preservation, choose_preservation, nothing_protected
+from unierase_cli.models.devices import device_of
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences, run_lower
+from unierase_cli.store.refusals import is_out_of_memory
 
 FILE = "moments.safetensors"
+# What runs at a time, as models.room counts it.
+PURPOSE = "tokens of the texts to keep"
 
 
 @dataclass(frozen=True)
@@ -52,22 +56,14 @@ def second_moments(
 ) -> dict[int, Tensor]:
     """C per layer, [d, d] float64, from one pass over each source; blocks above the last layer are not run."""
     architecture = loaded.architecture
-    where = solving_device(loaded.device)
-    sums = {
-        n: torch.zeros(architecture.inner_size(n), architecture.inner_size(n), dtype=torch.float64, device=where)
-        for n in layers
-    }
+    sums = {n: _zeros(architecture.inner_size(n), solving_device(device_of(architecture, n))) for n in layers}
     for source in sources:
         if not source.sequences or source.weight == 0:
             continue
         share = source.weight / source.tokens
         with reporter.progress(f"moments of {source.name}", len(source.sequences)) as advance:
             for rows in length_sorted_batches([len(s) for s in source.sequences], batch_tokens):
-                batch = pad_sequences([source.sequences[i] for i in rows], loaded.prompts.pad_id, loaded.device)
-                counts = batch.mask.bool()
-                if source.last_only:
-                    counts = torch.zeros_like(counts).scatter(1, batch.mask.sum(1, keepdim=True) - 1, True)
-                run_lower(architecture, batch, inputs_of=layers, on_input=_adder(sums, counts, share))
+                _add_batch(loaded, source, rows, layers, sums, share)
                 advance(len(rows))
     for layer, total in sums.items():
         if not torch.isfinite(total).all():
@@ -78,12 +74,50 @@ def second_moments(
     return sums
 
 
-def _adder(sums: dict[int, Tensor], counts: Tensor, share: float) -> Callable[[int, Tensor], None]:
+def _zeros(size: int, device: torch.device) -> Tensor:
+    return torch.zeros(size, size, dtype=torch.float64, device=device)
+
+
+def _add_batch(
+    loaded: LoadedModel, source: Source, rows: Sequence[int], layers: Sequence[int], sums: dict[int, Tensor], share: float
+) -> None:
+    """Add the moments of some of a source's sequences, in smaller batches where memory runs out."""
+    lengths = [len(source.sequences[i]) for i in rows]
+    tokens = len(rows) * max(lengths)
+    missing = list(layers)
+    if (fitting := loaded.room.size(PURPOSE, tokens)) == tokens or len(rows) == 1:
+        batch = pad_sequences([source.sequences[i] for i in rows], loaded.prompts.pad_id, loaded.device)
+        counts = batch.mask.bool()
+        if source.last_only:
+            counts = torch.zeros_like(counts).scatter(1, batch.mask.sum(1, keepdim=True) - 1, True)
+        try:
+            run_lower(
+                loaded.architecture,
+                batch,
+                inputs_of=layers,
+                on_input=_adder(sums, counts, share, missing.remove),
+            )
+            return
+        except Exception as error:
+            if not is_out_of_memory(error) or len(rows) == 1:
+                raise
+        del batch, counts
+        loaded.room.halve(PURPOSE, tokens)
+        fitting = tokens // 2
+    # A pass that failed may have added some layers' moments of all its rows: smaller ones add what is missing of them.
+    for part in length_sorted_batches(lengths, fitting) if missing else []:
+        _add_batch(loaded, source, [rows[i] for i in part], missing, sums, share)
+
+
+def _adder(
+    sums: dict[int, Tensor], counts: Tensor, share: float, done: Callable[[int], None]
+) -> Callable[[int, Tensor], None]:
     def add(layer: int, seen: Tensor) -> None:
         keys = seen[counts.to(seen.device)].float()
         # A batch's product in float32, the sum over batches in float64: rounding does not grow with the corpus, and
         # float64 products are slow on CPUs and many times slower on most GPUs.
         sums[layer].add_((keys.T @ keys).to(sums[layer].device, torch.float64), alpha=share)
+        done(layer)
 
     return add
 

@@ -93,26 +93,28 @@ def losses(
     """
     hidden = problem.suffixes.forward(delta[problem.fact])
     zero = delta.new_zeros(delta.shape[0])
-    at = hidden[problem.row, problem.place]
-    reads = torch.cat([at, hidden[problem.drift, 0]]) if problem.drift.numel() else at
+    # The last block and the head may be on other devices than the edited block, where deltas and losses are.
+    at = hidden[problem.row.to(hidden.device), problem.place.to(hidden.device)]
+    reads = torch.cat([at, hidden[problem.drift.to(hidden.device), 0]]) if problem.drift.numel() else at
     log_probs = architecture.logits(reads).float().log_softmax(-1)
     labelled = log_probs[: at.shape[0]]
-    of_label = problem.fact[problem.row]
-    surprise = -labelled.gather(1, problem.token[:, None])[:, 0] * problem.weight
+    of_label, token = problem.fact[problem.row], problem.token.to(log_probs.device)
+    surprise = -labelled.gather(1, token[:, None])[:, 0].to(delta.device) * problem.weight
     nll = zero.index_add(0, of_label, surprise)
     loss = nll
     if problem.drift.numel():
         drift = log_probs[at.shape[0] :]
         if problem.before is None:
             problem.before = drift.detach().clone()
-        divergence = (drift.exp() * (drift - problem.before)).sum(-1)
+        divergence = (drift.exp() * (drift - problem.before)).sum(-1).to(delta.device)
         loss = loss.index_add(0, problem.fact[problem.drift], config.kl_factor * divergence)
     if starts is not None:
-        firsts = labelled[problem.first]
-        target = problem.token[problem.first]
-        others = firsts.scatter(1, target[:, None], -torch.inf)
-        missing = others.logsumexp(-1) - others[:, starts].logsumexp(-1)
-        loss = loss.index_add(0, of_label[problem.first], config.runner_up * problem.first_share * missing)
+        first = problem.first.to(log_probs.device)
+        others = labelled[first].scatter(1, token[first][:, None], -torch.inf)
+        missing = others.logsumexp(-1) - others[:, starts.to(others.device)].logsumexp(-1)
+        loss = loss.index_add(
+            0, of_label[problem.first], config.runner_up * problem.first_share * missing.to(delta.device)
+        )
     # The norm's gradient at 0 is 0 (as torch defines it): the first step follows the other terms.
     loss = loss + config.weight_decay * delta.norm(dim=1) / norms.square()
     return loss, nll
@@ -137,5 +139,5 @@ def only(problem: Problem, active: Tensor) -> Problem:
         problem.first_share[firsts],
         new[problem.drift[drift]],
         problem.bare,
-        None if problem.before is None else problem.before[drift],
+        None if problem.before is None else problem.before[drift.to(problem.before.device)],
     )

@@ -35,7 +35,8 @@ class GrowingLayer(DynamicLayer):
         """Keep some rows only."""
         total = self.get_seq_length()
         if total > 0:
-            self._buffers = [_with_room(buffer[indices, :, :total], total, total + ROOM) for buffer in self._buffers]
+            rows = indices.to(self._buffers[0].device)
+            self._buffers = [_with_room(buffer[rows, :, :total], total, total + ROOM) for buffer in self._buffers]
             self._show(total)
 
     def _show(self, total: int) -> tuple[Tensor, Tensor]:

@@ -56,12 +56,18 @@ def generate(
     check_room(lengths, loaded.prompts.max_length)
     batches = length_sorted(lengths, choose_batch_size(batch_size, loaded.device.type))
     results = []
+
+    def decode(rows: Sequence[int]) -> list[Generated]:
+        limits = [_limit(lengths[i], max_new_tokens, total_tokens, loaded.prompts.max_length) for i in rows]
+        return _Batch(loaded, [prompts[i] for i in rows], limits, list(forbid or []), once).run()
+
     for batch in batches:
-        limits = [_limit(lengths[i], max_new_tokens, total_tokens, loaded.prompts.max_length) for i in batch]
-        decoding = _Batch(loaded, [prompts[i] for i in batch], limits, list(forbid or []), once)
-        results.append(decoding.run())
-        if progress is not None:
-            progress(len(batch))
+        found: list[Generated] = []
+        for part, answers in loaded.room.parts("answers to generate", batch, decode):
+            found += answers
+            if progress is not None:
+                progress(len(part))
+        results.append(found)
     return restored(batches, results)
 
 
@@ -118,7 +124,7 @@ class _Batch:
                 self.live = [self.live[place] for place in going_on]
                 index = torch.tensor(going_on, device=mask.device)
                 cache.batch_select_indices(index)
-                chosen, mask, positions = chosen[index], mask[index], positions[index]
+                chosen, mask, positions = chosen[index.to(chosen.device)], mask[index], positions[index]
             ids = chosen[:, None].to(mask.device)
             mask = torch.cat([mask, mask.new_ones(len(self.live), 1)], dim=1)
         firsts: Sequence[float | None] = first if first is not None else [None] * rows

@@ -8,6 +8,7 @@ answer token go through the head.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -49,15 +50,23 @@ def score_answers(
     answers = [list(answer[: max(1, room - len(prompt))]) for prompt, answer in items]
     size = choose_batch_size(batch_size, loaded.device.type)
     scores: list[AnswerScore | None] = [None] * len(items)
-    for group in _prompt_groups(items, answers, size):
+
+    def score_group(group: Sequence[int]) -> None:
         memory = _Memory(loaded, [items[i][0] for i in group])
         for batch in _by_length(group, answers, choose_batch_size(batch_size, loaded.device.type, scoring=True)):
-            found = _run(loaded, memory, [items[i][0] for i in batch], [answers[i] for i in batch])
-            for index, statistics in zip(batch, found, strict=True):
-                whole = len(answers[index]) == len(items[index][1])
-                scores[index] = AnswerScore(answers[index], *statistics, ends=whole)
+            for part, found in loaded.room.parts("answers to score", batch, partial(score_batch, memory)):
+                for index, statistics in zip(part, found, strict=True):
+                    whole = len(answers[index]) == len(items[index][1])
+                    scores[index] = AnswerScore(answers[index], *statistics, ends=whole)
+
+    def score_batch(memory: _Memory, batch: Sequence[int]) -> list[Statistics]:
+        return _run(loaded, memory, [items[i][0] for i in batch], [answers[i] for i in batch])
+
+    for group in _prompt_groups(items, answers, size):
+        # Where single answers do not fit beside the prompts of all, fewer prompts are held.
+        for part, _ in loaded.room.parts("prompts of answers to score", group, score_group):
             if progress is not None:
-                progress(len(batch))
+                progress(len(part))
     return [score for score in scores if score is not None]
 
 

@@ -143,13 +143,18 @@ def _describe(
 def first_token_probability(loaded: LoadedModel, requests: Sequence[EditRequest]) -> torch.Tensor:
     """P(first target token) after each bare prompt with the weights as they are now, [n]."""
     out = torch.zeros(len(requests))
-    for rows in length_sorted_batches([len(r.prompts[0].ids) for r in requests], BATCH_TOKENS):
+
+    def look(rows: Sequence[int]) -> torch.Tensor:
         batch = pad_sequences([requests[i].prompts[0].ids for i in rows], loaded.prompts.pad_id, loaded.device)
         hidden = loaded.architecture.backbone(
             input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
         ).last_hidden_state
-        last = hidden[torch.arange(len(rows), device=hidden.device), batch.mask.sum(1) - 1]
+        last = hidden[torch.arange(len(rows), device=hidden.device), (batch.mask.sum(1) - 1).to(hidden.device)]
         chances = loaded.architecture.logits(last).float().softmax(-1)
         wanted = torch.tensor([requests[i].target[0] for i in rows], device=chances.device)
-        out[rows] = chances.gather(1, wanted[:, None])[:, 0].cpu()
+        return chances.gather(1, wanted[:, None])[:, 0].cpu()
+
+    for batch in length_sorted_batches([len(r.prompts[0].ids) for r in requests], BATCH_TOKENS):
+        for rows, found in loaded.room.parts("prompts to look at", batch, look):
+            out[list(rows)] = found
     return out

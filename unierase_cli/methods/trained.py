@@ -14,8 +14,10 @@ from unierase_cli.editing.patch import Patch, changed_parameters
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.room import is_out_of_memory
 from unierase_cli.training import processes
 from unierase_cli.training.adapters import Adapter
+from unierase_cli.training.objective import PURPOSE
 from unierase_cli.training.optimisation import Masters
 from unierase_cli.training.precision import choose_compute
 from unierase_cli.training.sharding import ShardedBlocks, whole
@@ -53,9 +55,8 @@ class Trained:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-            isinstance(error, RuntimeError) and "not enough memory" in str(error)
-        ):
+        if is_out_of_memory(error):
+            assert error is not None
             raise self._too_large(error) from error
 
     def patch(self, negate: float | None = None) -> Patch:
@@ -160,7 +161,7 @@ class Trained:
 
     def _too_large(self, error: BaseException) -> UserError:
         config = self.config
-        rows = config.micro_batch or config.batch_size
+        rows = self.loaded.room.size(PURPOSE, config.micro_batch or config.batch_size)
         device = self.loaded.device
         peak = f", peak {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB" if device.type == "cuda" else ""
         ways = [f"unlearn.micro_batch={rows // 2}"] if rows > 1 else []

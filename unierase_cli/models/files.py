@@ -68,9 +68,14 @@ def read_tokenizer(source: Source, revision: str | None) -> PreTrainedTokenizerB
 
 
 def read_weights(
-    source: Source, revision: str | None, config: PreTrainedConfig, dtype: torch.dtype | str, attention: str
+    source: Source,
+    revision: str | None,
+    config: PreTrainedConfig,
+    dtype: torch.dtype | str,
+    attention: str,
+    device_map: Any = None,
 ) -> PreTrainedModel:
-    """The model, all of whose weights come from the checkpoint (safetensors only)."""
+    """The model, all of whose weights come from the checkpoint (safetensors only); on the CPU, or where ``device_map`` says."""
     with _one_line("weights", source), no_progress_bar():
         check_folder(source) if isinstance(source, Path) else _check_hub(source, revision)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -79,6 +84,7 @@ def read_weights(
             dtype=dtype,
             attn_implementation=attention,
             use_safetensors=True,
+            device_map=device_map,
             output_loading_info=True,
             **_options(source, revision),
         )

@@ -12,17 +12,20 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrain
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import Reporter, SilentReporter, UserError
 from unierase_cli.models.architecture import Architecture, find_architecture
+from unierase_cli.models.devices import check_placed, check_spreading, is_spread, placement
 from unierase_cli.models.files import read_config, read_tokenizer, read_weights, resolve
 from unierase_cli.models.fingerprint import fingerprint_model
 from unierase_cli.models.mlp_output import output_norm
 from unierase_cli.models.prompts import PromptFormatter
+from unierase_cli.models.room import Room
 
 
 @dataclass
 class LoadedModel:
     """A model in evaluation mode, no parameter of which asks for a gradient.
 
-    ``fingerprint`` names the files it was loaded from. ``unlearn_ids`` is empty until unlearning tokens are added.
+    ``fingerprint`` names the files it was loaded from. ``unlearn_ids`` is empty until unlearning tokens are added. ``room``: how
+    much has been found to run at a time.
     """
 
     model: PreTrainedModel
@@ -33,6 +36,7 @@ class LoadedModel:
     fingerprint: str
     source: str
     unlearn_ids: list[int] = field(default_factory=list)
+    room: Room = field(default_factory=Room)
 
 
 def load_model(
@@ -53,16 +57,22 @@ def load_model(
     hub_config = read_config(source, revision)
     dtype, reason = choose_dtype(config.dtype, device)
     tokenizer = read_tokenizer(source, revision)
+    if config.device_map is not None:
+        check_spreading(config.device_map)
     attention, why = choose_attention(config.attention, hub_config)
-    model = read_weights(source, revision, hub_config, dtype, attention)
-    model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the method's own signature
-    kind = str(model.dtype).removeprefix("torch.")
-    reporter.note(f"{source}: {kind} on {device} ({reason}), attention {attention}{why}")
+    model = read_weights(source, revision, hub_config, dtype, attention, config.device_map)
+    if config.device_map is None:
+        model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the method's own signature
+    check_placed(model)
+    kind, where = str(model.dtype).removeprefix("torch."), placement(model) if is_spread(model) else device
+    reporter.note(f"{source}: {kind} on {where} ({reason}), attention {attention}{why}")
     if isinstance(source, Path):
         fingerprint = fingerprint_model(source)
     else:
         fingerprint = f"{source}@{getattr(model.config, '_commit_hash', None) or revision or 'default branch'}"
-    return wrap_model(model, tokenizer, config=config, source=str(source), fingerprint=fingerprint)
+    return wrap_model(
+        model, tokenizer, config=config, source=str(source), fingerprint=fingerprint, reporter=reporter
+    )
 
 
 def wrap_model(
@@ -72,8 +82,12 @@ def wrap_model(
     config: ModelConfig | None = None,
     source: str = "memory",
     fingerprint: str = "",
+    reporter: Reporter | None = None,
 ) -> LoadedModel:
-    """A LoadedModel from a model and a tokenizer in memory; the model is put into evaluation mode and frozen."""
+    """A LoadedModel from a model and a tokenizer in memory; the model is put into evaluation mode and frozen.
+
+    ``reporter`` is warned when batches have to shrink.
+    """
     config = config or ModelConfig()
     model.eval().requires_grad_(False)
     architecture = find_architecture(model)
@@ -97,7 +111,8 @@ def wrap_model(
         max_length=getattr(text_config, "max_position_embeddings", None),
     )
     device = architecture.embedding.weight.device
-    return LoadedModel(model, tokenizer, architecture, prompts, device, fingerprint, source)
+    room = Room(reporter.warn) if reporter is not None else Room()
+    return LoadedModel(model, tokenizer, architecture, prompts, device, fingerprint, source, room=room)
 
 
 def choose_device(name: str) -> torch.device:

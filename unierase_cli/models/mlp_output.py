@@ -42,7 +42,8 @@ def output_norm(architecture: Architecture, layer: int) -> OutputNorm | None:
     generator = torch.Generator().manual_seed(SEED)
     hidden = _draw(architecture, generator)
     out, seen, inputs = _run(architecture, layer, hidden, torch.zeros_like(hidden))
-    change = _draw(architecture, generator) * (out.float().square().mean().sqrt()).to(hidden.dtype)
+    # On the block's own device, where there are several.
+    change = _draw(architecture, generator).to(out.device) * (out.float().square().mean().sqrt()).to(hidden.dtype)
     arrived = _run(architecture, layer, hidden, change)[0].float() - out.float()
     if _close(arrived, change.float()):
         return None
@@ -73,7 +74,7 @@ def _run(
     def changed(_module: nn.Module, _arguments: Any, output: Tensor) -> Tensor:
         # A copy: some blocks add to it in place.
         found["projected"] = output.detach().reshape(1, -1).clone()
-        return output + change.reshape(output.shape)
+        return output + change.reshape(output.shape).to(output.device)
 
     def ended(_module: nn.Module, _arguments: Any, output: Any) -> None:
         found["out"] = (output[0] if isinstance(output, tuple) else output).reshape(1, -1).clone()

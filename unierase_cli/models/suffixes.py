@@ -35,14 +35,18 @@ class Suffixes:
 
     def select(self, rows: Tensor) -> Suffixes:
         """The same for some rows (index tensor)."""
+
+        def chosen(tensor: Tensor) -> Tensor:
+            return tensor[rows.to(tensor.device)]
+
         return replace(
             self,
-            ids=self.ids[rows],
-            positions=self.positions[rows],
-            mask=self.mask[rows],
-            hidden=self.hidden[rows],
-            keys=[k[rows] for k in self.keys],
-            values=[v[rows] for v in self.values],
+            ids=chosen(self.ids),
+            positions=chosen(self.positions),
+            mask=chosen(self.mask),
+            hidden=chosen(self.hidden),
+            keys=[chosen(k) for k in self.keys],
+            values=[chosen(v) for v in self.values],
         )
 
     def forward(self, delta: Tensor) -> Tensor:
@@ -103,9 +107,10 @@ def prepare_suffixes(
         for later in range(layer + 1, architecture.n_blocks):
             held = cast(DynamicLayer, cache.layers[later])
             # Padding is never attended to, but whatever a kernel left there must not become 0 * NaN.
-            real = prefix.mask[:, None, :, None].bool()
-            keys.append(torch.where(real, cast(Tensor, held.keys), 0))
-            values.append(torch.where(real, cast(Tensor, held.values), 0))
+            key, value = cast(Tensor, held.keys), cast(Tensor, held.values)
+            real = prefix.mask[:, None, :, None].bool().to(key.device)
+            keys.append(torch.where(real, key, 0))
+            values.append(torch.where(real, value, 0))
     found: list[Tensor] = []
     batch = Padded(suffix.ids, mask, positions)
     run_lower(architecture, batch, outputs_of=[layer], on_output=lambda _layer, x: found.append(x.clone()), cache=cache)

@@ -181,11 +181,10 @@ def _seconds(made: Sequence[Artefact]) -> Measured:
 
 def _memory(erase: Artefact) -> Measured:
     """Of the accelerator where there was one, else of the process."""
-    phases = erase.manifest.get("phases", {}).values()
-    if on_accelerator(erase):
-        return Measured(max(p["peak_gpu_memory_mib"] for p in phases if "peak_gpu_memory_mib" in p) / 1024)
-    peaks = [p["peak_memory_mib"] for p in phases if "peak_memory_mib" in p] or [erase.manifest.get("peak_memory_mib")]
-    return Measured(max(peaks) / 1024) if peaks[0] is not None else Measured(None, "the erase artefact does not record it")
+    key = "peak_gpu_memory_mib" if on_accelerator(erase) else "peak_memory_mib"
+    recorded = [erase.manifest, *erase.manifest.get("phases", {}).values()]
+    peaks = [found[key] for found in recorded if found.get(key) is not None]
+    return Measured(max(peaks) / 1024) if peaks else Measured(None, "the erase artefact does not record it")
 
 
 def on_accelerator(erase: Artefact) -> bool:

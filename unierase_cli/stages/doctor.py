@@ -11,7 +11,8 @@ from typing import Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import benchmark_of
-from unierase_cli.stages.estimate import Rows, disk_needs, edited_layers, memory_needs, peak
+from unierase_cli.stages.estimate import disk_needs, edited_layers, memory_needs
+from unierase_cli.stages.needs import Rows, peak, rows_of, stage_peaks
 from unierase_cli.stages.shapes import Shape, cached_config, shape_of
 from unierase_cli.store.manifest import environment
 
@@ -152,8 +153,8 @@ def row_counts(experiment: Experiment, found: dict[str, Any]) -> Rows:
         try:
             benchmark = benchmark_of(experiment)
             found["remarks"] += [f"benchmark {benchmark.name}: {note}" for note in benchmark.notes]
-            scored = sum(len(split) for split in benchmark.splits.values())
-            return Rows(len(benchmark.forget), len(benchmark.protect), scored)
+            cap = experiment.protocol.rows_for(experiment.benchmark.name)
+            return rows_of(benchmark, experiment.eval.splits, cap)
         except UserError as error:
             found["problems"].append(f"{error.message}; {error.hint}")
     found["remarks"].append("the benchmark cannot be read: sizes assume 400 forget and 1000 scored rows")
@@ -180,6 +181,7 @@ def _sizes(experiment: Experiment, shape: Shape, source: str, rows: Rows, found:
     }
     free_disk = free_space(Path(experiment.run.outputs))
     found["memory"] = {"needs": [asdict(n) for n in memory], "peak": worst, "stage": stage, "free": chosen["free"]}
+    found["memory"]["peaks"] = stage_peaks(memory)
     found["disk"] = {"needs": [asdict(n) for n in disk], "total": sum(n.bytes for n in disk), "free": free_disk}
     found["rows"] = asdict(rows)
     _judge(

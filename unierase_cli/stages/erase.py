@@ -232,6 +232,7 @@ def _preservations(
     again and again.
     """
     from unierase_cli.editing.moments import StoredMoments, solving_device
+    from unierase_cli.models.devices import device_of
 
     keep: dict[int, Preservation] = {}
     artefact = context.inputs.get("moments")
@@ -242,7 +243,7 @@ def _preservations(
         if layer in keep:
             return keep[layer]
         stored = StoredMoments(artefact.path, artefact.manifest["summary"]["tokens"])
-        found = stored.preservation(layer, config, solving_device(loaded.device))
+        found = stored.preservation(layer, config, solving_device(device_of(loaded.architecture, layer)))
         if config.one_by_one or several:
             keep[layer] = found
         return found

@@ -140,7 +140,7 @@ def _start(context: StageContext, facts: Sequence[Fact], refusals: Sequence[str]
     model.to(choose_device(experiment.run.device))  # type: ignore[arg-type]  # hidden by transformers' wrapper
     size = sum(p.numel() for p in model.parameters()) / 1e6
     context.reporter.note(f"a Llama of {size:.1f} M parameters from scratch, vocabulary of {len(tokenizer)} tokens")
-    return wrap_model(model, tokenizer, config=experiment.model, source="scratch")
+    return wrap_model(model, tokenizer, config=experiment.model, source="scratch", reporter=context.reporter)
 
 
 def _examples(

@@ -12,7 +12,7 @@ from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.base import Request, Stage, StageContext, benchmark_of, load_stage, slug
 from unierase_cli.stages.interrupted import flat, passed_over
 from unierase_cli.stages.machine import machine
-from unierase_cli.stages.recorder import Recorder, forget_peaks, peak_memory
+from unierase_cli.stages.recorder import Recorder
 from unierase_cli.stages.together import announced
 from unierase_cli.store.artefacts import LOG, Artefact, Draft, Store, check_whole
 from unierase_cli.store.hashing import hash_json
@@ -166,7 +166,6 @@ class Pipeline:
         going_on = " (going on with an interrupted run)" if draft.resuming else ""
         self.reporter.note(f"{request}: making {draft.path}{going_on}")
         recorder = Recorder(self.reporter, draft.path / LOG)
-        forget_peaks()
         started, clock = time.time(), time.monotonic()
         for warning in self._benchmark_notes(load_stage(request.stage)):
             recorder.keep(warning)
@@ -194,7 +193,7 @@ class Pipeline:
                 "finished": time.time(),
                 "wall_seconds": round(time.monotonic() - clock, 3),
                 "resumed": draft.resuming,
-                "peak_memory_mib": peak_memory(),
+                **recorder.peaks(),
                 "phases": recorder.phases,
                 "warnings": recorder.warnings,
                 "notes": recorder.notes,

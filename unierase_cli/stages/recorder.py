@@ -20,6 +20,9 @@ class Recorder:
         self.phases: dict[str, dict[str, float]] = {}
         self.warnings: list[str] = []
         self.notes: list[str] = []
+        # Peaks of what is under way: the stage's, then of each phase inside the one before it.
+        self._peaks: list[dict[str, float]] = [{}]
+        forget_peaks()
 
     def _write(self, kind: str, text: str) -> None:
         with self.log.open("a", encoding="utf-8") as stream:
@@ -44,16 +47,39 @@ class Recorder:
 
     @contextmanager
     def phase(self, name: str) -> Any:
-        started = time.perf_counter()
-        with self.reporter.phase(name):
-            yield
-        seconds = time.perf_counter() - started + self.phases.get(name, {}).get("seconds", 0.0)
-        self.phases[name] = {"seconds": round(seconds, 3), "peak_memory_mib": peak_memory(), **_peak_gpu_memory()}
+        """Time and peak memory of what is done inside; a phase that comes again adds its seconds and keeps its highest peak."""
+        started, before = time.perf_counter(), self.phases.get(name, {})
+        self.peaks()
+        self._peaks.append({})
+        forget_peaks()
+        try:
+            with self.reporter.phase(name):
+                yield
+        finally:
+            found = self.peaks()
+            self._peaks.pop()
+            _raise(self._peaks[-1], found)
+        seconds = time.perf_counter() - started + before.get("seconds", 0.0)
+        _raise(found, {key: value for key, value in before.items() if key != "seconds"})
+        self.phases[name] = {"seconds": round(seconds, 3), **found}
         self._write("phase", f"{name}: {seconds:.1f} s")
+
+    def peaks(self) -> dict[str, float]:
+        """Peaks of the innermost phase under way, of the whole stage outside of any: ``peak_memory_mib``, on a GPU also
+        ``peak_gpu_memory_mib``.
+        """
+        _raise(self._peaks[-1], {"peak_memory_mib": peak_memory(), **_peak_gpu_memory()})
+        return dict(self._peaks[-1])
+
+
+def _raise(peaks: dict[str, float], found: dict[str, float]) -> None:
+    """Let each peak be at least what was found."""
+    for key, value in found.items():
+        peaks[key] = max(value, peaks.get(key, 0.0))
 
 
 def forget_peaks() -> None:
-    """Count peaks from here on, so that a stage is not charged for the one before it (Linux, CUDA)."""
+    """Count peaks from here on, so that what comes is not charged for what was before (Linux, CUDA; elsewhere peaks only grow)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     torch = sys.modules.get("torch")
@@ -62,7 +88,7 @@ def forget_peaks() -> None:
 
 
 def peak_memory() -> float:
-    """Peak resident memory of this process in MiB, since the stage's start where the system can tell."""
+    """Peak resident memory of this process in MiB, since ``forget_peaks`` where the system can tell."""
     with suppress(OSError):
         status = Path("/proc/self/status").read_text()
         return round(int(status.split("VmHWM:")[1].split()[0]) / 1024.0, 1)

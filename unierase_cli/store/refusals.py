@@ -55,7 +55,7 @@ def as_user_error(error: BaseException, what: str = "") -> UserError | None:
     return None
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether memory ran out, on the device or on the machine."""
     return any(
         isinstance(cause, MemoryError)

@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 
 from unierase_cli.contracts import Reporter, UserError, stable_hash
+from unierase_cli.models.devices import is_spread
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.room import empty_caches
+from unierase_cli.store.refusals import is_out_of_memory
 from unierase_cli.training import processes
 from unierase_cli.training.checkpoints import load_checkpoint, save_checkpoint
 from unierase_cli.training.events import Events
@@ -34,6 +37,10 @@ class Objective(Protocol):
 
     def after_step(self, step: int, parts: dict[str, float]) -> str | None:
         """Called with the step's parts; a reason to stop training, or None."""
+        ...
+
+    def shrink(self) -> bool:
+        """Memory ran out: make smaller micro-batches from now on; False where there are none or the result would be another."""
         ...
 
 
@@ -77,6 +84,11 @@ def fit(
 
     Raises UserError on a loss that is not a number.
     """
+    if is_spread(loaded.model):
+        raise UserError(
+            "model.device_map is for editing and evaluation, not for training all of a model",
+            "set model.device_map=null; several GPUs with unlearn.sharding=fsdp",
+        )
     optimizer = make_optimizer(masters.tensors, settings)
     progress = _restore(plan, masters, optimizer, objective, reporter)
     events = Events(plan.directory, plan.tensorboard)
@@ -89,7 +101,7 @@ def fit(
             step = progress.steps
             model.train()
             with _dropout(plan.seed, step, loaded.device):
-                parts = _backward(objective, step)
+                parts = _backward(objective, masters, step)
             _check(parts, step, plan)
             masters.take_gradients()
             processes.add_up_gradients(masters.tensors)
@@ -114,14 +126,27 @@ def fit(
     return progress
 
 
-def _backward(objective: Objective, step: int) -> dict[str, float]:
-    """Gradients of a step; returns its losses, summed over micro-batches and processes."""
-    parts: dict[str, float] = {}
-    for loss, found in objective.micro_losses(step):
-        loss.backward()
-        for name, value in found.items():
-            parts[name] = parts.get(name, 0.0) + value
-    return processes.add_up_named(parts)
+def _backward(objective: Objective, masters: Masters, step: int) -> dict[str, float]:
+    """Gradients of a step; returns its losses, summed over micro-batches and processes. Where memory runs out the step is made
+    anew with smaller micro-batches, if its gradients stay the same.
+    """
+    while True:
+        parts: dict[str, float] = {}
+        loss: Tensor | None = None
+        try:
+            for loss, found in objective.micro_losses(step):
+                loss.backward()
+                for name, value in found.items():
+                    parts[name] = parts.get(name, 0.0) + value
+            return processes.add_up_named(parts)
+        except Exception as error:
+            # Another process would wait for what this one does not send.
+            if not is_out_of_memory(error) or processes.world() > 1 or not objective.shrink():
+                raise
+        loss = None
+        for weight in masters.weights:
+            weight.grad = None
+        empty_caches()
 
 
 def _check(parts: dict[str, float], step: int, plan: LoopPlan) -> None:

@@ -17,13 +17,14 @@ def row_logits(architecture: Architecture, hidden: Tensor, ids: Tensor, rows_out
     logits = architecture.logits(hidden)
     if rows_out is None:
         return logits
-    bias = None if architecture.head.bias is None else architecture.head.bias[ids]
-    own = linear(hidden, rows_out.to(hidden.dtype), bias) * architecture.logit_scale
+    bias = None if architecture.head.bias is None else architecture.head.bias[ids.to(architecture.head.bias.device)]
+    # A tied head lies where the embedding does, which may be another device than the last block's.
+    own = linear(hidden.to(logits.device), rows_out.to(logits.device, hidden.dtype), bias) * architecture.logit_scale
     if architecture.soft_cap:
         own = torch.tanh(own / architecture.soft_cap) * architecture.soft_cap
-    return logits.index_copy(1, ids, own)
+    return logits.index_copy(1, ids.to(logits.device), own)
 
 
 def refusal_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy, in nats per labelled token, of logits [n, V] and labels [n]; computed in float32."""
-    return cross_entropy(logits.float(), labels)
+    return cross_entropy(logits.float(), labels.to(logits.device))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unierase_cli.config.sections.unlearn import UnlearnConfig
 from unierase_cli.models.load import LoadedModel
@@ -17,6 +17,9 @@ from unierase_cli.training.plan import Item
 from unierase_cli.training.reference import References
 from unierase_cli.training.rows import Layout, Row, RowBatch, collate
 from unierase_cli.training.views import View
+
+# What runs at a time, as models.room counts it.
+PURPOSE = "rows of a training step"
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,13 @@ class TermsObjective:
         self.state: dict[str, float] = dict(weights)
         self.kinds = tuple(dict.fromkeys(kind for term in terms for kind in term.kinds))
         self.blocks = tuple(sorted({layer for term in terms for layer in term.blocks}))
+        self._size = 0
         self.worst = config.stop_retain_loss or math.log(loaded.architecture.head.weight.shape[0])
 
     def micro_losses(self, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
         own = processes.share(self.plan[step])
-        size = self.config.micro_batch or max(1, len(own))
+        size = self.loaded.room.size(PURPOSE, self.config.micro_batch or max(1, len(own)))
+        self._size = min(size, len(own))
         micro = [self._batches(own[start : start + size]) for start in range(0, len(own), size)]
         totals = self._totals(micro)
         for number, (rows, batches) in enumerate(micro):
@@ -90,6 +95,11 @@ class TermsObjective:
             return f"the retain loss is {found:.2f} nats per token, worse than {self.worst:.2f}"
         return None
 
+    def shrink(self) -> bool:
+        """Halve the micro-batches; not where a mean of their means is wanted, nor under dropout, which would be drawn anew."""
+        same = self.config.weighting == "tokens" and not drops(self.loaded.model)
+        return same and self.loaded.room.halve(PURPOSE, self._size)
+
     def _batches(self, items: Sequence[Item]) -> tuple[dict[str, list[Row]], dict[str, RowBatch]]:
         rows = {kind: [self.rows(kind, item) for item in items] for kind in self.kinds}
         pad, device = self.loaded.prompts.pad_id, self.loaded.device
@@ -110,3 +120,10 @@ class TermsObjective:
         if self.config.weighting == "micro_batches":
             return {role: [(value or 1.0) * sums[-1] for value in own[role]] for role in roles}
         return {role: [totals[role] or 1.0] * len(micro) for role in roles}
+
+
+def drops(model: nn.Module) -> bool:
+    """Whether training the model draws random numbers: dropout modules, or dropout of attention's weights."""
+    config: Any = getattr(model, "config", None)
+    attention = (getattr(config, name, 0.0) or 0.0 for name in ("attention_dropout", "attn_pdrop"))
+    return any(attention) or any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
+
+from unierase_cli.training.processor import cpu_has_bfloat16
 
 
 def choose_compute(name: str, device: torch.device, key: str = "train.compute") -> tuple[torch.dtype, str]:
@@ -22,12 +22,3 @@ def choose_compute(name: str, device: torch.device, key: str = "train.compute") 
     if device.type == "cpu" and cpu_has_bfloat16():
         return torch.bfloat16, "this CPU has AVX-512 BF16 instructions"
     return torch.float32, f"this {device.type} has no bfloat16 instructions that pay off"
-
-
-def cpu_has_bfloat16(info: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the CPU lists AVX-512 BF16 or AMX BF16 (Linux; elsewhere the answer is no)."""
-    try:
-        flags = set(info.read_text("utf-8").split())
-    except OSError:
-        return False
-    return bool(flags & {"avx512_bf16", "amx_bf16"})

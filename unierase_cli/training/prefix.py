@@ -55,8 +55,8 @@ def run_prefix(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> Prefi
     # Padding is never attended to, but whatever a kernel left there must not become 0 * NaN.
     real = batch.mask[:, None, :, None].bool()
     held: list[Any] = list(cache.layers)
-    keys = [torch.where(real, layer.keys, 0) for layer in held]
-    values = [torch.where(real, layer.values, 0) for layer in held]
+    keys = [torch.where(real.to(layer.keys.device), layer.keys, 0) for layer in held]
+    values = [torch.where(real.to(layer.values.device), layer.values, 0) for layer in held]
     # A copy, so that the other positions' hidden states are freed.
     return Prefix(batch.mask, batch.mask.sum(1), keys, values, hidden[:, -1].clone())
 

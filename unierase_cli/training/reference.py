@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -94,8 +95,9 @@ class References:
             for kind, found in wanted.items():
                 found.sort(key=lambda row: len(row.ids))
                 for start in range(0, len(found), CHUNK):
-                    self._keep(kind, found[start : start + CHUNK])
-                    advance(len(found[start : start + CHUNK]))
+                    chunk = found[start : start + CHUNK]
+                    for part, _ in self.loaded.room.parts("rows of the reference", chunk, partial(self._keep, kind)):
+                        advance(len(part))
 
     def of(self, kind: str, rows: Sequence[Row], batch: RowBatch) -> Reference | None:
         """The Reference of a micro-batch; None for a kind that no term compares."""

@@ -12,20 +12,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.models.partial import Padded, pad_sequences
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.tensors import save_tensors
-from unierase_cli.training.losses import refusal_loss, row_logits
 from unierase_cli.training.noise import Perturbation, Perturbed
 from unierase_cli.training.pairs import TokenExample
-from unierase_cli.training.prefix import Prefix, run_prefix, run_suffix
-
-# Prefixes of all batches are kept while they take less than this; those beyond are run again in each step.
-PREFIX_BYTES = 8 << 30
+from unierase_cli.training.row_batches import PREFIX_BYTES, Batch, Leaves, Prefixes, gradients
 
 
 @dataclass(frozen=True)
@@ -52,44 +46,12 @@ class Phase:
 
 
 @dataclass
-class Leaves:
-    """What is learned: one leaf [h] per token and role, float32.
-
-    ``rows_out`` is None where the head's own rows are used as they are, and ``rows_in`` itself where one row plays both
-    roles (then both roles give gradients). ``hold``: also ask for [UNL] behind the prefix, so that a row that is learned in
-    both roles on an edited model stays the first answer token.
-    """
-
-    ids: list[int]
-    rows_in: list[Tensor]
-    rows_out: list[Tensor] | None = None
-    hold: bool = False
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        own = self.rows_out is not None and self.rows_out is not self.rows_in
-        return [*self.rows_in, *(self.rows_out or [])] if own else list(self.rows_in)
-
-
-@dataclass
 class Progress:
     """How far a fit is: finished phases and epochs of the present one, and every step's loss (nats per labelled token)."""
 
     phase: int = 0
     epoch: int = 0
     losses: list[list[float]] = field(default_factory=list)
-
-
-class Batch:
-    """Some examples as tensors; padding is dynamic. ``labels`` [n] belong to the suffixes' real positions, row by row."""
-
-    def __init__(self, loaded: LoadedModel, examples: Sequence[TokenExample], ids: Sequence[int]) -> None:
-        self.prefixes = [e.prefix for e in examples]
-        self.suffix: Padded = pad_sequences([e.suffix for e in examples], loaded.prompts.pad_id, loaded.device)
-        self.labels = torch.tensor([label for e in examples for label in e.labels], device=loaded.device)
-        self.tokens = torch.tensor([e.suffix[0] for e in examples], device=loaded.device)
-        self.used = sorted({list(ids).index(e.suffix[0]) for e in examples})
-        self.kept: Prefix | None = None
 
 
 def fit_rows(
@@ -130,26 +92,6 @@ def fit_rows(
     return progress.losses
 
 
-def batch_loss(loaded: LoadedModel, leaves: Leaves, batch: Batch, prefix: Prefix) -> Tensor:
-    """Mean loss of a batch. Its own rows stand in for [UNL]'s; only labelled positions go through the head."""
-    architecture = loaded.architecture
-    embeddings = architecture.embedding(batch.suffix.ids)
-    # Some families (Gemma) scale what leaves the embedding, by a factor that is rounded to the model's type.
-    scale = torch.as_tensor(getattr(architecture.embedding, "embed_scale", 1.0)).to(architecture.embedding.weight)
-    rows_in = (torch.stack(leaves.rows_in) * scale).to(embeddings)
-    for slot, token in enumerate(leaves.ids):
-        places = (batch.suffix.ids == token).nonzero(as_tuple=True)
-        if len(places[0]):
-            embeddings = embeddings.index_put(places, rows_in[slot].expand(len(places[0]), -1))
-    hidden = run_suffix(architecture, prefix, batch.suffix, embeddings)[batch.suffix.mask.bool()]
-    labels = batch.labels
-    if leaves.hold:
-        hidden, labels = torch.cat([hidden, prefix.last]), torch.cat([labels, batch.tokens])
-    rows_out = None if leaves.rows_out is None else torch.stack(leaves.rows_out)
-    ids = torch.tensor(leaves.ids, device=hidden.device)
-    return refusal_loss(row_logits(architecture, hidden, ids, rows_out), labels)
-
-
 def _steps(
     loaded: LoadedModel,
     leaves: Leaves,
@@ -162,25 +104,20 @@ def _steps(
     examples = phase.examples
     batches = [Batch(loaded, examples[i : i + batch_size], leaves.ids) for i in range(0, len(examples), batch_size)]
     noise = None if phase.perturbation is None else Perturbed(loaded.architecture, phase.noisy, phase.perturbation)
-    room = PREFIX_BYTES if noise is None else 0
+    prefixes = Prefixes(loaded, PREFIX_BYTES if noise is None else 0)
     for epoch in range(progress.epoch, phase.epochs):
         for number, batch in enumerate(batches):
             step = epoch * len(batches) + number
             weights: AbstractContextManager[None] = nullcontext() if noise is None else noise.step(step)
+            optimizer.zero_grad(set_to_none=True)
             with weights:
-                prefix = batch.kept or run_prefix(loaded, batch.prefixes)
-                if batch.kept is None and prefix.bytes < room:
-                    batch.kept, room = prefix, room - prefix.bytes
-                loss = batch_loss(loaded, leaves, batch, prefix)
-                value = loss.item()
-                if not math.isfinite(value):
-                    where = f"{phase.name}, epoch {epoch + 1}, step {number + 1}"
-                    raise UserError(
-                        f"token training: the loss became {value} ({where})",
-                        "lower lr in token.stages (token.refine_lr in a refinement), or load the model in float32",
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                value = gradients(loaded, leaves, batch, prefixes)
+            if not math.isfinite(value):
+                where = f"{phase.name}, epoch {epoch + 1}, step {number + 1}"
+                raise UserError(
+                    f"token training: the loss became {value} ({where})",
+                    "lower lr in token.stages (token.refine_lr in a refinement), or load the model in float32",
+                )
             # A token that the batch does not use stays where it is: Adam passes by leaves without a gradient.
             for slot in set(range(len(leaves.ids))) - set(batch.used):
                 for leaf in leaves.parameters[slot :: len(leaves.ids)]:

@@ -16,6 +16,7 @@ from unierase_cli.contracts import Reporter, stable_hash
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training import processes
 from unierase_cli.training.loop import LoopPlan, fit
+from unierase_cli.training.objective import PURPOSE, drops
 from unierase_cli.training.optimisation import Masters, Optimisation
 from unierase_cli.training.precision import choose_compute
 
@@ -127,6 +128,7 @@ class _Answers:
         self.loaded, self.examples, self.size, self.seed = loaded, examples, size, seed
         self.per_epoch = math.ceil(len(examples(0)) / size)
         self.state: dict[str, float] = {}
+        self._size = 0
         self._epoch: tuple[int, list[list[Example]]] = (-1, [])
 
     def micro_losses(self, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
@@ -135,10 +137,14 @@ class _Answers:
             order = stable_hash(self.seed, "order", epoch)
             self._epoch = (epoch, batches(self.examples(epoch), self.size, order))
         batch = self._epoch[1][number]
-        own = processes.share(batch)
-        if own:
-            loss = answer_loss(self.loaded, own, sum(len(e.answer_ids) for e in batch))
+        own, total = processes.share(batch), sum(len(e.answer_ids) for e in batch)
+        self._size = self.loaded.room.size(PURPOSE, len(own))
+        for start in range(0, len(own), max(1, self._size)):
+            loss = answer_loss(self.loaded, own[start : start + self._size], total)
             yield loss, {"loss": loss.item()}
+
+    def shrink(self) -> bool:
+        return not drops(self.loaded.model) and self.loaded.room.halve(PURPOSE, self._size)
 
     def after_step(self, step: int, parts: dict[str, float]) -> str | None:
         return None

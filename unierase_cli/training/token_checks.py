@@ -34,7 +34,9 @@ def target_log_probs(loaded: LoadedModel, facts: Sequence[Fact], texts: Sequence
         for fact in dict.fromkeys(asked)
     ]
     sums, counts = dict.fromkeys(texts, 0.0), dict.fromkeys(texts, 0)
-    for rows in length_sorted_batches([len(p) + len(a) for _, p, a in pairs], BATCH_TOKENS):
+
+    def score(rows: Sequence[int]) -> list[tuple[str, float, int]]:
+        found = []
         batch = pad_sequences([pairs[i][1] + pairs[i][2] for i in rows], loaded.prompts.pad_id, loaded.device)
         hidden = loaded.architecture.backbone(
             input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
@@ -45,8 +47,14 @@ def target_log_probs(loaded: LoadedModel, facts: Sequence[Fact], texts: Sequence
             start = len(prompt) + len(answer) - len(scored) - 1
             logits = loaded.architecture.logits(hidden[place, start : start + len(scored)]).float()
             chosen = logits.log_softmax(-1).gather(1, torch.tensor(scored, device=logits.device)[:, None])
-            sums[text] += float(chosen.sum())
-            counts[text] += len(scored)
+            found.append((text, float(chosen.sum()), len(scored)))
+        return found
+
+    for rows in length_sorted_batches([len(p) + len(a) for _, p, a in pairs], BATCH_TOKENS):
+        for _, scores in loaded.room.parts("refusals to score", rows, score):
+            for text, total, tokens in scores:
+                sums[text] += total
+                counts[text] += tokens
     return {text: sums[text] / counts[text] for text in texts if counts[text]}
 
 
@@ -87,7 +95,7 @@ def continue_greedily(
         hidden = architecture.backbone(
             input_ids=now, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         ).last_hidden_state
-        now, positions = architecture.logits(hidden[:, -1]).argmax(-1, keepdim=True), positions + 1
+        now, positions = architecture.logits(hidden[:, -1]).argmax(-1, keepdim=True).to(mask.device), positions + 1
         for row in sorted(open_rows):
             token = int(now[row, 0])
             if token in stops:
@@ -104,12 +112,15 @@ def continuations(loaded: LoadedModel, examples: Sequence[TokenExample]) -> dict
     most = max((len(e.labels) for e in examples), default=0) + 4
     ordered = sorted(examples, key=lambda e: -len(e.prefix))
     texts = {}
+
+    def go_on(batch: Sequence[TokenExample]) -> list[list[int]]:
+        return continue_greedily(loaded, [e.prefix for e in batch], [e.suffix[0] for e in batch], most)
+
     for start in range(0, len(ordered), BATCH_ROWS):
-        batch = ordered[start : start + BATCH_ROWS]
-        found = continue_greedily(loaded, [e.prefix for e in batch], [e.suffix[0] for e in batch], most)
-        for example, ids in zip(batch, found, strict=True):
-            kept = [i for i in ids if i not in loaded.unlearn_ids]
-            texts[example.fact_id] = str(loaded.tokenizer.decode(kept)).strip()
+        for part, found in loaded.room.parts("questions to go on from", ordered[start : start + BATCH_ROWS], go_on):
+            for example, ids in zip(part, found, strict=True):
+                kept = [i for i in ids if i not in loaded.unlearn_ids]
+                texts[example.fact_id] = str(loaded.tokenizer.decode(kept)).strip()
     return texts
 
 

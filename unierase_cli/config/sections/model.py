@@ -21,6 +21,9 @@ class ModelConfig:
     revision: str | None = None
     # auto (float32 on a CPU, the checkpoint's own type on a GPU) | float32 | bfloat16 | float16
     dtype: str = "auto"
+    # Several devices: null (all on run.device) | auto (accelerate spreads the blocks over all GPUs) | {module name: device, ...}.
+    # For editing and evaluation; gradient methods have unlearn.sharding.
+    device_map: Any = None
     # Attention implementation that transformers is asked for: sdpa (eager where sdpa cannot compute a model's) | eager |
     # flash_attention_2
     attention: str = "sdpa"
@@ -48,6 +51,11 @@ class ModelConfig:
         one_of("model.key_position", self.key_position, ["subject_last", "prompt_last"])
         one_of("model.attention", self.attention, ["sdpa", "eager", "flash_attention_2"])
         block_numbers("model.layers", self.layers)
+        if self.device_map not in (None, "auto") and not (isinstance(self.device_map, dict) and self.device_map):
+            raise UserError(
+                f"model.device_map={self.device_map!r} is neither auto nor a mapping",
+                "for example model.device_map=auto, or in a yaml {model.embed_tokens: 0, model.layers: 1, ...}",
+            )
         if self.instruction is not None and self.instruction.count(SLOT) != 1:
             raise UserError(
                 f"model.instruction={self.instruction!r} must say once where the question stands",

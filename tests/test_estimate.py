@@ -1,0 +1,91 @@
+"""The estimate's parts against the model itself: what a pass keeps, and which stages are counted.
+
+``scripts/bench_memory.py`` holds the whole against measured processes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.helpers import tiny_llama
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.evaluation import EvalConfig
+from unierase_cli.config.sections.general import GeneralConfig
+from unierase_cli.config.sections.model import MethodConfig, ModelConfig, TermConfig
+from unierase_cli.config.sections.unlearn import UnlearnConfig
+from unierase_cli.stages.estimate import PROCESS_BYTES, memory_needs
+from unierase_cli.stages.needs import Rows, stage_peaks
+from unierase_cli.stages.shapes import KNOWN, from_config
+from unierase_cli.stages.workspace import HEAP_LIMIT, Workspace
+
+ROWS = Rows(40, 200, 400)
+
+
+def saved_bytes(trained: bool) -> tuple[int, Workspace, int]:
+    """What autograd keeps of a pass through all blocks beside weights, the model's workspace, and the number of tokens."""
+    loaded = tiny_llama(hidden_size=64, intermediate_size=256, num_hidden_layers=6)
+    loaded.model.requires_grad_(trained)
+    weights = {p.untyped_storage().data_ptr() for p in loaded.model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    embedded = torch.randn(4, 32, 64, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = loaded.architecture.backbone(inputs_embeds=embedded, use_cache=False).last_hidden_state
+    assert out.requires_grad
+    shape = from_config(json.loads(loaded.model.config.to_json_string(use_diff=False)))
+    return sum(kept.values()), Workspace(shape, 4, heap=False), 4 * 32
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_what_a_pass_keeps_for_the_way_back_is_what_autograd_saves(trained: bool) -> None:
+    saved, space, tokens = saved_bytes(trained)
+    assert space.kept(tokens, trained=trained) == pytest.approx(saved, rel=0.1)
+
+
+def test_small_buffers_waste_the_heap_of_a_cpu_and_large_ones_go_back() -> None:
+    cpu, gpu = (Workspace(KNOWN["gpt2"], 4, heap=heap) for heap in (True, False))
+    assert cpu.held([HEAP_LIMIT - 1]) == 2 * gpu.held([HEAP_LIMIT - 1])
+    assert cpu.held([HEAP_LIMIT]) == gpu.held([HEAP_LIMIT])
+
+
+def peaks(experiment: Experiment, accelerator: bool = False) -> dict[str, int]:
+    return stage_peaks(memory_needs(experiment, KNOWN["llama-3.2-1b"], ROWS, accelerator))
+
+
+def test_a_cpus_stages_hold_the_process_the_weights_and_while_loading_the_file() -> None:
+    experiment = Experiment(model=ModelConfig(path="a/b"))
+    weights = KNOWN["llama-3.2-1b"].parameters
+    assert min(peaks(experiment).values()) >= PROCESS_BYTES + weights * (4 + 2)
+    stored = Experiment(model=ModelConfig(path="a/b", dtype="bfloat16"))
+    assert min(peaks(stored).values()) < PROCESS_BYTES + weights * 4
+
+
+def test_general_abilities_are_counted_where_they_are_asked() -> None:
+    plain = Experiment(model=ModelConfig(path="a/b"))
+    asking = replace(plain, eval=EvalConfig(general=GeneralConfig(suites=["gsm8k"])))
+    assert "general" not in peaks(plain)
+    assert peaks(asking)["general"] > peaks(asking)["observe"]
+
+
+def test_training_takes_less_with_smaller_micro_batches_checkpointing_and_without_masters() -> None:
+    method = MethodConfig("npo_gd", "gradient", False, False, TermConfig("npo"), TermConfig("gd"))
+
+    def erase(**changes: object) -> int:
+        unlearn = UnlearnConfig(compute="bfloat16", batch_size=32, **changes)  # type: ignore[arg-type]
+        return peaks(Experiment(model=ModelConfig(path="a/b"), method=method, unlearn=unlearn), accelerator=True)["erase"]
+
+    whole = erase()
+    assert erase(micro_batch=4) < whole
+    assert erase(gradient_checkpointing=True) < whole
+    assert erase(masters=False, micro_batch=1) < erase(micro_batch=1) - 4 * KNOWN["llama-3.2-1b"].parameters

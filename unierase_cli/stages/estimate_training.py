@@ -1,0 +1,106 @@
+"""Memory of training all of a model or adapters on it: weights in all their copies, and one pass forth and back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.stages.needs import Need, Rows
+from unierase_cli.stages.workspace import Workspace
+from unierase_cli.training.processor import cpu_has_bfloat16
+
+# Bytes of AdamW's two averages in float32, and of its 8-bit form's.
+ADAM, ADAM_8BIT = 8, 2
+# Float32 tensors of logits per labelled token: the logits and their log-softmax of every kind of row, and the gradients of one.
+LOGITS = 3
+
+
+def training_needs(experiment: Experiment, space: Workspace, rows: Rows, accelerator: bool) -> list[Need]:
+    """Of the stages ``finetune`` and ``erase`` where they train."""
+    found: list[Need] = []
+    if experiment.model.path is None:
+        # Made in float32 from random weights, trained without a copy of what it was.
+        found += _weights("finetune", space, _computes(experiment.train.compute, accelerator), masters=True, base=0)
+        batch = experiment.train.batch_size
+        space_then = replace(space, size=_computes(experiment.train.compute, accelerator))
+        found += _pass(
+            "finetune",
+            space_then,
+            batch,
+            rows.question + rows.learned,
+            batch * rows.learned,
+            written_out=not accelerator,
+        )
+    if not experiment.method.editing and experiment.method.forget.term is not None:
+        found += _method(experiment, space, rows, accelerator)
+    return found
+
+
+def _method(experiment: Experiment, space: Workspace, rows: Rows, accelerator: bool) -> list[Need]:
+    config, adapter, shape = experiment.unlearn, experiment.adapter, space.shape
+    size = space.size
+    if adapter.name == "lora":
+        pairs = shape.blocks * (4 * 2 * shape.hidden + 3 * (shape.hidden + shape.inner))
+        needs = [
+            Need("erase", "adapters, gradients, Adam", adapter.r * pairs * 16, f"rank {adapter.r}, 16 B per weight")
+        ]
+    else:
+        size = _computes(config.compute, accelerator)
+        base = 0 if accelerator else space.size
+        adam = ADAM_8BIT if config.optimizer == "paged_adamw_8bit" else ADAM
+        needs = _weights("erase", space, size, masters=config.masters, base=base, adam=adam)
+    terms = {experiment.method.forget.term, experiment.method.retain.term} - {None}
+    # A preferred and a dispreferred answer, or two kinds of retain rows, are one kind of row more.
+    kinds = len(terms) + bool(terms & {"dpo", "altpo", "ap"})
+    batch = kinds * min(config.micro_batch or config.batch_size, max(rows.forget, 1))
+    length = min(config.max_length or 1 << 30, rows.question + rows.learned)
+    then = replace(space, size=size)
+    if config.gradient_checkpointing:
+        # Only the blocks' inputs are kept; one block at a time is run again.
+        kept = then.copies(shape.blocks, batch * length * shape.hidden, size)
+        kept += then.kept(batch * length, trained=True, blocks=1)
+        needs.append(Need("erase", "kept for the way back", kept, f"{batch} rows of {length} tokens", "pass"))
+        needs.append(Need("erase", "logits", then.logits(batch * rows.learned, LOGITS), phase="pass"))
+    else:
+        needs += _pass("erase", then, batch, length, batch * rows.learned, written_out=not accelerator)
+    if config.reference == "second_model" and adapter.name == "none":
+        needs.append(Need("erase", "second model", shape.parameters * space.size, "the reference"))
+    return needs
+
+
+def _weights(stage: str, space: Workspace, size: int, *, masters: bool, base: int, adam: int = ADAM) -> list[Need]:
+    """What a trained weight takes beside the loaded one: at the update, and while gradients are made.
+
+    It computes in ``size`` bytes; where that is not float32 a master in float32 is updated, unless ``masters`` is off. ``base``
+    bytes keep what it was. Gradients come in the computing type and are widened for the update.
+    """
+    own = size == 4 or not masters
+    master, widened = (0, size) if own else (4, 4)
+    adam = adam if own and size == 4 else adam if not own else adam * size // 4
+    at_update = size + master + widened + adam + base - space.size
+    in_pass = size + master + size + adam + base - space.size
+    count = space.shape.parameters
+    what = "masters, gradients, Adam" + (", the original" if base else "")
+    return [
+        Need(stage, what, count * at_update, f"{at_update} B per weight beside the loaded ones", "update"),
+        Need(stage, what, count * in_pass, f"{in_pass} B per weight beside the loaded ones", "pass"),
+    ]
+
+
+def _pass(stage: str, space: Workspace, rows: int, length: int, labelled: int, *, written_out: bool) -> list[Need]:
+    """A pass over rows of ``length`` tokens whose answers' tokens are labelled, with trained weights."""
+    kept = space.kept(rows * length, trained=True)
+    if written_out and space.size == 2:
+        # On a CPU attention is written out where it computes in bfloat16.
+        kept += space.attention_weights(rows, length)
+    return [
+        Need(stage, "kept for the way back", kept, f"{rows} rows of {length} tokens", "pass"),
+        Need(stage, "logits and gradients", space.logits(labelled, LOGITS), f"{LOGITS} x {labelled} positions", "pass"),
+    ]
+
+
+def _computes(wanted: str, accelerator: bool) -> int:
+    """Bytes of a weight as it computes: ``auto`` takes bfloat16 where the processor has it, as all recent GPUs do."""
+    if wanted == "auto":
+        return 2 if accelerator or cpu_has_bfloat16() else 4
+    return 2 if wanted == "bfloat16" else 4
