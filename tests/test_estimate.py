@@ -83,7 +83,9 @@ def test_training_takes_less_with_smaller_micro_batches_checkpointing_and_withou
 
     def erase(**changes: object) -> int:
         unlearn = UnlearnConfig(compute="bfloat16", batch_size=32, **changes)  # type: ignore[arg-type]
-        return peaks(Experiment(model=ModelConfig(path="a/b"), method=method, unlearn=unlearn), accelerator=True)["erase"]
+        return peaks(Experiment(model=ModelConfig(path="a/b"), method=method, unlearn=unlearn), accelerator=True)[
+            "erase"
+        ]
 
     whole = erase()
     assert erase(micro_batch=4) < whole

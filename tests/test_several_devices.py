@@ -15,6 +15,7 @@ from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, Step, UserError
+from unierase_cli.editing import edit as edit_module
 from unierase_cli.editing.moments import Source, decompose, second_moments
 from unierase_cli.editing.nullspace import choose_preservation
 from unierase_cli.editing.patch import apply_patches
@@ -86,6 +87,26 @@ def edit(loaded: LoadedModel) -> tuple[list[torch.Tensor], list[Any], Any]:
     scores = score_answers(loaded, items, batch_size=3)
     factors = [t for n in LAYERS for t in (patch.factors[n].left, patch.factors[n].right)]
     return [rows.rows_in, *factors], [(g.ids, g.stop) for g in said], (patch, [s.log_probs for s in scores])
+
+
+def test_a_layers_moments_and_solves_are_made_where_the_layer_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, str]] = []
+    solve, decomposed = edit_module.solve, decompose
+
+    def watched_solve(keys: torch.Tensor, *rest: Any, **settings: Any) -> Any:
+        solution, state = solve(keys, *rest, **settings)
+        made.append(("solve", str(solution.factor.left.device)))
+        return solution, state
+
+    def watched_decompose(moment: torch.Tensor) -> Any:
+        made.append(("moment", str(moment.device)))
+        return decomposed(moment)
+
+    monkeypatch.setattr(edit_module, "solve", watched_solve)
+    monkeypatch.setitem(globals(), "decompose", watched_decompose)
+    with FakeDevices():
+        edit(spread("llama"))
+    assert made == [("moment", "cpu:1"), ("moment", "cpu:2"), ("solve", "cpu:1"), ("solve", "cpu:2")]
 
 
 @pytest.mark.parametrize("family", ["llama", "llama_tied", "qwen2", "gpt2"])

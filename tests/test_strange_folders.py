@@ -277,6 +277,11 @@ def test_a_manifest_does_not_lead_out_of_the_outputs_folder(tmp_path: Path) -> N
     assert inside.input_of(linked, "base") is None
 
 
+def test_a_run_whose_numbers_are_not_finite_is_still_a_run(tmp_path: Path) -> None:
+    made = finished(Store(tmp_path), "erase", "a" * 64, summary={"steps": 1, "changed_share": float("nan")})
+    assert Store(tmp_path).find("erase", made.key) is not None
+
+
 def test_what_a_run_was_made_from_is_found_where_it_is_and_in_a_folder_that_was_moved(tmp_path: Path) -> None:
     store = Store(tmp_path / "outputs")
     model = finished(store, "finetune", "a" * 64)

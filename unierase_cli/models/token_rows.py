@@ -12,9 +12,9 @@ from torch import Tensor
 
 from unierase_cli.contracts import UserError
 from unierase_cli.models.vocabulary import add_unlearning_tokens, set_rows
+from unierase_cli.store import json_text
 from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import read_json
 from unierase_cli.store.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class TokenRows:
         """Read what ``save`` wrote. Raises UserError when a file is missing or damaged."""
         path = directory / RECORD
         try:
-            record = read_json(path)
+            record = json_text.read_json(path, json_text.ROWS)
             if wrong := misfit(record, FORM):
                 raise ValueError(wrong)
             tensors = load_tensors(directory / ROWS)

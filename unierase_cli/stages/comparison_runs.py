@@ -169,7 +169,9 @@ def _costs(store: Store, score: Artefact) -> dict[str, Measured]:
     else:
         seconds = _seconds([erase, *([token] if token else [])])
     share = (erase.manifest.get("summary") or {}).get("changed_share")
-    changed = Measured(None, "the erase artefact does not record it") if share is None else Measured(100 * share)
+    changed = Measured(None, "the erase artefact does not record it")
+    if isinstance(share, int | float):
+        changed = Measured(100 * share)
     return {"seconds": seconds, "memory": _memory(erase), "changed": changed}
 
 

@@ -35,7 +35,7 @@ MOMENT = 1e-3
 FORM = {
     "stage": str, "key": str, "finished?": float, "wall_seconds?": float, "peak_memory_mib?": (float, None), "options?": {str: str},
     "config?": {str: dict}, "inputs?": {str: {"path": str, "key": str}}, "fingerprints?": dict,
-    "summary?": ({"steps?": (int, None), "changed_share?": (float, None)}, None),
+    "summary?": ({"steps?": (int, None)}, None),
     "environment?": dict, "phases?": {str: {"seconds?": float}}, "command?": [str], "overrides?": [str], "warnings?": [str],
 }  # fmt: skip
 # Sections of a recorded configuration that every edit and score has.

@@ -1,0 +1,73 @@
+"""Several methods over one sequence of requests: a table and a picture of what was forgotten and what was kept after each step.
+
+    python scripts/sequences.py PICTURE.png outputs/trajectory/*forget10*/v*
+
+Each folder is a ``trajectory`` artefact, as ``unierase eval --mode sequential`` makes them. The table is Markdown: after the steps
+that are asked for with ``--steps``, ROUGE-L recall of all requests so far, then of questions that were never seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+FORGET, KEPT = "forget_so_far.rouge", "retain_unseen.rouge"
+
+
+def label(folder: Path) -> str:
+    """The method and what sets a run apart from others of its method."""
+    config = json.loads((folder / "manifest.json").read_text("utf-8"))["config"]
+    name = config["method"]["name"]
+    edits = name in ("unierase", "memit", "alphaedit")
+    return f"{name}, clamp {config['edit']['values']['clamp']:g}" if edits else f"{name}, lr {config['unlearn']['lr']:g}"
+
+
+def curve(found: dict[str, Any], column: str) -> list[float]:
+    """The column's value before the first step and after each."""
+    return [found["before"][column]["value"], *(step["measures"][column]["value"] for step in found["steps"])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--steps", default="0,1,2,5,10", help="comma-separated; 0 is the unedited model")
+    wanted = parser.parse_args()
+    runs = {label(folder): json.loads((folder / "steps.json").read_text("utf-8")) for folder in wanted.folders}
+    steps = [int(step) for step in wanted.steps.split(",")]
+    print("| after request | " + " | ".join(map(str, steps)) + " | s of step 2 | s of the last |")
+    print("|---|" + "---:|" * (len(steps) + 2))
+    for name, found in runs.items():
+        cells = [" / ".join(f"{curve(found, column)[step]:.3f}" for column in (FORGET, KEPT)) for step in steps]
+        seconds = [f"{step['seconds']:.0f}" for step in (found["steps"][1], found["steps"][-1])]
+        print(f"| {name} | " + " | ".join([*cells, *seconds]) + " |")
+    draw(runs, wanted.picture)
+
+
+def draw(runs: dict[str, dict[str, Any]], path: Path) -> None:
+    """Two panels, a line for each run."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(9.6, 4.6), dpi=110, sharex=True, sharey=True)
+    titles = {FORGET: "all requests so far (low is forgotten)", KEPT: "never seen (high is kept)"}
+    for axes, (column, title) in zip(panels, titles.items(), strict=True):
+        for place, (name, found) in enumerate(runs.items()):
+            values = curve(found, column)
+            axes.plot(range(len(values)), values, marker="os^vDPX*<>"[place % 10], markersize=4, color=f"C{place % 10}", label=name)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("requests met")
+        axes.grid(alpha=0.3)
+        axes.set_ylim(-0.03, 1.03)
+    panels[0].set_ylabel("ROUGE-L recall")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncol=4, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    figure.savefig(path, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()
