@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.helpers import FAMILIES, tiny
+from tests.helpers import FAMILIES, FURTHER, tiny
 from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
@@ -22,18 +22,25 @@ from unierase_cli.stages.needs import Need, Rows, peak, stage_peaks
 from unierase_cli.stages.shapes import KNOWN, from_config, shape_of
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *FURTHER])
 def test_weights_are_counted_from_the_configuration_alone(family: str) -> None:
     model = tiny(family).model
     shape = from_config(json.loads(model.config.to_json_string(use_diff=False)))
     assert shape.parameters == sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *FURTHER])
 def test_layers_follow_the_rule_that_the_model_itself_follows(family: str) -> None:
     loaded = tiny(family)
     shape = from_config(json.loads(loaded.model.config.to_json_string(use_diff=False)))
     assert shape.default_layers() == loaded.architecture.default_layers()
+
+
+def test_a_configuration_that_no_model_can_be_made_of_is_refused() -> None:
+    strange = ({"model_type": "nothing"}, {"model_type": "opt", "hidden_size": "wide"}, {"model_type": "falcon", "vocab_size": -1})
+    for config in strange:
+        with pytest.raises(UserError, match="describes no causal language model"):
+            from_config(config)
 
 
 def test_known_models_have_their_published_size() -> None:

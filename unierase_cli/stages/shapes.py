@@ -1,4 +1,6 @@
-"""How large a model is, from its config.json alone: nothing is loaded, torch is not imported."""
+"""How large a model is, from its config.json alone: nothing is loaded. torch is imported only for families whose weights are
+counted on a model without memory.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ class Shape:
 
     ``gated``: three MLP matrices instead of two. ``query_biases``: queries, keys and values have biases; ``output_bias``
     and ``mlp_biases`` likewise. ``head_norms``: queries and keys are normalised per head. ``gpt2_positions``: learned
-    positions, with biases and layer norms as in GPT-2.
+    positions, with biases and layer norms as in GPT-2. ``counted``: the number of weights where it was counted.
     """
 
     vocabulary: int
@@ -38,10 +40,13 @@ class Shape:
     mlp_biases: bool = False
     head_norms: bool = False
     gpt2_positions: int = 0
+    counted: int | None = None
 
     @property
     def parameters(self) -> int:
-        """All weights; equals the count of the loaded model for Llama, Mistral, Qwen2, Qwen3 and GPT-2."""
+        """All weights, equal to the count of the loaded model; of other families among KNOWN to a thousandth."""
+        if self.counted is not None:
+            return self.counted
         query, pair = self.heads * self.head_size, self.key_value_heads * self.head_size
         block = self.hidden * (2 * query + 2 * pair) + self.hidden * self.inner * (3 if self.gated else 2)
         if self.gpt2_positions:
@@ -60,6 +65,8 @@ class Shape:
         return list(range(start, max(min(start + count, self.blocks - 1), start + 1)))
 
 
+# Families whose weights the widths add up to.
+SUMMED = ("", "llama", "mistral", "qwen2", "qwen3")
 _LLAMA8 = Shape(128256, 4096, 14336, 32, 32, 8, 128, False)
 # Hub models that need not be on this machine to be estimated: part of the hub's id -> shape.
 KNOWN = {
@@ -76,6 +83,15 @@ KNOWN = {
     "mistral-7b-instruct-v0.2": Shape(32000, 4096, 14336, 32, 32, 8, 128, False),
     "mistral-7b-instruct-v0.3": Shape(32768, 4096, 14336, 32, 32, 8, 128, False),
     "mistral-7b-v0.3": Shape(32768, 4096, 14336, 32, 32, 8, 128, False),
+    "gemma-2-2b": Shape(256000, 2304, 9216, 26, 8, 4, 256, True),
+    "gemma-2-9b": Shape(256000, 3584, 14336, 42, 16, 8, 256, True),
+    "gemma-3-1b": Shape(262144, 1152, 6912, 26, 4, 1, 256, True, head_norms=True),
+    "phi-3.5-mini": Shape(32064, 3072, 8192, 32, 32, 32, 96, False),
+    "phi-4-mini": Shape(200064, 3072, 8192, 32, 24, 8, 128, True),
+    "olmo-2-1124-7b": Shape(100352, 4096, 11008, 32, 32, 32, 128, False),
+    "pythia-6.9b": Shape(
+        50432, 4096, 16384, 32, 32, 32, 128, False, gated=False, query_biases=True, output_bias=True, mlp_biases=True
+    ),
     "gpt2": Shape(50257, 768, 3072, 12, 12, 12, 64, True, stored=4, gated=False, gpt2_positions=1024),
 }
 
@@ -116,7 +132,7 @@ def cached_config(name: str, revision: str | None) -> Path | None:
 
 def from_config(config: dict[str, Any]) -> Shape:
     """The shape that a config.json describes. Raises UserError naming the first width that it lacks."""
-    config = {**config, **config.get("text_config", {})}
+    whole, config = config, {**config, **config.get("text_config", {})}
     stored = BYTES.get(str(config.get("dtype") or config.get("torch_dtype") or "float32"), 2)
     if config.get("model_type") == "gpt2":
         hidden, heads = _number(config, "n_embd"), _number(config, "n_head")
@@ -126,8 +142,10 @@ def from_config(config: dict[str, Any]) -> Shape:
             tied=bool(config.get("tie_word_embeddings", True)), stored=stored, gated=False,
             gpt2_positions=_number(config, "n_positions"),
         )  # fmt: skip
-    hidden, heads = _number(config, "hidden_size"), _number(config, "num_attention_heads")
     kind = str(config.get("model_type", ""))
+    if kind not in SUMMED:
+        return _counted(whole, stored)
+    hidden, heads = _number(config, "hidden_size"), _number(config, "num_attention_heads")
     return Shape(
         _number(config, "vocab_size"),
         hidden,
@@ -142,6 +160,40 @@ def from_config(config: dict[str, Any]) -> Shape:
         output_bias=bool(config.get("attention_bias")),
         mlp_biases=bool(config.get("mlp_bias")),
         head_norms=kind == "qwen3",
+    )
+
+
+def _counted(config: dict[str, Any], stored: int) -> Shape:
+    """The shape of any other family, from a model without memory. Raises UserError where it cannot be made, or not be edited."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from unierase_cli.models.architecture import find_architecture
+
+    kind = config.get("model_type")
+    try:
+        known = AutoConfig.for_model(**config)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(known)
+    except Exception as error:  # transformers raises errors of many kinds over a config that fits no model
+        raise UserError(
+            f"config.json describes no causal language model that transformers can make (model_type {kind}): "
+            f"{' '.join(str(error).split())[:200]}",
+            "only decoder language models can be edited",
+        ) from error
+    found, text = find_architecture(model), known.get_text_config()
+    heads = text.num_attention_heads
+    return Shape(
+        found.embedding.weight.shape[0],
+        found.hidden_size,
+        found.inner_size(0),
+        found.n_blocks,
+        heads,
+        getattr(text, "num_key_value_heads", None) or getattr(text, "num_kv_heads", None) or heads,
+        getattr(text, "head_dim", None) or found.hidden_size // heads,
+        tied=found.tied,
+        stored=stored,
+        counted=sum(weight.numel() for weight in model.parameters()),
     )
 
 
