@@ -302,7 +302,12 @@ def test_running_out_of_memory_says_what_to_change(monkeypatch: pytest.MonkeyPat
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(gd, "values", values)
-    mistake(lambda: erased(shipped("ga_gd")), "out of memory with 4 rows a pass on cpu.*unlearn.micro_batch=2.*adapter=lora")
+    mistake(lambda: erased(shipped("ga_gd")), "out of memory with 1 rows a pass on cpu.*unlearn.masters=false.*adapter=lora")
+    # Means over micro-batches depend on their size, so the user decides.
+    mistake(
+        lambda: erased(shipped("ga_gd"), replace(UNLEARN, weighting="micro_batches")),
+        "out of memory with 4 rows a pass on cpu.*unlearn.micro_batch=2.*adapter=lora",
+    )
 
 
 def test_the_method_none_leaves_the_model_alone(tmp_path: Path) -> None:

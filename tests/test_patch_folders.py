@@ -23,7 +23,7 @@ from unierase_cli.stages import patches as patches_module
 from unierase_cli.stages.edited_folder import load_folder, write_edited
 from unierase_cli.stages.export import export
 from unierase_cli.stages.patch_revert import revert
-from unierase_cli.stages.patches import choose_steps, refuse_replan
+from unierase_cli.stages.patches import choose_steps
 from unierase_cli.store.artefacts import Artefact
 from unierase_cli.store.patch_files import patch_path
 
@@ -235,14 +235,6 @@ def test_of_steps_that_stand_alone_one_is_taken_by_itself(tmp_path: Path, monkey
     with pytest.raises(UserError, match="starts from the original model"):
         choose_steps(run)
     assert choose_steps(run, 2).steps == (2,)
-
-
-def test_replanning_is_refused_with_the_command_that_does_it(tmp_path: Path) -> None:
-    model, run = run_on(tmp_path, steps=3)
-    with pytest.raises(UserError, match=r"those of step 1 \(2\) belong to benchmark=fictional") as caught:
-        refuse_replan(choose_steps(run, None, [1]))
-    command = "unierase erase method=unierase edit.lambda_=0.2"
-    assert caught.value.hint.endswith(f"{command} model.path={model} benchmark=jsonl benchmark.path=kept.jsonl")
 
 
 def test_a_patch_folder_stands_for_the_run_wherever_it_is(tmp_path: Path) -> None:

@@ -52,10 +52,13 @@ ALLOWED = {
 # Files that may start other programs: always a list of words, never a line for a shell.
 STARTS = {
     "unierase_cli/inference/sandbox.py": "the sandbox's processes",
+    "unierase_cli/metrics/judge_process.py": "a judge, which may hang or take all memory",
     "unierase_cli/launch/jobs.py": "the runs of a sweep",
     "unierase_cli/launch/local.py": "waits for them",
     "unierase_cli/store/manifest.py": "asks git for the commit",
+    "scripts/bench_memory.py": "runs stages",
     "scripts/compare.py": "runs unierase",
+    "scripts/kill_test.py": "runs unierase",
     "scripts/seeds.py": "runs unierase",
     "scripts/tradeoff.py": "runs unierase",
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
+
+from unierase_cli.models.heap import give_back
 
 # Also for those rooms that may not import the store.
 from unierase_cli.store.refusals import is_out_of_memory as is_out_of_memory
@@ -70,6 +71,6 @@ class Room:
 
 def empty_caches() -> None:
     """Give back what is held of freed memory, so that a smaller batch does not fail on a larger one's leavings."""
-    gc.collect()
+    give_back()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

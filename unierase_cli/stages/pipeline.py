@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.models.heap import give_back
 from unierase_cli.stages.base import Request, Stage, StageContext, benchmark_of, load_stage, slug
 from unierase_cli.stages.interrupted import flat, passed_over
 from unierase_cli.stages.machine import machine
@@ -165,6 +166,8 @@ class Pipeline:
     def _fill(self, draft: Draft, request: Request, key: str, name: str, inputs: dict[str, Artefact]) -> Artefact:
         going_on = " (going on with an interrupted run)" if draft.resuming else ""
         self.reporter.note(f"{request}: making {draft.path}{going_on}")
+        # What the stage before it left in pieces would else be held beside this one's.
+        give_back()
         recorder = Recorder(self.reporter, draft.path / LOG)
         started, clock = time.time(), time.monotonic()
         for warning in self._benchmark_notes(load_stage(request.stage)):
