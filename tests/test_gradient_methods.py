@@ -302,7 +302,7 @@ def test_running_out_of_memory_says_what_to_change(monkeypatch: pytest.MonkeyPat
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(gd, "values", values)
-    mistake(lambda: erased(shipped("ga_gd")), "out of memory with 1 rows a pass on cpu.*unlearn.masters=false.*adapter=lora")
+    mistake(lambda: erased(shipped("ga_gd")), "out of memory with 1 row a pass on cpu.*unlearn.masters=false.*adapter=lora")
     # Means over micro-batches depend on their size, so the user decides.
     mistake(
         lambda: erased(shipped("ga_gd"), replace(UNLEARN, weighting="micro_batches")),

@@ -10,6 +10,7 @@ import torch
 
 from tests.fake_devices import FakeDevices
 from tests.helpers import FACTS, save_folder, tiny
+from unierase_cli.config.compose import compose
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
@@ -27,6 +28,7 @@ from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.closed_form import erase_closed_form
 from unierase_cli.models.devices import device_of, is_spread, placement
 from unierase_cli.models.load import LoadedModel, load_model, wrap_model
+from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.training.token_training import train_token
 
 LAYERS = [1, 2]
@@ -170,6 +172,14 @@ def test_weights_that_no_device_has_room_for_are_refused(tmp_path: Path) -> None
     everywhere = {**ends, "model.layers": "disk"}
     with pytest.raises(UserError, match="do not fit the devices"):
         load_model(ModelConfig(path=str(folder), device_map=everywhere), RunConfig(device="cpu"))
+
+
+def test_where_a_model_lies_enters_no_key(tmp_path: Path) -> None:
+    def keys(*words: str) -> list[str]:
+        experiment = compose(["experiment=demo", f"run.outputs={tmp_path}", *words], None)
+        return [row.key for row in Pipeline(experiment, SilentReporter()).plan("report")]
+
+    assert keys() == keys("model.device_map=auto") == keys("model.device_map={model.layers: 0, lm_head: 1}")
 
 
 def test_a_device_map_is_auto_or_a_mapping() -> None:

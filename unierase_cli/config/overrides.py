@@ -71,6 +71,8 @@ def leaf_type(key: str) -> Any:
             kind = get_args(kind)[0]
         elif get_origin(kind) is dict:
             kind = get_args(kind)[1]
+        elif kind is Any:
+            return Any  # whatever it is, it may have parts
         elif is_dataclass(kind) and part in _hints(kind):  # type: ignore[arg-type]
             kind = _hints(kind)[part]  # type: ignore[arg-type]
         else:

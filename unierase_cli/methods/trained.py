@@ -172,7 +172,7 @@ class Trained:
         ways += ["adapter=lora"] if whole else []
         ways += ["several GPUs with unlearn.sharding=fsdp"] if whole and config.sharding == "none" else []
         return UserError(
-            f"out of memory with {rows} rows a pass on {device}{peak}",
+            f"out of memory with {rows} row{'s' if rows > 1 else ''} a pass on {device}{peak}",
             "try " + ", then ".join(ways) if ways else "use a device with more memory",
         )
 

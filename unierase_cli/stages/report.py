@@ -44,6 +44,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
         config["eval"] = {key: value for key, value in config["eval"].items() if key not in ("steps", "step_rows")}
     for key in ("outputs", "force", "chain", "threads", "device"):
         config["run"].pop(key)
+    config["model"].pop("device_map")
     if not experiment.eval.general.wanted:
         config["eval"].pop("general")
     if experiment.eval.judge_seconds is None:
