@@ -36,13 +36,14 @@ def main() -> None:
     parser.add_argument("--steps", default="0,1,2,5,10", help="comma-separated; 0 is the unedited model")
     wanted = parser.parse_args()
     runs = {label(folder): json.loads((folder / "steps.json").read_text("utf-8")) for folder in wanted.folders}
+    # What keeps most comes first.
+    runs = dict(sorted(runs.items(), key=lambda item: -curve(item[1], KEPT)[-1]))
     steps = [int(step) for step in wanted.steps.split(",")]
-    print("| after request | " + " | ".join(map(str, steps)) + " | s of step 2 | s of the last |")
-    print("|---|" + "---:|" * (len(steps) + 2))
+    print("| after request | " + " | ".join(map(str, steps)) + " |")
+    print("|---|" + "---:|" * len(steps))
     for name, found in runs.items():
         cells = [" / ".join(f"{curve(found, column)[step]:.3f}" for column in (FORGET, KEPT)) for step in steps]
-        seconds = [f"{step['seconds']:.0f}" for step in (found["steps"][1], found["steps"][-1])]
-        print(f"| {name} | " + " | ".join([*cells, *seconds]) + " |")
+        print(f"| {name} | " + " | ".join(cells) + " |")
     draw(runs, wanted.picture)
 
 
