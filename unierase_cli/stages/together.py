@@ -20,7 +20,7 @@ from unierase_cli.store.artefacts import Artefact
 from unierase_cli.training import processes
 
 # How long a process that fails waits for the first one, which most often makes the same mistake and tells it better.
-COURTESY = 10.0
+COURTESY = 30.0
 JOINT = ("finetune", "observe", "observe_facts", "general")
 
 
