@@ -58,8 +58,8 @@ def draw(runs: dict[str, dict[str, Any]], path: Path) -> None:
     titles = {FORGET: "all requests so far (low is forgotten)", KEPT: "never seen (high is kept)"}
     for axes, (column, title) in zip(panels, titles.items(), strict=True):
         for place, (name, found) in enumerate(runs.items()):
-            values = curve(found, column)
-            axes.plot(range(len(values)), values, marker="os^vDPX*<>"[place % 10], markersize=4, color=f"C{place % 10}", label=name)
+            values, style = curve(found, column), {"color": f"C{place % 10}", "linestyle": "-" if place < 10 else "--"}
+            axes.plot(range(len(values)), values, marker="os^vDPX*<>"[place % 10], markersize=4, label=name, **style)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("requests met")
         axes.grid(alpha=0.3)
