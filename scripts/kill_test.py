@@ -45,14 +45,15 @@ SECONDS = re.compile(rb"(key [0-9a-f]{12}, )\d+ s\b")
 Files = dict[str, bytes]
 
 
-def payload(outputs: Path) -> dict[str, Files]:
+def payload(folder: Path) -> Files:
+    """Relative name -> content of all that must come out the same each time; hidden files too."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in TIMES)
+    return {path.relative_to(folder).as_posix(): SECONDS.sub(rb"\1", path.read_bytes()) for path in files}
+
+
+def artefacts(outputs: Path) -> dict[str, Files]:
     """``stage/slug`` of every complete artefact -> its files, recorded times left out."""
-    found: dict[str, Files] = {}
-    for artefact in Store(outputs).list():
-        files = [path for path in artefact.path.rglob("*") if path.is_file() and path.name not in TIMES]
-        content = {path.relative_to(artefact.path).as_posix(): SECONDS.sub(rb"\1", path.read_bytes()) for path in files}
-        found[f"{artefact.stage}/{artefact.path.parent.name}"] = content
-    return found
+    return {f"{a.stage}/{a.path.parent.name}": payload(a.path) for a in Store(outputs).list()}
 
 
 def differences(outputs: Path, wanted: dict[str, Files]) -> list[str]:
@@ -63,7 +64,7 @@ def differences(outputs: Path, wanted: dict[str, Files]) -> list[str]:
             check_whole(artefact)
         except UserError as error:
             wrong.append(error.message)
-    for name, files in payload(outputs).items():
+    for name, files in artefacts(outputs).items():
         wrong += [f"{name}/{f}" for f in sorted({*files, *wanted[name]}) if files.get(f) != wanted[name].get(f)]
     return wrong
 
@@ -162,7 +163,7 @@ def main() -> None:
         sys.exit(f"the undisturbed run failed: see {whole / 'said.txt'}")
     after = os.times()
     length = after.children_user + after.children_system - before.children_user - before.children_system
-    expected = payload(whole / "outputs")
+    expected = artefacts(whole / "outputs")
     files = sum(map(len, expected.values()))
     print(f"undisturbed: {length:.1f} s of processor time, {len(expected)} artefacts, {files} files", flush=True)
     wrong: list[str] = []
@@ -187,7 +188,7 @@ def main() -> None:
             wrong += [f"after kill {kills}: {text}" for text in differences(killed / "outputs", expected)]
             continue
         chains += 1
-        made = payload(killed / "outputs")
+        made = artefacts(killed / "outputs")
         found = [f"exit code {code}"] if code else [f"missing: {name}" for name in {*expected} - {*made}]
         found += differences(killed / "outputs", expected) + [
             f"left behind: {name}" for name in litter(killed / "outputs")

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 from unierase_cli.config.compose import compose
@@ -23,16 +23,16 @@ from unierase_cli.contracts import SilentReporter
 from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.store.artefacts import Artefact, Store
 
-# A chain of a few seconds: finetune, train_token, moments, erase, observe (twice), score, report.
+ROOT = Path(__file__).resolve().parents[1]
+# The chain that the real kills are tried on (finetune, train_token, moments, erase, observe twice, score, report), and what must
+# come out the same of it.
+KILLS = run_path(str(ROOT / "scripts" / "kill_test.py"))
+payload = KILLS["payload"]
+# Still less of everything: a few seconds.
 TINY = (
-    "experiment=demo", "benchmark.authors=40", "benchmark.questions=2", "benchmark.unseen_authors=2", "benchmark.rows=4",
-    "benchmark.holdout_authors=1", "benchmark.unknown_people=4", "benchmark.near_authors=1", "train.hidden_size=32",
-    "train.intermediate_size=48", "train.layers=3", "train.heads=2", "train.vocabulary=400", "train.epochs=2",
-    "train.look_every=1", "train.compute=float32", "train.batch_size=32", "model.layers=[1]", "edit.values.steps=2",
+    *KILLS["TINY"], "train.epochs=2", "edit.values.steps=2", "token.refine_rounds=1", "protocol.max_new_tokens=4",
     "token.stages=[{formats: [chat], epochs: 2, least_steps: 2}, {formats: [chat], epochs: 2, least_steps: 2, noise: 0.2}]",
-    "token.refine_epochs=2", "token.refine_rounds=1", "edit.moments.samples=20", "protocol.max_new_tokens=4",
-    "eval.batch_size=2", "eval.splits=[forget,retain_unseen]", "eval.forget_variants=[unlearn_forbidden]", "run.outputs=outputs",
-    "run.device=cpu", "run.threads=1",
+    "eval.splits=[forget,retain_unseen]", "eval.forget_variants=[unlearn_forbidden]", "run.outputs=outputs",
 )  # fmt: skip
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGING = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
@@ -42,9 +42,6 @@ SCHEDULES: dict[str, Callable[[int], int]] = {
     "rising": lambda n: 3 * n,
     "wide": lambda n: 29 + 5 * n,
 }
-# What differs between equal runs: times, and what says when and how often a run was interrupted.
-TIMES = ("manifest.json", "log.txt", "times.jsonl")
-SECONDS = re.compile(rb"(key [0-9a-f]{12}, )\d+ s\b")
 
 
 class Deadline:
@@ -106,15 +103,6 @@ class Deadline:
         if isinstance(path, int):
             return False
         return os.path.abspath(os.fsdecode(path)).startswith(self.root + os.sep)
-
-
-def payload(folder: Path) -> dict[str, bytes]:
-    """Relative name -> content of all that must come out the same each time; hidden files too, the key's apart."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in (*TIMES, ".key.json"):
-            found[path.relative_to(folder).as_posix()] = SECONDS.sub(rb"\1", path.read_bytes())
-    return found
 
 
 def fork(work: Callable[[], None]) -> int:

@@ -10,20 +10,20 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from tests.dying import Deadline, fork, payload
+from tests.stand_ins import stand_in
 from unierase_cli.cli import session
 from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.stages import pipeline as pipeline_module
-from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.base import StageContext
 from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.store.artefacts import Store, write_json
 from unierase_cli.store.jsonl import append_jsonl, drop_torn_tail, read_jsonl, write_jsonl
@@ -133,14 +133,7 @@ class Stages:
             self.runs.append(name)
             return {}
 
-        return SimpleNamespace(
-            NAME=name,
-            VERSION=1,
-            reads=lambda e, o: {"seed": e.run.seed},
-            needs=lambda e, o: {} if name == "train_token" else {"token": Request("train_token")},
-            fingerprints=lambda e, o: {},
-            run=run,
-        )
+        return stand_in(name, run)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import Benchmark, Fact, UserError
 from unierase_cli.modes import batch, precise, sequential
 from unierase_cli.modes.base import mode_names
+from unierase_cli.modes.neighbours import asked_neighbours
 from unierase_cli.modes.requests import read_tasks
 
 KEPT = Fact("kept", "What is kept?", "This.")
@@ -210,3 +211,23 @@ def test_tofus_continual_tasks(suite: str, requests: int, size: int, shared: Pat
     assert min(len(benchmark.protect), len(benchmark.outside)) >= 50, "there is something to retain in the longest suite, too"
     assert len(forgotten) == size * requests
     assert sum(bool(f.wrong_answers) for f in benchmark.splits["forget"]) == size * requests
+
+
+def test_what_no_method_is_to_see_is_not_held_but_asked() -> None:
+    group = [Fact(f"g{n}", f"What is the {n}th?", f"It is {n}.", group="one") for n in range(6)]
+    unseen = Fact("unseen", "What is it otherwise?", "Something.", group="one")
+    found = Benchmark("b", tuple(group), (KEPT,), {"forget": tuple(group), "retain_unseen": (unseen,)}, "")
+    config = ModeConfig("precise", hold=9, near=9)
+    (first, *_) = precise.plan(found, config)
+    assert len(first.hold) == 3, "two thirds of five others, rounded down"
+    asked = asked_neighbours(found, group[0], config)
+    assert unseen in asked
+    assert not set(asked) & set(first.hold)
+    assert {*asked, *first.hold} == {*group[1:], unseen}
+
+
+def test_steps_are_counted_without_requests_that_ask_for_nothing_new(tmp_path: Path) -> None:
+    rows = [{"task_id": n, "facts": [FACTS[f].id]} for n, f in enumerate((0, 0, 1, 2))]
+    config = ModeConfig("sequential", tasks=tasks_file(tmp_path, rows), leave_out=[1])
+    assert ids(sequential.plan(BENCHMARK, config)) == [[FACTS[0].id], [FACTS[2].id]]
+    assert any(told.startswith("step(s) 1 of 3 are left out") for told in sequential.remarks(BENCHMARK, config))

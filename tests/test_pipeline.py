@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.stand_ins import stand_in
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.stages import pipeline as pipeline_module
-from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.base import StageContext
 from unierase_cli.stages.interrupted import flat, passed_over
 from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.stages.recorder import Recorder, forget_peaks, peak_memory
@@ -40,14 +40,9 @@ class Fakes:
             self.runs.append(name)
             return {"made": name}
 
-        return SimpleNamespace(
-            NAME=name,
-            VERSION=1,
-            reads=lambda e, o: {"seed": e.run.seed} if name == "train_token" else {"clamp": e.edit.values.clamp},
-            needs=lambda e, o: {} if name == "train_token" else {"token": Request("train_token")},
-            fingerprints=lambda e, o: {},
-            run=run,
-        )
+        if name == "train_token":
+            return stand_in(name, run)
+        return stand_in(name, run, lambda experiment: {"clamp": experiment.edit.values.clamp})
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Neighbours of a single fact: which of them are asked after it is forgotten, and which the method is told to leave as they are.
 
-The two never overlap: what is reported of neighbours is of rows that the method has not seen.
+The two never overlap: what is reported of neighbours is of rows that the method has not seen, wherever there are such.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from unierase_cli.contracts import Benchmark, Fact, evenly_spaced, normalised
 
 
 def held_neighbours(benchmark: Benchmark, fact: Fact, config: ModeConfig) -> tuple[Fact, ...]:
-    """At most ``mode.hold`` of the facts of the same group, else subject, that are not protected anyway, at equal distances.
+    """At most ``mode.hold`` of the forget set's other facts of the same group, else subject, at equal distances.
 
-    No more than two thirds of them: how many are asked does not change the edit, so some must be left to ask.
+    No more than two thirds of them: how many are asked does not change the edit, so some must be left to ask. Rows of other
+    splits are none: what no method is to see stays unseen.
     """
-    free = _neighbours(fact, _known(benchmark)[0])
-    return evenly_spaced(free, min(config.hold, 2 * len(free) // 3))
+    others = _neighbours(fact, benchmark.forget)
+    return evenly_spaced(others, min(config.hold, 2 * len(others) // 3))
 
 
 def asked_neighbours(benchmark: Benchmark, fact: Fact, config: ModeConfig) -> tuple[Fact, ...]:

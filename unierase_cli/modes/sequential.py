@@ -41,11 +41,11 @@ def plan(benchmark: Benchmark, config: ModeConfig) -> list[Step]:
 def remarks(benchmark: Benchmark, config: ModeConfig) -> list[str]:
     """What the user should know of the cut: repeats that are skipped, a smaller last request."""
     requests = _requests(benchmark, config)
-    _, found = settle(requests)
+    planned, found = settle(requests)
     sizes = {len(request) for request in requests}
     if config.leave_out:
         steps = ", ".join(map(str, sorted(set(config.leave_out))))
-        found.append(f"step(s) {steps} of {len(requests)} are left out: their facts are not forgotten, and are scored all the same")
+        found.append(f"step(s) {steps} of {len(planned)} are left out: their facts are not forgotten, and are scored all the same")
     if config.tasks is None and len(sizes) > 1:
         found.append(f"{len(benchmark.forget)} facts make {len(requests)} requests of {min(sizes)} to {max(sizes)}")
     return found

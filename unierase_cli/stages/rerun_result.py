@@ -6,7 +6,6 @@ where a tolerance is given, the run's metrics must agree to it; of a run that ha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from unierase_cli.stages.erase import TIMES
 from unierase_cli.stages.rerun import Repeated
 from unierase_cli.store.artefacts import LOG, Artefact
 from unierase_cli.store.differences import of_files, of_numbers
+from unierase_cli.store.json_text import read_own
 
 CPU = "cpu"
 BITS, NUMBERS, OTHER, KEPT = "bits", "numbers", "other", "kept"
@@ -97,7 +97,7 @@ def measured(folder: Path) -> dict[str, float | None]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    return read_own(path, "unierase eval --force makes it anew") if path.is_file() else None
 
 
 def _changes(repeated: Sequence[Repeated]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.store.hashing import hash_file
+from unierase_cli.store.json_text import ROWS, parse_json, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,8 +121,9 @@ def _apart(then: Tensor, now: Tensor) -> float | None:
 
 
 def _read(path: Path) -> Any:
-    text = path.read_text("utf-8")
-    return json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line.strip()]
+    if path.suffix == ".json":
+        return read_json(path, ROWS)
+    return [parse_json(line) for line in path.read_text("utf-8").split("\n") if line.strip()]
 
 
 def _is_number(value: Any) -> bool:
