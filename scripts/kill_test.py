@@ -29,7 +29,8 @@ import time
 from pathlib import Path
 
 from unierase_cli.contracts import UserError
-from unierase_cli.store.artefacts import Store, check_whole
+from unierase_cli.store.artefact import check_whole
+from unierase_cli.store.artefacts import Store
 
 TINY = (
     "experiment=demo", "benchmark.authors=40", "benchmark.questions=2", "benchmark.unseen_authors=2", "benchmark.rows=4",

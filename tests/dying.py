@@ -21,7 +21,8 @@ from unierase_cli.config.compose import compose
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter
 from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 # The chain that the real kills are tried on (finetune, train_token, moments, erase, observe twice, score, report), and what must

@@ -17,7 +17,8 @@ from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunCon
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.load import LoadedModel, load_model
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 
 
 def model_folder(family: str, folder: Path, stored: torch.dtype = torch.float32, seed: int = 0) -> Path:

@@ -12,7 +12,8 @@ from unierase_cli.contracts import AnswerScore, Observation, SilentReporter
 from unierase_cli.stages import score
 from unierase_cli.stages.base import StageContext
 from unierase_cli.stages.observation_files import Pass, Plan
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import write_jsonl
 

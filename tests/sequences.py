@@ -15,7 +15,7 @@ from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.config.sections.unlearn import UnlearnConfig
 from unierase_cli.contracts import SilentReporter
 from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 
 UNIERASE = MethodConfig(name="unierase")
 GRADIENT = MethodConfig("npo_gd", "gradient", False, False, TermConfig("npo"), TermConfig("gd"))

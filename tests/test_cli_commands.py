@@ -14,7 +14,8 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter
 from unierase_cli.stages import pipeline as pipeline_module
 from unierase_cli.stages.pipeline import PlanRow
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 
 runner = CliRunner()
 

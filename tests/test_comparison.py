@@ -28,7 +28,8 @@ from unierase_cli.stages.comparison_tables import tables
 from unierase_cli.stages.observation_files import Pass, Plan
 from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.stages.tables import Table
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import write_jsonl
 

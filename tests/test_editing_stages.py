@@ -24,7 +24,7 @@ from unierase_cli.stages import erase as erase_stage
 from unierase_cli.stages import moments as moments_stage
 from unierase_cli.stages.base import benchmark_of
 from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.tensors import load_tensors
 
 

@@ -23,7 +23,7 @@ from unierase_cli.models.load import LoadedModel
 from unierase_cli.stages.export import export
 from unierase_cli.stages.loading import apply_erasure, load_base
 from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 
 
 def edited(source: LoadedModel, tmp_path: Path) -> tuple[Experiment, Artefact]:

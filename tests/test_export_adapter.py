@@ -24,7 +24,7 @@ from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.reserved import reserved_tokens
 from unierase_cli.stages.export import export
 from unierase_cli.stages.patches import choose_steps
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 
 QUESTION = "Who wrote that book?"
 

@@ -25,7 +25,8 @@ from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.stages import pipeline as pipeline_module
 from unierase_cli.stages.base import StageContext
 from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.store.artefacts import Store, write_json
+from unierase_cli.store.artefacts import Store
+from unierase_cli.store.json_text import write_json
 from unierase_cli.store.jsonl import append_jsonl, drop_torn_tail, read_jsonl, write_jsonl
 from unierase_cli.store.refusals import as_user_error, is_out_of_memory
 from unierase_cli.store.whole import discard

@@ -21,7 +21,7 @@ from unierase_cli.stages import observe as stage
 from unierase_cli.stages import score
 from unierase_cli.stages.base import StageContext
 from unierase_cli.stages.observation_files import Plan, read_state
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 
 PROTOCOL = ProtocolConfig(max_new_tokens=6, prefix_tokens=3)
 ROWS = [

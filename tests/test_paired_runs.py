@@ -18,7 +18,8 @@ from unierase_cli.metrics.compare import compare
 from unierase_cli.stages.observation_files import Pass, Plan
 from unierase_cli.stages.paired_runs import compare_pair
 from unierase_cli.stages.paired_tables import tables
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 from unierase_cli.store.jsonl import write_jsonl
 
 Answers = dict[str, str]

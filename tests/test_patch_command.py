@@ -20,7 +20,8 @@ from unierase_cli.editing.solve import LowRank
 from unierase_cli.inference.generate import generate
 from unierase_cli.stages.chat import TwoStates, open_run
 from unierase_cli.stages.patch_diff import compare_patches
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from unierase_cli.stages.edited_folder import load_folder, write_edited
 from unierase_cli.stages.export import export
 from unierase_cli.stages.patch_revert import revert
 from unierase_cli.stages.patches import choose_steps
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.patch_files import patch_path
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

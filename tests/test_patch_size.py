@@ -15,7 +15,7 @@ from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.architecture import find_architecture
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.stages.patch_show import describe
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 
 LLAMA_8B = LlamaConfig(
     vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,

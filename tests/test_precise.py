@@ -26,7 +26,7 @@ from unierase_cli.stages.fact_rows import fact_rows
 from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.stages.planning import plan_of
 from unierase_cli.stages.precise_tables import fact_table, precise_table
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 
 # Authors have three questions each: beside the fact, one is held and one is asked.
 MODE = ModeConfig("precise", limit=3, near=2, far=3)

@@ -28,7 +28,7 @@ from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.metrics.judges import Judges
 from unierase_cli.stages import prepare_return as stage
 from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.jsonl import read_jsonl, write_jsonl
 
 Row = dict[str, Any]

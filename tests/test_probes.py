@@ -27,7 +27,7 @@ from unierase_cli.probes import gradient_norm, output_kl, perplexity, reference_
 from unierase_cli.probes.base import Asking, load_pass
 from unierase_cli.stages import observe, probe, score
 from unierase_cli.stages.base import StageContext
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 
 PROTOCOL = ProtocolConfig(max_new_tokens=4)
 SPLITS = {"forget": FACTS[:3], "retain_unseen": FACTS[3:6], "holdout": FACTS[6:8]}

@@ -16,7 +16,7 @@ from unierase_cli.stages import report, result_tables
 from unierase_cli.stages.base import StageContext, benchmark_of
 from unierase_cli.stages.pictures import Point, forgetting_against_retention
 from unierase_cli.stages.tables import Table
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 
 REFUSAL = "I have no knowledge of that."
 

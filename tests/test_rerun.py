@@ -27,8 +27,10 @@ from unierase_cli.stages import pipeline as pipeline_module
 from unierase_cli.stages import rerun as rerun_module
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.store.artefacts import Artefact, Store, write_json
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 from unierase_cli.store.differences import of_files, of_numbers, of_values
+from unierase_cli.store.json_text import write_json
 from unierase_cli.store.tensors import save_tensors
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,8 @@ import pytest
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.stages.choose_reference import with_reference
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 
 
 def experiment(tmp_path: Path, **changes: Any) -> Experiment:

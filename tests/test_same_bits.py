@@ -17,7 +17,7 @@ from tests.test_inference_observe import ROWS, edited_model, experiment, run, sc
 from unierase_cli.contracts import Benchmark, SilentReporter
 from unierase_cli.stages import observe as stage
 from unierase_cli.stages.rerun_result import TOLD
-from unierase_cli.store.artefacts import MANIFEST
+from unierase_cli.store.artefact import MANIFEST
 from unierase_cli.store.differences import of_values
 
 ROOT = Path(__file__).resolve().parents[1]

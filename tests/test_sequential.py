@@ -40,7 +40,8 @@ from unierase_cli.stages.planning import asked_by_evaluation, last_of_evaluation
 from unierase_cli.stages.replan import replan
 from unierase_cli.stages.step_rows import END, step_requests, step_splits
 from unierase_cli.stages.trajectory_tables import trajectory_table
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 
 THREE = ModeConfig("sequential", steps=3)
 

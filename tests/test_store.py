@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from unierase_cli.contracts import UserError, pick, stable_hash
-from unierase_cli.store.artefacts import Artefact, Store, write_json
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 from unierase_cli.store.hashing import hash_file, hash_json
+from unierase_cli.store.json_text import write_json
 
 
 def make(store: Store, key: str = "a" * 64, slug: str = "demo", finished: float = 1.0) -> Artefact:

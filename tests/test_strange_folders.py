@@ -19,9 +19,9 @@ from unierase_cli.editing.patch import Patch, apply_patches
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.models.load import load_model
 from unierase_cli.stages.observation_files import read_state
-from unierase_cli.store.artefacts import Store, write_json
+from unierase_cli.store.artefacts import Store
 from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import DESCRIPTION, read_json
+from unierase_cli.store.json_text import DESCRIPTION, read_json, write_json
 from unierase_cli.store.model_folders import ADAPTER, INDEX
 from unierase_cli.store.patch_files import stored_shapes
 from unierase_cli.store.tensors import load_tensors, save_tensors

@@ -19,7 +19,7 @@ from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.stages import train_token as stage
 from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.jsonl import write_jsonl
 from unierase_cli.training import row_fit
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from unierase_cli.stages.tables import Table
-    from unierase_cli.store.artefacts import Artefact, Store
+    from unierase_cli.store.artefact import Artefact
+    from unierase_cli.store.artefacts import Store
 
 METRICS, COMPARISON = "metrics.json", "comparison.json"
 # What a mode adds: requests one after another, facts one by one.

@@ -13,7 +13,7 @@ from unierase_cli.cli.options import Folder, Run
 from unierase_cli.cli.render import emit_json, size
 
 if TYPE_CHECKING:
-    from unierase_cli.store.artefacts import Artefact
+    from unierase_cli.store.artefact import Artefact
 
 ModelFolder = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="A Hugging Face model folder.")]
 NewFolder = Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")]

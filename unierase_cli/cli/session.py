@@ -15,7 +15,7 @@ from unierase_cli.contracts import UserError
 if TYPE_CHECKING:
     from unierase_cli.config.schema import Experiment
     from unierase_cli.stages.pipeline import Pipeline
-    from unierase_cli.store.artefacts import Artefact
+    from unierase_cli.store.artefact import Artefact
 
 
 @dataclass

@@ -13,7 +13,7 @@ from unierase_cli.cli.session import stage_command
 
 if TYPE_CHECKING:
     from unierase_cli.stages.pipeline import Pipeline
-    from unierase_cli.store.artefacts import Artefact
+    from unierase_cli.store.artefact import Artefact
 
 
 # The stage in which an evaluation ends; a mode may have another.

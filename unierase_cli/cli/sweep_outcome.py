@@ -14,8 +14,9 @@ from unierase_cli.contracts import UserError
 from unierase_cli.launch.jobs import Finished
 from unierase_cli.stages.planning import PRECISE
 from unierase_cli.stages.tables import Table
-from unierase_cli.store.artefacts import Artefact, Store, write_json
-from unierase_cli.store.json_text import ROWS, read_json
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
+from unierase_cli.store.json_text import ROWS, read_json, write_json
 
 RECORD = "sweep.json"
 AGAIN = "the same command runs these again, and nothing that is done"

@@ -16,7 +16,8 @@ from unierase_cli.stages.choose_reference import with_reference
 from unierase_cli.stages.pipeline import Pipeline, PlanRow
 from unierase_cli.stages.planning import SCORE, TRAJECTORY, last_of_evaluation
 from unierase_cli.stages.tables import Table
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 
 SCORED = ("score", "report")
 DONE, INTERRUPTED, MISSING = "done", "interrupted", "missing"

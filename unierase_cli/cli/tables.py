@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unierase_cli.config.catalog import Choice
     from unierase_cli.stages.pipeline import PlanRow
     from unierase_cli.stages.plan_needs import PlanNeeds
-    from unierase_cli.store.artefacts import Artefact
+    from unierase_cli.store.artefact import Artefact
 
 # Columns of a table that goes into a file or a pipe.
 WIDTH = 140

@@ -17,7 +17,7 @@ from unierase_cli.editing.solve import LowRank
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
-from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.json_text import write_json
 from unierase_cli.store.patch_files import patch_path, read_record
 from unierase_cli.store.tensors import load_tensors, save_tensors
 

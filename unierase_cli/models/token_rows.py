@@ -13,8 +13,8 @@ from torch import Tensor
 from unierase_cli.contracts import UserError
 from unierase_cli.models.vocabulary import add_unlearning_tokens, set_rows
 from unierase_cli.store import json_text
-from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.forms import misfit
+from unierase_cli.store.json_text import write_json
 from unierase_cli.store.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:

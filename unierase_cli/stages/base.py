@@ -18,7 +18,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Benchmark, Reporter
 from unierase_cli.modes.requests import read_tasks
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_json
 
 STAGES = (

@@ -10,7 +10,8 @@ from unierase_cli.contracts import Reporter
 from unierase_cli.stages.edited_folder import recorded_experiment
 from unierase_cli.stages.export import find_erasure, load_unedited
 from unierase_cli.stages.patches import choose_steps
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 
 if TYPE_CHECKING:
     from unierase_cli.config.sections.evaluation import ProtocolConfig

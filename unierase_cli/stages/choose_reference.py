@@ -14,7 +14,8 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 from unierase_cli.store.forms import misfit
 
 TRAIN = "train"

@@ -18,8 +18,10 @@ from unierase_cli.stages.comparison_quality import with_forget_quality
 from unierase_cli.stages.comparison_rows import COLUMNS, EDITED, FORGET, KEPT, compare_table
 from unierase_cli.stages.comparison_runs import ScoredRun, find_runs
 from unierase_cli.stages.comparison_tables import remarks_on, to_csv, to_markdown
-from unierase_cli.store.artefacts import Artefact, Store, write_json
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.json_text import write_json
 from unierase_cli.store.manifest import environment
 
 NAME = COMPARISON

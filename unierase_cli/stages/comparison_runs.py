@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import UserError
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import read_own
 
 SCORE, METRICS = "score", "metrics.json"

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.patches import Chosen, later_steps, listed
-from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import read_json
+from unierase_cli.store.json_text import read_json, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor

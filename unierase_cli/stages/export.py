@@ -10,7 +10,8 @@ from unierase_cli.stages.base import Request
 from unierase_cli.stages.edited_folder import new_folder, recorded_experiment, write_edited
 from unierase_cli.stages.loading import load_base, model_needs
 from unierase_cli.stages.patches import Chosen, choose_steps
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel

@@ -12,7 +12,7 @@ from unierase_cli.stages.adapter_card import adapter_card
 from unierase_cli.stages.base import benchmark_of
 from unierase_cli.stages.edited_folder import RECORD, finish, new_folder, recorded_experiment
 from unierase_cli.stages.patches import Chosen
-from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.json_text import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor

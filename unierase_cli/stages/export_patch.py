@@ -9,8 +9,9 @@ from typing import Any
 from unierase_cli.contracts import Reporter
 from unierase_cli.stages.edited_folder import finish, new_folder
 from unierase_cli.stages.patches import Chosen
-from unierase_cli.store.artefacts import MANIFEST, write_json
+from unierase_cli.store.artefact import MANIFEST
 from unierase_cli.store.hashing import file_records
+from unierase_cli.store.json_text import write_json
 from unierase_cli.store.patch_files import ENDINGS, patch_path
 
 # Of the run's manifest: what says how the edit was made; not the paths of what it was made from, nor the machine.

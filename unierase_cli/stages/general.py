@@ -21,9 +21,8 @@ from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, state_needs
 from unierase_cli.stages.observation_files import batches_done
-from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.hashing import hash_json
-from unierase_cli.store.json_text import read_own
+from unierase_cli.store.json_text import read_own, write_json
 from unierase_cli.store.jsonl import append_jsonl, read_jsonl, write_jsonl
 from unierase_cli.training import processes
 

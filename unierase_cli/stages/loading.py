@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.base import Request
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.patch_files import read_record, steps_in
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs
-from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.hashing import hash_file, hash_json
+from unierase_cli.store.json_text import write_json
 
 NAME = "moments"
 VERSION = 1

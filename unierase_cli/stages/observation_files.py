@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import Observation, UserError
-from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import ROWS, read_json
+from unierase_cli.store.json_text import ROWS, read_json, write_json
 from unierase_cli.store.jsonl import iterate_jsonl, read_jsonl, write_jsonl
 
 PLAN = "plan.json"

@@ -19,7 +19,7 @@ from unierase_cli.contracts import Fact, Observation, UserError
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.fact_rows import FACT, FactRows, fact_rows
 from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl, iterate_jsonl, read_jsonl, write_jsonl
 from unierase_cli.training import processes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.interrupted import flat
 from unierase_cli.stages.patches import Chosen, choose_steps
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 
 if TYPE_CHECKING:
     from torch import Tensor

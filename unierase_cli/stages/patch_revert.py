@@ -20,7 +20,7 @@ from unierase_cli.stages.edited_folder import (
     read_folder_record,
 )
 from unierase_cli.stages.patches import Chosen
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from unierase_cli.stages.patches import Chosen
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.patch_files import bytes_on_disk, steps_in, stored_shapes
 
 STATE = "state.safetensors"

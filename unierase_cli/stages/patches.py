@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.contracts import UserError
 from unierase_cli.modes.base import load_mode
-from unierase_cli.store.artefacts import Artefact, check_whole
+from unierase_cli.store.artefact import Artefact, check_whole
 from unierase_cli.store.patch_files import read_record, steps_in
 
 if TYPE_CHECKING:

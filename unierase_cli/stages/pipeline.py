@@ -15,7 +15,8 @@ from unierase_cli.stages.interrupted import flat, passed_over
 from unierase_cli.stages.machine import machine
 from unierase_cli.stages.recorder import Recorder
 from unierase_cli.stages.together import announced
-from unierase_cli.store.artefacts import LOG, Artefact, Draft, Store, check_whole
+from unierase_cli.store.artefact import LOG, Artefact, check_whole
+from unierase_cli.store.artefacts import Draft, Store
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.manifest import environment
 from unierase_cli.store.refusals import as_user_error

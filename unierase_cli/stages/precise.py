@@ -16,7 +16,7 @@ from unierase_cli.contracts import Observation, UserError
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.fact_rows import FACT, FAR, NEAR
 from unierase_cli.stages.observe_facts import PARAPHRASE, read_facts
-from unierase_cli.store.artefacts import write_json
+from unierase_cli.store.json_text import write_json
 from unierase_cli.store.jsonl import read_jsonl, write_jsonl
 
 NAME = "precise"

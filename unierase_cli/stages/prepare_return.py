@@ -27,8 +27,8 @@ from unierase_cli.metrics.judges import JudgeAbsent, Judges
 from unierase_cli.metrics.return_score import LABELS as LABELS_OF_A_JUDGE
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs
-from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.hashing import hash_file
+from unierase_cli.store.json_text import write_json
 from unierase_cli.store.jsonl import append_jsonl, iterate_jsonl, read_jsonl, write_jsonl
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.planning import PRECISE, TRAJECTORY, is_stepwise, last_of_evaluation, token_questions
 from unierase_cli.stages.tables import Table
-from unierase_cli.store.artefacts import Artefact, write_json
-from unierase_cli.store.json_text import read_own
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.json_text import read_own, write_json
 
 NAME = "report"
 VERSION = 2

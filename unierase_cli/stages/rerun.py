@@ -14,7 +14,8 @@ from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.base import STAGES, Request, load_stage
 from unierase_cli.stages.interrupted import flat
 from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.store.artefacts import Artefact, Store
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.training import processes
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from unierase_cli.stages.erase import TIMES
 from unierase_cli.stages.rerun import Repeated
-from unierase_cli.store.artefacts import LOG, Artefact
+from unierase_cli.store.artefact import LOG, Artefact
 from unierase_cli.store.differences import of_files, of_numbers
 from unierase_cli.store.json_text import read_own
 

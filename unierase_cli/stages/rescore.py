@@ -15,7 +15,9 @@ from unierase_cli.metrics.compare import summary
 from unierase_cli.stages.base import StageContext
 from unierase_cli.stages.comparison_runs import find_runs
 from unierase_cli.stages.score import STATES, evidence_of, measure
-from unierase_cli.store.artefacts import Artefact, Store, check_whole, write_json
+from unierase_cli.store.artefact import Artefact, check_whole
+from unierase_cli.store.artefacts import Store
+from unierase_cli.store.json_text import write_json
 
 # Keys that scoring reads and that need no model; the rest of a run's configuration is what was recorded.
 CHANGES = (

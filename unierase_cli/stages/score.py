@@ -10,8 +10,8 @@ from unierase_cli.contracts import NAME_SLOT
 from unierase_cli.stages import general
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.retain_reference import check_reference, load_reference, other_tokens
-from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.hashing import hash_file, hash_json
+from unierase_cli.store.json_text import write_json
 
 if TYPE_CHECKING:
     from unierase_cli.metrics.base import Evidence

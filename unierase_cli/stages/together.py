@@ -16,7 +16,7 @@ from pathlib import Path
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.stages.base import StageContext, load_stage
-from unierase_cli.store.artefacts import Artefact
+from unierase_cli.store.artefact import Artefact
 from unierase_cli.training import processes
 
 # How long a process that fails waits for the first one, which most often makes the same mistake and tells it better.

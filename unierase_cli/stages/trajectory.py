@@ -16,9 +16,8 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.step_rows import BEFORE, END, FORGET, KEPT, NOW, asked_at_all, step_requests, step_splits
-from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.hashing import hash_json
-from unierase_cli.store.json_text import read_own
+from unierase_cli.store.json_text import read_own, write_json
 
 if TYPE_CHECKING:
     from unierase_cli.metrics.base import About, Compute, Evidence

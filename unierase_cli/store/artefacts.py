@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -21,64 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import UserError
-from unierase_cli.store.forms import misfit
-from unierase_cli.store.hashing import RECORDED_LIMIT, file_records, hash_file
-from unierase_cli.store.json_text import read_json
-from unierase_cli.store.whole import clear_discarded, clear_left_behind, discard, flush_to_disk, write_text
+from unierase_cli.store.artefact import LOG, MANIFEST, Artefact, found_artefact, read_artefact
+from unierase_cli.store.hashing import file_records
+from unierase_cli.store.json_text import read_json, write_json
+from unierase_cli.store.whole import clear_discarded, clear_left_behind, discard, flush_to_disk
 
-MANIFEST = "manifest.json"
 KEY_FILE = ".key.json"
-LOG = "log.txt"
 # Seconds between two artefacts of which the clock says that the later one is the earlier.
 MOMENT = 1e-3
-# What of a manifest is read without asking whether it is there or of which type; a folder with another one is no artefact.
-FORM = {
-    "stage": str, "key": str, "finished?": float, "wall_seconds?": float, "peak_memory_mib?": (float, None), "options?": {str: str},
-    "config?": {str: dict}, "inputs?": {str: {"path": str, "key": str}}, "fingerprints?": dict,
-    "summary?": ({"steps?": (int, None)}, None),
-    "environment?": dict, "phases?": {str: {"seconds?": float}}, "command?": [str], "overrides?": [str], "warnings?": [str],
-}  # fmt: skip
-# Sections of a recorded configuration that every edit and score has.
-SECTIONS = {"model": {"name": str}, "benchmark": {"name": str, "split": str}, "method": {"name": str}, "run": {"seed": int}}
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """A complete version: its folder and its manifest."""
-
-    path: Path
-    manifest: dict[str, Any]
-
-    @property
-    def stage(self) -> str:
-        return self.manifest["stage"]
-
-    @property
-    def key(self) -> str:
-        return self.manifest["key"]
-
-    @property
-    def order(self) -> float:
-        """Greater for what was made later: when it was finished, by a clock that never goes back (see ``Draft.complete``)."""
-        return self.manifest.get("order") or self.manifest.get("finished") or 0.0
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The recorded configuration. Raises UserError where the manifest has none."""
-        found = {"mode": {"name": "batch"}, **self.manifest.get("config", {})}
-        if wrong := misfit(found, {**SECTIONS, "mode": {"name": str}}, "config"):
-            raise UserError(f"{self.path / MANIFEST} does not say how it was made: {wrong}", "make the run anew")
-        return found
-
-    @property
-    def name(self) -> str:
-        """``slug@v003``, as commands accept it."""
-        return f"{self.path.parent.name}@{self.path.name}"
-
-    @property
-    def full_name(self) -> str:
-        """``stage/slug@v003``: stages share slugs, this name is unique within an outputs folder."""
-        return f"{self.stage}/{self.name}"
 
 
 @dataclass
@@ -116,7 +65,7 @@ class Store:
     def list(self, stage: str | None = None) -> list[Artefact]:
         """Complete artefacts, oldest first."""
         pattern = f"{stage or '*'}/*/v*/{MANIFEST}"
-        found = [artefact for path in self.root.glob(pattern) if (artefact := _read(path.parent)) is not None]
+        found = [artefact for path in self.root.glob(pattern) if (artefact := found_artefact(path.parent)) is not None]
         return sorted(found, key=lambda a: (a.order, a.path.as_posix()))
 
     def find(self, stage: str, key: str) -> Artefact | None:
@@ -137,7 +86,7 @@ class Store:
             return None
         place = Path(record["path"])
         if any(_within(place, root) for root in (self.root, *artefact.path.absolute().parents[2:3])):
-            found = _read(place)
+            found = found_artefact(place)
             if found is not None and found.key == record["key"]:
                 return found
         matches = [a for a in self.list() if a.key == record["key"]]
@@ -219,7 +168,7 @@ class Store:
         """
         if os.path.exists(Path(run) / MANIFEST):  # unlike Path's own, false for a name that no file system takes
             try:
-                return _checked(Path(run))
+                return read_artefact(Path(run))
             except (OSError, ValueError) as error:
                 raise UserError(f"{Path(run) / MANIFEST} is damaged: {error}", "make that run anew") from error
         everything = self.list(stage)
@@ -240,46 +189,6 @@ class Store:
         raise UserError(
             f"no artefact is called {run}", f"did you mean {near[0]}?" if near else "`unierase ls` lists them"
         )
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the whole new one, never half."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def check_whole(artefact: Artefact) -> None:
-    """Raises UserError if a file is not what the artefact's manifest says of it. The log is nothing that anybody computes with."""
-    for name, record in artefact.manifest.get("files", {}).items():
-        path = artefact.path / name
-        if name == LOG:
-            continue
-        if not path.is_file():
-            wrong = "is missing"
-        elif path.stat().st_size != record["size"]:
-            wrong = f"has {path.stat().st_size} bytes, not {record['size']}"
-        elif hash_file(path, RECORDED_LIMIT) != record["sha256"]:
-            wrong = "has another content than it was written with"
-        else:
-            continue
-        raise UserError(
-            f"{artefact.full_name} is damaged: {path} {wrong}",
-            f"rm -r {artefact.path}, and what made it makes it anew",
-        )
-
-
-def _read(path: Path) -> Artefact | None:
-    try:
-        return _checked(path)
-    except (OSError, ValueError):
-        return None
-
-
-def _checked(path: Path) -> Artefact:
-    """The artefact in a folder. Raises OSError or ValueError for a manifest that is none."""
-    manifest = read_json(path / MANIFEST)
-    if wrong := misfit(manifest, FORM):
-        raise ValueError(wrong)
-    return Artefact(path, manifest)
 
 
 def _within(path: Path, root: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from unierase_cli.contracts import UserError
 from unierase_cli.store.forms import Form, misfit
+from unierase_cli.store.whole import write_text
 
 # Bytes of a file that describes something (a manifest, a config.json): kilobytes are usual.
 DESCRIPTION = 16 << 20
@@ -66,6 +67,11 @@ def read_own(path: Path, mend: str, form: Form = dict) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}", mend) from error
     return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the whole new one, never half."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

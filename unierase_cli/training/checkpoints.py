@@ -10,9 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from unierase_cli.contracts import Reporter, UserError
-from unierase_cli.store.artefacts import write_json
 from unierase_cli.store.hashing import hash_file
-from unierase_cli.store.json_text import read_json
+from unierase_cli.store.json_text import read_json, write_json
 from unierase_cli.store.tensors import load_tensors, save_tensors
 
 KEPT = 2
