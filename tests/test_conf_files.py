@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,14 @@ def test_the_demo_is_the_embedded_benchmark_on_the_model_that_is_made_here() -> 
 def test_tofu_experiments_choose_their_splits() -> None:
     assert composed("experiment=tofu_mini").benchmark.split == "forget01"
     assert compose(["experiment=tofu_llama_3_1_8b"]).benchmark.split == "forget10"
+
+
+def test_the_gentle_edit_is_the_default_at_half_its_strength() -> None:
+    gentle, default = compose(["edit=gentle"]).edit, compose(["edit=default"]).edit
+    assert gentle.values.clamp == default.values.clamp / 2
+    assert replace(gentle, name="default", values=replace(gentle.values, clamp=default.values.clamp)) == default
+    assert composed("experiment=tofu_mini").edit == gentle
+    assert composed("experiment=tofu_mini", "edit=reference").edit == compose(["edit=reference"]).edit
 
 
 def test_protocols_ask_as_their_authors_do() -> None:

@@ -340,6 +340,58 @@ def test_facts_that_go_astray_are_refined_again_as_often_as_all_others(
     assert "1 facts lead to no listed refusal" in reporter.notes[0]
 
 
+def test_the_rows_of_the_turn_that_left_the_fewest_astray_are_taken(
+    refusals: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TokenConfig(stages=SHORT, targets=refusals, settle=False, refine_epochs=1, refine_rounds=2)
+    loaded = tiny_llama()
+    rows = learn(loaded, config)
+    seen: list[torch.Tensor] = []
+    astray = iter([{FACTS[0].id, FACTS[1].id}, {FACTS[0].id}, {FACTS[2].id}])
+
+    def look(loaded, examples, texts):
+        seen.append(get_rows(loaded, rows.ids)[0].clone())
+        return next(astray)
+
+    monkeypatch.setattr(token_training, "_astray", look)
+    refined = refine_token(loaded, rows, FACTS, config, layers=[1, 2], seed=0, reporter=SilentReporter())
+    assert refined.info["refined"]["astray"] == [2, 1, 1]
+    assert torch.equal(refined.rows_in, seen[1])
+    assert torch.equal(get_rows(loaded, rows.ids)[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])
+
+
+def test_a_rate_that_decays_falls_to_nothing_and_goes_on_where_it_was(
+    refusals: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = TokenStage(["chat"], epochs=4, lr=1e-2, decay=True)
+    config = TokenConfig(stages=[stage], targets=refusals, settle=False, batch_size=2)
+    rates: list[float] = []
+    step = torch.optim.Adam.step
+
+    def watched(self, *args, **kwargs):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    wanted = learn(tiny_llama(), config)
+    total = len(rates)
+    assert rates == pytest.approx([1e-2 * (1 - n / total) for n in range(total)])
+    save, left = row_fit._save, [2]
+
+    def interrupting(*args):
+        save(*args)
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(row_fit, "_save", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            learn(tiny_llama(), config, tmp_path)
+    assert torch.equal(learn(tiny_llama(), config, tmp_path).rows_in, wanted.rows_in)
+
+
 def test_greedy_continuations_equal_those_of_plain_generation() -> None:
     for family in ("llama", "gpt2", "qwen2"):
         loaded = tiny(family)

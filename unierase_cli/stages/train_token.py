@@ -16,14 +16,14 @@ from unierase_cli.store.hashing import hash_json
 NAME = "train_token"
 VERSION = 1
 # What does not change the trained rows: the preset's name, a threshold for a warning, and the refinement after an edit.
-NOT_READ = ("name", "improbable", "per_step", "refine_epochs", "refine_least_steps", "refine_lr", "refine_noise", "targets")
+NOT_READ = ("name", "improbable", "per_step", "targets")
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """The token section, the prompt format, the seed, and the edited layers where noise is put on them."""
     model, token = experiment.model, experiment.token
     noisy = any(stage.noise and stage.epochs for stage in token.stages)
-    settings = {key: value for key, value in asdict(token).items() if key not in NOT_READ}
+    settings = {key: value for key, value in asdict(token).items() if key not in NOT_READ and not key.startswith("refine")}
     settings |= {"questions": token_questions(experiment), **({"per_step": True} if token.per_step else {})}
     return {
         "token": settings,

@@ -24,12 +24,14 @@ from unierase_cli.training.row_batches import PREFIX_BYTES, Batch, Leaves, Prefi
 
 @dataclass(frozen=True)
 class Phase:
-    """Some epochs over some examples with an optimiser of their own. ``noisy``: layers with noise (none: prefixes are cached)."""
+    """Some epochs over some examples with an optimiser of their own. ``decay``: the rate falls to nothing in a straight line;
+    ``noisy``: layers with noise (none: prefixes are cached)."""
 
     name: str
     examples: list[TokenExample]
     epochs: int
     lr: float
+    decay: bool = False
     noisy: tuple[int, ...] = ()
     perturbation: Perturbation | None = None
 
@@ -40,6 +42,7 @@ class Phase:
             "examples": len(self.examples),
             "epochs": self.epochs,
             "lr": self.lr,
+            "decay": self.decay,
             "noisy_layers": list(self.noisy),
             "losses": list(losses),
         }
@@ -69,7 +72,7 @@ def fit_rows(
     the rows of an uninterrupted one. Raises UserError on a loss that is not a number.
     """
     progress = Progress()
-    plan = [[p.name, p.epochs, p.lr, p.noisy, [e.ids for e in p.examples]] for p in phases]
+    plan = [[p.name, p.epochs, p.lr, p.decay, p.noisy, [e.ids for e in p.examples]] for p in phases]
     identity = hash_json([plan, [leaf.tolist() for leaf in leaves.parameters], batch_size])
     optimizer = _restore(state_file, identity, leaves, phases, progress)
     total = sum(p.epochs * math.ceil(len(p.examples) / batch_size) for p in phases)
@@ -122,6 +125,8 @@ def _steps(
             for slot in set(range(len(leaves.ids))) - set(batch.used):
                 for leaf in leaves.parameters[slot :: len(leaves.ids)]:
                     leaf.grad = None
+            if phase.decay:
+                optimizer.param_groups[0]["lr"] = phase.lr * (1 - step / (phase.epochs * len(batches)))
             optimizer.step()
             yield value, number + 1 == len(batches)
 

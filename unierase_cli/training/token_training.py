@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import Fact, Reporter, UserError
 from unierase_cli.models.load import LoadedModel
@@ -86,7 +88,8 @@ def refine_token(
     checkpoint_dir: Path | None = None,
 ) -> TokenRows:
     """Learn the input rows once more on an edited model (weights and rows as they are in ``loaded``), with the model's own
-    prompt: ``config.refine_epochs``, ``refine_lr``, ``refine_noise`` (findings 5).
+    prompt: ``config.refine_epochs``, ``refine_lr``, ``refine_noise`` (findings 5), in up to 1 + ``refine_rounds`` turns; the rows
+    of the turn after which the fewest facts go astray are taken.
 
     Output rows stay, since the edit was computed for them. With a tied head the row has both roles: there the fit also
     asks for [UNL] as the first answer token, so that the edit's own effect is kept.
@@ -103,12 +106,16 @@ def refine_token(
     listed = listed_refusals(facts, texts)
     before = measure_continuations(loaded, learning.examples(chosen, "chat"), chosen, listed)
     steps, lr, noise = config.refine_least_steps, config.refine_lr, config.refine_noise
-    stage = TokenStage(["chat"], epochs=config.refine_epochs, least_steps=steps, lr=lr, noise=noise)
+    stage = TokenStage(["chat"], epochs=config.refine_epochs, least_steps=steps, lr=lr, decay=True, noise=noise)
     chosen, phases = learning.run([stage], leaves, chosen)
-    for turn in range(config.refine_rounds):
+    fewest, best, astray = len(facts) + 1, (chosen, leaves.parameters), []
+    for turn in range(config.refine_rounds + 1):
         publish(loaded, leaves)
         lost = _astray(loaded, learning.examples(chosen, "chat"), listed)
-        if not lost:
+        astray.append(len(lost))
+        if len(lost) < fewest:
+            fewest, best = len(lost), (chosen, [leaf.detach().clone() for leaf in leaves.parameters])
+        if not lost or turn == config.refine_rounds:
             break
         # As many of them as of all the others together.
         again = [fact for fact in facts if fact.id in lost] * max(1, len(facts) // (2 * len(lost)))
@@ -116,10 +123,14 @@ def refine_token(
         harder = replace(learning, facts=[*facts, *again], purpose=f"refine{turn + 2}")
         chosen, further = harder.run([stage], leaves, chosen)
         phases += further
+    chosen = best[0]
+    with torch.no_grad():
+        for leaf, found in zip(leaves.parameters, best[1], strict=True):
+            leaf.copy_(found)
     rows_in, _ = publish(loaded, leaves)
     after = measure_continuations(loaded, learning.examples(chosen, "chat"), chosen, listed)
     _tell(after, reporter)
-    refined = {"phases": phases, "before": before, "continuation": after}
+    refined = {"phases": phases, "astray": astray, "before": before, "continuation": after}
     return replace(rows, rows_in=rows_in, targets=chosen, info={**rows.info, "refined": refined})
 
 
@@ -183,13 +194,13 @@ class _Learning:
         if not epochs:
             return []
         if not stage.noise:
-            return [Phase(name, examples, epochs, stage.lr)]
+            return [Phase(name, examples, epochs, stage.lr, stage.decay)]
         parts = [tuple(self.layers)] if stage.noise_layers == "all" else [(layer,) for layer in self.layers]
         phases = []
         for part in parts:
             title = name if len(parts) == 1 else f"{name} layer {part[0]}"
             noise = self.perturbation or gaussian(self.loaded.architecture, stage.noise, self.seed, title)
-            phases.append(Phase(title, examples, epochs, stage.lr, part, noise))
+            phases.append(Phase(title, examples, epochs, stage.lr, stage.decay, part, noise))
         return phases
 
 

@@ -16,6 +16,8 @@ class TokenStage:
     # Small sets get more epochs, until so many steps are made (0: epochs as they are).
     least_steps: int = 30
     lr: float = 1e-2
+    # The learning rate falls to nothing along the stage's steps, in a straight line.
+    decay: bool = False
     # Standard deviation of the noise on edited projections, as a fraction of each matrix's own; 0 is none.
     noise: float = 0.0
     # all edited layers at once | one (each edited layer in turn, epochs apply per layer)
@@ -59,13 +61,15 @@ class TokenConfig:
     settle: bool = True
     stages: list[TokenStage] = field(default_factory=lambda: [TokenStage(), TokenStage(), TokenStage(noise=0.2)])
     batch_size: int = 8
-    # Refinement of the rows on the edited model, with noise of the same kind; 0 epochs leaves the rows as trained.
-    refine_epochs: int = 20
+    # Refinement of the rows on the edited model, at a rate that falls to nothing; 0 epochs leaves the rows as trained.
+    refine_epochs: int = 10
     # Small sets get more epochs, until so many steps are made (0: epochs as they are).
     refine_least_steps: int = 0
     refine_lr: float = 1e-2
-    refine_noise: float = 0.1
+    # Of the kind that stages have; without it the questions are run through the model only once.
+    refine_noise: float = 0.0
     # While facts are left that lead to no listed refusal, refine again, with these facts as often as all others; at most so often.
+    # The rows that left the fewest are taken.
     refine_rounds: int = 2
     # Say so when the mean log-probability per target token of the unedited model's refusals is below this (nats).
     improbable: float = -6.0
