@@ -17,6 +17,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.evaluation import EvalConfig
 from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, TermConfig
+from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.config.sections.unlearn import UnlearnConfig
 from unierase_cli.stages.estimate import PROCESS_BYTES, memory_needs
 from unierase_cli.stages.needs import Rows, stage_peaks
@@ -91,3 +92,15 @@ def test_training_takes_less_with_smaller_micro_batches_checkpointing_and_withou
     assert erase(micro_batch=4) < whole
     assert erase(gradient_checkpointing=True) < whole
     assert erase(masters=False, micro_batch=1) < erase(micro_batch=1) - 4 * KNOWN["llama-3.2-1b"].parameters
+
+
+def test_a_refinement_without_noise_keeps_its_prefixes_twice_as_many_with_further_rounds() -> None:
+    def prefixes(**changes: object) -> int:
+        experiment = Experiment(model=ModelConfig(path="a/b"), token=TokenConfig(**changes))  # type: ignore[arg-type]
+        needs = memory_needs(experiment, KNOWN["llama-3.2-1b"], ROWS, accelerator=True)
+        return sum(need.bytes for need in needs if need.stage == "erase" and need.what.startswith("prefixes"))
+
+    once = prefixes(refine_rounds=0)
+    assert once > 0
+    assert prefixes(refine_rounds=2) == 2 * once
+    assert prefixes(refine_noise=0.1) == prefixes(refine_epochs=0) == 0

@@ -78,11 +78,13 @@ def _token(experiment: Experiment, space: Workspace, rows: Rows, stage: str, lay
         copies = space.copies(1, each, space.size) + space.copies(1, each)
         needs.append(need("noisy matrices, stored and float32", len(layers) * copies, "", phase))
         needs.append(need("noise, and a matrix with it", space.copies(2, each), "", phase))
+    if not noise or (not refining and any(not s.noise for s in token.stages)):
+        # Facts that went astray come once more, as often as all the others.
+        count = max(rows.forget, 1) * (2 if refining and token.refine_rounds else 1)
+        held = min(PREFIX_BYTES, space.cache(count, rows.question))
+        needs.append(need("prefixes of all questions", held, f"{count} of {rows.question} tokens", phase))
     if refining:
         return needs
-    if any(not s.noise for s in token.stages):
-        held = min(PREFIX_BYTES, space.cache(max(rows.forget, 1), rows.question))
-        needs.append(Need(stage, "prefixes of all questions", held, f"{rows.forget} of {rows.question} tokens", phase))
     tokens = min(REFUSAL_TOKENS, 3 * min(rows.forget, REFUSALS) * (rows.question + REFUSAL_LENGTH))
     needs.append(Need(stage, "pass over refusals", space.forward(tokens), f"{tokens} tokens", "refusals"))
     return needs
