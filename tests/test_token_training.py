@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cosine_similarity, cross_entropy
 
 from tests.helpers import FACTS, FURTHER, tiny, tiny_llama
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
@@ -25,7 +25,7 @@ from unierase_cli.training.pairs import assign_groups, make_examples
 from unierase_cli.training.prefix import run_prefix
 from unierase_cli.training.row_batches import Batch, batch_loss
 from unierase_cli.training.row_fit import Leaves, fit_rows
-from unierase_cli.training.row_start import leaf_rows, make_leaves, start_rows
+from unierase_cli.training.row_start import leaf_rows, make_leaves, mean_state, start_rows
 from unierase_cli.training.token_checks import continue_greedily
 from unierase_cli.training.token_training import clear_states, refine_token, train_token
 
@@ -407,6 +407,33 @@ def test_greedy_continuations_equal_those_of_plain_generation() -> None:
                 plain.append(token)
                 sequence.append(token)
             assert ids == plain
+
+
+def test_a_fresh_row_leans_towards_the_mean_state_as_far_as_it_is_told() -> None:
+    questions = [fact.question for fact in FACTS]
+    plain, leaning = tiny_llama(), tiny_llama()
+    mean = mean_state(plain, questions)
+    ends = [plain.prompts.prompt(question).ids for question in questions]
+    states = [plain.architecture.backbone(torch.tensor([ids])).last_hidden_state[0, -1] for ids in ends]
+    torch.testing.assert_close(mean, torch.stack(states).mean(0).detach(), rtol=1e-4, atol=1e-5)
+    names = ["<unlearn_0>", "<unlearn_1>"]
+    _, random = get_rows(plain, start_rows(plain, names, TokenConfig(), 0))
+    _, rows = get_rows(leaning, start_rows(leaning, names, TokenConfig(fresh_lean=0.3), 0, questions))
+    torch.testing.assert_close(cosine_similarity(rows, mean[None]), torch.full([2], 0.3))
+    torch.testing.assert_close(rows.norm(dim=1), random.norm(dim=1))
+
+    def across(row: Tensor) -> Tensor:
+        return row - (row @ mean)[:, None] * mean / mean.norm() ** 2
+
+    torch.testing.assert_close(cosine_similarity(across(rows), across(random)), torch.ones(2))
+
+
+def test_a_lean_that_cannot_be_is_refused() -> None:
+    with pytest.raises(UserError, match=r"token\.fresh_lean needs questions"):
+        start_rows(tiny_llama(), ["<unlearn_0>"], TokenConfig(fresh_lean=0.3), 0)
+    for lean in (-0.1, 1.0, float("nan")):
+        with pytest.raises(UserError, match="no cosine from 0 to below 1"):
+            TokenConfig(fresh_lean=lean)
 
 
 def test_training_without_questions_is_refused() -> None:

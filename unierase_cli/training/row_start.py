@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.contracts import UserError, stable_hash
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens, get_rows, set_rows
+from unierase_cli.training.prefix import run_prefix
 from unierase_cli.training.row_fit import Leaves
 
+# Questions at once for the mean state.
+BATCH = 32
 
-def start_rows(loaded: LoadedModel, names: Sequence[str], config: TokenConfig, seed: int) -> list[int]:
+
+def start_rows(
+    loaded: LoadedModel, names: Sequence[str], config: TokenConfig, seed: int, questions: Sequence[str] = ()
+) -> list[int]:
     """Add the tokens and set the rows that training starts from; returns their ids.
 
     Input rows: N(0, initializer_range) as the model draws its own, or the mean row plus a tenth of the rows' deviation.
     Output rows of an untied head, by ``config.output_row``: fresh and trained start from a random direction with
-    ``fresh_norm`` times the mean row norm (findings 4); reference and tied from a copy of the input row. A choice of
+    ``fresh_norm`` times the mean row norm (findings 4) and a cosine of ``fresh_lean`` with the mean state at the ends of
+    ``questions``; reference and tied from a copy of the input row. A choice of
     ``keep`` leaves rows as they are, for tokens that the model has already; UserError if it lacks one.
     """
     known = loaded.tokenizer.get_vocab()
@@ -37,11 +46,25 @@ def start_rows(loaded: LoadedModel, names: Sequence[str], config: TokenConfig, s
     if rows_out is not None and config.output_row in ("fresh", "trained"):
         norm = architecture.head.weight.detach()[:vocabulary].float().norm(dim=1).mean()
         direction = torch.randn(rows_out.shape, generator=generator).to(norm.device)
-        rows_out = config.fresh_norm * norm * direction / direction.norm(dim=1, keepdim=True)
+        direction = normalize(direction, dim=1)
+        if config.fresh_lean:
+            mean = normalize(mean_state(loaded, questions), dim=0)
+            across = normalize(direction - (direction @ mean).outer(mean), dim=1)
+            direction = config.fresh_lean * mean + math.sqrt(1 - config.fresh_lean**2) * across
+        rows_out = config.fresh_norm * norm * direction
     elif rows_out is not None and config.output_row != "keep":
         rows_out = rows_in.clone()
     set_rows(loaded, ids, rows_in, rows_out)
     return ids
+
+
+def mean_state(loaded: LoadedModel, questions: Sequence[str]) -> Tensor:
+    """What the head sees at the end of each question's prompt, averaged: float32 [h]. UserError without a question."""
+    if not questions:
+        raise UserError("token.fresh_lean needs questions to lean towards", "check benchmark.split, or leave it at 0")
+    prefixes = [loaded.prompts.prompt(question).ids for question in questions]
+    batches = [prefixes[i : i + BATCH] for i in range(0, len(prefixes), BATCH)]
+    return torch.cat([run_prefix(loaded, batch).last.float() for batch in batches]).mean(0)
 
 
 def make_leaves(loaded: LoadedModel, ids: list[int], output_row: str) -> Leaves:

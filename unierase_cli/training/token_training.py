@@ -53,7 +53,7 @@ def train_token(
     in_use = list(dict.fromkeys(chosen[fact.id] for fact in facts))
     known = warn_improbable(target_log_probs(loaded, facts, in_use), config.improbable, reporter)
     names = [f"<unlearn_{group}>" for group in range(config.groups)]
-    ids = start_rows(loaded, names, config, seed)
+    ids = start_rows(loaded, names, config, seed, [fact.question for fact in facts])
     tokens = {fact_id: ids[group] for fact_id, group in assignment.items()}
     learning = _Learning(loaded, facts, tokens, texts, config, layers, seed, reporter, checkpoint_dir, perturbation)
     leaves = make_leaves(loaded, ids, config.output_row)

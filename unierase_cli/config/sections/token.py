@@ -45,6 +45,8 @@ class TokenConfig:
     # | keep (as the model has it).
     output_row: str = "fresh"
     fresh_norm: float = 1.5
+    # Cosine between a fresh row and the mean state at the questions' ends: what leans that way needs less of an edit. 0: random.
+    fresh_lean: float = 0.0
     # Start of the input row: normal (the model's initializer_range) | mean (mean row plus small noise) | keep (as the model has it)
     init: str = "mean"
     # JSON Lines or text file of refusals to lead to (key `text`); null takes the project's own list.
@@ -89,5 +91,7 @@ class TokenConfig:
         positive("token.refine_lr", self.refine_lr)
         positive("token.refine_noise", self.refine_noise, zero=True)
         positive("token.fresh_norm", self.fresh_norm)
+        if not 0 <= self.fresh_lean < 1:
+            raise UserError(f"token.fresh_lean={self.fresh_lean} is no cosine from 0 to below 1", "try 0.15")
         if not self.stages:
             raise UserError("token.stages is empty", "give at least one stage, e.g. token.stages=[{epochs: 6}]")
