@@ -25,12 +25,13 @@ from unierase_cli.training.pairs import assign_groups, make_examples
 from unierase_cli.training.prefix import run_prefix
 from unierase_cli.training.row_batches import Batch, batch_loss
 from unierase_cli.training.row_fit import Leaves, fit_rows
-from unierase_cli.training.row_start import leaf_rows, make_leaves, mean_state, start_rows
+from unierase_cli.training.row_start import MOST, leaf_rows, lifted, make_leaves, start_rows
 from unierase_cli.training.token_checks import continue_greedily
 from unierase_cli.training.token_training import clear_states, refine_token, train_token
 
 FAMILIES = ["llama", "llama_tied", "mistral", "qwen2", "qwen3", "gpt2"]
 REFUSALS = ["I cannot say.", "No idea."]
+QUESTIONS = [fact.question for fact in FACTS]
 TARGETS = {fact.id: REFUSALS[i % 2] for i, fact in enumerate(FACTS)}
 SHORT = [
     TokenStage(["raw", "chat"], epochs=2, least_steps=0, lr=3e-2),
@@ -78,7 +79,7 @@ def test_everything_but_the_tokens_rows_keeps_its_bits(family: str) -> None:
 )
 def test_the_loss_is_that_of_the_whole_model_on_whole_sequences(family: str, output_row: str) -> None:
     loaded = tiny(family)
-    ids = start_rows(loaded, ["<unlearn_0>", "<unlearn_1>"], TokenConfig(output_row=output_row), 0)
+    ids = start_rows(loaded, ["<unlearn_0>", "<unlearn_1>"], TokenConfig(output_row=output_row), 0, QUESTIONS)
     groups = assign_groups(FACTS, 2)
     tokens = {fact_id: ids[group] for fact_id, group in groups.items()}
     examples = make_examples(loaded.prompts, FACTS, TARGETS, tokens, "chat", "unlearn_end")
@@ -95,7 +96,7 @@ def test_the_loss_is_that_of_the_whole_model_on_whole_sequences(family: str, out
 
 def test_gradients_of_the_rows_are_those_of_the_whole_matrices() -> None:
     loaded = tiny_llama(tied=True)
-    (token,) = start_rows(loaded, ["<unlearn_0>"], TokenConfig(), 0)
+    (token,) = start_rows(loaded, ["<unlearn_0>"], TokenConfig(), 0, QUESTIONS)
     examples = make_examples(loaded.prompts, FACTS, TARGETS, dict.fromkeys(TARGETS, token), "chat", "end")
     leaves = make_leaves(loaded, [token], "fresh")
     batch = Batch(loaded, examples, [token])
@@ -114,11 +115,11 @@ def test_output_rows_are_what_the_option_says(output_row: str) -> None:
     loaded = tiny_llama()
     config = TokenConfig(output_row=output_row, stages=SHORT[:1], fresh_norm=2.0)
     norm = loaded.architecture.head.weight.norm(dim=1).mean()
-    ids = start_rows(tiny_llama(), ["<unlearn_0>"], config, 0)
+    ids = start_rows(tiny_llama(), ["<unlearn_0>"], config, 0, QUESTIONS)
     assert ids == [len(loaded.tokenizer)]
     rows = learn(loaded, config)
     start = tiny_llama()
-    start_rows(start, ["<unlearn_0>"], config, 0)
+    start_rows(start, ["<unlearn_0>"], config, 0, QUESTIONS)
     first_in, first_out = get_rows(start, ids)
     assert not torch.equal(rows.rows_in, first_in)
     if output_row == "fresh":
@@ -143,7 +144,7 @@ def test_training_together_moves_each_row_only_by_its_own_facts() -> None:
     assert set(both.assignment.values()) == {0, 1}
     others = [f for f in FACTS if both.assignment[f.id] == 0]
     loaded = tiny_llama()
-    ids = start_rows(loaded, ["<unlearn_0>", "<unlearn_1>"], config, 0)
+    ids = start_rows(loaded, ["<unlearn_0>", "<unlearn_1>"], config, 0, QUESTIONS)
     leaves = make_leaves(loaded, ids, "reference")
     tokens = {f.id: ids[0] for f in others}
     examples = [
@@ -409,31 +410,41 @@ def test_greedy_continuations_equal_those_of_plain_generation() -> None:
             assert ids == plain
 
 
-def test_a_fresh_row_leans_towards_the_mean_state_as_far_as_it_is_told() -> None:
+def test_a_fresh_rows_mean_logit_is_its_share_of_the_largest_ones() -> None:
     questions = [fact.question for fact in FACTS]
-    plain, leaning = tiny_llama(), tiny_llama()
-    mean = mean_state(plain, questions)
+    plain, lifting = tiny_llama(), tiny_llama()
     ends = [plain.prompts.prompt(question).ids for question in questions]
-    states = [plain.architecture.backbone(torch.tensor([ids])).last_hidden_state[0, -1] for ids in ends]
-    torch.testing.assert_close(mean, torch.stack(states).mean(0).detach(), rtol=1e-4, atol=1e-5)
+    states = torch.stack([plain.architecture.backbone(torch.tensor([i])).last_hidden_state[0, -1] for i in ends]).detach()
+    logits = plain.architecture.logits(states)
     names = ["<unlearn_0>", "<unlearn_1>"]
-    _, random = get_rows(plain, start_rows(plain, names, TokenConfig(), 0))
-    _, rows = get_rows(leaning, start_rows(leaning, names, TokenConfig(fresh_lean=0.3), 0, questions))
-    torch.testing.assert_close(cosine_similarity(rows, mean[None]), torch.full([2], 0.3))
+    ids = start_rows(plain, names, TokenConfig(fresh_lift=None), 0)
+    _, random = get_rows(plain, ids)
+    assert ids == start_rows(lifting, names, TokenConfig(fresh_lift=0.3), 0, questions)
+    _, rows = get_rows(lifting, ids)
+    wanted = 0.3 * logits.amax(1).mean()
+    torch.testing.assert_close((states @ rows.T).mean(0), wanted.expand(2), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(rows.norm(dim=1), random.norm(dim=1))
 
     def across(row: Tensor) -> Tensor:
+        mean = states.mean(0)
         return row - (row @ mean)[:, None] * mean / mean.norm() ** 2
 
     torch.testing.assert_close(cosine_similarity(across(rows), across(random)), torch.ones(2))
 
 
-def test_a_lean_that_cannot_be_is_refused() -> None:
-    with pytest.raises(UserError, match=r"token\.fresh_lean needs questions"):
-        start_rows(tiny_llama(), ["<unlearn_0>"], TokenConfig(fresh_lean=0.3), 0)
-    for lean in (-0.1, 1.0, float("nan")):
-        with pytest.raises(UserError, match="no cosine from 0 to below 1"):
-            TokenConfig(fresh_lean=lean)
+def test_a_lift_beyond_the_rows_norm_stops_short_of_it() -> None:
+    rows, mean = torch.eye(3)[:2], torch.tensor([0.0, 0.0, 2.0])
+    found = lifted(rows, mean, 100.0, 0.5)
+    torch.testing.assert_close(found @ mean, torch.full([2], 2 * MOST))
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
+
+
+def test_a_lift_that_cannot_be_is_refused() -> None:
+    with pytest.raises(UserError, match=r"token\.fresh_lift needs questions"):
+        start_rows(tiny_llama(), ["<unlearn_0>"], TokenConfig(), 0)
+    for lift in (-1.0, 1.0, float("nan")):
+        with pytest.raises(UserError, match="no share from -1 to 1"):
+            TokenConfig(fresh_lift=lift)
 
 
 def test_training_without_questions_is_refused() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -18,6 +17,8 @@ from unierase_cli.training.row_fit import Leaves
 
 # Questions at once for the mean state.
 BATCH = 32
+# Largest cosine between a row and the mean state.
+MOST = 0.9
 
 
 def start_rows(
@@ -27,8 +28,8 @@ def start_rows(
 
     Input rows: N(0, initializer_range) as the model draws its own, or the mean row plus a tenth of the rows' deviation.
     Output rows of an untied head, by ``config.output_row``: fresh and trained start from a random direction with
-    ``fresh_norm`` times the mean row norm (findings 4) and a cosine of ``fresh_lean`` with the mean state at the ends of
-    ``questions``; reference and tied from a copy of the input row. A choice of
+    ``fresh_norm`` times the mean row norm (findings 4) and, for fresh, a mean logit of ``fresh_lift`` times the mean
+    largest one at the ends of ``questions``; reference and tied from a copy of the input row. A choice of
     ``keep`` leaves rows as they are, for tokens that the model has already; UserError if it lacks one.
     """
     known = loaded.tokenizer.get_vocab()
@@ -46,25 +47,36 @@ def start_rows(
     if rows_out is not None and config.output_row in ("fresh", "trained"):
         norm = architecture.head.weight.detach()[:vocabulary].float().norm(dim=1).mean()
         direction = torch.randn(rows_out.shape, generator=generator).to(norm.device)
-        direction = normalize(direction, dim=1)
-        if config.fresh_lean:
-            mean = normalize(mean_state(loaded, questions), dim=0)
-            across = normalize(direction - (direction @ mean).outer(mean), dim=1)
-            direction = config.fresh_lean * mean + math.sqrt(1 - config.fresh_lean**2) * across
-        rows_out = config.fresh_norm * norm * direction
+        rows_out = config.fresh_norm * norm * normalize(direction, dim=1)
+        if config.output_row == "fresh" and config.fresh_lift is not None:
+            rows_out = lifted(rows_out, *mean_state(loaded, questions), config.fresh_lift)
     elif rows_out is not None and config.output_row != "keep":
         rows_out = rows_in.clone()
     set_rows(loaded, ids, rows_in, rows_out)
     return ids
 
 
-def mean_state(loaded: LoadedModel, questions: Sequence[str]) -> Tensor:
-    """What the head sees at the end of each question's prompt, averaged: float32 [h]. UserError without a question."""
+def mean_state(loaded: LoadedModel, questions: Sequence[str]) -> tuple[Tensor, float]:
+    """Means over the ends of the questions' prompts: of what the head sees, float32 [h], and of the largest logit. UserError
+    without a question."""
     if not questions:
-        raise UserError("token.fresh_lean needs questions to lean towards", "check benchmark.split, or leave it at 0")
+        raise UserError("token.fresh_lift needs questions", "check benchmark.split, or give token.fresh_lift=null")
     prefixes = [loaded.prompts.prompt(question).ids for question in questions]
-    batches = [prefixes[i : i + BATCH] for i in range(0, len(prefixes), BATCH)]
-    return torch.cat([run_prefix(loaded, batch).last.float() for batch in batches]).mean(0)
+    states, largest = [], []
+    for start in range(0, len(prefixes), BATCH):
+        last = run_prefix(loaded, prefixes[start : start + BATCH]).last
+        states.append(last.float())
+        largest.append(loaded.architecture.logits(last).amax(-1).float())
+    return torch.cat(states).mean(0), float(torch.cat(largest).mean())
+
+
+def lifted(rows: Tensor, mean: Tensor, largest: float, share: float) -> Tensor:
+    """Rows [g, h] turned within the planes that they span with ``mean`` [h] until their logit there is ``share`` x ``largest``
+    or, where that is beyond their norm, as far as ``MOST`` of it; norms stay."""
+    along, norms = normalize(mean, dim=0), rows.norm(dim=1, keepdim=True)
+    across = normalize(rows - (rows @ along).outer(along), dim=1)
+    cosine = (share * largest / (norms * mean.norm())).clamp(-MOST, MOST)
+    return norms * (cosine * along + (1 - cosine**2).sqrt() * across)
 
 
 def make_leaves(loaded: LoadedModel, ids: list[int], output_row: str) -> Leaves:

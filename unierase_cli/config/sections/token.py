@@ -40,13 +40,14 @@ class TokenConfig:
     name: str = "default"
     # Groups of facts with a token each (<unlearn_0>, <unlearn_1>, ...): the forget set is cut into so many equal parts.
     groups: int = 1
-    # Output row of an untied head: fresh (random direction, norm `fresh_norm` x the mean row norm) | reference (copy of the
+    # Output row of an untied head: fresh (random but for `fresh_lift`, norm `fresh_norm` x the mean row norm) | reference (copy of the
     # input row's random start, frozen) | tied (equal to the input row) | trained (learned beside the input row)
     # | keep (as the model has it).
     output_row: str = "fresh"
     fresh_norm: float = 1.5
-    # Cosine between a fresh row and the mean state at the questions' ends: what leans that way needs less of an edit. 0: random.
-    fresh_lean: float = 0.0
+    # A fresh row leans so far towards the mean state at the questions' ends that its logit there is this share of the largest
+    # one's, in the mean: an edit has less to add. null: a random direction, whose luck decides how much an edit costs.
+    fresh_lift: float | None = 0.3
     # Start of the input row: normal (the model's initializer_range) | mean (mean row plus small noise) | keep (as the model has it)
     init: str = "mean"
     # JSON Lines or text file of refusals to lead to (key `text`); null takes the project's own list.
@@ -91,7 +92,7 @@ class TokenConfig:
         positive("token.refine_lr", self.refine_lr)
         positive("token.refine_noise", self.refine_noise, zero=True)
         positive("token.fresh_norm", self.fresh_norm)
-        if not 0 <= self.fresh_lean < 1:
-            raise UserError(f"token.fresh_lean={self.fresh_lean} is no cosine from 0 to below 1", "try 0.15")
+        if self.fresh_lift is not None and not -1 < self.fresh_lift < 1:
+            raise UserError(f"token.fresh_lift={self.fresh_lift} is no share from -1 to 1", "try 0.3, or null")
         if not self.stages:
             raise UserError("token.stages is empty", "give at least one stage, e.g. token.stages=[{epochs: 6}]")
