@@ -40,8 +40,8 @@ class TokenConfig:
     name: str = "default"
     # Groups of facts with a token each (<unlearn_0>, <unlearn_1>, ...): the forget set is cut into so many equal parts.
     groups: int = 1
-    # Output row of an untied head: fresh (random but for `fresh_lift`, norm `fresh_norm` x the mean row norm) | reference (copy of the
-    # input row's random start, frozen) | tied (equal to the input row) | trained (learned beside the input row)
+    # Output row of an untied head: fresh (random but for `fresh_lift`, norm `fresh_norm` x the mean row norm) | reference (copy
+    # of the input row's random start, frozen) | tied (equal to the input row) | trained (learned beside the input row)
     # | keep (as the model has it).
     output_row: str = "fresh"
     fresh_norm: float = 1.5
