@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -64,9 +65,10 @@ def mean_state(loaded: LoadedModel, questions: Sequence[str]) -> tuple[Tensor, f
     prefixes = [loaded.prompts.prompt(question).ids for question in questions]
     states, largest = [], []
     for start in range(0, len(prefixes), BATCH):
-        last = run_prefix(loaded, prefixes[start : start + BATCH]).last
-        states.append(last.float())
-        largest.append(loaded.architecture.logits(last).amax(-1).float())
+        batch = prefixes[start : start + BATCH]
+        for _, prefix in loaded.room.parts("questions to lean towards", batch, partial(run_prefix, loaded)):
+            states.append(prefix.last.float())
+            largest.append(loaded.architecture.logits(prefix.last).amax(-1).float())
     return torch.cat(states).mean(0), float(torch.cat(largest).mean())
 
 
