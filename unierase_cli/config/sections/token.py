@@ -93,6 +93,7 @@ class TokenConfig:
         positive("token.refine_noise", self.refine_noise, zero=True)
         positive("token.fresh_norm", self.fresh_norm)
         if self.fresh_lift is not None and not -1 < self.fresh_lift < 1:
-            raise UserError(f"token.fresh_lift={self.fresh_lift} is no share from -1 to 1", "for example 0.3, or null for a random direction")
+            hint = "give for example 0.3, or null for a random direction"
+            raise UserError(f"token.fresh_lift={self.fresh_lift} is no share from -1 to 1", hint)
         if not self.stages:
             raise UserError("token.stages is empty", "give at least one stage, e.g. token.stages=[{epochs: 6}]")
