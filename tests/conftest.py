@@ -36,3 +36,13 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def refusals(tmp_path: Path) -> str:
+    """A file of the refusals that ``tests.token_learning`` teaches."""
+    from tests.token_learning import REFUSALS
+
+    path = tmp_path / "refusals.txt"
+    path.write_text("\n".join(REFUSALS), "utf-8")
+    return str(path)

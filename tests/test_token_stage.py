@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.helpers import FACTS, save_folder, tiny_llama
+from tests.token_learning import interrupt_after
 from unierase_cli.config.compose import compose
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
@@ -21,7 +22,6 @@ from unierase_cli.stages import train_token as stage
 from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.jsonl import write_jsonl
-from unierase_cli.training import row_fit
 
 STAGES = [
     TokenStage(["chat"], epochs=2, least_steps=0),
@@ -72,16 +72,8 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_rows(
 ) -> None:
     wanted = TokenRows.load(make(base).path)
     again = replace(base, run=replace(base.run, outputs=str(tmp_path)))
-    real, left = row_fit._save, [3]
-
-    def save(*arguments: Any) -> None:
-        real(*arguments)
-        left[0] -= 1
-        if left[0] == 0:
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(row_fit, "_save", save)
+        interrupt_after(3, patched)
         with pytest.raises(KeyboardInterrupt):
             make(again)
     artefact = make(again)

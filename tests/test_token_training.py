@@ -11,51 +11,23 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, cross_entropy
+from torch.nn.functional import cross_entropy
 
 from tests.helpers import FACTS, FURTHER, tiny, tiny_llama
+from tests.token_learning import FAMILIES, QUESTIONS, REFUSALS, SHORT, TARGETS, interrupt_after, learn, weights
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.models.vocabulary import get_rows
 from unierase_cli.training import row_batches, row_fit, token_training
 from unierase_cli.training.noise import Perturbed, gaussian
 from unierase_cli.training.pairs import assign_groups, make_examples
 from unierase_cli.training.prefix import run_prefix
 from unierase_cli.training.row_batches import Batch, batch_loss
-from unierase_cli.training.row_fit import Leaves, fit_rows
-from unierase_cli.training.row_start import MOST, leaf_rows, lifted, make_leaves, start_rows
+from unierase_cli.training.row_fit import fit_rows
+from unierase_cli.training.row_start import make_leaves, start_rows
 from unierase_cli.training.token_checks import continue_greedily
-from unierase_cli.training.token_training import clear_states, refine_token, train_token
-
-FAMILIES = ["llama", "llama_tied", "mistral", "qwen2", "qwen3", "gpt2"]
-REFUSALS = ["I cannot say.", "No idea."]
-QUESTIONS = [fact.question for fact in FACTS]
-TARGETS = {fact.id: REFUSALS[i % 2] for i, fact in enumerate(FACTS)}
-SHORT = [
-    TokenStage(["raw", "chat"], epochs=2, least_steps=0, lr=3e-2),
-    TokenStage(["chat"], epochs=1, least_steps=0, lr=1e-2, noise=0.3, noise_layers="one"),
-]
-
-
-@pytest.fixture
-def refusals(tmp_path: Path) -> str:
-    path = tmp_path / "refusals.txt"
-    path.write_text("\n".join(REFUSALS), "utf-8")
-    return str(path)
-
-
-def learn(loaded: LoadedModel, config: TokenConfig, folder: Path | None = None, **more: object) -> TokenRows:
-    reporter = SilentReporter()
-    targets = None if config.targets else TARGETS
-    return train_token(
-        loaded, FACTS, config, layers=[1, 2], seed=0, reporter=reporter, checkpoint_dir=folder, targets=targets, **more
-    )  # type: ignore[arg-type]
-
-
-def weights(loaded: LoadedModel) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in loaded.model.named_parameters()}
+from unierase_cli.training.token_training import clear_states, train_token
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -108,34 +80,6 @@ def test_gradients_of_the_rows_are_those_of_the_whole_matrices() -> None:
         labels += example.labels
     cross_entropy(torch.cat(parts), torch.tensor(labels)).backward()
     torch.testing.assert_close(leaves.rows_in[0].grad, matrix.grad[token], rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("output_row", ["fresh", "reference", "tied", "trained"])
-def test_output_rows_are_what_the_option_says(output_row: str) -> None:
-    loaded = tiny_llama()
-    config = TokenConfig(output_row=output_row, stages=SHORT[:1], fresh_norm=2.0)
-    norm = loaded.architecture.head.weight.norm(dim=1).mean()
-    ids = start_rows(tiny_llama(), ["<unlearn_0>"], config, 0, QUESTIONS)
-    assert ids == [len(loaded.tokenizer)]
-    rows = learn(loaded, config)
-    start = tiny_llama()
-    start_rows(start, ["<unlearn_0>"], config, 0, QUESTIONS)
-    first_in, first_out = get_rows(start, ids)
-    assert not torch.equal(rows.rows_in, first_in)
-    if output_row == "fresh":
-        assert torch.equal(rows.rows_out, first_out)
-        torch.testing.assert_close(rows.rows_out.norm(), 2 * norm)
-    elif output_row == "reference":
-        assert torch.equal(rows.rows_out, first_in)
-    elif output_row == "tied":
-        assert torch.equal(rows.rows_out, rows.rows_in)
-    else:
-        assert not torch.equal(rows.rows_out, first_out)
-        assert not torch.equal(rows.rows_out, rows.rows_in)
-
-
-def test_a_tied_head_has_no_output_row_of_its_own() -> None:
-    assert learn(tiny_llama(tied=True), TokenConfig(stages=SHORT[:1])).rows_out is None
 
 
 def test_training_together_moves_each_row_only_by_its_own_facts() -> None:
@@ -202,19 +146,6 @@ def test_bfloat16_models_learn_with_float32_rows() -> None:
     assert torch.equal(get_rows(loaded, rows.ids)[0], rows.rows_in.bfloat16().float())
 
 
-def interrupt_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Die as if killed right after so many checkpoints."""
-    real, left = row_fit._save, [saves]
-
-    def save(*arguments: object) -> None:
-        real(*arguments)  # type: ignore[arg-type]
-        left[0] -= 1
-        if left[0] == 0:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(row_fit, "_save", save)
-
-
 @pytest.mark.parametrize("saves", [1, 2, 3])
 def test_an_interrupted_training_ends_with_the_same_rows(
     tmp_path: Path, refusals: str, saves: int, monkeypatch: pytest.MonkeyPatch
@@ -275,47 +206,6 @@ def test_improbable_refusals_are_told_with_the_worst(refusals: str) -> None:
     assert rows.info["refusals_before"]["improbable"] == 2
 
 
-def test_training_lowers_the_refusals_loss_and_refinement_does_so_on_the_edited_model(refusals: str) -> None:
-    config = TokenConfig(
-        stages=[TokenStage(["chat"], epochs=60, lr=5e-2)],
-        targets=refusals,
-        settle=False,
-        refine_epochs=30,
-        refine_lr=5e-2,
-        improbable=-1e9,
-    )
-    loaded = tiny_llama()
-    rows = learn(loaded, config)
-    losses = rows.info["phases"][0]["losses"]
-    assert losses[-1] < losses[0] - 0.2
-    generator = torch.Generator().manual_seed(1)
-    for layer in (1, 2):
-        weight = loaded.architecture.weight(layer)
-        loaded.architecture.add_to_weight(layer, 0.5 * weight.std() * torch.randn(weight.shape, generator=generator))
-    before = weights(loaded)
-    refined = refine_token(loaded, rows, FACTS, config, layers=[1, 2], seed=0, reporter=SilentReporter())
-    again = refined.info["refined"]["phases"][0]["losses"]
-    assert again[-1] < again[0]
-    assert torch.equal(refined.rows_out, rows.rows_out)
-    assert not torch.equal(refined.rows_in, rows.rows_in)
-    changed = [name for name, after in weights(loaded).items() if not torch.equal(after, before[name])]
-    assert changed == ["model.embed_tokens.weight"]
-
-
-def test_refining_a_tied_row_also_asks_for_the_token_as_first_answer() -> None:
-    loaded = tiny_llama(tied=True)
-    (token,) = start_rows(loaded, ["<unlearn_0>"], TokenConfig(), 0)
-    examples = make_examples(loaded.prompts, FACTS, TARGETS, dict.fromkeys(TARGETS, token), "chat", "end")
-    batch = Batch(loaded, examples, [token])
-    prefix = run_prefix(loaded, batch.prefixes)
-    leaf = leaf_rows(get_rows(loaded, [token])[0])
-    found = batch_loss(loaded, Leaves([token], leaf, leaf, hold=True), batch, prefix)
-    plain = batch_loss(loaded, Leaves([token], leaf, leaf), batch, prefix)
-    firsts = loaded.architecture.logits(prefix.last).log_softmax(-1)[:, token]
-    n = len(batch.labels)
-    torch.testing.assert_close(found, (plain * n - firsts.sum()) / (n + len(FACTS)), rtol=1e-5, atol=1e-6)
-
-
 def test_settling_changes_targets_to_what_is_reached(refusals: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         token_training, "continuations", lambda loaded, examples: {e.fact_id: "No idea." for e in examples}
@@ -323,43 +213,6 @@ def test_settling_changes_targets_to_what_is_reached(refusals: str, monkeypatch:
     config = TokenConfig(stages=[SHORT[0], SHORT[0]], targets=refusals)
     assert set(learn(tiny_llama(), config).targets.values()) == {"No idea."}
     assert set(learn(tiny_llama(), replace(config, settle=False)).targets.values()) == set(REFUSALS)
-
-
-def test_facts_that_go_astray_are_refined_again_as_often_as_all_others(
-    refusals: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = TokenConfig(stages=SHORT, targets=refusals, settle=False, refine_epochs=1, refine_rounds=3, batch_size=100)
-    loaded = tiny_llama()
-    rows = learn(loaded, config)
-    astray = iter([{FACTS[0].id}, {FACTS[0].id, FACTS[1].id}, set()])
-    monkeypatch.setattr(token_training, "_astray", lambda loaded, examples, texts: next(astray))
-    reporter = SilentReporter()
-    refined = refine_token(loaded, rows, FACTS, config, layers=[1, 2], seed=0, reporter=reporter)
-    counts = [phase["examples"] for phase in refined.info["refined"]["phases"]]
-    n = len(FACTS)
-    assert counts == [n, n + n // 2, n + 2 * max(1, n // 4)]
-    assert "1 facts lead to no listed refusal" in reporter.notes[0]
-
-
-def test_the_rows_of_the_turn_that_left_the_fewest_astray_are_taken(
-    refusals: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = TokenConfig(stages=SHORT, targets=refusals, settle=False, refine_epochs=1, refine_rounds=2)
-    loaded = tiny_llama()
-    rows = learn(loaded, config)
-    seen: list[torch.Tensor] = []
-    astray = iter([{FACTS[0].id, FACTS[1].id}, {FACTS[0].id}, {FACTS[2].id}])
-
-    def look(loaded, examples, texts):
-        seen.append(get_rows(loaded, rows.ids)[0].clone())
-        return next(astray)
-
-    monkeypatch.setattr(token_training, "_astray", look)
-    refined = refine_token(loaded, rows, FACTS, config, layers=[1, 2], seed=0, reporter=SilentReporter())
-    assert refined.info["refined"]["astray"] == [2, 1, 1]
-    assert torch.equal(refined.rows_in, seen[1])
-    assert torch.equal(get_rows(loaded, rows.ids)[0], seen[1])
-    assert not torch.equal(seen[1], seen[2])
 
 
 def test_a_rate_that_decays_falls_to_nothing_and_goes_on_where_it_was(
@@ -378,16 +231,8 @@ def test_a_rate_that_decays_falls_to_nothing_and_goes_on_where_it_was(
     wanted = learn(tiny_llama(), config)
     total = len(rates)
     assert rates == pytest.approx([1e-2 * (1 - n / total) for n in range(total)])
-    save, left = row_fit._save, [2]
-
-    def interrupting(*args):
-        save(*args)
-        left[0] -= 1
-        if left[0] == 0:
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(row_fit, "_save", interrupting)
+        interrupt_after(2, patched)
         with pytest.raises(KeyboardInterrupt):
             learn(tiny_llama(), config, tmp_path)
     assert torch.equal(learn(tiny_llama(), config, tmp_path).rows_in, wanted.rows_in)
@@ -408,43 +253,6 @@ def test_greedy_continuations_equal_those_of_plain_generation() -> None:
                 plain.append(token)
                 sequence.append(token)
             assert ids == plain
-
-
-def test_a_fresh_rows_mean_logit_is_its_share_of_the_largest_ones() -> None:
-    questions = [fact.question for fact in FACTS]
-    plain, lifting = tiny_llama(), tiny_llama()
-    ends = [plain.prompts.prompt(question).ids for question in questions]
-    states = torch.stack([plain.architecture.backbone(torch.tensor([i])).last_hidden_state[0, -1] for i in ends]).detach()
-    logits = plain.architecture.logits(states)
-    names = ["<unlearn_0>", "<unlearn_1>"]
-    ids = start_rows(plain, names, TokenConfig(fresh_lift=None), 0)
-    _, random = get_rows(plain, ids)
-    assert ids == start_rows(lifting, names, TokenConfig(fresh_lift=0.3), 0, questions)
-    _, rows = get_rows(lifting, ids)
-    wanted = 0.3 * logits.amax(1).mean()
-    torch.testing.assert_close((states @ rows.T).mean(0), wanted.expand(2), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(rows.norm(dim=1), random.norm(dim=1))
-
-    def across(row: Tensor) -> Tensor:
-        mean = states.mean(0)
-        return row - (row @ mean)[:, None] * mean / mean.norm() ** 2
-
-    torch.testing.assert_close(cosine_similarity(across(rows), across(random)), torch.ones(2))
-
-
-def test_a_lift_beyond_the_rows_norm_stops_short_of_it() -> None:
-    rows, mean = torch.eye(3)[:2], torch.tensor([0.0, 0.0, 2.0])
-    found = lifted(rows, mean, 100.0, 0.5)
-    torch.testing.assert_close(found @ mean, torch.full([2], 2 * MOST))
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
-
-
-def test_a_lift_that_cannot_be_is_refused() -> None:
-    with pytest.raises(UserError, match=r"token\.fresh_lift needs questions"):
-        start_rows(tiny_llama(), ["<unlearn_0>"], TokenConfig(), 0)
-    for lift in (-1.0, 1.0, float("nan")):
-        with pytest.raises(UserError, match="no share from -1 to 1"):
-            TokenConfig(fresh_lift=lift)
 
 
 def test_training_without_questions_is_refused() -> None:

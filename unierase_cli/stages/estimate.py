@@ -65,7 +65,7 @@ def _token(experiment: Experiment, space: Workspace, rows: Rows, stage: str, lay
     """Training of the token's rows; ``erase`` refines them with the same steps."""
     token, shape = experiment.token, space.shape
     refining = stage == "erase"
-    noise = token.refine_noise if refining else max(s.noise for s in token.stages)
+    amplitudes = [token.refine_noise] if refining else [s.noise for s in token.stages]
     suffix = token.batch_size * (REFUSAL_LENGTH + 2)
     phase = "refine token" if refining else "steps"
     need = partial(Need, stage)
@@ -73,12 +73,12 @@ def _token(experiment: Experiment, space: Workspace, rows: Rows, stage: str, lay
         need("kept for the way back", space.kept(suffix, trained=False), f"{suffix} tokens", phase),
         need("logits and gradients", space.logits(suffix, 3), f"3 x {suffix} positions", phase),
     ]
-    if noise:
+    if any(amplitudes):
         each = shape.hidden * shape.inner
         copies = space.copies(1, each, space.size) + space.copies(1, each)
         needs.append(need("noisy matrices, stored and float32", len(layers) * copies, "", phase))
         needs.append(need("noise, and a matrix with it", space.copies(2, each), "", phase))
-    if not noise or (not refining and any(not s.noise for s in token.stages)):
+    if not all(amplitudes):
         # Facts that went astray come once more, as often as all the others.
         count = max(rows.forget, 1) * (2 if refining and token.refine_rounds else 1)
         held = min(PREFIX_BYTES, space.cache(count, rows.question))

@@ -18,8 +18,8 @@ from unierase_cli.training.row_fit import Leaves
 
 # Questions at once for the mean state.
 BATCH = 32
-# Largest cosine between a row and the mean state.
-MOST = 0.9
+# Between a row and the mean state.
+LARGEST_COSINE = 0.9
 
 
 def start_rows(
@@ -74,10 +74,11 @@ def mean_state(loaded: LoadedModel, questions: Sequence[str]) -> tuple[Tensor, f
 
 def lifted(rows: Tensor, mean: Tensor, largest: float, share: float) -> Tensor:
     """Rows [g, h] turned within the planes that they span with ``mean`` [h] until their logit there is ``share`` x ``largest``
-    or, where that is beyond their norm, as far as ``MOST`` of it; norms stay."""
-    along, norms = normalize(mean, dim=0), rows.norm(dim=1, keepdim=True)
+    or, where that is beyond their norm, as far as ``LARGEST_COSINE`` of it; norms stay."""
+    mean, norms = mean.to(rows.device), rows.norm(dim=1, keepdim=True)
+    along = normalize(mean, dim=0)
     across = normalize(rows - (rows @ along).outer(along), dim=1)
-    cosine = (share * largest / (norms * mean.norm())).clamp(-MOST, MOST)
+    cosine = (share * largest / (norms * mean.norm())).clamp(-LARGEST_COSINE, LARGEST_COSINE)
     return norms * (cosine * along + (1 - cosine**2).sqrt() * across)
 
 

@@ -108,13 +108,11 @@ def refine_token(
     steps, lr, noise = config.refine_least_steps, config.refine_lr, config.refine_noise
     stage = TokenStage(["chat"], epochs=config.refine_epochs, least_steps=steps, lr=lr, decay=True, noise=noise)
     chosen, phases = learning.run([stage], leaves, chosen)
-    fewest, best, astray = len(facts) + 1, (chosen, leaves.parameters), []
+    turns: list[tuple[int, dict[str, str], list[torch.Tensor]]] = []
     for turn in range(config.refine_rounds + 1):
         publish(loaded, leaves)
         lost = _astray(loaded, learning.examples(chosen, "chat"), listed)
-        astray.append(len(lost))
-        if len(lost) < fewest:
-            fewest, best = len(lost), (chosen, [leaf.detach().clone() for leaf in leaves.parameters])
+        turns.append((len(lost), chosen, [leaf.detach().clone() for leaf in leaves.parameters]))
         if not lost or turn == config.refine_rounds:
             break
         # As many of them as of all the others together.
@@ -123,14 +121,14 @@ def refine_token(
         harder = replace(learning, facts=[*facts, *again], purpose=f"refine{turn + 2}")
         chosen, further = harder.run([stage], leaves, chosen)
         phases += further
-    chosen = best[0]
+    _, chosen, best = min(turns, key=lambda turn: turn[0])
     with torch.no_grad():
-        for leaf, found in zip(leaves.parameters, best[1], strict=True):
+        for leaf, found in zip(leaves.parameters, best, strict=True):
             leaf.copy_(found)
     rows_in, _ = publish(loaded, leaves)
     after = measure_continuations(loaded, learning.examples(chosen, "chat"), chosen, listed)
     _tell(after, reporter)
-    refined = {"phases": phases, "astray": astray, "before": before, "continuation": after}
+    refined = {"phases": phases, "astray": [turn[0] for turn in turns], "before": before, "continuation": after}
     return replace(rows, rows_in=rows_in, targets=chosen, info={**rows.info, "refined": refined})
 
 
