@@ -41,6 +41,18 @@ def block_numbers(key: str, value: Sequence[int] | None) -> None:
         raise UserError(f"{key}={list(value)} must be blocks from 0 up in ascending order, each once", f"for example {key}=[4,5]")
 
 
+def model_block(key: str, block: int, count: int) -> None:
+    """Refuse a block that a model of ``count`` blocks does not have."""
+    if block >= count:
+        raise UserError(f"{key}={block}: the model has blocks 0 to {count - 1}", f"choose for example {key}={count // 4}")
+
+
+def adapter_at_hand(method: str, adapter: str) -> None:
+    """Refuse a method that trains adapters where none is chosen."""
+    if adapter != "lora":
+        raise UserError(f"method={method} trains adapters", "add adapter=lora, or choose method=task_vector")
+
+
 def usable(key: str, value: Any) -> None:
     """Refuse values that fit their type and are of no use anywhere: NaN, infinity, numbers beyond 64 bits, text that cannot be
     written to a file, and what is left of an interpolation. Goes through sections, lists and mappings.

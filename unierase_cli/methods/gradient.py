@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from unierase_cli.config.checks import model_block
 from unierase_cli.config.schema import what_counts
 from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.config.sections.unlearn import UnlearnConfig
@@ -98,11 +99,7 @@ def _check_blocks(loaded: LoadedModel, terms: Terms) -> None:
     count = loaded.architecture.n_blocks
     for role, (term, settings) in terms.items():
         for block in term.blocks(settings) if hasattr(term, "blocks") else ():
-            if block >= count:
-                raise UserError(
-                    f"method.{role}.settings.layer={block}: the model has blocks 0 to {count - 1}",
-                    f"choose for example method.{role}.settings.layer={count // 4}",
-                )
+            model_block(f"method.{role}.settings.layer", block, count)
 
 
 def _reference_weights(step: Step, context: EraseContext) -> Callable[[], AbstractContextManager[object]] | None:

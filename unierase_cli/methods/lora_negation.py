@@ -5,7 +5,8 @@ Task arithmetic restricted to the adapted modules. There is no reference impleme
 
 from __future__ import annotations
 
-from unierase_cli.contracts import Step, UserError
+from unierase_cli.config.checks import adapter_at_hand
+from unierase_cli.contracts import Step
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods import gradient
@@ -16,6 +17,5 @@ from unierase_cli.models.load import LoadedModel
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
     """Train the adapter on the step's facts and take ``method.scale`` times its change away. Raises UserError without one."""
     experiment = context.experiment
-    if experiment.adapter.name != "lora":
-        raise UserError("method=lora_negation trains adapters", "add adapter=lora, or choose method=task_vector")
+    adapter_at_hand(experiment.method.name, experiment.adapter.name)
     return gradient.erase(loaded, step, state, context, negate=experiment.method.scale)

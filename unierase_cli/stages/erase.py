@@ -10,6 +10,7 @@ from typing import Any
 from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
+from unierase_cli.stages.early_checks import check_method
 from unierase_cli.stages.erase_context import for_step, key_position, prepare, with_subjects
 from unierase_cli.stages.loading import INDEPENDENT, model_fingerprints, model_needs
 from unierase_cli.stages.moments import wanted_layers
@@ -67,6 +68,7 @@ def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]
 
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+    check_method(experiment)
     found = {**model_fingerprints(experiment), "benchmark": benchmark_of(experiment).fingerprint}
     found["refusals"] = hash_json(load_targets(experiment.token))
     if is_stepwise(experiment) or is_independent(experiment):
