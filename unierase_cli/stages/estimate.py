@@ -195,8 +195,8 @@ def disk_needs(experiment: Experiment, shape: Shape, rows: Rows, download: bool)
         per_fact = shape.inner + shape.hidden
         needs.append(Need("moments", "moments.safetensors", len(layers) * shape.inner**2 * 4))
         needs.append(Need("erase", "patch", len(layers) * rows.forget * per_fact * 4, f"{rows.forget} facts"))
-        state = len(layers) * rows.forget * (2 * shape.inner + rows.forget) * 8
-        needs.append(Need("erase", "state", state, f"{rows.forget} facts"))
+        solve = 4 if experiment.edit.solve_dtype == "float32" else 8
+        needs.append(Need("erase", "state", len(layers) * rows.forget * shape.inner * solve, f"{rows.forget} facts"))
     elif experiment.adapter.name == "lora":
         pairs = shape.blocks * (4 * 2 * shape.hidden + 3 * (shape.hidden + shape.inner))
         needs.append(Need("erase", "adapters", experiment.adapter.r * pairs * 4))
