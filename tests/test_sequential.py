@@ -42,6 +42,7 @@ from unierase_cli.stages.step_rows import END, step_requests, step_splits
 from unierase_cli.stages.trajectory_tables import trajectory_table
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
+from unierase_cli.store.jsonl import read_jsonl
 
 THREE = ModeConfig("sequential", steps=3)
 
@@ -269,6 +270,21 @@ def test_a_gradient_method_goes_on_from_the_step_before(adapter: str, folder: Pa
     assert all(torch.equal(p, bits[1][name]) for name, p in in_order.model.named_parameters())
     assert any(not torch.equal(bits[0][name], bits[1][name]) for name in bits[0])
     assert first.base_hashes == second.base_hashes, "both belong to the original model"
+
+
+def test_every_request_of_a_sequence_draws_retain_partners_of_its_own(folder: Path, tmp_path: Path) -> None:
+    drawn: dict[tuple[str, int], list] = {}
+    for mode, steps in (("sequential", 3), ("precise", 3), ("batch", 1)):
+        limit = {"limit": 3} if mode == "precise" else {"steps": 3} if mode == "sequential" else {}
+        config = experiment(folder, tmp_path, ModeConfig(mode, **limit), method=GRADIENT)
+        path = make(replace(config, unlearn=replace(config.unlearn, batch_size=1, max_steps=2)), "erase").path
+        for step in range(steps):
+            drawn[mode, step] = [item for row in read_jsonl(path / f"plan-{step:03d}.jsonl") for item in row["items"]]
+    retain = {key: [item[1] for item in items] for key, items in drawn.items()}
+    assert retain["sequential", 0] == retain["batch", 0][:2]
+    assert retain["sequential", 0] != retain["sequential", 1] != retain["sequential", 2]
+    # Each fact of the precise mode starts from the original model, and does not hang on its place in the list.
+    assert drawn["precise", 0] == drawn["precise", 1] == drawn["precise", 2]
 
 
 def test_the_reference_is_the_model_before_the_step_or_the_original_one(folder: Path, tmp_path: Path) -> None:

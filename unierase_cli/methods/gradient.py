@@ -13,7 +13,7 @@ from unierase_cli.config.checks import model_block
 from unierase_cli.config.schema import what_counts
 from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.config.sections.unlearn import UnlearnConfig
-from unierase_cli.contracts import Step, UserError
+from unierase_cli.contracts import Step, UserError, stable_hash
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.unedited import unedited
@@ -64,7 +64,7 @@ def erase(
             reporter.warn(f"method.{role}.settings.warmup_epochs: there are no epochs after the warm-up, so nothing ever moves")
     source = Rows(loaded, step, context, alternates or {})
     source.check({kind for term, _ in terms.values() for kind in term.ROWS}, experiment.method.name)
-    plan = make_plan(source.sizes, experiment.unlearn, experiment.run.seed)
+    plan = make_plan(source.sizes, experiment.unlearn, _plan_seed(experiment.run.seed, step))
     if context.directory is not None and processes.rank() == 0:
         save_plan(context.directory / f"plan-{step.index:03d}.jsonl", plan)
     before = _reference_weights(step, context)
@@ -93,6 +93,11 @@ def bind_terms(forget: TermConfig, retain: TermConfig, seed: int) -> Terms:
     if not found:
         raise UserError("this method has no loss term", "set method.forget.term=... and method.retain.term=...")
     return found
+
+
+def _plan_seed(seed: int, step: Step) -> int:
+    """Later requests of a sequence draw partners of their own: else the same few rows would be retained all along."""
+    return stable_hash(seed, "step", step.index) if step.forgotten_before else seed
 
 
 def _check_blocks(loaded: LoadedModel, terms: Terms) -> None:

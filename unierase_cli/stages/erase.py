@@ -45,7 +45,8 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     }
     if not experiment.method.editing:
         sampled = {"max_new_tokens": experiment.protocol.max_new_tokens} if experiment.method.name == "altpo" else {}
-        return {**found, "trained": what_counts(experiment), **sampled}
+        partners = {"partners": "drawn anew each step"} if is_stepwise(experiment) else {}
+        return {**found, "trained": what_counts(experiment), **sampled, **partners}
     refine = {k: v for k, v in asdict(token).items() if k.startswith("refine")} if token.refine_epochs else {}
     if refine and is_stepwise(experiment):
         refine["refine_earlier"] = "as many as the step's own"
