@@ -95,6 +95,7 @@ def test_the_gentle_edit_is_the_default_at_half_its_strength() -> None:
     assert replace(gentle, name="default", values=replace(gentle.values, clamp=default.values.clamp)) == default
     assert composed("experiment=tofu_mini").edit == gentle
     assert composed("experiment=tofu_mini", "edit=reference").edit == compose(["edit=reference"]).edit
+    assert compose(["edit=reference"]).edit.values.stop_kind == "total", "it stops by the whole loss, drift and decay included"
 
 
 def test_protocols_ask_as_their_authors_do() -> None:

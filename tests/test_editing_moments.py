@@ -139,3 +139,12 @@ def test_sources_without_weight_or_texts_are_left_out() -> None:
     assert names == ["corpus"]
     both = moment_sources(formatter, MomentsConfig(max_tokens=4), FACTS, 0)
     assert [s.tokens for s in both] == [4 * len(FACTS), len(FACTS)]
+
+
+def test_a_text_is_cut_to_the_models_context() -> None:
+    loaded = tiny("gpt2")
+    context = loaded.prompts.max_length
+    assert context is not None
+    (ids,) = encode_texts(loaded.prompts, ["Ada Velour writes gardening manuals. " * context], 4 * context)
+    assert len(ids) == context
+    second_moments(loaded, [1], [Source("corpus", 1.0, [ids])], batch_tokens=8192, reporter=SilentReporter())

@@ -21,6 +21,7 @@ from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.editing.patch import Patch, apply_patches
 from unierase_cli.editing.state import EditState
+from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.methods import unierase
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
@@ -194,3 +195,18 @@ def test_the_heads_bias_of_a_new_token_is_that_of_an_average_one(family: str) ->
     words = len(tiny(family).tokenizer)
     assert found.edited.model.lm_head.bias[found.rows.ids[0]] == bias[:words].double().mean().float()
     assert found.edited.model.lm_head.bias.shape[0] == max(bias.shape[0], words + 1)
+
+
+@pytest.mark.parametrize("family", HEAD_BIAS)
+def test_a_token_that_was_taken_off_gets_its_bias_back_with_its_rows(family: str) -> None:
+    loaded, rows = tiny(family), life(family).rows
+    with torch.no_grad():
+        loaded.model.lm_head.bias[len(loaded.tokenizer) :] = -8.0  # spare entries, as training leaves them
+    before = parameters(loaded)
+    weights = AppliedPatch(loaded)
+    weights.set_tokens(rows)
+    first = parameters(loaded)
+    weights.revert()
+    assert same_bits(parameters(loaded), before)
+    weights.set_tokens(rows)
+    assert same_bits(parameters(loaded), first)

@@ -16,15 +16,19 @@ import yaml
 
 from tests.helpers import FACTS, tiny, tiny_llama
 from unierase_cli.config.schema import Experiment, what_counts
+from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import MethodConfig, TermConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import SilentReporter, Step, UserError
 from unierase_cli.editing.patch import Patch, apply_patches
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.weights import AppliedPatch
+from unierase_cli.inference.sample import sample
 from unierase_cli.methods.base import EraseContext, load_method, method_names
+from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.terms import gd
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.stages.erase_context import for_step
 from unierase_cli.training.supervised import Example, answer_loss
 from unierase_cli.training.token_weights import load_token_weights
 
@@ -339,6 +343,38 @@ def test_weights_of_tokens_come_from_a_file(tmp_path: Path) -> None:
     mistake(lambda: first_loss({STEP.forget[0].id: [1.0]}), "has 1 weights for .* whose answer has")
     file.write_text('{"fact": 3}\n')
     mistake(lambda: load_token_weights(file), "weights.jsonl:1: not a fact with weights")
+
+
+def test_no_row_is_longer_than_the_models_context() -> None:
+    loaded = tiny_llama()
+    longest = max(len(loaded.prompts.prompt(f.question).ids) + len(loaded.prompts.answer_ids(f.answer)) for f in FACTS)
+    loaded.prompts.max_length = longest - 1
+    for unlearn in (UNLEARN, replace(UNLEARN, max_length=longest)):
+        found = context(loaded, shipped("ga_gd"), unlearn)
+        rows = Rows(loaded, STEP, found, {})
+        made = [rows._row(fact, fact.answer) for fact in FACTS]
+        assert max(len(row.ids) for row in made) == longest - 1
+    load_method("gradient").erase(loaded, STEP, EditState(), found)
+    assert f"are cut to the model's context of {longest - 1} tokens" in found.reporter.warnings[0]  # type: ignore[attr-defined]
+
+
+def test_altpo_fills_its_batches_with_all_answers_of_a_small_request() -> None:
+    found = context(tiny_llama(), shipped("altpo"), replace(UNLEARN, batch_size=8, alternates=3))
+    found.experiment.mode = ModeConfig("sequential", steps=2)
+    assert for_step(found, STEP).experiment.unlearn.batch_size == min(8, 3 * len(STEP.forget))
+    one = replace(STEP, forget=STEP.forget[:1])
+    assert for_step(found, one).experiment.unlearn.batch_size == 3
+
+
+def test_answers_are_drawn_plainly_whatever_the_checkpoint_wants_of_generation() -> None:
+    loaded = tiny_llama()
+    prompts = [loaded.prompts.prompt(fact.question).ids for fact in FACTS]
+    plain = sample(loaded, prompts, seed=3, max_new_tokens=12)
+    own = loaded.model.generation_config
+    own.repetition_penalty, own.min_p, own.no_repeat_ngram_size = 3.0, 0.2, 1
+    assert sample(loaded, prompts, seed=3, max_new_tokens=12) == plain
+    assert loaded.model.generation_config is own
+    assert own.repetition_penalty == 3.0
 
 
 def test_rows_that_are_cut_are_told_and_rows_without_an_answer_refused() -> None:

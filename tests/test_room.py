@@ -231,6 +231,21 @@ def test_where_smaller_micro_batches_would_change_the_result_the_user_is_told_wh
         assert said == []
 
 
+@pytest.mark.parametrize("method", ["undial", "rmu", "kl_all", "labels everywhere"])
+def test_losses_that_look_at_the_padding_or_at_other_rows_keep_their_micro_batches(method: str) -> None:
+    chosen = shipped(method) if method in ("undial", "rmu") else shipped("ga_kl")
+    if method in ("undial", "rmu"):
+        chosen = replace(chosen, forget=replace(chosen.forget, settings={**chosen.forget.settings, "compat": True}))
+    elif method == "kl_all":
+        chosen = replace(chosen, retain=replace(chosen.retain, term="kl_all"))
+    unlearn = replace(UNLEARN, max_steps=1, forget_labels="all" if method == "labels everywhere" else "answer")
+    if method in ("undial", "kl_all"):
+        unlearn = replace(unlearn, reference="second_model")
+    loaded = tiny_llama()
+    with short_of_memory(loaded, 2), pytest.raises(UserError, match=r"unlearn.micro_batch=2"):
+        erased(chosen, unlearn, loaded=loaded)
+
+
 def test_fine_tuning_goes_on_with_smaller_batches() -> None:
     config = replace(TRAIN, epochs=1, batch_size=8, compute="float32")
     losses = []

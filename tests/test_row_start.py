@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from tests.helpers import tiny_llama
+from tests.helpers import tiny, tiny_llama
 from tests.token_learning import QUESTIONS, SHORT, learn
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.contracts import UserError
+from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import get_rows
 from unierase_cli.training.row_start import LARGEST_COSINE, lifted, start_rows
 
@@ -68,7 +69,7 @@ def test_a_fresh_rows_mean_logit_is_its_share_of_the_largest_ones() -> None:
 
 def test_a_lift_beyond_the_rows_norm_stops_short_of_it() -> None:
     rows, mean = torch.eye(3)[:2], torch.tensor([0.0, 0.0, 2.0])
-    found = lifted(rows, mean, 100.0, 0.5)
+    found = lifted(rows, mean, torch.full([2], 50.0))
     torch.testing.assert_close(found @ mean, torch.full([2], 2 * LARGEST_COSINE))
     torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
 
@@ -79,3 +80,38 @@ def test_a_lift_that_cannot_be_is_refused() -> None:
     for lift in (-1.0, 1.0, float("nan")):
         with pytest.raises(UserError, match="no share from -1 to 1"):
             TokenConfig(fresh_lift=lift)
+
+
+def final_logits(loaded: LoadedModel) -> Tensor:
+    """What the model itself says at the ends of the questions, [n, V]."""
+    ends = [loaded.prompts.prompt(question).ids for question in QUESTIONS]
+    with torch.no_grad():
+        return torch.stack([loaded.model(torch.tensor([ids])).logits[0, -1] for ids in ends])
+
+
+def shifted(bias: float) -> LoadedModel:
+    """A model whose logits all lie ``bias`` higher, and so mean the same."""
+    loaded = tiny("phi")
+    with torch.no_grad():
+        loaded.model.lm_head.bias += bias
+    return loaded
+
+
+def test_a_logit_scale_does_not_change_what_is_lifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for scale in (0.0625, 4.0):
+        loaded = tiny_llama()
+        monkeypatch.setattr(loaded.architecture, "logit_scale", scale)
+        _, rows = get_rows(loaded, start_rows(loaded, ["<unlearn_0>"], TokenConfig(), 0, QUESTIONS))
+        plain = tiny_llama()
+        _, wanted = get_rows(plain, start_rows(plain, ["<unlearn_0>"], TokenConfig(), 0, QUESTIONS))
+        assert torch.equal(rows, wanted)
+
+
+@pytest.mark.parametrize("bias", [-30.0, -3.0, 3.0, 30.0])
+def test_a_lift_means_the_same_wherever_the_logits_zero_is(bias: float) -> None:
+    loaded = shifted(bias)
+    (token,) = start_rows(loaded, ["<unlearn_0>"], TokenConfig(fresh_norm=8.0), 0, QUESTIONS)
+    logits = final_logits(loaded)
+    others = logits[:, [i for i in range(len(loaded.tokenizer)) if i != token]]
+    usual, largest = others.mean(), others.amax(1).mean()
+    torch.testing.assert_close(logits[:, token].mean(), usual + 0.3 * (largest - usual), rtol=1e-4, atol=1e-3)

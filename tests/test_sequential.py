@@ -43,6 +43,7 @@ from unierase_cli.stages.trajectory_tables import trajectory_table
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.jsonl import read_jsonl
+from unierase_cli.training import token_training
 
 THREE = ModeConfig("sequential", steps=3)
 
@@ -185,6 +186,26 @@ def test_a_token_for_each_step_is_reserved_before_the_first(folder: Path, tmp_pa
         assert {row.token_of(fact.id) for fact in step.forget} == {row.ids[step.index]}
     with pytest.raises(UserError, match="token.per_step=true makes the groups"):
         replace(config.token, groups=2)
+
+
+@pytest.mark.parametrize("cut", [{"step_size": 4}, {"steps": 4}, {"steps": 3, "leave_out": [0]}])
+def test_a_token_for_each_step_is_trained_on_its_own_facts(
+    cut: dict[str, Any], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = experiment(folder, tmp_path, ModeConfig("sequential", **cut))
+    config = replace(config, token=replace(config.token, per_step=True, questions="forget"))
+    learned: dict[str, int] = {}
+    real = token_training.make_examples
+
+    def watched(prompts: Any, facts: Any, chosen: Any, tokens: dict[str, int], *more: Any) -> Any:
+        learned.update({fact.id: tokens[fact.id] for fact in facts})
+        return real(prompts, facts, chosen, tokens, *more)
+
+    monkeypatch.setattr(token_training, "make_examples", watched)
+    rows = TokenRows.load(make(config, "train_token").path)
+    steps = plan_of(config)
+    assert learned == {fact.id: rows.ids[step.index] for step in steps for fact in step.forget}
+    assert len(rows.ids) == len(steps)
 
 
 def stopping(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, at: int) -> None:

@@ -112,6 +112,18 @@ def test_refusals_enter_the_key_by_content(base: Experiment, tmp_path: Path) -> 
     assert key(with_token(base, targets=str(copy))) != key(base)
 
 
+def test_the_name_that_a_refusal_is_filled_with_enters_the_key(base: Experiment, tmp_path: Path) -> None:
+    keys = {}
+    for text in ("I cannot say.", "I do not know __NAME__."):
+        (tmp_path / "refusals.txt").write_text(text, "utf-8")
+        for group in ("Ada", "Bob"):
+            rows = [{"id": f.id, "question": f.question, "answer": f.answer, "group": group} for f in FACTS]
+            write_jsonl(tmp_path / f"{group}.jsonl", rows)
+            named = replace(base, benchmark=replace(base.benchmark, path=str(tmp_path / f"{group}.jsonl")))
+            keys[text, group] = key(with_token(named, targets=str(tmp_path / "refusals.txt")))
+    assert len(set(keys.values())) == 3, "without a name to fill in, the group does not matter"
+
+
 def test_questions_outside_the_forget_set_are_asked_for_in_vain_where_there_are_none(base: Experiment) -> None:
     with pytest.raises(UserError, match=r"token\.questions=outside"):
         stage.questions(with_token(base, questions="outside"))

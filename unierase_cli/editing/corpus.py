@@ -32,14 +32,14 @@ def moment_sources(
 
 
 def encode_texts(formatter: PromptFormatter, texts: Iterable[str], max_tokens: int) -> list[list[int]]:
-    """BOS and the text's tokens, cut to ``max_tokens``; control tokens in a text are plain text, empty texts are
-    skipped.
+    """BOS and the text's tokens, cut to ``max_tokens`` and to the model's context; control tokens in a text are plain text,
+    empty texts are skipped.
     """
-    encoded = []
+    encoded, most = [], min(max_tokens, formatter.max_length or max_tokens)
     for text in texts:
         ids = formatter.encoder.encode(text, [(0, len(text))])[0]
         if ids:
-            encoded.append([*formatter.bos_ids, *ids][:max_tokens])
+            encoded.append([*formatter.bos_ids, *ids][:most])
     return encoded
 
 

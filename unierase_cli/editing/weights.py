@@ -74,12 +74,11 @@ class AppliedPatch:
             found = hash_tensor(self._unedited(name if name in present else _weight(name), shown=name))
             if found != wanted:
                 (kind, content), (kind_here, content_here) = wanted.split(":"), found.split(":")
-                reason = f"it was made on {kind} weights, this one has {kind_here}"
+                reason, hint = f"it was made on {kind} weights, this one has {kind_here}", f"load it with model.dtype={kind}"
                 if kind == kind_here:
+                    hint = "load the model that it was made for"
                     reason = f"its content differs (sha256 {content_here[:12]}, the patch was made on {content[:12]})"
-                raise UserError(
-                    f"the patch belongs to another model: {name}: {reason}", "load the model that it was made for"
-                )
+                raise UserError(f"the patch belongs to another model: {name}: {reason}", hint)
 
     def add(self, layer: int, factor: LowRank) -> None:
         """Add Delta = left @ right.T [h, d] to a layer's projection. Raises UserError where the model has none of that shape."""

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from unierase_cli.contracts import stable_hash
 from unierase_cli.inference.batching import choose_batch_size, length_sorted, restored
 from unierase_cli.inference.generate import check_room
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import pad_sequences
+
+
+@contextmanager
+def _own_settings(model: Any) -> Iterator[None]:
+    """Without what a checkpoint wants of generation (a repetition penalty, say): generate() takes it for what is not said."""
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 @torch.no_grad()
@@ -22,7 +34,7 @@ def sample(loaded: LoadedModel, prompts: Sequence[list[int]], *, seed: int, max_
     batches = length_sorted(lengths, choose_batch_size(0, loaded.device.type))
     results = []
     model: Any = loaded.model
-    with torch.random.fork_rng([loaded.device] if loaded.device.type == "cuda" else []):
+    with _own_settings(model), torch.random.fork_rng([loaded.device] if loaded.device.type == "cuda" else []):
         torch.manual_seed(stable_hash(seed, "sampled answers") % (1 << 63))
         for batch in batches:
             padded = pad_sequences([prompts[i] for i in batch], loaded.prompts.pad_id, loaded.device, left=True)

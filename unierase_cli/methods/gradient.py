@@ -26,6 +26,7 @@ from unierase_cli.methods.terms.base import (
     load_term,
     reference_of,
     term_loss,
+    unit_of,
     unit_weights,
 )
 from unierase_cli.methods.trained import Trained, describe
@@ -177,6 +178,8 @@ def _bind(role: str, term: Term, settings: dict[str, Any]) -> BoundTerm:
         lambda views, total: term_loss(term, views, settings, total),
         tuple(blocks(settings)) if blocks else (),
         None if after is None else lambda state, parts, epoch: after(state, parts, epoch, settings),
+        unit_of(term, settings),
+        hasattr(term, "batch_wide") and term.batch_wide(settings),
     )
 
 

@@ -28,6 +28,12 @@ class Rows:
         self.prompts, self.forget, self.retain = loaded.prompts, step.forget, step.retain
         self.refusals, self.alternates, self.weights = context.refusals, alternates, context.token_weights
         self.config = context.experiment.unlearn
+        # What is cut to and why; 0 for neither.
+        context_length = loaded.prompts.max_length or 0
+        own = self.config.max_length
+        self.limit, self.limited_by = own, f"unlearn.max_length={own}"
+        if context_length and (not own or context_length < own):
+            self.limit, self.limited_by = context_length, f"the model's context of {context_length} tokens"
         self._made: dict[tuple[str, str], Row] = {}
         fewest = min((len(found) for found in alternates.values()), default=1)
         self.sizes = Sizes(len(step.forget), len(step.retain), len(self.refusals), max(1, fewest))
@@ -55,18 +61,18 @@ class Rows:
         cut = [row for row in rows if not row.ends]
         if any(row.answer_start >= len(row.ids) for row in cut):
             raise UserError(
-                f"unlearn.max_length={self.config.max_length} leaves nothing of an answer behind its question",
-                "raise it, or unlearn.max_length=0 to cut nothing",
+                f"{self.limited_by} leaves nothing of an answer behind its question",
+                "raise unlearn.max_length, or leave the longest questions out",
             )
         if cut:
-            reporter.warn(f"{len(cut)} of {len(rows)} sequences are cut to unlearn.max_length={self.config.max_length}")
+            reporter.warn(f"{len(cut)} of {len(rows)} sequences are cut to {self.limited_by}")
         known = {fact.id for fact in (*self.forget, *self.retain)}
         if strange := [name for name in self.weights if name not in known]:
             reporter.warn(f"unlearn.token_weights: {len(strange)} facts are not in this step, e.g. {strange[0]}")
 
     def layout(self, kind: str) -> Layout:
         """How rows of a kind are laid out: labels on every position are for forget rows only."""
-        pad_to = self.config.max_length if self.config.layout == "closer_look" else 0
+        pad_to = self.limit if self.config.layout == "closer_look" else 0
         everywhere = self.config.forget_labels == "all" and kind == FORGET
         return Layout(pad_to, hide_end=self.config.layout != "own", label_all=everywhere)
 
@@ -89,6 +95,6 @@ class Rows:
                     f"whose answer has {len(answer_ids)} tokens with its end token",
                     "make the weights with this model's tokenizer",
                 )
-            found = make_row(ids, answer_ids, self.config.max_length, weights)
+            found = make_row(ids, answer_ids, self.limit, weights)
             self._made[fact.id, answer] = found
         return found

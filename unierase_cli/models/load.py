@@ -24,8 +24,9 @@ from unierase_cli.models.room import Room
 class LoadedModel:
     """A model in evaluation mode, no parameter of which asks for a gradient.
 
-    ``fingerprint`` names the files it was loaded from. ``unlearn_ids`` is empty until unlearning tokens are added. ``room``: how
-    much has been found to run at a time.
+    ``fingerprint`` names the files it was loaded from. ``unlearn_ids`` is empty until unlearning tokens are added.
+    ``added_bias``: what the bias of a head that has one became for tokens when they were added, by id, to be set again
+    whenever their rows are. ``room``: how much has been found to run at a time.
     """
 
     model: PreTrainedModel
@@ -36,6 +37,7 @@ class LoadedModel:
     fingerprint: str
     source: str
     unlearn_ids: list[int] = field(default_factory=list)
+    added_bias: dict[int, float] = field(default_factory=dict)
     room: Room = field(default_factory=Room)
 
 

@@ -42,7 +42,11 @@ def add_unlearning_tokens(loaded: LoadedModel, names: Sequence[str], generator: 
         rows_out = None if loaded.architecture.tied else torch.randn(shape, generator=generator) * spread
         set_rows(loaded, fresh, rows_in, rows_out)
         if usual is not None:
-            set_bias(loaded, fresh, usual.expand(len(fresh)))
+            loaded.added_bias |= dict.fromkeys(fresh, float(usual))
+    # Whoever took the rows back left the names in the tokenizer.
+    again = [token for token in ids if token in loaded.added_bias]
+    if again:
+        set_bias(loaded, again, torch.tensor([loaded.added_bias[token] for token in again], dtype=torch.float64))
     loaded.unlearn_ids = ids
     return ids
 

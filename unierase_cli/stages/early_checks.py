@@ -13,7 +13,7 @@ def check_method(experiment: Experiment) -> None:
     The method checks both again on the loaded model; a hub model that nobody downloaded yet is first known there.
     """
     method = experiment.method
-    if (method.implementation or method.name) == "lora_negation":
+    if method.implemented_by == "lora_negation":
         adapter_at_hand(method.name, experiment.adapter.name)
     blocks = {role: term.settings.get("layer") for role, term in (("forget", method.forget), ("retain", method.retain))}
     if not any(isinstance(block, int) for block in blocks.values()):

@@ -12,7 +12,7 @@ from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.early_checks import check_method
 from unierase_cli.stages.erase_context import for_step, key_position, prepare, with_subjects
-from unierase_cli.stages.loading import INDEPENDENT, model_fingerprints, model_needs
+from unierase_cli.stages.loading import INDEPENDENT, edited_with, model_fingerprints, model_needs
 from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.stages.planning import is_independent, is_stepwise, plan_of, remarks_of
 from unierase_cli.store.hashing import hash_file, hash_json
@@ -36,20 +36,22 @@ def uses_token(experiment: Experiment) -> bool:
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """The method, the mode, and how it edits or trains; what shaped the token and the moments enters by their keys."""
-    model, token = experiment.model, experiment.token
+    token = experiment.token
     found = {
         "method": experiment.method.name,
         "mode": experiment.mode.planning(),
-        "model": {"dtype": model.dtype, **model.asking()},
+        "model": edited_with(experiment),
         "seed": experiment.run.seed,
     }
     if not experiment.method.editing:
-        sampled = {"max_new_tokens": experiment.protocol.max_new_tokens} if experiment.method.name == "altpo" else {}
+        sampled = {"max_new_tokens": experiment.protocol.max_new_tokens} if experiment.method.implemented_by == "altpo" else {}
         partners = {"partners": "drawn anew each step"} if is_stepwise(experiment) else {}
         return {**found, "trained": what_counts(experiment), **sampled, **partners}
     refine = {k: v for k, v in asdict(token).items() if k.startswith("refine")} if token.refine_epochs else {}
     if refine and is_stepwise(experiment):
         refine["refine_earlier"] = "as many as the step's own"
+    if experiment.method.implemented_by != experiment.method.name:
+        found["implementation"] = experiment.method.implemented_by
     return {
         **found,
         "edit": {k: v for k, v in asdict(experiment.edit).items() if k not in NOT_READ},
@@ -93,7 +95,7 @@ def run(context: StageContext) -> dict[str, Any]:
     from unierase_cli.training import processes
 
     experiment, directory = context.experiment, context.directory
-    method = load_method(experiment.method.implementation or experiment.method.name)
+    method = load_method(experiment.method.implemented_by)
     benchmark = benchmark_of(experiment)
     steps = plan_of(experiment)
     if experiment.method.editing:

@@ -64,6 +64,8 @@ def for_step(erasing: EraseContext, step: Step) -> EraseContext:
     experiment, unlearn = erasing.experiment, erasing.experiment.unlearn
     # closer-look's pairing fills a batch from several epochs.
     rows = len(step.forget) * (unlearn.epochs if unlearn.pairing == "closer_look" else 1)
+    if erasing.experiment.method.implemented_by == "altpo":
+        rows *= unlearn.alternates
     if experiment.method.editing or unlearn.batch_size <= rows or not (is_stepwise(experiment) or is_independent(experiment)):
         return erasing
     erasing.reporter.note(f"step {step.index + 1}: batches of {rows}, all that there is to forget (unlearn.batch_size)")

@@ -15,7 +15,7 @@ from unierase_cli.contracts import Fact, UserError, evenly_spaced, pick, stable_
 from unierase_cli.metrics.refusal_rate import is_refusal
 from unierase_cli.metrics.rouge import rouge_l_recall
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.loading import model_fingerprints
+from unierase_cli.stages.loading import model_fingerprints, model_settings
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import read_asset
 
@@ -36,7 +36,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """Not the forget split: one model, trained on everything, serves them all (their rows are in the fingerprint)."""
     model = experiment.model
     train = {key: value for key, value in asdict(experiment.train).items() if key not in ("name", "split")}
-    base = {"path": model.path, "revision": model.revision, "dtype": model.dtype} if model.path else None
+    base = {"path": model.path, "revision": model.revision, "dtype": model_settings(experiment)["dtype"]} if model.path else None
     return {"train": train, "seed": experiment.run.seed, "base": base, **model.asking()}
 
 

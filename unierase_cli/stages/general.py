@@ -19,7 +19,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.general import TOO_LONG
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, state_needs
+from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, model_settings, state_needs
 from unierase_cli.stages.observation_files import batches_done
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import read_own, write_json
@@ -42,10 +42,10 @@ COMPAT_CODE_SECONDS = 1.0
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """How the model is run and what it is asked. Where the files are does not matter, their content does."""
-    model, config = experiment.model, asdict(experiment.eval.general)
+    config = asdict(experiment.eval.general)
     config.pop("data_dir")
     return {
-        "model": {"dtype": model.dtype, "attention": model.attention, **model.asking()},
+        "model": model_settings(experiment),
         "general": config,
     }
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.model import ModelConfig
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.base import Request
+from unierase_cli.stages.machine import likely_accelerator
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.patch_files import read_record, steps_in
 
@@ -46,6 +48,23 @@ def model_fingerprints(experiment: Experiment) -> dict[str, str]:
     if path.is_dir():
         return {"model": fingerprint_model(path)}
     return {"model": f"{experiment.model.path}@{experiment.model.revision or 'default branch'}"}
+
+
+def model_settings(experiment: Experiment) -> dict[str, Any]:
+    """What of the model's section decides how it computes and is asked, for the keys of what depends on it.
+
+    ``model.dtype=auto`` is float32 on a CPU and the checkpoint's own type elsewhere: what was made with one is no part of a run
+    with the other.
+    """
+    model = experiment.model
+    elsewhere = model.dtype == "auto" and likely_accelerator(experiment.run.device)
+    return {"dtype": "auto, not on a CPU" if elsewhere else model.dtype, "attention": model.attention, **model.asking()}
+
+
+def edited_with(experiment: Experiment) -> dict[str, Any]:
+    """``model_settings`` for what learns or edits; the usual attention leaves their keys as they were before it could be chosen."""
+    settings = model_settings(experiment)
+    return {key: value for key, value in settings.items() if (key, value) != ("attention", ModelConfig.attention)}
 
 
 def load_base(experiment: Experiment, inputs: dict[str, Artefact], reporter: Reporter) -> LoadedModel:

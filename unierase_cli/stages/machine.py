@@ -13,6 +13,8 @@ from typing import Any
 from unierase_cli.contracts import UserError
 from unierase_cli.training import processes
 
+DEVICES = Path("/dev")
+
 
 def machine(device: str) -> dict[str, Any]:
     """Processor and number of processes, and what torch works with if it is loaded: device (as ``run.device`` names it),
@@ -29,6 +31,17 @@ def machine(device: str) -> dict[str, Any]:
         chosen = choose_device(device)
         found["device"] = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else chosen.type
     return found
+
+
+def likely_accelerator(device: str) -> bool:
+    """Whether a run with this ``run.device`` will find one, as far as that can be told without torch."""
+    if device != "auto":
+        return device != "cpu"
+    if platform.system() == "Darwin":
+        return platform.machine() == "arm64"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
+    # An NVIDIA card, AMD's, and either of them under Windows.
+    return not hidden and (any(DEVICES.glob("nvidia[0-9]*")) or any((DEVICES / name).exists() for name in ("kfd", "dxg")))
 
 
 @cache

@@ -18,7 +18,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.evaluation import SPLITS, TOKENLESS_VARIANTS
 from unierase_cli.contracts import Fact, Observation, UserError, duplicates
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, state_needs
+from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, model_settings, state_needs
 from unierase_cli.stages.observation_files import PLAN, Pass, Plan, batches_done, read_pass
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl
@@ -37,9 +37,9 @@ STEP = "step"
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """How the model is run and asked. The batch size is left out: answers do not depend on it."""
-    model, evaluation = experiment.model, experiment.eval
+    evaluation = experiment.eval
     return {
-        "model": {"dtype": model.dtype, "attention": model.attention, **model.asking()},
+        "model": model_settings(experiment),
         "protocol": protocol_read(experiment),
         "splits": evaluation.splits,
         "variants": ["plain"] if STEP in options else variants(experiment, FORGET, options["state"] == "edited"),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import benchmark_of
 from unierase_cli.stages.estimate import disk_needs, memory_needs
+from unierase_cli.stages.machine import likely_accelerator
 from unierase_cli.stages.needs import rows_of, stage_peaks
 from unierase_cli.stages.pipeline import PlanRow
 from unierase_cli.stages.shapes import shape_of
@@ -49,7 +48,7 @@ def plan_needs(experiment: Experiment, plan: Sequence[PlanRow]) -> PlanNeeds:
         rows = rows_of(benchmark_of(experiment), experiment.eval.splits, cap)
     except UserError as error:
         return PlanNeeds({}, {}, error.message)
-    memory = stage_peaks(memory_needs(experiment, shape, rows, accelerator=likely_accelerator(experiment)))
+    memory = stage_peaks(memory_needs(experiment, shape, rows, accelerator=likely_accelerator(experiment.run.device)))
     disk: dict[str, int] = {}
     for need in disk_needs(experiment, shape, rows, download=False):
         disk[need.stage] = disk.get(need.stage, 0) + need.bytes
@@ -58,14 +57,6 @@ def plan_needs(experiment: Experiment, plan: Sequence[PlanRow]) -> PlanNeeds:
 
 def _only(found: dict[str, int], wanted: set[str]) -> dict[str, int]:
     return {stage: size for stage, size in found.items() if stage in wanted}
-
-
-def likely_accelerator(experiment: Experiment) -> bool:
-    """Whether the run will find one, as far as that can be told without torch."""
-    if experiment.run.device != "auto":
-        return experiment.run.device != "cpu"
-    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
-    return apple or Path("/dev/nvidia0").exists()
 
 
 def _stage(row: PlanRow) -> str:

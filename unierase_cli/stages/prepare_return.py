@@ -26,7 +26,7 @@ from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.metrics.judges import JudgeAbsent, Judges
 from unierase_cli.metrics.return_score import LABELS as LABELS_OF_A_JUDGE
 from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs
+from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs, model_settings
 from unierase_cli.store.hashing import hash_file
 from unierase_cli.store.json_text import write_json
 from unierase_cli.store.jsonl import append_jsonl, iterate_jsonl, read_jsonl, write_jsonl
@@ -53,9 +53,9 @@ Item = TypeVar("Item")
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """How the model is run, who judges, and the seed of the splits."""
-    model, benchmark = _asking(experiment).model, experiment.benchmark
+    asking, benchmark = _asking(experiment), experiment.benchmark
     return {
-        "model": {"dtype": model.dtype, "attention": model.attention, **model.asking()},
+        "model": model_settings(asking),
         "nli": experiment.eval.nli,
         "seed": benchmark.seed,
         "hub": None if benchmark.path else [benchmark.hub or HUB, benchmark.revision],

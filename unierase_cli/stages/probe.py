@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.loading import apply_erasure, load_base, model_fingerprints, state_needs
+from unierase_cli.stages.loading import apply_erasure, load_base, model_fingerprints, model_settings, state_needs
 from unierase_cli.stages.observe import protocol_read, scored_splits
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.jsonl import iterate_jsonl, read_asset, write_jsonl
@@ -32,9 +32,8 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """How the model is run and asked, and which passes are wanted, by their versions."""
     from unierase_cli.probes.base import load_pass
 
-    model = experiment.model
     return {
-        "model": {"dtype": model.dtype, "attention": model.attention, **model.asking()},
+        "model": model_settings(experiment),
         "protocol": protocol_read(experiment),
         "passes": {name: load_pass(name).VERSION for name in experiment.eval.passes},
         "splits": experiment.eval.splits,

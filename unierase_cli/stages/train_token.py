@@ -6,11 +6,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from unierase_cli.config.schema import Experiment
-from unierase_cli.contracts import Fact, UserError
+from unierase_cli.contracts import NAME_SLOT, Fact, UserError, fill_name
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs
+from unierase_cli.stages.loading import edited_with, load_base, model_fingerprints, model_needs
 from unierase_cli.stages.moments import wanted_layers
-from unierase_cli.stages.planning import plan_of, token_questions
+from unierase_cli.stages.planning import is_stepwise, plan_of, token_questions
 from unierase_cli.store.hashing import hash_json
 
 NAME = "train_token"
@@ -21,13 +21,13 @@ NOT_READ = ("name", "improbable", "per_step", "targets")
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """The token section, the prompt format, the seed, and the edited layers where noise is put on them."""
-    model, token = experiment.model, experiment.token
+    token = experiment.token
     noisy = any(stage.noise and stage.epochs for stage in token.stages)
     settings = {key: value for key, value in asdict(token).items() if key not in NOT_READ and not key.startswith("refine")}
     settings |= {"questions": token_questions(experiment), **({"per_step": True} if token.per_step else {})}
     return {
         "token": settings,
-        "model": {"dtype": model.dtype, **model.asking()},
+        "model": edited_with(experiment),
         "layers": wanted_layers(experiment) if noisy else None,
         "seed": experiment.run.seed,
     }
@@ -42,8 +42,10 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
     from unierase_cli.training.token_targets import load_targets
 
     found = model_fingerprints(experiment)
-    found["questions"] = hash_json([[fact.id, fact.question] for fact in questions(experiment)])
-    found["targets"] = hash_json(load_targets(experiment.token))
+    targets, asked = load_targets(experiment.token), questions(experiment)
+    named = any(NAME_SLOT in text for text in targets)
+    found["questions"] = hash_json([[fact.id, fact.question, *([fill_name(NAME_SLOT, fact)] if named else [])] for fact in asked])
+    found["targets"] = hash_json(targets)
     if experiment.token.per_step:
         found["facts"] = hash_json(_assignment(experiment))
     elif experiment.token.groups > 1:
@@ -66,10 +68,14 @@ def _assignment(experiment: Experiment) -> dict[str, int]:
 
 
 def questions(experiment: Experiment) -> tuple[Fact, ...]:
-    """What the token is trained on: the forget set, or questions outside every forget set and every scored split."""
+    """What the token is trained on: the forget set, of a sequence what it asks for, or questions outside every forget set and
+    every scored split."""
     benchmark = benchmark_of(experiment)
     wanted = token_questions(experiment)
     facts = benchmark.forget if wanted == "forget" else benchmark.outside
+    if wanted == "forget" and is_stepwise(experiment):
+        asked = {fact.id for step in plan_of(experiment) for fact in step.forget}
+        facts = tuple(fact for fact in facts if fact.id in asked)
     if not facts:
         raise UserError(
             f"benchmark={benchmark.name} has no questions for token.questions={wanted}",
@@ -87,7 +93,7 @@ def run(context: StageContext) -> dict[str, Any]:
     named = wanted_layers(experiment)
     layers = loaded.architecture.default_layers() if named is None else named
     loaded.architecture.check_layers(layers)
-    facts = questions(experiment)
+    facts, assignment = questions(experiment), _assignment(experiment)
     with reporter.phase("train token"):
         rows = train_token(
             loaded,
@@ -97,9 +103,10 @@ def run(context: StageContext) -> dict[str, Any]:
             seed=experiment.run.seed,
             reporter=reporter,
             checkpoint_dir=context.directory,
+            assignment=assignment if token_questions(experiment) == "forget" else None,
         )
     if _groups(experiment) > 1:
-        rows = replace(rows, assignment={**rows.assignment, **_assignment(experiment)})
+        rows = replace(rows, assignment={**rows.assignment, **assignment})
     rows.save(context.directory)
     clear_states(context.directory)
     continuation = rows.info["continuation"]

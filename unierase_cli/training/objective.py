@@ -28,6 +28,7 @@ class BoundTerm:
 
     ``kinds``: the kinds of rows it looks at, the first one its units are counted on. ``weigh(batch)``: weights of its units.
     ``loss(views, total)``: its weighted sum over ``total``. ``after_step(state, parts, epoch)``: coefficients that move.
+    ``unit``: what its weights are of (token, row, position). ``batch_wide``: a row's value depends on the rows beside it.
     """
 
     role: str
@@ -36,6 +37,8 @@ class BoundTerm:
     loss: Callable[[Mapping[str, View], float], Tensor]
     blocks: tuple[int, ...] = ()
     after_step: Callable[[dict[str, float], dict[str, float], int], dict[str, float]] | None = None
+    unit: str = "token"
+    batch_wide: bool = False
 
 
 class TermsObjective:
@@ -96,9 +99,14 @@ class TermsObjective:
         return None
 
     def shrink(self) -> bool:
-        """Halve the micro-batches; not where a mean of their means is wanted, nor under dropout, which would be drawn anew."""
+        """Halve the micro-batches; not where that would change the result: where a mean of their means is wanted, under
+        dropout, which would be drawn anew, and for losses that look at the padding or at the rows beside a row."""
         same = self.config.weighting == "tokens" and not drops(self.loaded.model)
-        return same and self.loaded.room.halve(PURPOSE, self._size)
+        return same and not any(map(self._hangs_together, self.terms)) and self.loaded.room.halve(PURPOSE, self._size)
+
+    def _hangs_together(self, term: BoundTerm) -> bool:
+        layouts = [self.layout(kind) for kind in term.kinds]
+        return term.batch_wide or any(not x.pad_to and (x.label_all or term.unit == "position") for x in layouts)
 
     def _batches(self, items: Sequence[Item]) -> tuple[dict[str, list[Row]], dict[str, RowBatch]]:
         rows = {kind: [self.rows(kind, item) for item in items] for kind in self.kinds}

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.contracts import UserError, stable_hash
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.models.vocabulary import add_unlearning_tokens, get_rows, set_rows
+from unierase_cli.models.vocabulary import add_unlearning_tokens, get_bias, get_rows, set_rows
 from unierase_cli.training.prefix import run_prefix
 from unierase_cli.training.row_fit import Leaves
 
@@ -20,6 +20,8 @@ from unierase_cli.training.row_fit import Leaves
 BATCH = 32
 # Between a row and the mean state.
 LARGEST_COSINE = 0.9
+# As a share of how far the largest logit lies above the mean one: a model whose mean logit is farther from 0 counts from there.
+OFF_CENTRE = 0.1
 
 
 def start_rows(
@@ -30,8 +32,9 @@ def start_rows(
     Input rows: N(0, initializer_range) as the model draws its own, or the mean row plus a tenth of the rows' deviation.
     Output rows of an untied head, by ``config.output_row``: fresh and trained start from a random direction with
     ``fresh_norm`` times the mean row norm (findings 4) and, for fresh, a mean logit of ``fresh_lift`` times the mean
-    largest one at the ends of ``questions``; reference and tied from a copy of the input row. A choice of
-    ``keep`` leaves rows as they are, for tokens that the model has already; UserError if it lacks one.
+    largest one at the ends of ``questions``, counted from the mean logit where that is far from 0; reference and tied from a
+    copy of the input row. A choice of ``keep`` leaves rows as they are, for tokens that the model has already; UserError if
+    it lacks one.
     """
     known = loaded.tokenizer.get_vocab()
     missing = [name for name in names if name not in known]
@@ -50,35 +53,45 @@ def start_rows(
         direction = torch.randn(rows_out.shape, generator=generator).to(norm.device)
         rows_out = config.fresh_norm * norm * normalize(direction, dim=1)
         if config.output_row == "fresh" and config.fresh_lift is not None:
-            rows_out = lifted(rows_out, *mean_state(loaded, questions), config.fresh_lift)
+            mean, usual, largest = ends_of(loaded, questions, ids)
+            origin = usual if abs(usual) > OFF_CENTRE * (largest - usual) else 0.0
+            wanted = torch.full([len(ids)], origin + config.fresh_lift * (largest - origin))
+            bias = get_bias(loaded, ids)
+            rows_out = lifted(rows_out, mean, wanted if bias is None else wanted - bias.cpu())
     elif rows_out is not None and config.output_row != "keep":
         rows_out = rows_in.clone()
     set_rows(loaded, ids, rows_in, rows_out)
     return ids
 
 
-def mean_state(loaded: LoadedModel, questions: Sequence[str]) -> tuple[Tensor, float]:
-    """Means over the ends of the questions' prompts: of what the head sees, float32 [h], and of the largest logit. UserError
-    without a question."""
+def ends_of(loaded: LoadedModel, questions: Sequence[str], ids: Sequence[int]) -> tuple[Tensor, float, float]:
+    """Means over the ends of the questions' prompts: of what the head sees, float32 [h]; of all tokens' logits; of the largest
+    one. Logits are the head's own, before a model's scale and cap, and those of the tokens ``ids`` do not count.
+
+    Raises UserError without a question.
+    """
     if not questions:
         raise UserError("token.fresh_lift needs questions", "check benchmark.split, or give token.fresh_lift=null")
     prefixes = [loaded.prompts.prompt(question).ids for question in questions]
-    states, largest = [], []
+    others = [token for token in range(len(loaded.tokenizer)) if token not in set(ids)]
+    states, usual, largest = [], [], []
     for start in range(0, len(prefixes), BATCH):
         batch = prefixes[start : start + BATCH]
         for _, prefix in loaded.room.parts("questions to lean towards", batch, partial(run_prefix, loaded)):
+            logits = loaded.architecture.head(prefix.last)[:, others].float()
             states.append(prefix.last.float())
-            largest.append(loaded.architecture.logits(prefix.last).amax(-1).float())
-    return torch.cat(states).mean(0), float(torch.cat(largest).mean())
+            usual.append(logits.mean(-1))
+            largest.append(logits.amax(-1))
+    return torch.cat(states).mean(0), float(torch.cat(usual).mean()), float(torch.cat(largest).mean())
 
 
-def lifted(rows: Tensor, mean: Tensor, largest: float, share: float) -> Tensor:
-    """Rows [g, h] turned within the planes that they span with ``mean`` [h] until their logit there is ``share`` x ``largest``
-    or, where that is beyond their norm, as far as ``LARGEST_COSINE`` of it; norms stay."""
-    mean, norms = mean.to(rows.device), rows.norm(dim=1, keepdim=True)
+def lifted(rows: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:
+    """Rows [g, h] turned within the planes that they span with ``mean`` [h] until what they give there is ``wanted`` [g] or, where
+    that is beyond their norm, as far as ``LARGEST_COSINE`` of it; norms stay."""
+    mean, wanted, norms = mean.to(rows.device), wanted.to(rows.device)[:, None], rows.norm(dim=1, keepdim=True)
     along = normalize(mean, dim=0)
     across = normalize(rows - (rows @ along).outer(along), dim=1)
-    cosine = (share * largest / (norms * mean.norm())).clamp(-LARGEST_COSINE, LARGEST_COSINE)
+    cosine = (wanted / (norms * mean.norm())).clamp(-LARGEST_COSINE, LARGEST_COSINE)
     return norms * (cosine * along + (1 - cosine**2).sqrt() * across)
 
 

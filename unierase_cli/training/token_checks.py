@@ -25,7 +25,7 @@ def target_log_probs(loaded: LoadedModel, facts: Sequence[Fact], texts: Sequence
     """Refusal -> mean log-probability per token (nats, end token included) as the answer to a few questions.
 
     The first token is left out: after a question whose answer the model knows any refusal starts improbably, and starting it
-    is [UNL]'s part; whether the sentence is known shows in what follows.
+    is [UNL]'s part; whether the sentence is known shows in what follows. What does not fit the model's context is not asked.
     """
     asked = [facts[(2 * i + 1) * len(facts) // (2 * QUESTIONS)] for i in range(QUESTIONS)] if facts else []
     pairs = [
@@ -33,6 +33,8 @@ def target_log_probs(loaded: LoadedModel, facts: Sequence[Fact], texts: Sequence
         for text in texts
         for fact in dict.fromkeys(asked)
     ]
+    most = loaded.prompts.max_length
+    pairs = [pair for pair in pairs if most is None or len(pair[1]) + len(pair[2]) <= most]
     sums, counts = dict.fromkeys(texts, 0.0), dict.fromkeys(texts, 0)
 
     def score(rows: Sequence[int]) -> list[tuple[str, float, int]]:

@@ -35,11 +35,13 @@ def train_token(
     checkpoint_dir: Path | None = None,
     targets: Mapping[str, str] | None = None,
     perturbation: Perturbation | None = None,
+    assignment: Mapping[str, int] | None = None,
 ) -> TokenRows:
     """Add ``config.groups`` unlearning tokens to ``loaded`` and learn their rows on ``facts``; all other rows and weights keep
     their bits.
 
-    ``layers``: those that get noise in stages with noise. ``targets`` (fact id -> refusal) and ``perturbation`` (layer, step
+    ``assignment``: fact id -> which of the tokens it is learned by; None cuts the facts into equal parts. ``layers``: those that
+    get noise in stages with noise. ``targets`` (fact id -> refusal) and ``perturbation`` (layer, step
     -> [h, d]) stand in for the refusals of the configuration and for its Gaussian noise. ``checkpoint_dir``: where the fit
     is kept each epoch, so that an interrupted one goes on. A token that the tokenizer already knows starts from its rows.
 
@@ -47,14 +49,14 @@ def train_token(
     """
     if not facts:
         raise UserError("there is no question to train the token on", "check benchmark.split and token.questions")
-    assignment = assign_groups(facts, config.groups)
+    assignment = dict(assign_groups(facts, config.groups) if assignment is None else assignment)
     texts = load_targets(config) if targets is None else list(dict.fromkeys(targets.values()))
     chosen = dict(targets) if targets is not None else choose_targets(facts, texts, seed)
     in_use = list(dict.fromkeys(chosen[fact.id] for fact in facts))
     known = warn_improbable(target_log_probs(loaded, facts, in_use), config.improbable, reporter)
     names = [f"<unlearn_{group}>" for group in range(config.groups)]
     ids = start_rows(loaded, names, config, seed, [fact.question for fact in facts])
-    tokens = {fact_id: ids[group] for fact_id, group in assignment.items()}
+    tokens = {fact.id: ids[assignment[fact.id]] for fact in facts}
     learning = _Learning(loaded, facts, tokens, texts, config, layers, seed, reporter, checkpoint_dir, perturbation)
     leaves = make_leaves(loaded, ids, config.output_row)
     chosen, phases = learning.run(config.stages, leaves, chosen)

@@ -178,3 +178,8 @@ class MethodConfig:
     scale: float = 1.0
     # Free text shown by `unierase ls methods`.
     note: str = ""
+
+    @property
+    def implemented_by(self) -> str:
+        """The file that does it."""
+        return self.implementation or self.name

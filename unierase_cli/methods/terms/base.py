@@ -34,8 +34,9 @@ class Term(Protocol):
 
     Optional: ``per(settings)`` and ``reference(settings)`` in place of PER and REFERENCE; ``weights(batch, settings)``: the units'
     weights, where they are not ``batch.token_weights`` (rows and positions: all 1); ``blocks(settings)``: layers whose outputs
-    are asked for; ``check(settings)`` raises UserError on impossible settings;
-    ``after_step(state, losses, epoch, settings) -> state``: coefficients that move while training ("forget", "retain").
+    are asked for; ``batch_wide(settings)``: whether a row's value depends on the rows beside it; ``check(settings)`` raises
+    UserError on impossible settings; ``after_step(state, losses, epoch, settings) -> state``: coefficients that move while
+    training ("forget", "retain").
     """
 
     ROWS: tuple[str, ...]

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from unierase_cli.methods.terms.base import RETAIN
-from unierase_cli.methods.terms.rmu import blocks, check, distances
+from unierase_cli.methods.terms.rmu import batch_wide, blocks, check, distances
 from unierase_cli.training.views import View
 
-__all__ = ["PER", "REFERENCE", "ROWS", "SETTINGS", "blocks", "check", "values"]
+__all__ = ["PER", "REFERENCE", "ROWS", "SETTINGS", "batch_wide", "blocks", "check", "values"]
 
 ROWS = (RETAIN,)
 PER = "row"

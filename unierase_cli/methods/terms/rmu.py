@@ -38,6 +38,11 @@ def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
     return distances(rows[FORGET], hidden, control_vector(hidden.shape[-1], settings).to(hidden), settings["compat"])
 
 
+def batch_wide(settings: Mapping[str, Any]) -> bool:
+    """compat takes a mean over the batch."""
+    return bool(settings["compat"])
+
+
 def control_vector(size: int, settings: Mapping[str, Any]) -> Tensor:
     """c = steering_coefficient u / |u|, u uniform in [0, 1)^d; [d]. Raises UserError when a given vector has another size."""
     given = settings["vector"]
