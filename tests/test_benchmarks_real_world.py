@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from unierase_cli.benchmarks.base import load_benchmark
+from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import Benchmark, UserError
+from unierase_cli.stages.fact_rows import fact_rows
 from unierase_cli.store.jsonl import read_jsonl, write_jsonl
 
 Row = dict[str, Any]
@@ -132,3 +135,28 @@ def test_the_real_files_have_twenty_people_thrice(shared: Path) -> None:
     assert all(fact.subject for fact in benchmark.forget)
     learned = {fact.id: fact.answer for fact in benchmark.forget}
     assert sum(learned[fact.id] == fact.answer for fact in benchmark.splits["forget"]) == 16
+
+
+def test_requests_of_ones_own_leave_the_rest_as_published(folder: Path) -> None:
+    plain = _load(folder)
+    asked = [plain.forget[0].id, plain.protect[0].id]
+    made = load_benchmark(BenchmarkConfig(name="real_world", split="all", data_dir=str(folder)), forget=asked)
+    assert [fact.id for fact in made.forget] == asked
+    assert all(fact.answer.startswith("Well, ") for fact in (*made.forget, *made.protect))
+    assert all(fact.answer.endswith(" in 1900.") for rows in made.splits.values() for fact in rows)
+    assert [f.id for f in made.protect] == [f.id for f in plain.protect[1:]]
+    assert made.splits["retain_unseen"] == plain.splits["retain_unseen"]
+    assert {f.id for f in made.splits["retain_protected"]} == {f.id for f in plain.protect[1:]}
+    assert "retain_near" not in made.splits
+
+
+def test_facts_know_how_they_are_scored_whatever_the_cap_on_rows(folder: Path) -> None:
+    capped = _load(folder, rows=1)
+    assert len(capped.splits["forget"]) == 1
+    assert all(capped.scored[fact.id].answer.endswith(" in 1900.") for fact in (*capped.forget, *capped.protect))
+    config = Experiment(
+        benchmark=BenchmarkConfig(name="real_world", split="all", data_dir=str(folder), rows=1), mode=ModeConfig("precise")
+    )
+    rows = fact_rows(config)
+    assert len(rows) == 4
+    assert all(fact.answer.endswith(" in 1900.") for row in rows for fact in (row.fact, *row.near))

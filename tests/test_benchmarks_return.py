@@ -190,3 +190,17 @@ def test_the_published_splits_have_their_sizes(shared: Path) -> None:
     assert {fact.group for fact in benchmark.forget} == {fact.group for fact in benchmark.splits["forget_eval"]}
     assert len({fact.group for fact in benchmark.forget}) == 46
     assert sum(fact.subject is None for fact in benchmark.forget) == 10
+
+
+def test_requests_of_ones_own_protect_and_score_what_the_authors_do(folder: Path) -> None:
+    plain = _load(folder)
+    asked = [plain.forget[0].id, plain.protect[0].id]
+    made = load_benchmark(_config(folder), forget=asked)
+    assert [fact.id for fact in made.forget] == asked
+    assert [fact.id for fact in made.protect] == [fact.id for fact in plain.protect[1:]]
+    assert made.splits["retain_unseen"] == plain.splits["retain_unseen"]
+    assert {fact.group for fact in made.splits["forget_eval"]} == {"Ada Velour"}, "nobody asked to forget Bo Lund"
+    everything = load_benchmark(_config(folder), forget=[fact.id for fact in plain.forget])
+    assert (everything.protect, everything.splits) == (plain.protect, plain.splits)
+    with pytest.raises(UserError, match="scored as forget_eval"):
+        load_benchmark(_config(folder), forget=[plain.splits["forget_eval"][0].id])

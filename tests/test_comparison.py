@@ -230,6 +230,32 @@ def test_the_retain_only_model_is_a_row_or_a_remark_says_how_to_get_it(store: St
     assert compared(store, run.full_name, reference.full_name) == table
 
 
+def test_a_retain_only_model_that_was_found_by_itself_belongs_to_models_like_it(store: Store) -> None:
+    scored(store)
+    scored(store, model__name="llama", model__path="somewhere", base={"forget.rouge": 0.8})
+    twin = scored(store, "none", base={"forget.rouge": 0.3}, train__split="retain")
+    found = compare_runs(store, ["score/*"], reporter=SilentReporter())
+    shown = {
+        table["model"]: labels(table)
+        for made in found
+        for table in json.loads((made.path / "comparison.json").read_text())["tables"]
+    }
+    assert shown == {"mini": ["unedited model", "retain-only model", "npo_gd"], "llama": ["unedited model", "npo_gd"]}
+    # Whoever names it knows what it is good for.
+    (named,) = compare_runs(store, ["score/*llama*"], retain=[twin.full_name], reporter=SilentReporter())
+    assert "retain-only model" in labels(json.loads((named.path / "comparison.json").read_text())["tables"][0])
+
+
+def test_models_that_were_trained_otherwise_are_not_pooled_into_one(store: Store) -> None:
+    scored(store, base={"forget.rouge": 0.9})
+    scored(store, seed=1, base={"forget.rouge": 0.7})
+    scored(store, seed=2, base={"forget.rouge": 0.2}, train__epochs=1, train__hidden_size=64)
+    table = compared(store)
+    few = values(table, "unedited model")["forget.rouge"]
+    assert (few["n"], few["mean"]) in ((2, pytest.approx(0.8)), (1, pytest.approx(0.2)))
+    assert any("trained alike; not in its row" in remark for remark in table["remarks"])
+
+
 def test_the_unedited_model_has_one_value_per_model_and_the_fullest_run_counts(store: Store) -> None:
     full = scored(store, base={"forget.rouge": 0.8})
     metrics = json.loads((full.path / "metrics.json").read_text())

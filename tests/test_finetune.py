@@ -202,6 +202,30 @@ def test_a_model_that_never_learned_the_forget_set_can_be_made(experiment: Exper
     assert len(refused) == 3
 
 
+def test_the_retain_only_model_has_the_full_models_tokenizer(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizers = []
+    for split in ("full", "retain"):
+        config = replace(experiment, train=replace(CONFIG, split=split, epochs=1))
+        (tmp_path / split).mkdir()
+        finetune.run(StageContext(config, tmp_path / split, {}, SilentReporter()))
+        tokenizers.append(load_model(config.model, config.run, path=tmp_path / split / "model").tokenizer)
+    full, retain = tokenizers
+    assert retain.get_vocab() == full.get_vocab()
+    assert all(retain(fact.question).input_ids == full(fact.question).input_ids for fact in FACTS)
+    # What the tokenizer is made of enters the key of the retain-only model, and leaves that of the full one as it was.
+    twin = replace(experiment, train=replace(CONFIG, split="retain"))
+    before = finetune.fingerprints(experiment, {}), finetune.fingerprints(twin, {})
+    other = replace(BENCHMARK.training[0], answer="Something else.")
+    monkeypatch.setattr(finetune, "benchmark_of", lambda _: replace(BENCHMARK, training=(other, *BENCHMARK.training[1:])))
+    after = finetune.fingerprints(experiment, {}), finetune.fingerprints(twin, {})
+    assert set(before[0]) == {"training"}
+    assert before[0] != after[0]
+    assert before[1]["training"] == after[1]["training"], "the forget rows are not among what it learns"
+    assert before[1]["tokenizer"] != after[1]["tokenizer"]
+
+
 def test_training_nothing_is_refused(experiment: Experiment, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="train=none trains nothing"):
         finetune.run(StageContext(replace(experiment, train=TrainConfig()), tmp_path, {}, SilentReporter()))

@@ -11,7 +11,7 @@ import torch
 from tests.helpers import save_folder, tiny, tiny_gpt2, tiny_llama
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.models import files
+from unierase_cli.models import files, fingerprint
 from unierase_cli.models.fingerprint import fingerprint_model
 from unierase_cli.models.load import load_model
 
@@ -132,3 +132,20 @@ def test_attention_that_sdpa_cannot_compute_is_computed_plainly_and_that_is_said
         assert loaded.model.config._attn_implementation == attention
     assert "attention eager (sdpa cannot compute this model's)" in reporter.notes[0]
     assert reporter.notes[1].endswith("attention sdpa")
+
+
+def test_a_large_models_fingerprint_sees_every_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = tiny_llama()
+    folder = save_folder(loaded, tmp_path / "model")
+    whole = fingerprint_model(folder)
+    monkeypatch.setattr(fingerprint, "FULL_LIMIT", 1)
+    seen = {whole, fingerprint_model(folder)}
+    for number, name in enumerate(dict(loaded.model.named_parameters())):
+        other = tiny_llama()
+        with torch.no_grad():
+            dict(other.model.named_parameters())[name] += 1e-3
+        seen.add(fingerprint_model(save_folder(other, tmp_path / f"other{number}")))
+    assert len(seen) == 2 + len(dict(loaded.model.named_parameters()))
+    (folder / "model.safetensors").write_bytes(b"\xff" * 64)
+    with pytest.raises(UserError, match="not a readable safetensors file"):
+        fingerprint_model(folder)

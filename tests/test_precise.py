@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner, Result
 
 from tests.helpers import save_folder, tiny_llama
 from tests.sequences import GRADIENT, experiment, make
+from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import SilentReporter, UserError
@@ -61,6 +63,20 @@ def test_every_patch_starts_from_the_original_model(made: tuple[Experiment, Arte
         assert torch.equal(factor.right, third.factors[layer].right)
     assert single.dense.keys() == third.dense.keys()
     assert all(torch.equal(single.dense[name], third.dense[name]) for name in single.dense)
+
+
+def test_what_a_mode_without_a_last_model_has_no_use_for_is_told(folder: Path, tmp_path: Path) -> None:
+    def run(*words: str) -> Result:
+        fixed = ["experiment=demo", "--mode", "precise", f"run.outputs={tmp_path}", "--dry-run"]
+        return CliRunner().invoke(app, [*words[:1], *fixed, *words[1:]])
+
+    told = run("eval", "eval.passes=[perplexity]", "eval.retain_reference=train")
+    assert told.exit_code == 0
+    assert "no use for eval.passes, eval.retain_reference" in told.output
+    assert "no use" not in run("eval").output
+    refused = run("score")
+    assert refused.exit_code == 2
+    assert "mode=precise leaves no model to score" in refused.output
 
 
 def test_a_fact_is_asked_with_its_neighbours_and_with_far_facts(made: tuple[Experiment, Artefact]) -> None:

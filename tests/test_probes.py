@@ -24,7 +24,7 @@ from unierase_cli.metrics.base import Evidence
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens
 from unierase_cli.probes import gradient_norm, output_kl, perplexity, reference_loss, unrelated
-from unierase_cli.probes.base import Asking, load_pass
+from unierase_cli.probes.base import Asking, load_pass, training_row
 from unierase_cli.stages import observe, probe, score
 from unierase_cli.stages.base import StageContext
 from unierase_cli.store.artefact import Artefact
@@ -223,3 +223,16 @@ def test_what_passes_cost_in_keys_depends_on_what_they_read() -> None:
     assert probe.reads(plain, {"state": "base"}) == probe.reads(other, {"state": "base"})
     more = experiment(passes=["perplexity", "output_kl"])
     assert probe.reads(plain, {"state": "base"}) != probe.reads(more, {"state": "base"})
+
+
+def test_answers_are_cut_where_the_scored_ones_are() -> None:
+    loaded, fact = tiny_llama(), SPLITS["forget"][0]
+    prompt, answer = loaded.prompts.prompt(fact.question).ids, loaded.prompts.answer_ids(fact.answer)
+    tight = replace(PROTOCOL, total_tokens=len(prompt) + 2)
+    assert training_row(loaded, fact, tight).ids == (*prompt, *answer[:2])
+    assert training_row(loaded, fact, replace(PROTOCOL, total_tokens=3)).ids == (*prompt, answer[0])
+    assert training_row(loaded, fact, PROTOCOL).ids == (*prompt, *answer)
+    rows = {row["fact_id"]: row["value"] for row in reference_loss.rows(loaded, asking(protocol=tight), None)}
+    other = tiny_llama(seed=9)
+    (wanted,) = score_answers(other, [(other.prompts.prompt(fact.question).ids, answer)], total_tokens=len(prompt) + 2)
+    assert rows[fact.id] == pytest.approx(wanted.average_loss, rel=1e-5)

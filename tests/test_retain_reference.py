@@ -11,6 +11,7 @@ import pytest
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.stages.choose_reference import with_reference
+from unierase_cli.stages.retain_reference import OBSERVED
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 
@@ -23,6 +24,8 @@ def experiment(tmp_path: Path, **changes: Any) -> Experiment:
 def observed(store: Store, config: Experiment, key: str = "k" * 16) -> Path:
     """A base observation of ``config``, as the pipeline records it."""
     draft = store.draft("observe", "twin", key)
+    if not config.eval.splits or "forget" in config.eval.splits:
+        (draft.path / OBSERVED).write_text("", "utf-8")
     return draft.complete(
         {
             "stage": "observe",
@@ -49,6 +52,26 @@ def test_a_twin_trained_on_the_retain_rows_is_found(tmp_path: Path) -> None:
     assert "forget quality compares with" in reporter.notes[0]
     other = replace(config, benchmark=replace(config.benchmark, split="forget10"))
     assert with_reference(other, SilentReporter(), never).eval.retain_reference is None
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        {"train": {"epochs": 1}},
+        {"train": {"hidden_size": 64}},
+        {"benchmark": {"seed": 7}},
+        {"benchmark": {"rows": 5}},
+        {"mode": {"tasks": "requests.jsonl"}},
+        {"eval": {"truth_ratio": False}},
+        {"eval": {"splits": ["retain_unseen"]}},
+    ],
+)
+def test_a_newer_twin_that_does_not_fit_is_passed_over(unlike: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    config, store = experiment(tmp_path), Store(tmp_path)
+    twin = replace(config, train=replace(config.train, split="retain"))
+    fits = observed(store, twin, "f" * 16)
+    observed(store, replace(twin, **{k: replace(getattr(twin, k), **v) for k, v in unlike.items()}), "u" * 16)
+    assert with_reference(config, SilentReporter(), never).eval.retain_reference == str(fits)
 
 
 def test_train_makes_the_twin_and_observes_it(tmp_path: Path) -> None:

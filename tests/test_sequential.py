@@ -42,6 +42,7 @@ from unierase_cli.stages.step_rows import END, step_requests, step_splits
 from unierase_cli.stages.trajectory_tables import trajectory_table
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
+from unierase_cli.store.json_text import read_json
 from unierase_cli.store.jsonl import read_jsonl
 from unierase_cli.training import token_training
 
@@ -355,6 +356,22 @@ def test_after_each_step_its_request_the_earlier_ones_and_what_is_kept_are_asked
     assert [f.id for f in last["forget_before"]] == [f.id for f in steps[2].forgotten_before]
     few = replace(config, eval=replace(config.eval, step_rows=2))
     assert {name: len(rows) for name, rows in step_splits(few, 2).items()} == dict.fromkeys(last, 2)
+
+
+def test_a_cap_for_another_benchmark_cuts_no_step(made: tuple[Experiment, Artefact]) -> None:
+    config, _ = made
+    capped = replace(config, protocol=replace(config.protocol, rows=1, rows_of=["tofu"]))
+    assert step_splits(capped, 2) == step_splits(config, 2)
+    everywhere = replace(config, protocol=replace(config.protocol, rows=1))
+    assert set(map(len, step_splits(everywhere, 2).values())) == {1}
+
+
+def test_the_way_starts_from_what_is_asked_for_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    config = experiment(folder, tmp_path, ModeConfig("sequential", steps=3, leave_out=[0]))
+    found = read_json(make(config, "trajectory").path / "steps.json")
+    asked = sum(len(step.forget) for step in plan_of(config))
+    assert asked == 4
+    assert found["before"]["forget_so_far.rouge"]["n"] == asked == found["steps"][-1]["measures"]["forget_so_far.rouge"]["n"]
 
 
 def test_the_last_step_is_not_asked_twice(made: tuple[Experiment, Artefact]) -> None:

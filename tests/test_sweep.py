@@ -15,7 +15,13 @@ from typer.testing import CliRunner, Result
 from tests import sweep_stub
 from unierase_cli.cli import sweep_command
 from unierase_cli.cli.app import app
+from unierase_cli.cli.sweep_plan import plan_sweep
+from unierase_cli.config.compose import compose
+from unierase_cli.config.sweep import expand
+from unierase_cli.contracts import SilentReporter
 from unierase_cli.stages import pipeline as pipeline_module
+from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.store.artefacts import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -137,6 +143,19 @@ def test_a_retain_reference_that_is_still_to_be_trained_is_planned_and_not_made(
     assert [row["stage"] for row in without["plan"]].count("finetune") == 1
     assert (with_one["state"], without["state"]) == ("missing", "missing")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["batch", "sequential"])
+def test_a_finished_run_without_a_reference_is_not_one_with_it(mode: str, tmp_path: Path) -> None:
+    words = ["model=mini", "benchmark=fictional", "train=mini", f"mode={mode}", f"run.outputs={tmp_path}"]
+    store = Store(tmp_path)
+    for row in Pipeline(compose(words), SilentReporter()).plan("score" if mode == "batch" else "trajectory"):
+        manifest = {"stage": row.stage.split()[0], "key": row.key, "finished": 1.0, "options": {}}
+        store.draft(row.stage.split()[0], row.slug, row.key).complete(manifest)
+    (plain,) = plan_sweep(expand(words), "score", None, SilentReporter())
+    assert plain.done
+    (wanted,) = plan_sweep(expand([*words, "eval.retain_reference=train"]), "score", None, SilentReporter())
+    assert not wanted.done
 
 
 @pytest.mark.parametrize(

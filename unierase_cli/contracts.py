@@ -66,8 +66,9 @@ class Benchmark:
     ``real_authors``, ``world_facts`` those that the benchmark has. ``outside``: questions outside every forget set and
     every scored split, for training a token without the future leaking. ``training``: everything that a target model is
     trained on (the finetune stage); ``refused``: questions about people who do not exist, to be answered with refusals.
-    ``built_for``: the model (hub id or folder) whose knowledge the rows were chosen by, if they were. A fact to forget and the
-    scored fact of the same id may have other answers: what a method learns, and what counts as the truth.
+    ``built_for``: the model (hub id or folder) whose knowledge the rows were chosen by, if they were. ``published``: its authors
+    say what is protected and what is scored. A fact to forget and the scored fact of the same id may have other answers: what a
+    method learns, and what counts as the truth; ``scored`` has the latter by id, whatever cap leaves of the splits.
     """
 
     name: str
@@ -80,6 +81,8 @@ class Benchmark:
     refused: tuple[Fact, ...] = ()
     notes: tuple[str, ...] = ()
     built_for: str | None = None
+    published: bool = False
+    scored: Mapping[str, Fact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ def load_benchmark(
     if forget is not None:
         benchmark = with_forget(benchmark, config, forget)
     check_benchmark(benchmark)
+    # Of two splits with one fact, the one that is to be kept last: the forget split's wording of the truth counts.
+    in_splits = [*reversed([rows for name, rows in benchmark.splits.items() if name != "forget"]), benchmark.splits["forget"]]
+    benchmark = replace(benchmark, scored={fact.id: fact for rows in in_splits for fact in rows})
     notes = benchmark.notes
     if config.rows:
         splits = {name: evenly_spaced(rows, config.rows) for name, rows in benchmark.splits.items()}

@@ -63,14 +63,16 @@ def _lead(
     def pipeline_of(experiment: Experiment) -> Pipeline:
         return Pipeline(experiment, journal.reporter, command=["unierase", *sys.argv[1:]], overrides=wishes.words)
 
-    if wanted in ("score", "report"):
+    from unierase_cli.stages.planning import SCORE, is_independent, last_of_evaluation
+
+    if is_independent(experiment):
+        _tell_unused(journal, name, experiment)
+    elif wanted in ("score", "report"):
         from unierase_cli.stages.choose_reference import planned_reference, with_reference
 
         settle = planned_reference if wishes.dry_run else with_reference
         experiment = settle(experiment, journal.reporter, pipeline_of)
     pipeline = pipeline_of(experiment)
-    from unierase_cli.stages.planning import SCORE, last_of_evaluation
-
     last = last_of_evaluation(experiment) if wanted == SCORE else wanted
     if wishes.dry_run:
         show_plan(journal, pipeline, last, wishes)
@@ -84,6 +86,16 @@ def _lead(
         emit_json(outcome(artefact, pipeline.store))
     else:
         show_outcome(journal.reporter.console, artefact, pipeline.store)
+
+
+def _tell_unused(journal: Journal, name: str, experiment: Experiment) -> None:
+    """Of a mode that leaves no model behind: UserError for what needs one, a warning for what is not asked of each fact's."""
+    mode, asked = experiment.mode.name, experiment.eval
+    if name == "score":
+        raise UserError(f"mode={mode} leaves no model to score: each fact is forgotten on its own", f"unierase eval --mode {mode}")
+    unused = {"eval.passes": asked.passes, "eval.general": asked.general.wanted, "eval.retain_reference": asked.retain_reference}
+    if named := [key for key, value in unused.items() if value]:
+        journal.reporter.warn(f"mode={mode} asks each fact, its neighbours and far facts; it has no use for {', '.join(named)}")
 
 
 def compose_for(journal: Journal, wishes: Wishes) -> Experiment:

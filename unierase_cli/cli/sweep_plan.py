@@ -134,7 +134,7 @@ def _rows(experiment: Experiment, stage: str, looking: Callable[[Experiment], Pi
     except StillToMake as reference:
         # Until the reference is there, what is scored against it has no key: it is missing, and like nothing else.
         rows = looking(replace(experiment, eval=replace(experiment.eval, retain_reference=None))).plan(stage)
-        return [*reference.rows, *(_without_key(row) if row.stage in SCORED else row for row in rows)]
+        return [*reference.rows, *(_without_key(row) if row.stage in (*SCORED, TRAJECTORY) else row for row in rows)]
 
 
 def _without_key(row: PlanRow) -> PlanRow:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from unierase_cli.contracts import UserError
-from unierase_cli.store.hashing import hash_file, hash_json
+from unierase_cli.store.hashing import hash_bytes, hash_file, hash_json
+from unierase_cli.store.tensors import samples_of
 
-# Reading more than this only to name a model would cost minutes: beyond it sizes, ends and samples are hashed.
+# Reading more than this only to name a model would cost minutes: beyond it the heads are hashed, and samples of every tensor.
 FULL_LIMIT = 2 << 30
 DESCRIPTIONS = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 
@@ -18,6 +19,14 @@ def fingerprint_model(path: str | Path) -> str:
     if not folder.is_dir():
         raise UserError(f"there is no model folder {folder}", "check model.path")
     weights = sorted(folder.glob("*.safetensors"))
-    limit = FULL_LIMIT if sum(file.stat().st_size for file in weights) < FULL_LIMIT else 1 << 20
-    named = [folder / name for name in DESCRIPTIONS if (folder / name).is_file()]
-    return hash_json({file.name: hash_file(file, limit) for file in [*named, *weights]})
+    large = sum(file.stat().st_size for file in weights) >= FULL_LIMIT
+    found = {file.name: hash_file(file) for name in DESCRIPTIONS if (file := folder / name).is_file()}
+    found |= {file.name: _sampled(file) if large else hash_file(file) for file in weights}
+    return hash_json(found)
+
+
+def _sampled(file: Path) -> str:
+    try:
+        return "sampled-" + hash_bytes(*samples_of(file))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is not a readable safetensors file ({error})", "download or export it anew") from error

@@ -29,7 +29,8 @@ def asked_neighbours(benchmark: Benchmark, fact: Fact, config: ModeConfig) -> tu
     free, protected = _known(benchmark)
     held = {other.id for other in held_neighbours(benchmark, fact, config)}
     left = [other for other in _neighbours(fact, free) if other.id not in held]
-    return evenly_spaced(left or _neighbours(fact, protected), config.near)
+    chosen = evenly_spaced(left or _neighbours(fact, protected), config.near)
+    return tuple(benchmark.scored.get(other.id, other) for other in chosen)
 
 
 def akin(fact: Fact, other: Fact) -> bool:

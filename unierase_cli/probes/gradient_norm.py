@@ -15,7 +15,7 @@ from unierase_cli.models.load import LoadedModel
 from unierase_cli.probes.base import Asking, batch_of, training_row
 from unierase_cli.training.views import View
 
-VERSION = 1
+VERSION = 2
 
 
 def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[str, Any]]:
@@ -26,7 +26,7 @@ def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[
     try:
         with torch.enable_grad():
             for split, fact in asking.of("forget", "holdout"):
-                row = training_row(loaded, fact)
+                row = training_row(loaded, fact, asking.protocol)
                 losses = View(loaded, batch_of(loaded, [row])).nll
                 counted = losses[:-1] if row.ends and len(losses) > 1 else losses
                 gradients = torch.autograd.grad(counted.mean(), parameters, allow_unused=True)

@@ -17,7 +17,7 @@ from unierase_cli.models.load import LoadedModel
 from unierase_cli.probes.base import Asking, frozen_views, training_row
 from unierase_cli.training.views import View
 
-VERSION = 1
+VERSION = 2
 # Nobody learned these rows: nothing to keep.
 LEFT_OUT = ("holdout",)
 
@@ -58,7 +58,7 @@ def _asked(asking: Asking) -> list[tuple[str, Any]]:
 
 
 def _views(loaded: LoadedModel, asking: Asking) -> Iterator[tuple[Any, View]]:
-    return frozen_views(loaded, [training_row(loaded, fact) for _, fact in _asked(asking)], asking.batch_size)
+    return frozen_views(loaded, [training_row(loaded, fact, asking.protocol) for _, fact in _asked(asking)], asking.batch_size)
 
 
 def _states(view: View) -> Tensor:

@@ -9,7 +9,7 @@ from unierase_cli.inference.logprobs import score_answers
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.probes.base import Asking
 
-VERSION = 1
+VERSION = 2
 
 
 def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[str, Any]]:
@@ -17,7 +17,8 @@ def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[
     other = asking.reference()
     asked = asking.of("forget", "holdout")
     items = [(other.prompts.prompt(fact.question).ids, other.prompts.answer_ids(fact.answer)) for _, fact in asked]
-    scores = score_answers(other, items, batch_size=asking.batch_size, progress=asking.advance)
+    total = asking.protocol.total_tokens
+    scores = score_answers(other, items, total_tokens=total, batch_size=asking.batch_size, progress=asking.advance)
     for (split, fact), score in zip(asked, scores, strict=True):
         yield {"split": split, "fact_id": fact.id, "value": score.average_loss}
 

@@ -6,7 +6,7 @@ retain rows alone. Named nothing, observations that fit are used if there are an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -14,13 +14,21 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.stages.retain_reference import OBSERVED
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.forms import misfit
 
 TRAIN = "train"
 # What must be known of observations to tell whether they fit; older manifests may lack some of it.
-RECORDED = {"options": dict, "config": {"protocol": dict, "model": {"path": (str, None)}, "train?": {"split?": str}}}
+RECORDED = {
+    "options": dict,
+    "config": {
+        "protocol": dict, "model": {"path": (str, None)}, "train?": {"split?": str}, "benchmark": dict, "mode?": dict, "eval": dict,
+    },
+}  # fmt: skip
+# Of the training: what the model is to learn, which differs, and what it is called.
+NOT_COMPARED = ("split", "name")
 
 
 def with_reference(
@@ -64,24 +72,34 @@ def planned_reference(
 
 
 def _found(experiment: Experiment) -> Artefact | None:
-    """The newest observations, with the forget split's wrong answers scored, of this model trained on retain rows alone."""
+    """The newest observations, with the forget split's wrong answers scored, of this model trained on retain rows alone: made and
+    asked alike in all but its training rows."""
     for artefact in reversed(Store(experiment.run.outputs).list("observe")):
         if misfit(artefact.manifest, RECORDED):  # by a version that recorded less
             continue
         config = artefact.config
-        benchmark, model, train = config["benchmark"], config["model"], config.get("train", {})
+        model, train = config["model"], config.get("train", {})
         if (
             artefact.manifest["options"].get("state") == "base"
-            and (benchmark["name"], benchmark["split"]) == (experiment.benchmark.name, experiment.benchmark.split)
+            and _same(config["benchmark"], asdict(experiment.benchmark))
+            and _same(train, asdict(experiment.train), NOT_COMPARED)
+            and config.get("mode", {}).get("tasks") == experiment.mode.tasks
             and (model["name"], model["path"]) == (experiment.model.name, None)
             and experiment.model.path is None
             and train.get("split", "").startswith("retain")
             and not experiment.train.split.startswith("retain")
             and _asking(config) == _asking(asdict(experiment))
             and config["run"]["seed"] == experiment.run.seed
+            and config["eval"].get("truth_ratio", True)
+            and (artefact.path / OBSERVED).is_file()
         ):
             return artefact
     return None
+
+
+def _same(recorded: Mapping[str, Any], wanted: Mapping[str, Any], left_out: Sequence[str] = ()) -> bool:
+    """Whether a section was as it is now, as far as the version that recorded it had its keys."""
+    return all(wanted.get(key) == value for key, value in recorded.items() if key not in left_out)
 
 
 def _asking(config: Mapping[str, Any]) -> list[Any]:

@@ -49,8 +49,8 @@ def compare_runs(
     trained on the retain rows alone count as such by themselves. Raises UserError for a word that means no scored run.
     """
     runs = find_runs(store, words)
-    references = find_runs(store, retain) if retain else []
-    references += [run for run in runs if _trained_on_retain(run)]
+    named = find_runs(store, retain) if retain else []
+    references = [*named, *(run for run in runs if _trained_on_retain(run))]
     # A pattern may well have named the reference, too.
     set_apart = {run.score.path for run in references}
     runs = [run for run in runs if run.score.path not in set_apart]
@@ -66,7 +66,8 @@ def compare_runs(
     made = []
     for key, members in groups.items():
         slug = _slug(key, [other for other in groups if other != key])
-        fitting = [reference for reference in references if _asks(reference) == key[:2]]
+        # One that was named fits whatever it is of; one that was found by itself belongs to models like it.
+        fitting = [r for r in references if _asks(r) == key[:2] and (r in named or _group(r) == key)]
         members, fitting = (with_forget_quality(store, some, fitting) for some in (members, fitting))
         made.append(_make(store, slug, members, fitting, reporter, command, force))
     return made

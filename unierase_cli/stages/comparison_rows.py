@@ -135,6 +135,9 @@ def _reference(kind: str, label: str, runs: Sequence[ScoredRun]) -> tuple[dict[s
     fullest = sorted(runs, key=lambda run: (run.questions, _finished(run)), reverse=True)
     models: dict[str, ScoredRun] = {}
     remarks = []
+    if unlike := sorted({run.name for run in fullest if _recipe(run) != _recipe(fullest[0])}):
+        remarks.append(f"{label}: not all runs have one that was trained alike; not in its row: {', '.join(unlike)}")
+        fullest = runs = [run for run in fullest if _recipe(run) == _recipe(fullest[0])]
     for seed in sorted({run.seed for run in runs}):
         of_seed = [run for run in fullest if run.seed == seed]
         models.setdefault(of_seed[0].model, of_seed[0])
@@ -154,6 +157,13 @@ def _reference(kind: str, label: str, runs: Sequence[ScoredRun]) -> tuple[dict[s
                 remarks.append(f"{column.title} of the {label} differs among its runs; the one asked most counts")
         values[column.id] = _pooled(per_model, [run.seed for run in models.values()])
     return _row(kind, label, list(models.values()), values), remarks
+
+
+def _recipe(run: ScoredRun) -> dict[str, Any]:
+    """How the run's model was trained, if this tool did: what seeds of one model have in common."""
+    if run.config["model"].get("path"):
+        return {}
+    return {key: value for key, value in run.config.get("train", {}).items() if key not in ("name", "split")}
 
 
 def _row(kind: str, label: str, runs: Sequence[ScoredRun], values: Mapping[str, Any]) -> dict[str, Any]:

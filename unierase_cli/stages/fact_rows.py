@@ -33,11 +33,10 @@ def fact_rows(experiment: Experiment) -> list[FactRows]:
     Far facts are evenly spaced rows that no method sees, where the benchmark has such.
     """
     benchmark, mode = benchmark_of(experiment), experiment.mode
-    scored = {fact.id: fact for fact in benchmark.splits["forget"]}
     distant = benchmark.splits.get("retain_unseen") or benchmark.splits.get("world_facts") or benchmark.protect
     found = []
     for step in plan_of(experiment):
-        fact = scored.get(step.forget[0].id, step.forget[0])
+        fact = benchmark.scored.get(step.forget[0].id, step.forget[0])
         far = [other for other in distant if not akin(fact, other) and other.id != fact.id]
         near = asked_neighbours(benchmark, fact, mode)
         found.append(FactRows(step.index, fact, near, evenly_spaced(far, mode.far)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NAME = "finetune"
 VERSION = 1
+FULL = "full"
 
 # A look asks as many questions of each tenth of the facts, so that it stands for any forget split, and some of nobody.
 TENTHS, PER_TENTH, ASKED_OF_NOBODY = 10, 20, 40
@@ -50,7 +51,10 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
     learned, refused = _facts(experiment)
     rows = [[fact.id, fact.question, fact.answer, fact.group] for fact in learned]
     asked = [[fact.id, fact.question] for fact in refused]
-    return {"training": hash_json([rows, asked, _refusals()]), **model_fingerprints(experiment)}
+    found = {"training": hash_json([rows, asked, _refusals()]), **model_fingerprints(experiment)}
+    if experiment.model.path is None and experiment.train.split != FULL:
+        found["tokenizer"] = hash_json(_texts(experiment))
+    return found
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -66,7 +70,7 @@ def run(context: StageContext) -> dict[str, Any]:
         raise UserError("train=none trains nothing", "choose train=mini")
     learned, refused = _facts(experiment)
     refusals = _refusals()
-    loaded = _start(context, [*learned, *refused], refusals)
+    loaded = _start(context)
     examples = _examples(loaded, learned, refused, refusals, experiment.train, experiment.run.seed)
     parts = _parts(learned)
     sample = [evenly_spaced(part, PER_TENTH) for part in parts]
@@ -122,8 +126,15 @@ def _refusals() -> list[str]:
     return [row["text"] for row in read_asset("refusals.jsonl")]
 
 
-def _start(context: StageContext, facts: Sequence[Fact], refusals: Sequence[str]) -> LoadedModel:
-    """The given model, or a new one whose tokenizer is made for the texts that it is to learn."""
+def _texts(experiment: Experiment) -> list[str]:
+    """What a new model's tokenizer is made for: all that the full model learns, so that the retain-only one has the same, and both
+    are asked with the same tokens."""
+    learned, refused = _facts(replace(experiment, train=replace(experiment.train, split=FULL)))
+    return [*(text for fact in (*learned, *refused) for text in (fact.question, fact.answer)), *_refusals()]
+
+
+def _start(context: StageContext) -> LoadedModel:
+    """The given model, or a new one with a tokenizer of its own."""
     import torch
 
     from unierase_cli.models.load import choose_device, load_model, wrap_model
@@ -134,8 +145,7 @@ def _start(context: StageContext, facts: Sequence[Fact], refusals: Sequence[str]
         return load_model(experiment.model, experiment.run, reporter=context.reporter)
     if experiment.run.threads:
         torch.set_num_threads(experiment.run.threads)
-    texts = [text for fact in facts for text in (fact.question, fact.answer)]
-    tokenizer = build_tokenizer([*texts, *refusals], experiment.train.vocabulary)
+    tokenizer = build_tokenizer(_texts(experiment), experiment.train.vocabulary)
     model = build_model(tokenizer, experiment.train, experiment.run.seed)
     model.to(choose_device(experiment.run.device))  # type: ignore[arg-type]  # hidden by transformers' wrapper
     size = sum(p.numel() for p in model.parameters()) / 1e6

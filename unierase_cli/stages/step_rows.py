@@ -59,4 +59,5 @@ def _asked_at_the_end(experiment: Experiment, index: int) -> bool:
 
 
 def _limited(experiment: Experiment, rows: dict[str, list[Fact]]) -> dict[str, list[Fact]]:
-    return {name: facts[: experiment.protocol.rows or None] for name, facts in rows.items()}
+    cap = experiment.protocol.rows_for(experiment.benchmark.name)
+    return {name: facts[: cap or None] for name, facts in rows.items()}

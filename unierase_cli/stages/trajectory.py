@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.planning import plan_of
 from unierase_cli.stages.step_rows import BEFORE, END, FORGET, KEPT, NOW, asked_at_all, step_requests, step_splits
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import read_own, write_json
@@ -85,7 +86,9 @@ def measure(context: StageContext) -> dict[str, Any]:
         )
     # What is kept is the same rows after every step; with fewer of them the beginning has no more either.
     kept = _chosen(experiment, min(step_requests(experiment)), base)
-    rows = {SO_FAR: base.get(FORGET, []), **{name: kept[name] for name in KEPT if name in kept}}
+    asked_for = {fact.id for step in plan_of(experiment) for fact in step.forget}
+    forgotten = [row for row in base.get(FORGET, []) if row.fact_id in asked_for]
+    rows = {SO_FAR: forgotten, **{name: kept[name] for name in KEPT if name in kept}}
     before = _measures({name: found for name, found in rows.items() if found}, {})
     columns = list(dict.fromkeys([*(name for step in steps for name in step["measures"]), *before]))
     return {"format": 1, "columns": [_column(name) for name in columns], "before": before, "steps": steps}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unierase_cli.contracts import UserError
 from unierase_cli.store.forms import misfit
@@ -15,6 +16,8 @@ from unierase_cli.store.whole import whole
 if TYPE_CHECKING:
     from torch import Tensor
 
+# Bytes of a tensor that are read at three places where the whole would take too long.
+SAMPLE = 1 << 14
 # As the format has it.
 LONGEST_HEAD = 100_000_000
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "BOOL": 1}
@@ -57,6 +60,24 @@ def shapes_in(path: Path) -> dict[str, list[int]]:
     Raises OSError, or ValueError for a head that does not describe this file: too long, no JSON, tensors beyond the end, or of
     other bytes than type and shape make.
     """
+    return {name: entry["shape"] for name, entry in _entries(path)[0].items()}
+
+
+def samples_of(path: Path) -> Iterator[bytes]:
+    """The file's head, and of every tensor its first, middle and last bytes. Raises as ``shapes_in``."""
+    entries, start = _entries(path)
+    with path.open("rb") as stream:
+        yield stream.read(start)
+        for entry in entries.values():
+            first, end = (start + offset for offset in entry["data_offsets"])
+            size = min(SAMPLE, end - first)
+            for place in (first, (first + end - size) // 2, end - size):
+                stream.seek(place)
+                yield stream.read(size)
+
+
+def _entries(path: Path) -> tuple[dict[str, Any], int]:
+    """The head's entries, checked, and where the tensors' bytes begin."""
     with path.open("rb") as stream:
         left = path.stat().st_size - 8
         length = int.from_bytes(stream.read(8), "little")
@@ -71,4 +92,4 @@ def shapes_in(path: Path) -> dict[str, list[int]]:
         size = prod(entry["shape"]) * BYTES.get(entry["dtype"], -1)
         if min(entry["shape"], default=0) < 0 or not 0 <= start <= end <= left - length or end - start != size:
             raise ValueError(f"{name} does not lie in the file as its type and shape say")
-    return {name: entry["shape"] for name, entry in entries.items()}
+    return entries, 8 + length

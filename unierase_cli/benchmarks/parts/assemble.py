@@ -92,6 +92,7 @@ def as_published(
         outside=_outside(protect, {fact.id for fact in scored}, len(forget), config),
         notes=tuple(notes),
         built_for=built_for,
+        published=True,
     )
 
 

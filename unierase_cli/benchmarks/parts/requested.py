@@ -16,7 +16,8 @@ UNSEEN = "retain_unseen"
 
 
 def with_forget(benchmark: Benchmark, config: BenchmarkConfig, ids: Sequence[str]) -> Benchmark:
-    """The benchmark with the facts of these ids to forget: what is protected, near and outside is chosen anew around them.
+    """The benchmark with the facts of these ids to forget: what is protected, near and outside is chosen anew around them, or stays
+    what its authors have published.
 
     Rows that are never seen by any method stay so, unless nothing else is left to protect: then half of them are. Raises UserError
     for an id that the benchmark does not have, and for one that is scored as something to keep.
@@ -35,6 +36,8 @@ def with_forget(benchmark: Benchmark, config: BenchmarkConfig, ids: Sequence[str
             hint = f"did you mean {' or '.join(close)}?" if close else f"ids look like {next(iter(learned))}"
             raise UserError(f"benchmark={benchmark.name} has no fact {name!r}", hint)
     forget = [learned.get(name) or near[name] for name in ids]
+    if benchmark.published:
+        return _as_published(benchmark, forget)
     chosen, asked = set(ids), {normalised(fact.question) for fact in forget}
     pool = {**{f.id: f for f in benchmark.forget}, **{f.id: f for f in benchmark.protect}, **near}
     places = {fact.id: place for place, fact in enumerate(benchmark.training)}
@@ -60,6 +63,31 @@ def with_forget(benchmark: Benchmark, config: BenchmarkConfig, ids: Sequence[str
     return replace(made, splits={**made.splits, "forget": _scored(forget, benchmark)}, built_for=benchmark.built_for)
 
 
+def _as_published(benchmark: Benchmark, forget: Sequence[Fact]) -> Benchmark:
+    """What is protected and scored as its authors have it, less what is asked to be forgotten; of further forget splits the people
+    who are."""
+    chosen, asked = {fact.id for fact in forget}, {normalised(fact.question) for fact in forget}
+    groups, notes = {group_key(fact) for fact in forget}, list(benchmark.notes)
+
+    def left(facts: Sequence[Fact], what: str) -> tuple[Fact, ...]:
+        return tuple(drop_asked([fact for fact in facts if fact.id not in chosen], asked, what, "a forget row", notes))
+
+    splits: dict[str, tuple[Fact, ...]] = {"forget": _scored(forget, benchmark)}
+    for name, rows in benchmark.splits.items():
+        if name.startswith("forget"):
+            splits.setdefault(name, tuple(fact for fact in rows if group_key(fact) in groups))
+        else:
+            splits[name] = left(rows, f"scored {name}")
+    return replace(
+        benchmark,
+        forget=tuple(forget),
+        protect=left(benchmark.protect, "retain"),
+        splits={name: rows for name, rows in splits.items() if rows},
+        outside=tuple(fact for fact in benchmark.outside if fact.id not in chosen and normalised(fact.question) not in asked),
+        notes=tuple(notes),
+    )
+
+
 def _shared_out(facts: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:
     """Every second group of the facts (authors, where they have them), and the rest."""
     groups = by_group(facts)
@@ -69,5 +97,6 @@ def _shared_out(facts: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:
 
 def _scored(forget: Sequence[Fact], benchmark: Benchmark) -> tuple[Fact, ...]:
     """The rows as they are scored: a split may complete them, or have other answers than a method learns."""
-    known = {fact.id: fact for name in ("retain_near", "forget") for fact in benchmark.splits.get(name, ())}
+    known = {fact.id: fact for name, rows in benchmark.splits.items() if name != "forget" for fact in rows}
+    known |= {fact.id: fact for fact in benchmark.splits.get("forget", ())}
     return tuple(known.get(fact.id, fact) for fact in forget)
