@@ -3,7 +3,8 @@
     python scripts/sequences.py PICTURE.png outputs/trajectory/*forget10*/v*
 
 Each folder is a ``trajectory`` artefact, as ``unierase eval --mode sequential`` makes them. The table is Markdown: after the steps
-that are asked for with ``--steps``, ROUGE-L recall of all requests so far, then of questions that were never seen.
+that are asked for with ``--steps``, ROUGE-L recall of all requests so far, then of questions that were never seen; the balance of
+the two after the last step, by which the runs are sorted.
 """
 
 from __future__ import annotations
@@ -29,6 +30,13 @@ def curve(found: dict[str, Any], column: str) -> list[float]:
     return [found["before"][column]["value"], *(step["measures"][column]["value"] for step in found["steps"])]
 
 
+def balance(found: dict[str, Any]) -> float:
+    """After the last step: harmonic mean of what is forgotten and of what is kept, as shares of the unedited model's recall."""
+    shares = [min(1.0, (values := curve(found, column))[-1] / values[0]) for column in (FORGET, KEPT)]
+    forgotten, kept = 1 - shares[0], shares[1]
+    return 2 * forgotten * kept / (forgotten + kept) if forgotten + kept else 0.0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
@@ -36,14 +44,13 @@ def main() -> None:
     parser.add_argument("--steps", default="0,1,2,5,10", help="comma-separated; 0 is the unedited model")
     wanted = parser.parse_args()
     runs = {label(folder): json.loads((folder / "steps.json").read_text("utf-8")) for folder in wanted.folders}
-    # What keeps most comes first.
-    runs = dict(sorted(runs.items(), key=lambda item: -curve(item[1], KEPT)[-1]))
+    runs = dict(sorted(runs.items(), key=lambda item: -balance(item[1])))
     steps = [int(step) for step in wanted.steps.split(",")]
-    print("| after request | " + " | ".join(map(str, steps)) + " |")
-    print("|---|" + "---:|" * len(steps))
+    print("| after request | " + " | ".join(map(str, steps)) + " | balance |")
+    print("|---|" + "---:|" * (len(steps) + 1))
     for name, found in runs.items():
         cells = [" / ".join(f"{curve(found, column)[step]:.3f}" for column in (FORGET, KEPT)) for step in steps]
-        print(f"| {name} | " + " | ".join(cells) + " |")
+        print(f"| {name} | " + " | ".join(cells) + f" | {balance(found):.3f} |")
     draw(runs, wanted.picture)
 
 
@@ -54,7 +61,7 @@ def draw(runs: dict[str, dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, 2, figsize=(9.6, 4.6), dpi=110, sharex=True, sharey=True)
+    figure, panels = pyplot.subplots(1, 2, figsize=(9.6, 5.0), dpi=110, sharex=True, sharey=True)
     titles = {FORGET: "all requests so far (low is forgotten)", KEPT: "never seen (high is kept)"}
     for axes, (column, title) in zip(panels, titles.items(), strict=True):
         for place, (name, found) in enumerate(runs.items()):
@@ -65,8 +72,9 @@ def draw(runs: dict[str, dict[str, Any]], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.set_ylim(-0.03, 1.03)
     panels[0].set_ylabel("ROUGE-L recall")
+    lines = -(-len(runs) // 4)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncol=4, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    figure.tight_layout(rect=(0, 0.02 + 0.035 * lines, 1, 1))
     figure.savefig(path, metadata={"Software": None})
 
 
