@@ -18,6 +18,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from unierase_cli.stages import comparison_rows
+from unierase_cli.stages.comparison_rows import FORGET, KEPT
+
 # What tuning measures: the two numbers of the rule, on at most a hundred rows of each split.
 TUNING = ["eval=quick", "benchmark.rows=100"]
 
@@ -31,10 +34,8 @@ def evaluate(words: list[str]) -> dict[str, dict] | None:
 
 def balance(rows: dict[str, dict]) -> float:
     """The rule of the module's text."""
-    forget, retain = rows["forget.rouge"], rows["retain_unseen.rouge"]
-    forgotten = min(1.0, max(0.0, 1 - forget["edited"] / forget["base"]))
-    kept = min(1.0, max(0.0, retain["edited"] / retain["base"]))
-    return 2 * forgotten * kept / (forgotten + kept) if forgotten + kept else 0.0
+    before, after = ([rows[column][state] for column in (FORGET, KEPT)] for state in ("base", "edited"))
+    return comparison_rows.balance(before, after).value or 0.0
 
 
 def tune(entries: list[dict], split: str, words: list[str]) -> list[dict]:

@@ -14,6 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from unierase_cli.stages.comparison_rows import balance
+
 FORGET, KEPT = "forget_so_far.rouge", "retain_unseen.rouge"
 
 
@@ -30,11 +32,10 @@ def curve(found: dict[str, Any], column: str) -> list[float]:
     return [found["before"][column]["value"], *(step["measures"][column]["value"] for step in found["steps"])]
 
 
-def balance(found: dict[str, Any]) -> float:
-    """After the last step: harmonic mean of what is forgotten and of what is kept, as shares of the unedited model's recall."""
-    shares = [min(1.0, (values := curve(found, column))[-1] / values[0]) for column in (FORGET, KEPT)]
-    forgotten, kept = 1 - shares[0], shares[1]
-    return 2 * forgotten * kept / (forgotten + kept) if forgotten + kept else 0.0
+def last_balance(found: dict[str, Any]) -> float:
+    """The balance after the last step."""
+    curves = [curve(found, column) for column in (FORGET, KEPT)]
+    return balance([values[0] for values in curves], [values[-1] for values in curves]).value or 0.0
 
 
 def main() -> None:
@@ -44,13 +45,13 @@ def main() -> None:
     parser.add_argument("--steps", default="0,1,2,5,10", help="comma-separated; 0 is the unedited model")
     wanted = parser.parse_args()
     runs = {label(folder): json.loads((folder / "steps.json").read_text("utf-8")) for folder in wanted.folders}
-    runs = dict(sorted(runs.items(), key=lambda item: -balance(item[1])))
+    runs = dict(sorted(runs.items(), key=lambda item: -last_balance(item[1])))
     steps = [int(step) for step in wanted.steps.split(",")]
     print("| after request | " + " | ".join(map(str, steps)) + " | balance |")
     print("|---|" + "---:|" * (len(steps) + 1))
     for name, found in runs.items():
         cells = [" / ".join(f"{curve(found, column)[step]:.3f}" for column in (FORGET, KEPT)) for step in steps]
-        print(f"| {name} | " + " | ".join(cells) + f" | {balance(found):.3f} |")
+        print(f"| {name} | " + " | ".join(cells) + f" | {last_balance(found):.3f} |")
     draw(runs, wanted.picture)
 
 

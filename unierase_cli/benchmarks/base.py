@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-from unierase_cli.benchmarks.parts.requested import with_forget
+from unierase_cli.benchmarks.parts.requested import as_scored, with_forget
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.model import ModelConfig
 from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, duplicates, evenly_spaced, normalised
@@ -40,9 +40,7 @@ def load_benchmark(
     if forget is not None:
         benchmark = with_forget(benchmark, config, forget)
     check_benchmark(benchmark)
-    # Of two splits with one fact, the one that is to be kept last: the forget split's wording of the truth counts.
-    in_splits = [*reversed([rows for name, rows in benchmark.splits.items() if name != "forget"]), benchmark.splits["forget"]]
-    benchmark = replace(benchmark, scored={fact.id: fact for rows in in_splits for fact in rows})
+    benchmark = replace(benchmark, scored=as_scored(benchmark))
     notes = benchmark.notes
     if config.rows:
         splits = {name: evenly_spaced(rows, config.rows) for name, rows in benchmark.splits.items()}

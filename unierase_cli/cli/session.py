@@ -66,7 +66,7 @@ def _lead(
     from unierase_cli.stages.planning import SCORE, is_independent, last_of_evaluation
 
     if is_independent(experiment):
-        _tell_unused(journal, name, experiment)
+        _without_a_model(journal, name, experiment)
     elif wanted in ("score", "report"):
         from unierase_cli.stages.choose_reference import planned_reference, with_reference
 
@@ -88,7 +88,7 @@ def _lead(
         show_outcome(journal.reporter.console, artefact, pipeline.store)
 
 
-def _tell_unused(journal: Journal, name: str, experiment: Experiment) -> None:
+def _without_a_model(journal: Journal, name: str, experiment: Experiment) -> None:
     """Of a mode that leaves no model behind: UserError for what needs one, a warning for what is not asked of each fact's."""
     mode, asked = experiment.mode.name, experiment.eval
     if name == "score":

@@ -20,6 +20,8 @@ from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 
 SCORED = ("score", "report")
+# What is scored against the retain reference, or made of such scores.
+REFERRING = (*SCORED, TRAJECTORY)
 DONE, INTERRUPTED, MISSING = "done", "interrupted", "missing"
 
 
@@ -127,14 +129,14 @@ def _rows(experiment: Experiment, stage: str, looking: Callable[[Experiment], Pi
     """
     if stage == SCORE:
         stage = last_of_evaluation(experiment)
-    if stage not in (*SCORED, TRAJECTORY):
+    if stage not in REFERRING:
         return looking(experiment).plan(stage)
     try:
         return looking(with_reference(experiment, SilentReporter(), looking)).plan(stage)
     except StillToMake as reference:
         # Until the reference is there, what is scored against it has no key: it is missing, and like nothing else.
         rows = looking(replace(experiment, eval=replace(experiment.eval, retain_reference=None))).plan(stage)
-        return [*reference.rows, *(_without_key(row) if row.stage in (*SCORED, TRAJECTORY) else row for row in rows)]
+        return [*reference.rows, *(_without_key(row) if row.stage in REFERRING else row for row in rows)]
 
 
 def _without_key(row: PlanRow) -> PlanRow:

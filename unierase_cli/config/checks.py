@@ -1,4 +1,4 @@
-"""Checks that config sections make of their own values; a failed check is a user's mistake."""
+"""Checks of what a configuration says, most of them made by its sections; a failed check is a user's mistake."""
 
 from __future__ import annotations
 

@@ -28,12 +28,8 @@ class Rows:
         self.prompts, self.forget, self.retain = loaded.prompts, step.forget, step.retain
         self.refusals, self.alternates, self.weights = context.refusals, alternates, context.token_weights
         self.config = context.experiment.unlearn
-        # What is cut to and why; 0 for neither.
-        context_length = loaded.prompts.max_length or 0
-        own = self.config.max_length
-        self.limit, self.limited_by = own, f"unlearn.max_length={own}"
-        if context_length and (not own or context_length < own):
-            self.limit, self.limited_by = context_length, f"the model's context of {context_length} tokens"
+        # What rows are cut to; 0 if to nothing.
+        self.limit = min((n for n in (self.config.max_length, loaded.prompts.max_length) if n), default=0)
         self._made: dict[tuple[str, str], Row] = {}
         fewest = min((len(found) for found in alternates.values()), default=1)
         self.sizes = Sizes(len(step.forget), len(step.retain), len(self.refusals), max(1, fewest))
@@ -61,11 +57,13 @@ class Rows:
         cut = [row for row in rows if not row.ends]
         if any(row.answer_start >= len(row.ids) for row in cut):
             raise UserError(
-                f"{self.limited_by} leaves nothing of an answer behind its question",
-                "raise unlearn.max_length, or leave the longest questions out",
+                f"unlearn.max_length={self.config.max_length} leaves nothing of an answer behind its question",
+                "raise it, or unlearn.max_length=0 to cut nothing",
             )
         if cut:
-            reporter.warn(f"{len(cut)} of {len(rows)} sequences are cut to {self.limited_by}")
+            own = self.limit == self.config.max_length
+            told = f"unlearn.max_length={self.limit}" if own else f"the model's context of {self.limit} tokens"
+            reporter.warn(f"{len(cut)} of {len(rows)} sequences are cut to {told}")
         known = {fact.id for fact in (*self.forget, *self.retain)}
         if strange := [name for name in self.weights if name not in known]:
             reporter.warn(f"unlearn.token_weights: {len(strange)} facts are not in this step, e.g. {strange[0]}")

@@ -50,7 +50,9 @@ def compare_runs(
     """
     runs = find_runs(store, words)
     named = find_runs(store, retain) if retain else []
-    references = [*named, *(run for run in runs if _trained_on_retain(run))]
+    chosen = {run.score.path for run in named}
+    found = [run for run in runs if _trained_on_retain(run) and run.score.path not in chosen]
+    references = [*named, *found]
     # A pattern may well have named the reference, too.
     set_apart = {run.score.path for run in references}
     runs = [run for run in runs if run.score.path not in set_apart]
@@ -67,7 +69,7 @@ def compare_runs(
     for key, members in groups.items():
         slug = _slug(key, [other for other in groups if other != key])
         # One that was named fits whatever it is of; one that was found by itself belongs to models like it.
-        fitting = [r for r in references if _asks(r) == key[:2] and (r in named or _group(r) == key)]
+        fitting = [r for r in named if _asks(r) == key[:2]] + [r for r in found if _group(r) == key]
         members, fitting = (with_forget_quality(store, some, fitting) for some in (members, fitting))
         made.append(_make(store, slug, members, fitting, reporter, command, force))
     return made

@@ -15,6 +15,7 @@ def check_method(experiment: Experiment) -> None:
     method = experiment.method
     if method.implemented_by == "lora_negation":
         adapter_at_hand(method.name, experiment.adapter.name)
+    # By the name that terms give it: asking the term itself would import torch.
     blocks = {role: term.settings.get("layer") for role, term in (("forget", method.forget), ("retain", method.retain))}
     if not any(isinstance(block, int) for block in blocks.values()):
         return

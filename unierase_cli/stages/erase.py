@@ -12,7 +12,7 @@ from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.early_checks import check_method
 from unierase_cli.stages.erase_context import for_step, key_position, prepare, with_subjects
-from unierase_cli.stages.loading import INDEPENDENT, edited_with, model_fingerprints, model_needs
+from unierase_cli.stages.loading import INDEPENDENT, made_with, model_fingerprints, model_needs
 from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.stages.planning import is_independent, is_stepwise, plan_of, remarks_of
 from unierase_cli.store.hashing import hash_file, hash_json
@@ -40,7 +40,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     found = {
         "method": experiment.method.name,
         "mode": experiment.mode.planning(),
-        "model": edited_with(experiment),
+        "model": made_with(experiment),
         "seed": experiment.run.seed,
     }
     if not experiment.method.editing:

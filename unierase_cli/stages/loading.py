@@ -61,7 +61,7 @@ def model_settings(experiment: Experiment) -> dict[str, Any]:
     return {"dtype": "auto, not on a CPU" if elsewhere else model.dtype, "attention": model.attention, **model.asking()}
 
 
-def edited_with(experiment: Experiment) -> dict[str, Any]:
+def made_with(experiment: Experiment) -> dict[str, Any]:
     """``model_settings`` for what learns or edits; the usual attention leaves their keys as they were before it could be chosen."""
     settings = model_settings(experiment)
     return {key: value for key, value in settings.items() if (key, value) != ("attention", ModelConfig.attention)}

@@ -9,7 +9,7 @@ from typing import Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.loading import edited_with, load_base, model_fingerprints, model_needs
+from unierase_cli.stages.loading import load_base, made_with, model_fingerprints, model_needs
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.json_text import write_json
 
@@ -23,7 +23,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     return {
         "layers": wanted_layers(experiment),
         "moments": {k: v for k, v in asdict(experiment.edit.moments).items() if k != "batch_tokens"},
-        "model": edited_with(experiment),
+        "model": made_with(experiment),
         "seed": experiment.run.seed if experiment.edit.moments.samples else None,
     }
 

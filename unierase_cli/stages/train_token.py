@@ -8,7 +8,7 @@ from typing import Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import NAME_SLOT, Fact, UserError, fill_name
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.loading import edited_with, load_base, model_fingerprints, model_needs
+from unierase_cli.stages.loading import load_base, made_with, model_fingerprints, model_needs
 from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.stages.planning import is_stepwise, plan_of, token_questions
 from unierase_cli.store.hashing import hash_json
@@ -27,7 +27,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     settings |= {"questions": token_questions(experiment), **({"per_step": True} if token.per_step else {})}
     return {
         "token": settings,
-        "model": edited_with(experiment),
+        "model": made_with(experiment),
         "layers": wanted_layers(experiment) if noisy else None,
         "seed": experiment.run.seed,
     }

@@ -73,12 +73,15 @@ def ends_of(loaded: LoadedModel, questions: Sequence[str], ids: Sequence[int]) -
     if not questions:
         raise UserError("token.fresh_lift needs questions", "check benchmark.split, or give token.fresh_lift=null")
     prefixes = [loaded.prompts.prompt(question).ids for question in questions]
-    others = [token for token in range(len(loaded.tokenizer)) if token not in set(ids)]
+    counted = torch.ones(loaded.architecture.head.weight.shape[0], dtype=torch.bool)
+    counted[len(loaded.tokenizer) :] = False
+    counted[list(ids)] = False
+    counted = counted.to(loaded.architecture.head.weight.device)
     states, usual, largest = [], [], []
     for start in range(0, len(prefixes), BATCH):
         batch = prefixes[start : start + BATCH]
         for _, prefix in loaded.room.parts("questions to lean towards", batch, partial(run_prefix, loaded)):
-            logits = loaded.architecture.head(prefix.last)[:, others].float()
+            logits = loaded.architecture.head(prefix.last)[:, counted].float()
             states.append(prefix.last.float())
             usual.append(logits.mean(-1))
             largest.append(logits.amax(-1))

@@ -63,6 +63,12 @@ def with_forget(benchmark: Benchmark, config: BenchmarkConfig, ids: Sequence[str
     return replace(made, splits={**made.splits, "forget": _scored(forget, benchmark)}, built_for=benchmark.built_for)
 
 
+def as_scored(benchmark: Benchmark) -> dict[str, Fact]:
+    """Id -> the fact as a split scores it, the forget split before others."""
+    splits = sorted(benchmark.splits.items(), key=lambda split: split[0] == "forget")
+    return {fact.id: fact for _, rows in splits for fact in rows}
+
+
 def _as_published(benchmark: Benchmark, forget: Sequence[Fact]) -> Benchmark:
     """What is protected and scored as its authors have it, less what is asked to be forgotten; of further forget splits the people
     who are."""
@@ -97,6 +103,5 @@ def _shared_out(facts: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:
 
 def _scored(forget: Sequence[Fact], benchmark: Benchmark) -> tuple[Fact, ...]:
     """The rows as they are scored: a split may complete them, or have other answers than a method learns."""
-    known = {fact.id: fact for name, rows in benchmark.splits.items() if name != "forget" for fact in rows}
-    known |= {fact.id: fact for fact in benchmark.splits.get("forget", ())}
+    known = as_scored(benchmark)
     return tuple(known.get(fact.id, fact) for fact in forget)

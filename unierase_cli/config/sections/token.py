@@ -46,7 +46,8 @@ class TokenConfig:
     output_row: str = "fresh"
     fresh_norm: float = 1.5
     # A fresh row leans so far towards the mean state at the questions' ends that its logit there is this share of the largest
-    # one's, in the mean: an edit has less to add. null: a random direction, whose luck decides how much an edit costs.
+    # one's, in the mean (counted from the mean logit where that is far from 0): an edit has less to add. null: a random
+    # direction, whose luck decides how much an edit costs.
     fresh_lift: float | None = 0.3
     # Start of the input row: normal (the model's initializer_range) | mean (mean row plus small noise) | keep (as the model has it)
     init: str = "mean"
