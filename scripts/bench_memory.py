@@ -43,7 +43,7 @@ WORDS = [
     "token.stages=[{epochs:1,least_steps:2},{epochs:1,least_steps:2,noise:0.2}]",
     "token.refine_epochs=1",
     "token.refine_rounds=0",
-    "unlearn.max_steps=2",
+    "unlearn.max_steps=12",
 ]
 
 
@@ -66,6 +66,7 @@ SIZES = {
 STAGES: dict[str, list[tuple[str, dict[str, str]]]] = {
     "unierase": [("train_token", {}), ("moments", {}), ("erase", {}), ("observe", {"state": "edited"})],
     "npo_gd": [("erase", {})],
+    "ga_kl": [("erase", {})],
 }
 MAKE_MODEL = """
 import sys

@@ -21,8 +21,8 @@ from pathlib import Path
 from unierase_cli.stages import comparison_rows
 from unierase_cli.stages.comparison_rows import FORGET, KEPT
 
-# What tuning measures: the two numbers of the rule, on at most a hundred rows of each split.
-TUNING = ["eval=quick", "benchmark.rows=100"]
+# What tuning measures: the two numbers of the rule.
+TUNING = ["eval=quick"]
 
 
 def evaluate(words: list[str]) -> dict[str, dict] | None:
@@ -38,15 +38,16 @@ def balance(rows: dict[str, dict]) -> float:
     return comparison_rows.balance(before, after).value or 0.0
 
 
-def tune(entries: list[dict], split: str, words: list[str]) -> list[dict]:
-    """Each entry with ``chosen``, the best of its grid, and ``tried``, every setting's balance."""
+def tune(entries: list[dict], split: str, rows: int, words: list[str]) -> list[dict]:
+    """Each entry with ``chosen``, the best of its grid, and ``tried``, every setting's balance on ``rows`` rows of each split."""
     for entry in entries:
         tried = []
         for setting in entry.get("grid", []):
-            rows = evaluate([*words, *TUNING, f"benchmark.split={split}", *entry["words"], *setting])
-            found = None if rows is None else round(balance(rows), 4)
+            asked = [*TUNING, f"benchmark.split={split}", f"benchmark.rows={rows}"]
+            table = evaluate([*words, *asked, *entry["words"], *setting])
+            found = None if table is None else round(balance(table), 4)
             tried.append({"setting": setting, "balance": found})
-            told = "failed" if rows is None else f"balance {found}, forget {rows['forget.rouge']['edited']:.3f}"
+            told = "failed" if table is None else f"balance {found}, forget {table['forget.rouge']['edited']:.3f}"
             print(" ".join([*entry["words"], *setting]), "->", told, flush=True)
         if tried and all(t["balance"] is None for t in tried):
             sys.exit(f"every setting of {' '.join(entry['words'])} failed")
@@ -80,6 +81,7 @@ def main() -> None:
     tuning.add_argument("entries", type=Path)
     tuning.add_argument("split")
     tuning.add_argument("chosen", type=Path)
+    tuning.add_argument("--rows", type=int, default=100, help="rows of each split, the forgotten one too, at most; 0: all")
     finals = commands.add_parser("final")
     finals.add_argument("entries", type=Path)
     finals.add_argument("split")
@@ -88,7 +90,9 @@ def main() -> None:
     words = [word for word in words if word != "--"]
     entries = json.loads(wanted.entries.read_text("utf-8"))
     if wanted.command == "tune":
-        wanted.chosen.write_text(json.dumps(tune(entries, wanted.split, words), indent=1) + "\n", "utf-8")
+        wanted.chosen.write_text(json.dumps(tune(entries, wanted.split, wanted.rows, words), indent=1) + "\n", "utf-8")
+    elif without := [" ".join(entry["words"]) for entry in entries if "chosen" not in entry]:
+        sys.exit(f"{wanted.entries}: nothing was chosen for {without[0]}; `tune` writes such a file")
     else:
         final(entries, wanted.split, wanted.seeds.split(","), words)
 

@@ -38,6 +38,9 @@ class FakePipeline:
     def plan(self, stage: str, **options: str) -> list[PlanRow]:
         return [PlanRow("finetune", "a", "f" * 64, "done", "outputs/x"), PlanRow(stage, "b", "e" * 64, "missing", None)]
 
+    def check(self, stage: str, **options: str) -> None:
+        assert not self.made, "checked before anything is made"
+
     def make(self, stage: str, **options: str) -> Artefact:
         self.made.append(" ".join([stage, *options.values()]))
         return artefact(self.store, stage)

@@ -14,7 +14,8 @@ from tests.helpers import FAMILIES, FURTHER, tiny
 from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.config.sections.model import ModelConfig, RunConfig
+from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig, TermConfig
+from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.stages import doctor
 from unierase_cli.stages.estimate import disk_needs, memory_needs
@@ -78,6 +79,21 @@ def test_an_8b_edit_needs_what_was_worked_out_by_hand() -> None:
     disk = {n.what: n.bytes for n in disk_needs(experiment, KNOWN["llama-3.1-8b"], Rows(400, 1000, 1000), True)}
     assert disk["patch"] == 5 * 400 * (14336 + 4096) * 4
     assert disk["moments.safetensors"] == 5 * 14336**2 * 4
+
+
+def test_every_step_keeps_the_weights_that_it_changed() -> None:
+    method = MethodConfig("ga", "gradient", False, False, TermConfig("ga"), TermConfig("gd"))
+
+    def disk(steps: int, adapter: str = "none", every: int = 0) -> dict[str, int]:
+        unlearn, lora = UnlearnConfig(checkpoint_every=every), AdapterConfig(name=adapter)
+        experiment = Experiment(model=ModelConfig(path="a/b"), method=method, unlearn=unlearn, adapter=lora)
+        needs = disk_needs(experiment, KNOWN["llama-3.1-8b"], Rows(400, 1000, 1000, steps=steps), False)
+        return {need.what: need.bytes for need in needs if need.stage == "erase"}
+
+    assert disk(10)["changed weights"] == 10 * disk(1)["changed weights"] == 10 * 2 * 8_030_261_248
+    assert disk(10, "lora")["adapters"] == 10 * disk(1, "lora")["adapters"]
+    assert disk(1)["checkpoints while training"] == 3 * 12 * 8_030_261_248
+    assert "checkpoints while training" not in disk(1, every=-1)
 
 
 def test_a_method_without_moments_needs_none() -> None:

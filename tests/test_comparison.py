@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,7 +70,8 @@ def scored(
     trained = store.list("finetune")
     found = next((a for a in trained if a.path.parent.name == model), None) or artefact(store, "finetune", model, {})
     observed = artefact(store, "observe", f"{slug}_base", {"finetune": found})
-    inputs = {"train_token": artefact(store, "train_token", slug, {}, wall_seconds=10.0)} if method == "unierase" else {}
+    before = {"train_token": 7.0, "moments": 3.0} if method == "unierase" else {}
+    inputs = {name: artefact(store, name, slug, {}, wall_seconds=taken) for name, taken in before.items()}
     erase = artefact(
         store, "erase", slug, inputs, wall_seconds=seconds, resumed=resumed, summary={"changed_share": 0.25},
         phases=phases or {"edit": {"peak_memory_mib": 512.0}, "load model": {"peak_memory_mib": 256.0}},
@@ -464,3 +466,17 @@ def test_a_setting_that_is_null_is_one_that_an_older_version_did_not_have(store:
     del manifest["config"]["unlearn"]["token_weights"]
     (first.path / "manifest.json").write_text(json.dumps(manifest))
     assert [row["seeds"] for row in compared(store)["rows"] if row["kind"] == "edited"] == [[0, 1]]
+
+
+def test_how_a_training_was_watched_and_an_adapter_that_is_not_there_split_no_seeds(store: Store) -> None:
+    scored(store, seed=0, method="npo_gd", unlearn__reference_gib=1.0, adapter__r=16)
+    scored(store, seed=1, method="npo_gd", unlearn__checkpoint_every=3)
+    assert [row["seeds"] for row in compared(store)["rows"] if row["kind"] == "edited"] == [[0, 1]]
+
+
+def test_an_edits_time_is_unknown_where_its_moments_are_gone(store: Store) -> None:
+    scored(store, method="unierase")
+    (moments,) = store.list("moments")
+    shutil.rmtree(moments.path)
+    (row,) = [row for row in compared(store)["rows"] if row["kind"] == "edited"]
+    assert row["values"]["seconds"]["unavailable"] == "its moments artefact is gone"

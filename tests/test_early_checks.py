@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import save_folder, tiny_llama
+from unierase_cli.config.catalog import groups
 from unierase_cli.config.compose import compose
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.stages.pipeline import Pipeline
 
+CONF = Path(__file__).parent.parent / "conf"
 LAYER = "method.{}.settings.layer=2"
 
 
@@ -41,3 +44,63 @@ def test_a_method_that_trains_adapters_without_one(tmp_path: Path) -> None:
         plan(*words)
     assert error.value.hint == "add adapter=lora, or choose method=task_vector"
     plan(*words, "adapter=lora")
+
+
+@pytest.mark.parametrize(("method", "rows"), [("npo_gd", 30), ("altpo", 150)])
+def test_a_batch_larger_than_the_forget_set(method: str, rows: int, tmp_path: Path) -> None:
+    words = [f"method={method}", f"run.outputs={tmp_path / 'outputs'}"]
+    with pytest.raises(UserError, match=rf"larger than the forget set \({rows} rows\)") as error:
+        plan(*words, f"unlearn.batch_size={rows + 1}")
+    assert error.value.hint.startswith("choose unlearn.batch_size=")
+    plan(*words, f"unlearn.batch_size={rows}")
+    # These modes cut the batch themselves.
+    for mode in ("precise", "sequential"):
+        plan(*words, f"unlearn.batch_size={rows + 1}", f"mode={mode}")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_settings_of_an_adapter_that_is_not_there(tmp_path: Path) -> None:
+    words = ["method=npo_gd", "adapter.r=16", f"run.outputs={tmp_path}"]
+    with pytest.raises(UserError, match=r"adapter\.r=16 without an adapter") as error:
+        plan(*words)
+    assert error.value.hint == "add adapter=lora"
+    plan(*words, "adapter=lora")
+
+
+MISTAKES = {
+    "method.forget.term=npoo": "term=npoo is not a loss term",
+    "method.forget.settings={betta: 1}": "has no setting 'betta'",
+    "method.forget.settings.beta=-1": "beta",
+    "method.forget.term=altpo": "needs alternative answers",
+    "method.retain.term=kl_all": "needs a reference model at hand",
+    "method.implementation=foo": "foo is not a method",
+    "unlearn.forget_labels=all": "have no fixed reference",
+    "unlearn.optimizer=paged_adamw_8bit": "needs an NVIDIA GPU",
+    "unlearn.sharding=fsdp": "there is one",
+    "benchmark.split=forget10 method.retain.term=kl unlearn.reference_gib=1e-6": "by an estimate",
+    "adapter=lora unlearn.compute=bfloat16": "adapters are float32",
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_what_a_gradient_method_refuses_is_told_before_anything_is_made(words: str, tmp_path: Path) -> None:
+    given = shlex.split(words) if "{" not in words else [words]
+    experiment = compose(["experiment=demo", "method=npo_gd", "run.device=cpu", f"run.outputs={tmp_path / 'outputs'}", *given])
+    with pytest.raises(UserError, match=MISTAKES[words]):
+        Pipeline(experiment, SilentReporter()).check("score")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_broken_file_of_token_weights_is_told_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "weights.jsonl").write_text('{"fact": "a"}\n', "utf-8")
+    words = ["experiment=demo", "method=npo_gd", f"unlearn.token_weights={tmp_path / 'weights.jsonl'}"]
+    with pytest.raises(UserError, match=r"weights\.jsonl:1: not a fact with weights"):
+        Pipeline(compose([*words, f"run.outputs={tmp_path / 'outputs'}"]), SilentReporter()).check("score")
+
+
+def test_every_shipped_gradient_method_passes_the_checks(tmp_path: Path) -> None:
+    blocks = {"rmu": [LAYER.format("forget"), LAYER.format("retain")], "lora_negation": ["adapter=lora"]}
+    pytest.importorskip("peft")
+    for name in groups([CONF])["method"]:
+        experiment = compose(["experiment=demo", f"method={name}", f"run.outputs={tmp_path}", *blocks.get(name, [])])
+        Pipeline(experiment, SilentReporter()).check("score")

@@ -18,7 +18,7 @@ from unierase_cli.config.sections.evaluation import EvalConfig
 from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, TermConfig
 from unierase_cli.config.sections.token import TokenConfig
-from unierase_cli.config.sections.unlearn import UnlearnConfig
+from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.stages.estimate import PROCESS_BYTES, memory_needs
 from unierase_cli.stages.needs import Rows, stage_peaks
 from unierase_cli.stages.shapes import KNOWN, from_config
@@ -92,6 +92,53 @@ def test_training_takes_less_with_smaller_micro_batches_checkpointing_and_withou
     assert erase(micro_batch=4) < whole
     assert erase(gradient_checkpointing=True) < whole
     assert erase(masters=False, micro_batch=1) < erase(micro_batch=1) - 4 * KNOWN["llama-3.2-1b"].parameters
+
+
+def test_rows_count_as_long_as_they_are_padded_and_where_they_are_labelled() -> None:
+    def erase(retain: str = "gd", **changes: object) -> int:
+        method = MethodConfig("me", "gradient", False, False, TermConfig("me"), TermConfig(retain))
+        unlearn = UnlearnConfig(reference="second_model", max_length=500, **changes)  # type: ignore[arg-type]
+        return peaks(Experiment(model=ModelConfig(path="a/b"), method=method, unlearn=unlearn), accelerator=True)["erase"]
+
+    padded = erase(layout="closer_look")
+    assert padded > erase()
+    # Three float32 tensors of logits, of two kinds of eight rows.
+    everywhere = 3 * 2 * 8 * (500 - ROWS.learned) * KNOWN["llama-3.2-1b"].vocabulary * 4
+    assert erase(layout="closer_look", forget_labels="all") - padded == everywhere
+    assert erase("kl_all", layout="closer_look") - padded == everywhere
+
+
+def test_averages_of_eight_bits_stay_eight_bits() -> None:
+    method = MethodConfig("ga", "gradient", False, False, TermConfig("ga"), TermConfig("gd"))
+
+    def erase(**changes: object) -> int:
+        unlearn = UnlearnConfig(compute="bfloat16", micro_batch=1, masters=False, **changes)  # type: ignore[arg-type]
+        return peaks(Experiment(model=ModelConfig(path="a/b"), method=method, unlearn=unlearn), accelerator=True)["erase"]
+
+    # Two averages in bfloat16 against two of a byte.
+    assert erase() - erase(optimizer="paged_adamw_8bit") == 2 * KNOWN["llama-3.2-1b"].parameters
+
+
+def test_a_model_that_is_trained_further_is_counted_where_that_is_asked_for() -> None:
+    experiment = Experiment(model=ModelConfig(path="a/b"))
+    shape = KNOWN["llama-3.2-1b"]
+    assert "finetune" not in stage_peaks(memory_needs(experiment, shape, ROWS, False))
+    further = stage_peaks(memory_needs(experiment, shape, ROWS, False, finetune=True))
+    assert further["finetune"] > 12 * shape.parameters
+
+
+def test_what_is_kept_of_the_model_before_unlearning_is_counted_where_it_is_kept() -> None:
+    def erase(retain: str, accelerator: bool = False, adapter: str = "none", **changes: object) -> int:
+        method = MethodConfig("ga", "gradient", False, False, TermConfig("ga"), TermConfig(retain))
+        unlearn = UnlearnConfig(reference_gib=100.0, **changes)  # type: ignore[arg-type]
+        experiment = Experiment(model=ModelConfig(path="a/b"), method=method, unlearn=unlearn, adapter=AdapterConfig(adapter))
+        return peaks(experiment, accelerator)["erase"]
+
+    logits = ROWS.protect * ROWS.usual_learned * KNOWN["llama-3.2-1b"].vocabulary * 4
+    assert erase("kl") - erase("gd") == logits
+    assert erase("kl", reference="second_model") - erase("gd", reference="second_model") == 0
+    assert erase("kl", adapter="lora") == erase("gd", adapter="lora")
+    assert erase("kl", accelerator=True) == erase("gd", accelerator=True)
 
 
 def test_a_refinement_without_noise_keeps_its_prefixes_twice_as_many_with_further_rounds() -> None:

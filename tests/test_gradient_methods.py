@@ -29,6 +29,8 @@ from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.terms import gd
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.stages.erase_context import for_step
+from unierase_cli.training.plan import Item
+from unierase_cli.training.rows import collate
 from unierase_cli.training.supervised import Example, answer_loss
 from unierase_cli.training.token_weights import load_token_weights
 
@@ -186,9 +188,22 @@ def test_kl_over_every_position_asks_for_a_reference_model() -> None:
     assert erased(method, layout)[1].info["losses"][0]["retain"] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_distributions_that_do_not_fit_are_refused_with_their_size() -> None:
-    with pytest.raises(UserError, match=r"reference distributions of \d+ answer tokens take 0.0 GiB"):
-        erased(shipped("ga_kl"), replace(UNLEARN, reference_gib=1e-9))
+@pytest.mark.parametrize("method", ["ga_kl", "undial", "rmu"])
+def test_a_reference_that_does_not_fit_is_refused_with_its_size(method: str) -> None:
+    with pytest.raises(UserError, match=r"takes 0.0 GiB on \d+ rows \(unlearn.reference_gib=1e-09\)"):
+        erased(shipped(method), replace(UNLEARN, reference_gib=1e-9))
+
+
+def test_closer_looks_rows_are_filled_with_end_tokens() -> None:
+    loaded = tiny_llama()
+    assert loaded.prompts.eos_id != loaded.prompts.pad_id
+    for name, fills in (("closer_look", loaded.prompts.eos_id), ("own", loaded.prompts.pad_id)):
+        rows = Rows(loaded, STEP, context(loaded, shipped("me_gd"), replace(UNLEARN, layout=name, max_length=64)), {})
+        some = [rows("forget", Item(index, 0, 0)) for index in range(2)]
+        batch = collate(some, loaded.prompts.pad_id, "cpu", rows.layout("forget"))
+        rest = [ids[len(row.ids) :].tolist() for ids, row in zip(batch.ids, some, strict=True)]
+        assert any(rest)
+        assert {token for tokens in rest for token in tokens} == {fills}
 
 
 def test_labels_on_the_prompt_too_make_another_loss() -> None:

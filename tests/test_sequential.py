@@ -19,6 +19,7 @@ from unierase_cli.cli.outcome import outcome, show_outcome
 from unierase_cli.cli.tables import console_on
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.mode import ModeConfig
+from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.editing.nullspace import Preservation
@@ -320,6 +321,22 @@ def test_the_reference_is_the_model_before_the_step_or_the_original_one(folder: 
         start[reference] = next(row["forget"] for row in map(json.loads, lines) if "forget" in row)
     assert start["previous"] == pytest.approx(2 * 0.6931 / 0.1, rel=1e-3)
     assert abs(start["original"] - start["previous"]) > 1e-2
+
+
+@pytest.mark.parametrize("term", ["kl", "kl_all"])
+def test_adapters_compare_with_the_original_model_as_a_second_one(term: str, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    mode = ModeConfig("sequential", steps=2, reference="original")
+    config = experiment(folder, tmp_path, mode, method=replace(GRADIENT, retain=TermConfig(term)))
+    config.adapter = AdapterConfig(name="lora", dropout=0.0)
+    config.unlearn = replace(config.unlearn, reference="second_model")
+    artefact = make(config, "erase")
+    starts = []
+    for step in range(2):
+        lines = (artefact.path / f"training-00{step}" / "events.jsonl").read_text().splitlines()
+        starts.append(next(row["retain"] for row in map(json.loads, lines) if "retain" in row))
+    assert starts[0] == pytest.approx(0.0, abs=1e-6)
+    assert starts[1] > 1e-5
 
 
 def test_the_original_weights_are_put_back_and_taken_away_bit_by_bit() -> None:

@@ -78,7 +78,7 @@ def _lead(
         show_plan(journal, pipeline, last, wishes)
         return
     # A mistake in what comes last is told before hours are spent on what comes first.
-    pipeline.plan(last)
+    pipeline.check(last)
     artefact = make(pipeline)
     from unierase_cli.cli.outcome import outcome, show_outcome
 

@@ -53,6 +53,15 @@ def adapter_at_hand(method: str, adapter: str) -> None:
         raise UserError(f"method={method} trains adapters", "add adapter=lora, or choose method=task_vector")
 
 
+def reference_fits(gib: float, limit: float, how: str) -> None:
+    """Refuse to keep more of the model before unlearning than ``unlearn.reference_gib``; ``how``: where the number comes from."""
+    if gib > limit:
+        raise UserError(
+            f"what losses need of the model before unlearning takes {gib:.1f} GiB {how} (unlearn.reference_gib={limit:g})",
+            "add unlearn.reference=second_model, or adapter=lora, or raise unlearn.reference_gib",
+        )
+
+
 def usable(key: str, value: Any) -> None:
     """Refuse values that fit their type and are of no use anywhere: NaN, infinity, numbers beyond 64 bits, text that cannot be
     written to a file, and what is left of an interpolation. Goes through sections, lists and mappings.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Fact, Step, UserError
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
@@ -21,10 +22,17 @@ ASK = (
 )
 
 
+def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]) -> None:
+    """As every gradient method; the alternative answers come when it erases."""
+    gradient.check(experiment, steps, refusals, alternates=True)
+
+
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
     """Draw ``unlearn.alternates`` other answers per question, then train on each of them against the true answer."""
     file = None if context.directory is None else context.directory / f"alternates-{step.index:03d}.jsonl"
-    return gradient.erase(loaded, step, state, context, alternates=_alternates(loaded, step, context, file))
+    # Of several processes one draws, so that all train on the same answers.
+    drawn = processes.of_first(lambda: _alternates(loaded, step, context, file))
+    return gradient.erase(loaded, step, state, context, alternates=drawn)
 
 
 def _alternates(loaded: LoadedModel, step: Step, context: EraseContext, file: Path | None) -> Mapping[str, list[str]]:
@@ -48,7 +56,7 @@ def _alternates(loaded: LoadedModel, step: Step, context: EraseContext, file: Pa
             f"{same} of {count * len(step.forget)} alternative answers are the true one: "
             "this model does not follow the request for another"
         )
-    if file is not None and processes.rank() == 0:
+    if file is not None:
         save_alternates(file, found)
     return found
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
     from unierase_cli.models.token_rows import TokenRows
 
-NOT_METHODS = {"base", "closed_form", "gradient_rows", "trained"}
+NOT_METHODS = {"base", "closed_form", "gradient_checks", "gradient_rows", "gradient_terms", "trained"}
 METHODS = Plugins("unierase_cli.methods", "unierase.methods", "method=", "method", NOT_METHODS)
 
 
@@ -51,7 +51,11 @@ class EraseContext:
 
 
 class Method(Protocol):
-    """A module in this folder, or an object behind an entry point of group ``unierase.methods``."""
+    """A module in this folder, or an object behind an entry point of group ``unierase.methods``.
+
+    Optional: ``check(experiment, steps, refusals)``: raises UserError for what the configuration shows to be impossible; asked
+    before anything is made, without a model.
+    """
 
     def erase(
         self, loaded: LoadedModel, step: Step, state: EditState, context: EraseContext

@@ -7,39 +7,38 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from unierase_cli.config.checks import model_block
 from unierase_cli.config.schema import what_counts
-from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.config.sections.unlearn import UnlearnConfig
 from unierase_cli.contracts import Step, UserError, stable_hash
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.unedited import unedited
 from unierase_cli.methods.base import EraseContext
+from unierase_cli.methods.gradient_checks import check
 from unierase_cli.methods.gradient_rows import Rows
-from unierase_cli.methods.terms.base import (
-    FORGET,
-    Term,
-    complete_settings,
-    load_term,
-    reference_of,
-    term_loss,
-    unit_of,
-    unit_weights,
+from unierase_cli.methods.gradient_terms import (
+    Terms,
+    bind_terms,
+    blocks_of,
+    bound,
+    check_blocks,
+    check_labels,
+    kinds_of,
+    reference_needs,
 )
 from unierase_cli.methods.trained import Trained, describe
-from unierase_cli.models.load import LoadedModel, wrap_model
+from unierase_cli.models.architecture import find_architecture
+from unierase_cli.models.load import LoadedModel
 from unierase_cli.training import processes
 from unierase_cli.training.adapters import Adapter
 from unierase_cli.training.loop import LoopPlan, Progress, fit
-from unierase_cli.training.objective import BoundTerm, TermsObjective
+from unierase_cli.training.objective import TermsObjective
 from unierase_cli.training.optimisation import Optimisation
 from unierase_cli.training.plan import Item, make_plan, save_plan
 from unierase_cli.training.reference import References
 
-Terms = Mapping[str, tuple[Term, dict[str, Any]]]
+__all__ = ["check", "erase"]
 
 
 def erase(
@@ -59,12 +58,12 @@ def erase(
     """
     experiment, reporter = context.experiment, context.reporter
     terms = bind_terms(experiment.method.forget, experiment.method.retain, experiment.run.seed)
-    _check_blocks(loaded, terms)
+    check_blocks(terms, loaded.architecture.n_blocks)
     for role, (_, settings) in terms.items():
         if settings.get("warmup_epochs", 0) >= experiment.unlearn.epochs:
             reporter.warn(f"method.{role}.settings.warmup_epochs: there are no epochs after the warm-up, so nothing ever moves")
     source = Rows(loaded, step, context, alternates or {})
-    source.check({kind for term, _ in terms.values() for kind in term.ROWS}, experiment.method.name)
+    source.check(kinds_of(terms), experiment.method.name)
     plan = make_plan(source.sizes, experiment.unlearn, _plan_seed(experiment.run.seed, step))
     if context.directory is not None and processes.rank() == 0:
         save_plan(context.directory / f"plan-{step.index:03d}.jsonl", plan)
@@ -79,33 +78,9 @@ def erase(
     return replace(patch, info=info), replace(state, steps=state.steps + 1)
 
 
-def bind_terms(forget: TermConfig, retain: TermConfig, seed: int) -> Terms:
-    """Role -> (term, its settings). Raises UserError for an unknown term or setting, and when there is no term at all.
-
-    ``seed``: of the run, for a term that draws something and is given no seed of its own.
-    """
-    found = {}
-    for role, config in (("forget", forget), ("retain", retain)):
-        if config.term is not None:
-            term = load_term(config.term)
-            own = {"seed": seed} if "seed" in term.SETTINGS else {}
-            name = f"method.{role}.settings of term {config.term}"
-            found[role] = (term, complete_settings(term, {**own, **config.settings}, name))
-    if not found:
-        raise UserError("this method has no loss term", "set method.forget.term=... and method.retain.term=...")
-    return found
-
-
 def _plan_seed(seed: int, step: Step) -> int:
     """Later requests of a sequence draw partners of their own: else the same few rows would be retained all along."""
     return stable_hash(seed, "step", step.index) if step.forgotten_before else seed
-
-
-def _check_blocks(loaded: LoadedModel, terms: Terms) -> None:
-    count = loaded.architecture.n_blocks
-    for role, (term, settings) in terms.items():
-        for block in term.blocks(settings) if hasattr(term, "blocks") else ():
-            model_block(f"method.{role}.settings.layer", block, count)
 
 
 def _reference_weights(step: Step, context: EraseContext) -> Callable[[], AbstractContextManager[object]] | None:
@@ -130,9 +105,9 @@ def _train(
     before: Callable[[], AbstractContextManager[object]] | None,
 ) -> Progress:
     experiment, config = context.experiment, context.experiment.unlearn
-    bound = [_bind(role, term, settings) for role, (term, settings) in terms.items()]
+    losses = [bound(role, term, settings) for role, (term, settings) in terms.items()]
     items = [item for batch in plan for item in batch]
-    source.prepare({kind for term in bound for kind in term.kinds}, items, context.reporter)
+    source.prepare(kinds_of(terms), items, context.reporter)
     with nullcontext() if before is None else before():
         references = _references(loaded, terms, source, config, trained.adapter, original=before is not None)
         wanted = {kind: [source(kind, item) for item in items] for kind in references.needs}
@@ -140,7 +115,7 @@ def _train(
     weights = {"forget": experiment.method.forget.weight, "retain": experiment.method.retain.weight}
     per_epoch = max(1, source.sizes.forget * source.sizes.alternates // config.batch_size)
     objective = TermsObjective(
-        loaded, bound, weights, plan, source, source.layout, references, config, steps_per_epoch=per_epoch
+        loaded, losses, weights, plan, source, source.layout, references, config, steps_per_epoch=per_epoch
     )
     directory = None if context.directory is None else context.directory / f"training-{index:03d}"
     if directory is not None:
@@ -168,21 +143,6 @@ def _look(evaluate: Callable[[], dict[str, float]]) -> tuple[dict[str, float], s
     return evaluate(), None
 
 
-def _bind(role: str, term: Term, settings: dict[str, Any]) -> BoundTerm:
-    blocks = getattr(term, "blocks", None)
-    after = getattr(term, "after_step", None)
-    return BoundTerm(
-        role,
-        term.ROWS,
-        lambda batch: unit_weights(term, batch, settings),
-        lambda views, total: term_loss(term, views, settings, total),
-        tuple(blocks(settings)) if blocks else (),
-        None if after is None else lambda state, parts, epoch: after(state, parts, epoch, settings),
-        unit_of(term, settings),
-        hasattr(term, "batch_wide") and term.batch_wide(settings),
-    )
-
-
 @contextmanager
 def _as_before(loaded: LoadedModel, adapter: Adapter) -> Iterator[None]:
     """The adapter switched off, and dropout with it."""
@@ -205,23 +165,15 @@ def _references(
 
     ``original``: the model has the original weights for now only, so that its adapter switched off is another one later.
     """
-    needs: dict[str, set[str]] = {}
-    for term, settings in terms.values():
-        for kind, what in reference_of(term, settings).items():
-            needs.setdefault(kind, set()).add(what)
-    everything = {what for found in needs.values() for what in found}
-    blocks = [layer for term, s in terms.values() if hasattr(term, "blocks") for layer in term.blocks(s)]
-    if config.forget_labels == "all" and config.layout != "closer_look" and needs.get(FORGET):
-        raise UserError(
-            "unlearn.forget_labels=all labels the padding, and rows padded anew each step have no fixed reference",
-            "add unlearn.layout=closer_look unlearn.max_length=200",
-        )
+    check_labels(terms, config)
+    needs = reference_needs(terms)
+    blocks = {layer for term, settings in terms.values() for layer in blocks_of(term, settings)}
     other: LoadedModel | None = None
     frozen: Callable[[], AbstractContextManager[object]] | None = None
     if adapter is not None and config.reference != "stored" and not original:
         other, frozen = loaded, partial(_as_before, loaded, adapter)
-    elif adapter is None and config.reference == "second_model" and everything - {"row_sums"}:
+    elif config.reference == "second_model" and {what for found in needs.values() for what in found} - {"row_sums"}:
         model = copy.deepcopy(loaded.model).requires_grad_(False).eval()
-        other, frozen = wrap_model(model, loaded.tokenizer), nullcontext
-    return References(loaded, needs, source.layout, tuple(sorted(set(blocks))), other, frozen)
+        other, frozen = replace(loaded, model=model, architecture=find_architecture(model)), nullcontext
+    return References(loaded, needs, source.layout, tuple(sorted(blocks)), other, frozen)
 

@@ -15,6 +15,17 @@ USES_RETAIN = {RETAIN, RETAIN_REFUSAL}
 USES_REFUSALS = {FORGET_REFUSAL, RETAIN_REFUSAL}
 
 
+def check_rows(kinds: set[str], method: str, *, retain: bool, refusals: bool, alternates: bool) -> None:
+    """Raise UserError for kinds of rows whose parts are not there."""
+    if kinds & USES_RETAIN and not retain:
+        hint = "give benchmark.retain_path=..., or leave the retain term out: method.retain.term=null"
+        raise UserError(f"{method} needs questions to retain, and the benchmark protects none", hint)
+    if kinds & USES_REFUSALS and not refusals:
+        raise UserError(f"{method} needs refusals", "give token.targets=FILE")
+    if FORGET_ALTERNATE in kinds and not alternates:
+        raise UserError("this loss needs alternative answers", "choose method=altpo, which makes them")
+
+
 class Rows:
     """The sequences that a plan's items stand for, each encoded once."""
 
@@ -36,13 +47,8 @@ class Rows:
 
     def check(self, kinds: set[str], method: str) -> None:
         """Raise UserError when the benchmark lacks what these kinds of rows are made of."""
-        if kinds & USES_RETAIN and not self.retain:
-            hint = "give benchmark.retain_path=..., or leave the retain term out: method.retain.term=null"
-            raise UserError(f"{method} needs questions to retain, and the benchmark protects none", hint)
-        if kinds & USES_REFUSALS and not self.refusals:
-            raise UserError(f"{method} needs refusals", "give token.targets=FILE")
-        if FORGET_ALTERNATE in kinds and not self.alternates:
-            raise UserError("this loss needs alternative answers", "choose method=altpo, which makes them")
+        there = {"retain": bool(self.retain), "refusals": bool(self.refusals), "alternates": bool(self.alternates)}
+        check_rows(kinds, method, **there)
 
     def __call__(self, kind: str, item: Item) -> Row:
         fact = self.retain[item.retain] if kind in USES_RETAIN else self.forget[item.forget]
@@ -70,9 +76,9 @@ class Rows:
 
     def layout(self, kind: str) -> Layout:
         """How rows of a kind are laid out: labels on every position are for forget rows only."""
-        pad_to = self.limit if self.config.layout == "closer_look" else 0
         everywhere = self.config.forget_labels == "all" and kind == FORGET
-        return Layout(pad_to, hide_end=self.config.layout != "own", label_all=everywhere)
+        pad_to, pad_id = (self.limit, self.prompts.eos_id) if self.config.layout == "closer_look" else (0, None)
+        return Layout(pad_to, hide_end=self.config.layout != "own", label_all=everywhere, pad_id=pad_id)
 
     def _answer(self, kind: str, fact: Fact, item: Item) -> str:
         if kind in USES_REFUSALS:

@@ -7,7 +7,10 @@ from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods import gradient
 from unierase_cli.methods.base import EraseContext
+from unierase_cli.methods.gradient import check
 from unierase_cli.models.load import LoadedModel
+
+__all__ = ["check", "erase"]
 
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:

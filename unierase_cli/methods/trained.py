@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import Step, UserError, stable_hash
 from unierase_cli.editing.patch import Patch, changed_parameters
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.methods.base import EraseContext
+from unierase_cli.models.devices import refuse_spread
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.room import is_out_of_memory
 from unierase_cli.training import processes
@@ -95,22 +97,8 @@ class Trained:
 
     def _free(self) -> None:
         """All weights, in the type that computes fastest, with a copy of what they were on the CPU."""
-        if self.config.sharding == "fsdp" and self.config.reference == "second_model":
-            raise UserError(
-                "unlearn.sharding=fsdp cannot hold a second model beside the spread one",
-                "choose unlearn.reference=stored, or adapter=lora without fsdp",
-            )
-        if self.config.sharding == "fsdp" and self.config.batch_size % processes.world():
-            raise UserError(
-                f"unlearn.batch_size={self.config.batch_size} cannot be shared out evenly to {processes.world()} processes, "
-                "as unlearn.sharding=fsdp needs it",
-                f"choose unlearn.batch_size={processes.world() * max(1, self.config.batch_size // processes.world())}",
-            )
-        if self.config.sharding == "fsdp" and processes.world() == 1:
-            raise UserError(
-                "unlearn.sharding=fsdp spreads a model over processes, and there is one",
-                "start it as accelerate launch -m unierase_cli ..., or leave it out",
-            )
+        check_sharding(self.config, self.adapter_config)
+        refuse_spread(self.loaded.model)
         model = self.loaded.model
         self._base = {name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters()}
         dtype, reason = choose_compute(self.config.compute, self.loaded.device, "unlearn.compute")
@@ -124,8 +112,8 @@ class Trained:
         self.masters = Masters(list(model.parameters()), dtype, self.config.masters)
 
     def _adapt(self) -> None:
-        if self.config.sharding == "fsdp":
-            raise UserError("adapter=lora is not spread over processes", "leave out unlearn.sharding=fsdp, or adapter=lora")
+        check_sharding(self.config, self.adapter_config)
+        refuse_spread(self.loaded.model)
         seed = stable_hash(self.context.experiment.run.seed, "adapter")
         self.adapter = Adapter(self.loaded, self.adapter_config, seed)
         parameters = self.adapter.parameters
@@ -174,6 +162,30 @@ class Trained:
         return UserError(
             f"out of memory with {rows} row{'s' if rows > 1 else ''} a pass on {device}{peak}",
             "try " + ", then ".join(ways) if ways else "use a device with more memory",
+        )
+
+
+def check_sharding(config: UnlearnConfig, adapter: AdapterConfig) -> None:
+    """Raise UserError for what blocks that are spread over processes cannot be combined with."""
+    if config.sharding != "fsdp":
+        return
+    if adapter.name == "lora":
+        raise UserError("adapter=lora is not spread over processes", "leave out unlearn.sharding=fsdp, or adapter=lora")
+    if config.reference == "second_model":
+        raise UserError(
+            "unlearn.sharding=fsdp cannot hold a second model beside the spread one",
+            "choose unlearn.reference=stored, or adapter=lora without fsdp",
+        )
+    if config.batch_size % processes.world():
+        raise UserError(
+            f"unlearn.batch_size={config.batch_size} cannot be shared out evenly to {processes.world()} processes, "
+            "as unlearn.sharding=fsdp needs it",
+            f"choose unlearn.batch_size={processes.world() * max(1, config.batch_size // processes.world())}",
+        )
+    if processes.world() == 1:
+        raise UserError(
+            "unlearn.sharding=fsdp spreads a model over processes, and there is one",
+            "start it as accelerate launch -m unierase_cli ..., or leave it out",
         )
 
 

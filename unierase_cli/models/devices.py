@@ -21,6 +21,15 @@ def is_spread(model: nn.Module) -> bool:
     return len({parameter.device for parameter in model.parameters()}) > 1
 
 
+def refuse_spread(model: nn.Module) -> None:
+    """Raise UserError before a model on several devices is trained."""
+    if is_spread(model):
+        raise UserError(
+            "model.device_map is for editing and evaluation, not for training",
+            "set model.device_map=null; several GPUs with unlearn.sharding=fsdp",
+        )
+
+
 def check_spreading(device_map: Any) -> None:
     """Raise UserError without accelerate, which places the modules and moves what goes from one to the next."""
     try:

@@ -61,6 +61,10 @@ class StageContext:
 
 
 class Stage(Protocol):
+    """A module in this folder. Optional: ``check(experiment)`` raises UserError for what the stage would refuse once it runs; it
+    is asked before any stage runs, and may import torch.
+    """
+
     NAME: str
     VERSION: int
 

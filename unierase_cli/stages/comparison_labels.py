@@ -6,9 +6,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from unierase_cli.config.sections.unlearn import WATCHING
+
 # Names of presets and notes say nothing that the keys don't; where and when a run was made, and what was asked of it
-# afterwards, does not change the model; the data's folder shows in its rows, which are compared by themselves.
-LEFT_OUT = ("run.", "eval.", "benchmark.data_dir", "model.verified")
+# afterwards, does not change the model, nor how its training was watched; the data's folder shows in its rows, which are compared
+# by themselves.
+LEFT_OUT = ("run.", "eval.", "benchmark.data_dir", "model.verified", *(f"unlearn.{key}" for key in WATCHING))
 LEFT_OUT_NAMES = ("name", "note")
 ONLY_EDITING = ("edit.",)
 ONLY_TRAINING = ("unlearn.", "adapter.", "method.forget.", "method.retain.", "method.scale")
@@ -27,6 +30,8 @@ def configuration(config: Mapping[str, Any]) -> dict[str, str]:
     unread = list(LEFT_OUT) + list(ONLY_TRAINING if method.get("editing", True) else ONLY_EDITING)
     if config["model"].get("path"):
         unread.append("train.")
+    if config.get("adapter", {}).get("name") == "none":
+        unread.append("adapter.")
     found = {}
     for key, value in _flat(config):
         of_token = key.startswith("token.") and key != "token.targets" and not method.get("token", True)

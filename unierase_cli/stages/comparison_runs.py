@@ -19,6 +19,8 @@ FORM = {
     "states": {"base": {str: dict}, "edited": {str: dict}}, "columns?": [{"id": str}], "facts?": {str: [str]}, "examples?": [dict],
 }  # fmt: skip
 WILD = frozenset("*?[")
+# Stages whose time is an edit's own.
+PREPARING = ("train_token", "moments")
 
 
 @dataclass(frozen=True)
@@ -158,17 +160,19 @@ def source_of(store: Store, artefact: Artefact, name: str) -> Artefact | None:
 
 
 def _costs(store: Store, score: Artefact) -> dict[str, Measured]:
-    """Seconds (with the token's training), peak memory in GiB and changed share in percent, from the manifests."""
+    """Seconds (with the token's training and the second moments, which no other seed or split shares), peak memory in GiB and
+    changed share in percent, from the manifests.
+    """
     observed = source_of(store, score, "edited")
     erase = source_of(store, observed, "erase") if observed else None
     if erase is None:
         gone = Measured(None, "its erase artefact is gone")
         return dict.fromkeys(("seconds", "memory", "changed"), gone)
-    token = source_of(store, erase, "train_token")
-    if token is None and "train_token" in erase.manifest.get("inputs", {}):
-        seconds = Measured(None, "its token artefact is gone")
+    made = {name: source_of(store, erase, name) for name in PREPARING if name in erase.manifest.get("inputs", {})}
+    if lost := [name for name, artefact in made.items() if artefact is None]:
+        seconds = Measured(None, f"its {lost[0]} artefact is gone")
     else:
-        seconds = _seconds([erase, *([token] if token else [])])
+        seconds = _seconds([erase, *(artefact for artefact in made.values() if artefact is not None)])
     share = (erase.manifest.get("summary") or {}).get("changed_share")
     changed = Measured(None, "the erase artefact does not record it")
     if isinstance(share, int | float):

@@ -38,8 +38,8 @@ LABEL = 32
 CAPTION = (
     "balance: harmonic mean of 1 - forget ROUGE-L / the unedited model's and of retain never seen / the unedited model's, each "
     "clipped to 0..1; rows are sorted by it. Bold: the best of the edited models. ±: standard deviation over seeds. [UNL] "
-    "forbidden, question paraphrased, answer prefix given: forget ROUGE-L when asked so. Retention: ROUGE-L. Time: erasing and "
-    "the token's training, without the moments, which one model's edits share. Peak memory: of the accelerator, else of the "
+    "forbidden, question paraphrased, answer prefix given: forget ROUGE-L when asked so. Retention: ROUGE-L. Time: erasing, with "
+    "the token's training and the second moments where there are any. Peak memory: of the accelerator, else of the "
     "process up to the end of erasing."
 )
 

@@ -13,6 +13,7 @@ from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import benchmark_of
 from unierase_cli.stages.estimate import disk_needs, edited_layers, memory_needs
 from unierase_cli.stages.needs import Rows, peak, rows_of, stage_peaks
+from unierase_cli.stages.planning import plan_of
 from unierase_cli.stages.shapes import Shape, cached_config, shape_of
 from unierase_cli.store.manifest import environment
 
@@ -154,7 +155,7 @@ def row_counts(experiment: Experiment, found: dict[str, Any]) -> Rows:
             benchmark = benchmark_of(experiment)
             found["remarks"] += [f"benchmark {benchmark.name}: {note}" for note in benchmark.notes]
             cap = experiment.protocol.rows_for(experiment.benchmark.name)
-            return rows_of(benchmark, experiment.eval.splits, cap)
+            return rows_of(benchmark, experiment.eval.splits, cap, len(plan_of(experiment)))
         except UserError as error:
             found["problems"].append(f"{error.message}; {error.hint}")
     found["remarks"].append("the benchmark cannot be read: sizes assume 400 forget and 1000 scored rows")

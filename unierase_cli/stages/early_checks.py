@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from unierase_cli.config.checks import adapter_at_hand, model_block
+from dataclasses import asdict
+
+from unierase_cli.config.checks import adapter_at_hand, model_block, reference_fits
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.unlearn import AdapterConfig
+from unierase_cli.contracts import UserError
+from unierase_cli.stages.base import benchmark_of
+from unierase_cli.stages.estimate_training import stored_reference
+from unierase_cli.stages.needs import rows_of
+from unierase_cli.stages.planning import is_independent, is_stepwise
 from unierase_cli.stages.shapes import shape_of
+
+# How much larger than the limit an estimate must be before it counts.
+MARGIN = 1.5
 
 
 def check_method(experiment: Experiment) -> None:
-    """Raises UserError for a method that trains adapters without one, and for a loss term on a block that the model lacks.
+    """Raises UserError for a method that trains adapters without one, settings of an adapter without one, a batch larger than
+    the forget set, and a loss term on a block that the model lacks.
 
-    The method checks both again on the loaded model; a hub model that nobody downloaded yet is first known there.
+    The method checks all of it again on the loaded model; a hub model that nobody downloaded yet is first known there.
     """
     method = experiment.method
     if method.implemented_by == "lora_negation":
         adapter_at_hand(method.name, experiment.adapter.name)
+    if method.trains:
+        _check_adapter(experiment)
+        _check_batch(experiment)
     # By the name that terms give it: asking the term itself would import torch.
     blocks = {role: term.settings.get("layer") for role, term in (("forget", method.forget), ("retain", method.retain))}
     if not any(isinstance(block, int) for block in blocks.values()):
@@ -23,3 +38,32 @@ def check_method(experiment: Experiment) -> None:
     for role, block in blocks.items():
         if shape is not None and isinstance(block, int):
             model_block(f"method.{role}.settings.layer", block, shape.blocks)
+
+
+def check_reference_size(experiment: Experiment) -> None:
+    """Raises UserError where what losses keep of the model before unlearning would be far more than ``unlearn.reference_gib``.
+
+    By an estimate, hence with a margin; what is nearer to the limit is known when it comes to it.
+    """
+    config, stored = experiment.unlearn, experiment.adapter.name == "none" and experiment.unlearn.reference != "second_model"
+    shape, _ = shape_of(experiment)
+    if not experiment.method.trains or shape is None or not (stored or config.reference == "stored"):
+        return
+    size = stored_reference(experiment, shape, rows_of(benchmark_of(experiment))) / 2**30
+    if size > MARGIN * config.reference_gib:
+        reference_fits(size, config.reference_gib, "by an estimate")
+
+
+def _check_adapter(experiment: Experiment) -> None:
+    given, usual = asdict(experiment.adapter), asdict(AdapterConfig())
+    if given["name"] == "none" and (unread := [key for key in given if given[key] != usual[key]]):
+        key = unread[0]
+        raise UserError(f"adapter.{key}={given[key]} without an adapter: all weights would be trained", "add adapter=lora")
+
+
+def _check_batch(experiment: Experiment) -> None:
+    """Modes that cut the forget set lower the batch to their steps' requests by themselves."""
+    if not (is_stepwise(experiment) or is_independent(experiment)):
+        # Alternative answers make that many rows at most; of fewer one hears once they are drawn.
+        each = experiment.unlearn.alternates if experiment.method.implemented_by == "altpo" else 1
+        experiment.unlearn.check_batch(each * len(benchmark_of(experiment).forget))

@@ -10,7 +10,7 @@ from typing import Any
 from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.early_checks import check_method
+from unierase_cli.stages.early_checks import check_method, check_reference_size
 from unierase_cli.stages.erase_context import for_step, key_position, prepare, with_subjects
 from unierase_cli.stages.loading import INDEPENDENT, made_with, model_fingerprints, model_needs
 from unierase_cli.stages.moments import wanted_layers
@@ -45,8 +45,10 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     }
     if not experiment.method.editing:
         sampled = {"max_new_tokens": experiment.protocol.max_new_tokens} if experiment.method.implemented_by == "altpo" else {}
-        partners = {"partners": "drawn anew each step"} if is_stepwise(experiment) else {}
-        return {**found, "trained": what_counts(experiment), **sampled, **partners}
+        # What earlier versions did otherwise.
+        anew = {"partners": "drawn anew each step"} if is_stepwise(experiment) else {}
+        anew |= {"filled": "with end tokens"} if experiment.unlearn.layout == "closer_look" else {}
+        return {**found, "trained": what_counts(experiment), **sampled, **anew}
     refine = {k: v for k, v in asdict(token).items() if k.startswith("refine")} if token.refine_epochs else {}
     if refine and is_stepwise(experiment):
         refine["refine_earlier"] = "as many as the step's own"
@@ -85,6 +87,16 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
             raise UserError(f"unlearn.token_weights={weights} is not a file", "check the path")
         found["token_weights"] = hash_file(Path(weights))
     return found
+
+
+def check(experiment: Experiment) -> None:
+    """What the method itself refuses, and a reference that is far too large to be kept."""
+    from unierase_cli.methods.base import load_method
+
+    asked = getattr(load_method(experiment.method.implemented_by), "check", None)
+    if asked is not None:
+        asked(experiment, plan_of(experiment), load_targets(experiment.token))
+    check_reference_size(experiment)
 
 
 def run(context: StageContext) -> dict[str, Any]:

@@ -27,6 +27,8 @@ WIDENED_ROWS, PREFIX_BYTES, PIECE, ROOM = 2048, 8 << 30, 256, 64
 # Refusals of the project's own list, their length, and the longest questions of a suite of general abilities, in tokens.
 REFUSALS, REFUSAL_LENGTH, SUITE_TOKENS = 44, 20, 600
 OBSERVATION_BYTES = 6000
+# Two are kept, and the third is written before the oldest goes (training/checkpoints.py).
+CHECKPOINTS = 3
 
 
 def edited_layers(experiment: Experiment, shape: Shape) -> list[int]:
@@ -40,8 +42,10 @@ def loaded_bytes(experiment: Experiment, shape: Shape, accelerator: bool) -> int
     return BYTES.get(experiment.model.dtype, shape.stored if accelerator else 4)
 
 
-def memory_needs(experiment: Experiment, shape: Shape, rows: Rows, accelerator: bool) -> list[Need]:
-    """Memory of the device, by stage; on a CPU that of the whole process."""
+def memory_needs(
+    experiment: Experiment, shape: Shape, rows: Rows, accelerator: bool, *, finetune: bool = False
+) -> list[Need]:
+    """Memory of the device, by stage; on a CPU that of the whole process. ``finetune``: a model that is given trains further."""
     size = loaded_bytes(experiment, shape, accelerator)
     space = Workspace(shape, size, heap=not accelerator)
     needs = [Need(ALL, "model weights", shape.parameters * size, f"{shape.parameters:,} weights of {size} B")]
@@ -52,7 +56,7 @@ def memory_needs(experiment: Experiment, shape: Shape, rows: Rows, accelerator: 
         if experiment.model.path is not None and shape.stored != size:
             # Where nothing is converted the mapped file itself is the weights.
             needs.append(Need(ALL, "file mapped while it is converted", shape.parameters * shape.stored, phase=LOADING))
-    needs += training_needs(experiment, space, rows, accelerator)
+    needs += training_needs(experiment, space, rows, accelerator, finetune or experiment.model.path is None)
     if experiment.method.token and experiment.edit.target == "token":
         needs += _token(experiment, space, rows, "train_token", edited_layers(experiment, shape))
     if experiment.method.editing:
@@ -182,15 +186,17 @@ def _evaluation(experiment: Experiment, space: Workspace, rows: Rows, accelerato
     ]
 
 
-def disk_needs(experiment: Experiment, shape: Shape, rows: Rows, download: bool) -> list[Need]:
+def disk_needs(
+    experiment: Experiment, shape: Shape, rows: Rows, download: bool, *, finetune: bool = False
+) -> list[Need]:
     """Bytes that the artefacts take below run.outputs, and the download in the hub's cache."""
     layers = edited_layers(experiment, shape)
     needs = []
     if download:
         needs.append(Need("download", "model from the hub", shape.parameters * shape.stored))
-    if experiment.model.path is None:
+    if finetune or experiment.model.path is None:
         needs.append(Need("finetune", "model", shape.parameters * 4))
-        needs.append(Need("finetune", "checkpoint while training", shape.parameters * 12))
+        needs.append(Need("finetune", "checkpoints while training", CHECKPOINTS * shape.parameters * 12))
     if experiment.method.editing:
         per_fact = shape.inner + shape.hidden
         needs.append(Need("moments", "moments.safetensors", len(layers) * shape.inner**2 * 4))
@@ -198,12 +204,13 @@ def disk_needs(experiment: Experiment, shape: Shape, rows: Rows, download: bool)
         solve = 4 if experiment.edit.solve_dtype == "float32" else 8
         needs.append(Need("erase", "state", len(layers) * rows.forget * shape.inner * solve, f"{rows.forget} facts"))
     elif experiment.adapter.name == "lora":
-        pairs = shape.blocks * (4 * 2 * shape.hidden + 3 * (shape.hidden + shape.inner))
-        needs.append(Need("erase", "adapters", experiment.adapter.r * pairs * 4))
-    else:
+        rank = experiment.adapter.r
+        needs.append(Need("erase", "adapters", rows.steps * rank * shape.adapter_width * 4, f"{rows.steps} x rank {rank}"))
+    elif experiment.method.trains:
         size = BYTES.get(experiment.model.dtype, shape.stored)
-        needs.append(Need("erase", "changed weights", shape.parameters * size))
-        needs.append(Need("erase", "checkpoints while training", 2 * shape.parameters * 12))
+        needs.append(Need("erase", "changed weights", rows.steps * shape.parameters * size, f"{rows.steps} x all weights"))
+        if experiment.unlearn.checkpoint_every >= 0:
+            needs.append(Need("erase", "checkpoints while training", CHECKPOINTS * shape.parameters * 12))
     observed = rows.scored * 2 + rows.forget * len(experiment.eval.forget_variants) * 2
     needs.append(Need("observe", "observations", observed * OBSERVATION_BYTES, f"{observed} rows"))
     return needs

@@ -6,19 +6,22 @@ from dataclasses import replace
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.stages.needs import Need, Rows
+from unierase_cli.stages.shapes import Shape
 from unierase_cli.stages.workspace import Workspace
 from unierase_cli.training.processor import cpu_has_bfloat16
 
-# Bytes of AdamW's two averages in float32, and of its 8-bit form's.
-ADAM, ADAM_8BIT = 8, 2
+# Bytes of the two averages of AdamW's 8-bit form.
+ADAM_8BIT = 2
 # Float32 tensors of logits per labelled token: the logits and their log-softmax of every kind of row, and the gradients of one.
 LOGITS = 3
 
 
-def training_needs(experiment: Experiment, space: Workspace, rows: Rows, accelerator: bool) -> list[Need]:
-    """Of the stages ``finetune`` and ``erase`` where they train."""
+def training_needs(
+    experiment: Experiment, space: Workspace, rows: Rows, accelerator: bool, finetune: bool
+) -> list[Need]:
+    """Of the stages ``finetune``, if it is among those that are made, and ``erase`` where it trains."""
     found: list[Need] = []
-    if experiment.model.path is None:
+    if finetune:
         # Made in float32 from random weights, trained without a copy of what it was.
         found += _weights("finetune", space, _computes(experiment.train.compute, accelerator), masters=True, base=0)
         batch = experiment.train.batch_size
@@ -31,7 +34,7 @@ def training_needs(experiment: Experiment, space: Workspace, rows: Rows, acceler
             batch * rows.learned,
             written_out=not accelerator,
         )
-    if not experiment.method.editing and experiment.method.forget.term is not None:
+    if experiment.method.trains:
         found += _method(experiment, space, rows, accelerator)
     return found
 
@@ -40,43 +43,60 @@ def _method(experiment: Experiment, space: Workspace, rows: Rows, accelerator: b
     config, adapter, shape = experiment.unlearn, experiment.adapter, space.shape
     size = space.size
     if adapter.name == "lora":
-        pairs = shape.blocks * (4 * 2 * shape.hidden + 3 * (shape.hidden + shape.inner))
-        needs = [
-            Need("erase", "adapters, gradients, Adam", adapter.r * pairs * 16, f"rank {adapter.r}, 16 B per weight")
-        ]
+        trained = adapter.r * shape.adapter_width
+        needs = [Need("erase", "adapters, gradients, Adam", trained * 16, f"rank {adapter.r}, 16 B per weight")]
     else:
         size = _computes(config.compute, accelerator)
         base = 0 if accelerator else space.size
-        adam = ADAM_8BIT if config.optimizer == "paged_adamw_8bit" else ADAM
-        needs = _weights("erase", space, size, masters=config.masters, base=base, adam=adam)
+        eighth = config.optimizer == "paged_adamw_8bit"
+        needs = _weights("erase", space, size, masters=config.masters, base=base, narrow=eighth)
     terms = {experiment.method.forget.term, experiment.method.retain.term} - {None}
     # A preferred and a dispreferred answer, or two kinds of retain rows, are one kind of row more.
     kinds = len(terms) + bool(terms & {"dpo", "altpo", "ap"})
     batch = kinds * min(config.micro_batch or config.batch_size, max(rows.forget, 1))
     length = min(config.max_length or 1 << 30, rows.question + rows.learned)
+    length = config.max_length if config.layout == "closer_look" else length
+    labelled = length if config.forget_labels == "all" or "kl_all" in terms else rows.learned
     then = replace(space, size=size)
     if config.gradient_checkpointing:
         # Only the blocks' inputs are kept; one block at a time is run again.
         kept = then.copies(shape.blocks, batch * length * shape.hidden, size)
         kept += then.kept(batch * length, trained=True, blocks=1)
         needs.append(Need("erase", "kept for the way back", kept, f"{batch} rows of {length} tokens", "pass"))
-        needs.append(Need("erase", "logits", then.logits(batch * rows.learned, LOGITS), phase="pass"))
+        needs.append(Need("erase", "logits", then.logits(batch * labelled, LOGITS), phase="pass"))
     else:
-        needs += _pass("erase", then, batch, length, batch * rows.learned, written_out=not accelerator)
+        needs += _pass("erase", then, batch, length, batch * labelled, written_out=not accelerator)
     if config.reference == "second_model" and adapter.name == "none":
         needs.append(Need("erase", "second model", shape.parameters * space.size, "the reference"))
+    elif not accelerator and (adapter.name == "none" or config.reference == "stored"):
+        # Where there is an accelerator it is kept beside it all the same, in the machine's memory.
+        # More than the limit is refused.
+        size = min(stored_reference(experiment, shape, rows), int(config.reference_gib * 2**30))
+        needs.append(Need("erase", "reference, stored", size))
     return needs
 
 
-def _weights(stage: str, space: Workspace, size: int, *, masters: bool, base: int, adam: int = ADAM) -> list[Need]:
+def stored_reference(experiment: Experiment, shape: Shape, rows: Rows) -> int:
+    """Bytes that are kept of the model before unlearning for losses that compare whole predictions or hidden states."""
+    terms, config = {experiment.method.forget.term, experiment.method.retain.term}, experiment.unlearn
+    seen = config.epochs * max(rows.forget, 1)
+    seen = min(seen, config.max_steps * config.batch_size) if config.max_steps else seen
+    partners, forget = min(rows.protect, seen), min(rows.forget, seen)
+    predicted = (partners if "kl" in terms else 0) + (forget if "undial" in terms else 0)
+    hidden = partners * (rows.usual_question + rows.usual_learned) if "embed_diff" in terms else 0
+    return 4 * (predicted * rows.usual_learned * shape.vocabulary + hidden * shape.hidden)
+
+
+def _weights(stage: str, space: Workspace, size: int, *, masters: bool, base: int, narrow: bool = False) -> list[Need]:
     """What a trained weight takes beside the loaded one: at the update, and while gradients are made.
 
     It computes in ``size`` bytes; where that is not float32 a master in float32 is updated, unless ``masters`` is off. ``base``
-    bytes keep what it was. Gradients come in the computing type and are widened for the update.
+    bytes keep what it was. Gradients come in the computing type and are widened for the update. Adam's averages are of the type
+    that is updated, ``narrow`` ones of 8 bits.
     """
     own = size == 4 or not masters
     master, widened = (0, size) if own else (4, 4)
-    adam = adam if own and size == 4 else adam if not own else adam * size // 4
+    adam = ADAM_8BIT if narrow else 2 * widened
     at_update = size + master + widened + adam + base - space.size
     in_pass = size + master + size + adam + base - space.size
     count = space.shape.parameters

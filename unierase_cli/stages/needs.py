@@ -26,10 +26,11 @@ class Need:
 
 @dataclass(frozen=True)
 class Rows:
-    """How many facts there are; ``scored`` counts those of every split, ``largest`` those of the largest one.
+    """How many facts there are; ``scored`` counts those of every split, ``largest`` those of the largest one; ``steps``: how many
+    requests the mode makes of what is forgotten.
 
     In tokens, the longest: ``question`` with what its template puts around it, ``answer`` (wrong ones too, which are scored),
-    and ``learned``: a true answer of what is forgotten or protected.
+    and ``learned``: a true answer of what is forgotten or protected. Their mean lengths: ``usual_question``, ``usual_learned``.
     """
 
     forget: int
@@ -39,13 +40,17 @@ class Rows:
     question: int = 70
     answer: int = 60
     learned: int = 60
+    usual_question: int = 35
+    usual_learned: int = 30
+    steps: int = 1
 
 
-def rows_of(benchmark: Benchmark, asked: Sequence[str] = (), cap: int = 0) -> Rows:
+def rows_of(benchmark: Benchmark, asked: Sequence[str] = (), cap: int = 0, steps: int = 1) -> Rows:
     """Counts and longest texts of a benchmark. ``asked``: the splits that are asked (none named: all), ``cap`` rows of each at
-    most (0: all).
+    most (0: all). ``steps``: of the mode's plan.
     """
-    facts = [*benchmark.forget, *benchmark.protect, *(fact for split in benchmark.splits.values() for fact in split)]
+    learned = [*benchmark.forget, *benchmark.protect]
+    facts = [*learned, *(fact for split in benchmark.splits.values() for fact in split)]
     splits = [len(split[: cap or None]) for name, split in benchmark.splits.items() if name in asked or not asked]
     return Rows(
         len(benchmark.forget),
@@ -54,7 +59,10 @@ def rows_of(benchmark: Benchmark, asked: Sequence[str] = (), cap: int = 0) -> Ro
         max(splits, default=0),
         AROUND + _longest(fact.question for fact in facts),
         1 + _longest(text for fact in facts for text in (fact.answer, *fact.wrong_answers)),
-        1 + _longest(fact.answer for fact in (*benchmark.forget, *benchmark.protect)),
+        1 + _longest(fact.answer for fact in learned),
+        AROUND + _usual(fact.question for fact in learned),
+        1 + _usual(fact.answer for fact in learned),
+        steps,
     )
 
 
@@ -81,3 +89,8 @@ def _peak(needs: Sequence[Need]) -> int:
 
 def _longest(texts: Iterable[str]) -> int:
     return max((len(text) for text in texts), default=0) // CHARACTERS
+
+
+def _usual(texts: Iterable[str]) -> int:
+    lengths = [len(text) for text in texts]
+    return sum(lengths) // max(1, CHARACTERS * len(lengths))

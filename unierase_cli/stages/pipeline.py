@@ -92,6 +92,14 @@ class Pipeline:
         self._plan(Request(stage, tuple(sorted(options.items()))), rows)
         return list(rows.values())
 
+    def check(self, stage: str, **options: str) -> None:
+        """Let every stage that is still to be made say what it would refuse, before any of them runs. Raises UserError."""
+        missing = [row for row in self.plan(stage, **options) if row.state != "done"]
+        for name in dict.fromkeys(row.stage.split()[0] for row in missing):
+            asked = getattr(load_stage(name), "check", None)
+            if asked is not None:
+                asked(self.experiment)
+
     def _plan(self, request: Request, rows: dict[str, PlanRow]) -> None:
         for need in load_stage(request.stage).needs(self.experiment, request.values).values():
             self._plan(need, rows)

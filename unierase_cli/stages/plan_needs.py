@@ -12,6 +12,7 @@ from unierase_cli.stages.estimate import disk_needs, memory_needs
 from unierase_cli.stages.machine import likely_accelerator
 from unierase_cli.stages.needs import rows_of, stage_peaks
 from unierase_cli.stages.pipeline import PlanRow
+from unierase_cli.stages.planning import plan_of
 from unierase_cli.stages.shapes import shape_of
 
 # Stages that ask as another one does.
@@ -45,12 +46,13 @@ def plan_needs(experiment: Experiment, plan: Sequence[PlanRow]) -> PlanNeeds:
         if shape is None:
             return PlanNeeds({}, {}, source)
         cap = experiment.protocol.rows_for(experiment.benchmark.name)
-        rows = rows_of(benchmark_of(experiment), experiment.eval.splits, cap)
+        rows = rows_of(benchmark_of(experiment), experiment.eval.splits, cap, len(plan_of(experiment)))
     except UserError as error:
         return PlanNeeds({}, {}, error.message)
-    memory = stage_peaks(memory_needs(experiment, shape, rows, accelerator=likely_accelerator(experiment.run.device)))
+    accelerator = likely_accelerator(experiment.run.device)
+    memory = stage_peaks(memory_needs(experiment, shape, rows, accelerator, finetune="finetune" in wanted))
     disk: dict[str, int] = {}
-    for need in disk_needs(experiment, shape, rows, download=False):
+    for need in disk_needs(experiment, shape, rows, download=False, finetune="finetune" in wanted):
         disk[need.stage] = disk.get(need.stage, 0) + need.bytes
     return PlanNeeds(_only(memory, wanted), _only(disk, wanted))
 

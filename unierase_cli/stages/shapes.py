@@ -43,6 +43,11 @@ class Shape:
     counted: int | None = None
 
     @property
+    def adapter_width(self) -> int:
+        """Weights per rank of LoRA adapters on every linear layer of the blocks: each one's inputs and outputs."""
+        return self.blocks * (4 * 2 * self.hidden + 3 * (self.hidden + self.inner))
+
+    @property
     def parameters(self) -> int:
         """All weights, equal to the count of the loaded model; of other families among KNOWN to a thousandth."""
         if self.counted is not None:

@@ -19,12 +19,9 @@ class Adapter:
 
     def __init__(self, loaded: LoadedModel, config: AdapterConfig, seed: int) -> None:
         """Raises UserError without peft, and when no module has one of the wanted names."""
-        try:
-            from peft import LoraConfig, get_peft_model
-        except ImportError:
-            raise UserError(
-                "adapter=lora needs the package peft", "pip install 'unierase[lora]', or adapter=none"
-            ) from None
+        check_peft()
+        from peft import LoraConfig, get_peft_model
+
         names = _linear_layers(loaded, config.targets)
         self._loaded = loaded
         lora = LoraConfig(
@@ -65,6 +62,14 @@ class Adapter:
         """Take the adapters off: the model is what it was."""
         self._peft.unload()
         self._loaded.model.requires_grad_(False)
+
+
+def check_peft() -> None:
+    """Raise UserError without peft."""
+    try:
+        import peft  # noqa: F401
+    except ImportError:
+        raise UserError("adapter=lora needs the package peft", "pip install 'unierase[lora]', or adapter=none") from None
 
 
 def _linear_layers(loaded: LoadedModel, endings: list[str]) -> list[str]:

@@ -13,6 +13,16 @@ from unierase_cli.training import processes
 EVENTS = "events.jsonl"
 
 
+def check_tensorboard() -> None:
+    """Raise UserError without the package that writes for it."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "unlearn.tensorboard=true needs the package tensorboard", "pip install 'unierase[tensorboard]', or leave it out"
+        ) from None
+
+
 class Events:
     """Appends to ``events.jsonl`` in a folder (None: nowhere). Only the first of several processes writes."""
 
@@ -21,12 +31,9 @@ class Events:
         self._path = None if directory is None or processes.rank() else directory / EVENTS
         self._writer: Any = None
         if tensorboard and self._path is not None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise UserError(
-                    "unlearn.tensorboard=true needs the package tensorboard", "pip install tensorboard, or leave it out"
-                ) from None
+            check_tensorboard()
+            from torch.utils.tensorboard import SummaryWriter
+
             self._writer = SummaryWriter(str(self._path.parent))
 
     def cut(self, step: int) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unierase_cli.contracts import Reporter, UserError, stable_hash
-from unierase_cli.models.devices import is_spread
+from unierase_cli.models.devices import refuse_spread
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.room import empty_caches
 from unierase_cli.store.refusals import is_out_of_memory
@@ -84,11 +84,7 @@ def fit(
 
     Raises UserError on a loss that is not a number.
     """
-    if is_spread(loaded.model):
-        raise UserError(
-            "model.device_map is for editing and evaluation, not for training all of a model",
-            "set model.device_map=null; several GPUs with unlearn.sharding=fsdp",
-        )
+    refuse_spread(loaded.model)
     optimizer = make_optimizer(masters.tensors, settings)
     progress = _restore(plan, masters, optimizer, objective, reporter)
     events = Events(plan.directory, plan.tensorboard)

@@ -63,16 +63,23 @@ def make_optimizer(parameters: Sequence[Tensor], settings: Optimisation) -> torc
     return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
 
 
-def _paged(groups: list[dict[str, Any]], settings: Optimisation, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
-    if parameters[0].device.type != "cuda":
+def check_paged(device: torch.device) -> None:
+    """Raise UserError where the 8-bit optimiser is not to be had."""
+    if device.type != "cuda":
         raise UserError(
-            f"unlearn.optimizer=paged_adamw_8bit needs an NVIDIA GPU, the model is on {parameters[0].device}",
+            f"unlearn.optimizer=paged_adamw_8bit needs an NVIDIA GPU, the model is on {device}",
             "choose unlearn.optimizer=adamw",
         )
     try:
-        from bitsandbytes.optim import PagedAdamW8bit
+        import bitsandbytes.optim  # noqa: F401
     except ImportError:
         raise UserError("unlearn.optimizer=paged_adamw_8bit needs bitsandbytes", "pip install bitsandbytes") from None
+
+
+def _paged(groups: list[dict[str, Any]], settings: Optimisation, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+    check_paged(parameters[0].device)
+    from bitsandbytes.optim import PagedAdamW8bit
+
     return PagedAdamW8bit(groups, lr=settings.lr, betas=settings.betas)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from unierase_cli.config.sections.unlearn import UnlearnConfig
-from unierase_cli.contracts import UserError, stable_hash
+from unierase_cli.contracts import stable_hash
 from unierase_cli.store.jsonl import write_jsonl
 from unierase_cli.training.pairing import closer_look_pair
 
@@ -40,13 +40,7 @@ def make_plan(sizes: Sizes, config: UnlearnConfig, seed: int) -> list[list[Item]
     Steps = floor(epochs * forget rows / batch_size), at least one; ``config.max_steps`` cuts. Raises UserError when a batch
     is larger than the forget set.
     """
-    rows = sizes.forget * sizes.alternates
-    # The published runners let a batch go on into the next epoch.
-    if config.batch_size > rows * (config.epochs if config.pairing == "closer_look" else 1):
-        raise UserError(
-            f"unlearn.batch_size={config.batch_size} is larger than the forget set ({rows} rows)",
-            f"choose unlearn.batch_size={max(1, rows // 5)} for example",
-        )
+    config.check_batch(sizes.forget * sizes.alternates)
     stream = [item for epoch in range(config.epochs) for item in _epoch(sizes, config.pairing, seed, epoch)]
     steps = max(1, len(stream) // config.batch_size)
     steps = min(steps, config.max_steps) if config.max_steps else steps

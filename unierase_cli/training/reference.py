@@ -14,12 +14,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from unierase_cli.config.checks import reference_fits
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training.rows import Layout, Row, RowBatch, collate
 from unierase_cli.training.views import FrozenView, Reference, View
 
 CHUNK = 16
+NOT_STORED = ("a loss over every position needs a reference model at hand", "add unlearn.reference=second_model, or adapter=lora")
 
 
 @dataclass
@@ -85,7 +87,7 @@ class References:
 
     @torch.no_grad()
     def keep(self, rows: Mapping[str, Sequence[Row]], limit_gib: float, reporter: Reporter) -> None:
-        """Compute what is kept, with the model as it is now. Raises UserError when distributions take more than the limit."""
+        """Compute what is kept, with the model as it is now. Raises UserError when it takes more than the limit."""
         wanted = {kind: list(dict.fromkeys(found)) for kind, found in rows.items() if self._stores(kind)}
         self._check_size(wanted, limit_gib)
         total = sum(len(found) for found in wanted.values())
@@ -120,25 +122,26 @@ class References:
         counts = torch.bincount(batch.places[0], minlength=len(rows)).tolist()
         nll = view.nll.cpu().split(counts)
         logits = view.logits.cpu().split(counts) if "logits" in needs else [None] * len(rows)
+        outputs = {n: view.block_output(n).cpu() for n in self.blocks} if "blocks" in needs else {}
         for number, row in enumerate(rows):
-            size = len(row.ids)
-            outputs = {n: view.block_output(n)[number, :size].cpu() for n in self.blocks} if "blocks" in needs else {}
-            kept = logits[number]
-            self._kept[kind, row] = Kept(nll[number].clone(), None if kept is None else kept.clone(), outputs)
+            # Copies: a part of the batch would hold all of it.
+            kept, blocks = logits[number], {n: out[number, : len(row.ids)].clone() for n, out in outputs.items()}
+            self._kept[kind, row] = Kept(nll[number].clone(), None if kept is None else kept.clone(), blocks)
 
     def _check_size(self, wanted: Mapping[str, Sequence[Row]], limit_gib: float) -> None:
         if any("all_logits" in self.needs[kind] for kind in wanted):
-            raise UserError(
-                "a loss over every position needs a reference model at hand",
-                "add unlearn.reference=second_model, or adapter=lora",
-            )
-        tokens = sum(len(r.ids) - r.answer_start for k, rows in wanted.items() if "logits" in self.needs[k] for r in rows)
-        size = tokens * self.loaded.architecture.head.weight.shape[0] * 4 / 2**30
-        if size > limit_gib:
-            raise UserError(
-                f"reference distributions of {tokens} answer tokens take {size:.1f} GiB (unlearn.reference_gib={limit_gib:g})",
-                "add unlearn.reference=second_model, or adapter=lora, or raise unlearn.reference_gib",
-            )
+            raise UserError(*NOT_STORED)
+        size = sum(self._bytes(kind, row) for kind, rows in wanted.items() for row in rows) / 2**30
+        reference_fits(size, limit_gib, f"on {sum(map(len, wanted.values()))} rows")
+
+    def _bytes(self, kind: str, row: Row) -> int:
+        """What is kept of a row, beside a number per answer token: float32 logits at its labels, outputs of blocks everywhere."""
+        needs, (vocabulary, hidden) = self.needs[kind], self.loaded.architecture.head.weight.shape
+        layout = self.layout(kind)
+        labelled = max(layout.pad_to, len(row.ids)) if layout.label_all else len(row.ids) - row.answer_start
+        logits = labelled * vocabulary if "logits" in needs else 0
+        blocks = len(row.ids) * hidden * len(self.blocks) if "blocks" in needs else 0
+        return 4 * (logits + blocks)
 
 
 class _Switched:

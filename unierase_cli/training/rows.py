@@ -41,12 +41,14 @@ class Layout:
 
     ``pad_to``: every batch is that long (0: as long as its longest row). ``hide_end``: the end token is predicted but masked
     as an input, as where padding and end are one token (closer-look, open-unlearning). ``label_all``: every position is
-    labelled, prompt and padding included (closer-look's ``mask=false``).
+    labelled, prompt and padding included (closer-look's ``mask=false``). ``pad_id``: what fills the rest instead of the padding
+    token (closer-look fills with the end token).
     """
 
     pad_to: int = 0
     hide_end: bool = False
     label_all: bool = False
+    pad_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def collate(rows: Sequence[Row], pad_id: int, device: torch.device | str, layout
     """Right-padded batch of the rows; every answer token is labelled."""
     layout = layout or Layout()
     length = max(layout.pad_to, *(len(row.ids) for row in rows))
-    ids = torch.full((len(rows), length), pad_id)
+    ids = torch.full((len(rows), length), pad_id if layout.pad_id is None else layout.pad_id)
     mask = torch.zeros(len(rows), length, dtype=torch.long)
     labels = torch.full((len(rows), length), IGNORED)
     weights = torch.zeros(len(rows), length)

@@ -96,7 +96,7 @@ def train(
     masters.finish(torch.float32)
     losses = [part["loss"] for part in progress.parts]
     means = [sum(losses[i : i + per_epoch]) / per_epoch for i in range(0, len(losses), per_epoch)]
-    scores = [{**look, "epoch": int(look.pop("step")) // per_epoch} for look in progress.looks]
+    scores = [{**look, "epoch": int(look["step"]) // per_epoch} for look in progress.looks]
     return Learned(progress.steps // per_epoch, means, scores, progress.stopped is not None)
 
 

@@ -121,10 +121,6 @@ class View:
 class FrozenView(View):
     """A view without gradients: a reference model at hand (a second model, or the adapter switched off)."""
 
-    def _run(self, batch: RowBatch) -> Tensor:
-        with torch.no_grad():
-            return super()._run(batch)
-
     def __getattribute__(self, name: str) -> Any:
         with torch.no_grad():
             return super().__getattribute__(name)

@@ -183,3 +183,8 @@ class MethodConfig:
     def implemented_by(self) -> str:
         """The file that does it."""
         return self.implementation or self.name
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is one of the gradient methods, which are made of loss terms."""
+        return not self.editing and (self.forget.term is not None or self.retain.term is not None)

@@ -44,7 +44,8 @@ class UnlearnConfig:
     gradient_checkpointing: bool = False
     # Tokens of a sequence at most, the rest is cut off; 0 keeps all.
     max_length: int = 0
-    # own (padded to the longest row) | closer_look (padded to max_length, end token masked) | open_unlearning (end token masked)
+    # own (padded to the longest row) | closer_look (filled up to max_length with end tokens, all masked) | open_unlearning (end
+    # token masked)
     layout: str = "own"
     # Labels of forget rows: answer | all (prompt and padding, too: closer-look's mask=false)
     forget_labels: str = "answer"
@@ -57,9 +58,9 @@ class UnlearnConfig:
     alternates: int = 5
     # Mean over all tokens of a step | over the means of its micro-batches, as the reference trainers do: tokens | micro_batches
     weighting: str = "tokens"
-    # Reference distributions (KL, UNDIAL): auto (adapter switched off, else stored) | stored | second_model
+    # The model before unlearning (KL, UNDIAL, RMU): auto (adapter switched off, else stored) | stored | second_model
     reference: str = "auto"
-    # Most memory that stored reference distributions may take, GiB.
+    # Most memory that what is stored of it may take, GiB.
     reference_gib: float = 2.0
     # Several processes (accelerate launch, torchrun): none (each holds the whole model) | fsdp (blocks are spread over them)
     sharding: str = "none"
@@ -97,6 +98,15 @@ class UnlearnConfig:
             raise UserError(f"unlearn.betas={self.betas} must be two numbers from 0 to 1", "type unlearn.betas=[0.9,0.999]")
         if self.layout == "closer_look" and not self.max_length:
             raise UserError("unlearn.layout=closer_look pads to unlearn.max_length, which is 0", "add unlearn.max_length=500")
+
+    def check_batch(self, rows: int) -> None:
+        """Refuse a batch that is larger than the ``rows`` to forget in a step."""
+        # The published runners let a batch go on into the next epoch.
+        if self.batch_size > rows * (self.epochs if self.pairing == "closer_look" else 1):
+            raise UserError(
+                f"unlearn.batch_size={self.batch_size} is larger than the forget set ({rows} row{'s' * (rows != 1)})",
+                f"choose unlearn.batch_size={max(1, rows // 5)} for example",
+            )
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,8 +23,12 @@ REFERENCE: Mapping[str, str] = {}
 
 
 def check(settings: Mapping[str, Any]) -> None:
-    """Raise UserError on a negative layer."""
+    """Raise UserError on a negative layer or length of the random vector, and on a given vector that is no list of numbers."""
     positive("layer", settings["layer"], zero=True)
+    positive("steering_coefficient", settings.get("steering_coefficient", 1.0))
+    given = settings.get("vector")
+    if given is not None and not (isinstance(given, Sequence) and all(isinstance(x, int | float) for x in given)):
+        raise UserError(f"vector={given} must be a list of numbers, as many as the hidden size", "leave the setting vector out")
 
 
 def blocks(settings: Mapping[str, Any]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from unierase_cli.config.checks import positive
 from unierase_cli.methods.terms.base import FORGET
 from unierase_cli.training.views import View
 
@@ -14,6 +15,12 @@ ROWS = (FORGET,)
 PER = "token"
 SETTINGS: Mapping[str, Any] = {"beta1": 5.0, "beta2": 1.0}
 REFERENCE: Mapping[str, str] = {}
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Raise UserError on negative exponents."""
+    for name in ("beta1", "beta2"):
+        positive(name, settings[name], zero=True)
 
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:

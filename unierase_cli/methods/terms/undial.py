@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from unierase_cli.config.checks import positive
 from unierase_cli.methods.terms.base import FORGET
 from unierase_cli.training.rows import RowBatch
 from unierase_cli.training.views import View
@@ -19,6 +20,11 @@ PER = "token"
 # (-100) it lowers entry V - 100 of the vocabulary.
 SETTINGS: Mapping[str, Any] = {"beta": 10.0, "compat": False}
 REFERENCE = {FORGET: "logits"}
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Raise UserError on a negative beta."""
+    positive("beta", settings["beta"], zero=True)
 
 
 def per(settings: Mapping[str, Any]) -> str:

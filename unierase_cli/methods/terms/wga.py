@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from unierase_cli.config.checks import positive
 from unierase_cli.methods.terms.base import FORGET
 from unierase_cli.training.views import View
 
@@ -14,6 +15,11 @@ ROWS = (FORGET,)
 PER = "token"
 SETTINGS: Mapping[str, Any] = {"beta": 1.0}
 REFERENCE: Mapping[str, str] = {}
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Raise UserError on a negative beta."""
+    positive("beta", settings["beta"], zero=True)
 
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:

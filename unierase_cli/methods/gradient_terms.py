@@ -1,0 +1,92 @@
+"""A gradient method's two loss terms with their settings: bound for the training loop, and checked for what they need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unierase_cli.config.checks import model_block
+from unierase_cli.config.sections.model import TermConfig
+from unierase_cli.config.sections.unlearn import UnlearnConfig
+from unierase_cli.contracts import UserError
+from unierase_cli.methods.terms.base import (
+    FORGET,
+    Term,
+    complete_settings,
+    load_term,
+    reference_of,
+    term_loss,
+    unit_of,
+    unit_weights,
+)
+from unierase_cli.training.objective import BoundTerm
+
+Terms = Mapping[str, tuple[Term, dict[str, Any]]]
+
+
+def bind_terms(forget: TermConfig, retain: TermConfig, seed: int) -> Terms:
+    """Role -> (term, its settings). Raises UserError for an unknown term or setting, and when there is no term at all.
+
+    ``seed``: of the run, for a term that draws something and is given no seed of its own.
+    """
+    found = {}
+    for role, config in (("forget", forget), ("retain", retain)):
+        if config.term is not None:
+            term = load_term(config.term)
+            own = {"seed": seed} if "seed" in term.SETTINGS else {}
+            name = f"method.{role}.settings of term {config.term}"
+            found[role] = (term, complete_settings(term, {**own, **config.settings}, name))
+    if not found:
+        raise UserError("this method has no loss term", "set method.forget.term=... and method.retain.term=...")
+    return found
+
+
+def kinds_of(terms: Terms) -> set[str]:
+    """Kinds of rows that the terms look at."""
+    return {kind for term, _ in terms.values() for kind in term.ROWS}
+
+
+def blocks_of(term: Term, settings: Mapping[str, Any]) -> tuple[int, ...]:
+    """Blocks whose outputs a term asks for."""
+    asked = getattr(term, "blocks", None)
+    return () if asked is None else tuple(asked(settings))
+
+
+def reference_needs(terms: Terms) -> dict[str, set[str]]:
+    """Kind of row -> what the terms need of the model before unlearning."""
+    needs: dict[str, set[str]] = {}
+    for term, settings in terms.values():
+        for kind, what in reference_of(term, settings).items():
+            needs.setdefault(kind, set()).add(what)
+    return needs
+
+
+def check_blocks(terms: Terms, count: int) -> None:
+    """Raise UserError for a term on a block that a model of ``count`` blocks lacks."""
+    for role, (term, settings) in terms.items():
+        for block in blocks_of(term, settings):
+            model_block(f"method.{role}.settings.layer", block, count)
+
+
+def check_labels(terms: Terms, config: UnlearnConfig) -> None:
+    """Raise UserError where labels on the padding meet a loss that compares with numbers kept before the padding is known."""
+    if config.forget_labels == "all" and config.layout != "closer_look" and reference_needs(terms).get(FORGET):
+        raise UserError(
+            "unlearn.forget_labels=all labels the padding, and rows padded anew each step have no fixed reference",
+            "add unlearn.layout=closer_look unlearn.max_length=200",
+        )
+
+
+def bound(role: str, term: Term, settings: dict[str, Any]) -> BoundTerm:
+    """A term as the objective uses it."""
+    after = getattr(term, "after_step", None)
+    return BoundTerm(
+        role,
+        term.ROWS,
+        lambda batch: unit_weights(term, batch, settings),
+        lambda views, total: term_loss(term, views, settings, total),
+        blocks_of(term, settings),
+        None if after is None else lambda state, parts, epoch: after(state, parts, epoch, settings),
+        unit_of(term, settings),
+        hasattr(term, "batch_wide") and term.batch_wide(settings),
+    )
