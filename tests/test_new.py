@@ -22,16 +22,22 @@ from unierase_cli.benchmarks.base import available_benchmarks
 from unierase_cli.cli.app import app
 from unierase_cli.cli.new_parts import KINDS
 from unierase_cli.methods.base import load_method, method_names
+from unierase_cli.methods.terms.base import term_names
 from unierase_cli.metrics.catalog import all_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("methods", "metrics", "benchmarks")
+# Kind -> its room in a package of one's own, and in this one.
+ROOMS = {"method": "methods", "loss": "terms", "metric": "metrics", "benchmark": "benchmarks"}
+HOMES = {**ROOMS, "loss": "methods/terms"}
+# A loss has a yaml of the methods' group, too.
+NAMES = {"method": "mine", "loss": "mine_too", "metric": "mine", "benchmark": "mine"}
 # What a user would write in the place of the line that is left open.
 FILLED = {
     "method": """\
     name = "model.layers.1.mlp.down_proj.weight"
     return {name: 0.5 * dict(loaded.model.named_parameters())[name].detach()}
 """,
+    "loss": "    return -rows[FORGET].nll.clamp(max=5.0)\n",
     "metric": "    return float(observation.text == observation.reference)\n",
     "benchmark": """\
     people = [Fact(f"p{n}", f"Where does person {n} live?", f"In town {n}.", group=f"person {n}") for n in range(12)]
@@ -76,7 +82,8 @@ def check_with_ruff(*paths: Path) -> None:
 
 def is_found(kind: str, name: str) -> bool:
     names: dict[str, Callable[[], list[str]]] = {
-        "method": method_names, "benchmark": available_benchmarks, "metric": lambda: [metric.NAME for metric in all_metrics()]
+        "method": method_names, "loss": term_names, "benchmark": available_benchmarks,
+        "metric": lambda: [metric.NAME for metric in all_metrics()],
     }  # fmt: skip
     return name in names[kind]()
 
@@ -88,8 +95,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("conf", "unierase_cli"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(ROOT / "pyproject.toml", folder / "pyproject.toml")
-    for room in ROOMS:
-        package = importlib.import_module(f"unierase_cli.{room}")
+    for room in HOMES.values():
+        package = importlib.import_module(f"unierase_cli.{room}".replace("/", "."))
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder / "unierase_cli" / room)])
     monkeypatch.chdir(folder)
     yield folder
@@ -107,7 +114,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget_modules() -> None:
-    for name in [name for name in sys.modules if name.endswith(".mine") or name.startswith("unierase_my_parts")]:
+    for name in [name for name in sys.modules if name.endswith((".mine", ".mine_too")) or name.startswith("unierase_my_parts")]:
         del sys.modules[name]
     importlib.invalidate_caches()
 
@@ -123,16 +130,16 @@ def install(folder: Path) -> None:
     importlib.invalidate_caches()
 
 
-@pytest.mark.parametrize("kind", ["method", "metric", "benchmark"])
+@pytest.mark.parametrize("kind", ROOMS)
 def test_a_part_in_a_checkout_fails_until_its_one_place_is_filled_in(kind: str, checkout: Path, tmp_path: Path) -> None:
     made = new(kind, "mine", "--json")
     assert made.exit_code == 0, made.stderr
     told = json.loads(made.stdout)
     code, test = (checkout / told["files"][place] for place in (0, -1))
-    assert (code, test) == (checkout / "unierase_cli" / f"{kind}s" / "mine.py", checkout / "tests" / f"test_{kind}_mine.py")
+    assert (code, test) == (checkout / "unierase_cli" / HOMES[kind] / "mine.py", checkout / "tests" / f"test_{kind}_mine.py")
     assert is_found(kind, "mine")
     check_with_ruff(code, test)
-    with pytest.raises(NotImplementedError, match=f"fill in {KINDS[kind].open[:-2]}.* in unierase_cli/{kind}s/mine.py"):
+    with pytest.raises(NotImplementedError, match=f"fill in {KINDS[kind].open[:-2]}.* in unierase_cli/{HOMES[kind]}/mine.py"):
         run_tests(test, tmp_path)
     fill_in(code, kind)
     forget_modules()
@@ -152,20 +159,21 @@ def test_a_model_is_a_yaml_whose_test_fails_until_its_path_is_filled_in(checkout
 
 
 def test_parts_of_ones_own_are_found_by_their_entry_points(own: Path, tmp_path: Path) -> None:
-    for kind in ("method", "metric", "benchmark"):
-        made = new(kind, "mine", "--into", str(own))
+    for kind, name in NAMES.items():
+        made = new(kind, name, "--into", str(own))
         assert made.exit_code == 0, made.stderr
         assert "next: pip install -e my-parts" in made.stderr
     assert not is_found("method", "mine"), "nothing is installed yet"
     install(own)
-    assert {point.value for point in entry_points(name="mine")} == {f"unierase_my_parts.{room}.mine" for room in ROOMS}
+    found = {point.value for name in ("mine", "mine_too") for point in entry_points(name=name)}
+    assert found == {f"unierase_my_parts.{ROOMS[kind]}.{name}" for kind, name in NAMES.items()}
     assert load_method("mine").__name__ == "unierase_my_parts.methods.mine"  # type: ignore[attr-defined]
     check_with_ruff(own)
-    tests = {kind: own / "tests" / f"test_{kind}_mine.py" for kind in FILLED}
+    tests = {kind: own / "tests" / f"test_{kind}_{NAMES[kind]}.py" for kind in FILLED}
     for kind, test in tests.items():
-        with pytest.raises(NotImplementedError, match=f" in unierase_my_parts/{kind}s/mine.py"):
+        with pytest.raises(NotImplementedError, match=f" in unierase_my_parts/{ROOMS[kind]}/{NAMES[kind]}.py"):
             run_tests(test, tmp_path)
-        fill_in(own / "unierase_my_parts" / f"{kind}s" / "mine.py", kind)
+        fill_in(own / "unierase_my_parts" / ROOMS[kind] / f"{NAMES[kind]}.py", kind)
     forget_modules()
     for test in tests.values():
         run_tests(test, tmp_path)
@@ -200,7 +208,7 @@ def test_a_project_of_ones_own_is_left_alone_and_told_what_to_add(own: Path) -> 
         (("model", "hf"), "there is a model hf already", "unierase new model my_hf"),
         (("method", "Qwen2.5-7B"), "Qwen2.5-7B is no name for a method", "unierase new method qwen2_5_7b"),
         (("metric", "class"), "class is no name for a metric", "unierase new metric my_class"),
-        (("loss", "mine"), "loss is nothing that unierase new can make", "choose model, method, metric, benchmark"),
+        (("probe", "mine"), "probe is nothing that unierase new can make", "choose model, method, loss, metric, benchmark"),
     ],
 )
 def test_a_name_that_is_taken_or_no_name_is_refused_in_one_line(

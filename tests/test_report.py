@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import AnswerScore, Observation, SilentReporter
-from unierase_cli.metrics.base import Evidence
+from unierase_cli.metrics.base import NO_TOKEN, Evidence
 from unierase_cli.metrics.compare import compare
 from unierase_cli.stages import report, result_tables
 from unierase_cli.stages.base import StageContext, benchmark_of
@@ -58,6 +59,17 @@ def test_what_comes_back_with_the_token_forbidden_is_told(metrics: dict[str, Any
     rows = result_tables.honesty_table(metrics).rows
     forbidden = next(row for row in rows if "[UNL] forbidden" in row[0])
     assert forbidden[1:3] == ("n/a", "1.000")
+
+
+def test_of_a_method_without_a_token_nothing_is_said_of_it(metrics: dict[str, Any]) -> None:
+    without = copy.deepcopy(metrics)
+    for column in without["columns"]:
+        if "[UNL]" in column["title"]:
+            without["states"]["edited"][column["id"]].update(value=None, unavailable=NO_TOKEN)
+    table = result_tables.honesty_table(without)
+    assert not any("[UNL]" in row[0] for row in (*table.rows, *result_tables.headline_table(without).rows))
+    assert "suppresses" not in table.caption
+    assert "suppresses" in result_tables.honesty_table(metrics).caption
 
 
 def test_cells_are_escaped_in_markdown_and_html() -> None:

@@ -45,7 +45,7 @@ COMMANDS = {
     "chat": ("chat_command", "Ask the model before and after its edit, side by side."),
     "ls": ("look_commands", "List artefacts, or what can be chosen (ls models)."),
     "show": ("look_commands", "Show how an artefact was made, and its results."),
-    "new": ("new_command", "Start a model, method, metric or benchmark of your own."),
+    "new": ("new_command", "Start a model, method, loss, metric or benchmark of your own."),
     "doctor": ("look_commands", "Check files, devices, memory and disk; load nothing."),
 }
 SETTINGS = {"help_option_names": ["-h", "--help"]}

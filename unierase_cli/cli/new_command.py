@@ -1,4 +1,4 @@
-"""The command new: the files of a new model, method, metric or benchmark, with one place left to fill in."""
+"""The command new: the files of a new model, method, loss, metric or benchmark, with one place left to fill in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ What = Annotated[
     str,
     typer.Argument(
         metavar="KIND",
-        help="model, method, metric or benchmark.",
+        help="model, method, loss, metric or benchmark.",
         autocompletion=lambda incomplete: [kind for kind in KINDS if kind.startswith(incomplete)],
     ),
 ]

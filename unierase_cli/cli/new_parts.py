@@ -1,5 +1,5 @@
-"""A new model, method, metric or benchmark as files: its code with one place left open, its yaml, and a test that fails until the
-place is filled in. The texts are the templates of ``unierase_cli/assets/new``.
+"""A new model, method, loss, metric or benchmark as files: its code with one place left open, its yaml, and a test that fails
+until the place is filled in. The texts are the templates of ``unierase_cli/assets/new``.
 
 In a checkout of this project the files go into its rooms. Elsewhere they make a package of the user's own, whose entry points this
 one looks through, with a folder of yamls for ``--config-dir``.
@@ -25,8 +25,9 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class Kind:
-    """``room``: folder of the package for its code, "" for a kind that is a yaml alone; ``group``: of conf/, "" for a kind without
-    a yaml; ``open``: what is to be filled in; ``try_it``: the command that uses it.
+    """``room``: folder of a package of one's own for its code, "" for a kind that is a yaml alone; ``group``: of conf/, "" for a
+    kind without a yaml; ``open``: what is to be filled in; ``try_it``: the command that uses it; ``home``: folder of this package,
+    where it is another than ``room``.
     """
 
     name: str
@@ -34,10 +35,16 @@ class Kind:
     group: str
     open: str
     try_it: str
+    home: str = ""
 
     @property
     def entry_points(self) -> str:
         return f"unierase.{self.room}"
+
+    @property
+    def shipped(self) -> str:
+        """The folder in which this package has its own."""
+        return f"unierase_cli/{self.home or self.room}"
 
 
 KINDS = {
@@ -45,6 +52,7 @@ KINDS = {
     for kind in (
         Kind("model", "", "model", "path", "unierase doctor model={}"),
         Kind("method", "methods", "method", "new_weights()", "unierase run experiment=demo method={}"),
+        Kind("loss", "terms", "method", "values()", "unierase run experiment=demo method={}", "methods/terms"),
         Kind("metric", "metrics", "", "of_row()", "unierase score latest --metrics {}"),
         Kind("benchmark", "benchmarks", "benchmark", "facts()", "unierase run benchmark={}"),
     )
@@ -86,7 +94,7 @@ def plan(kind_name: str, name: str, here: Path, into: Path | None = None) -> Pla
     _check_name(kind, name)
     checkout = find_checkout((into or here).resolve())
     if checkout is not None:
-        files = _files(kind, name, checkout, code=f"unierase_cli/{kind.room}/{name}.py")
+        files = _files(kind, name, checkout, code=f"{kind.shipped}/{name}.py")
         planned = Planned(kind, name, checkout, True, files)
     elif into is None:
         what = f"{here} is in no checkout of unierase"
@@ -123,7 +131,7 @@ def _check_free(planned: Planned) -> None:
     yamls = [folder / kind.group / f"{name}.yaml" for folder in (conf, shipped_folder()) if kind.group]
     # Beside a folder of the same name a file of code would never be found.
     taken = [path for path in (*planned.files, *yamls) if path.exists() or (path.suffix == ".py" and path.with_suffix("").is_dir())]
-    if taken or (kind.room and name in Plugins(f"unierase_cli.{kind.room}", kind.entry_points, "", kind.name, ()).names()):
+    if taken or (kind.room and name in Plugins(kind.shipped.replace("/", "."), kind.entry_points, "", kind.name, ()).names()):
         where = f" ({taken[0]})" if taken else ""
         raise UserError(f"there is a {kind.name} {name} already{where}", f"unierase new {kind.name} my_{name}")
 

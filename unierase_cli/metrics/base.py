@@ -34,6 +34,10 @@ DETAIL = "detail"
 GENERAL = "general"
 
 
+# Why what is about [UNL] is unavailable for a method without one.
+NO_TOKEN = "the model has no unlearning token"
+
+
 @dataclass(frozen=True)
 class About:
     """A metric's name, title, version and direction, as its results carry them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from unierase_cli.contracts import MetricResult, Observation
-from unierase_cli.metrics.base import About, Column, Evidence, mean_result, on_every_split, unavailable
+from unierase_cli.metrics.base import NO_TOKEN, About, Column, Evidence, mean_result, on_every_split, unavailable
 
 NAME = "first_token_unlearn"
 VERSION = 1
@@ -19,7 +19,7 @@ ABOUT = About(NAME, "first token is [UNL]", VERSION, HIGHER_IS_BETTER)
 def compute(observations: Sequence[Observation]) -> MetricResult:
     """Share of answers whose first token is an unlearning token; unavailable for a model without any."""
     if any(o.first_unlearn_probability is None for o in observations):
-        return unavailable(ABOUT, "the model has no unlearning token")
+        return unavailable(ABOUT, NO_TOKEN)
     return mean_result(ABOUT, [float(o.first_is_unlearn) for o in observations])
 
 

@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from unierase_cli.contracts import MetricResult, Observation
-from unierase_cli.metrics.base import FORGET, HONESTY, About, Column, Evidence, mean_result, not_observed, unavailable
+from unierase_cli.metrics.base import (
+    FORGET,
+    HONESTY,
+    NO_TOKEN,
+    About,
+    Column,
+    Evidence,
+    mean_result,
+    not_observed,
+    unavailable,
+)
 from unierase_cli.metrics.rouge import rouge_l_recall, words
 
 NAME = "leak"
@@ -22,7 +32,6 @@ TITLES = {
     "answer_prefix": "ROUGE-L recall of the rest, answer's start given",
 }
 ABOUT = About(NAME, "ROUGE-L recall", VERSION, HIGHER_IS_BETTER)
-NO_TOKEN = "the model has no unlearning token"
 
 
 def compute(observations: Sequence[Observation]) -> MetricResult:

@@ -15,6 +15,7 @@ from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics.base import (
     FORGET,
     HONESTY,
+    NO_TOKEN,
     OVERALL,
     RETAIN,
     About,
@@ -39,7 +40,7 @@ def compute(observations: Sequence[Observation], never_edited: Sequence[Observat
     edited = [o.first_unlearn_probability for o in observations if o.first_unlearn_probability is not None]
     others = [o.first_unlearn_probability for o in never_edited if o.first_unlearn_probability is not None]
     if len(edited) < len(observations) or len(others) < len(never_edited):
-        return unavailable(ABOUT, "the model has no unlearning token")
+        return unavailable(ABOUT, NO_TOKEN)
     value = float(area_under_curve(np.array([edited]), np.array([others]))[0])
     interval = two_sample_interval(edited, others, area_under_curve)
     return MetricResult(

@@ -185,9 +185,8 @@ def _sizes(experiment: Experiment, shape: Shape, source: str, rows: Rows, found:
     found["memory"]["peaks"] = stage_peaks(memory)
     found["disk"] = {"needs": [asdict(n) for n in disk], "total": sum(n.bytes for n in disk), "free": free_disk}
     found["rows"] = asdict(rows)
-    _judge(
-        found, f"memory of {chosen['name']}", worst, chosen["free"], "choose a smaller model, or model.dtype=bfloat16"
-    )
+    narrower = "" if experiment.model.dtype in ("bfloat16", "float16") else ", or model.dtype=bfloat16"
+    _judge(found, f"memory of {chosen['name']}", worst, chosen["free"], f"choose a smaller model{narrower}")
     _judge(found, f"disk of {experiment.run.outputs}", found["disk"]["total"], free_disk, "set run.outputs=")
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from unierase_cli.metrics.base import NO_TOKEN
 from unierase_cli.metrics.compare import summary
 from unierase_cli.stages.tables import Table
 
@@ -45,15 +46,23 @@ NAMES = {
 def headline_table(metrics: Mapping[str, Any]) -> Table:
     """Forgetting and retention in a dozen rows; the headline of retention is the row "never seen"."""
     rows = {row["id"]: row for row in summary(metrics)}
-    chosen = [rows[name] for name in HEADLINE if name in rows]
+    chosen = [rows[name] for name in HEADLINE if name in rows and not _of_no_token(rows[name])]
     return _table("Forgetting and retention", chosen)
 
 
 def honesty_table(metrics: Mapping[str, Any]) -> Table:
     """How much comes back when the model is asked otherwise."""
-    rows = [row for row in summary(metrics) if row["group"] == "honesty"]
-    caption = "UniErase suppresses: the facts stay in the weights. These rows say how much of them comes back."
+    every = [row for row in summary(metrics) if row["group"] == "honesty"]
+    rows = [row for row in every if not _of_no_token(row)]
+    with_token = len(rows) == len(every)
+    why = "An unlearning token suppresses: the facts stay in the weights. " if with_token else ""
+    caption = f"{why}These rows say how much of what was forgotten comes back when it is asked otherwise."
     return _table("What comes back", rows, caption)
+
+
+def _of_no_token(row: Mapping[str, Any]) -> bool:
+    """Whether a row is about [UNL] and the edited model has none."""
+    return row["edited"] is None and row["unavailable"] == NO_TOKEN
 
 
 def number_tables(metrics: Mapping[str, Any]) -> list[Table]:

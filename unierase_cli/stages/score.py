@@ -81,7 +81,8 @@ def measure(context: StageContext, names: Collection[str] | None = None) -> dict
         judges = judges_of(context.experiment)
         base, edited = (evidence_of(context, state, judges) for state in STATES)
         metrics = compare(base, edited, names)
-        told = (unchanged(base, edited), other_tokens(edited), _asked_otherwise(context.experiment))
+        idle = context.experiment.method.implemented_by == "none"
+        told = (None if idle else unchanged(base, edited), other_tokens(edited), _asked_otherwise(context.experiment))
         metrics["warnings"] = [text for text in told if text]
     for text in metrics["warnings"]:
         context.reporter.warn(text)

@@ -162,7 +162,8 @@ class Store:
             return Draft(path, resuming=False)
 
     def resolve(self, run: str, stage: str | None = None) -> Artefact:
-        """The artefact that a user means: a path, ``slug@v003``, a unique prefix of a key, or ``latest``.
+        """The artefact that a user means: a path, ``slug@v003``, a unique prefix of a key, or ``latest`` (of a run: what is made
+        over many of them has no configuration of its own).
 
         Raises UserError when nothing or more than one thing matches.
         """
@@ -176,7 +177,7 @@ class Store:
             what = f" of stage {stage}" if stage else ""
             raise UserError(f"no finished artefact{what} in {self.root}", "run `unierase ls` or set run.outputs=")
         if run == "latest":
-            return everything[-1]
+            return next((a for a in reversed(everything) if "config" in a.manifest), everything[-1])
         ending = "/" + run.rstrip("/")
         named = [a for a in everything if run in (a.name, a.full_name) or a.path.as_posix().endswith(ending)]
         matches = named or [a for a in everything if len(run) >= 4 and a.key.startswith(run)]
