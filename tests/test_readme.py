@@ -29,7 +29,7 @@ def test_a_loss_of_ones_own_is_the_file_and_the_yaml_that_the_readme_shows(monke
     term = ModuleType("bounded")
     exec(block("python", "**A loss**"), term.__dict__)
     monkeypatch.setitem(sys.modules, "bounded", term)
-    monkeypatch.setattr("unierase_cli.methods.gradient.load_term", lambda n: term if n == "bounded" else base.load_term(n))
+    monkeypatch.setattr("unierase_cli.methods.gradient_terms.load_term", lambda n: term if n == "bounded" else base.load_term(n))
     written = yaml.safe_load(block("yaml", "**A loss**"))
     # An untrained model is less sure than that from the start.
     written["forget"]["settings"] = {"enough": 20.0}
