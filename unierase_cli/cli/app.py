@@ -169,6 +169,9 @@ def main() -> None:
     # OpenMP's threads wait for each other in a busy loop; on a machine with other work on its cores each wait costs a time
     # slice, several times the work itself. Sleeping waits cost next to nothing on an idle machine. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # oneDNN keeps a thousand prepared kernels with their buffers, one for every shape that a bfloat16 product has had: on a CPU
+    # hundreds of MiB by the end of a training, in which hardly a shape comes twice.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     app(prog_name="unierase")
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unierase_cli.contracts import Reporter, UserError, stable_hash
 from unierase_cli.models.devices import refuse_spread
+from unierase_cli.models.heap import trim
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.room import empty_caches
 from unierase_cli.store.refusals import is_out_of_memory
@@ -22,6 +23,9 @@ from unierase_cli.training.checkpoints import load_checkpoint, save_checkpoint
 from unierase_cli.training.events import Events
 from unierase_cli.training.optimisation import Masters, Optimisation, make_optimizer
 from unierase_cli.training.sharding import clip, like, whole
+
+# Steps between returns of freed memory: batches differ in shape, so a CPU's heap would grow to twice what is in use.
+TRIMMED_EVERY = 8
 
 
 class Objective(Protocol):
@@ -115,6 +119,8 @@ def fit(
             events.write(progress.steps, {"lr": settings.rate(step, plan.steps), **parts})
             advance(1, f"step {progress.steps}, " + ", ".join(f"{k} {v:.3f}" for k, v in parts.items()))
             _look(plan, progress, events, reporter)
+            if progress.steps % TRIMMED_EVERY == 0:
+                trim()
             ends = progress.steps == plan.steps or progress.stopped is not None
             if plan.directory is not None and not ends and _due(plan.checkpoint_every, progress, plan.steps):
                 _save(plan, masters, optimizer, objective, progress)
