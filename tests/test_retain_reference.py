@@ -10,7 +10,7 @@ import pytest
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.stages.choose_reference import with_reference
+from unierase_cli.stages.choose_reference import planned_reference, with_reference
 from unierase_cli.stages.retain_reference import OBSERVED
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
@@ -103,6 +103,7 @@ def test_a_named_folder_is_left_alone_and_train_refuses_a_given_model(tmp_path: 
         model=replace(config.model, path="somewhere"),
         eval=replace(config.eval, retain_reference="train"),
     )
-    with pytest.raises(UserError, match=r"comes from model\.path") as caught:
-        with_reference(given, SilentReporter(), never)
-    assert "method=none" in caught.value.hint
+    for settle in (with_reference, planned_reference):  # a plan must not promise what the run refuses
+        with pytest.raises(UserError, match=r"comes from model\.path") as caught:
+            settle(given, SilentReporter(), never)
+        assert "method=none" in caught.value.hint

@@ -47,11 +47,7 @@ def with_reference(
         return _naming(experiment, found)
     if named != TRAIN:
         return experiment
-    if experiment.model.path is not None:
-        raise UserError(
-            "eval.retain_reference=train: the model comes from model.path, so its retain-only twin cannot be made here",
-            "observe one: unierase eval method=none model.path=RETAIN_MODEL, then eval.retain_reference=ITS_OBSERVE_FOLDER",
-        )
+    _check_trainable(experiment)
     other = replace(
         experiment,
         train=replace(experiment.train, split="retain"),
@@ -67,8 +63,17 @@ def planned_reference(
     """The same for a plan, where nothing is made: a reference that is still to be trained is only told."""
     if experiment.eval.retain_reference != TRAIN:
         return with_reference(experiment, reporter, pipeline)
+    _check_trainable(experiment)
     reporter.note("eval.retain_reference=train: the retain-only model and its observations come first, then this plan")
     return replace(experiment, eval=replace(experiment.eval, retain_reference=None))
+
+
+def _check_trainable(experiment: Experiment) -> None:
+    if experiment.model.path is not None:
+        raise UserError(
+            "eval.retain_reference=train: the model comes from model.path, so its retain-only twin cannot be made here",
+            "observe one: unierase eval method=none model.path=RETAIN_MODEL, then eval.retain_reference=ITS_OBSERVE_FOLDER",
+        )
 
 
 def _found(experiment: Experiment) -> Artefact | None:
