@@ -214,6 +214,11 @@ def test_artefacts_and_choices_are_listed(tmp_path: Path) -> None:
     assert "demo@v001" in run("ls", "erase", "--outputs", str(tmp_path)).stderr
     assert {"mini", "hf"} <= {choice["name"] for choice in json.loads(run("ls", "models", "--json").stdout)}
     assert "fictional" in run("ls", "benchmark").stderr
+    losses = {part["name"]: part["about"] for part in json.loads(run("ls", "losses", "--json").stdout)}
+    assert losses["npo"].startswith("NPO: negative preference optimisation")
+    assert "rouge" in {part["name"] for part in json.loads(run("ls", "metrics", "--json").stdout)}
+    assert "extraction_strength" in run("ls", "metrics").stderr
+    assert "try: losses" in run("ls", "loses").stderr
     assert "nothing has been made yet" in run("ls", "--outputs", str(tmp_path / "none")).stderr
 
 

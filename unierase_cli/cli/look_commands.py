@@ -20,7 +20,7 @@ PLURALS = {"models": "model", "benchmarks": "benchmark", "methods": "method", "m
 PLURALS |= {"edits": "edit", "trains": "train", "protocols": "protocol", "evals": "eval", "experiments": "experiment"}
 What = Annotated[
     str | None,
-    typer.Argument(metavar="[WHAT]", help="models, benchmarks, methods, ... or a stage; nothing lists all artefacts."),
+    typer.Argument(metavar="[WHAT]", help="models, methods, losses, metrics, ... or a stage; nothing lists all artefacts."),
 ]
 
 
@@ -43,10 +43,11 @@ def list_things(
     json: options.Json = False,
 ) -> None:
     from unierase_cli.cli.outcome import as_data
-    from unierase_cli.cli.tables import artefact_table, choice_table, show
+    from unierase_cli.cli.tables import artefact_table, choice_table, parts_table, show
     from unierase_cli.config import catalog
     from unierase_cli.config.locate import config_folders
     from unierase_cli.stages.base import COMPARISON, STAGES
+    from unierase_cli.stages.parts import KINDS, list_parts
     from unierase_cli.store.artefacts import Store
 
     folders = config_folders(config_dir)
@@ -60,10 +61,17 @@ def list_things(
         else:
             show(console, choice_table(group, found))
         return
+    if what in KINDS:
+        parts = list_parts(what)
+        if json:
+            emit_json([vars(part) for part in parts])
+        else:
+            show(console, parts_table(what, parts))
+        return
     stage = None if what is None else what.replace("-", "_")
     stages = (*STAGES, COMPARISON)
     if stage is not None and stage not in stages:
-        known = [*(plural for plural, name in PLURALS.items() if name in groups), *stages]
+        known = [*(plural for plural, name in PLURALS.items() if name in groups), *KINDS, *stages]
         near = get_close_matches(what or "", known, n=2)
         raise UserError(
             f"ls knows no {what}",

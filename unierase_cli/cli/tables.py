@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from unierase_cli.config.catalog import Choice
+    from unierase_cli.stages.parts import Part
     from unierase_cli.stages.pipeline import PlanRow
     from unierase_cli.stages.plan_needs import PlanNeeds
     from unierase_cli.store.artefact import Artefact
@@ -99,6 +100,11 @@ def choice_table(group: str, choices: Sequence[Choice]) -> Table:
         body = tuple((c.name, "yes" if c.verified else "no", c.about) for c in choices)
         return Table(f"{group}=", ("name", "verified", "about"), body, caption="verified: measured on the real weights")
     return Table(f"{group}=", ("name", "about"), tuple((c.name, c.about) for c in choices))
+
+
+def parts_table(kind: str, parts: Sequence[Part]) -> Table:
+    """Loss terms or metrics."""
+    return Table(kind, ("name", "about"), tuple((part.name, part.about) for part in parts))
 
 
 def pairs_table(title: str, pairs: Iterable[tuple[str, Any]]) -> Table:
