@@ -59,14 +59,6 @@ def test_a_batch_larger_than_the_forget_set(method: str, rows: int, tmp_path: Pa
     assert not (tmp_path / "outputs").exists()
 
 
-def test_settings_of_an_adapter_that_is_not_there(tmp_path: Path) -> None:
-    words = ["method=npo_gd", "adapter.r=16", f"run.outputs={tmp_path}"]
-    with pytest.raises(UserError, match=r"adapter\.r=16 without an adapter") as error:
-        plan(*words)
-    assert error.value.hint == "add adapter=lora"
-    plan(*words, "adapter=lora")
-
-
 MISTAKES = {
     "method.forget.term=npoo": "term=npoo is not a loss term",
     "method.forget.settings={betta: 1}": "has no setting 'betta'",
@@ -79,7 +71,19 @@ MISTAKES = {
     "unlearn.sharding=fsdp": "there is one",
     "benchmark.split=forget10 method.retain.term=kl unlearn.reference_gib=1e-6": "by an estimate",
     "adapter=lora unlearn.compute=bfloat16": "adapters are float32",
+    "adapter.r=16": r"adapter\.r=16 without an adapter",
+    "mode=sequential mode.reference=original unlearn.sharding=fsdp": "needs the whole model",
+    "mode=sequential mode.reference=original adapter=lora method.retain.term=kl_all": "needs a reference model at hand",
 }
+# What looks like one of them and is none.
+LEGAL = [
+    "mode=precise method.retain.term=kl unlearn.reference_gib=1e-3",
+    "mode=precise mode.reference=original adapter=lora method.retain.term=kl_all",
+    "mode=sequential mode.reference=original adapter=lora method.retain.term=kl_all unlearn.reference=second_model",
+    "mode=sequential unlearn.batch_size=200",
+    "method.retain.term=null",
+    "adapter=lora adapter.r=16",
+]
 
 
 @pytest.mark.parametrize("words", MISTAKES)
@@ -89,6 +93,21 @@ def test_what_a_gradient_method_refuses_is_told_before_anything_is_made(words: s
     with pytest.raises(UserError, match=MISTAKES[words]):
         Pipeline(experiment, SilentReporter()).check("score")
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("words", LEGAL)
+def test_what_is_no_mistake_passes(words: str, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    experiment = compose(["experiment=demo", "method=npo_gd", f"run.outputs={tmp_path}", *words.split()])
+    Pipeline(experiment, SilentReporter()).check("precise" if "precise" in words else "score")
+
+
+def test_a_batch_is_shared_out_as_large_as_its_step_lets_it_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    words = ["experiment=demo", "method=npo_gd", "mode=sequential", "unlearn.sharding=fsdp", f"run.outputs={tmp_path}"]
+    Pipeline(compose([*words, "mode.step_size=10", "unlearn.batch_size=11"]), SilentReporter()).check("score")
+    with pytest.raises(UserError, match="batch_size=3 cannot be shared out evenly to 2"):
+        Pipeline(compose([*words, "mode.step_size=3", "unlearn.batch_size=8"]), SilentReporter()).check("score")
 
 
 def test_a_broken_file_of_token_weights_is_told_with_its_line(tmp_path: Path) -> None:

@@ -102,10 +102,11 @@ def test_rows_count_as_long_as_they_are_padded_and_where_they_are_labelled() -> 
 
     padded = erase(layout="closer_look")
     assert padded > erase()
-    # Three float32 tensors of logits, of two kinds of eight rows.
-    everywhere = 3 * 2 * 8 * (500 - ROWS.learned) * KNOWN["llama-3.2-1b"].vocabulary * 4
+    # Three float32 tensors of logits, of one of the two kinds of eight rows.
+    everywhere = 3 * 8 * (500 - ROWS.learned) * KNOWN["llama-3.2-1b"].vocabulary * 4
     assert erase(layout="closer_look", forget_labels="all") - padded == everywhere
     assert erase("kl_all", layout="closer_look") - padded == everywhere
+    assert erase("kl_all", layout="closer_look", forget_labels="all") - padded == 2 * everywhere
 
 
 def test_averages_of_eight_bits_stay_eight_bits() -> None:
@@ -134,8 +135,11 @@ def test_what_is_kept_of_the_model_before_unlearning_is_counted_where_it_is_kept
         experiment = Experiment(model=ModelConfig(path="a/b"), method=method, unlearn=unlearn, adapter=AdapterConfig(adapter))
         return peaks(experiment, accelerator)["erase"]
 
-    logits = ROWS.protect * ROWS.usual_learned * KNOWN["llama-3.2-1b"].vocabulary * 4
-    assert erase("kl") - erase("gd") == logits
+    a_row = ROWS.usual_learned * KNOWN["llama-3.2-1b"].vocabulary * 4
+    # Of 200 rows 40 are drawn five times over.
+    assert erase("kl") - erase("gd") == pytest.approx(200 * (1 - 0.8**5) * a_row, rel=1e-6)
+    assert erase("kl", pairing="closer_look") - erase("gd") == 40 * a_row
+    assert erase("kl", max_steps=2) - erase("gd") == 2 * 8 * a_row
     assert erase("kl", reference="second_model") - erase("gd", reference="second_model") == 0
     assert erase("kl", adapter="lora") == erase("gd", adapter="lora")
     assert erase("kl", accelerator=True) == erase("gd", accelerator=True)

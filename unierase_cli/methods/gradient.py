@@ -8,14 +8,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
-from unierase_cli.config.schema import what_counts
-from unierase_cli.config.sections.unlearn import UnlearnConfig
-from unierase_cli.contracts import Step, UserError, stable_hash
+from unierase_cli.config.schema import Experiment, what_counts
+from unierase_cli.config.sections.unlearn import reference_from
+from unierase_cli.contracts import Step, stable_hash
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.unedited import unedited
 from unierase_cli.methods.base import EraseContext
-from unierase_cli.methods.gradient_checks import check
+from unierase_cli.methods.gradient_checks import check, check_original
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.gradient_terms import (
     Terms,
@@ -87,10 +87,7 @@ def _reference_weights(step: Step, context: EraseContext) -> Callable[[], Abstra
     """How to get the original model back for the reference, where ``mode.reference`` wants it after earlier steps."""
     if context.experiment.mode.reference != "original" or not step.forgotten_before:
         return None
-    if context.experiment.unlearn.sharding == "fsdp":
-        raise UserError(
-            "mode.reference=original needs the whole model, which unlearn.sharding=fsdp spreads", "choose mode.reference=previous"
-        )
+    check_original(context.experiment.unlearn)
     return unedited(context.weights)
 
 
@@ -109,7 +106,7 @@ def _train(
     items = [item for batch in plan for item in batch]
     source.prepare(kinds_of(terms), items, context.reporter)
     with nullcontext() if before is None else before():
-        references = _references(loaded, terms, source, config, trained.adapter, original=before is not None)
+        references = _references(loaded, terms, source, experiment, trained.adapter, original=before is not None)
         wanted = {kind: [source(kind, item) for item in items] for kind in references.needs}
         references.keep(wanted, config.reference_gib, context.reporter)
     weights = {"forget": experiment.method.forget.weight, "retain": experiment.method.retain.weight}
@@ -156,7 +153,7 @@ def _references(
     loaded: LoadedModel,
     terms: Terms,
     source: Rows,
-    config: UnlearnConfig,
+    experiment: Experiment,
     adapter: Adapter | None,
     *,
     original: bool = False,
@@ -165,14 +162,15 @@ def _references(
 
     ``original``: the model has the original weights for now only, so that its adapter switched off is another one later.
     """
-    check_labels(terms, config)
+    check_labels(terms, experiment.unlearn)
     needs = reference_needs(terms)
     blocks = {layer for term, settings in terms.values() for layer in blocks_of(term, settings)}
     other: LoadedModel | None = None
     frozen: Callable[[], AbstractContextManager[object]] | None = None
-    if adapter is not None and config.reference != "stored" and not original:
+    place = reference_from(experiment.unlearn, experiment.adapter, original=original)
+    if place == "adapter" and adapter is not None:
         other, frozen = loaded, partial(_as_before, loaded, adapter)
-    elif config.reference == "second_model" and {what for found in needs.values() for what in found} - {"row_sums"}:
+    elif place == "second_model" and {what for found in needs.values() for what in found} - {"row_sums"}:
         model = copy.deepcopy(loaded.model).requires_grad_(False).eval()
         other, frozen = replace(loaded, model=model, architecture=find_architecture(model)), nullcontext
     return References(loaded, needs, source.layout, tuple(sorted(blocks)), other, frozen)

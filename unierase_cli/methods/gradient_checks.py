@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig, reference_from
 from unierase_cli.contracts import Step, UserError
 from unierase_cli.methods.gradient_rows import check_rows
 from unierase_cli.methods.gradient_terms import Terms, bind_terms, check_labels, kinds_of, reference_needs
@@ -26,15 +28,13 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
     for step in steps:
         check_rows(kinds_of(terms), method.name, retain=bool(step.retain), refusals=bool(refusals), alternates=alternates)
     check_labels(terms, config)
-    _check_reference(terms, experiment)
-    check_sharding(config, experiment.adapter)
-    if experiment.adapter.name == "lora":
-        check_peft()
-        if config.compute != "auto" or not config.masters:
-            raise UserError(
-                "unlearn.compute and unlearn.masters say how all weights are trained; adapters are float32 on the model as loaded",
-                "leave them out, and choose the model's type with model.dtype",
-            )
+    original = experiment.mode.reference == "original" and any(step.forgotten_before for step in steps)
+    _check_reference(terms, experiment, original)
+    if original:
+        check_original(config)
+    for step in steps:
+        check_sharding(config.lowered(len(step.forget) * (config.alternates if alternates else 1)), experiment.adapter)
+    _check_adapter(experiment)
     if config.optimizer == "paged_adamw_8bit":
         check_paged(choose_device(experiment.run.device))
     if config.tensorboard:
@@ -43,10 +43,30 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
         load_token_weights(config.token_weights)
 
 
-def _check_reference(terms: Terms, experiment: Experiment) -> None:
+def check_original(config: UnlearnConfig) -> None:
+    """Raise UserError where the original weights can't be put back for a later step's reference."""
+    if config.sharding == "fsdp":
+        raise UserError(
+            "mode.reference=original needs the whole model, which unlearn.sharding=fsdp spreads", "choose mode.reference=previous"
+        )
+
+
+def _check_reference(terms: Terms, experiment: Experiment, original: bool) -> None:
     """A loss over every position needs the model before unlearning at hand: as the adapter switched off, or a second model."""
-    wanted, original = experiment.unlearn.reference, experiment.mode.reference == "original"
-    by_adapter = experiment.adapter.name == "lora" and wanted != "stored" and not original
     everything = {what for found in reference_needs(terms).values() for what in found}
-    if "all_logits" in everything and not by_adapter and wanted != "second_model":
-        raise UserError(*NOT_STORED)
+    if "all_logits" in everything and reference_from(experiment.unlearn, experiment.adapter, original=original) == "stored":
+        raise UserError(NOT_STORED, "add unlearn.reference=second_model" + ("" if original else ", or adapter=lora"))
+
+
+def _check_adapter(experiment: Experiment) -> None:
+    given, usual, config = asdict(experiment.adapter), asdict(AdapterConfig()), experiment.unlearn
+    if given["name"] == "lora":
+        check_peft()
+        if config.compute != "auto" or not config.masters:
+            raise UserError(
+                "unlearn.compute and unlearn.masters say how all weights are trained; adapters are float32 on the model as loaded",
+                "leave them out, and choose the model's type with model.dtype",
+            )
+    elif unread := [key for key in given if given[key] != usual[key]]:
+        key = unread[0]
+        raise UserError(f"adapter.{key}={given[key]} without an adapter: all weights would be trained", "add adapter=lora")

@@ -155,7 +155,7 @@ def row_counts(experiment: Experiment, found: dict[str, Any]) -> Rows:
             benchmark = benchmark_of(experiment)
             found["remarks"] += [f"benchmark {benchmark.name}: {note}" for note in benchmark.notes]
             cap = experiment.protocol.rows_for(experiment.benchmark.name)
-            return rows_of(benchmark, experiment.eval.splits, cap, len(plan_of(experiment)))
+            return rows_of(benchmark, experiment.eval.splits, cap, plan_of(experiment))
         except UserError as error:
             found["problems"].append(f"{error.message}; {error.hint}")
     found["remarks"].append("the benchmark cannot be read: sizes assume 400 forget and 1000 scored rows")

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from unierase_cli.config.checks import adapter_at_hand, model_block, reference_fits
 from unierase_cli.config.schema import Experiment
-from unierase_cli.config.sections.unlearn import AdapterConfig
-from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import benchmark_of
 from unierase_cli.stages.estimate_training import stored_reference
 from unierase_cli.stages.needs import rows_of
-from unierase_cli.stages.planning import is_independent, is_stepwise
+from unierase_cli.stages.planning import is_independent, is_stepwise, plan_of
 from unierase_cli.stages.shapes import shape_of
 
 # How much larger than the limit an estimate must be before it counts.
-MARGIN = 1.5
+MARGIN = 2.5
 
 
 def check_method(experiment: Experiment) -> None:
-    """Raises UserError for a method that trains adapters without one, settings of an adapter without one, a batch larger than
-    the forget set, and a loss term on a block that the model lacks.
+    """Raises UserError for a method that trains adapters without one, for a batch larger than the forget set, and for a loss term
+    on a block that the model lacks.
 
     The method checks all of it again on the loaded model; a hub model that nobody downloaded yet is first known there.
     """
@@ -28,7 +24,6 @@ def check_method(experiment: Experiment) -> None:
     if method.implemented_by == "lora_negation":
         adapter_at_hand(method.name, experiment.adapter.name)
     if method.trains:
-        _check_adapter(experiment)
         _check_batch(experiment)
     # By the name that terms give it: asking the term itself would import torch.
     blocks = {role: term.settings.get("layer") for role, term in (("forget", method.forget), ("retain", method.retain))}
@@ -45,20 +40,12 @@ def check_reference_size(experiment: Experiment) -> None:
 
     By an estimate, hence with a margin; what is nearer to the limit is known when it comes to it.
     """
-    config, stored = experiment.unlearn, experiment.adapter.name == "none" and experiment.unlearn.reference != "second_model"
-    shape, _ = shape_of(experiment)
-    if not experiment.method.trains or shape is None or not (stored or config.reference == "stored"):
+    limit, (shape, _) = experiment.unlearn.reference_gib, shape_of(experiment)
+    if not experiment.method.trains or shape is None:
         return
-    size = stored_reference(experiment, shape, rows_of(benchmark_of(experiment))) / 2**30
-    if size > MARGIN * config.reference_gib:
-        reference_fits(size, config.reference_gib, "by an estimate")
-
-
-def _check_adapter(experiment: Experiment) -> None:
-    given, usual = asdict(experiment.adapter), asdict(AdapterConfig())
-    if given["name"] == "none" and (unread := [key for key in given if given[key] != usual[key]]):
-        key = unread[0]
-        raise UserError(f"adapter.{key}={given[key]} without an adapter: all weights would be trained", "add adapter=lora")
+    gib = stored_reference(experiment, shape, rows_of(benchmark_of(experiment), steps=plan_of(experiment))) / 2**30
+    if gib > MARGIN * limit:
+        reference_fits(gib, limit, "by an estimate")
 
 
 def _check_batch(experiment: Experiment) -> None:

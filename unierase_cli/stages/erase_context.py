@@ -62,14 +62,13 @@ def prepare(context: StageContext, benchmark: Benchmark, *, several: bool = Fals
 def for_step(erasing: EraseContext, step: Step) -> EraseContext:
     """What a method works with at a step of a mode that cuts the forget set: a batch is no larger than the step's request."""
     experiment, unlearn = erasing.experiment, erasing.experiment.unlearn
-    # closer-look's pairing fills a batch from several epochs.
-    rows = len(step.forget) * (unlearn.epochs if unlearn.pairing == "closer_look" else 1)
-    if erasing.experiment.method.implemented_by == "altpo":
-        rows *= unlearn.alternates
-    if experiment.method.editing or unlearn.batch_size <= rows or not (is_stepwise(experiment) or is_independent(experiment)):
+    rows = len(step.forget) * (unlearn.alternates if experiment.method.implemented_by == "altpo" else 1)
+    lowered = unlearn.lowered(rows)
+    if experiment.method.editing or lowered == unlearn or not (is_stepwise(experiment) or is_independent(experiment)):
         return erasing
-    erasing.reporter.note(f"step {step.index + 1}: batches of {rows}, all that there is to forget (unlearn.batch_size)")
-    return replace(erasing, experiment=replace(experiment, unlearn=replace(unlearn, batch_size=rows)))
+    size = lowered.batch_size
+    erasing.reporter.note(f"step {step.index + 1}: batches of {size}, all that there is to forget (unlearn.batch_size)")
+    return replace(erasing, experiment=replace(experiment, unlearn=lowered))
 
 
 def with_subjects(steps: Sequence[Step], benchmark: Benchmark, reporter: Reporter) -> list[Step]:

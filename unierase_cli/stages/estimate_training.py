@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.unlearn import reference_from
 from unierase_cli.stages.needs import Need, Rows
+from unierase_cli.stages.planning import is_stepwise
 from unierase_cli.stages.shapes import Shape
 from unierase_cli.stages.workspace import Workspace
 from unierase_cli.training.processor import cpu_has_bfloat16
@@ -53,38 +55,55 @@ def _method(experiment: Experiment, space: Workspace, rows: Rows, accelerator: b
     terms = {experiment.method.forget.term, experiment.method.retain.term} - {None}
     # A preferred and a dispreferred answer, or two kinds of retain rows, are one kind of row more.
     kinds = len(terms) + bool(terms & {"dpo", "altpo", "ap"})
-    batch = kinds * min(config.micro_batch or config.batch_size, max(rows.forget, 1))
+    each = min(config.micro_batch or config.batch_size, max(rows.request or rows.forget, 1))
+    learned = min(config.max_length or rows.learned, rows.learned)
     length = min(config.max_length or 1 << 30, rows.question + rows.learned)
     length = config.max_length if config.layout == "closer_look" else length
-    labelled = length if config.forget_labels == "all" or "kl_all" in terms else rows.learned
+    # Kinds of rows whose every position goes through the head: the forgotten ones, those of KL as published.
+    compat = "undial" in terms and bool(experiment.method.forget.settings.get("compat"))
+    everywhere = (config.forget_labels == "all" or compat) + ("kl_all" in terms)
+    batch, labelled = kinds * each, each * (everywhere * length + (kinds - everywhere) * learned)
     then = replace(space, size=size)
     if config.gradient_checkpointing:
         # Only the blocks' inputs are kept; one block at a time is run again.
         kept = then.copies(shape.blocks, batch * length * shape.hidden, size)
         kept += then.kept(batch * length, trained=True, blocks=1)
         needs.append(Need("erase", "kept for the way back", kept, f"{batch} rows of {length} tokens", "pass"))
-        needs.append(Need("erase", "logits", then.logits(batch * labelled, LOGITS), phase="pass"))
+        needs.append(Need("erase", "logits", then.logits(labelled, LOGITS), phase="pass"))
     else:
-        needs += _pass("erase", then, batch, length, batch * labelled, written_out=not accelerator)
-    if config.reference == "second_model" and adapter.name == "none":
+        needs += _pass("erase", then, batch, length, labelled, written_out=not accelerator)
+    place = _reference(experiment, rows)
+    if place == "second_model":
         needs.append(Need("erase", "second model", shape.parameters * space.size, "the reference"))
-    elif not accelerator and (adapter.name == "none" or config.reference == "stored"):
-        # Where there is an accelerator it is kept beside it all the same, in the machine's memory.
-        # More than the limit is refused.
-        size = min(stored_reference(experiment, shape, rows), int(config.reference_gib * 2**30))
-        needs.append(Need("erase", "reference, stored", size))
+    elif place == "stored" and not accelerator:
+        # Where there is an accelerator it is kept beside it all the same, in the machine's memory. More than the limit is refused.
+        stored = min(stored_reference(experiment, shape, rows), int(config.reference_gib * 2**30))
+        needs.append(Need("erase", "reference, stored", stored))
     return needs
 
 
 def stored_reference(experiment: Experiment, shape: Shape, rows: Rows) -> int:
-    """Bytes that are kept of the model before unlearning for losses that compare whole predictions or hidden states."""
+    """Bytes that are kept at a step of the model before unlearning, for losses that compare whole predictions or hidden states."""
+    if _reference(experiment, rows) != "stored":
+        return 0
     terms, config = {experiment.method.forget.term, experiment.method.retain.term}, experiment.unlearn
-    seen = config.epochs * max(rows.forget, 1)
-    seen = min(seen, config.max_steps * config.batch_size) if config.max_steps else seen
-    partners, forget = min(rows.protect, seen), min(rows.forget, seen)
-    predicted = (partners if "kl" in terms else 0) + (forget if "undial" in terms else 0)
-    hidden = partners * (rows.usual_question + rows.usual_learned) if "embed_diff" in terms else 0
-    return 4 * (predicted * rows.usual_learned * shape.vocabulary + hidden * shape.hidden)
+    forget, protect = max(rows.request or rows.forget, 1), max(rows.protect, 1)
+    seen = min(config.epochs * forget, (config.max_steps or 1 << 40) * config.batch_size)
+    if config.pairing == "closer_look":
+        partners: float = min(forget, protect)
+    else:
+        # New ones are drawn each epoch, some of them again.
+        partners = protect * (1 - (1 - min(forget, protect) / protect) ** config.epochs)
+    learned = min(config.max_length or rows.usual_learned, rows.usual_learned)
+    predicted = (min(partners, seen) if "kl" in terms else 0) + (min(forget, seen) if "undial" in terms else 0)
+    hidden = min(partners, seen) * (rows.usual_question + learned) if "embed_diff" in terms else 0
+    return int(4 * (predicted * learned * shape.vocabulary + hidden * shape.hidden))
+
+
+def _reference(experiment: Experiment, rows: Rows) -> str:
+    """Where the losses find the model before unlearning."""
+    original = experiment.mode.reference == "original" and is_stepwise(experiment) and rows.steps > 1
+    return reference_from(experiment.unlearn, experiment.adapter, original=original)
 
 
 def _weights(stage: str, space: Workspace, size: int, *, masters: bool, base: int, narrow: bool = False) -> list[Need]:

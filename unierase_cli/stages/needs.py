@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from unierase_cli.contracts import Benchmark
+from unierase_cli.contracts import Benchmark, Step
 
 # The stage of what every stage holds, and the phase in which a model is read.
 ALL, LOADING = "all", "loading"
@@ -27,7 +27,7 @@ class Need:
 @dataclass(frozen=True)
 class Rows:
     """How many facts there are; ``scored`` counts those of every split, ``largest`` those of the largest one; ``steps``: how many
-    requests the mode makes of what is forgotten.
+    requests the mode makes of what is forgotten, and ``request``: facts of the largest (0: of all).
 
     In tokens, the longest: ``question`` with what its template puts around it, ``answer`` (wrong ones too, which are scored),
     and ``learned``: a true answer of what is forgotten or protected. Their mean lengths: ``usual_question``, ``usual_learned``.
@@ -43,11 +43,12 @@ class Rows:
     usual_question: int = 35
     usual_learned: int = 30
     steps: int = 1
+    request: int = 0
 
 
-def rows_of(benchmark: Benchmark, asked: Sequence[str] = (), cap: int = 0, steps: int = 1) -> Rows:
+def rows_of(benchmark: Benchmark, asked: Sequence[str] = (), cap: int = 0, steps: Sequence[Step] = ()) -> Rows:
     """Counts and longest texts of a benchmark. ``asked``: the splits that are asked (none named: all), ``cap`` rows of each at
-    most (0: all). ``steps``: of the mode's plan.
+    most (0: all). ``steps``: the mode's plan.
     """
     learned = [*benchmark.forget, *benchmark.protect]
     facts = [*learned, *(fact for split in benchmark.splits.values() for fact in split)]
@@ -62,7 +63,8 @@ def rows_of(benchmark: Benchmark, asked: Sequence[str] = (), cap: int = 0, steps
         1 + _longest(fact.answer for fact in learned),
         AROUND + _usual(fact.question for fact in learned),
         1 + _usual(fact.answer for fact in learned),
-        steps,
+        max(1, len(steps)),
+        max((len(step.forget) for step in steps), default=0),
     )
 
 

@@ -46,7 +46,7 @@ def plan_needs(experiment: Experiment, plan: Sequence[PlanRow]) -> PlanNeeds:
         if shape is None:
             return PlanNeeds({}, {}, source)
         cap = experiment.protocol.rows_for(experiment.benchmark.name)
-        rows = rows_of(benchmark_of(experiment), experiment.eval.splits, cap, len(plan_of(experiment)))
+        rows = rows_of(benchmark_of(experiment), experiment.eval.splits, cap, plan_of(experiment))
     except UserError as error:
         return PlanNeeds({}, {}, error.message)
     accelerator = likely_accelerator(experiment.run.device)

@@ -21,7 +21,7 @@ from unierase_cli.training.rows import Layout, Row, RowBatch, collate
 from unierase_cli.training.views import FrozenView, Reference, View
 
 CHUNK = 16
-NOT_STORED = ("a loss over every position needs a reference model at hand", "add unlearn.reference=second_model, or adapter=lora")
+NOT_STORED = "a loss over every position needs a reference model at hand"
 
 
 @dataclass
@@ -130,7 +130,7 @@ class References:
 
     def _check_size(self, wanted: Mapping[str, Sequence[Row]], limit_gib: float) -> None:
         if any("all_logits" in self.needs[kind] for kind in wanted):
-            raise UserError(*NOT_STORED)
+            raise UserError(NOT_STORED, "add unlearn.reference=second_model, or adapter=lora")
         size = sum(self._bytes(kind, row) for kind, rows in wanted.items() for row in rows) / 2**30
         reference_fits(size, limit_gib, f"on {sum(map(len, wanted.values()))} rows")
 

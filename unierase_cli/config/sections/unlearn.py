@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from unierase_cli.config.checks import fraction, one_of, positive
 from unierase_cli.contracts import UserError
@@ -99,10 +99,17 @@ class UnlearnConfig:
         if self.layout == "closer_look" and not self.max_length:
             raise UserError("unlearn.layout=closer_look pads to unlearn.max_length, which is 0", "add unlearn.max_length=500")
 
+    def largest_batch(self, rows: int) -> int:
+        """Of a step with so many rows to forget; the published runners let a batch go on into the next epoch."""
+        return rows * (self.epochs if self.pairing == "closer_look" else 1)
+
+    def lowered(self, rows: int) -> UnlearnConfig:
+        """The same with batches that are no larger than a step with so many rows allows."""
+        return replace(self, batch_size=min(self.batch_size, self.largest_batch(rows)))
+
     def check_batch(self, rows: int) -> None:
         """Refuse a batch that is larger than the ``rows`` to forget in a step."""
-        # The published runners let a batch go on into the next epoch.
-        if self.batch_size > rows * (self.epochs if self.pairing == "closer_look" else 1):
+        if self.batch_size > self.largest_batch(rows):
             raise UserError(
                 f"unlearn.batch_size={self.batch_size} is larger than the forget set ({rows} row{'s' * (rows != 1)})",
                 f"choose unlearn.batch_size={max(1, rows // 5)} for example",
@@ -125,3 +132,13 @@ class AdapterConfig:
         positive("adapter.alpha", self.alpha)
         if not 0 <= self.dropout < 1:
             raise UserError(f"adapter.dropout={self.dropout} must be from 0 to below 1", "for example adapter.dropout=0.05")
+
+
+def reference_from(unlearn: UnlearnConfig, adapter: AdapterConfig, *, original: bool = False) -> str:
+    """Where a loss finds the model before unlearning: ``adapter`` (switched off), ``second_model``, or ``stored`` numbers.
+
+    ``original``: a later step compares with the model before all of them, which its adapter switched off is not.
+    """
+    if adapter.name != "none" and unlearn.reference != "stored" and not original:
+        return "adapter"
+    return "second_model" if unlearn.reference == "second_model" else "stored"
