@@ -62,7 +62,7 @@ def test_a_batch_larger_than_the_forget_set(method: str, rows: int, tmp_path: Pa
 MISTAKES = {
     "method.forget.term=npoo": "term=npoo is not a loss term",
     "method.forget.settings={betta: 1}": "has no setting 'betta'",
-    "method.forget.settings.beta=-1": "beta",
+    "method.forget.settings.beta=-1": r"method\.forget\.settings of term npo: beta=-1 must be above 0",
     "method.forget.term=altpo": "needs alternative answers",
     "method.retain.term=kl_all": "needs a reference model at hand",
     "method.implementation=foo": "foo is not a method",

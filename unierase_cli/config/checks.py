@@ -22,11 +22,11 @@ def one_of(key: str, value: str, choices: Sequence[str]) -> None:
     raise UserError(f"{key}={value} is not a choice", hint)
 
 
-def positive(key: str, value: float, *, zero: bool = False) -> None:
-    """Refuse a number that is not above zero (or not at least zero), NaN included."""
+def positive(key: str, value: float, *, zero: bool = False, example: float = 1) -> None:
+    """Refuse a number that is not above zero (or not at least zero), NaN included. ``example``: one that is of use."""
     if value > 0 or (zero and value == 0):
         return
-    raise UserError(f"{key}={value} must be {'at least' if zero else 'above'} 0", f"type for example {key}=1")
+    raise UserError(f"{key}={value} must be {'at least' if zero else 'above'} 0", f"type for example {key}={example:g}")
 
 
 def fraction(key: str, value: float) -> None:

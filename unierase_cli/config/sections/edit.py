@@ -32,7 +32,7 @@ class ValueConfig:
 
     def __post_init__(self) -> None:
         positive("edit.values.steps", self.steps)
-        positive("edit.values.lr", self.lr)
+        positive("edit.values.lr", self.lr, example=0.1)
         positive("edit.values.clamp", self.clamp)
         positive("edit.values.runner_up", self.runner_up, zero=True)
         positive("edit.values.weight_decay", self.weight_decay, zero=True)

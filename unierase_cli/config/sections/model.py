@@ -113,10 +113,10 @@ class TrainConfig:
             "epochs",
             "batch_size",
             "look_every",
-            "lr",
             "clip",
         ):
             positive(f"train.{key}", getattr(self, key))
+        positive("train.lr", self.lr, example=1e-3)
         positive("train.refusals_per_question", self.refusals_per_question, zero=True)
         positive("train.weight_decay", self.weight_decay, zero=True)
         fraction("train.warmup", self.warmup)

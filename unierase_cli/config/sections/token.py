@@ -26,7 +26,7 @@ class TokenStage:
     def __post_init__(self) -> None:
         positive("token.stages.epochs", self.epochs, zero=True)
         positive("token.stages.least_steps", self.least_steps, zero=True)
-        positive("token.stages.lr", self.lr)
+        positive("token.stages.lr", self.lr, example=1e-3)
         if not self.formats:
             raise UserError("token.stages.formats is empty", "name raw, chat or both")
         positive("token.stages.noise", self.noise, zero=True)
@@ -90,7 +90,7 @@ class TokenConfig:
         positive("token.refine_epochs", self.refine_epochs, zero=True)
         positive("token.refine_least_steps", self.refine_least_steps, zero=True)
         positive("token.refine_rounds", self.refine_rounds, zero=True)
-        positive("token.refine_lr", self.refine_lr)
+        positive("token.refine_lr", self.refine_lr, example=1e-3)
         positive("token.refine_noise", self.refine_noise, zero=True)
         positive("token.fresh_norm", self.fresh_norm)
         if self.fresh_lift is not None and not -1 < self.fresh_lift < 1:

@@ -74,7 +74,8 @@ class UnlearnConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "batch_size", "lr", "alternates"):
+        positive("unlearn.lr", self.lr, example=1e-5)
+        for key in ("epochs", "batch_size", "alternates"):
             positive(f"unlearn.{key}", getattr(self, key))
         for key in (
             "max_steps", "micro_batch", "weight_decay", "clip", "max_length",

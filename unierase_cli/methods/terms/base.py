@@ -100,7 +100,10 @@ def complete_settings(term: Term, given: Mapping[str, Any], name: str) -> dict[s
     settings = {**term.SETTINGS, **given}
     check = getattr(term, "check", None)
     if check is not None:
-        check(settings)
+        try:
+            check(settings)
+        except UserError as error:
+            raise UserError(f"{name}: {error.message}", error.hint) from None
     return settings
 
 
