@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -10,6 +11,8 @@ from typing import Any, Protocol
 
 # Stands in a refusal for the name of whoever is asked about.
 NAME_SLOT = "__NAME__"
+# Names of unlearning tokens: the papers' and the ones that this tool adds.
+UNLEARNING_TOKEN = re.compile(r"\[UNL\]|<unlearn_\d+>")
 
 
 class UserError(Exception):
@@ -55,6 +58,12 @@ class Fact:
         )
         return hashlib.sha256("\x1f".join(parts).encode("utf-8")).hexdigest()[:16]
 
+    @property
+    def content_hash(self) -> str:
+        """Hash of question and answer as they compare: says which facts a model forgot without their text."""
+        parts = (normalised(self.question), normalised(self.answer))
+        return hashlib.sha256("\x1f".join(parts).encode("utf-8")).hexdigest()[:32]
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -69,6 +78,7 @@ class Benchmark:
     ``built_for``: the model (hub id or folder) whose knowledge the rows were chosen by, if they were. ``published``: its authors
     say what is protected and what is scored. A fact to forget and the scored fact of the same id may have other answers: what a
     method learns, and what counts as the truth; ``scored`` has the latter by id, whatever cap leaves of the splits.
+    ``forgotten``: what the model forgot in an earlier run, as far as its facts are known; all are scored as ``forgotten_before``.
     """
 
     name: str
@@ -83,6 +93,7 @@ class Benchmark:
     built_for: str | None = None
     published: bool = False
     scored: Mapping[str, Fact] = field(default_factory=dict)
+    forgotten: tuple[Fact, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
+from unierase_cli.benchmarks.parts.forgotten import with_forgotten
 from unierase_cli.benchmarks.parts.requested import as_scored, with_forget
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.model import ModelConfig
@@ -28,17 +29,21 @@ def available_benchmarks() -> list[str]:
 
 
 def load_benchmark(
-    config: BenchmarkConfig, reporter: Reporter | None = None, forget: Sequence[str] | None = None
+    config: BenchmarkConfig,
+    reporter: Reporter | None = None,
+    forget: Sequence[str] | None = None,
+    forgotten: Sequence[str] = (),
 ) -> Benchmark:
     """The benchmark that ``config`` names: checked, its scored splits cut to ``config.rows``, with a fingerprint.
 
     The fingerprint is a sha256 over every row in every role, so that other data never reuses an artefact.
-    ``forget``: ids of the facts to forget, in the place of the split's. Raises UserError for an unknown name and for data that
-    cannot be worked with.
+    ``forget``: ids of the facts to forget, in the place of the split's. ``forgotten``: hashes of what the model forgot before
+    (``Fact.content_hash``). Raises UserError for an unknown name and for data that cannot be worked with.
     """
     benchmark = _loader(config.implementation or config.name)(config, reporter)
     if forget is not None:
         benchmark = with_forget(benchmark, config, forget)
+    benchmark = with_forgotten(benchmark, config, forgotten)
     check_benchmark(benchmark)
     benchmark = replace(benchmark, scored=as_scored(benchmark))
     notes = benchmark.notes

@@ -14,8 +14,8 @@ from transformers.pytorch_utils import Conv1D
 from unierase_cli.contracts import UserError
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.models.token_rows import TokenRows, apply_token
-from unierase_cli.models.vocabulary import get_bias, put_back_rows
+from unierase_cli.models.token_rows import TAKEN_OVER, TokenRows, apply_token
+from unierase_cli.models.vocabulary import get_bias, get_rows, put_back_rows
 from unierase_cli.store.hashing import hash_bytes
 
 if TYPE_CHECKING:
@@ -158,11 +158,16 @@ class AppliedPatch:
         return float((stored - base).norm()), float(base.norm())
 
     def set_tokens(self, rows: TokenRows) -> None:
-        """Add the unlearning tokens and set their rows. Raises UserError where the embedding or the head has changed."""
+        """Add the unlearning tokens and set their rows.
+
+        Raises UserError where the embedding or the head has changed, and where the model has a token of that name that leads
+        elsewhere: facts that were forgotten with it would come back.
+        """
         if any(self._is_end(name) for name in self._base):
             raise _both_ends()
         architecture = self.loaded.architecture
         if self._rows is None:
+            self._check_names(rows)
             size = architecture.embedding.weight.shape[0]
             ids = [i for i in rows.ids if i < size]
             head = None if architecture.tied else architecture.head.weight.detach()[ids].clone()
@@ -175,6 +180,21 @@ class AppliedPatch:
                 list(self.loaded.unlearn_ids),
             )
         apply_token(self.loaded, rows)
+
+    def _check_names(self, rows: TokenRows) -> None:
+        """Of tokens that the model had when it was loaded: their rows are the patch's, or the patch was made to replace them."""
+        names = {self.loaded.tokenizer.convert_ids_to_tokens(index): index for index in self.loaded.unlearn_ids}
+        for place, name in enumerate(rows.names):
+            if name not in names or name in rows.info.get(TAKEN_OVER, ()):
+                continue
+            kind = self.loaded.architecture.embedding.weight.dtype
+            here = get_rows(self.loaded, [names[name]])
+            pairs = [(own, row[place]) for own, row in zip(here, (rows.rows_in, rows.rows_out), strict=True) if row is not None]
+            if any(own is not None and not torch.equal(own[0].cpu(), row.to(kind).float().cpu()) for own, row in pairs):
+                raise UserError(
+                    f"the model has another {name} than the patch, and what it forgot with it would come back",
+                    "apply the patch to the model it was made for",
+                )
 
     def revert(self) -> None:
         """Give the model its bits back: parameters, token rows and the size of the vocabulary."""

@@ -18,7 +18,9 @@ from unierase_cli.metrics.judges import Judges
 FORGET = "forget"
 # Other questions about the forgotten people, which no method has seen (RETURN).
 FORGET_UNSEEN = "forget_eval"
-FORGET_SPLITS = (FORGET, FORGET_UNSEEN)
+# What the model forgot in an earlier run.
+FORGOTTEN_BEFORE = "forgotten_before"
+FORGET_SPLITS = (FORGET, FORGET_UNSEEN, FORGOTTEN_BEFORE)
 # The headline of retention: questions that no method has seen.
 RETAIN = "retain_unseen"
 # Splits with short answers and answer options, whose probability is normalised over the options.

@@ -28,6 +28,7 @@ from unierase_cli.metrics.base import (
     DETAIL,
     FORGET,
     FORGETTING,
+    FORGOTTEN_BEFORE,
     GENERAL,
     HONESTY,
     OVERALL,
@@ -43,7 +44,9 @@ from unierase_cli.metrics.catalog import all_columns
 FORMAT = 1
 BASE, EDITED = "base", "edited"
 GROUPS = (FORGETTING, RETENTION, HONESTY, OVERVIEW, GENERAL, DETAIL)
-EXAMPLES = ((FORGET, 8), (RETAIN, 4))
+# A rise in ROUGE-L recall that is no matter of a few words.
+CAME_BACK = 0.1
+EXAMPLES = ((FORGET, 8), (FORGOTTEN_BEFORE, 2), (RETAIN, 4))
 
 
 def compare(base: Evidence, edited: Evidence, names: Collection[str] | None = None) -> dict[str, Any]:
@@ -112,6 +115,15 @@ def unchanged(base: Evidence, edited: Evidence) -> str | None:
     return None
 
 
+def came_back(metrics: Mapping[str, Any]) -> str | None:
+    """A sentence if facts that an earlier run made the model forget are answered by the edited one more than before."""
+    column = f"{FORGOTTEN_BEFORE}.rouge"
+    before, after = (metrics["states"][state].get(column, {}).get("value") for state in (BASE, EDITED))
+    if before is None or after is None or after - before <= CAME_BACK:
+        return None
+    return f"facts that the model forgot in an earlier run come back: ROUGE-L recall {before:.2f} before, {after:.2f} after"
+
+
 def _plain(evidence: Evidence) -> list[Observation]:
     return [o for (_, variant), rows in evidence.observations.items() if variant == "plain" for o in rows]
 
@@ -175,7 +187,7 @@ def _examples(base: Evidence, edited: Evidence, split: str, count: int) -> list[
             "fact_id": o.fact_id,
             "question": o.question,
             "true": o.reference,
-            "before": before[o.fact_id].text if o.fact_id in before else None,
+            "before": before[o.fact_id].raw_text if o.fact_id in before else None,
             "after": o.raw_text,
             "forbidden": variants["unlearn_forbidden"].get(o.fact_id),
             "paraphrased": variants["paraphrased"].get(o.fact_id),

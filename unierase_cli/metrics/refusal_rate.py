@@ -6,12 +6,11 @@ answer that starts as a refusal and slides into something else does not count.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from unierase_cli.contracts import NAME_SLOT, MetricResult, Observation
+from unierase_cli.contracts import NAME_SLOT, UNLEARNING_TOKEN, MetricResult, Observation
 from unierase_cli.metrics.base import FORGET, HONESTY, About, Column, Evidence, mean_result, on_every_split, unavailable
 from unierase_cli.metrics.rouge import rouge_l_f1, words
 
@@ -24,7 +23,6 @@ YES_NO = True
 ABOUT = About(NAME, "clean refusals", VERSION, HIGHER_IS_BETTER)
 THRESHOLD = 0.8
 ONCE = "unlearn_once"
-UNLEARNING_TOKEN = re.compile(r"\[UNL\]|<unlearn_\d+>")
 
 
 def compute(

@@ -18,13 +18,14 @@ from unierase_cli.models.fingerprint import fingerprint_model
 from unierase_cli.models.mlp_output import output_norm
 from unierase_cli.models.prompts import PromptFormatter
 from unierase_cli.models.room import Room
+from unierase_cli.models.vocabulary import known_unlearning_tokens
 
 
 @dataclass
 class LoadedModel:
     """A model in evaluation mode, no parameter of which asks for a gradient.
 
-    ``fingerprint`` names the files it was loaded from. ``unlearn_ids`` is empty until unlearning tokens are added.
+    ``fingerprint`` names the files it was loaded from. ``unlearn_ids``: unlearning tokens, those of earlier runs among them.
     ``added_bias``: what the bias of a head that has one became for tokens when they were added, by id, to be set again
     whenever their rows are. ``room``: how much has been found to run at a time.
     """
@@ -114,7 +115,8 @@ def wrap_model(
     )
     device = architecture.embedding.weight.device
     room = Room(reporter.warn) if reporter is not None else Room()
-    return LoadedModel(model, tokenizer, architecture, prompts, device, fingerprint, source, room=room)
+    known = known_unlearning_tokens(tokenizer)
+    return LoadedModel(model, tokenizer, architecture, prompts, device, fingerprint, source, known, room=room)
 
 
 def choose_device(name: str) -> torch.device:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import AddedToken
+from transformers import AddedToken, PreTrainedTokenizerBase
 
+from unierase_cli.contracts import UNLEARNING_TOKEN
 from unierase_cli.models.encoding import token_id
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ def add_unlearning_tokens(loaded: LoadedModel, names: Sequence[str], generator: 
     Spare rows of a padded vocabulary are used first; a matrix is only grown, never shrunk. New rows are drawn from
     N(0, initializer_range) (input row, then output row of an untied head); all other rows keep their bits. The bias of a head
     that has one (Phi, GPT-J) becomes for them what it is on average. A name that the tokenizer already knows keeps its id and
-    its rows. ``loaded.unlearn_ids`` becomes the returned list.
+    its rows. The ids join those of earlier unlearning tokens in ``loaded.unlearn_ids``.
     """
     if not names:
         return []
@@ -47,8 +49,21 @@ def add_unlearning_tokens(loaded: LoadedModel, names: Sequence[str], generator: 
     again = [token for token in ids if token in loaded.added_bias]
     if again:
         set_bias(loaded, again, torch.tensor([loaded.added_bias[token] for token in again], dtype=torch.float64))
-    loaded.unlearn_ids = ids
+    loaded.unlearn_ids = list(dict.fromkeys([*loaded.unlearn_ids, *ids]))
     return ids
+
+
+def known_unlearning_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids of the unlearning tokens that an earlier run left in the tokenizer, in their order."""
+    added = sorted(tokenizer.added_tokens_decoder.items())
+    return [index for index, token in added if UNLEARNING_TOKEN.fullmatch(token.content)]
+
+
+def fresh_names(tokenizer: PreTrainedTokenizerBase, count: int) -> list[str]:
+    """Names of ``count`` unlearning tokens that the tokenizer does not know: earlier facts lead to those that it knows."""
+    known = tokenizer.get_vocab()
+    free = (name for number in itertools.count() if (name := f"<unlearn_{number}>") not in known)
+    return list(itertools.islice(free, count))
 
 
 def get_rows(loaded: LoadedModel, ids: Sequence[int]) -> tuple[Tensor, Tensor | None]:

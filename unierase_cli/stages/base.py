@@ -20,6 +20,7 @@ from unierase_cli.contracts import Benchmark, Reporter
 from unierase_cli.modes.requests import read_tasks
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.unlearned import forgotten_in
 
 STAGES = (
     "prepare_return", "finetune", "train_token", "moments", "erase", "observe", "observe_facts", "probe", "general", "score",
@@ -109,17 +110,19 @@ def slug(experiment: Experiment, stage: str, options: dict[str, str]) -> str:
 
 def benchmark_of(experiment: Experiment) -> Benchmark:
     """The experiment's benchmark, loaded once per process and configuration; a file of requests (``mode.tasks``) says what is
-    forgotten in the place of its split. The pipeline tells its notes.
+    forgotten in the place of its split, and the model's folder what it forgot before. The pipeline tells its notes.
 
     Raises UserError for a model that the benchmark was not built for, and for a file of requests that can't be read.
     """
     tasks = read_tasks(experiment.mode)
     forget = None if tasks is None else tuple(name for task in tasks for name in task)
-    benchmark = _benchmark(json.dumps(asdict(experiment.benchmark), sort_keys=True), forget)
+    path = experiment.model.path
+    forgotten = forgotten_in(Path(path)) if path is not None and Path(path).is_dir() else ()
+    benchmark = _benchmark(json.dumps(asdict(experiment.benchmark), sort_keys=True), forget, forgotten)
     check_model(benchmark, experiment.benchmark, experiment.model)
     return benchmark
 
 
 @cache
-def _benchmark(config: str, forget: tuple[str, ...] | None) -> Benchmark:
-    return load_benchmark(BenchmarkConfig(**json.loads(config)), forget=forget)
+def _benchmark(config: str, forget: tuple[str, ...] | None, forgotten: tuple[str, ...]) -> Benchmark:
+    return load_benchmark(BenchmarkConfig(**json.loads(config)), forget=forget, forgotten=forgotten)

@@ -17,6 +17,7 @@ from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.patches import Chosen, later_steps, listed
 from unierase_cli.store.forms import misfit
 from unierase_cli.store.json_text import read_json, write_json
+from unierase_cli.store.unlearned import FORGOTTEN, RECORD, forgotten_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from unierase_cli.editing.weights import AppliedPatch
     from unierase_cli.models.load import LoadedModel
 
-RECORD, BASE = "unierase.json", "unierase-base"
+BASE = "unierase-base"
 ROWS, LOST = "rows.safetensors", "lost.safetensors"
 LOSSES = {str: {"type": str, "share": float, "written": bool}}
 FORM = {
@@ -86,6 +87,7 @@ def write_edited(loaded: LoadedModel, chosen: Chosen, destination: Path, reporte
         "steps": list(chosen.steps),
         "dropped": list(chosen.dropped),
         "unlearning_tokens": dict(zip(names, loaded.unlearn_ids, strict=True)),
+        FORGOTTEN: _forgotten(loaded, chosen),
         "base": base,
     }
     write_json(partial / RECORD, record)
@@ -145,6 +147,14 @@ def _check(loaded: LoadedModel, chosen: Chosen) -> None:
 
     wanted = {name: value for record in chosen.records() for name, value in record["base_hashes"].items()}
     AppliedPatch(loaded).check(wanted)
+
+
+def _forgotten(loaded: LoadedModel, chosen: Chosen) -> list[str]:
+    """Hashes of what the chosen steps forget, and of what the unedited model had forgotten before them."""
+    source = Path(loaded.source)
+    before = forgotten_in(source) if source.is_dir() else ()
+    now = [name for record in chosen.records() for name in record["info"].get(FORGOTTEN, ())]
+    return list(dict.fromkeys([*before, *now]))
 
 
 def _describe_base(loaded: LoadedModel, reporter: Reporter) -> dict[str, Any]:

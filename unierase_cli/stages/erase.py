@@ -17,6 +17,7 @@ from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.stages.planning import is_independent, is_stepwise, plan_of, remarks_of
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.jsonl import append_jsonl, write_jsonl
+from unierase_cli.store.unlearned import FORGOTTEN
 from unierase_cli.training.token_targets import load_targets
 
 NAME = "erase"
@@ -135,9 +136,9 @@ def run(context: StageContext) -> dict[str, Any]:
                 erasing.weights.set_tokens(erasing.tokens)
             started = time.perf_counter()
             patch, state = method.erase(loaded, step, state, for_step(erasing, step))
-            if independent:
-                patch = replace(patch, info={**patch.info, INDEPENDENT: True})
-            else:
+            about = {**patch.info, FORGOTTEN: [fact.content_hash for fact in step.forget]}
+            patch = replace(patch, info={**about, INDEPENDENT: True} if independent else about)
+            if not independent:
                 erasing.tokens = patch.tokens
             if processes.rank() == 0:
                 patch.save(directory, step.index)

@@ -13,6 +13,7 @@ from unierase_cli.stages.base import Request
 from unierase_cli.stages.machine import likely_accelerator
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.patch_files import read_record, steps_in
+from unierase_cli.store.unlearned import unlearning_tokens_in
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
@@ -39,14 +40,18 @@ def state_needs(experiment: Experiment, state: str) -> dict[str, Request]:
 
 
 def model_fingerprints(experiment: Experiment) -> dict[str, str]:
-    """Hash of the model's files (local) or its hub id and revision; nothing for a model that finetune makes."""
+    """Hash of the model's files (local) or its hub id and revision; nothing for a model that finetune makes.
+
+    Unlearning tokens of earlier runs are named: a model that has some is asked with and without them.
+    """
     if experiment.model.path is None:
         return {}
     from unierase_cli.models.fingerprint import fingerprint_model
 
     path = Path(experiment.model.path)
     if path.is_dir():
-        return {"model": fingerprint_model(path)}
+        tokens = unlearning_tokens_in(path)
+        return {"model": fingerprint_model(path), **({"unlearning_tokens": " ".join(tokens)} if tokens else {})}
     return {"model": f"{experiment.model.path}@{experiment.model.revision or 'default branch'}"}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.config.schema import Experiment
-from unierase_cli.contracts import UserError
+from unierase_cli.contracts import Fact, UserError
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.loading import load_base, made_with, model_fingerprints, model_needs
 from unierase_cli.store.hashing import hash_file, hash_json
@@ -42,9 +42,15 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
             raise UserError(f"edit.moments.corpus={path} does not exist", "give a JSON Lines file with `text`, or auto")
         found["corpus"] = hash_file(path)
     if moments.prompt_end_weight > 0 or (moments.corpus == "auto" and moments.corpus_weight > 0):
-        protect = benchmark_of(experiment).protect
+        protect = preserved(experiment)
         found["protect"] = hash_json([[fact.question, fact.answer] for fact in protect])
     return found
+
+
+def preserved(experiment: Experiment) -> tuple[Fact, ...]:
+    """The facts whose questions an edit leaves as they are: those to retain, and those that lead to an earlier token."""
+    benchmark = benchmark_of(experiment)
+    return (*benchmark.protect, *benchmark.forgotten)
 
 
 def wanted_layers(experiment: Experiment) -> list[int] | None:
@@ -64,7 +70,7 @@ def run(context: StageContext) -> dict[str, Any]:
     named = wanted_layers(experiment)
     layers = loaded.architecture.default_layers() if named is None else named
     loaded.architecture.check_layers(layers)
-    protect = benchmark_of(experiment).protect
+    protect = preserved(experiment)
     with reporter.phase("read corpus"):
         sources = moment_sources(loaded.prompts, experiment.edit.moments, protect, experiment.run.seed)
     if not sources:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 NAME = "observe"
 VERSION = 1
-FORGET = "forget"
+FORGET, FORGOTTEN = "forget", "forgotten_before"
 # The option that names a step of a sequence: the model as that step left it, asked plainly.
 STEP = "step"
 
@@ -90,6 +90,8 @@ def scored_splits(experiment: Experiment) -> dict[str, list[Fact]]:
             one_of("eval.splits", name, list(dict.fromkeys([*splits, *SPLITS])))
     wanted = experiment.eval.splits or list(splits)
     rows = experiment.protocol.rows_for(experiment.benchmark.name) or None
+    # An earlier run's promise is always looked at.
+    wanted = [*wanted, FORGOTTEN]
     found = {name: list(splits[name][:rows]) for name in splits if name in wanted and splits[name]}
     if not found:
         raise UserError("there is nothing to score: no split has a row", "choose others with eval.splits=[forget]")

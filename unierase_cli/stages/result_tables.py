@@ -20,6 +20,9 @@ HEADLINE = (
     "forget.refusal_rate",
     "forget.degenerate_output",
     "forget_eval.rouge",
+    "forgotten_before.rouge",
+    "forgotten_before.first_token_unlearn",
+    "forgotten_before.refusal_rate",
     "retain_unseen.rouge",
     "retain_near.rouge",
     "retain_protected.rouge",
@@ -33,6 +36,7 @@ HEADLINE = (
 NAMES = {
     "forget": "forget",
     "forget_eval": "forget, unseen questions",
+    "forgotten_before": "forgotten before",
     "retain_unseen": "retain, never seen",
     "retain_near": "retain, neighbouring authors",
     "retain_protected": "retain, protected",

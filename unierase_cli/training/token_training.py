@@ -13,7 +13,8 @@ import torch
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import Fact, Reporter, UserError
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.models.token_rows import TokenRows
+from unierase_cli.models.token_rows import TAKEN_OVER, TokenRows
+from unierase_cli.models.vocabulary import fresh_names
 from unierase_cli.training.noise import Perturbation, gaussian
 from unierase_cli.training.pairs import TokenExample, assign_groups, make_examples
 from unierase_cli.training.row_fit import Leaves, Phase, fit_rows
@@ -43,9 +44,11 @@ def train_token(
     ``assignment``: fact id -> which of the tokens it is learned by; None cuts the facts into equal parts. ``layers``: those that
     get noise in stages with noise. ``targets`` (fact id -> refusal) and ``perturbation`` (layer, step
     -> [h, d]) stand in for the refusals of the configuration and for its Gaussian noise. ``checkpoint_dir``: where the fit
-    is kept each epoch, so that an interrupted one goes on. A token that the tokenizer already knows starts from its rows.
+    is kept each epoch, so that an interrupted one goes on. The tokens are fresh ones, whatever earlier runs left in the
+    tokenizer; where the configuration keeps rows they are the latest of those.
 
-    Raises UserError without facts, for a question that does not fit the context, and on a loss that is not a number.
+    Raises UserError without facts, for a question that does not fit the context, on a loss that is not a number, and where
+    rows are to be kept and the model has no such tokens.
     """
     if not facts:
         raise UserError("there is no question to train the token on", "check benchmark.split and token.questions")
@@ -54,7 +57,7 @@ def train_token(
     chosen = dict(targets) if targets is not None else choose_targets(facts, texts, seed)
     in_use = list(dict.fromkeys(chosen[fact.id] for fact in facts))
     known = warn_improbable(target_log_probs(loaded, facts, in_use), config.improbable, reporter)
-    names = [f"<unlearn_{group}>" for group in range(config.groups)]
+    names = _names(loaded, config, reporter)
     ids = start_rows(loaded, names, config, seed, [fact.question for fact in facts])
     tokens = {fact.id: ids[assignment[fact.id]] for fact in facts}
     learning = _Learning(loaded, facts, tokens, texts, config, layers, seed, reporter, checkpoint_dir, perturbation)
@@ -63,6 +66,7 @@ def train_token(
     rows_in, rows_out = publish(loaded, leaves)
     last = learning.examples(chosen, config.stages[-1].formats[-1])
     info: dict[str, Any] = {
+        TAKEN_OVER: names if _keeps(config) else [],
         "closing": config.closing,
         "output_row": "tied head" if loaded.architecture.tied else config.output_row,
         "first_example": str(loaded.tokenizer.decode(last[0].ids)),
@@ -76,6 +80,29 @@ def train_token(
     }
     _tell(info["continuation"], reporter)
     return TokenRows(names, ids, rows_in, rows_out, assignment, chosen, info)
+
+
+def _keeps(config: TokenConfig) -> bool:
+    return "keep" in (config.init, config.output_row)
+
+
+def _names(loaded: LoadedModel, config: TokenConfig, reporter: Reporter) -> list[str]:
+    """Fresh tokens, or the model's own where their rows are kept."""
+    known = [str(loaded.tokenizer.convert_ids_to_tokens(index)) for index in loaded.unlearn_ids]
+    if not _keeps(config):
+        if known:
+            reporter.note(f"the model has {', '.join(known)} of earlier unlearning, which stay as they are: a token is added")
+        return fresh_names(loaded.tokenizer, config.groups)
+    if len(known) < config.groups:
+        raise UserError(
+            f"token={config.name} keeps the rows of {config.groups} unlearning token(s), and the model has {len(known)}",
+            "choose token=default, which adds one",
+        )
+    names = known[-config.groups :]
+    kept = config.init == config.output_row == "keep" and not config.refine_epochs
+    if not kept or any(stage.epochs for stage in config.stages):
+        reporter.warn(f"{', '.join(names)} is trained again: what was forgotten with it may come back")
+    return names
 
 
 def refine_token(

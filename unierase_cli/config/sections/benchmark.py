@@ -25,6 +25,9 @@ class BenchmarkConfig:
     # benchmark=return: RETURN.jsonl, which `unierase prepare-return` makes splits of (null takes it from the hub).
     path: str | None = None
     retain_path: str | None = None
+    # JSON Lines of facts that the model forgot in an earlier run (question, answer): they are asked again, and neither retained nor
+    # protected as known. Those of an exported folder are recognised by the hashes in its unierase.json.
+    forgotten_path: str | None = None
     # fictional: size of the generated world.
     authors: int = 60
     questions: int = 10

@@ -8,7 +8,7 @@ from unierase_cli.config.checks import one_of, positive
 from unierase_cli.config.sections.general import GeneralConfig
 
 # Splits that the shipped benchmarks have, each of them some.
-SPLITS = ["forget", "forget_eval", "retain_protected", "retain_near", "retain_unseen"]
+SPLITS = ["forget", "forget_eval", "forgotten_before", "retain_protected", "retain_near", "retain_unseen"]
 SPLITS += ["real_authors", "world_facts", "holdout"]
 # Ways of asking and decoding. The first is the headline; the others are the honesty columns of the forget split.
 VARIANTS = ["plain", "unlearn_forbidden", "unlearn_once", "paraphrased", "answer_prefix"]

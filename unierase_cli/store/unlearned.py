@@ -1,0 +1,43 @@
+"""What a model folder says of earlier unlearning: the tokens that it has, and the facts that it forgot, by hash."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from unierase_cli.contracts import UNLEARNING_TOKEN, UserError
+from unierase_cli.store.forms import misfit
+from unierase_cli.store.json_text import read_json
+
+# Written beside exported weights.
+RECORD = "unierase.json"
+# Hashes of the forgotten facts (``Fact.content_hash``), in a patch's ``info`` and in the record of a folder.
+FORGOTTEN = "forgotten"
+TOKENIZER = "tokenizer.json"
+# A tokenizer's added tokens, before its vocabulary: read without decoding tens of MB of json.
+ADDED = re.compile(rb'"content"\s*:\s*"(' + UNLEARNING_TOKEN.pattern.encode("ascii") + rb')"')
+
+
+def unlearning_tokens_in(folder: Path) -> list[str]:
+    """Names of the unlearning tokens that a folder's tokenizer has."""
+    path = folder / TOKENIZER
+    if not path.is_file():
+        return []
+    return [name.decode("ascii") for name in dict.fromkeys(ADDED.findall(path.read_bytes()))]
+
+
+def forgotten_in(folder: Path) -> tuple[str, ...]:
+    """Hashes of the facts that the model forgot before it was exported; none for a folder without a record.
+
+    Raises UserError for a damaged record.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return ()
+    try:
+        record = read_json(path)
+        if wrong := misfit(record, {f"{FORGOTTEN}?": [str]}):
+            raise ValueError(wrong)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error})", "export the model anew") from error
+    return tuple(record.get(FORGOTTEN, ()))
