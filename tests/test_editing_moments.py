@@ -88,7 +88,8 @@ def test_moments_are_weighted_means_over_real_tokens(family: str) -> None:
             keys = torch.cat([r[-1:] for r in rows] if source.last_only else rows)
             assert keys.shape[0] == source.tokens
             wanted += source.weight * keys.T @ keys / keys.shape[0]
-        assert torch.allclose(found[layer], wanted, rtol=1e-5, atol=1e-7)
+        # Products in float32, whose last bits differ from one kind of processor to the next.
+        assert (found[layer] - wanted).norm() / wanted.norm() < 1e-6
 
 
 def keys_of(loaded, ids: list[int], layer: int) -> Tensor:

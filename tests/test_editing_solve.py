@@ -99,6 +99,25 @@ def test_soft_preservation_is_memits_weighting() -> None:
     assert (delta - wanted).norm() / wanted.norm() < 1e-10
 
 
+@pytest.mark.parametrize("alpha_kind", ["relative", "absolute"])
+@pytest.mark.parametrize("rank", [D, D // 2], ids=["full rank", "half rank"])
+@pytest.mark.parametrize("lambda_", [1e-3, 1e-6, 1e-8])
+def test_a_small_lambda_costs_no_precision_with_stored_eigenvectors(lambda_: float, rank: int, alpha_kind: str) -> None:
+    c = moment()
+    values, vectors = torch.linalg.eigh(c)
+    values = torch.where(torch.arange(D) < D - rank, 0.0, values.clamp(min=1e-4))
+    config = EditConfig(preserve="ridge", alpha=3.0, alpha_kind=alpha_kind, lambda_=lambda_, lambda_kind="absolute")
+    # As a moments artefact has them: rounded to float32.
+    preservation = choose_preservation(values, lambda a, b: vectors.T.float()[a:b], config)
+    # Keys that lie in what is protected are the hard case: what is free of them is all that there is.
+    keys = (vectors @ torch.diag((values > 0).double()) @ vectors.T) @ random(D, 5, seed=2)
+    residuals = random(H, 5, seed=3)
+    a = config.alpha * (vectors * values) @ vectors.T / (values.mean() if alpha_kind == "relative" else 1.0)
+    wanted = residuals @ keys.T @ torch.linalg.inv(a + lambda_ * torch.eye(D, dtype=torch.float64) + keys @ keys.T)
+    delta = low_rank(keys, residuals, preservation, random(D, 0, seed=0), lambda_)
+    assert (delta @ keys - wanted @ keys).norm() / (wanted @ keys).norm() < 1e-4
+
+
 def test_a_relative_lambda_is_scale_free_and_fixes_the_share_of_one_fact() -> None:
     for config in CONFIGS:
         preservation, _ = preserve(moment(), config)

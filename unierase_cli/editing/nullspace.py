@@ -3,8 +3,8 @@
 B says how much of a key an edit may use: 1 for a free direction, 0 for a protected one. Hard cut (``null_space``,
 AlphaEdit's projector P): B keeps the directions whose second moment lies below a threshold. Soft (``ridge``, MEMIT's
 weighting): a direction with moment e has B = lambda / (alpha e / mean + lambda), i.e. the moment's mean eigenvalue
-times lambda / alpha is the moment of a direction that is half protected. B is held by the smaller set of
-eigenvectors, never as a [d, d] matrix.
+times lambda / alpha is the moment of a direction that is half protected; an absolute alpha is MEMIT's own weight, with
+alpha e in the place of alpha e / mean. B is held by a set of eigenvectors, never as a [d, d] matrix.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from unierase_cli.contracts import UserError
 
 # Rows of eigenvectors that are widened to the solve's type at a time.
 ROWS_AT_ONCE = 2048
-# Directions that are protected (or free) to less than this are left out of the factor: far below float32 eigenvectors' own error.
+# Directions that are protected to less than this, or are free to less than this share of the freest one's, are left out of the
+# factor: far below float32 eigenvectors' own error.
 NEGLIGIBLE = 1e-9
 
 
 @dataclass
 class Preservation:
-    """B = I - V' diag(s) V (``complement``) or B = V' diag(s) V, with orthonormal rows V ``vectors`` [r, d] and s
-    ``weights`` [r].
+    """B = V' diag(s) V, and with ``complement`` also all that is orthogonal to V: B = (I - V'V) + V' diag(s) V. Orthonormal rows
+    V ``vectors`` [r, d], how free each is s ``weights`` [r].
     """
 
     size: int
@@ -40,12 +41,22 @@ class Preservation:
 
     def apply(self, keys: Tensor) -> Tensor:
         """B @ keys, for keys [d, n], in keys' type and on their device."""
+        found = self._within(keys, self.weights)
+        if self.complement:
+            # Taken off twice: what rounding leaves of a protected part the first time is as large as the part that is free.
+            outside = keys
+            for _ in range(2):
+                outside = outside - self._within(outside, torch.ones_like(self.weights))
+            found += outside
+        return found
+
+    def _within(self, keys: Tensor, weights: Tensor) -> Tensor:
+        """V' diag(weights) V @ keys."""
         part = torch.zeros_like(keys)
         for start in range(0, self.vectors.shape[0], ROWS_AT_ONCE):
             rows = self.vectors[start : start + ROWS_AT_ONCE].to(keys)
-            weights = self.weights[start : start + ROWS_AT_ONCE].to(keys)
-            part += rows.T @ (weights[:, None] * (rows @ keys))
-        return keys - part if self.complement else part
+            part += rows.T @ (weights[start : start + ROWS_AT_ONCE].to(keys)[:, None] * (rows @ keys))
+        return part
 
     @property
     def effective_rank(self) -> float:
@@ -53,7 +64,7 @@ class Preservation:
         preservation.
         """
         total = float(self.weights.double().sum())
-        return self.size - total if self.complement else total
+        return self.size - self.vectors.shape[0] + total if self.complement else total
 
     def to(self, device: torch.device) -> Preservation:
         """The same with its factors on ``device``."""
@@ -91,18 +102,19 @@ def choose_preservation(
             vectors, complement = load_rows(0, editable), False
         else:
             vectors, complement = load_rows(editable, size), True
-        weights = torch.ones(vectors.shape[0], dtype=torch.float64)
+        weights = torch.full((vectors.shape[0],), float(not complement), dtype=torch.float64)
         return Preservation(size, vectors, weights, complement, "null_space", span, cutoff)
     mean = float(values.mean())
     if mean == 0.0 or config.alpha == 0.0:
         return nothing_protected(size, "ridge")
-    moment = config.alpha * values / mean
+    unit = mean if config.alpha_kind == "relative" else 1.0
+    moment = config.alpha * values / unit
     held, free = moment / (moment + config.lambda_), config.lambda_ / (moment + config.lambda_)
     # Eigenvalues ascend, so what is held ascends and what is free descends: both sets are ends of the spectrum.
-    first_held, last_free = int((held <= NEGLIGIBLE).sum()), int((free > NEGLIGIBLE).sum())
-    cutoff = mean * config.lambda_ / config.alpha
-    if size - first_held <= last_free:
-        return Preservation(size, load_rows(first_held, size), held[first_held:], True, "ridge", span, cutoff)
+    first_held, last_free = int((held <= NEGLIGIBLE).sum()), int((free > NEGLIGIBLE * free[0]).sum())
+    cutoff = unit * config.lambda_ / config.alpha
+    if size - first_held < last_free:
+        return Preservation(size, load_rows(first_held, size), free[first_held:], True, "ridge", span, cutoff)
     return Preservation(size, load_rows(0, last_free), free[:last_free], False, "ridge", span, cutoff)
 
 

@@ -11,7 +11,8 @@ ones. It grows by V_new = B_m K S'^-1 with S S' = K' B_m K + lambda I, which is 
 (E5); then Delta = (R S'^-1) V_new', a product of an [h, n] and a [d, n] factor. For B = P this equals the reference's
 dense X = [P (K K' + K_p K_p') + lambda I]^-1 P K R', Delta = X' (E3).
 
-Soft preservation is the same formula. B = lambda (A + lambda I)^-1 with A = alpha C / mean eigenvalue turns it into
+Soft preservation is the same formula. B = lambda (A + lambda I)^-1 with A = alpha C / mean eigenvalue (A = alpha C for an absolute
+alpha) turns it into
 Delta = R K' (A + lambda I + K K')^-1 for an absolute lambda. A relative lambda is a share of q = mean k' B k over the
 edited keys: B is made with the bare number and the solve uses q lambda, so Delta = R K' (q (A + lambda I) + K K')^-1.
 Keys scaled by a constant then give the same change of the output, one average fact gets 1 / (1 + lambda) of its

@@ -2,6 +2,8 @@
 default.
 
     Delta = R K' (alpha C / mean eigenvalue + lambda I + K K')^-1
+
+``edit=memit_reference`` has the reference's weights: Delta = R K' (15000 C + K K')^-1.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from unierase_cli.store.unlearned import FORGOTTEN
 from unierase_cli.training.token_targets import load_targets
 
 NAME = "erase"
-VERSION = 1
+VERSION = 2
 STATE = "state.safetensors"
 STEPS = "steps.jsonl"
 # Seconds of every step, apart from what must come out the same each time.

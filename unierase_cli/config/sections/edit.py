@@ -104,6 +104,8 @@ class EditConfig:
     threshold_kind: str = "relative_max"
     # ridge: weight of the moment; a direction whose moment is lambda_ / alpha times the mean eigenvalue is half protected.
     alpha: float = 1.0
+    # relative (the moment is counted in its mean eigenvalue) | absolute (MEMIT's weight of the covariance)
+    alpha_kind: str = "relative"
     # Ridge on the solution: absolute | relative (share of the mean k'Bk over the edited keys)
     lambda_: float = 0.2
     lambda_kind: str = "relative"
@@ -117,6 +119,7 @@ class EditConfig:
         one_of("edit.target", self.target, ["token", "refusal", "text"])
         one_of("edit.preserve", self.preserve, ["null_space", "ridge"])
         one_of("edit.threshold_kind", self.threshold_kind, ["absolute", "relative_max", "trace_share"])
+        one_of("edit.alpha_kind", self.alpha_kind, ["relative", "absolute"])
         one_of("edit.lambda_kind", self.lambda_kind, ["absolute", "relative"])
         one_of("edit.solve_dtype", self.solve_dtype, ["float64", "float32"])
         if self.key_position is not None:
