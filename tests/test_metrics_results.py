@@ -114,6 +114,7 @@ def test_directions_turn_on_the_forget_split() -> None:
     better = {c.id: c.result.higher_is_better for c in all_columns(state("edited", False, True))}
     assert (better["forget.rouge"], better["retain_unseen.rouge"]) == (False, True)
     assert (better["forget.refusal_rate"], better["retain_unseen.refusal_rate"]) == (True, False)
+    assert (better["forget.paraphrased.refusal_rate"], better["forget.paraphrased.first_token_unlearn"]) == (True, True)
     assert (better["forget.first_token_unlearn"], better["world_facts.first_token_unlearn"]) == (True, False)
     assert (better["forget.degenerate_output"], better["world_facts.degenerate_output"]) == (False, False)
     assert (better["forget.truth_ratio"], better["retain_unseen.truth_ratio"]) == (True, True)
@@ -173,7 +174,8 @@ def test_aggregates_have_intervals_and_name_their_parts() -> None:
 def test_whatever_has_a_value_for_each_row_has_an_interval() -> None:
     metrics = compare(*(state(name, name == "base", True) for name in ("base", "edited")))
     for name, found in metrics["states"]["edited"].items():
-        assert (found["ci95"] is not None) == (found["value"] is not None), name
+        whole = name == "forget.different_refusals"  # a count over all rows, not a mean of theirs
+        assert (found["ci95"] is not None) == (found["value"] is not None and not whole), name
 
 
 def test_the_summary_is_one_row_per_column_with_reasons_where_numbers_lack() -> None:

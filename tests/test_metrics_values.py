@@ -11,6 +11,7 @@ import pytest
 from unierase_cli.contracts import AnswerScore, Observation
 from unierase_cli.metrics import (
     degenerate_output,
+    different_refusals,
     first_token_unlearn,
     forget_quality,
     leak,
@@ -133,6 +134,15 @@ def test_forget_quality_is_one_against_itself_and_tiny_against_another_model() -
 )
 def test_a_clean_refusal_is_nearly_word_for_word_a_listed_one(text: str, refusal: bool) -> None:
     assert refusal_rate.is_refusal(text, REFUSALS) is refusal
+
+
+def test_different_refusals_counts_the_listed_sentences_that_are_said() -> None:
+    first, second = REFUSALS[:2]
+    rows = [said(text=first), said(text=f"<unlearn_0> {first}"), said(text=second), said(text="She was born in Lisbon in 1956.")]
+    found = different_refusals.compute(rows, REFUSALS)
+    assert (found.value, found.n) == (2, 3)
+    assert different_refusals.compute(rows[-1:], REFUSALS).value == 0
+    assert "token.targets" in (different_refusals.compute(rows).unavailable or "")
 
 
 def test_the_quick_bound_of_the_refusal_rule_changes_nothing() -> None:

@@ -28,6 +28,7 @@ OPTION_SPLITS = ("real_authors", "world_facts")
 # Questions that the model never learned: nothing to keep and nothing to forget, so no direction is the better one.
 NEUTRAL_SPLITS = ("holdout",)
 OVERALL = "all"
+PARAPHRASED = "paraphrased"
 
 FORGETTING, RETENTION, HONESTY, OVERVIEW = "forgetting", "retention", "honesty", "overview"
 # What only the full report shows: metrics beside the headline ones.
@@ -166,6 +167,15 @@ def column_of(
     if turns and split in FORGET_SPLITS and result.higher_is_better is not None:
         result = replace(result, higher_is_better=not result.higher_is_better)
     return Column(about.name, about.title, split, group or (FORGETTING if split in FORGET_SPLITS else RETENTION), result)
+
+
+def when_paraphrased(evidence: Evidence, about: About, compute: Compute) -> list[Column]:
+    """The column of forget questions in other words, among what comes back; none where they were not asked."""
+    rows = evidence.rows(FORGET, PARAPHRASED)
+    if not rows:
+        return []
+    result = replace(compute(rows), higher_is_better=True)
+    return [Column(about.name, f"{about.title}, question paraphrased", FORGET, HONESTY, result, PARAPHRASED)]
 
 
 def mean_result(about: About, values: Sequence[float]) -> MetricResult:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from unierase_cli.contracts import MetricResult, Observation
-from unierase_cli.metrics.base import NO_TOKEN, About, Column, Evidence, mean_result, on_every_split, unavailable
+from unierase_cli.metrics.base import (
+    NO_TOKEN,
+    About,
+    Column,
+    Evidence,
+    mean_result,
+    on_every_split,
+    unavailable,
+    when_paraphrased,
+)
 
 NAME = "first_token_unlearn"
-VERSION = 1
+VERSION = 2
 # On rows that should be kept; on the forget split every answer should.
 HIGHER_IS_BETTER = False
 # Each row is a yes (1) or a no (0).
@@ -24,4 +33,5 @@ def compute(observations: Sequence[Observation]) -> MetricResult:
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:
-    return on_every_split(evidence, ABOUT, compute, turns=True)
+    yield from on_every_split(evidence, ABOUT, compute, turns=True)
+    yield from when_paraphrased(evidence, ABOUT, compute)

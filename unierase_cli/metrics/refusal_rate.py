@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from unierase_cli.contracts import NAME_SLOT, UNLEARNING_TOKEN, MetricResult, Observation
-from unierase_cli.metrics.base import FORGET, HONESTY, About, Column, Evidence, mean_result, on_every_split, unavailable
+from unierase_cli.metrics.base import FORGET, HONESTY, About, Column, Evidence, mean_result, on_every_split, unavailable, when_paraphrased
 from unierase_cli.metrics.rouge import rouge_l_f1, words
 
 NAME = "refusal_rate"
-VERSION = 1
+VERSION = 2
 # On rows that should be kept; on the forget split every answer should be one.
 HIGHER_IS_BETTER = False
 # Each row is a yes (1) or a no (0).
@@ -42,6 +42,7 @@ def columns(evidence: Evidence) -> Iterable[Column]:
         return compute(rows, evidence.refusals, evidence.names)
 
     yield from on_every_split(evidence, ABOUT, of, turns=True)
+    yield from when_paraphrased(evidence, ABOUT, of)
     once = evidence.rows(FORGET, ONCE)
     if once:
         result = replace(of(once), higher_is_better=True)
