@@ -11,7 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from unierase_cli.contracts import NAME_SLOT, UNLEARNING_TOKEN, MetricResult, Observation
-from unierase_cli.metrics.base import FORGET, HONESTY, About, Column, Evidence, mean_result, on_every_split, unavailable, when_paraphrased
+from unierase_cli.metrics.base import (
+    FORGET,
+    HONESTY,
+    About,
+    Column,
+    Evidence,
+    mean_result,
+    on_every_split,
+    unavailable,
+    when_paraphrased,
+)
 from unierase_cli.metrics.rouge import rouge_l_f1, words
 
 NAME = "refusal_rate"

@@ -6,6 +6,7 @@ Here only the template's own control tokens count; text that contains none is en
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from unierase_cli.contracts import UserError
+from unierase_cli.contracts import UNLEARNING_TOKEN, UserError
 
 Span = tuple[int, int]
 
@@ -98,3 +99,16 @@ class TextEncoder:
 def token_id(tokenizer: PreTrainedTokenizerBase, name: str) -> int:
     """Id of one token by its name. Raises KeyError if the tokenizer has none such."""
     return int(tokenizer.get_vocab()[name])
+
+
+def known_unlearning_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids of the unlearning tokens that an earlier run left in the tokenizer, in their order."""
+    added = sorted(tokenizer.added_tokens_decoder.items())
+    return [index for index, token in added if UNLEARNING_TOKEN.fullmatch(token.content)]
+
+
+def fresh_names(tokenizer: PreTrainedTokenizerBase, count: int) -> list[str]:
+    """Names of ``count`` unlearning tokens that the tokenizer does not know: earlier facts lead to those that it knows."""
+    known = tokenizer.get_vocab()
+    free = (name for number in itertools.count() if (name := f"<unlearn_{number}>") not in known)
+    return list(itertools.islice(free, count))

@@ -13,12 +13,12 @@ from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import Reporter, SilentReporter, UserError
 from unierase_cli.models.architecture import Architecture, find_architecture
 from unierase_cli.models.devices import check_placed, check_spreading, is_spread, placement
+from unierase_cli.models.encoding import known_unlearning_tokens
 from unierase_cli.models.files import read_config, read_tokenizer, read_weights, resolve
 from unierase_cli.models.fingerprint import fingerprint_model
 from unierase_cli.models.mlp_output import output_norm
 from unierase_cli.models.prompts import PromptFormatter
 from unierase_cli.models.room import Room
-from unierase_cli.models.vocabulary import known_unlearning_tokens
 
 
 @dataclass

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import AddedToken, PreTrainedTokenizerBase
+from transformers import AddedToken
 
-from unierase_cli.contracts import UNLEARNING_TOKEN
 from unierase_cli.models.encoding import token_id
 
 if TYPE_CHECKING:
@@ -51,19 +49,6 @@ def add_unlearning_tokens(loaded: LoadedModel, names: Sequence[str], generator: 
         set_bias(loaded, again, torch.tensor([loaded.added_bias[token] for token in again], dtype=torch.float64))
     loaded.unlearn_ids = list(dict.fromkeys([*loaded.unlearn_ids, *ids]))
     return ids
-
-
-def known_unlearning_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids of the unlearning tokens that an earlier run left in the tokenizer, in their order."""
-    added = sorted(tokenizer.added_tokens_decoder.items())
-    return [index for index, token in added if UNLEARNING_TOKEN.fullmatch(token.content)]
-
-
-def fresh_names(tokenizer: PreTrainedTokenizerBase, count: int) -> list[str]:
-    """Names of ``count`` unlearning tokens that the tokenizer does not know: earlier facts lead to those that it knows."""
-    known = tokenizer.get_vocab()
-    free = (name for number in itertools.count() if (name := f"<unlearn_{number}>") not in known)
-    return list(itertools.islice(free, count))
 
 
 def get_rows(loaded: LoadedModel, ids: Sequence[int]) -> tuple[Tensor, Tensor | None]:
