@@ -149,6 +149,9 @@ def make_plan(context: StageContext, loaded: LoadedModel) -> tuple[dict[tuple[st
             rows = ask(loaded, facts, variant, experiment.protocol)
             if rows:
                 asked[split, variant] = rows
+                if len(rows) < len(facts):
+                    left = len(facts) - len(rows)
+                    context.reporter.note(f"{split}.{variant}: {left} of {len(facts)} rows can't be asked this way")
             else:
                 context.reporter.note(f"{split}.{variant}: no row can be asked this way")
     return asked, processes.of_first(lambda: _stored_plan(context, loaded, asked))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from unierase_cli.contracts import Benchmark, evenly_spaced
-from unierase_cli.metrics.rouge import rouge_l_recall
+from unierase_cli.metrics.rouge import recall_or_match
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
@@ -16,7 +16,9 @@ LOOKED_AT = 24
 
 
 def quick_look(loaded: LoadedModel, benchmark: Benchmark) -> Callable[[], dict[str, float]]:
-    """ROUGE-L recall of greedy answers on a few forget rows and a few rows that a method may see, each time it is called."""
+    """ROUGE-L recall of greedy answers (see ``recall_or_match``) on a few forget rows and a few that a method may see, each time
+    it is called.
+    """
     from unierase_cli.inference.generate import generate
 
     parts = {"forget": benchmark.forget, "retain": benchmark.protect}
@@ -29,7 +31,7 @@ def quick_look(loaded: LoadedModel, benchmark: Benchmark) -> Callable[[], dict[s
             longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
             answers = generate(loaded, prompts, max_new_tokens=longest + 8)
             texts = [str(loaded.tokenizer.decode(answer.ids, skip_special_tokens=True)) for answer in answers]
-            scores[name] = sum(rouge_l_recall(text, fact.answer) for text, fact in zip(texts, facts, strict=True)) / len(facts)
+            scores[name] = sum(recall_or_match(text, fact.answer) for text, fact in zip(texts, facts, strict=True)) / len(facts)
         return scores
 
     return evaluate

@@ -76,13 +76,19 @@ def run(context: StageContext) -> dict[str, Any]:
 def measure(context: StageContext, names: Collection[str] | None = None) -> dict[str, Any]:
     """``metrics.json`` as data (see ``metrics.compare``) from the inputs' files; of all metrics, or of those named."""
     from unierase_cli.metrics.compare import compare, unchanged
+    from unierase_cli.metrics.leak import left_out
 
     with context.reporter.phase("score"):
         judges = judges_of(context.experiment)
         base, edited = (evidence_of(context, state, judges) for state in STATES)
         metrics = compare(base, edited, names)
         idle = context.experiment.method.implemented_by == "none"
-        told = (None if idle else unchanged(base, edited), other_tokens(edited), _asked_otherwise(context.experiment))
+        told = (
+            None if idle else unchanged(base, edited),
+            other_tokens(edited),
+            left_out(edited),
+            _asked_otherwise(context.experiment),
+        )
         metrics["warnings"] = [text for text in told if text]
     for text in metrics["warnings"]:
         context.reporter.warn(text)
