@@ -132,8 +132,8 @@ class Observation:
 
     ``split`` and ``variant`` say where it belongs (variants: ``plain``, ``unlearn_forbidden``, ``unlearn_once``,
     ``paraphrased``, ``answer_prefix``). ``answers`` maps ``true`` and ``paraphrased`` to one score and ``wrong`` to several; it is
-    empty where a variant only generates. ``stop`` is ``end``, ``length`` or ``context``. ``text`` is the decoded
-    generation without special tokens; ``raw_text`` keeps them. ``first_unlearn_probability`` is the first answer
+    empty where a variant only generates. ``stop`` is ``end``, ``text`` (a stop text), ``length`` or ``context``. ``text`` is the
+    decoded generation without special tokens; ``raw_text`` keeps them. ``first_unlearn_probability`` is the first answer
     position's total probability of the unlearning tokens (None for a model without any). ``long_answer`` is the fact's.
     """
 

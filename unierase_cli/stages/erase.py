@@ -12,7 +12,7 @@ from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.early_checks import check_method, check_reference_size
 from unierase_cli.stages.erase_context import for_step, key_position, prepare, with_subjects
-from unierase_cli.stages.loading import INDEPENDENT, made_with, model_fingerprints, model_needs
+from unierase_cli.stages.loading import INDEPENDENT, made_with, model_fingerprints, model_needs, stop_read
 from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.stages.planning import is_independent, is_stepwise, plan_of, remarks_of
 from unierase_cli.store.hashing import hash_file, hash_json
@@ -44,7 +44,8 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
         "seed": experiment.run.seed,
     }
     if not experiment.method.editing:
-        sampled = {"max_new_tokens": experiment.protocol.max_new_tokens} if experiment.method.implemented_by == "altpo" else {}
+        sampled = {"max_new_tokens": experiment.protocol.max_new_tokens, **stop_read(experiment)}
+        sampled = sampled if experiment.method.implemented_by == "altpo" else {}
         # What earlier versions did otherwise.
         anew = {"partners": "drawn anew each step"} if is_stepwise(experiment) else {}
         anew |= {"filled": "with end tokens"} if experiment.unlearn.layout == "closer_look" else {}

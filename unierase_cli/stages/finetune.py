@@ -16,7 +16,7 @@ from unierase_cli.contracts import Fact, UserError, evenly_spaced, pick, stable_
 from unierase_cli.metrics.refusal_rate import is_refusal
 from unierase_cli.metrics.rouge import recall_or_match
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.loading import model_fingerprints, model_settings
+from unierase_cli.stages.loading import end_answers, model_fingerprints, model_settings
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import read_asset
 
@@ -76,6 +76,7 @@ def run(context: StageContext) -> dict[str, Any]:
     learned, refused = _facts(experiment)
     refusals = _refusals()
     loaded = _start(context)
+    end_answers(loaded, experiment.protocol)
     examples = _examples(loaded, learned, refused, refusals, experiment.train, experiment.run.seed)
     parts = _parts(learned)
     sample = [evenly_spaced(part, PER_TENTH) for part in parts]
@@ -206,7 +207,9 @@ def _scores(
 def _answers(loaded: LoadedModel, facts: Sequence[Fact]) -> list[str]:
     """What the model says, decoded greedily."""
     from unierase_cli.inference.generate import generate
+    from unierase_cli.inference.texts import without
 
     prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
     longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
-    return [str(loaded.tokenizer.decode(g.ids)) for g in generate(loaded, prompts, max_new_tokens=longest + 8)]
+    found = generate(loaded, prompts, max_new_tokens=longest + 8)
+    return [without(str(loaded.tokenizer.decode(g.ids)), g.surplus) for g in found]

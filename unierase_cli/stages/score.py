@@ -9,6 +9,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import NAME_SLOT
 from unierase_cli.stages import general
 from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.cut_short import told_of_state
 from unierase_cli.stages.retain_reference import check_reference, load_reference, other_tokens
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.json_text import write_json
@@ -89,10 +90,17 @@ def measure(context: StageContext, names: Collection[str] | None = None) -> dict
             left_out(edited),
             _asked_otherwise(context.experiment),
         )
-        metrics["warnings"] = [text for text in told if text]
-    for text in metrics["warnings"]:
+        warnings = [text for text in told if text]
+    for text in warnings:
         context.reporter.warn(text)
+    # Told when the model was asked.
+    cut = (told_of_state(evidence.state, _plain_stops(evidence)) for evidence in (base, edited))
+    metrics["warnings"] = [*warnings, *(text for text in cut if text)]
     return metrics
+
+
+def _plain_stops(evidence: Evidence) -> list[str]:
+    return [o.stop for split in evidence.splits() for o in evidence.rows(split)]
 
 
 def _asked_otherwise(experiment: Experiment) -> str | None:
