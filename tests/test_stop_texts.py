@@ -68,13 +68,13 @@ def test_a_chat_prompt_has_no_stop_text(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_other_rows_of_the_batch_go_on_as_without_the_stop_text() -> None:
     loaded = tiny_gpt2(seed=3)
-    loaded.prompts.stop_texts = ()
+    loaded.stop_texts = ()
     free = generate(loaded, asked(loaded, 8), max_new_tokens=20)
-    loaded.prompts.stop_texts = (decoded(loaded, free[0].ids)[4:7],)
+    loaded.stop_texts = (decoded(loaded, free[0].ids)[4:7],)
     stopped = generate(loaded, asked(loaded, 8), max_new_tokens=20, batch_size=3)
     assert stopped[0].stop == "text"
     for before, after in zip(free, stopped, strict=True):
-        kept = decoded(loaded, before.ids).split(loaded.prompts.stop_texts[0])[0]
+        kept = decoded(loaded, before.ids).split(loaded.stop_texts[0])[0]
         assert text_of(loaded, after) == kept
         assert before.ids[: len(after.ids)] == after.ids
         assert after.first_unlearn_probability == before.first_unlearn_probability
@@ -89,7 +89,7 @@ def test_a_token_that_holds_both_keeps_the_answers_part(
     stop: str, text: str, surplus: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = saying(monkeypatch, RUNS_ON, loaded=tiny_gpt2())
-    loaded.prompts.stop_texts = (stop, "never said")
+    loaded.stop_texts = (stop, "never said")
     (found,) = generate(loaded, asked(loaded, 1), max_new_tokens=120)
     assert text_of(loaded, found) == text
     assert (decoded(loaded, found.ids), found.surplus) == (text + surplus, len(surplus))
@@ -119,9 +119,9 @@ def test_everybody_who_generates_ends_there(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_sampled_answer_ends_there_too() -> None:
     loaded = tiny_gpt2(seed=3)
-    loaded.prompts.stop_texts = ()
+    loaded.stop_texts = ()
     (free,) = sample(loaded, asked(loaded, 1), seed=1, max_new_tokens=20)
-    loaded.prompts.stop_texts = (free[5:8],)
+    loaded.stop_texts = (free[5:8],)
     assert sample(loaded, asked(loaded, 1), seed=1, max_new_tokens=20) == [free.split(free[5:8])[0]]
 
 
@@ -131,7 +131,7 @@ def test_the_protocol_names_other_stop_texts_or_none(tmp_path: Path) -> None:
     def stops(stop: list[str] | None) -> tuple[str, ...]:
         model, run = ModelConfig(path=str(folder)), RunConfig(device="cpu")
         config = Experiment(model=model, run=run, protocol=ProtocolConfig(stop=stop))
-        return load_base(config, {}, SilentReporter()).prompts.stop_texts
+        return load_base(config, {}, SilentReporter()).stop_texts
 
     assert stops(None) == PLAIN_STOP == ("\nQuestion:",)
     assert stops([]) == ()

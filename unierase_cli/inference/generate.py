@@ -4,7 +4,7 @@ A loop of our own instead of ``model.generate``: there a batch runs at its full 
 one answer that never stops costs as much as sixty-four. Here a finished row leaves the batch at once, only the last position
 goes through the head, and the first position's probability of the unlearning tokens comes without another pass.
 What a row says does not depend on its neighbours beyond rounding: padding is masked and positions count from the row's start.
-A row also ends where its text reaches one of ``loaded.prompts.stop_texts``, as if that had not been generated.
+A row also ends where its text reaches one of ``loaded.stop_texts``, as if that had not been generated.
 """
 
 from __future__ import annotations

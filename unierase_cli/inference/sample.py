@@ -55,5 +55,5 @@ def sample(loaded: LoadedModel, prompts: Sequence[list[int]], *, seed: int, max_
             )
             answers = ids[:, padded.ids.shape[1] :]
             texts = loaded.tokenizer.batch_decode(answers, skip_special_tokens=True)
-            results.append([cut(str(text), loaded.prompts.stop_texts) for text in texts])
+            results.append([cut(str(text), loaded.stop_texts) for text in texts])
     return restored(batches, results)

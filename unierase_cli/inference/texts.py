@@ -23,7 +23,7 @@ def before_stop(loaded: LoadedModel, ids: Sequence[int]) -> tuple[list[int], int
 
     A token may hold the end of an answer and the start of a stop text (".\\n").
     """
-    stops = loaded.prompts.stop_texts
+    stops = loaded.stop_texts
     if not stops:
         return None
     # A token is a byte at least. The first one of a window may lose its space, so there is one more.

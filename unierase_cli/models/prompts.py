@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from unierase_cli.config.sections.evaluation import PLAIN_STOP
 from unierase_cli.contracts import UserError
 from unierase_cli.models.encoding import Span, TextEncoder
 from unierase_cli.models.template import PLAIN, PROBES, RAW, Frame, chat_frame, with_instruction
@@ -28,8 +27,7 @@ class PromptFormatter:
 
     ``style``: "chat" or "plain" ("Question: ...\\nAnswer:"); asked for as "bare", a chat prompt has no system turn. ``system``:
     its text; ``instruction``: what stands around every question, at ``{question}`` in it. ``end_id`` closes an answer in this
-    style, ``eos_id`` is the tokenizer's own end (what closes raw text); ``stop_ids``, both among them, end a generation, and so
-    does each of ``stop_texts``, which are no part of the answer: by default those of the style, see ``protocol.stop``.
+    style, ``eos_id`` is the tokenizer's own end (what closes raw text); ``stop_ids``, both among them, end a generation.
     ``pad_id`` fills batches (always masked), ``bos_ids`` (none or one) opens every sequence once.
     """
 
@@ -66,7 +64,6 @@ class PromptFormatter:
         self.end_id = self._find_end()
         self.eos_id: int = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else self.end_id
         self.stop_ids: list[int] = sorted({self.end_id, self.eos_id, *stop_ids})
-        self.stop_texts: tuple[str, ...] = PLAIN_STOP if style == "plain" else ()
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
 
     def prompt(self, question: str, style: str | None = None) -> Prompt:

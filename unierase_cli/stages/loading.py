@@ -90,7 +90,7 @@ def _asked_plainly(model: ModelConfig) -> bool:
 def end_answers(loaded: LoadedModel, protocol: ProtocolConfig) -> None:
     """Let the model's answers end as the protocol has it."""
     if protocol.stop is not None:
-        loaded.prompts.stop_texts = tuple(protocol.stop)
+        loaded.stop_texts = tuple(protocol.stop)
 
 
 def load_base(experiment: Experiment, inputs: dict[str, Artefact], reporter: Reporter) -> LoadedModel:
