@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
+from unierase_cli.words import folded, visible
+
+# White space and what closes a question, in any script that has signs of its own for it.
+CLOSING = " ?.!。؟।"
 # Stands in a refusal for the name of whoever is asked about.
 NAME_SLOT = "__NAME__"
 
@@ -250,8 +254,11 @@ def fill_name(text: str, fact: Fact) -> str:
 
 
 def normalised(text: str) -> str:
-    """A question without what does not make it another one: case, spacing, closing punctuation."""
-    return " ".join(text.casefold().split()).rstrip(" ?.!")
+    """A question without what does not make it another one: case, spacing, closing punctuation, and how it is encoded.
+
+    Composed and decomposed, full-width and plain characters are the same (NFKC), and those that nobody sees are left out.
+    """
+    return " ".join(folded(visible(text)).split()).rstrip(CLOSING)
 
 
 def evenly_spaced(facts: Sequence[Fact], count: int) -> tuple[Fact, ...]:

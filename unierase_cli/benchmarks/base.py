@@ -121,7 +121,7 @@ def check_benchmark(benchmark: Benchmark) -> None:
 
 
 def check_overlap(forget: Sequence[Fact], retain: Sequence[Fact]) -> None:
-    """Refuse a question (case, spacing and closing punctuation aside) that is to be forgotten and to be kept."""
+    """Refuse a question (see ``normalised``) that is to be forgotten and to be kept."""
     asked = {normalised(fact.question): fact for fact in forget}
     both = {normalised(f.question): f for f in reversed(retain) if normalised(f.question) in asked}
     if not both:

@@ -77,8 +77,8 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
     check_method(experiment)
     found = {**model_fingerprints(experiment), "benchmark": benchmark_of(experiment).fingerprint}
     found["refusals"] = hash_json(load_targets(experiment.token))
-    if is_stepwise(experiment) or is_independent(experiment):
-        steps = plan_of(experiment)
+    steps, forget = plan_of(experiment), benchmark_of(experiment).forget
+    if is_stepwise(experiment) or is_independent(experiment) or sum(len(step.forget) for step in steps) < len(forget):
         found["steps"] = hash_json([[fact.id for fact in step.forget] for step in steps])
         if any(step.hold for step in steps):
             found["held"] = hash_json([[fact.id for fact in step.hold] for step in steps])
