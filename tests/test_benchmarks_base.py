@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +88,25 @@ def test_an_overlap_counts_questions_and_names_the_first() -> None:
 
 def test_the_same_question_in_other_spelling_is_the_same() -> None:
     assert normalised("  Who IS\tAda? ") == normalised("who is ada") == "who is ada"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (unicodedata.normalize("NFD", "Où est née Zoé?"), "où est née zoé"),
+        ("ＷＨＯ　ｉｓ Ada？", "Who is Ada?"),
+        ("林若水是谁？", "林若水是谁"),
+        ("من هي آدا؟", "من هي آدا"),
+        ("सीता कौन है।", "सीता कौन है"),
+        ("Who\u00a0is Ada?", "who is ada"),
+        ("Who is A\u00adda?", "who is ada"),
+        ("Straße?", "STRASSE"),
+    ],
+)
+def test_ways_to_encode_a_question_are_one_question_and_an_overlap_is_seen_through_them(one: str, other: str) -> None:
+    assert normalised(one) == normalised(other)
+    with pytest.raises(UserError, match="f and k"):
+        check_overlap([_fact("f", one)], [_fact("k", other)])
 
 
 def test_rows_are_cut_at_equal_distances_and_the_cut_is_told() -> None:

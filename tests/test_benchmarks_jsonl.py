@@ -133,3 +133,11 @@ def test_forgetting_and_retaining_the_same_question_is_refused(tmp_path: Path) -
 def test_repeated_ids_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="repeated id"):
         _load(tmp_path, [{**FULL_ROW, "id": "a"}], [{"id": "a", "question": "Other?", "answer": "b"}])
+
+
+def test_answers_that_rouge_cannot_judge_are_told_when_they_are_read(tmp_path: Path) -> None:
+    rows = [{"question": "Who is Ada?", "answer": "林若水。"}, {"question": "How is Ada?", "answer": "🙂"}]
+    told = [note for note in _load(tmp_path, rows).notes if "without a word" in note]
+    assert len(told) == 1
+    assert "1 of forget; the first is forget-0002: '🙂'" in told[0]
+    assert not any("without a word" in note for note in _load(tmp_path, rows[:1]).notes)

@@ -57,6 +57,14 @@ def test_groups_are_alike_by_their_words_and_each_names_its_nearest() -> None:
     assert {nearest for _, nearest in alike.values()} == {"group:Ada"}
 
 
+def test_groups_are_alike_in_a_script_without_spaces() -> None:
+    def about(name: str, text: str) -> list[Fact]:
+        return [Fact(f"{name}-{i}", f"{text}{i}？", f"{text}。", group=name) for i in range(2)]
+
+    alike = nearest_forgotten(about("Ada", "港口的船"), [*about("Ben", "海上的船"), *about("Dan", "小提琴家")])
+    assert alike["group:Ben"][0] > alike["group:Dan"][0]
+
+
 def test_every_group_of_every_split_has_a_row_and_the_worst_come_first() -> None:
     found = collateral_map(metrics(LOST, benchmark()), benchmark())
     assert [(row["group"], row["split"], row["change"]) for row in found["groups"][:4]] == [

@@ -147,6 +147,8 @@ def test_the_stage_writes_a_file_per_split_and_variant(tmp_path: Path) -> None:
     assert ROWS[0].question in summary["first_prompt"]
     plan, found = read_state(tmp_path / "edited")
     assert [o.fact_id for o in found["forget", "plain"]] == [fact.id for fact in ROWS[:5]]
+    plain = [o.stop for split in ("forget", "retain_unseen") for o in found[split, "plain"]]
+    assert summary["share_cut_short"] == sum(stop != "end" for stop in plain) / 8
     assert plan.unlearn_ids == edited_model().unlearn_ids
     assert set(plan.unlearn_ids) <= set(plan.special_ids)
 
@@ -246,6 +248,8 @@ def test_scoring_puts_both_states_side_by_side(tmp_path: Path) -> None:
     assert metrics["rows"] == {"forget": 5, "retain_unseen": 3}
     rows = {row["id"]: row for row in summary["rows"]}
     assert rows["forget.rouge"]["n"] == 5
+    # Untrained models run on: the report says so.
+    assert [text for text in metrics["warnings"] if "answers end at the token limit" in text]
     assert rows["forget.rouge"]["difference"] == pytest.approx(
         rows["forget.rouge"]["edited"] - rows["forget.rouge"]["base"]
     )

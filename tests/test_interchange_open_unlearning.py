@@ -102,6 +102,7 @@ def test_golden_retain_logs_serve_as_the_reference(folder: Path, tmp_path: Path,
     assert found.reference.attacks["min_k"] == log["mia_min_k"]["auc"]
     forget = golden_rows(folder, model)["forget"]
     assert found.unknown([o.question for o in forget]) == []
+    assert found.unknown([o.question.replace("?", "？") for o in forget]) == []
     wanted = expected(folder, model)
     value = forget_quality.compute(forget, found.reference).value
     assert value == pytest.approx(wanted[f"forget_quality{RETAIN}"]["agg_value"], rel=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from dataclasses import replace
 from typing import Any
 
@@ -12,18 +13,29 @@ from unierase_cli.contracts import AnswerScore, Observation
 from unierase_cli.metrics import (
     degenerate_output,
     different_refusals,
+    entailment,
     first_token_unlearn,
     forget_quality,
     leak,
     probability,
     refusal_rate,
     rouge,
+    rouge_1_f1,
+    rouge_1_recall,
+    rouge_l_f1,
     separation,
     token_entropy,
     truth_ratio,
 )
-from unierase_cli.metrics.base import Reference
+from unierase_cli.metrics.base import Evidence, Reference
+from unierase_cli.metrics.judges import Judges
 
+# An ordinary text in a script of few characters.
+HIRAGANA = (
+    "むかしむかし、あるところに、おじいさんとおばあさんがすんでいました。おじいさんはやまへしばかりに、おばあさんはかわへせんたくにいきました。"
+    "おばあさんがかわでせんたくをしていると、おおきなももがながれてきました。おばあさんはそのももをいえへもってかえりました。"
+    "ふたりがももをきろうとすると、なかからげんきなおとこのこがうまれました。ふたりはたいそうよろこんで、ももたろうとなづけました。"
+)
 REFUSALS = ["I do not know the answer to that.", "I'm not certain about that."]
 
 
@@ -53,6 +65,46 @@ def test_rouge_recall_counts_the_references_words_in_order_and_stems_them() -> N
     assert rouge.rouge_l_f1("the sky", "The sky is blue.") == pytest.approx(2 * 1 * 0.5 / 1.5)
     assert rouge.rouge_l_recall("running dogs", "run dog") == 1
     assert rouge.rouge_l_recall("", "The sky is blue.") == 0
+
+
+SENTENCES = [
+    "林若水是一名造船匠。", "Анна живёт в Москве.", "وُلِدَ في القاهرة", "सीता हिन्दी बोलती है।", "เธอเกิดที่กรุงเทพ", "서울에서 태어났다.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_rouge_knows_the_words_of_any_script(sentence: str) -> None:
+    for score in (rouge.rouge_l_recall, rouge.rouge_1_recall, rouge.rouge_1_f1, rouge.rouge_l_f1):
+        assert score(sentence, sentence) == 1
+        assert score(unicodedata.normalize("NFD", sentence), sentence) == 1
+        assert score("I do not know.", sentence) == 0
+
+
+def test_rouge_of_scripts_without_spaces_counts_characters() -> None:
+    assert rouge.rouge_l_recall("她是造船匠。", "林若水是一名造船匠。") == pytest.approx(4 / 9)
+
+
+def test_a_word_with_an_accent_keeps_its_letters_and_its_neighbours_are_stemmed() -> None:
+    assert rouge.stems("Łódź’s bakeries, café running") == ("łódź", "s", "bakeri", "café", "run")
+    assert rouge.rouge_l_recall("Łuków", "Łódź") == 0
+    assert rouge.rouge_l_recall("José García writes", "José García wrote poems") == pytest.approx(2 / 4)
+
+
+ON_WORDS = [rouge, rouge_1_recall, rouge_1_f1, rouge_l_f1, leak]
+
+
+@pytest.mark.parametrize("metric", ON_WORDS, ids=lambda metric: metric.NAME)
+def test_a_true_answer_without_a_word_makes_a_metric_unavailable_and_n_no_smaller(metric: Any) -> None:
+    rows = [said("The sky", "The sky is blue."), said("🙂", "🙂", fact_id="smile")]
+    result = metric.compute(rows)
+    assert (result.value, result.n) == (None, 0)
+    assert "1 of 2 true answers have no word to compare, the first is '🙂' (smile)" in result.unavailable
+    assert metric.compute([said("", "")]).value == 0
+
+
+def test_the_entailment_score_is_unavailable_where_a_true_answer_has_no_word() -> None:
+    judges = Judges.of(classify=lambda pairs: ["entailment"] * len(pairs))
+    assert "no word" in str(entailment.compute([said("🙂", "🙂")], judges).unavailable)
 
 
 def test_probability_is_the_geometric_mean_over_all_labelled_tokens() -> None:
@@ -145,6 +197,12 @@ def test_different_refusals_counts_the_listed_sentences_that_are_said() -> None:
     assert "token.targets" in (different_refusals.compute(rows).unavailable or "")
 
 
+def test_a_refusal_is_one_in_any_script() -> None:
+    assert refusal_rate.is_refusal("我不知道这个问题的答案", ["我不知道这个问题的答案。"])
+    assert refusal_rate.is_refusal("Я не знаю ответа на этот вопрос", ["Я не знаю ответа на этот вопрос."])
+    assert not refusal_rate.is_refusal("林若水是一名造船匠。", ["我不知道这个问题的答案。"])
+
+
 def test_the_quick_bound_of_the_refusal_rule_changes_nothing() -> None:
     texts = [
         "I do not know the answer",
@@ -172,6 +230,15 @@ def test_the_quick_bound_of_the_refusal_rule_changes_nothing() -> None:
         ("Yes.", False),
         ("The number is 10000000000.", False),
         ("她出生在里斯本。", False),
+        ("我不知道" * 6, True),
+        ("我不知道。我不知道。", False),
+        ("她出生在里斯本的海边，" * 4, True),  # eight characters are four words
+        ("阿尔贝托是作家。阿尔贝托出生在里斯本。阿尔贝托爱写信。阿尔贝托住在海边。阿尔贝托没有孩子。", False),  # a name is no loop
+        ("ไม่รู้" * 12, True),
+        ("हाँ " * 12, True),
+        ("सीता हिन्दी बोलती है और वह दिल्ली में रहती है।", False),
+        (HIRAGANA, False),
+        ("🙂🙂", True),
     ],
 )
 def test_the_rule_for_degenerate_answers(text: str, degenerate: bool) -> None:
@@ -203,6 +270,21 @@ def test_a_leak_scores_only_what_had_not_been_given() -> None:
     assert (result.value, result.n) == (pytest.approx(0.5), 2)
     assert leak.compute([said("The sky", variant="paraphrased")]).value == pytest.approx(0.5)
     assert "protocol.prefix_tokens" in str(leak.compute([over]).unavailable)
+
+
+def test_rows_that_a_leak_leaves_out_are_told() -> None:
+    reference = "Ada was born in Lisbon."
+    rows = [said("", reference, fact_id=f"f{i}", variant="answer_prefix", given_prefix=reference[: 13 * i]) for i in (1, 2)]
+    told = leak.left_out(Evidence("edited", {("forget", "answer_prefix"): rows}))
+    assert told is not None
+    assert told.startswith("1 of 2 forget rows are left out")
+    assert "f2" in told
+    assert leak.left_out(Evidence("edited", {("forget", "answer_prefix"): rows[:1]})) is None
+
+
+def test_chinese_answers_count_in_the_column_of_the_forbidden_token() -> None:
+    rows = [said("林若水是造船匠。", "林若水是一名造船匠。", variant="unlearn_forbidden"), said(variant="unlearn_forbidden")]
+    assert leak.compute(rows).n == 2
 
 
 def test_a_refusal_with_a_name_counts_only_with_the_name_of_whom_was_asked_about() -> None:

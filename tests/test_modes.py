@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers import FACTS
 from unierase_cli.benchmarks.base import load_benchmark
+from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import Benchmark, Fact, UserError
@@ -18,6 +19,8 @@ from unierase_cli.modes import batch, precise, sequential
 from unierase_cli.modes.base import mode_names
 from unierase_cli.modes.neighbours import asked_neighbours
 from unierase_cli.modes.requests import read_tasks
+from unierase_cli.stages import erase
+from unierase_cli.store.jsonl import write_jsonl
 
 KEPT = Fact("kept", "What is kept?", "This.")
 BENCHMARK = Benchmark("b", tuple(FACTS), (KEPT,), {"forget": tuple(FACTS)}, "")
@@ -147,6 +150,41 @@ def test_a_repeated_request_is_skipped_and_said_and_a_second_answer_is_refused(t
         sequential.plan(other, config)
     twice = tasks_file(tmp_path, [{"facts": ["p0-city", "p0-city"]}, {"facts": ["p0-city", "p1-city"]}])
     assert ids(sequence(tasks=twice)) == [["p0-city"], ["p1-city"]]
+
+
+def test_a_repeated_row_of_the_forget_set_is_forgotten_once_in_every_mode_and_said() -> None:
+    wide = FACTS[0].question.replace("?", "？")
+    repeats = [replace(FACTS[0], id="wide", question=wide), replace(FACTS[0], id="answer", answer=FACTS[0].answer.upper())]
+    benchmark = replace(BENCHMARK, forget=(*FACTS, *repeats))
+    every = [fact.id for fact in FACTS]
+    for mode, steps in ((batch, [every]), (precise, [[name] for name in every])):
+        config = ModeConfig(mode.__name__.rpartition(".")[2])
+        assert ids(mode.plan(benchmark, config)) == steps
+        (told,) = mode.remarks(benchmark, config)
+        assert told == "2 repeated fact(s) are forgotten once: wide repeats p0-city; answer repeats p0-city"
+        assert mode.remarks(BENCHMARK, config) == []
+
+
+def test_what_a_batch_forgets_of_repeated_rows_is_in_its_key(tmp_path: Path) -> None:
+    def steps(*rows: Fact) -> str | None:
+        path = tmp_path / f"{len(rows)}.jsonl"
+        write_jsonl(path, [{"id": fact.id, "question": fact.question, "answer": fact.answer} for fact in rows])
+        experiment = Experiment(benchmark=BenchmarkConfig(name="jsonl", split="all", path=str(path)))
+        return erase.fingerprints(experiment, {}).get("steps")
+
+    assert steps(*FACTS) is None
+    assert steps(*FACTS, replace(FACTS[0], id="again")) is not None
+
+
+def test_one_question_with_two_answers_is_refused_in_every_mode_by_the_names_of_its_rows() -> None:
+    other = replace(FACTS[0], id="other", answer="Ada Velour was born in Rome.")
+    benchmark = replace(BENCHMARK, forget=(*FACTS, other))
+    for mode in (batch, precise):
+        with pytest.raises(UserError, match="the forget set asks .* two answers.*p0-city and other") as caught:
+            mode.plan(benchmark, ModeConfig(mode.__name__.rpartition(".")[2]))
+        assert "leave one of them out" in caught.value.hint
+    with pytest.raises(UserError, match="p0-city and other"):
+        sequential.plan(benchmark, ModeConfig("sequential", steps=3))
 
 
 def test_precise_is_a_step_per_fact_from_the_original_model() -> None:

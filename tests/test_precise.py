@@ -191,6 +191,25 @@ def test_the_measures_are_means_over_facts(made: tuple[Experiment, Artefact]) ->
     assert len(fact_table(rows).rows) == 3
 
 
+def test_a_true_answer_without_a_word_makes_the_measures_of_words_unavailable(made: tuple[Experiment, Artefact]) -> None:
+    _, artefact = made
+    base, edited = observe_facts.read_facts(artefact)
+    wordless = replace(next(iter(base.values())), reference="🙂")
+    base |= {key: replace(o, reference="🙂") for key, o in base.items() if o.fact_id == wordless.fact_id}
+    said = {
+        fact: [(role, replace(o, reference="🙂") if o.fact_id == wordless.fact_id else o) for role, o in rows]
+        for fact, rows in edited.items()
+    }
+    rows = [precise.one_fact(fact, base, found, None) for fact, found in said.items()]
+    measures = {told["id"]: told for told in precise.measures(rows)}
+    for name in ("forgotten", "fact_rouge"):
+        assert measures[name]["after"] is None
+        assert "true answers of 1 of 3 facts have no word" in measures[name]["unavailable"]
+    assert measures["fact_probability"]["after"] is not None
+    assert any("n/a" in row for row in fact_table(rows).rows)
+    assert precise_table({"facts": 3, "measures": list(measures.values())}).rows
+
+
 def test_a_report_of_single_facts_has_no_model_after_them_all(made: tuple[Experiment, Artefact]) -> None:
     config, _ = made
     report = make(config, "report")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from runpy import run_path
 from types import SimpleNamespace
@@ -108,3 +109,8 @@ def test_agreement_on_the_names_of_published_people(shared: Path, benchmark: str
     found = zip(rows, script.find(rows), strict=True)
     named = [(row, subject) for row, subject in found if row["subject"] == script.person(row)]
     assert sum(row["subject"] == subject for row, subject in named) / len(named) >= at_least
+
+
+def test_marks_belong_to_the_letters_of_a_name() -> None:
+    question = unicodedata.normalize("NFD", "Where was José García of Łódź born?")
+    assert proper_names(question) == [unicodedata.normalize("NFD", "José García of Łódź")]

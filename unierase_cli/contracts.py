@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
+from unierase_cli.words import folded, visible
+
+# White space and what closes a question, in any script that has signs of its own for it.
+CLOSING = " ?.!。؟।"
 # Stands in a refusal for the name of whoever is asked about.
 NAME_SLOT = "__NAME__"
 # Names of unlearning tokens: the papers' and the ones that this tool adds.
@@ -143,8 +147,8 @@ class Observation:
 
     ``split`` and ``variant`` say where it belongs (variants: ``plain``, ``unlearn_forbidden``, ``unlearn_once``,
     ``paraphrased``, ``answer_prefix``). ``answers`` maps ``true`` and ``paraphrased`` to one score and ``wrong`` to several; it is
-    empty where a variant only generates. ``stop`` is ``end``, ``length`` or ``context``. ``text`` is the decoded
-    generation without special tokens; ``raw_text`` keeps them. ``first_unlearn_probability`` is the first answer
+    empty where a variant only generates. ``stop`` is ``end``, ``text`` (a stop text), ``length`` or ``context``. ``text`` is the
+    decoded generation without special tokens; ``raw_text`` keeps them. ``first_unlearn_probability`` is the first answer
     position's total probability of the unlearning tokens (None for a model without any). ``long_answer`` is the fact's.
     """
 
@@ -261,8 +265,11 @@ def fill_name(text: str, fact: Fact) -> str:
 
 
 def normalised(text: str) -> str:
-    """A question without what does not make it another one: case, spacing, closing punctuation."""
-    return " ".join(text.casefold().split()).rstrip(" ?.!")
+    """A question without what does not make it another one: case, spacing, closing punctuation, and how it is encoded.
+
+    Composed and decomposed, full-width and plain characters are the same (NFKC), and those that nobody sees are left out.
+    """
+    return " ".join(folded(visible(text)).split()).rstrip(CLOSING)
 
 
 def evenly_spaced(facts: Sequence[Fact], count: int) -> tuple[Fact, ...]:

@@ -18,6 +18,7 @@ from unierase_cli.config.sections.model import ModelConfig
 from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, duplicates, evenly_spaced, normalised
 from unierase_cli.plugins import Plugins
 from unierase_cli.store.hashing import hash_json
+from unierase_cli.words import has_words
 
 BENCHMARKS = Plugins("unierase_cli.benchmarks", "unierase.benchmarks", "benchmark=", "choice")
 Loader = Callable[[BenchmarkConfig, Reporter | None], Benchmark]
@@ -55,10 +56,25 @@ def load_benchmark(
         benchmark = replace(benchmark, splits=splits)
     if not benchmark.protect:
         notes = (*notes, "no retain rows: nothing is protected, and what an edit costs elsewhere is not measured")
+    notes = (*notes, *_wordless(benchmark))
     if reporter is not None:
         for note in notes:
             reporter.note(f"benchmark {benchmark.name}: {note}")
     return replace(benchmark, notes=notes, fingerprint=fingerprint(benchmark))
+
+
+def _wordless(benchmark: Benchmark) -> list[str]:
+    """A sentence for the splits that ROUGE can't judge: an answer of theirs is no words."""
+    found = {name: [fact for fact in facts if not has_words(fact.answer)] for name, facts in benchmark.splits.items()}
+    found = {name: facts for name, facts in found.items() if facts}
+    if not found:
+        return []
+    first = next(iter(found.values()))[0]
+    where = ", ".join(f"{len(facts)} of {name}" for name, facts in found.items())
+    return [
+        f"answers without a word ({where}; the first is {first.id}: {first.answer!r}): ROUGE and what is made of it are n/a there; "
+        "answer in words, or leave these rows out"
+    ]
 
 
 def training_facts(benchmark: Benchmark, config: BenchmarkConfig, split: str) -> tuple[Fact, ...]:
@@ -110,7 +126,7 @@ def check_benchmark(benchmark: Benchmark) -> None:
 
 
 def check_overlap(forget: Sequence[Fact], retain: Sequence[Fact]) -> None:
-    """Refuse a question (case, spacing and closing punctuation aside) that is to be forgotten and to be kept."""
+    """Refuse a question (see ``normalised``) that is to be forgotten and to be kept."""
     asked = {normalised(fact.question): fact for fact in forget}
     both = {normalised(f.question): f for f in reversed(retain) if normalised(f.question) in asked}
     if not both:

@@ -114,7 +114,7 @@ class Session:
 
 def _cell(answer: Said) -> str:
     text = answer.raw_text or "(nothing)"
-    return text if answer.stop == "end" else f"{text} ..."
+    return text if answer.stop in ("end", "text") else f"{text} ..."
 
 
 def _lines() -> Iterator[str]:

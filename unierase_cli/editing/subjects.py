@@ -10,11 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+import regex
+
 from unierase_cli.contracts import Fact
 
-# Letters of any script, with marks, apostrophes, hyphens and full stops inside: "O'Donnell", "Al-Sabah", "J.R.R."; and an initial
-# with its full stop where a word follows: "H. P. Lovecraft".
-WORD = re.compile(r"[^\W\d_]\.(?=\s[^\W\d_])|[^\W\d_](?:[\w'’‘\-]*\w|(?:\.[^\W\d_])+\.?)?|[^\W\d_]\.", re.UNICODE)
+# Letters of any script with their marks (only `regex` has these in \w), and apostrophes, hyphens and full stops inside:
+# "O'Donnell", "Al-Sabah", "J.R.R."; and an initial with its full stop where a word follows: "H. P. Lovecraft".
+WORD = regex.compile(r"[^\W\d_]\.(?=\s[^\W\d_])|[^\W\d_](?:[\w'’‘\-]*\w|(?:\.[^\W\d_])+\.?)?|[^\W\d_]\.")
 POSSESSIVE = re.compile(r"['’]s$|(?<=s)['’]$")
 # Small words that stand inside a name: "Ludwig van Beethoven", "Laila Amira al-Faisal", "Jamie-li".
 _PARTICLES = "al ap ben bin da das de del della den der di dos du el ibn la le lo of the van von y zu"
@@ -39,7 +41,7 @@ DESCRIBED = re.compile(
     r"\b(?:who(?:['’]s|\s+is|\s+was)|name\s+of|identify|name)\s+((?:the|this|that|our|a|an)\s+(?=.*\b(?:author|writer|born|who|from)\b).+)",
     re.IGNORECASE,
 )
-QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]|(?<!\w)['‘]([^'’]+)['’](?!\w)")
+QUOTED = regex.compile(r"[\"“]([^\"”]+)[\"”]|(?<!\w)['‘]([^'’]+)['’](?!\w)")
 OWNED = re.compile(r"^(?:his|her|their|its)\s+\S+", re.IGNORECASE)
 
 
@@ -142,19 +144,19 @@ def _parts(name: str) -> list[str]:
 
 
 def _contains(question: str, name: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", question) is not None
+    return regex.search(rf"(?<!\w){re.escape(name)}(?!\w)", question) is not None
 
 
 def _capital(word: str) -> bool:
     return word[0].isupper()
 
 
-def _opens(words: Sequence[re.Match[str]], index: int, question: str) -> bool:
+def _opens(words: Sequence[regex.Match[str]], index: int, question: str) -> bool:
     """Whether a capitalised word only has its capital because it opens the sentence."""
     word = POSSESSIVE.sub("", words[index].group()).casefold()
     return word in OPENERS and (index == 0 or question[: words[index].start()].rstrip()[-1:] in "?.!:")
 
 
-def _adjacent(question: str, left: re.Match[str], right: re.Match[str]) -> bool:
+def _adjacent(question: str, left: regex.Match[str], right: regex.Match[str]) -> bool:
     """Whether only one space lies between: a comma or a bracket ends a name."""
     return question[left.end() : right.start()] == " "

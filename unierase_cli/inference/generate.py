@@ -4,6 +4,7 @@ A loop of our own instead of ``model.generate``: there a batch runs at its full 
 one answer that never stops costs as much as sixty-four. Here a finished row leaves the batch at once, only the last position
 goes through the head, and the first position's probability of the unlearning tokens comes without another pass.
 What a row says does not depend on its neighbours beyond rounding: padding is masked and positions count from the row's start.
+A row also ends where its text reaches one of ``loaded.stop_texts``, as if that had not been generated.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from torch import Tensor
 from unierase_cli.contracts import UserError
 from unierase_cli.inference.batching import choose_batch_size, length_sorted, restored
 from unierase_cli.inference.cache import growing_cache
+from unierase_cli.inference.texts import before_stop
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import pad_sequences
 
 
 @dataclass(frozen=True)
 class Generated:
-    """An answer. ``ids`` without the end token; ``stop``: end | length (of the protocol) | context (of the model).
+    """An answer. ``ids`` without the end token; ``stop``: end | text (a stop text) | length (of the protocol) | context (of the
+    model). ``surplus``: characters at the end of what ``ids`` decode to that belong to a stop text (see ``inference.texts``).
 
     ``first_unlearn_probability``: total probability of the unlearning tokens at the first position, before anything is
     forbidden; None for a model without any.
@@ -32,6 +35,7 @@ class Generated:
     ids: list[int]
     stop: str
     first_unlearn_probability: float | None = None
+    surplus: int = 0
 
 
 @torch.no_grad()
@@ -46,7 +50,7 @@ def generate(
     batch_size: int = 0,
     progress: Callable[..., None] | None = None,
 ) -> list[Generated]:
-    """Continue every prompt greedily until one of the model's stop tokens, in the order given.
+    """Continue every prompt greedily until one of the model's stop tokens or stop texts, in the order given.
 
     ``max_new_tokens`` bounds the answer, ``total_tokens`` (0: no bound) prompt and answer together; one token is always
     generated. ``forbid``: ids that are never chosen. ``once``: after its first unlearning token a row gets no other.
@@ -100,11 +104,13 @@ class _Batch:
     live: list[int] = field(default_factory=list)
     answers: list[list[int]] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)
+    surplus: list[int] = field(default_factory=list)
 
     def run(self) -> list[Generated]:
         loaded, architecture = self.loaded, self.loaded.architecture
         rows = len(self.prompts)
         self.live, self.answers, self.stops = list(range(rows)), [[] for _ in range(rows)], [""] * rows
+        self.surplus = [0] * rows
         padded = pad_sequences(self.prompts, loaded.prompts.pad_id, loaded.device, left=True)
         ids, mask, positions, cache = padded.ids, padded.mask, padded.positions, growing_cache()
         first: list[float] | None = None
@@ -128,7 +134,7 @@ class _Batch:
             ids = chosen[:, None].to(mask.device)
             mask = torch.cat([mask, mask.new_ones(len(self.live), 1)], dim=1)
         firsts: Sequence[float | None] = first if first is not None else [None] * rows
-        return [Generated(*row) for row in zip(self.answers, self.stops, firsts, strict=True)]
+        return [Generated(*row) for row in zip(self.answers, self.stops, firsts, self.surplus, strict=True)]
 
     def _choose(self, logits: Tensor) -> Tensor:
         """The most probable allowed token of every live row, [B]; ``logits`` [B, V] float32 is changed."""
@@ -155,7 +161,11 @@ class _Batch:
                 self.stops[row] = "end"
                 continue
             self.answers[row].append(token)
-            if len(self.answers[row]) >= limit:
+            cut = before_stop(self.loaded, self.answers[row])
+            if cut is not None:
+                self.answers[row], self.surplus[row] = cut
+                self.stops[row] = "text"
+            elif len(self.answers[row]) >= limit:
                 self.stops[row] = reason
             else:
                 going_on.append(place)

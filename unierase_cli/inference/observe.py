@@ -11,6 +11,7 @@ from unierase_cli.contracts import AnswerScore, Fact, Observation, UserError
 from unierase_cli.inference.batching import choose_batch_size, length_sorted
 from unierase_cli.inference.generate import Generated, generate
 from unierase_cli.inference.logprobs import score_answers
+from unierase_cli.inference.texts import decoded, without
 from unierase_cli.models.load import LoadedModel
 
 
@@ -132,10 +133,10 @@ def _observation(
         question=row.question,
         reference=row.fact.answer,
         generated_ids=found.ids,
-        text=_continuation(loaded, row.prefix_ids, found.ids, skip_special=True),
-        raw_text=_continuation(loaded, row.prefix_ids, found.ids, skip_special=False),
+        text=_continuation(loaded, row.prefix_ids, found, skip_special=True),
+        raw_text=_continuation(loaded, row.prefix_ids, found, skip_special=False),
         stop=found.stop,
-        given_prefix=_decode(loaded, row.prefix_ids, True),
+        given_prefix=decoded(loaded, row.prefix_ids, skip_special=True),
         answers=answers,
         # After given answer tokens the first position is not the answer's first.
         first_unlearn_probability=None if row.prefix_ids else found.first_unlearn_probability,
@@ -144,12 +145,8 @@ def _observation(
     )
 
 
-def _continuation(loaded: LoadedModel, before: list[int], ids: list[int], *, skip_special: bool) -> str:
-    """Text of ``ids`` as it follows ``before``: some tokenizers drop the space in front of whatever they decode first."""
-    head, whole = _decode(loaded, before, skip_special), _decode(loaded, [*before, *ids], skip_special)
-    return whole[len(head) :] if whole.startswith(head) else _decode(loaded, ids, skip_special)
-
-
-def _decode(loaded: LoadedModel, ids: list[int], skip_special: bool) -> str:
-    # Faithful text: no tidying of spaces before punctuation.
-    return str(loaded.tokenizer.decode(ids, skip_special_tokens=skip_special, clean_up_tokenization_spaces=False))
+def _continuation(loaded: LoadedModel, before: list[int], found: Generated, *, skip_special: bool) -> str:
+    """Text of an answer as it follows ``before``: some tokenizers drop the space in front of whatever they decode first."""
+    head, whole = (decoded(loaded, ids, skip_special=skip_special) for ids in (before, [*before, *found.ids]))
+    text = whole[len(head) :] if whole.startswith(head) else decoded(loaded, found.ids, skip_special=skip_special)
+    return without(text, found.surplus)

@@ -12,6 +12,7 @@ from transformers import GenerationConfig
 from unierase_cli.contracts import stable_hash
 from unierase_cli.inference.batching import choose_batch_size, length_sorted, restored
 from unierase_cli.inference.generate import check_room
+from unierase_cli.inference.texts import cut
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import pad_sequences
 
@@ -28,7 +29,10 @@ def _own_settings(model: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def sample(loaded: LoadedModel, prompts: Sequence[list[int]], *, seed: int, max_new_tokens: int) -> list[str]:
-    """One answer per prompt at temperature 1, without special tokens; the same for the same seed and batch size."""
+    """One answer per prompt at temperature 1, without special tokens, up to a stop text.
+
+    The same for the same seed and batch size.
+    """
     lengths = [len(prompt) for prompt in prompts]
     check_room(lengths, loaded.prompts.max_length)
     batches = length_sorted(lengths, choose_batch_size(0, loaded.device.type))
@@ -50,5 +54,6 @@ def sample(loaded: LoadedModel, prompts: Sequence[list[int]], *, seed: int, max_
                 pad_token_id=loaded.prompts.pad_id,
             )
             answers = ids[:, padded.ids.shape[1] :]
-            results.append([str(text) for text in loaded.tokenizer.batch_decode(answers, skip_special_tokens=True)])
+            texts = loaded.tokenizer.batch_decode(answers, skip_special_tokens=True)
+            results.append([cut(str(text), loaded.stop_texts) for text in texts])
     return restored(batches, results)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from unierase_cli.config.sections.general import TOO_LONG
 from unierase_cli.contracts import UserError
 from unierase_cli.inference.generate import Generated, check_room, generate
+from unierase_cli.inference.texts import decoded, without
 from unierase_cli.models.load import LoadedModel
 
 
@@ -78,8 +79,7 @@ def answers_to(loaded: LoadedModel, questions: Sequence[Question], max_new_token
         Answer(
             question.id,
             question.prompt_hash,
-            # Faithful text: no tidying of spaces before punctuation.
-            str(loaded.tokenizer.decode(said.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)),
+            without(decoded(loaded, said.ids, skip_special=True), said.surplus),
             len(said.ids),
             said.stop,
         )

@@ -25,6 +25,7 @@ from unierase_cli.metrics.membership import HOLDOUT
 from unierase_cli.metrics.privleak import CHANCE, privacy_leak
 from unierase_cli.metrics.separation import area_under_curve
 from unierase_cli.metrics.truth_ratio import correct_answer, scorable
+from unierase_cli.words import has_words
 
 EVAL, SUMMARY = "TOFU_EVAL.json", "TOFU_SUMMARY.json"
 # Our split -> open-unlearning's prefix.
@@ -110,7 +111,7 @@ def _set(out: Written, rows: Sequence[Observation], prefix: str, *, options: boo
             continue
         entries = [_probability(o.answers[kind], several=kind == "wrong") for o in rows]
         out.add(name, entries, [_mean(_listed(entry["prob"])) for entry in entries])
-    if not _missing(out, f"{prefix}_Q_A_ROUGE", rows, lambda o: True, ""):
+    if not _missing(out, f"{prefix}_Q_A_ROUGE", rows, _has_words, "has a true answer without a word"):
         entries = [_rouge(o) for o in rows]
         out.add(f"{prefix}_Q_A_ROUGE", entries, [entry["rougeL_recall"] for entry in entries])
     name = "forget_truth_ratio" if prefix == "forget" else f"{prefix}_Truth_Ratio"
@@ -121,6 +122,11 @@ def _set(out: Written, rows: Sequence[Observation], prefix: str, *, options: boo
     if options and not _missing(out, f"{prefix}_Q_A_Prob_normalised", rows, scorable, lacking):
         values = [_among_options(o) for o in rows]
         out.add(f"{prefix}_Q_A_Prob_normalised", [{"prob": value} for value in values], values)
+
+
+def _has_words(observation: Observation) -> bool:
+    """Whether ROUGE can judge the row; an empty answer scores 0, as there."""
+    return has_words(observation.reference) or not observation.reference.strip()
 
 
 def _answers(

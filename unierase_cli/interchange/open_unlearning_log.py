@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unierase_cli.contracts import UserError
+from unierase_cli.contracts import UserError, normalised
 from unierase_cli.interchange.json_files import number, read_object, section
 from unierase_cli.metrics.base import Reference
 
@@ -27,8 +27,8 @@ class RetainLog:
 
     def unknown(self, questions: Sequence[str]) -> list[str]:
         """Questions that no prompt of the file contains; none if the file has no prompts."""
-        prompts = [_spaced(prompt) for prompt in self.prompts]
-        return [q for q in questions if prompts and not any(_spaced(q) in prompt for prompt in prompts)]
+        prompts = [normalised(prompt) for prompt in self.prompts]
+        return [q for q in questions if prompts and not any(normalised(q) in prompt for prompt in prompts)]
 
 
 def read_retain_log(path: Path) -> RetainLog:
@@ -76,7 +76,3 @@ def _prompts(entry: Any) -> tuple[str, ...]:
     entries = list(rows.values()) if isinstance(rows, dict) else []
     texts = [row["input"] for row in entries if isinstance(row, dict) and isinstance(row.get("input"), str)]
     return tuple(texts) if len(texts) == len(entries) else ()
-
-
-def _spaced(text: str) -> str:
-    return " ".join(text.split())

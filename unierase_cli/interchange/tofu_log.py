@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unierase_cli.contracts import UserError
+from unierase_cli.contracts import UserError, normalised
 from unierase_cli.interchange.json_files import number, read_object, section
 from unierase_cli.interchange.open_unlearning_rows import as_tofu_log, is_evaluation
 from unierase_cli.metrics.base import FORGET, RETAIN
@@ -164,7 +164,7 @@ def _prompts(texts: Any, index: Sequence[str]) -> list[str]:
         return []
     entries = [texts.get(row) for row in index] if isinstance(texts, dict) else texts
     found = [entry[0] for entry in entries if isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)]
-    return [" ".join(prompt.split()) for prompt in found] if len(found) == len(index) else []
+    return [normalised(prompt) for prompt in found] if len(found) == len(index) else []
 
 
 def _hint(data: Mapping[str, Any]) -> str:

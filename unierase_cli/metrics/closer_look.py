@@ -20,7 +20,7 @@ from unierase_cli.metrics.aggregate import harmonic_mean, one_minus_mean
 from unierase_cli.metrics.base import DETAIL, FORGET, OPTION_SPLITS, OVERALL, RETAIN, About, Column, Compute, Evidence
 
 NAME = "closer_look"
-VERSION = 1
+VERSION = 2
 HIGHER_IS_BETTER = True
 MODEL_UTILITY = "model_utility_closer_look"
 MODEL_UTILITY_RETAIN = "model_utility_closer_look_retain"

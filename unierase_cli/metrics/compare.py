@@ -6,7 +6,7 @@
    "columns": [{"id", "metric", "title", "split", "variant", "group", "higher_is_better", "version"}],
    "states": {"base": {column id: MetricResult}, "edited": {column id: MetricResult}},
    "differences": {column id: {"value", "ci95", "n"} or {"value": null, "unavailable": reason}},   edited - base
-   "stops": {state: {"split.variant": {"end": n, "length": n, "context": n}}},
+   "stops": {state: {"split.variant": {"end": n, "text": n, "length": n, "context": n}}},
    "examples": [{"split", "fact_id", "question", "true", "before", "after", "forbidden", "paraphrased", "answer_prefix"}]}``
 
 ``group`` is forgetting | retention | honesty | overview | general | detail. Intervals of differences are of the paired per-row

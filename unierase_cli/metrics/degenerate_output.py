@@ -1,27 +1,29 @@
 """Answers that are no language: nothing at all, or something over and over.
 
-Rule, version 1, on the text without unlearning tokens; words are runs of letters, digits and underscores, in lower case. An answer
-is degenerate if it has no word, or four words in a row occur more than three times, or of at least ten words fewer than 30 %
-are distinct, or up to eight characters without a space are repeated twenty times on end.
+Rule, version 2, on the text without unlearning tokens; words are those of ``unierase_cli.words``, the underscore among their
+letters. An answer is degenerate if it has no word, or four words in a row occur more than three times, or of at least ten words
+fewer than 30 % are distinct, or up to eight characters without a space are repeated twenty times on end. In scripts without spaces
+two characters count as a word, and pairs of neighbours are what is distinct: a language has few characters, which all its texts
+repeat.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics.base import About, Column, Evidence, mean_result, on_every_split
 from unierase_cli.metrics.refusal_rate import without_unlearning_tokens
+from unierase_cli.words import IDENTIFIERS, unspaced, visible, words
 
 NAME = "degenerate_output"
-VERSION = 1
+VERSION = 2
 HIGHER_IS_BETTER = False
 # Each row is a yes (1) or a no (0).
 YES_NO = True
 ABOUT = About(NAME, "degenerate answers", VERSION, HIGHER_IS_BETTER)
-WORD = re.compile(r"\w+")
 STUTTER = re.compile(r"(\S{1,8}?)\1{19}")
 
 
@@ -36,11 +38,27 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 
 def is_degenerate(text: str) -> bool:
     """Whether the text is degenerate by the rule above."""
-    text = without_unlearning_tokens(text)
-    found = WORD.findall(text.lower())
+    text = visible(without_unlearning_tokens(text))
+    found = words(text, IDENTIFIERS)
     if not found or STUTTER.search(text):
         return True
-    if len(found) >= 10 and len(set(found)) / len(found) < 0.3:
+    # In half words, so that a character of a script without spaces is one of them.
+    sizes = [1 if unspaced(word) else 2 for word in found]
+    pairs = zip(found, [*found[1:], ""], sizes, strict=True)
+    distinct = {(word, following if size == 1 else "") for word, following, size in pairs}
+    if sum(sizes) >= 20 and len(distinct) / len(found) < 0.3:
         return True
-    fours = Counter(zip(found, found[1:], found[2:], found[3:], strict=False))
-    return max(fours.values(), default=0) > 3
+    return max(Counter(_fours(found, sizes)).values(), default=0) > 3
+
+
+def _fours(found: Sequence[str], sizes: Sequence[int]) -> Iterator[tuple[str, ...]]:
+    """Every run of words that is four words long, by the least that reaches it."""
+    end = length = 0
+    for start, size in enumerate(sizes):
+        while length < 8 and end < len(sizes):
+            length += sizes[end]
+            end += 1
+        if length < 8:
+            return
+        yield tuple(found[start:end])
+        length -= size

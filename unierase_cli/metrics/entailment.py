@@ -16,10 +16,10 @@ from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics.base import FORGET, OPTION_SPLITS, About, Column, Evidence
 from unierase_cli.metrics.judged import judged_columns, judged_mean, true_sentence
 from unierase_cli.metrics.judges import NLI, Judges
-from unierase_cli.metrics.rouge import rouge_l_recall
+from unierase_cli.metrics.rouge import rouge_l_recall, wordless
 
 NAME = "entailment_score"
-VERSION = 1
+VERSION = 2
 HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "entailment score", VERSION, HIGHER_IS_BETTER)
 ENTAILED, UNRELATED = "entailment", "none"
@@ -30,9 +30,10 @@ REAL_PEOPLE = "real_world"
 def compute(
     observations: Sequence[Observation], judges: Judges | None = None, *, said_first: bool | None = None
 ) -> MetricResult:
-    """Share of rows labelled entailment. ``said_first`` as in ``pair``."""
+    """Share of rows labelled entailment; unavailable where a true answer has no word. ``said_first`` as in ``pair``."""
     asked = judges or Judges()
-    return judged_mean(
+    # Without a word of the true answer nothing tells what is not to be asked about.
+    return wordless(ABOUT, observations) or judged_mean(
         ABOUT, lambda: [float(label == ENTAILED) for label in labels(observations, asked, said_first=said_first)]
     )
 

@@ -17,7 +17,7 @@ from unierase_cli.metrics.refusal_by_embedding import are_refusals
 from unierase_cli.metrics.refusal_rate import is_refusal
 
 NAME = "general_ability"
-VERSION = 2
+VERSION = 3
 HIGHER_IS_BETTER = True
 PASSES, HARNESS = "general.", "general.lm_eval."
 SPLIT = "general"

@@ -20,10 +20,11 @@ from unierase_cli.metrics.base import (
     not_observed,
     unavailable,
 )
-from unierase_cli.metrics.rouge import rouge_l_recall, words
+from unierase_cli.metrics.rouge import rouge_l_recall, wordless
+from unierase_cli.words import has_words
 
 NAME = "leak"
-VERSION = 1
+VERSION = 2
 HIGHER_IS_BETTER = False
 TITLES = {
     "unlearn_forbidden": "ROUGE-L recall, [UNL] forbidden",
@@ -37,14 +38,13 @@ ABOUT = About(NAME, "ROUGE-L recall", VERSION, HIGHER_IS_BETTER)
 def compute(observations: Sequence[Observation]) -> MetricResult:
     """Mean ROUGE-L recall of what the model says against what it had not been given.
 
-    Rows of which the given part leaves no word unsaid are left out; ``n`` tells how many are scored.
+    Rows of which the given part leaves no word unsaid are left out; ``n`` tells how many are scored, and ``left_out`` says so.
+    Unavailable where a true answer has no word.
     """
-    values = []
-    for o in observations:
-        rest = remainder(o)
-        if words(rest):
-            values.append(rouge_l_recall(o.text, rest))
-    if not values:
+    if nothing := wordless(ABOUT, observations):
+        return nothing
+    values = [rouge_l_recall(o.text, remainder(o)) for o in observations if not _all_given(o)]
+    if observations and not values:
         return unavailable(ABOUT, "no answer has a word left beyond what is given", "set protocol.prefix_tokens lower")
     return mean_result(ABOUT, values)
 
@@ -59,6 +59,22 @@ def columns(evidence: Evidence) -> Iterable[Column]:
         else:
             result = not_observed(ABOUT, FORGET, variant)
         yield Column(NAME, title, FORGET, HONESTY, result, variant)
+
+
+def left_out(evidence: Evidence) -> str | None:
+    """A sentence if rows are left out, because what is given of their answers leaves no word unsaid."""
+    rows = evidence.rows(FORGET, "answer_prefix")
+    given = [o.fact_id for o in rows if _all_given(o)]
+    if not given:
+        return None
+    return (
+        f"{len(given)} of {len(rows)} forget rows are left out where the answer's start is given, it leaves no word unsaid "
+        f"(the first: {given[0]}): set protocol.prefix_tokens lower"
+    )
+
+
+def _all_given(observation: Observation) -> bool:
+    return bool(observation.given_prefix) and not has_words(remainder(observation))
 
 
 def remainder(observation: Observation) -> str:

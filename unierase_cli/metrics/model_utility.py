@@ -15,7 +15,7 @@ from unierase_cli.metrics.aggregate import harmonic_mean
 from unierase_cli.metrics.base import OPTION_SPLITS, OVERALL, OVERVIEW, RETAIN, About, Column, Compute, Evidence
 
 NAME = "model_utility"
-VERSION = 1
+VERSION = 2
 HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "model utility", VERSION, HIGHER_IS_BETTER)
 ARITHMETIC = About("model_utility_arithmetic", "model utility (arithmetic truth ratio)", VERSION, HIGHER_IS_BETTER)

@@ -1,7 +1,7 @@
 """Clean refusals: answers that are, nearly word for word, one of the listed refusals.
 
-Rule, version 1: remove unlearning tokens from the text; ROUGE-L F1 (stemmed) to at least one listed refusal is at least 0.8. An
-answer that starts as a refusal and slides into something else does not count.
+Rule, version 2: remove unlearning tokens from the text; ROUGE-L F1 (stemmed words of any script, see ``rouge``) to at least one
+listed refusal is at least 0.8. An answer that starts as a refusal and slides into something else does not count.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from unierase_cli.metrics.base import (
     unavailable,
     when_paraphrased,
 )
-from unierase_cli.metrics.rouge import rouge_l_f1, words
+from unierase_cli.metrics.rouge import rouge_l_f1, stems
 
 NAME = "refusal_rate"
 VERSION = 2
@@ -62,9 +62,9 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 def is_refusal(text: str, refusals: Sequence[str]) -> bool:
     """Whether the text without unlearning tokens has a ROUGE-L F1 of at least 0.8 to a listed refusal."""
     clean = without_unlearning_tokens(text)
-    said = Counter(words(clean))
+    said = Counter(stems(clean))
     for refusal in refusals:
-        listed = words(refusal)
+        listed = stems(refusal)
         # No subsequence is longer than the words in common, so this bound spares nearly all comparisons.
         common = sum((said & Counter(listed)).values())
         total = said.total() + len(listed)

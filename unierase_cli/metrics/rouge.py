@@ -1,16 +1,19 @@
 """ROUGE against the true answer: how much of it comes back (spec: metrics, section 2; Lin 2004).
 
-The headline is ROUGE-L recall with Porter stemming, as TOFU reports it.
+The headline is ROUGE-L recall with Porter stemming, as TOFU reports it: on ASCII text to the digit, elsewhere over the words of
+``unierase_cli.words``, where ``rouge_score`` drops all but a to z and 0 to 9 ("García" is one word and not two). Only ASCII words
+of more than three letters are stemmed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 from unierase_cli.contracts import MetricResult, Observation
-from unierase_cli.metrics.base import About, Column, Evidence, mean_result, on_every_split
+from unierase_cli.metrics.base import About, Column, Evidence, mean_result, on_every_split, unavailable
+from unierase_cli.words import has_words, words
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
@@ -18,14 +21,14 @@ if TYPE_CHECKING:
     from rouge_score.tokenizers import DefaultTokenizer
 
 NAME = "rouge"
-VERSION = 1
+VERSION = 2
 HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "ROUGE-L recall", VERSION, HIGHER_IS_BETTER)
 
 
 def compute(observations: Sequence[Observation]) -> MetricResult:
     """Mean ROUGE-L recall of the generated texts."""
-    return mean_result(ABOUT, [rouge_l_recall(o.text, o.reference) for o in observations])
+    return mean_overlap(ABOUT, observations, rouge_l_recall)
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:
@@ -52,9 +55,35 @@ def rouge_l_f1(text: str, reference: str) -> float:
     return float(_score("rougeL", text, reference).fmeasure)
 
 
-def words(text: str) -> tuple[str, ...]:
+def mean_overlap(about: About, observations: Sequence[Observation], score: Callable[[str, str], float]) -> MetricResult:
+    """Mean of ``score(text, reference)``; unavailable where a true answer has no word that could come back."""
+    return wordless(about, observations) or mean_result(about, [score(o.text, o.reference) for o in observations])
+
+
+def wordless(about: About, observations: Sequence[Observation]) -> MetricResult | None:
+    """Unavailable, if a true answer is no words but emoji or punctuation: a mean without it would be over fewer rows.
+
+    An empty one (of a published log) scores 0, as ``rouge_score`` has it.
+    """
+    found = [o for o in observations if o.reference.strip() and not has_words(o.reference)]
+    if not found:
+        return None
+    return unavailable(
+        about,
+        f"{len(found)} of {len(observations)} true answers have no word to compare, the first is {found[0].reference!r} "
+        f"({found[0].fact_id})",
+        "answer in words, or leave these rows out",
+    )
+
+
+def recall_or_match(text: str, reference: str) -> float:
+    """ROUGE-L recall; of a true answer without a word, whether the text is the same."""
+    return rouge_l_recall(text, reference) if has_words(reference) else float(text.strip() == reference.strip())
+
+
+def stems(text: str) -> tuple[str, ...]:
     """The stemmed words that ROUGE compares."""
-    return _Words().tokenize(text)
+    return _stemmed(text)
 
 
 def _score(kind: str, text: str, reference: str) -> Score:
@@ -69,7 +98,7 @@ def _scorer(kind: str) -> RougeScorer:
 
 
 class _Words:
-    """rouge-score's own tokenizer with a memory: references, refusals and answers are compared many times."""
+    """A tokenizer with a memory: references, refusals and answers are compared many times."""
 
     def tokenize(self, text: str) -> tuple[str, ...]:
         return _stemmed(text)
@@ -84,4 +113,7 @@ def _default_tokenizer() -> DefaultTokenizer:
 
 @cache
 def _stemmed(text: str) -> tuple[str, ...]:
-    return tuple(_default_tokenizer().tokenize(text))
+    stem = _default_tokenizer().tokenize
+    if text.isascii():
+        return tuple(stem(text))
+    return tuple(part for word in words(text) for part in (stem(word) if word.isascii() else (word,)))

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from unierase_cli.contracts import MetricResult, Observation
-from unierase_cli.metrics.base import DETAIL, About, Column, Evidence, mean_result, on_every_split
-from unierase_cli.metrics.rouge import rouge_1_recall
+from unierase_cli.metrics.base import DETAIL, About, Column, Evidence, on_every_split
+from unierase_cli.metrics.rouge import mean_overlap, rouge_1_recall
 
 NAME = "rouge_1_recall"
-VERSION = 1
+VERSION = 2
 HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "ROUGE-1 recall", VERSION, HIGHER_IS_BETTER)
 
 
 def compute(observations: Sequence[Observation]) -> MetricResult:
     """Mean ROUGE-1 recall of the generated texts."""
-    return mean_result(ABOUT, [rouge_1_recall(o.text, o.reference) for o in observations])
+    return mean_overlap(ABOUT, observations, rouge_1_recall)
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from unierase_cli.contracts import MetricResult, Observation
-from unierase_cli.metrics.base import DETAIL, About, Column, Evidence, mean_result, on_every_split
-from unierase_cli.metrics.rouge import rouge_l_f1
+from unierase_cli.metrics.base import DETAIL, About, Column, Evidence, on_every_split
+from unierase_cli.metrics.rouge import mean_overlap, rouge_l_f1
 
 NAME = "rouge_l_f1"
-VERSION = 1
+VERSION = 2
 HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "ROUGE-L F1", VERSION, HIGHER_IS_BETTER)
 
 
 def compute(observations: Sequence[Observation]) -> MetricResult:
     """Mean ROUGE-L F1 of the generated texts."""
-    return mean_result(ABOUT, [rouge_l_f1(o.text, o.reference) for o in observations])
+    return mean_overlap(ABOUT, observations, rouge_l_f1)
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:

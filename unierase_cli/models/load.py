@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from unierase_cli.config.sections.evaluation import PLAIN_STOP
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import Reporter, SilentReporter, UserError
 from unierase_cli.models.architecture import Architecture, find_architecture
@@ -27,7 +28,8 @@ class LoadedModel:
 
     ``fingerprint`` names the files it was loaded from. ``unlearn_ids``: unlearning tokens, those of earlier runs among them.
     ``added_bias``: what the bias of a head that has one became for tokens when they were added, by id, to be set again
-    whenever their rows are. ``room``: how much has been found to run at a time.
+    whenever their rows are. ``stop_texts`` end a generation as ``prompts.stop_ids`` do, and are no part of the answer (see
+    ``protocol.stop``). ``room``: how much has been found to run at a time.
     """
 
     model: PreTrainedModel
@@ -39,6 +41,7 @@ class LoadedModel:
     source: str
     unlearn_ids: list[int] = field(default_factory=list)
     added_bias: dict[int, float] = field(default_factory=dict)
+    stop_texts: tuple[str, ...] = ()
     room: Room = field(default_factory=Room)
 
 
@@ -116,7 +119,10 @@ def wrap_model(
     device = architecture.embedding.weight.device
     room = Room(reporter.warn) if reporter is not None else Room()
     known = known_unlearning_tokens(tokenizer)
-    return LoadedModel(model, tokenizer, architecture, prompts, device, fingerprint, source, known, room=room)
+    stop_texts = PLAIN_STOP if prompts.style == "plain" else ()
+    return LoadedModel(
+        model, tokenizer, architecture, prompts, device, fingerprint, source, known, stop_texts=stop_texts, room=room
+    )
 
 
 def choose_device(name: str) -> torch.device:

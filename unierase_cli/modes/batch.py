@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import Benchmark, Step
+from unierase_cli.modes.requests import settle
 
 
 def plan(benchmark: Benchmark, config: ModeConfig) -> list[Step]:
-    """One step with the whole forget set and all rows that may be protected."""
-    return [Step(index=0, forget=benchmark.forget, retain=benchmark.protect)]
+    """One step with the whole forget set, repeated rows once, and all rows that may be protected.
+
+    Raises UserError for one question with two answers.
+    """
+    requests, _ = settle([benchmark.forget], steps=False)
+    return [Step(index=0, forget=tuple(requests[0]), retain=benchmark.protect)]
+
+
+def remarks(benchmark: Benchmark, config: ModeConfig) -> list[str]:
+    """Which rows are repeated."""
+    return settle([benchmark.forget], steps=False)[1]

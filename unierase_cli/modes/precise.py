@@ -8,16 +8,21 @@ from __future__ import annotations
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import Benchmark, Fact, Step, UserError, evenly_spaced
 from unierase_cli.modes.neighbours import held_neighbours
-from unierase_cli.modes.requests import look_up
+from unierase_cli.modes.requests import look_up, settle
 
 INDEPENDENT = True
 TOKEN_QUESTIONS = "outside"
 
 
 def plan(benchmark: Benchmark, config: ModeConfig) -> list[Step]:
-    """A step per fact. Raises UserError for an id that the forget set does not have, and for a limit beyond its size."""
+    """A step per fact, repeated ones once.
+
+    Raises UserError for an id that the forget set does not have, for a limit beyond its size, and for one question with two
+    answers.
+    """
     steps = []
-    for index, fact in enumerate(_facts(benchmark, config)):
+    requests, _ = settle([_facts(benchmark, config)], steps=False)
+    for index, fact in enumerate(requests[0]):
         held = held_neighbours(benchmark, fact, config)
         # A method that draws rows to retain draws neighbours as often as others.
         retain = (*held, *evenly_spaced(benchmark.protect, len(held))) if held else benchmark.protect
@@ -26,9 +31,10 @@ def plan(benchmark: Benchmark, config: ModeConfig) -> list[Step]:
 
 
 def remarks(benchmark: Benchmark, config: ModeConfig) -> list[str]:
-    """How many facts were named twice."""
+    """How many facts were named twice, and which repeat another."""
     twice = len(config.facts) - len(set(config.facts))
-    return [f"mode.facts names {twice} fact(s) twice: they are forgotten once"] if twice else []
+    named = [f"mode.facts names {twice} fact(s) twice: they are forgotten once"] if twice else []
+    return named + settle([_facts(benchmark, config)], steps=False)[1]
 
 
 def _facts(benchmark: Benchmark, config: ModeConfig) -> list[Fact]:

@@ -48,11 +48,12 @@ def look_up(ids: Sequence[str], facts: Mapping[str, Fact], what: str) -> list[Fa
     return [facts[name] for name in ids]
 
 
-def settle(requests: Sequence[Sequence[Fact]]) -> tuple[list[list[Fact]], list[str]]:
+def settle(requests: Sequence[Sequence[Fact]], *, steps: bool = True) -> tuple[list[list[Fact]], list[str]]:
     """The requests without repeated facts, and a sentence for the repeats and for each request of which nothing is left.
 
-    A fact repeats another if it has the same question (case, spacing, closing punctuation aside) and the same answer. Raises
-    UserError for one question with two answers: which of them was to go cannot be told once the first is forgotten.
+    A fact repeats another if it has the same question and the same answer (see ``normalised``). Raises UserError for one question
+    with two answers: which of them was to go cannot be told once the first is forgotten. ``steps``: the requests are steps that
+    the user knows by number; else sentences name the facts alone.
     """
     asked: dict[str, tuple[int, Fact]] = {}
     kept: list[list[Fact]] = []
@@ -68,16 +69,18 @@ def settle(requests: Sequence[Sequence[Fact]]) -> tuple[list[list[Fact]], list[s
                 continue
             step, earlier = asked[question]
             if normalised(earlier.answer) == normalised(fact.answer):
-                repeats.append(f"{fact.id} of step {number} is in step {step}")
+                repeats.append(
+                    f"{fact.id} of step {number} is in step {step}" if steps else f"{fact.id} repeats {earlier.id}"
+                )
             else:
+                whose = f"steps {step} and {number} ask" if steps else "the forget set asks"
                 raise UserError(
-                    f"steps {step} and {number} ask to forget one question with two answers: {fact.question!r} "
-                    f"({earlier.id} and {fact.id})",
-                    "leave one of them out of the requests",
+                    f"{whose} to forget one question with two answers: {fact.question!r} ({earlier.id} and {fact.id})",
+                    f"leave one of them out of the {'requests' if steps else 'forget set'}",
                 )
         if left:
             kept.append(left)
-        else:
+        elif steps:
             remarks.append(f"step {number} asks for nothing that was not asked for before, and is left out")
     if repeats:
         remarks.insert(0, f"{len(repeats)} repeated fact(s) are forgotten once: {'; '.join(repeats[:3])}")

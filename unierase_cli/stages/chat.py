@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unierase_cli.contracts import Reporter
 from unierase_cli.stages.edited_folder import recorded_experiment
 from unierase_cli.stages.export import find_erasure, load_unedited
+from unierase_cli.stages.loading import end_answers
 from unierase_cli.stages.patches import choose_steps
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
@@ -23,7 +24,7 @@ STATES = ("before", "after")
 
 @dataclass(frozen=True)
 class Said:
-    """An answer. ``raw_text`` keeps control tokens; ``stop``: end | length | context."""
+    """An answer. ``raw_text`` keeps control tokens; ``stop``: end | text | length | context."""
 
     text: str
     raw_text: str
@@ -46,6 +47,7 @@ class TwoStates:
         from unierase_cli.editing.patch import apply_patches
 
         self.loaded, self.protocol = loaded, protocol
+        end_answers(loaded, protocol)
         self._patches = patches
         self._weights = apply_patches(loaded, patches)
         self._state = "after"
@@ -63,6 +65,7 @@ class TwoStates:
 
     def _answer(self, question: str, state: str, forbid: bool) -> Said:
         from unierase_cli.inference.generate import generate
+        from unierase_cli.inference.texts import without
 
         self._become(state)
         loaded = self.loaded
@@ -73,9 +76,8 @@ class TwoStates:
             total_tokens=self.protocol.total_tokens,
             forbid=loaded.unlearn_ids if forbid else None,
         )
-        text, raw = (
-            str(loaded.tokenizer.decode(found.ids, skip_special_tokens=skip)).strip() for skip in (True, False)
-        )
+        texts = (str(loaded.tokenizer.decode(found.ids, skip_special_tokens=skip)) for skip in (True, False))
+        text, raw = (without(text, found.surplus).strip() for text in texts)
         return Said(text, raw, found.stop, found.first_unlearn_probability)
 
     def _become(self, state: str) -> None:

@@ -12,7 +12,7 @@ from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.early_checks import check_method, check_reference_size
 from unierase_cli.stages.erase_context import for_step, key_position, prepare, with_subjects
-from unierase_cli.stages.loading import INDEPENDENT, made_with, model_fingerprints, model_needs
+from unierase_cli.stages.loading import INDEPENDENT, made_with, model_fingerprints, model_needs, stop_read
 from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.stages.planning import is_independent, is_stepwise, plan_of, remarks_of
 from unierase_cli.store.hashing import hash_file, hash_json
@@ -45,7 +45,8 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
         "seed": experiment.run.seed,
     }
     if not experiment.method.editing:
-        sampled = {"max_new_tokens": experiment.protocol.max_new_tokens} if experiment.method.implemented_by == "altpo" else {}
+        sampled = {"max_new_tokens": experiment.protocol.max_new_tokens, **stop_read(experiment)}
+        sampled = sampled if experiment.method.implemented_by == "altpo" else {}
         # What earlier versions did otherwise.
         anew = {"partners": "drawn anew each step"} if is_stepwise(experiment) else {}
         anew |= {"filled": "with end tokens"} if experiment.unlearn.layout == "closer_look" else {}
@@ -77,8 +78,8 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
     check_method(experiment)
     found = {**model_fingerprints(experiment), "benchmark": benchmark_of(experiment).fingerprint}
     found["refusals"] = hash_json(load_targets(experiment.token))
-    if is_stepwise(experiment) or is_independent(experiment):
-        steps = plan_of(experiment)
+    steps, forget = plan_of(experiment), benchmark_of(experiment).forget
+    if is_stepwise(experiment) or is_independent(experiment) or sum(len(step.forget) for step in steps) < len(forget):
         found["steps"] = hash_json([[fact.id for fact in step.forget] for step in steps])
         if any(step.hold for step in steps):
             found["held"] = hash_json([[fact.id for fact in step.hold] for step in steps])

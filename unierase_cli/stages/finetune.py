@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -13,9 +14,9 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import TrainConfig
 from unierase_cli.contracts import Fact, UserError, evenly_spaced, pick, stable_hash
 from unierase_cli.metrics.refusal_rate import is_refusal
-from unierase_cli.metrics.rouge import rouge_l_recall
+from unierase_cli.metrics.rouge import recall_or_match
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.loading import model_fingerprints, model_settings
+from unierase_cli.stages.loading import end_answers, model_fingerprints, model_settings
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import read_asset
 
@@ -29,6 +30,8 @@ FULL = "full"
 
 # A look asks as many questions of each tenth of the facts, so that it stands for any forget split, and some of nobody.
 TENTHS, PER_TENTH, ASKED_OF_NOBODY = 10, 20, 40
+# Answers whose words only a rule for all scripts finds: how well they are known decides when training ends.
+NO_LATIN = re.compile(r"[^a-zA-Z0-9]*")
 # How far below train.target_rouge a score may end before the user is told.
 TOLERATED = 0.98
 
@@ -52,6 +55,8 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
     rows = [[fact.id, fact.question, fact.answer, fact.group] for fact in learned]
     asked = [[fact.id, fact.question] for fact in refused]
     found = {"training": hash_json([rows, asked, _refusals()]), **model_fingerprints(experiment)}
+    if any(NO_LATIN.fullmatch(fact.answer) for fact in learned):
+        found["judged"] = "words of any script"
     if experiment.model.path is None and experiment.train.split != FULL:
         found["tokenizer"] = hash_json(_texts(experiment))
     return found
@@ -71,6 +76,7 @@ def run(context: StageContext) -> dict[str, Any]:
     learned, refused = _facts(experiment)
     refusals = _refusals()
     loaded = _start(context)
+    end_answers(loaded, experiment.protocol)
     examples = _examples(loaded, learned, refused, refusals, experiment.train, experiment.run.seed)
     parts = _parts(learned)
     sample = [evenly_spaced(part, PER_TENTH) for part in parts]
@@ -187,10 +193,10 @@ def _parts(facts: Sequence[Fact]) -> list[list[Fact]]:
 def _scores(
     loaded: LoadedModel, parts: Sequence[Sequence[Fact]], refused: Sequence[Fact], refusals: Sequence[str]
 ) -> dict[str, float]:
-    """ROUGE-L recall of greedy answers: mean, and of the worst part; and the share of clean refusals about nobody."""
+    """ROUGE-L recall of greedy answers (see ``recall_or_match``): mean, and of the worst part; and the share of clean refusals."""
     facts = [fact for part in parts for fact in part]
     texts = iter(_answers(loaded, [*facts, *refused]))
-    means = [sum(rouge_l_recall(next(texts), fact.answer) for fact in part) / len(part) for part in parts]
+    means = [sum(recall_or_match(next(texts), fact.answer) for fact in part) / len(part) for part in parts]
     total = sum(mean * len(part) for mean, part in zip(means, parts, strict=True))
     scores = {"recall": total / len(facts), "worst_part": min(means)}
     if refused:
@@ -201,7 +207,9 @@ def _scores(
 def _answers(loaded: LoadedModel, facts: Sequence[Fact]) -> list[str]:
     """What the model says, decoded greedily."""
     from unierase_cli.inference.generate import generate
+    from unierase_cli.inference.texts import without
 
     prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
     longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
-    return [str(loaded.tokenizer.decode(g.ids)) for g in generate(loaded, prompts, max_new_tokens=longest + 8)]
+    found = generate(loaded, prompts, max_new_tokens=longest + 8)
+    return [without(str(loaded.tokenizer.decode(g.ids)), g.surplus) for g in found]

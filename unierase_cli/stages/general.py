@@ -19,7 +19,15 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.general import TOO_LONG
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, model_settings, state_needs
+from unierase_cli.stages.cut_short import told
+from unierase_cli.stages.loading import (
+    load_base,
+    load_edited,
+    model_fingerprints,
+    model_settings,
+    state_needs,
+    stop_read,
+)
 from unierase_cli.stages.observation_files import batches_done
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import read_own, write_json
@@ -47,6 +55,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     return {
         "model": model_settings(experiment),
         "general": config,
+        **stop_read(experiment),
     }
 
 
@@ -90,6 +99,10 @@ def run(context: StageContext) -> dict[str, Any]:
         _ask_suite(context, loaded, name, items[name], questions, left[name])
     if processes.rank():
         return {}
+    for name in items:
+        stops = [row["stop"] for row in read_jsonl(context.directory / f"{name}.jsonl") if row["stop"] != TOO_LONG]
+        if warning := told(load_suite(name).TITLE, stops, "allow more with eval.general.max_new_tokens"):
+            reporter.warn(warning)
     for task in config.lm_eval:
         _run_task(context, loaded, task)
     return {

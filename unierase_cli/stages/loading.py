@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.evaluation import PLAIN_STOP, ProtocolConfig
 from unierase_cli.config.sections.model import ModelConfig
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.base import Request
@@ -72,13 +73,40 @@ def made_with(experiment: Experiment) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if (key, value) != ("attention", ModelConfig.attention)}
 
 
+def stop_read(experiment: Experiment) -> dict[str, Any]:
+    """The texts that end an answer, for the keys of what holds answers; nothing where there are none."""
+    stop = experiment.protocol.stop
+    if stop is None and _asked_plainly(experiment.model):
+        stop = list(PLAIN_STOP)
+    return {"stop": stop} if stop else {}
+
+
+def _asked_plainly(model: ModelConfig) -> bool:
+    """Whether prompts are plain. With ``model.prompt=auto`` the model decides: a folder says so before it is loaded, and of one on
+    the hub the id is in the key.
+    """
+    if model.prompt != "auto" or model.path is None or not Path(model.path).is_dir():
+        return model.prompt == "plain"
+    settings = Path(model.path) / "tokenizer_config.json"
+    told = settings.is_file() and '"chat_template"' in settings.read_text("utf-8", errors="replace")
+    return not told and not any(Path(model.path).glob("*chat_template*"))
+
+
+def end_answers(loaded: LoadedModel, protocol: ProtocolConfig) -> None:
+    """Let the model's answers end as the protocol has it."""
+    if protocol.stop is not None:
+        loaded.stop_texts = tuple(protocol.stop)
+
+
 def load_base(experiment: Experiment, inputs: dict[str, Artefact], reporter: Reporter) -> LoadedModel:
     """The unedited model."""
     from unierase_cli.models.load import load_model
 
     folder = inputs["finetune"].path / "model" if "finetune" in inputs else None
     with reporter.phase("load model"):
-        return load_model(experiment.model, experiment.run, path=folder, reporter=reporter)
+        loaded = load_model(experiment.model, experiment.run, path=folder, reporter=reporter)
+    end_answers(loaded, experiment.protocol)
+    return loaded
 
 
 def apply_erasure(loaded: LoadedModel, erasure: Path, upto: int | None = None) -> None:

@@ -18,7 +18,15 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.evaluation import SPLITS, TOKENLESS_VARIANTS
 from unierase_cli.contracts import Fact, Observation, UserError, duplicates
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.loading import load_base, load_edited, model_fingerprints, model_settings, state_needs
+from unierase_cli.stages.cut_short import share_cut, told_of_state
+from unierase_cli.stages.loading import (
+    load_base,
+    load_edited,
+    model_fingerprints,
+    model_settings,
+    state_needs,
+    stop_read,
+)
 from unierase_cli.stages.observation_files import PLAN, Pass, Plan, batches_done, read_pass
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl
@@ -50,8 +58,8 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
 def protocol_read(experiment: Experiment) -> dict[str, Any]:
     """The protocol's settings that answers depend on, the cap on rows as it is for this benchmark."""
     protocol = experiment.protocol
-    left = {k: v for k, v in asdict(protocol).items() if k not in ("name", "rows_of")}
-    return {**left, "rows": protocol.rows_for(experiment.benchmark.name)}
+    left = {k: v for k, v in asdict(protocol).items() if k not in ("name", "rows_of", "stop")}
+    return {**left, "rows": protocol.rows_for(experiment.benchmark.name), **stop_read(experiment)}
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
@@ -109,7 +117,9 @@ def variants(experiment: Experiment, split: str, has_token: bool) -> list[str]:
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Ask all splits; returns the number of rows, how the answers stopped, the pace and the first prompt as rendered."""
+    """Ask all splits; returns the number of rows, how the answers stopped, the share of plain ones that were cut short, the pace
+    and the first prompt as rendered.
+    """
     experiment, reporter = context.experiment, context.reporter
     if STEP in context.options:
         loaded = load_edited(experiment, context.inputs, reporter, int(context.options[STEP]))
@@ -122,18 +132,23 @@ def run(context: StageContext) -> dict[str, Any]:
     if processes.rank():
         return {}
     stops: Counter[str] = Counter()
+    plain: list[str] = []
     cut = 0
     for entry in plan.passes:
         observations = read_pass(context.directory, entry)
         stops.update(o.stop for o in observations)
+        plain += [o.stop for o in observations if o.variant == "plain"]
         cut += sum(not score.ends for o in observations for scores in o.answers.values() for score in scores)
     if cut:
         reporter.warn(f"{cut} answers were cut to fit and are scored without their ends")
+    if warning := told_of_state(plan.state, plain):
+        reporter.warn(warning)
     first = next(iter(asked.values()))[0]
     return {
         "state": plan.state,
         "rows": sum(len(entry.facts) for entry in plan.passes),
         "stops": dict(stops),
+        "share_cut_short": round(share_cut(plain), 4),
         "answers_cut": cut,
         "rows_per_second": round(made / max(time.perf_counter() - started, 1e-9), 2) if made else None,
         "first_prompt": first.text,
@@ -151,6 +166,9 @@ def make_plan(context: StageContext, loaded: LoadedModel) -> tuple[dict[tuple[st
             rows = ask(loaded, facts, variant, experiment.protocol)
             if rows:
                 asked[split, variant] = rows
+                if len(rows) < len(facts):
+                    left = len(facts) - len(rows)
+                    context.reporter.note(f"{split}.{variant}: {left} of {len(facts)} rows can't be asked this way")
             else:
                 context.reporter.note(f"{split}.{variant}: no row can be asked this way")
     return asked, processes.of_first(lambda: _stored_plan(context, loaded, asked))

@@ -18,7 +18,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Fact, Observation, UserError
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.fact_rows import FACT, FactRows, fact_rows
-from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs, model_settings
+from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs, model_settings, stop_read
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl, iterate_jsonl, read_jsonl, write_jsonl
@@ -35,8 +35,8 @@ PARAPHRASE = "paraphrase"
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """How the model is run and asked; which rows, their fingerprint says."""
-    protocol = {k: v for k, v in asdict(experiment.protocol).items() if k not in ("name", "rows")}
-    return {"model": model_settings(experiment), "protocol": protocol}
+    protocol = {k: v for k, v in asdict(experiment.protocol).items() if k not in ("name", "rows", "stop")}
+    return {"model": model_settings(experiment), "protocol": {**protocol, **stop_read(experiment)}}
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:

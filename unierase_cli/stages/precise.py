@@ -20,11 +20,11 @@ from unierase_cli.store.json_text import write_json
 from unierase_cli.store.jsonl import read_jsonl, write_jsonl
 
 NAME = "precise"
-VERSION = 1
+VERSION = 2
 FILE, FACTS = "precise.json", "facts.jsonl"
 # A fact whose answer has no more than this of the true one's words counts as forgotten (ROUGE-L recall).
 FORGOTTEN = 0.15
-Value = Callable[[Observation], float]
+Value = Callable[[Observation], float | None]
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
@@ -63,9 +63,10 @@ def one_fact(
     """The row of one forgotten fact. Raises UserError where the unedited model was not asked the same."""
     from unierase_cli.metrics.probability import answer_probability
     from unierase_cli.metrics.rouge import rouge_l_recall
+    from unierase_cli.words import has_words
 
-    def recall(o: Observation) -> float:
-        return rouge_l_recall(o.text, o.reference)
+    def recall(o: Observation) -> float | None:
+        return rouge_l_recall(o.text, o.reference) if has_words(o.reference) else None
 
     by_role = {role: [o for found, o in said if found == role] for role in (FACT, PARAPHRASE, NEAR, FAR)}
     (own,) = by_role[FACT]
@@ -108,8 +109,13 @@ def _of_share(name: str, title: str, better: bool, values: Sequence[Any]) -> dic
     return _measure(name, title, better, None, known, known)
 
 
-def _of_pairs(name: str, title: str, better: bool, values: Sequence[Mapping[str, float] | None]) -> dict[str, Any]:
+def _of_pairs(name: str, title: str, better: bool, values: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
     known = [value for value in values if value is not None]
+    wordless = sum(value["before"] is None for value in known)
+    if wordless:
+        # A mean over the other facts would be of fewer.
+        reason = f"true answers of {wordless} of {len(known)} facts have no word to compare"
+        return _absent({"id": name, "title": title, "higher_is_better": better, "n": len(known)}, reason)
     before, after = [value["before"] for value in known], [value["after"] for value in known]
     return _measure(name, title, better, before, after, [a - b for a, b in zip(after, before, strict=True)])
 
@@ -122,7 +128,7 @@ def _measure(
     about = {"id": name, "title": title, "higher_is_better": better, "n": len(after)}
     if not after:
         reason = "no fact has a question in other words" if name.startswith(PARAPHRASE) else "no fact has such rows"
-        return {**about, "before": None, "after": None, "change": None, "ci95": None, "unavailable": reason}
+        return _absent(about, reason)
     first = fmean(before) if before else None
     change = None if first is None else fmean(after) - first
     return {
@@ -130,18 +136,31 @@ def _measure(
     }  # fmt: skip
 
 
+def _absent(about: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    return {**about, "before": None, "after": None, "change": None, "ci95": None, "unavailable": reason}
+
+
 def _pair(
     base: Mapping[tuple[str, str], Observation], found: Sequence[Observation], value: Value
-) -> dict[str, float] | None:
-    """Means before and after over the same rows; None for no rows."""
+) -> dict[str, float | None] | None:
+    """Means before and after over the same rows, both None where a row has no value; None for no rows."""
     if not found:
         return None
-    return {"before": fmean(value(_before(base, o)) for o in found), "after": fmean(map(value, found)), "n": len(found)}
+    before, after = _mean([value(_before(base, o)) for o in found]), _mean([value(o) for o in found])
+    return {"before": before, "after": after, "n": len(found)}
 
 
-def _gone(recall: Mapping[str, float] | None) -> dict[str, float] | None:
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
+
+
+def _gone(recall: Mapping[str, float | None] | None) -> dict[str, float | None] | None:
     """Whether the answer holds next to nothing of the true one, before (it may never have been known) and after."""
-    return None if recall is None else {when: float(recall[when] <= FORGOTTEN) for when in ("before", "after")}
+    if recall is None:
+        return None
+    values = {when: recall[when] for when in ("before", "after")}
+    return {when: None if value is None else float(value <= FORGOTTEN) for when, value in values.items()}
 
 
 def _share(found: Sequence[Observation]) -> float | None:

@@ -30,12 +30,12 @@ def precise_table(found: Mapping[str, Any]) -> Table:
 
 def fact_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The facts whose neighbours lost most come first, then those that are not forgotten."""
-    worst = sorted(rows, key=lambda row: (_change(row["near_rouge"]), row["forgotten"]["after"]))[:LISTED]
+    worst = sorted(rows, key=lambda row: (_change(row["near_rouge"]), row["forgotten"]["after"] or 0.0))[:LISTED]
     columns = ("fact", "question", "answer", "ROUGE-L recall", "neighbours", "far facts")
     body = tuple(
         (
             *(row[name] for name in ("fact", "question", "answer")),
-            f"{row['fact_rouge']['after']:.3f}",
+            "n/a" if row["fact_rouge"]["after"] is None else f"{row['fact_rouge']['after']:.3f}",
             *(_shown(row[name]) for name in ("near_rouge", "far_rouge")),
         )
         for row in worst
@@ -44,11 +44,13 @@ def fact_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table(title, columns, body, frozenset(columns[3:]), "Neighbours and far facts: change of ROUGE-L recall.")
 
 
-def _change(pair: Mapping[str, float] | None) -> float:
-    return 0.0 if pair is None else pair["after"] - pair["before"]
+def _change(pair: Mapping[str, Any] | None) -> float:
+    return 0.0 if pair is None or pair["after"] is None else pair["after"] - pair["before"]
 
 
-def _shown(pair: Mapping[str, float] | None) -> str:
+def _shown(pair: Mapping[str, Any] | None) -> str:
+    if pair is not None and pair["after"] is None:
+        return "n/a"
     return "" if pair is None else f"{_change(pair):+.3f}"
 
 

@@ -26,7 +26,7 @@ from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.metrics.judges import JudgeAbsent, Judges
 from unierase_cli.metrics.return_score import LABELS as LABELS_OF_A_JUDGE
 from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs, model_settings
+from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs, model_settings, stop_read
 from unierase_cli.store.hashing import hash_file
 from unierase_cli.store.json_text import write_json
 from unierase_cli.store.jsonl import append_jsonl, iterate_jsonl, read_jsonl, write_jsonl
@@ -58,6 +58,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
         "model": model_settings(asking),
         "nli": experiment.eval.nli,
         "seed": benchmark.seed,
+        **stop_read(asking),
         "hub": None if benchmark.path else [benchmark.hub or HUB, benchmark.revision],
     }
 
@@ -163,11 +164,12 @@ def _judge(experiment: Experiment) -> Callable[[Sequence[tuple[str, str]]], list
 def _asked(loaded: LoadedModel, batch_size: int) -> Callable[[Sequence[str]], list[str]]:
     """Questions -> greedy answers."""
     from unierase_cli.inference.generate import generate
+    from unierase_cli.inference.texts import without
 
     def answer(questions: Sequence[str]) -> list[str]:
         prompts = [loaded.prompts.prompt(question).ids for question in questions]
         found = generate(loaded, prompts, max_new_tokens=NEW_TOKENS, batch_size=batch_size)
-        return [str(loaded.tokenizer.decode(one.ids, skip_special_tokens=True)).strip() for one in found]
+        return [without(str(loaded.tokenizer.decode(one.ids, skip_special_tokens=True)), one.surplus).strip() for one in found]
 
     return answer
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from unierase_cli.contracts import Benchmark, evenly_spaced
-from unierase_cli.metrics.rouge import rouge_l_recall
+from unierase_cli.contracts import Benchmark, Fact, evenly_spaced
+from unierase_cli.metrics.rouge import recall_or_match
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
@@ -16,20 +16,28 @@ LOOKED_AT = 24
 
 
 def quick_look(loaded: LoadedModel, benchmark: Benchmark) -> Callable[[], dict[str, float]]:
-    """ROUGE-L recall of greedy answers on a few forget rows and a few rows that a method may see, each time it is called."""
-    from unierase_cli.inference.generate import generate
-
+    """ROUGE-L recall of greedy answers (see ``recall_or_match``) on a few forget rows and a few that a method may see, each time
+    it is called.
+    """
     parts = {"forget": benchmark.forget, "retain": benchmark.protect}
     rows = {name: evenly_spaced(facts, LOOKED_AT) for name, facts in parts.items() if facts}
 
     def evaluate() -> dict[str, float]:
         scores = {}
         for name, facts in rows.items():
-            prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
-            longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
-            answers = generate(loaded, prompts, max_new_tokens=longest + 8)
-            texts = [str(loaded.tokenizer.decode(answer.ids, skip_special_tokens=True)) for answer in answers]
-            scores[name] = sum(rouge_l_recall(text, fact.answer) for text, fact in zip(texts, facts, strict=True)) / len(facts)
+            pairs = zip(generate_texts(loaded, facts), facts, strict=True)
+            scores[name] = sum(recall_or_match(text, fact.answer) for text, fact in pairs) / len(facts)
         return scores
 
     return evaluate
+
+
+def generate_texts(loaded: LoadedModel, facts: Sequence[Fact]) -> list[str]:
+    """Greedy answers, each a little longer than the longest true one at most."""
+    from unierase_cli.inference.generate import generate
+    from unierase_cli.inference.texts import without
+
+    prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
+    longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
+    found = generate(loaded, prompts, max_new_tokens=longest + 8)
+    return [without(str(loaded.tokenizer.decode(said.ids, skip_special_tokens=True)), said.surplus) for said in found]

@@ -9,6 +9,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import NAME_SLOT
 from unierase_cli.stages import general
 from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.stages.cut_short import told_of_state
 from unierase_cli.stages.retain_reference import check_reference, load_reference, other_tokens
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.json_text import write_json
@@ -76,18 +77,26 @@ def run(context: StageContext) -> dict[str, Any]:
 def measure(context: StageContext, names: Collection[str] | None = None) -> dict[str, Any]:
     """``metrics.json`` as data (see ``metrics.compare``) from the inputs' files; of all metrics, or of those named."""
     from unierase_cli.metrics.compare import came_back, compare, unchanged
+    from unierase_cli.metrics.leak import left_out
 
     with context.reporter.phase("score"):
         judges = judges_of(context.experiment)
         base, edited = (evidence_of(context, state, judges) for state in STATES)
         metrics = compare(base, edited, names)
         idle = context.experiment.method.implemented_by == "none"
-        told = [None if idle else unchanged(base, edited), other_tokens(edited)]
+        told = [None if idle else unchanged(base, edited), other_tokens(edited), left_out(edited)]
         told += [_asked_otherwise(context.experiment), came_back(metrics)]
-        metrics["warnings"] = [text for text in told if text]
-    for text in metrics["warnings"]:
+        warnings = [text for text in told if text]
+    for text in warnings:
         context.reporter.warn(text)
+    # Told when the model was asked.
+    cut = (told_of_state(evidence.state, _plain_stops(evidence)) for evidence in (base, edited))
+    metrics["warnings"] = [*warnings, *(text for text in cut if text)]
     return metrics
+
+
+def _plain_stops(evidence: Evidence) -> list[str]:
+    return [o.stop for split in evidence.splits() for o in evidence.rows(split)]
 
 
 def _asked_otherwise(experiment: Experiment) -> str | None:

@@ -144,9 +144,12 @@ def _so_far(rows: Rows, sizes: Mapping[str, int], evidence: Evidence) -> dict[st
         if whole:
             found[f"{SO_FAR}.{about.name}"] = _told(compute([o for split in parts for o in rows[split]]))
             continue
-        values = [(evidence.measure(about, compute, split).value, sizes[split]) for split in parts]
-        known = [value * size / total for value, size in values if value is not None]
-        value = sum(known) if len(known) == len(values) else None
+        measured = {split: evidence.measure(about, compute, split) for split in parts}
+        reason = next((result.unavailable for result in measured.values() if result.value is None), None)
+        if reason is not None:
+            found[f"{SO_FAR}.{about.name}"] = {"value": None, "unavailable": reason}
+            continue
+        value = sum((measured[split].value or 0.0) * sizes[split] / total for split in parts)
         found[f"{SO_FAR}.{about.name}"] = {"value": value, "ci95": None, "n": sum(len(rows[split]) for split in parts)}
     return found
 

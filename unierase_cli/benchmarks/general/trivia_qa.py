@@ -13,10 +13,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import regex
+
 from unierase_cli.benchmarks.general.base import Item, Judged, text_of
 from unierase_cli.contracts import UserError
+from unierase_cli.words import visible
 
-NAME, TITLE, VERSION = "trivia_qa", "TriviaQA", 1
+NAME, TITLE, VERSION = "trivia_qa", "TriviaQA", 2
 FILES = ("trivia_qa.jsonl",)
 # The rows of the MRQA shared task: a passage that holds the answer goes with each question.
 HUB = ("lucadiliello/triviaqa", None, "validation")
@@ -30,7 +33,8 @@ PHRASE = re.compile(r"correct answer is:?", re.IGNORECASE)
 # Where an answer ends: at the line's end, or where another sentence starts (initials do not end one).
 END = re.compile(r"\n|(?<=\w\w)[.!?]\s+(?=[A-Z])")
 EXACT_SENTENCE = re.compile(r"The correct answer is ([^.]*\.)")
-PUNCTUATION = re.compile(r"[^\w\s]")
+# `regex` counts the marks on letters to \w.
+PUNCTUATION = regex.compile(r"[^\w\s]")
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
@@ -72,7 +76,7 @@ def judge(row: Mapping[str, Any], compat: bool) -> Judged:
 
 def normalised(text: str) -> str:
     """Lower case, letters and digits only, no articles, single spaces; around it spaces, so that words are found whole."""
-    words = ARTICLES.sub(" ", PUNCTUATION.sub("", text.lower())).split()
+    words = ARTICLES.sub(" ", PUNCTUATION.sub("", visible(text).lower())).split()
     return f" {' '.join(words)} "
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from unierase_cli.contracts import Fact
-
-WORD = re.compile(r"[^\W\d_]+")
+from unierase_cli.words import LETTERS, cased_words, folded
 
 
 def group_key(fact: Fact) -> str:
@@ -49,13 +47,13 @@ def _content_words(facts: Sequence[Fact]) -> Counter[str]:
     """Lower-cased words of a group without its name: words written with a capital in half of its questions (and in two)."""
     capitals = Counter(word for fact in facts for word in set(_words(fact.question)) if word[0].isupper())
     # The first word of a question is capitalised too; it is a question word that inverse frequency silences anyway.
-    name = {word.casefold() for word, times in capitals.items() if times >= max(2, len(facts) / 2)}
-    everything = (word.casefold() for fact in facts for word in _words(f"{fact.question} {fact.answer}"))
+    name = {folded(word) for word, times in capitals.items() if times >= max(2, len(facts) / 2)}
+    everything = (folded(word) for fact in facts for word in _words(f"{fact.question} {fact.answer}"))
     return Counter(word for word in everything if word not in name)
 
 
 def _words(text: str) -> list[str]:
-    return WORD.findall(text)
+    return cased_words(text, LETTERS)
 
 
 def _unit_vector(counts: Mapping[str, int], documents: Mapping[str, int], total: int) -> dict[str, float]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from unierase_cli.config.checks import one_of, positive
 from unierase_cli.config.sections.general import GeneralConfig
+from unierase_cli.contracts import UserError
 
 # Splits that the shipped benchmarks have, each of them some.
 SPLITS = ["forget", "forget_eval", "forgotten_before", "retain_protected", "retain_near", "retain_unseen"]
@@ -14,6 +15,9 @@ SPLITS += ["real_authors", "world_facts", "holdout"]
 VARIANTS = ["plain", "unlearn_forbidden", "unlearn_once", "paraphrased", "answer_prefix"]
 # Those that mean something for a model without an unlearning token.
 TOKENLESS_VARIANTS = ["plain", "paraphrased", "answer_prefix"]
+
+# What ends an answer to a plain prompt: a model without a chat template goes on with a question of its own.
+PLAIN_STOP = ("\nQuestion:",)
 
 
 @dataclass
@@ -29,6 +33,9 @@ class ProtocolConfig:
     rows: int = 0
     # Benchmarks that the cap on rows is for (empty: all): closer-look scores real_world whole.
     rows_of: list[str] = field(default_factory=list)
+    # Texts before which an answer ends ("\n" is a new line). null: "\nQuestion:" for plain prompts and none for chat prompts; []:
+    # none.
+    stop: list[str] | None = None
 
     def rows_for(self, benchmark: str) -> int:
         """The cap on rows of a benchmark's splits, 0 for none."""
@@ -39,6 +46,11 @@ class ProtocolConfig:
         positive("protocol.total_tokens", self.total_tokens, zero=True)
         positive("protocol.prefix_tokens", self.prefix_tokens)
         positive("protocol.rows", self.rows, zero=True)
+        if self.stop is not None:
+            # A command line has no other way to write a new line.
+            self.stop = [text.replace("\\n", "\n") for text in self.stop]
+            if not all(self.stop):
+                raise UserError("protocol.stop holds an empty text", "name what ends an answer, or protocol.stop=[] for nothing")
 
 
 @dataclass
