@@ -108,7 +108,7 @@ class Commands(TyperGroup):
         except UserError as error:
             raise typer.Exit(tell(error.message, error.hint)) from error
         except KeyboardInterrupt as error:
-            print(INTERRUPTED, file=sys.stderr)
+            print(f"interrupted; {error}" if error.args else INTERRUPTED, file=sys.stderr)
             raise typer.Exit(130) from error
         except BrokenPipeError:
             raise

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 
-def adapter_card(record: dict[str, Any], destination: Path) -> str:
-    """Markdown, from the record of ``export_adapter``."""
-    name = destination.name
+def adapter_card(record: dict[str, Any], name: str) -> str:
+    """Markdown, from the record of ``export_adapter``; ``name``: of the adapter's folder."""
     size = record["resize_to"]
     resize = "" if size is None else f"base.resize_token_embeddings({size})  # a row for the unlearning token\n"
     tokens = ", ".join(f"`{token}` (id {index})" for token, index in record["unlearning_tokens"].items()) or "none"

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.base import Request
-from unierase_cli.stages.edited_folder import new_folder, recorded_experiment, write_edited
+from unierase_cli.stages.edited_folder import recorded_experiment, write_edited
 from unierase_cli.stages.loading import load_base, model_needs
 from unierase_cli.stages.patches import Chosen, choose_steps
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
+from unierase_cli.store.new_folder import check_free
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
@@ -57,7 +58,7 @@ def export(
         raise UserError(f"--as {kind} is not a way to export", f"choose {', '.join(KINDS)}")
     if rank is not None and (kind != "lora" or rank < 1):
         raise UserError(f"--rank {rank} has no meaning with --as {kind}", "--as lora --rank 16")
-    new_folder(destination)
+    check_free(destination)
     store = Store(outputs)
     chosen = choose_steps(find_erasure(run, store), until)
     if kind == "patch":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +12,13 @@ from unierase_cli.stages.edited_folder import (
     LOST,
     RECORD,
     ROWS,
-    finish,
     hash_parameters,
     load_folder,
-    new_folder,
     read_folder_record,
 )
 from unierase_cli.stages.patches import Chosen
 from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.new_folder import check_free, new_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +42,7 @@ def revert(
     nothing is written unless every tensor has the recorded hash. Raises UserError when that fails, or the folder is not from
     this run.
     """
-    partial = new_folder(destination)
+    check_free(destination)
     record = read_folder_record(folder)
     if record is None:
         raise UserError(
@@ -61,13 +59,11 @@ def revert(
         how = _subtract(loaded, chosen, record["base"], folder) if taken is None else _put(loaded, taken)
     with reporter.phase("check"):
         _check(hash_parameters(loaded), record["base"]["tensors"], folder)
-    shutil.rmtree(partial, ignore_errors=True)
     kind = _narrow(loaded, record["base"].get("stored"))
     from unierase_cli.models.files import save_folder
 
-    with reporter.phase("write"):
+    with reporter.phase("write"), new_folder(destination) as partial:
         save_folder(loaded.model, tokenizer or loaded.tokenizer, partial)
-    finish(partial, destination)
     checked = len(record["base"]["tensors"])
     reporter.note(
         f"{destination}: {how}; all {checked} tensors have the hashes of the unedited model; written in {kind}"

@@ -140,6 +140,7 @@ class Store:
         folder = self.root / stage / slug
         left = self.interrupted(stage, slug, key)
         if left is not None and not fresh:
+            clear_left_behind(left)
             return Draft(left, resuming=True)
         if left is not None:
             discard(left)
