@@ -50,7 +50,7 @@ def apply(
     if replan:
         from unierase_cli.stages.replan import replan as computed_anew
 
-        chosen = computed_anew(chosen, reporter, outputs=outputs, device=device)
+        chosen = computed_anew(chosen, reporter, outputs=outputs, device=device, model=model)
     result = write_edited(load_folder(chosen, model, reporter, device), chosen, out, reporter)
     if json:
         emit_json(result)

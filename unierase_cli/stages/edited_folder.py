@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.stages.leaving import public_name, write_leaving
 from unierase_cli.stages.patches import Chosen, later_steps, listed
 from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import read_json, write_json
+from unierase_cli.store.json_text import read_json
 from unierase_cli.store.new_folder import check_free, new_folder
 
 if TYPE_CHECKING:
@@ -121,15 +122,14 @@ def _fill(folder: Path, loaded: LoadedModel, chosen: Chosen, reporter: Reporter)
     names = [str(loaded.tokenizer.convert_ids_to_tokens(i)) for i in loaded.unlearn_ids]
     record = {
         "format": 1,
-        "run": chosen.erasure.name,
+        "run": public_name(chosen.erasure),
         "key": chosen.erasure.key,
         "steps": list(chosen.steps),
         "dropped": list(chosen.dropped),
         "unlearning_tokens": dict(zip(names, loaded.unlearn_ids, strict=True)),
         "base": base,
     }
-    write_json(folder / RECORD, record)
-    return record
+    return write_leaving(folder / RECORD, "record", record)
 
 
 def _check(loaded: LoadedModel, chosen: Chosen) -> None:

@@ -10,8 +10,8 @@ from unierase_cli.contracts import Fact, Reporter, UserError, evenly_spaced
 from unierase_cli.stages.adapter_card import adapter_card
 from unierase_cli.stages.base import benchmark_of
 from unierase_cli.stages.edited_folder import RECORD, recorded_experiment
+from unierase_cli.stages.leaving import public_name, public_source, write_leaving
 from unierase_cli.stages.patches import Chosen
-from unierase_cli.store.json_text import write_json
 from unierase_cli.store.new_folder import new_folder
 
 if TYPE_CHECKING:
@@ -80,14 +80,14 @@ def _fill(
         add_unlearning_tokens(loaded, [token.name for token in tokens], torch.Generator().manual_seed(0))
         loaded.tokenizer.save_pretrained(folder)
     with reporter.phase("write"):
-        write_adapter(loaded, adapter, folder, loaded.source)
+        write_adapter(loaded, adapter, folder, public_source(loaded.source, loaded.fingerprint))
     # As whoever loads the adapter has it: untied rows of the model itself are not the adapter's.
     with reporter.phase("compare"):
         load_adapter(loaded, folder)
         loaded.architecture.refresh_ends(loaded.model)
         error = _compare(wanted, _logits(loaded, facts, [token.id for token in tokens]), own, tokens, rows)
     record = {
-        "run": chosen.erasure.name,
+        "run": public_name(chosen.erasure),
         "key": chosen.erasure.key,
         "steps": list(chosen.steps),
         "base": {"source": loaded.source, "fingerprint": loaded.fingerprint, "rows": rows},
@@ -100,9 +100,9 @@ def _fill(
         "prompts": len(facts),
         **error,
     }
-    (folder / "README.md").write_text(adapter_card(record, name), "utf-8")
-    write_json(folder / RECORD, record)
-    return record
+    kept = write_leaving(folder / RECORD, "record", record)
+    (folder / "README.md").write_text(adapter_card(kept, name), "utf-8")
+    return kept
 
 
 def _tokens(loaded: LoadedModel, patches: Sequence[Patch]) -> list[TokenRow]:

@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import Reporter
+from unierase_cli.stages.leaving import write_leaving
 from unierase_cli.stages.patches import Chosen
 from unierase_cli.store.artefact import MANIFEST
 from unierase_cli.store.hashing import file_records
-from unierase_cli.store.json_text import write_json
 from unierase_cli.store.new_folder import new_folder
-from unierase_cli.store.patch_files import ENDINGS, patch_path
-
-# Of the run's manifest: what says how the edit was made; not the paths of what it was made from, nor the machine.
-KEPT = ("stage", "slug", "key", "stage_version", "config", "overrides", "fingerprints", "seed", "finished", "summary")
+from unierase_cli.store.patch_files import patch_path
 
 
 def export_patch(chosen: Chosen, destination: Path, reporter: Reporter) -> dict[str, Any]:
@@ -41,23 +38,23 @@ def _fill(folder: Path, chosen: Chosen) -> tuple[Mapping[str, dict[str, Any]], d
     hashes: dict[str, str] = {}
     tokens: dict[str, int] = {}
     for step, record in zip(chosen.steps, chosen.records(), strict=True):
-        for ending in ENDINGS:
-            shutil.copyfile(patch_path(erasure.path, step, ending), patch_path(folder, step, ending))
+        tensors, about = (patch_path(folder, step, ending) for ending in ("safetensors", "json"))
+        shutil.copyfile(patch_path(erasure.path, step, "safetensors"), tensors)
+        write_leaving(about, "patch", record)
         hashes |= record["base_hashes"]
         if record.get("tokens"):
             tokens |= dict(zip(record["tokens"]["names"], record["tokens"]["ids"], strict=True))
-    manifest = {name: erasure.manifest[name] for name in KEPT if name in erasure.manifest}
-    summary = {**(manifest.get("summary") or {}), "steps": len(chosen.steps)}
     files = file_records(folder)
-    manifest |= {
-        "version": erasure.path.name,
+    manifest = {
+        **erasure.manifest,
+        "version": erasure.manifest.get("version", erasure.path.name),
         "inputs": {},
-        "summary": summary,
+        "summary": {**(erasure.manifest.get("summary") or {}), "steps": len(chosen.steps)},
         "steps": list(chosen.steps),
         "weights": chosen.dtype,
         "base_hashes": hashes,
         "unlearning_tokens": tokens,
         "files": files,
     }
-    write_json(folder / MANIFEST, manifest)
+    write_leaving(folder / MANIFEST, "manifest", manifest)
     return files, tokens
