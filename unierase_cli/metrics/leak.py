@@ -44,8 +44,11 @@ def compute(observations: Sequence[Observation]) -> MetricResult:
         rest = remainder(o)
         if words(rest):
             values.append(rouge_l_recall(o.text, rest))
+    if not values and not any(words(o.reference) for o in observations):
+        return unavailable(ABOUT, "no true answer has a word that ROUGE counts: it knows the letters a to z and digits alone")
     if not values:
-        return unavailable(ABOUT, "no answer has a word left beyond what is given", "set protocol.prefix_tokens lower")
+        mend = "set protocol.prefix_tokens lower, or leave answer_prefix out of eval.forget_variants"
+        return unavailable(ABOUT, "what is given of the answers leaves no word of them to be said", mend)
     return mean_result(ABOUT, values)
 
 

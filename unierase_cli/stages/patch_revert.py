@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from unierase_cli.models.load import LoadedModel
 
+TOKENIZER = "tokenizer_config.json"
+
 
 def revert(
     folder: Path,
@@ -51,6 +53,10 @@ def revert(
         )
     if record["key"] != erasure.key:
         raise UserError(f"{folder} was edited with {record['run']}, not with {erasure.name}", f"name {record['run']}")
+    if record.get("unlearning_tokens") and not (folder / BASE / TOKENIZER).exists():
+        raise UserError(
+            f"{folder / BASE} is missing, which has the tokenizer and the token rows of before", "take the original model"
+        )
     chosen = Chosen(erasure, tuple(record["steps"]), tuple(record["dropped"]))
     taken = None if base is None else _from_base(chosen, base, reporter, device)
     loaded = load_folder(chosen, str(folder), reporter, device)
@@ -110,6 +116,8 @@ def _subtract(loaded: LoadedModel, chosen: Chosen, base: Mapping[str, Any], fold
                 f"the edit took bits of {100 * entry['share']:.2g} % of its entries",
                 hint,
             )
+    if not (folder / BASE / LOST).exists():
+        raise UserError(f"{folder / BASE / LOST} is missing: what subtracting does not give back is in it", hint)
     kept = load_tensors(folder / BASE / LOST)
     parameters = dict(loaded.model.named_parameters())
     changes = changes_by_parameter(loaded, chosen.patches())
@@ -146,7 +154,7 @@ def _undo_vocabulary(loaded: LoadedModel, folder: Path, rows: int) -> PreTrained
     from unierase_cli.store.tensors import load_tensors
 
     before = folder / BASE
-    if not (before / "tokenizer_config.json").exists():
+    if not (before / TOKENIZER).exists():
         return None
     kept = load_tensors(before / ROWS) if (before / ROWS).exists() else {}
     ids = kept["ids"].tolist() if kept else []

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from unierase_cli.contracts import UserError
 
 GOES_ON = "the same command then goes on"
-ELSEWHERE = "choose another folder with run.outputs="
+ELSEWHERE = "choose another folder with --outputs"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 TOO_LARGE, READ_ONLY, DISK = (errno.EFBIG,), (errno.EROFS,), (errno.EIO, errno.ESTALE)
 FORBIDDEN, GONE = (errno.EACCES, errno.EPERM), (errno.ENOENT, errno.ENOTDIR)
