@@ -106,7 +106,11 @@ def test_what_a_gradient_method_refuses_is_told_before_anything_is_made(words: s
 def test_what_is_no_mistake_passes(words: str, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     experiment = compose(["experiment=demo", "method=npo_gd", f"run.outputs={tmp_path}", *words.split()])
-    Pipeline(experiment, SilentReporter()).check("precise" if "precise" in words else "score")
+    pipeline, wanted = Pipeline(experiment, SilentReporter()), "precise" if "precise" in words else "score"
+    pipeline.check(wanted)
+    # It looked at all that is still to be made, and made none of it.
+    assert {"erase", wanted} <= {row.stage for row in pipeline.plan(wanted) if row.state == "missing"}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_batch_is_shared_out_as_large_as_its_step_lets_it_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -127,9 +131,14 @@ def test_a_broken_file_of_token_weights_is_told_with_its_line(tmp_path: Path) ->
 def test_every_shipped_gradient_method_passes_the_checks(tmp_path: Path) -> None:
     blocks = {"rmu": [LAYER.format("forget"), LAYER.format("retain")], "lora_negation": ["adapter=lora"]}
     pytest.importorskip("peft")
-    for name in groups([CONF])["method"]:
+    names = groups([CONF])["method"]
+    passed = []
+    for name in names:
         experiment = compose(["experiment=demo", f"method={name}", f"run.outputs={tmp_path}", *blocks.get(name, [])])
         Pipeline(experiment, SilentReporter()).check("score")
+        passed.append(experiment.method.name)
+    assert passed == list(names)
+    assert list(tmp_path.iterdir()) == []
 
 
 NO_SYSTEM = "{% for m in messages %}{% if m.role == 'user' %}<u>{{ m.content }}{% endif %}{% endfor %}<a>"
