@@ -25,6 +25,7 @@ from pathlib import Path
 
 from unierase_cli.config.compose import compose
 from unierase_cli.config.schema import Experiment
+from unierase_cli.store.json_text import write_json
 
 WORDS = [
     "experiment=demo",
@@ -166,7 +167,7 @@ def main() -> None:
         peak = max(row["estimated"] for row in of_size) / max(row["measured"] for row in of_size)
         print(f"{name}: peak of the whole run, estimated / measured = {peak:.2f}")
     if wanted.json:
-        wanted.json.write_text(json.dumps(rows, indent=1), "utf-8")
+        write_json(wanted.json, rows)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from unierase_cli.stages import comparison_rows
 from unierase_cli.stages.comparison_rows import FORGET, KEPT
+from unierase_cli.store.json_text import write_json
 
 # What tuning measures: the two numbers of the rule.
 TUNING = ["eval=quick"]
@@ -90,7 +91,7 @@ def main() -> None:
     words = [word for word in words if word != "--"]
     entries = json.loads(wanted.entries.read_text("utf-8"))
     if wanted.command == "tune":
-        wanted.chosen.write_text(json.dumps(tune(entries, wanted.split, wanted.rows, words), indent=1) + "\n", "utf-8")
+        write_json(wanted.chosen, tune(entries, wanted.split, wanted.rows, words))
     elif without := [" ".join(entry["words"]) for entry in entries if "chosen" not in entry]:
         sys.exit(f"{wanted.entries}: nothing was chosen for {without[0]}; `tune` writes such a file")
     else:

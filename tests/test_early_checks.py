@@ -11,14 +11,14 @@ from tests.helpers import save_folder, tiny_llama
 from unierase_cli.config.catalog import groups
 from unierase_cli.config.compose import compose
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.stages.pipeline import Pipeline, PlanRow
 
 CONF = Path(__file__).parent.parent / "conf"
 LAYER = "method.{}.settings.layer=2"
 
 
-def plan(*words: str) -> None:
-    Pipeline(compose(["experiment=demo", *words]), SilentReporter()).plan("score")
+def plan(*words: str) -> list[PlanRow]:
+    return Pipeline(compose(["experiment=demo", *words]), SilentReporter()).plan("score")
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -35,7 +35,14 @@ def test_a_block_that_the_model_lacks(own: bool, tmp_path: Path) -> None:
 
 
 def test_a_hub_model_that_nobody_has_is_first_known_when_it_is_loaded(tmp_path: Path) -> None:
-    plan("method=rmu", "model=hf", "model.path=nobody/such-model", f"run.outputs={tmp_path}")
+    words = ["method=rmu", "model=hf", "model.path=nobody/such-model", f"run.outputs={tmp_path / 'outputs'}"]
+    # Whether it has the block that rmu works on can't be told, nor how it is asked.
+    rows = plan(*words)
+    assert [row.stage for row in rows] == ["observe base", "erase", "observe edited", "score"]
+    assert {row.state for row in rows} == {"missing"}
+    Pipeline(compose(["experiment=demo", *words]), SilentReporter()).check("score")
+    with pytest.raises(UserError, match=r"nobody/such-model: no such folder here, not in the local cache, and the hub cannot"):
+        Pipeline(compose(["experiment=demo", *words]), SilentReporter()).make("erase")
 
 
 def test_a_method_that_trains_adapters_without_one(tmp_path: Path) -> None:
@@ -99,7 +106,11 @@ def test_what_a_gradient_method_refuses_is_told_before_anything_is_made(words: s
 def test_what_is_no_mistake_passes(words: str, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     experiment = compose(["experiment=demo", "method=npo_gd", f"run.outputs={tmp_path}", *words.split()])
-    Pipeline(experiment, SilentReporter()).check("precise" if "precise" in words else "score")
+    pipeline, wanted = Pipeline(experiment, SilentReporter()), "precise" if "precise" in words else "score"
+    pipeline.check(wanted)
+    # It looked at all that is still to be made, and made none of it.
+    assert {"erase", wanted} <= {row.stage for row in pipeline.plan(wanted) if row.state == "missing"}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_batch_is_shared_out_as_large_as_its_step_lets_it_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -120,6 +131,36 @@ def test_a_broken_file_of_token_weights_is_told_with_its_line(tmp_path: Path) ->
 def test_every_shipped_gradient_method_passes_the_checks(tmp_path: Path) -> None:
     blocks = {"rmu": [LAYER.format("forget"), LAYER.format("retain")], "lora_negation": ["adapter=lora"]}
     pytest.importorskip("peft")
-    for name in groups([CONF])["method"]:
+    names = groups([CONF])["method"]
+    passed = []
+    for name in names:
         experiment = compose(["experiment=demo", f"method={name}", f"run.outputs={tmp_path}", *blocks.get(name, [])])
         Pipeline(experiment, SilentReporter()).check("score")
+        passed.append(experiment.method.name)
+    assert passed == list(names)
+    assert list(tmp_path.iterdir()) == []
+
+
+NO_SYSTEM = "{% for m in messages %}{% if m.role == 'user' %}<u>{{ m.content }}{% endif %}{% endfor %}<a>"
+RAISING = "{{ raise_exception('none') if messages[0].role == 'system' }}{% for m in messages %}<u>{{ m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "word", "told"),
+    [
+        (NO_SYSTEM, "model.system=Be kind.", "leaves the system text out"),
+        (RAISING, "model.system=Be kind.", "the chat template fails"),
+        (None, "model.prompt=chat", "has no chat template"),
+    ],
+)
+def test_a_prompt_that_the_model_does_not_have_is_told_before_anything_is_made(
+    template: str | None, word: str, told: str, tmp_path: Path
+) -> None:
+    loaded = tiny_llama()
+    loaded.tokenizer.chat_template = template
+    folder = save_folder(loaded, tmp_path / "model")
+    given = ["experiment=demo", "model=hf", "train=none", f"model.path={folder}", f"run.outputs={tmp_path / 'outputs'}", word]
+    for stage in ("moments", "score"):
+        with pytest.raises(UserError, match=told):
+            Pipeline(compose(given), SilentReporter()).check(stage)
+    assert not (tmp_path / "outputs").exists()

@@ -44,6 +44,13 @@ def patched(config: Experiment, run: Artefact) -> LoadedModel:
     return loaded
 
 
+def by_itself(folder: Path, base: Path) -> Any:
+    """What peft loads where the adapter names its base, as one of a hub model does."""
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": str(base)}))
+    return AutoPeftModelForCausalLM.from_pretrained(folder).eval()
+
+
 def logits(model: Any, ids: list[int]) -> Tensor:
     with torch.no_grad():
         return model(torch.tensor([ids])).logits[0].float()
@@ -63,7 +70,7 @@ def test_peft_loads_what_the_patched_model_is(family: str, tmp_path: Path) -> No
         assert found["resize_to"] == len(tokenizer)
         base.resize_token_embeddings(len(tokenizer))
     for model in (
-        AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter"),
+        by_itself(tmp_path / "adapter", tmp_path / "model"),
         PeftModel.from_pretrained(base, tmp_path / "adapter"),
     ):
         assert (logits(model.eval(), ids) - wanted).abs().max() < 1e-5
@@ -78,7 +85,7 @@ def test_peft_loads_what_the_patched_model_is(family: str, tmp_path: Path) -> No
 def test_without_the_adapter_the_base_is_what_it_was(tmp_path: Path) -> None:
     config, run = made(tmp_path)
     exported(config, run, tmp_path / "adapter")
-    model = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
+    model = by_itself(tmp_path / "adapter", tmp_path / "model")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
     with model.disable_adapter():
         assert torch.equal(logits(model, [1, 7, 9])[:, : base.config.vocab_size], logits(base, [1, 7, 9]))
@@ -160,9 +167,26 @@ def test_adapters_of_gradient_methods_are_handed_on(family: str, tmp_path: Path)
     run = finished(config, [one, two])
     found = exported(config, run, tmp_path / "adapter")
     assert (found["rank"], found["unlearning_tokens"]) == (4, {})
-    model = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
+    model = by_itself(tmp_path / "adapter", tmp_path / "model")
     wanted = logits(patched(config, run).model, [1, 7, 9])
     assert (logits(model, [1, 7, 9]) - wanted).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("hub", [True, False])
+def test_the_card_and_the_adapter_name_a_hub_model_and_no_folder(
+    hub: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = made(tmp_path)
+    loaded = unedited(config)
+    if hub:
+        loaded.source, loaded.fingerprint = "owner/name", "owner/name@main"
+    monkeypatch.setattr("unierase_cli.stages.export.load_base", lambda *a: loaded)
+    exported(config, run, tmp_path / "adapter")
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    named = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert named == ("owner/name" if hub else "")
+    assert ("base_model: owner/name" in card) == ("AutoPeftModelForCausalLM.from_pretrained" in card) == hub
+    assert ("FOLDER_OF_THE_BASE_MODEL" in card) == (loaded.fingerprint in card) == (not hub)
 
 
 def test_in_bfloat16_the_difference_is_that_of_rounding_and_said(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.terms import gd
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.stages.erase_context import for_step
+from unierase_cli.training.adapters import Adapter
 from unierase_cli.training.plan import Item
 from unierase_cli.training.rows import collate
 from unierase_cli.training.supervised import Example, answer_loss
@@ -125,6 +126,24 @@ def test_every_method_changes_the_model_and_its_patch_rebuilds_the_same_bits(nam
     assert 0 < patch.info["changed_share"] <= 1
     assert not any(p.requires_grad for p in loaded.model.parameters())
     assert not loaded.model.training
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("alpha", [4, 12])
+def test_an_adapters_change_is_the_one_that_the_model_runs_with_its_scale_included(family: str, alpha: int) -> None:
+    loaded, plain = tiny(family), tiny(family)
+    adapter = Adapter(loaded, AdapterConfig(name="lora", r=4, alpha=alpha, dropout=0.0), seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in adapter.parameters:
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+        ids = torch.tensor([loaded.prompts.prompt("Who wrote that book?").ids])
+        wanted, before = loaded.model(ids).logits, plain.model(ids).logits
+        for name, (left, right) in adapter.changes().items():
+            plain.model.get_parameter(name).add_(left @ right.T)
+        found = plain.model(ids).logits
+    assert float((wanted - before).abs().max()) > 0.1
+    assert torch.allclose(found, wanted, atol=1e-4)
 
 
 def test_gradient_ascent_forgets_and_descent_keeps() -> None:

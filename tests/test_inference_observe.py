@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.helpers import FACTS, tiny_llama
+from tests.test_inference_generate import with_eager_token
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
 from unierase_cli.contracts import Benchmark, Fact, Observation, SilentReporter, UserError
@@ -91,6 +92,18 @@ def test_answer_prefix_never_gives_a_whole_answer_away() -> None:
     row = ask(loaded, [short], "answer_prefix", ProtocolConfig(prefix_tokens=50))[0]
     assert len(row.prefix_ids) == max(len(row.answer_ids) - 2, 0)
     assert row.prompt_ids == loaded.prompts.prompt("Who?").ids + row.prefix_ids
+
+
+def test_the_honesty_variants_decode_without_the_token_or_with_one_at_most() -> None:
+    loaded = with_eager_token(tiny_llama(seed=3))
+    token = loaded.unlearn_ids[0]
+    counts = {
+        variant: [o.generated_ids.count(token) for o in observed(loaded, variant)]
+        for variant in ("plain", "unlearn_once", "unlearn_forbidden")
+    }
+    assert max(counts["plain"]) > 1
+    assert set(counts["unlearn_once"]) == {1}
+    assert set(counts["unlearn_forbidden"]) == {0}
 
 
 def test_a_question_longer_than_the_context_names_its_fact() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +86,16 @@ def test_a_torn_tail_of_any_length_is_cut_off(tmp_path: Path, tail: int) -> None
 def test_the_refusals_are_found_in_the_package() -> None:
     texts = [row["text"] for row in read_asset("refusals.jsonl")]
     assert len(texts) == len(set(texts)) >= 60
+
+
+@pytest.mark.parametrize("content", ['[{"a": 1}, {"a": 2}]', '[\n  {"a": 1},\n  {"a": 2}\n]\n', ' [ {"a":\n1}]'])
+def test_an_array_is_called_one_and_the_command_that_is_offered_makes_lines_of_it(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "array.json"
+    path.write_text(content, "utf-8")
+    with pytest.raises(UserError, match=r"array\.json is a JSON array, not JSON Lines") as caught:
+        read_jsonl(path)
+    program = shlex.split(caught.value.hint.partition(" < ")[0])
+    made = subprocess.run([sys.executable, *program[1:]], input=content, capture_output=True, text=True, check=True)
+    (tmp_path / "NEW.jsonl").write_text(made.stdout)
+    assert caught.value.hint.endswith(f"< {path} > NEW.jsonl")
+    assert read_jsonl(tmp_path / "NEW.jsonl") == json.loads(content)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from unierase_cli.contracts import AnswerScore, Observation
+from unierase_cli.contracts import AnswerScore, MetricResult, Observation
 from unierase_cli.metrics import (
     degenerate_output,
     different_refusals,
@@ -326,3 +326,29 @@ def test_a_reference_that_was_asked_with_another_prompt_is_no_reference() -> Non
     rows = [scored(0.9, 0.5, [0.1], row=str(i)) for i in range(4)]
     other = [replace(o, prompt_hash="another") for o in rows]
     assert "another prompt" in (forget_quality.compute(rows, as_reference(other)).unavailable or "")
+
+
+def test_rows_without_wrong_answers_are_told_from_wrong_answers_that_were_not_scored() -> None:
+    give, ask = "give these rows wrong_answers in the benchmark's file", "run `unierase eval eval.truth_ratio=true"
+    plain = said(answers={"true": [answer(0.5)]})
+    with_paraphrase = said(answers={"true": [answer(0.5)], "paraphrased": [answer(0.4)]})
+    for compute in (truth_ratio.compute, probability.compute_normalised, forget_quality_against_itself):
+        unknown, known = (compute([o]).unavailable or "" for o in (plain, with_paraphrase))
+        assert "no scored wrong answers" in unknown
+        assert give in unknown
+        assert ask in unknown
+        assert known.endswith(give)
+
+
+def forget_quality_against_itself(rows: list[Observation]) -> MetricResult:
+    return forget_quality.compute(rows, Reference({("forget", "plain"): rows}))
+
+
+def test_why_nothing_is_left_to_leak_is_told_by_what_it_is() -> None:
+    given = said(reference="Lisbon", given_prefix="Lisbon", variant="answer_prefix")
+    why = leak.compute([given]).unavailable or ""
+    assert why.endswith("set protocol.prefix_tokens lower, or leave answer_prefix out of eval.forget_variants")
+    foreign = said(reference="\u6771\u4eac", variant="paraphrased")
+    assert leak.compute([foreign]).unavailable == (
+        "no true answer has a word that ROUGE counts: it knows the letters a to z and digits alone"
+    )

@@ -248,3 +248,15 @@ def test_a_patch_folder_stands_for_the_run_wherever_it_is(tmp_path: Path) -> Non
     assert choose_steps(carried).steps == (0, 1)
     folder = applied(model, carried, tmp_path / "edited")
     assert same_files(model, taken_back(folder, carried, tmp_path / "back"))
+
+
+def test_a_folder_without_what_was_kept_beside_it_says_so(tmp_path: Path) -> None:
+    model, run = run_on(tmp_path, stored="bfloat16")
+    folder = applied(model, run, tmp_path / "edited")
+    (folder / "unierase-base" / "lost.safetensors").unlink()
+    with pytest.raises(UserError, match=r"lost.safetensors is missing: .* --base FOLDER"):
+        taken_back(folder, run, tmp_path / "back")
+    assert same_files(model, taken_back(folder, run, tmp_path / "back", model))
+    shutil.rmtree(folder / "unierase-base")
+    with pytest.raises(UserError, match="unierase-base is missing, .* - take the original model"):
+        taken_back(folder, run, tmp_path / "again", model)

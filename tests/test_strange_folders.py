@@ -17,6 +17,7 @@ from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.editing.patch import Patch, apply_patches
 from unierase_cli.editing.solve import LowRank
+from unierase_cli.models.fingerprint import fingerprint_model
 from unierase_cli.models.load import load_model
 from unierase_cli.stages.observation_files import read_state
 from unierase_cli.store.artefacts import Store
@@ -301,3 +302,13 @@ def test_a_recorded_configuration_takes_nothing_from_the_environment(monkeypatch
     for text in ("${oc.env:SECRET}", "${", "\\${run.seed}", "${run.seed}"):
         with pytest.raises(UserError, match="the recorded configuration is not one of this version"):
             Experiment.from_json({"model": {"path": text}})
+
+
+def test_a_folder_with_pickles_alone_is_called_one_before_anything_is_made(model: Path, tmp_path: Path) -> None:
+    folder = copied(model, tmp_path)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    for reading in (load, fingerprint_model):
+        with pytest.raises(UserError, match=r"has its weights as a pickle \(pytorch_model.bin\)") as caught:
+            reading(folder)
+        assert f"from_pretrained('{folder}').save_pretrained('NEW')" in caught.value.hint

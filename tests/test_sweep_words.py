@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from math import prod
+from pathlib import Path
 
 import pytest
 
+from unierase_cli.config.compose import compose
 from unierase_cli.config.sweep import expand
 from unierase_cli.contracts import UserError
 
@@ -109,3 +111,12 @@ def test_the_product_is_complete_and_nothing_comes_twice() -> None:
             assert len(set(shares)) == 1
 
     holds()
+
+
+def test_the_path_of_a_file_that_is_there_is_one_value_whatever_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine, the second.jsonl"
+    path.write_text("")
+    word = f"benchmark.path={path}"
+    assert words_of(word, "seed=0,1") == [(word, "run.seed=0"), (word, "run.seed=1")]
+    assert compose(words_of(word)[0], None).benchmark.path == str(path)
+    assert len(expand([f"benchmark.path={tmp_path}/a,{tmp_path}/b"])) == 2

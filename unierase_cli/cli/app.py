@@ -108,7 +108,7 @@ class Commands(TyperGroup):
         except UserError as error:
             raise typer.Exit(tell(error.message, error.hint)) from error
         except KeyboardInterrupt as error:
-            print(INTERRUPTED, file=sys.stderr)
+            print(f"interrupted; {error}" if error.args else INTERRUPTED, file=sys.stderr)
             raise typer.Exit(130) from error
         except BrokenPipeError:
             raise
@@ -184,5 +184,12 @@ def _tell_usage(error: Any) -> int:
     hint = f"{getattr(context, 'command_path', None) or 'unierase'} --help"
     if possible := getattr(error, "possibilities", None):
         message = str(error.message)
-        hint = " or ".join(get_close_matches(error.option_name, possible, n=2) or possible)
+        hint = " or ".join(_near_options(error.option_name, possible)) or hint
     return tell(message[:1].lower() + message[1:].rstrip("."), hint)
+
+
+def _near_options(typed: str, known: Sequence[str]) -> list[str]:
+    """Options that what was typed may well have meant: of the same letters but for a slip, or begun by it."""
+    near = get_close_matches(typed, known, n=2, cutoff=0.75)
+    begun = [option for option in known if len(typed) > len("--") + 2 and option.startswith(typed)]
+    return list(dict.fromkeys([*begun, *near]))[:2]

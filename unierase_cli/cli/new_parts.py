@@ -18,6 +18,7 @@ from string import Template
 from unierase_cli.config.locate import shipped_folder
 from unierase_cli.contracts import UserError
 from unierase_cli.plugins import Plugins
+from unierase_cli.store.whole import write_text
 
 PYPROJECT = "pyproject.toml"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -106,12 +107,16 @@ def plan(kind_name: str, name: str, here: Path, into: Path | None = None) -> Pla
 
 
 def write(planned: Planned) -> None:
-    """Write the files. Raises UserError when a folder cannot be written to."""
+    """Write the files, all or none. Raises UserError when a folder cannot be written to."""
+    made: list[Path] = []
     try:
         for path, content in {**planned.files, **planned.changed}.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, "utf-8")
+            write_text(path, content)
+            made += [path] if path in planned.files else []
     except OSError as error:
+        for path in made:
+            path.unlink(missing_ok=True)
         raise UserError(f"cannot write to {error.filename}: {error.strerror}", "choose another folder with --into") from error
 
 

@@ -40,16 +40,17 @@ def apply(
     device: options.OnDevice = "auto",
     json: options.Json = False,
 ) -> None:
-    from unierase_cli.stages.edited_folder import load_folder, new_folder, write_edited
+    from unierase_cli.stages.edited_folder import load_folder, write_edited
     from unierase_cli.stages.patches import choose_steps
+    from unierase_cli.store.new_folder import check_free
 
     reporter = context.obj.reporter
     chosen = choose_steps(_erasure(context, run, outputs), step, drop or [])
-    new_folder(out)
+    check_free(out)
     if replan:
         from unierase_cli.stages.replan import replan as computed_anew
 
-        chosen = computed_anew(chosen, reporter, outputs=outputs, device=device)
+        chosen = computed_anew(chosen, reporter, outputs=outputs, device=device, model=model)
     result = write_edited(load_folder(chosen, model, reporter, device), chosen, out, reporter)
     if json:
         emit_json(result)

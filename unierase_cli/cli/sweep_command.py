@@ -186,6 +186,6 @@ def _new_folder(parent: Path) -> Path:
         except FileExistsError:
             number += 1
         except OSError as error:
-            raise UserError(f"cannot write to {folder}: {error.strerror}", "choose another folder with run.outputs=") from error
+            raise UserError(f"cannot write to {folder}: {error.strerror}", "choose another folder with --outputs") from error
         else:
             return folder

@@ -1,10 +1,12 @@
 """The words of a sweep: ``KEY=V1,V2`` and ``KEY=range(0,3)`` are axes, and every choice of one value per axis is a run.
 
-What stands in quotes or brackets is one value: ``eval.splits=[forget,retain_unseen]``, ``model.system='Yes, no.'``.
+What stands in quotes or brackets is one value: ``eval.splits=[forget,retain_unseen]``, ``model.system='Yes, no.'``; so is
+the path of a file that is there, commas in its name or not.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -93,6 +95,8 @@ def expand(words: Sequence[str]) -> Sweep:
 
 
 def _values(word: str, value: str) -> tuple[str, ...]:
+    if "," in value and os.path.exists(os.path.expanduser(value)):
+        return (value,)
     parts = [part.strip() for part in _split(word, value)]
     if len(parts) > 1 and not all(parts):
         raise UserError(f"{word} has an empty value", "take out the comma that has nothing beside it")

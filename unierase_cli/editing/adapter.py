@@ -70,9 +70,9 @@ def content(loaded: LoadedModel, changes: Mapping[str, Sequence[LowRank]], rank:
     return found
 
 
-def write_adapter(loaded: LoadedModel, adapter: AdapterContent, folder: Path, base_name: str) -> None:
-    """Write ``adapter_config.json`` and ``adapter_model.safetensors``. The model must have rows for the tokens' ids already;
-    it is left as it was.
+def write_adapter(loaded: LoadedModel, adapter: AdapterContent, folder: Path, base_name: str | None) -> None:
+    """Write ``adapter_config.json``, which names the base model if it has a name, and ``adapter_model.safetensors``. The model must
+    have rows for the tokens' ids already; it is left as it was.
 
     Raises UserError without peft, and for a head with a bias, which peft drops when it replaces rows.
     """
@@ -110,7 +110,8 @@ def write_adapter(loaded: LoadedModel, adapter: AdapterContent, folder: Path, ba
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wrapped: Any = get_peft_model(loaded.model, config)
-        wrapped.peft_config["default"].base_model_name_or_path = base_name
+        # In the place of None peft writes the path that the model was read from.
+        wrapped.peft_config["default"].base_model_name_or_path = base_name or ""
         with torch.no_grad():
             for name, change in adapter.changes.items():
                 module: Any = loaded.model.get_submodule(name)

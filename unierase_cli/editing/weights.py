@@ -14,9 +14,10 @@ from transformers.pytorch_utils import Conv1D
 from unierase_cli.contracts import UserError
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.models.token_rows import TAKEN_OVER, TokenRows, apply_token
+from unierase_cli.models.token_rows import TokenRows, apply_token
 from unierase_cli.models.vocabulary import get_bias, get_rows, put_back_rows
 from unierase_cli.store.hashing import hash_bytes
+from unierase_cli.store.unlearned import TAKEN_OVER
 
 if TYPE_CHECKING:
     from unierase_cli.editing.patch import Patch

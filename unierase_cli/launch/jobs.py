@@ -6,13 +6,12 @@ import os
 import shlex
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 # Seconds between looks at the jobs, and what a job is given to end by itself after SIGINT and after SIGTERM.
 LOOK_EVERY = 0.2
@@ -80,27 +79,6 @@ def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         for process in alive:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
-
-
-@contextmanager
-def ending_like_ctrl_c() -> Iterator[None]:
-    """Within, SIGTERM and a closed terminal end this process as Ctrl-C does: with its jobs. Elsewhere than in the main
-    thread, and where a signal is ignored (``nohup``), nothing changes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    taken = [kind for kind in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(kind) == signal.SIG_DFL]
-    for kind in taken:
-        signal.signal(kind, interrupt)
-    try:
-        yield
-    finally:
-        for kind in taken:
-            signal.signal(kind, signal.SIG_DFL)
 
 
 def last_words(log: Path) -> str:

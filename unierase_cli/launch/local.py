@@ -15,11 +15,11 @@ from unierase_cli.launch.jobs import (
     Job,
     Watch,
     ended,
-    ending_like_ctrl_c,
     last_words,
     start,
     stop,
 )
+from unierase_cli.store.signals import ending_like_ctrl_c
 
 THREADS = "OMP_NUM_THREADS"
 VISIBLE = "CUDA_VISIBLE_DEVICES"

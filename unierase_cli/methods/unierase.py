@@ -45,6 +45,6 @@ def token_targets(step: Step, context: EraseContext) -> Targets:
     if context.tokens is None:
         raise UserError(
             "this edit needs an unlearning token",
-            "run `unierase train-token`, or edit straight to refusals: edit.target=refusal",
+            "set method.token=true, or edit straight to refusals: edit.target=refusal",
         )
     return {fact.id: [context.tokens.token_of(fact.id)] for fact in step.forget}

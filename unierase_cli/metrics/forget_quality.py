@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics.base import FORGET, FORGETTING, About, Column, Evidence, Reference, not_observed, unavailable
-from unierase_cli.metrics.probability import MEND
+from unierase_cli.metrics.probability import no_wrong_answers
 from unierase_cli.metrics.truth_ratio import log_ratio, scorable
 
 NAME = "forget_quality"
@@ -44,7 +44,7 @@ def compute(observations: Sequence[Observation], reference: Reference | None = N
     if asked_otherwise(observations, known):
         return unavailable(ABOUT, *OTHER_PROMPT)
     if not all(scorable(o) for o in [*observations, *known]):
-        return unavailable(ABOUT, "some rows have no scored wrong answers", MEND)
+        return no_wrong_answers(ABOUT, "some", [*observations, *known])
     retained = [log_ratio(o) for o in known] or [_log(ratio) for ratio in ratios]
     unlearned = [log_ratio(o) for o in observations]
     if wrong := sum(map(math.isnan, [*unlearned, *retained])):

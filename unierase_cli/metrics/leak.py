@@ -45,7 +45,8 @@ def compute(observations: Sequence[Observation]) -> MetricResult:
         return nothing
     values = [rouge_l_recall(o.text, remainder(o)) for o in observations if not _all_given(o)]
     if observations and not values:
-        return unavailable(ABOUT, "no answer has a word left beyond what is given", "set protocol.prefix_tokens lower")
+        mend = "set protocol.prefix_tokens lower, or leave answer_prefix out of eval.forget_variants"
+        return unavailable(ABOUT, "what is given of the answers leaves no word of them to be said", mend)
     return mean_result(ABOUT, values)
 
 

@@ -23,7 +23,15 @@ VERSION = 1
 HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "probability", VERSION, HIGHER_IS_BETTER)
 NORMALISED = About("probability_normalised", "probability among options", VERSION, HIGHER_IS_BETTER)
-MEND = "run `unierase eval eval.truth_ratio=true eval.truth_ratio_splits=[]`"
+# Whether a file has them shows where they were asked for: there a paraphrase or another row's wrong answers are scored.
+GIVE = "give these rows wrong_answers in the benchmark's file"
+MEND = f"{GIVE} if they have none, else run `unierase eval eval.truth_ratio=true eval.truth_ratio_splits=[]`"
+
+
+def no_wrong_answers(about: About, which: str, observations: Sequence[Observation]) -> MetricResult:
+    """No number for want of scored wrong answers, of ``which`` rows, and how they can be had."""
+    asked = any(o.answers.get("paraphrased") or o.answers.get("wrong") for o in observations)
+    return unavailable(about, f"{which} rows have no scored wrong answers", GIVE if asked else MEND)
 
 
 def compute(observations: Sequence[Observation]) -> MetricResult:
@@ -40,7 +48,7 @@ def compute_normalised(observations: Sequence[Observation]) -> MetricResult:
     """Mean of p(true) / (p(true) + sum of p(wrong)), as TOFU scores real authors and world facts."""
     missing = [o for o in observations if "true" not in o.answers or not o.answers.get("wrong")]
     if missing:
-        return unavailable(NORMALISED, f"{len(missing)} of {len(observations)} rows have no scored wrong answers", MEND)
+        return no_wrong_answers(NORMALISED, f"{len(missing)} of {len(observations)}", observations)
     values = []
     for o in observations:
         true = answer_probability(o)

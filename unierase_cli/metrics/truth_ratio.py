@@ -12,8 +12,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from unierase_cli.contracts import AnswerScore, MetricResult, Observation
-from unierase_cli.metrics.base import DETAIL, FORGET, About, Column, Evidence, column_of, mean_result, unavailable
-from unierase_cli.metrics.probability import MEND
+from unierase_cli.metrics.base import DETAIL, FORGET, About, Column, Evidence, column_of, mean_result
+from unierase_cli.metrics.probability import no_wrong_answers
 
 NAME = "truth_ratio"
 VERSION = 1
@@ -94,7 +94,7 @@ def _value(log_r: float, closer_to_one: bool) -> float:
 
 def _lacking(about: About, observations: Sequence[Observation]) -> MetricResult:
     missing = sum(not scorable(o) for o in observations)
-    return unavailable(about, f"{missing} of {len(observations)} rows have no scored wrong answers", MEND)
+    return no_wrong_answers(about, f"{missing} of {len(observations)}", observations)
 
 
 def _sigmoid(x: float) -> float:

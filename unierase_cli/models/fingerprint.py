@@ -6,6 +6,7 @@ from pathlib import Path
 
 from unierase_cli.contracts import UserError
 from unierase_cli.store.hashing import hash_bytes, hash_file, hash_json
+from unierase_cli.store.model_folders import refuse_pickles
 from unierase_cli.store.tensors import samples_of
 
 # Reading more than this only to name a model would cost minutes: beyond it the heads are hashed, and samples of every tensor.
@@ -14,10 +15,14 @@ DESCRIPTIONS = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_
 
 
 def fingerprint_model(path: str | Path) -> str:
-    """Hash of a model folder's configuration, tokenizer and safetensors files. Raises UserError if the folder is missing."""
+    """Hash of a model folder's configuration, tokenizer and safetensors files.
+
+    Raises UserError if the folder is missing, or has its weights as pickles alone.
+    """
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"there is no model folder {folder}", "check model.path")
+    refuse_pickles(folder)
     weights = sorted(folder.glob("*.safetensors"))
     large = sum(file.stat().st_size for file in weights) >= FULL_LIMIT
     found = {file.name: hash_file(file) for name in DESCRIPTIONS if (file := folder / name).is_file()}

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 ROWS = "rows.safetensors"
 RECORD = "token.json"
-# In ``info``: names of tokens of an earlier run whose rows this one goes on from.
-TAKEN_OVER = "taken_over"
 FORM = {"names": [str], "ids": [int], "assignment?": {str: int}, "targets?": {str: str}, "info?": dict}
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 
-def adapter_card(record: dict[str, Any], destination: Path) -> str:
-    """Markdown, from the record of ``export_adapter``."""
-    name = destination.name
-    size = record["resize_to"]
+def adapter_card(record: dict[str, Any], name: str) -> str:
+    """Markdown, from the record of ``export_adapter``; ``name``: of the adapter's folder."""
+    size, source = record["resize_to"], record["base"]["source"]
     resize = "" if size is None else f"base.resize_token_embeddings({size})  # a row for the unlearning token\n"
     tokens = ", ".join(f"`{token}` (id {index})" for token, index in record["unlearning_tokens"].items()) or "none"
     where = (
@@ -19,19 +17,22 @@ def adapter_card(record: dict[str, Any], destination: Path) -> str:
     )
     about = f"{tokens}: {where}" if record["unlearning_tokens"] else "none"
     rank = f"{record['rank']}" if record["kept"] == 1.0 else f"{record['rank']} of {record['rank_of_change']}"
+    base_model = "" if source is None else f"base_model: {source}\n"
+    by_itself = f'model = AutoPeftModelForCausalLM.from_pretrained("{name}")  # finds the base model by itself; or:\n'
+    imported = "AutoPeftModelForCausalLM, PeftModel"
+    if source is None:
+        by_itself, imported = f"# The base model has the fingerprint {record['base']['fingerprint']}.\n", "PeftModel"
     return f"""---
 library_name: peft
-base_model: {record["base"]["source"]}
----
+{base_model}---
 # Unlearning edit of `{record["run"]}` as a LoRA adapter
 
 ```python
-from peft import AutoPeftModelForCausalLM, PeftModel
+from peft import {imported}
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{name}")
-model = AutoPeftModelForCausalLM.from_pretrained("{name}")  # finds the base model by itself; or:
-base = AutoModelForCausalLM.from_pretrained("{record["base"]["source"]}")
+{by_itself}base = AutoModelForCausalLM.from_pretrained("{source or "FOLDER_OF_THE_BASE_MODEL"}")
 {resize}model = PeftModel.from_pretrained(base, "{name}")
 ```
 

@@ -7,16 +7,17 @@ took the place of, and the entries of edited matrices that subtracting the chang
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.stages.leaving import public_name, write_leaving
 from unierase_cli.stages.patches import Chosen, later_steps, listed
 from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import read_json, write_json
+from unierase_cli.store.json_text import read_json
+from unierase_cli.store.new_folder import check_free, new_folder
 from unierase_cli.store.unlearned import FORGOTTEN, RECORD, forgotten_in
 
 if TYPE_CHECKING:
@@ -55,11 +56,7 @@ def write_edited(loaded: LoadedModel, chosen: Chosen, destination: Path, reporte
 
     Raises UserError when the folder is taken, or the patches belong to another model.
     """
-    from unierase_cli.editing.patch import apply_patches
-    from unierase_cli.models.files import save_folder
-
-    partial = new_folder(destination)
-    shutil.rmtree(partial, ignore_errors=True)
+    check_free(destination)
     for step in chosen.dropped:
         later = later_steps(chosen)
         if later:
@@ -69,34 +66,14 @@ def write_edited(loaded: LoadedModel, chosen: Chosen, destination: Path, reporte
             )
     # A mismatch is told before minutes are spent on hashing everything.
     _check(loaded, chosen)
-    base = _describe_base(loaded, reporter)
-    tokens = [record["tokens"] for record in chosen.records() if record.get("tokens")]
-    if tokens:
-        _keep_vocabulary(loaded, sorted({i for about in tokens for i in about["ids"]}), partial / BASE)
-    with reporter.phase("apply"):
-        applied = apply_patches(loaded, chosen.patches())
-    with reporter.phase("check"):
-        base["lost"] = _keep_lost(loaded, chosen, applied, partial / BASE)
-    with reporter.phase("write"):
-        save_folder(loaded.model, loaded.tokenizer, partial)
-    names = [str(loaded.tokenizer.convert_ids_to_tokens(i)) for i in loaded.unlearn_ids]
-    record = {
-        "format": 1,
-        "run": chosen.erasure.name,
-        "key": chosen.erasure.key,
-        "steps": list(chosen.steps),
-        "dropped": list(chosen.dropped),
-        "unlearning_tokens": dict(zip(names, loaded.unlearn_ids, strict=True)),
-        FORGOTTEN: _forgotten(loaded, chosen),
-        "base": base,
-    }
-    write_json(partial / RECORD, record)
-    finish(partial, destination)
+    with new_folder(destination) as folder:
+        record = _fill(folder, loaded, chosen, reporter)
+    names = list(record["unlearning_tokens"])
     told = ", ".join(names) or "none"
     reporter.note(
         f"{chosen.erasure.name} (steps {listed(chosen.steps)}) is merged in {destination}; unlearning tokens: {told}"
     )
-    reporter.note(_way_back(base["lost"]))
+    reporter.note(_way_back(record["base"]["lost"]))
     return {
         "run": chosen.erasure.name,
         "destination": str(destination),
@@ -128,18 +105,33 @@ def hash_parameters(loaded: LoadedModel) -> dict[str, str]:
     return {name: hash_tensor(parameter) for name, parameter in loaded.model.named_parameters()}
 
 
-def new_folder(destination: Path) -> Path:
-    """Where to write until all is complete. Raises UserError if ``destination`` exists and has something in it."""
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise UserError(f"{destination} exists and is not empty", "name a new folder")
-    return destination.with_name(destination.name + ".part")
+def _fill(folder: Path, loaded: LoadedModel, chosen: Chosen, reporter: Reporter) -> dict[str, Any]:
+    """Edit the model and write it, what its base was, and the record, which is returned."""
+    from unierase_cli.editing.patch import apply_patches
+    from unierase_cli.models.files import save_folder
 
-
-def finish(partial: Path, destination: Path) -> None:
-    """Give a completely written folder its name."""
-    if destination.exists():
-        destination.rmdir()
-    partial.rename(destination)
+    base = _describe_base(loaded, reporter)
+    tokens = [record["tokens"] for record in chosen.records() if record.get("tokens")]
+    if tokens:
+        _keep_vocabulary(loaded, sorted({i for about in tokens for i in about["ids"]}), folder / BASE)
+    with reporter.phase("apply"):
+        applied = apply_patches(loaded, chosen.patches())
+    with reporter.phase("check"):
+        base["lost"] = _keep_lost(loaded, chosen, applied, folder / BASE)
+    with reporter.phase("write"):
+        save_folder(loaded.model, loaded.tokenizer, folder)
+    names = [str(loaded.tokenizer.convert_ids_to_tokens(i)) for i in loaded.unlearn_ids]
+    record = {
+        "format": 1,
+        "run": public_name(chosen.erasure),
+        "key": chosen.erasure.key,
+        "steps": list(chosen.steps),
+        "dropped": list(chosen.dropped),
+        "unlearning_tokens": dict(zip(names, loaded.unlearn_ids, strict=True)),
+        FORGOTTEN: _forgotten(loaded, chosen),
+        "base": base,
+    }
+    return write_leaving(folder / RECORD, "record", record)
 
 
 def _check(loaded: LoadedModel, chosen: Chosen) -> None:

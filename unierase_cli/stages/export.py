@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.base import Request
-from unierase_cli.stages.edited_folder import new_folder, recorded_experiment, write_edited
+from unierase_cli.stages.edited_folder import recorded_experiment, write_edited
+from unierase_cli.stages.leaving import at_home, check_complete, public_name, withheld
 from unierase_cli.stages.loading import load_base, model_needs
 from unierase_cli.stages.patches import Chosen, choose_steps
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
+from unierase_cli.store.new_folder import check_free
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
@@ -57,7 +60,7 @@ def export(
         raise UserError(f"--as {kind} is not a way to export", f"choose {', '.join(KINDS)}")
     if rank is not None and (kind != "lora" or rank < 1):
         raise UserError(f"--rank {rank} has no meaning with --as {kind}", "--as lora --rank 16")
-    new_folder(destination)
+    check_free(destination)
     store = Store(outputs)
     chosen = choose_steps(find_erasure(run, store), until)
     if kind == "patch":
@@ -68,6 +71,9 @@ def export(
         from unierase_cli.stages.export_adapter import check_low_rank, export_adapter
 
         check_low_rank(chosen)
+        # The adapter is compared on the prompts of its forget set.
+        chosen = replace(chosen, erasure=at_home(chosen.erasure, store))
+        check_complete(chosen.erasure, "an adapter's comparison with the edited model", without="model.path")
         return export_adapter(load_unedited(chosen, store, reporter, base, device), chosen, destination, reporter, rank)
     return write_edited(load_unedited(chosen, store, reporter, base, device), chosen, destination, reporter)
 
@@ -78,7 +84,13 @@ def load_unedited(chosen: Chosen, store: Store, reporter: Reporter, base: str | 
 
     if base is not None:
         return load_folder(chosen, base, reporter, device)
+    chosen = replace(chosen, erasure=at_home(chosen.erasure, store))
     experiment = recorded_experiment(chosen, device)
+    if "model.path" in withheld(chosen.erasure):
+        raise UserError(
+            f"{public_name(chosen.erasure)} was exported, and does not say where its model lies",
+            "give the unedited model with --base FOLDER",
+        )
     inputs = {name: _input(chosen.erasure, name, need, store) for name, need in model_needs(experiment).items()}
     return load_base(experiment, inputs, reporter)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from unierase_cli.contracts import Fact, Reporter, UserError, evenly_spaced
 from unierase_cli.stages.adapter_card import adapter_card
 from unierase_cli.stages.base import benchmark_of
-from unierase_cli.stages.edited_folder import RECORD, finish, new_folder, recorded_experiment
+from unierase_cli.stages.edited_folder import RECORD, recorded_experiment
+from unierase_cli.stages.leaving import public_name, public_source, write_leaving
 from unierase_cli.stages.patches import Chosen
-from unierase_cli.store.json_text import write_json
+from unierase_cli.store.new_folder import new_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,19 +43,27 @@ def export_adapter(
     loaded: LoadedModel, chosen: Chosen, destination: Path, reporter: Reporter, rank: int | None
 ) -> dict[str, Any]:
     """Write the adapter for the unedited model ``loaded``, load it back with peft and compare logits on forget prompts."""
+    with new_folder(destination) as folder:
+        record = _fill(folder, destination.resolve().name, loaded, chosen, reporter, rank)
+    _tell(record, destination, reporter)
+    return {**record, "destination": str(destination)}
+
+
+def _fill(
+    folder: Path, name: str, loaded: LoadedModel, chosen: Chosen, reporter: Reporter, rank: int | None
+) -> dict[str, Any]:
+    """Write tokenizer, adapter, card and record, which is returned; ``name``: what the folder will be called."""
     from unierase_cli.editing.adapter import content, load_adapter, write_adapter
     from unierase_cli.editing.patch import apply_patches
     from unierase_cli.editing.undo import changes_by_parameter
     from unierase_cli.models.vocabulary import add_unlearning_tokens
 
-    partial = new_folder(destination)
     experiment = recorded_experiment(chosen)
     facts = evenly_spaced(benchmark_of(experiment).forget, LOOKED_AT)
     patches = list(chosen.patches())
     rows = loaded.architecture.embedding.weight.shape[0]
-    shutil.rmtree(partial, ignore_errors=True)
     # The tokenizer of before: it is the adapter's, unless it has to learn the tokens' names.
-    loaded.tokenizer.save_pretrained(partial)
+    loaded.tokenizer.save_pretrained(folder)
     with reporter.phase("compare"):
         applied = apply_patches(loaded, patches)
         tokens = _tokens(loaded, patches)
@@ -70,16 +78,16 @@ def export_adapter(
 
         # Rows of any value: the adapter has the real ones.
         add_unlearning_tokens(loaded, [token.name for token in tokens], torch.Generator().manual_seed(0))
-        loaded.tokenizer.save_pretrained(partial)
+        loaded.tokenizer.save_pretrained(folder)
     with reporter.phase("write"):
-        write_adapter(loaded, adapter, partial, loaded.source)
+        write_adapter(loaded, adapter, folder, public_source(loaded.source, loaded.fingerprint))
     # As whoever loads the adapter has it: untied rows of the model itself are not the adapter's.
     with reporter.phase("compare"):
-        load_adapter(loaded, partial)
+        load_adapter(loaded, folder)
         loaded.architecture.refresh_ends(loaded.model)
         error = _compare(wanted, _logits(loaded, facts, [token.id for token in tokens]), own, tokens, rows)
     record = {
-        "run": chosen.erasure.name,
+        "run": public_name(chosen.erasure),
         "key": chosen.erasure.key,
         "steps": list(chosen.steps),
         "base": {"source": loaded.source, "fingerprint": loaded.fingerprint, "rows": rows},
@@ -92,11 +100,9 @@ def export_adapter(
         "prompts": len(facts),
         **error,
     }
-    (partial / "README.md").write_text(adapter_card(record, destination), "utf-8")
-    write_json(partial / RECORD, record)
-    finish(partial, destination)
-    _tell(record, destination, reporter)
-    return {**record, "destination": str(destination)}
+    kept = write_leaving(folder / RECORD, "record", record)
+    (folder / "README.md").write_text(adapter_card(kept, name), "utf-8")
+    return kept
 
 
 def _tokens(loaded: LoadedModel, patches: Sequence[Patch]) -> list[TokenRow]:

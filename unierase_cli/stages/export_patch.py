@@ -3,50 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import Reporter
-from unierase_cli.stages.edited_folder import finish, new_folder
+from unierase_cli.stages.leaving import write_leaving
 from unierase_cli.stages.patches import Chosen
 from unierase_cli.store.artefact import MANIFEST
 from unierase_cli.store.hashing import file_records
-from unierase_cli.store.json_text import write_json
-from unierase_cli.store.patch_files import ENDINGS, patch_path
-
-# Of the run's manifest: what says how the edit was made; not the paths of what it was made from, nor the machine.
-KEPT = ("stage", "slug", "key", "stage_version", "config", "overrides", "fingerprints", "seed", "finished", "summary")
+from unierase_cli.store.new_folder import new_folder
+from unierase_cli.store.patch_files import patch_path
 
 
 def export_patch(chosen: Chosen, destination: Path, reporter: Reporter) -> dict[str, Any]:
     """Copy the steps' files and write a manifest with the base tensors' hashes and the unlearning tokens."""
-    partial = new_folder(destination)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     erasure = chosen.erasure
-    hashes: dict[str, str] = {}
-    tokens: dict[str, int] = {}
-    for step, record in zip(chosen.steps, chosen.records(), strict=True):
-        for ending in ENDINGS:
-            shutil.copyfile(patch_path(erasure.path, step, ending), patch_path(partial, step, ending))
-        hashes |= record["base_hashes"]
-        if record.get("tokens"):
-            tokens |= dict(zip(record["tokens"]["names"], record["tokens"]["ids"], strict=True))
-    manifest = {name: erasure.manifest[name] for name in KEPT if name in erasure.manifest}
-    summary = {**(manifest.get("summary") or {}), "steps": len(chosen.steps)}
-    files = file_records(partial)
-    manifest |= {
-        "version": erasure.path.name,
-        "inputs": {},
-        "summary": summary,
-        "steps": list(chosen.steps),
-        "weights": chosen.dtype,
-        "base_hashes": hashes,
-        "unlearning_tokens": tokens,
-        "files": files,
-    }
-    write_json(partial / MANIFEST, manifest)
-    finish(partial, destination)
+    with new_folder(destination) as folder:
+        files, tokens = _fill(folder, chosen)
     size = sum(entry["size"] for entry in files.values())
     reporter.note(f"{len(chosen.steps)} steps of {erasure.name} are in {destination}, {size / 1e6:.2f} MB")
     return {
@@ -56,3 +30,31 @@ def export_patch(chosen: Chosen, destination: Path, reporter: Reporter) -> dict[
         "bytes": size,
         "unlearning_tokens": list(tokens),
     }
+
+
+def _fill(folder: Path, chosen: Chosen) -> tuple[Mapping[str, dict[str, Any]], dict[str, int]]:
+    """Write the steps and the manifest; the files' records, and the unlearning tokens by name."""
+    erasure = chosen.erasure
+    hashes: dict[str, str] = {}
+    tokens: dict[str, int] = {}
+    for step, record in zip(chosen.steps, chosen.records(), strict=True):
+        tensors, about = (patch_path(folder, step, ending) for ending in ("safetensors", "json"))
+        shutil.copyfile(patch_path(erasure.path, step, "safetensors"), tensors)
+        write_leaving(about, "patch", record)
+        hashes |= record["base_hashes"]
+        if record.get("tokens"):
+            tokens |= dict(zip(record["tokens"]["names"], record["tokens"]["ids"], strict=True))
+    files = file_records(folder)
+    manifest = {
+        **erasure.manifest,
+        "version": erasure.manifest.get("version", erasure.path.name),
+        "inputs": {},
+        "summary": {**(erasure.manifest.get("summary") or {}), "steps": len(chosen.steps)},
+        "steps": list(chosen.steps),
+        "weights": chosen.dtype,
+        "base_hashes": hashes,
+        "unlearning_tokens": tokens,
+        "files": files,
+    }
+    write_leaving(folder / MANIFEST, "manifest", manifest)
+    return files, tokens

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.contracts import UserError
 from unierase_cli.stages.interrupted import flat
+from unierase_cli.stages.leaving import fact_hash, withheld
 from unierase_cli.stages.patches import Chosen, choose_steps
 from unierase_cli.store.artefact import Artefact
 
@@ -24,11 +25,16 @@ def compare_patches(first: Artefact, second: Artefact, until: int | None = None)
     sides = [choose_steps(first, until), choose_steps(second, until)]
     hashes = [_base_hashes(side) for side in sides]
     shared = hashes[0].keys() & hashes[1].keys()
+    # An exported run has hashes in the place of its facts' ids.
     facts = [[fact for record in side.records() for fact in record["info"].get("facts", [])] for side in sides]
+    marks = [{fact_hash(fact) for fact in side} for side in facts]
     totals = [_Total(side, base) for side, base in zip(sides, hashes, strict=True)]
     names = list(dict.fromkeys([*totals[0].names, *totals[1].names]))
     settings = [flat(side.erasure.config) for side in sides]
-    keys = [key for key in dict.fromkeys([*settings[0], *settings[1]]) if not key.startswith(ASIDE)]
+    unknown = {key for side in sides for key in withheld(side.erasure)}
+    keys = [
+        key for key in dict.fromkeys([*settings[0], *settings[1]]) if not key.startswith(ASIDE) and key not in unknown
+    ]
     return {
         "first": first.name,
         "second": second.name,
@@ -40,8 +46,8 @@ def compare_patches(first: Artefact, second: Artefact, until: int | None = None)
         "facts": {
             "first": len(facts[0]),
             "second": len(facts[1]),
-            "only_first": [fact for fact in facts[0] if fact not in set(facts[1])],
-            "only_second": [fact for fact in facts[1] if fact not in set(facts[0])],
+            "only_first": [fact for fact in facts[0] if fact_hash(fact) not in marks[1]],
+            "only_second": [fact for fact in facts[1] if fact_hash(fact) not in marks[0]],
         },
         "settings": [
             {"key": key, "first": settings[0].get(key), "second": settings[1].get(key)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,20 +12,21 @@ from unierase_cli.stages.edited_folder import (
     LOST,
     RECORD,
     ROWS,
-    finish,
     hash_parameters,
     load_folder,
-    new_folder,
     read_folder_record,
 )
 from unierase_cli.stages.patches import Chosen
 from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.new_folder import check_free, new_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from unierase_cli.models.load import LoadedModel
+
+TOKENIZER = "tokenizer_config.json"
 
 
 def revert(
@@ -44,7 +44,7 @@ def revert(
     nothing is written unless every tensor has the recorded hash. Raises UserError when that fails, or the folder is not from
     this run.
     """
-    partial = new_folder(destination)
+    check_free(destination)
     record = read_folder_record(folder)
     if record is None:
         raise UserError(
@@ -53,6 +53,10 @@ def revert(
         )
     if record["key"] != erasure.key:
         raise UserError(f"{folder} was edited with {record['run']}, not with {erasure.name}", f"name {record['run']}")
+    if record.get("unlearning_tokens") and not (folder / BASE / TOKENIZER).exists():
+        raise UserError(
+            f"{folder / BASE} is missing, which has the tokenizer and the token rows of before", "take the original model"
+        )
     chosen = Chosen(erasure, tuple(record["steps"]), tuple(record["dropped"]))
     taken = None if base is None else _from_base(chosen, base, reporter, device)
     loaded = load_folder(chosen, str(folder), reporter, device)
@@ -61,13 +65,11 @@ def revert(
         how = _subtract(loaded, chosen, record["base"], folder) if taken is None else _put(loaded, taken)
     with reporter.phase("check"):
         _check(hash_parameters(loaded), record["base"]["tensors"], folder)
-    shutil.rmtree(partial, ignore_errors=True)
     kind = _narrow(loaded, record["base"].get("stored"))
     from unierase_cli.models.files import save_folder
 
-    with reporter.phase("write"):
+    with reporter.phase("write"), new_folder(destination) as partial:
         save_folder(loaded.model, tokenizer or loaded.tokenizer, partial)
-    finish(partial, destination)
     checked = len(record["base"]["tensors"])
     reporter.note(
         f"{destination}: {how}; all {checked} tensors have the hashes of the unedited model; written in {kind}"
@@ -114,6 +116,8 @@ def _subtract(loaded: LoadedModel, chosen: Chosen, base: Mapping[str, Any], fold
                 f"the edit took bits of {100 * entry['share']:.2g} % of its entries",
                 hint,
             )
+    if not (folder / BASE / LOST).exists():
+        raise UserError(f"{folder / BASE / LOST} is missing: what subtracting does not give back is in it", hint)
     kept = load_tensors(folder / BASE / LOST)
     parameters = dict(loaded.model.named_parameters())
     changes = changes_by_parameter(loaded, chosen.patches())
@@ -150,7 +154,7 @@ def _undo_vocabulary(loaded: LoadedModel, folder: Path, rows: int) -> PreTrained
     from unierase_cli.store.tensors import load_tensors
 
     before = folder / BASE
-    if not (before / "tokenizer_config.json").exists():
+    if not (before / TOKENIZER).exists():
         return None
     kept = load_tensors(before / ROWS) if (before / ROWS).exists() else {}
     ids = kept["ids"].tolist() if kept else []

@@ -11,6 +11,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.models.heap import give_back
 from unierase_cli.stages.base import Request, Stage, StageContext, benchmark_of, load_stage, slug
+from unierase_cli.stages.early_checks import check_prompt
 from unierase_cli.stages.interrupted import flat, passed_over
 from unierase_cli.stages.machine import machine
 from unierase_cli.stages.recorder import Recorder
@@ -99,6 +100,9 @@ class Pipeline:
             asked = getattr(load_stage(name), "check", None)
             if asked is not None:
                 asked(self.experiment)
+        # Whichever stage is the first to load the model.
+        if missing:
+            check_prompt(self.experiment)
 
     def _plan(self, request: Request, rows: dict[str, PlanRow]) -> None:
         for need in load_stage(request.stage).needs(self.experiment, request.values).values():

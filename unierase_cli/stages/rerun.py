@@ -13,6 +13,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.stages.base import STAGES, Request, load_stage
 from unierase_cli.stages.interrupted import flat
+from unierase_cli.stages.leaving import check_complete
 from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
@@ -129,6 +130,7 @@ def _made_again(there: Sequence[Link], since: str | None) -> list[Link]:
 
 
 def _pipeline(store: Store, artefact: Artefact, reporter: Reporter, command: Sequence[str]) -> Pipeline:
+    check_complete(artefact, "making it again")
     experiment = Experiment.from_json(artefact.config)
     here = replace(experiment, run=replace(experiment.run, outputs=str(store.root)))
     return Pipeline(here, reporter, command, artefact.manifest.get("overrides", []))

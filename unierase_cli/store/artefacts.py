@@ -129,7 +129,7 @@ class Store:
             except OSError as error:
                 raise UserError(
                     f"the file system of {folder} cannot lock files: {error.strerror}",
-                    "choose a folder on another one with run.outputs=",
+                    "choose a folder on another one with --outputs",
                 ) from error
             yield
 
@@ -140,6 +140,7 @@ class Store:
         folder = self.root / stage / slug
         left = self.interrupted(stage, slug, key)
         if left is not None and not fresh:
+            clear_left_behind(left)
             return Draft(left, resuming=True)
         if left is not None:
             discard(left)
@@ -175,7 +176,8 @@ class Store:
         everything = self.list(stage)
         if not everything:
             what = f" of stage {stage}" if stage else ""
-            raise UserError(f"no finished artefact{what} in {self.root}", "run `unierase ls` or set run.outputs=")
+            hint = "`unierase run experiment=demo` makes some, or name the folder that has them with --outputs"
+            raise UserError(f"no finished artefact{what} in {self.root}", hint)
         if run == "latest":
             return next((a for a in reversed(everything) if "config" in a.manifest), everything[-1])
         ending = "/" + run.rstrip("/")
@@ -215,4 +217,4 @@ def _make_folder(folder: Path) -> None:
 
 
 def _cannot_write(folder: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write to {folder}: {error.strerror}", "choose another folder with run.outputs=")
+    return UserError(f"cannot write to {folder}: {error.strerror}", "choose another folder with --outputs")

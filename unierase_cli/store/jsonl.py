@@ -18,6 +18,7 @@ WIDE = (b"\xff\xfe", b"\xfe\xff")
 BLOCK = 1 << 16
 # Bytes of a line at most: a longer one is no row, and would fill the memory before anything could be said of it.
 LONGEST = 64 << 20
+BY_LINES = 'python -c "import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin)]"'
 EXAMPLE = 'write one object per line, e.g. {"question": "...", "answer": "..."}'
 
 
@@ -29,6 +30,8 @@ def iterate_jsonl(path: str | Path, *, torn_tail: bool = False) -> Iterator[tupl
     """
     path = Path(path)
     for number, line in enumerate(_lines(path, torn_tail), start=1):
+        if number == 1:
+            _refuse_array(path, line)
         if line.strip():
             yield number, _parse(line, f"{path}:{number}")
 
@@ -106,6 +109,13 @@ def _lines(path: Path, torn_tail: bool) -> Iterator[bytes]:
         raise UserError(f"{path} may not be read", "check the file's permissions") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})", "check the path") from error
+
+
+def _refuse_array(path: Path, first: bytes) -> None:
+    """Raise UserError for a file whose first line opens a JSON array of objects: no line of it is the mistake, but its form."""
+    opening = b"".join(first.split())
+    if opening == b"[" or opening.startswith(b"[{"):
+        raise UserError(f"{path} is a JSON array, not JSON Lines (an object on every line)", f"{BY_LINES} < {path} > NEW.jsonl")
 
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:

@@ -13,12 +13,17 @@ from unierase_cli.store.forms import misfit
 from unierase_cli.store.json_text import DESCRIPTION, ROWS, read_json
 
 ADAPTER, INDEX = "adapter_config.json", "model.safetensors.index.json"
+PICKLED = ("pytorch_model", "model")
+CONVERT = "from transformers import AutoModelForCausalLM as Model; Model.from_pretrained('{}').save_pretrained('NEW')"
 # A vocabulary of a quarter of a million tokens with its merges has some 30 MB.
 LARGE = ("tokenizer.json", "vocab.json", INDEX)
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UserError for a description that is too large to be one, for an adapter, and for a bad index (``check_index``)."""
+    """Raise UserError for weights as pickles alone, for a description that is too large to be one, for an adapter, and for a
+    bad index (``check_index``).
+    """
+    refuse_pickles(folder)
     for path in folder.glob("*.json"):
         most = ROWS if path.name in LARGE else DESCRIPTION
         if path.stat().st_size > most:
@@ -30,6 +35,16 @@ def check_folder(folder: Path) -> None:
         refuse_adapter(folder)
     if (folder / INDEX).exists():
         check_index(folder / INDEX)
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise UserError for a folder that has its weights as pickles alone."""
+    pickles = sorted(path.name for path in folder.glob("*.bin") if path.name.startswith(PICKLED))
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise UserError(
+            f"{folder} has its weights as a pickle ({pickles[0]}), which can run code and is never read",
+            f"if you trust it, write NEW with the tokenizer's files beside: python -c \"{CONVERT.format(folder)}\"",
+        )
 
 
 def check_index(path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from unierase_cli.contracts import UserError
 
 GOES_ON = "the same command then goes on"
+ELSEWHERE = "choose another folder with --outputs"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 TOO_LARGE, READ_ONLY, DISK = (errno.EFBIG,), (errno.EROFS,), (errno.EIO, errno.ESTALE)
 FORBIDDEN, GONE = (errno.EACCES, errno.EPERM), (errno.ENOENT, errno.ENOTDIR)
@@ -23,10 +24,15 @@ NUMBER = re.compile(r"\(os error (\d+)\)")
 NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|_ALLOC_FAILED|Cannot allocate memory")
 
 
-def as_user_error(error: BaseException, what: str = "") -> UserError | None:
-    """The refusal behind an error, ``what`` was being done in front; None for an error that is no refusal of the machine's."""
-    for cause in _causes(error):
-        number = _number(cause)
+def as_user_error(
+    error: BaseException, what: str = "", *, again: str = GOES_ON, elsewhere: str = ELSEWHERE
+) -> UserError | None:
+    """The refusal behind an error, ``what`` was being done in front; None for an error that is no refusal of the machine's.
+
+    ``again``: what the same command does once there is room; ``elsewhere``: how another place is chosen.
+    """
+    for cause in causes(error):
+        number = number_of(cause)
         if number is None:
             continue
         name = getattr(cause, "filename", None)
@@ -34,24 +40,22 @@ def as_user_error(error: BaseException, what: str = "") -> UserError | None:
         at = f" ({file})" if file else ""
         before = f"{what}: " if what else ""
         if number in NO_ROOM:
-            return UserError(f"{before}the disk is full{at}", f"free some space; {GOES_ON}")
+            return UserError(f"{before}the disk is full{at}", f"free some space; {again}")
         if number in TOO_LARGE:
-            return UserError(f"{before}a file is larger than is allowed here{at}", f"raise `ulimit -f`; {GOES_ON}")
+            return UserError(f"{before}a file is larger than is allowed here{at}", f"raise `ulimit -f`; {again}")
         if number in READ_ONLY:
-            return UserError(f"{before}the file system is read-only{at}", "choose another folder with run.outputs=")
+            return UserError(f"{before}the file system is read-only{at}", elsewhere)
         if number in FORBIDDEN:
-            return UserError(
-                f"{before}no permission{at}", "check whose files these are, or choose another folder with run.outputs="
-            )
+            return UserError(f"{before}no permission{at}", f"check whose files these are, or {elsewhere}")
         if number in TOO_MANY_OPEN:
-            return UserError(f"{before}too many open files", f"raise `ulimit -n`; {GOES_ON}")
+            return UserError(f"{before}too many open files", f"raise `ulimit -n`; {again}")
         if number in NO_NAME:
             return UserError(f"{before}no file can have this name{at}", "check the paths that were given")
         if number in DISK:
-            return UserError(f"{before}the disk does not answer as it should{at}", f"check the disk; {GOES_ON}")
+            return UserError(f"{before}the disk does not answer as it should{at}", f"check the disk; {again}")
         # Without a name it says nothing to the user, and a traceback says more.
         if number in GONE and file:
-            return UserError(f"{before}{file} is not there, or no longer", f"put it back; {GOES_ON}")
+            return UserError(f"{before}{file} is not there, or no longer", f"put it back; {again}")
     return None
 
 
@@ -60,20 +64,20 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     return any(
         isinstance(cause, MemoryError)
         or type(cause).__name__ == "OutOfMemoryError"
-        or _number(cause) == errno.ENOMEM
+        or number_of(cause) == errno.ENOMEM
         or (isinstance(cause, RuntimeError) and NO_MEMORY.search(str(cause)) is not None)
-        for cause in _causes(error)
+        for cause in causes(error)
     )
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error and what it was raised from; not what was merely being handled meanwhile."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
-def _number(error: BaseException) -> int | None:
+def number_of(error: BaseException) -> int | None:
     """The system's number of an error."""
     if isinstance(error, OSError):
         return error.errno

@@ -13,6 +13,8 @@ from unierase_cli.store.json_text import read_json
 RECORD = "unierase.json"
 # Hashes of the forgotten facts (``Fact.content_hash``), in a patch's ``info`` and in the record of a folder.
 FORGOTTEN = "forgotten"
+# In the ``info`` of token rows: names of tokens of an earlier run whose rows this one goes on from.
+TAKEN_OVER = "taken_over"
 TOKENIZER = "tokenizer.json"
 # A tokenizer's added tokens, before its vocabulary: read without decoding tens of MB of json.
 ADDED = re.compile(rb'"content"\s*:\s*"(' + UNLEARNING_TOKEN.pattern.encode("ascii") + rb')"')

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PART = ".part"
+# Characters of a file's name in the name that it has until it is written: file systems take 255 bytes.
+SHOWN = 40
 # Ours, and what safetensors calls a file until it is written.
 LEFT_BEHIND = (f"*{PART}", ".tmp*")
 # A folder on its way out: no reader looks at it.
 DISCARDED = ".old-"
 
 
+def unused(path: Path) -> Path:
+    """A hidden name beside ``path`` that nobody else has and nobody can guess: what lies there may be removed."""
+    return path.with_name(f".{path.name[:SHOWN]}.{secrets.token_hex(8)}{PART}")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A name beside ``path`` to write to; what is there at the end takes the place of ``path``. After an error it is gone, and
     ``path`` is as it was: a full disk gets its room back."""
-    temporary = path.with_name(path.name + PART)
+    temporary = unused(path)
     try:
         yield temporary
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        # The name that whoever reads of it knows.
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)
         raise
 
 

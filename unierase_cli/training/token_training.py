@@ -14,7 +14,8 @@ from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import Fact, Reporter, UserError
 from unierase_cli.models.encoding import fresh_names
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.models.token_rows import TAKEN_OVER, TokenRows
+from unierase_cli.models.token_rows import TokenRows
+from unierase_cli.store.unlearned import TAKEN_OVER
 from unierase_cli.training.noise import Perturbation, gaussian
 from unierase_cli.training.pairs import TokenExample, assign_groups, make_examples
 from unierase_cli.training.row_fit import Leaves, Phase, fit_rows
