@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from unierase_cli.cli.render import duration, size
+from unierase_cli.cli.render import duration, moment, size
 from unierase_cli.stages.tables import Table
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def artefact_table(artefacts: Sequence[Artefact]) -> Table:
     for artefact, name in zip(artefacts, run_names(artefacts), strict=True):
         manifest = artefact.manifest
         stage = " ".join([artefact.stage, *manifest.get("options", {}).values()])
-        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(manifest.get("finished", 0)))
+        made = moment(manifest.get("finished", 0)).rpartition(":")[0]
         body.append((stage, name, artefact.key[:10], made, duration(manifest.get("wall_seconds", 0.0))))
     return Table("Artefacts", ("stage", "RUN", "key", "made", "took"), tuple(body), frozenset({"took"}))
 

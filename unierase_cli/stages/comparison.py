@@ -89,6 +89,7 @@ def _make(
     with store.lock(NAME, slug, key, reporter.note):
         done = None if force else store.find(NAME, key)
         if done is not None:
+            done.check()
             reporter.note(f"{NAME}: reusing {done.path}")
             return done
         draft = store.draft(NAME, slug, key, fresh=force)

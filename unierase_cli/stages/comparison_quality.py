@@ -45,7 +45,8 @@ def _forget_rows(store: Store, run: ScoredRun, state: str) -> list[Observation]:
     if observed is None:
         return []
     try:
-        passes = Plan.load(observed.path).passes
-        return next((read_pass(observed.path, p) for p in passes if (p.split, p.variant) == (FORGET, "plain")), [])
+        folder = observed.whole
+        passes = Plan.load(folder).passes
+        return next((read_pass(folder, p) for p in passes if (p.split, p.variant) == (FORGET, "plain")), [])
     except UserError:
         return []

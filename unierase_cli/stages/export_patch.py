@@ -28,12 +28,12 @@ def export_patch(chosen: Chosen, destination: Path, reporter: Reporter) -> dict[
     tokens: dict[str, int] = {}
     for step, record in zip(chosen.steps, chosen.records(), strict=True):
         for ending in ENDINGS:
-            shutil.copyfile(patch_path(erasure.path, step, ending), patch_path(partial, step, ending))
+            shutil.copyfile(patch_path(erasure.whole, step, ending), patch_path(partial, step, ending))
         hashes |= record["base_hashes"]
         if record.get("tokens"):
             tokens |= dict(zip(record["tokens"]["names"], record["tokens"]["ids"], strict=True))
     manifest = {name: erasure.manifest[name] for name in KEPT if name in erasure.manifest}
-    summary = {**(manifest.get("summary") or {}), "steps": len(chosen.steps)}
+    summary = {**erasure.summary({}), "steps": len(chosen.steps)}
     files = file_records(partial)
     manifest |= {
         "version": erasure.path.name,

@@ -63,9 +63,10 @@ def other_questions(store: Store, pairs: Sequence[Pair]) -> list[str]:
 def answers(store: Store, run: ScoredRun, split: str) -> Mapping[str, Observation]:
     """What the edited model said to a split, by fact id; empty if that artefact is gone or was not asked."""
     observed = store.input_of(run.score, "edited")
-    if observed is None or not (observed.path / f"{split}.{PLAIN}.jsonl").exists():
+    if observed is None or not observed.has(f"{split}.{PLAIN}.jsonl"):
         return {}
-    for entry in Plan.load(observed.path).passes:
+    folder = observed.whole
+    for entry in Plan.load(folder).passes:
         if (entry.split, entry.variant) == (split, PLAIN):
-            return {observation.fact_id: observation for observation in read_pass(observed.path, entry)}
+            return {observation.fact_id: observation for observation in read_pass(folder, entry)}
     return {}

@@ -46,7 +46,7 @@ def run(context: StageContext) -> dict[str, Any]:
     """Write facts.jsonl and precise.json; the summary holds every measure's value after."""
     base, edited = read_facts(context.inputs["observe_facts"])
     times = _times(context)
-    rows = [one_fact(fact, base, said, times[place]) for place, (fact, said) in enumerate(edited.items())]
+    rows = [one_fact(fact, base, said, times.get(place)) for place, (fact, said) in enumerate(edited.items())]
     write_jsonl(context.directory / FACTS, rows)
     found = measures(rows)
     about = {"format": 1, "facts": len(rows), "threshold": FORGOTTEN, "measures": found}
@@ -162,10 +162,9 @@ def _before(base: Mapping[tuple[str, str], Observation], o: Observation) -> Obse
     return found
 
 
-def _times(context: StageContext) -> dict[int, float | None]:
-    """Seconds of each step; None where they were not kept."""
+def _times(context: StageContext) -> dict[int, float]:
+    """Seconds of each step, as far as they were kept."""
     from unierase_cli.stages.erase import TIMES
 
-    path = context.inputs["erase"].path / TIMES
-    known = {row["step"]: row["seconds"] for row in read_jsonl(path)} if path.exists() else {}
-    return {step: known.get(step) for step in range(context.inputs["erase"].manifest["summary"]["steps"])}
+    erased = context.inputs["erase"]
+    return {row["step"]: row["seconds"] for row in read_jsonl(erased.file(TIMES))} if erased.has(TIMES) else {}

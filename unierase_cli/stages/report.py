@@ -85,8 +85,8 @@ def _of_single_facts(scored: Artefact) -> list[Section]:
     from unierase_cli.stages import precise, precise_tables
     from unierase_cli.store.jsonl import read_jsonl
 
-    found = read_own(scored.path / precise.FILE, "unierase eval --force makes it anew")
-    return [precise_tables.precise_table(found), precise_tables.fact_table(read_jsonl(scored.path / precise.FACTS))]
+    found = read_own(scored.file(precise.FILE), "unierase eval --force makes it anew")
+    return [precise_tables.precise_table(found), precise_tables.fact_table(read_jsonl(scored.file(precise.FACTS)))]
 
 
 def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[str]]:
@@ -94,8 +94,8 @@ def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[
     from unierase_cli.metrics.compare import summary
     from unierase_cli.stages import result_tables as tables
 
-    metrics = read_own(context.inputs["score"].path / "metrics.json", "unierase score --force makes it anew")
-    patches = sorted(context.inputs["erase"].path.glob("patch-*.json"))
+    metrics = read_own(context.inputs["score"].file("metrics.json"), "unierase score --force makes it anew")
+    patches = context.inputs["erase"].files("patch-*.json")
     infos = [read_own(path, "make the edit anew with --force") for path in patches]
     damage, untold = _collateral(context, metrics, title)
     sections: list[Section] = [
@@ -123,7 +123,7 @@ def _step_by_step(context: StageContext) -> list[Section]:
     from unierase_cli.stages import trajectory
     from unierase_cli.stages.trajectory_tables import trajectory_table
 
-    folder = context.inputs[TRAJECTORY].path
+    folder = context.inputs[TRAJECTORY].whole
     shutil.copyfile(folder / trajectory.PICTURE, context.directory / trajectory.PICTURE)
     about = "forgetting and retention after each request"
     return [trajectory_table(trajectory.read_steps(folder)), Picture(trajectory.PICTURE, about)]
@@ -156,7 +156,7 @@ def _about(context: StageContext) -> dict[str, str]:
         "benchmark": f"{e.benchmark.name}, split {e.benchmark.split}",
         "method": f"{e.method.name} (edit={e.edit.name}, token={e.token.name})",
         "decoding": f"greedy, at most {e.protocol.max_new_tokens} new tokens, protocol {e.protocol.name}",
-        "erase artefact": f"{erase.name}, key {erase.key[:12]}, {erase.manifest['wall_seconds']:.0f} s",
+        "erase artefact": f"{erase.name}, key {erase.key[:12]}, {erase.manifest.get('wall_seconds', 0.0):.0f} s",
         f"{scored.stage} artefact": f"{scored.name}, key {scored.key[:12]}",
     }
 

@@ -22,6 +22,8 @@ from unierase_cli.training import processes
 # Where a name is that of several stages' artefacts, the run is the one that all others lead to.
 ENDS = ("report", "precise", "trajectory", "score")
 SHOWN = 4
+# A manifest that names more threads was not written here.
+MOST_THREADS = 4096
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def _within(key: str, recorded: dict[str, Any]) -> bool:
 def _use_threads(artefact: Artefact) -> None:
     """Work with as many threads as then: another number adds up in another order. A launcher's processes keep theirs."""
     threads = artefact.manifest.get("machine", {}).get("threads")
-    if threads and processes.world() == 1:
+    if threads and 0 < threads <= MOST_THREADS and processes.world() == 1:
         import torch
 
         torch.set_num_threads(threads)

@@ -102,7 +102,7 @@ def _by_split(context: StageContext, name: str, at_the_end: bool = True) -> Rows
     """Plain observations of an input by split; those of one step are apart already."""
     from unierase_cli.stages.observation_files import read_state
 
-    _, observations = read_state(context.inputs[name].path)
+    _, observations = read_state(context.inputs[name].whole)
     found = {split: list(rows) for (split, variant), rows in observations.items() if variant == "plain"}
     return found if at_the_end else {**found, FORGET: [*found.get(NOW, []), *found.get(BEFORE, [])]}
 
@@ -183,7 +183,7 @@ def _records(context: StageContext) -> tuple[list[dict[str, Any]], dict[int, flo
     from unierase_cli.stages.erase import STEPS, TIMES
     from unierase_cli.store.jsonl import read_jsonl
 
-    folder = context.inputs["erase"].path
+    folder = context.inputs["erase"].whole
     times = read_jsonl(folder / TIMES) if (folder / TIMES).exists() else []
     return read_jsonl(folder / STEPS), {row["step"]: row["seconds"] for row in times}
 
