@@ -80,9 +80,8 @@ class Artefact:
         return found
 
     def has(self, name: str) -> bool:
-        """Whether it was made with a file of this name, whatever became of that."""
-        records = self.manifest.get("files")
-        return (self.path / name).is_file() if records is None else name in records
+        """Whether there is a file of this name; what is in it is another question (``file``)."""
+        return (self.path / name).is_file()
 
     def files(self, pattern: str) -> list[Path]:
         """Its files of this kind (``*.jsonl``), sorted. Raises UserError as ``whole``."""
