@@ -77,9 +77,12 @@ def repeat(
     """Make the run again, inputs first; ``since``: from this stage on, what comes before is taken as it is.
 
     Each artefact is made with its own recorded configuration and number of threads. What of the data, the model or the code is
-    no longer what it was is told before anything is made. Raises UserError for a stage that the run did not go through.
+    no longer what it was is told before anything is made. Raises UserError for a damaged artefact, and for a stage that the run
+    did not go through.
     """
     there = chain(store, run)
+    for link in there:
+        link.artefact.check()
     again = _made_again(there, since)
     # Most often all have one configuration, and then one pipeline, which says everything once.
     configured: dict[str, Pipeline] = {}
