@@ -30,9 +30,11 @@ MAY_IMPORT = {
     "contracts": set(),
     "assets": set(),
     "plugins": set(),
+    "temporary": set(),
+    "markdown": set(),
 }
 # What everybody may import: the shared nouns and the schema with its parts.
-SHARED = ("contracts", "plugins", "config.schema", "config.sections", "config.checks")
+SHARED = ("contracts", "plugins", "temporary", "markdown", "config.schema", "config.sections", "config.checks")
 COMPOSING = ("config.compose", "config.catalog", "config.locate", "config.overrides")
 # Rooms that are imported before it is known whether torch will be needed.
 LIGHT = ("contracts", "config", "store", "benchmarks", "modes", "metrics", "interchange", "stages", "launch", "cli")
