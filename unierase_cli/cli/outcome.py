@@ -37,9 +37,9 @@ def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
     scored = scores_of(artefact, store)
     found = {**as_data(artefact), "summary": artefact.manifest.get("summary")}
     if scored is not None:
-        from unierase_cli.metrics.compare import summary
+        from unierase_cli.stages.result_tables import numbers
 
-        found["metrics"] = summary(read_metrics(scored))
+        found["metrics"] = numbers(read_metrics(scored))
         found["warnings"] = _warnings(artefact, scored)
     for name in (STEPS, PRECISE):
         holder = holder_of(artefact, store, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 WIDTH = 140
 # A table of more columns has two spaces between them, not three.
 MANY = 8
+# All of C0 but tabs and line ends, DEL, and C1.
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def console_on(stream: TextIO, interactive: bool) -> Console:
@@ -41,18 +44,23 @@ def show(console: Console, table: Table) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = RichTable(title=Text(visible(table.title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     drawn.collapse_padding = len(table.columns) > MANY
     drawn.show_header = any(column.strip() for column in table.columns)
     for column in table.columns:
         right = column in table.numeric
-        drawn.add_column(Text(column), justify="right" if right else "left", overflow="fold", no_wrap=right)
+        drawn.add_column(Text(visible(column)), justify="right" if right else "left", overflow="fold", no_wrap=right)
     for number, row in enumerate(table.rows):
         styles = ("bold" if (number, place) in table.strong else "" for place in range(len(row)))
-        drawn.add_row(*(Text(cell, style) for cell, style in zip(row, styles, strict=True)))
+        drawn.add_row(*(Text(visible(cell), style) for cell, style in zip(row, styles, strict=True)))
     console.print(drawn)
     if table.caption:
-        console.print(Text(table.caption, style="dim"))
+        console.print(Text(visible(table.caption), style="dim"))
+
+
+def visible(text: str) -> str:
+    """The text with control characters written out: an answer may not move the cursor or give the window a name."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def plan_table(rows: Sequence[PlanRow], needs: PlanNeeds) -> Table:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+
+from unierase_cli.markdown import code
 
 
 def adapter_card(record: dict[str, Any], destination: Path) -> str:
     """Markdown, from the record of ``export_adapter``."""
-    name = destination.name
+    # As Python and YAML read it, whatever is in the names.
+    name, base = (json.dumps(text, ensure_ascii=False) for text in (destination.name, record["base"]["source"]))
     size = record["resize_to"]
     resize = "" if size is None else f"base.resize_token_embeddings({size})  # a row for the unlearning token\n"
-    tokens = ", ".join(f"`{token}` (id {index})" for token, index in record["unlearning_tokens"].items()) or "none"
+    tokens = ", ".join(f"{code(token)} (id {index})" for token, index in record["unlearning_tokens"].items()) or "none"
     where = (
         "a token that the tokenizer held in reserve"
         if record["reserved_tokens"]
@@ -21,18 +25,18 @@ def adapter_card(record: dict[str, Any], destination: Path) -> str:
     rank = f"{record['rank']}" if record["kept"] == 1.0 else f"{record['rank']} of {record['rank_of_change']}"
     return f"""---
 library_name: peft
-base_model: {record["base"]["source"]}
+base_model: {base}
 ---
-# Unlearning edit of `{record["run"]}` as a LoRA adapter
+# Unlearning edit of {code(record["run"])} as a LoRA adapter
 
 ```python
 from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{name}")
-model = AutoPeftModelForCausalLM.from_pretrained("{name}")  # finds the base model by itself; or:
-base = AutoModelForCausalLM.from_pretrained("{record["base"]["source"]}")
-{resize}model = PeftModel.from_pretrained(base, "{name}")
+tokenizer = AutoTokenizer.from_pretrained({name})
+model = AutoPeftModelForCausalLM.from_pretrained({name})  # finds the base model by itself; or:
+base = AutoModelForCausalLM.from_pretrained({base})
+{resize}model = PeftModel.from_pretrained(base, {name})
 ```
 
 * rank {rank}, {100 * record["kept"]:.2f} % of the squared norm of the change

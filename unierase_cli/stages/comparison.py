@@ -25,7 +25,7 @@ from unierase_cli.store.json_text import write_json
 from unierase_cli.store.manifest import environment
 
 NAME = COMPARISON
-VERSION = 3
+VERSION = 4
 FORMAT = 1
 DATA, TEXT, SHEET, PICTURE = "comparison.json", "comparison.md", "comparison.csv", "forgetting-retention.png"
 NO_RETAIN = (

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.markdown import inline
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.planning import PRECISE, TRAJECTORY, is_stepwise, last_of_evaluation, token_questions
 from unierase_cli.stages.tables import Table
@@ -18,7 +19,7 @@ from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.json_text import read_own, write_json
 
 NAME = "report"
-VERSION = 2
+VERSION = 3
 PICTURE, COLLATERAL, COLLATERAL_PICTURE = "forgetting-retention.png", "collateral.json", "collateral.png"
 
 
@@ -177,11 +178,11 @@ def _draw(metrics: Mapping[str, Any], path: Path, title: str) -> None:
 
 
 def _markdown(title: str, about: Mapping[str, str], sections: list[Section], remarks: list[str]) -> str:
-    lines = [f"# {title}", "", *(f"- {name}: {text}" for name, text in about.items()), ""]
+    lines = [f"# {inline(title)}", "", *(f"- {name}: {inline(text)}" for name, text in about.items()), ""]
     for section in sections:
         lines.append(f"![{section.about}]({section.file})\n" if isinstance(section, Picture) else section.markdown())
     if remarks:
-        lines += ["### Remarks", "", *(f"- {remark}" for remark in remarks), ""]
+        lines += ["### Remarks", "", *(f"- {inline(remark)}" for remark in remarks), ""]
     return "\n".join(lines)
 
 
