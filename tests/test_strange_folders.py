@@ -13,11 +13,16 @@ import torch
 from tests import strange
 from tests.helpers import save_folder, tiny_llama
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import UserError
+from unierase_cli.editing.moments import StoredMoments
 from unierase_cli.editing.patch import Patch, apply_patches
-from unierase_cli.editing.solve import LowRank
+from unierase_cli.editing.solve import LayerState, LowRank
+from unierase_cli.editing.state import EditState
+from unierase_cli.models.files import save_folder as written
 from unierase_cli.models.load import load_model
+from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.stages.observation_files import read_state
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.forms import misfit
@@ -170,6 +175,46 @@ def test_a_config_of_gigabytes_is_refused_before_it_is_read(model: Path, tmp_pat
         stream.truncate(1 << 34)
     with pytest.raises(UserError, match="config.json has 17,180 MB"):
         load(folder)
+
+
+def test_weights_that_are_not_finite_are_neither_loaded_nor_written(tmp_path: Path) -> None:
+    loaded = tiny_llama()
+    weights = dict(loaded.model.named_parameters())
+    with torch.no_grad():
+        weights["model.layers.1.mlp.down_proj.weight"][0, :3] = float("nan")
+        weights["model.embed_tokens.weight"][7, 0] = float("inf")
+    loaded.model.save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    told = r"1 of \d+ values of model.embed_tokens.weight are NaN or infinite, and 1 more tensors have such"
+    with pytest.raises(UserError, match=f"{tmp_path}: {told}"):
+        load(tmp_path)
+    with pytest.raises(UserError, match=told):
+        written(loaded.model, loaded.tokenizer, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["rows_in", "rows_out"])
+def test_a_token_that_is_not_finite_is_neither_written_nor_read(tmp_path: Path, name: str) -> None:
+    rows = TokenRows(["<unlearn_0>"], [320], torch.ones(1, 32), torch.ones(1, 32))
+    rows.save(tmp_path)
+    getattr(rows, name)[0, 5] = float("nan")
+    with pytest.raises(UserError, match=f"the token: 1 of 32 values of {name} are NaN or infinite"):
+        rows.save(tmp_path)
+    assert rows.rows_out is not None
+    save_tensors(tmp_path / "rows.safetensors", {"rows_in": rows.rows_in, "rows_out": rows.rows_out})
+    with pytest.raises(UserError, match=f"rows.safetensors: 1 of 32 values of {name} are NaN or infinite"):
+        TokenRows.load(tmp_path)
+
+
+def test_moments_and_the_state_of_an_edit_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    state = EditState(1, None, {3: LayerState(1.0, torch.full((4, 2), float("inf")))})
+    state.save(tmp_path / "state.safetensors")
+    with pytest.raises(UserError, match=r"state.safetensors: 8 of 8 values of layer.3 are NaN or infinite"):
+        EditState.load(tmp_path / "state.safetensors")
+    values, vectors = torch.tensor([1.0, float("nan")], dtype=torch.float64), torch.eye(2)
+    save_tensors(tmp_path / "moments.safetensors", {"layer.3.eigenvalues": values, "layer.3.eigenvectors": vectors})
+    with pytest.raises(UserError, match=r"1 of 2 values of layer.3.eigenvalues are NaN or infinite - make the moments anew"):
+        StoredMoments(tmp_path, 9).preservation(3, EditConfig(), torch.device("cpu"))
 
 
 def copied(folder: Path, into: Path) -> Path:
