@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,9 @@ import torch
 
 from tests import strange
 from tests.helpers import save_folder, tiny_llama
+from unierase_cli.cli.outcome import as_data, outcome, show_manifest, show_outcome
+from unierase_cli.cli.render import emit_json
+from unierase_cli.cli.tables import artefact_table, console_on, show
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
@@ -23,6 +29,7 @@ from unierase_cli.editing.state import EditState
 from unierase_cli.models.files import save_folder as written
 from unierase_cli.models.load import load_model
 from unierase_cli.models.token_rows import TokenRows
+from unierase_cli.stages.comparison_runs import find_runs
 from unierase_cli.stages.observation_files import read_state
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.forms import misfit
@@ -303,6 +310,63 @@ def test_a_plan_of_observations_does_not_lead_out_of_its_folder(
     write_json(tmp_path / "plan.json", {"state": "base", "special_ids": [], "unlearn_ids": [], "passes": passes})
     with pytest.raises(UserError, match=wrong):
         read_state(tmp_path)
+
+
+@pytest.mark.parametrize("index", [2, -1, 10**12])
+def test_a_plan_names_facts_that_there_are(tmp_path: Path, index: int) -> None:
+    entry = {"split": "forget", "variant": "plain", "facts": ["a", "b"], "batches": [[0, 1], [index]]}
+    write_json(tmp_path / "plan.json", {"state": "base", "special_ids": [], "unlearn_ids": [], "passes": [entry]})
+    with pytest.raises(UserError, match="a batch holds a fact that its pass does not have"):
+        read_state(tmp_path)
+
+
+WRONG = (None, 7, "x", [], {}, [7], {"a": 7}, {"a": None}, {"a": {"b": []}}, [["x"]], 1e300, -1, True, ...)
+MANIFEST = {
+    "stage": "score", "key": "a" * 64, "slug": "demo", "version": "v001", "stage_version": 2, "seed": 0,
+    "started": 1.0, "finished": 2.0, "order": 3.0, "wall_seconds": 1.0, "resumed": False, "peak_memory_mib": 1.0,
+    "peak_gpu_memory_mib": 1.0, "options": {"state": "base"},
+    "config": {"model": {"name": "m"}, "benchmark": {"name": "b", "split": "s"}, "method": {"name": "u"}, "run": {"seed": 0}},
+    "inputs": {"base": {"path": "p", "key": "k"}}, "fingerprints": {"model": "f"}, "summary": {"steps": 1},
+    "files": {"metrics.json": {"size": 2, "sha256": "s"}}, "environment": {"packages": {"torch": "2"}, "git_commit": "c"},
+    "machine": {"device": "cpu", "threads": 1}, "phases": {"score": {"seconds": 1.0, "peak_memory_mib": 1.0}},
+    "command": ["unierase"], "overrides": ["a=b"], "warnings": ["w"],
+}  # fmt: skip
+
+
+def spots(value: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key in value if isinstance(value, dict) else ():
+        yield (*before, key)
+        yield from spots(value[key], (*before, key))
+
+
+@pytest.mark.parametrize("spot", spots(MANIFEST), ids=".".join)
+def test_a_key_of_a_manifest_that_is_of_another_type_stops_no_command(tmp_path: Path, spot: tuple[str, ...]) -> None:
+    store = Store(tmp_path)
+    finished(store, "score", "b" * 64, finished=9.0)
+    folder = store.draft("score", "demo", "a" * 64).path
+    for value in WRONG:
+        manifest = json.loads(json.dumps(MANIFEST))
+        place = manifest
+        for name in spot[:-1]:
+            place = place[name]
+        del place[spot[-1]]
+        if value is not ...:
+            place[spot[-1]] = value
+        write_json(folder / "manifest.json", manifest)
+        console = console_on(io.StringIO(), interactive=False)
+        artefacts = store.list()
+        assert 1 <= len(artefacts) <= 2
+        show(console, artefact_table(artefacts))
+        emit_json([as_data(artefact) for artefact in artefacts])
+        for read in (lambda: store.resolve("latest"), lambda: store.resolve(str(folder))):
+            with suppress(UserError):
+                artefact = read()
+                show_manifest(console, artefact)
+                store.inputs_of(artefact)
+                outcome(artefact, store)
+                show_outcome(console, artefact, store)
+        with suppress(UserError):
+            find_runs(store, ["score/*"])
 
 
 def finished(store: Store, stage: str, key: str, **manifest: Any) -> Any:

@@ -101,6 +101,10 @@ def recorded(store: Store, score: Artefact, reporter: Reporter, changes: Mapping
             )
         artefact.check()
         inputs[name] = artefact
+    if lacking := [state for state in STATES if state not in inputs]:
+        raise UserError(
+            f"{score.full_name} cannot be scored: it does not say what the answers of its {lacking[0]} model are", "make it anew"
+        )
     return StageContext(experiment, NOWHERE, inputs, reporter)
 
 
