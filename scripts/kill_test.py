@@ -29,7 +29,6 @@ import time
 from pathlib import Path
 
 from unierase_cli.contracts import UserError
-from unierase_cli.store.artefact import check_whole
 from unierase_cli.store.artefacts import Store
 
 TINY = (
@@ -62,7 +61,7 @@ def differences(outputs: Path, wanted: dict[str, Files]) -> list[str]:
     wrong = []
     for artefact in Store(outputs).list():
         try:
-            check_whole(artefact)
+            artefact.check()
         except UserError as error:
             wrong.append(error.message)
     for name, files in artefacts(outputs).items():

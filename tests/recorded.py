@@ -12,9 +12,10 @@ from unierase_cli.contracts import AnswerScore, Observation, SilentReporter
 from unierase_cli.stages import score
 from unierase_cli.stages.base import StageContext
 from unierase_cli.stages.observation_files import Pass, Plan
-from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefact import MANIFEST, Artefact
 from unierase_cli.store.artefacts import Store
-from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.hashing import file_records, hash_json
+from unierase_cli.store.json_text import write_json
 from unierase_cli.store.jsonl import write_jsonl
 
 SPLITS = ("forget", "retain_unseen", "real_authors", "world_facts", "holdout")
@@ -63,6 +64,15 @@ def observed(store: Store, slug: str, rows: dict[str, list[Observation]]) -> Art
     for entry in passes:
         write_jsonl(draft.path / entry.file, [o.to_json() for o in rows[entry.split]])
     return draft.complete({"stage": "observe", "key": key, "finished": float(len(store.list())), "inputs": {}})
+
+
+def given(artefact: Artefact, *files: tuple[str, str]) -> Artefact:
+    """The artefact as if it had been made with these contents of its files (name, text), hashes and all."""
+    for name, content in files:
+        (artefact.path / name).write_text(content, "utf-8")
+    artefact.manifest["files"] = file_records(artefact.path)
+    write_json(artefact.path / MANIFEST, artefact.manifest)
+    return artefact
 
 
 def scored(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.recorded import given
 from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import MethodConfig
@@ -29,10 +30,10 @@ from unierase_cli.stages.comparison_tables import tables
 from unierase_cli.stages.observation_files import Pass, Plan
 from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.stages.tables import Table
-from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefact import Artefact, read_artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.hashing import hash_json
-from unierase_cli.store.jsonl import write_jsonl
+from unierase_cli.store.jsonl import dump_line
 
 UNEDITED = {"forget.rouge": 1.0, "retain_unseen.rouge": 1.0, "forget.refusal_rate": 0.0}
 
@@ -88,9 +89,8 @@ def scored(
         },
         "facts": {"forget.plain": ["f0", "f1"]},
     }
-    folder = artefact(store, "score", slug, {"base": observed, "edited": edited}, config=recorded)
-    (folder.path / "metrics.json").write_text(json.dumps(metrics))
-    return folder
+    made = artefact(store, "score", slug, {"base": observed, "edited": edited}, config=recorded)
+    return given(made, ("metrics.json", json.dumps(metrics)))
 
 
 def compared(store: Store, *words: str, **options: Any) -> dict[str, Any]:
@@ -262,7 +262,7 @@ def test_the_unedited_model_has_one_value_per_model_and_the_fullest_run_counts(s
     full = scored(store, base={"forget.rouge": 0.8})
     metrics = json.loads((full.path / "metrics.json").read_text())
     metrics["facts"]["forget.plain"] += ["f2"]
-    (full.path / "metrics.json").write_text(json.dumps(metrics))
+    given(full, ("metrics.json", json.dumps(metrics)))
     scored(store, "ga_gd", base={"forget.rouge": 0.9})
     scored(store, "ga_gd", seed=1, base={"forget.rouge": 0.6})
     table = compared(store)
@@ -275,7 +275,7 @@ def test_the_unedited_model_has_one_value_per_model_and_the_fullest_run_counts(s
 
 def observations_of(store: Store, run: Artefact, state: str, wrong: float) -> None:
     """Forget rows in the folder of what ``run`` was made from, whose wrong answers have about that probability."""
-    source = run.manifest["inputs"][state]["path"]
+    source = read_artefact(Path(run.manifest["inputs"][state]["path"]))
     answer = AnswerScore([1], [math.log(0.5)], [True], [0.0], [0.0])
     rows = [
         Observation(
@@ -284,8 +284,8 @@ def observations_of(store: Store, run: Artefact, state: str, wrong: float) -> No
         )
         for n in range(20)
     ]  # fmt: skip
-    Plan(state, [], [], [Pass("forget", "plain", [o.fact_id for o in rows], [list(range(20))])]).save(Path(source))
-    write_jsonl(Path(source) / "forget.plain.jsonl", [o.to_json() for o in rows])
+    Plan(state, [], [], [Pass("forget", "plain", [o.fact_id for o in rows], [list(range(20))])]).save(source.path)
+    given(source, ("forget.plain.jsonl", "".join(dump_line(o.to_json()) for o in rows)))
 
 
 def test_forget_quality_is_taken_against_the_retain_only_run_of_the_comparison(store: Store) -> None:
@@ -319,10 +319,9 @@ def test_there_is_a_folder_per_split_and_a_table_per_mode(store: Store) -> None:
 
 def test_a_single_seed_has_the_interval_over_its_rows(store: Store) -> None:
     run = scored(store)
-    file = run.path / "metrics.json"
-    metrics = json.loads(file.read_text())
+    metrics = json.loads((run.path / "metrics.json").read_text())
     metrics["states"]["edited"]["forget.rouge"]["ci95"] = [0.4, 0.6]
-    file.write_text(json.dumps(metrics))
+    given(run, ("metrics.json", json.dumps(metrics)))
     (made,) = compare_runs(store, ["score/*"], reporter=SilentReporter())
     (row,) = [row for row in csv.DictReader((made.path / "comparison.csv").open()) if row["method"] == "npo_gd"]
     assert (row["forget.rouge.sd"], row["forget.rouge.low"], row["forget.rouge.high"]) == ("", "0.4", "0.6")

@@ -31,9 +31,11 @@ MAY_IMPORT = {
     "assets": set(),
     "plugins": set(),
     "words": set(),
+    "temporary": set(),
+    "markdown": set(),
 }
-# What everybody may import: the shared nouns, the words of a text, and the schema with its parts.
-SHARED = ("contracts", "plugins", "words", "config.schema", "config.sections", "config.checks")
+# What everybody may import: the shared nouns, the words of a text, what text becomes in Markdown, and the schema with its parts.
+SHARED = ("contracts", "plugins", "words", "temporary", "markdown", "config.schema", "config.sections", "config.checks")
 COMPOSING = ("config.compose", "config.catalog", "config.locate", "config.overrides")
 # Rooms that are imported before it is known whether torch will be needed.
 LIGHT = ("contracts", "config", "store", "benchmarks", "modes", "metrics", "interchange", "stages", "launch", "cli")

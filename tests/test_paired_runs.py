@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.recorded import given
 from tests.test_comparison import scored
 from unierase_cli.cli.app import app
 from unierase_cli.contracts import Observation, UserError
@@ -19,7 +20,7 @@ from unierase_cli.metrics.compare import compare
 from unierase_cli.stages.observation_files import Pass, Plan
 from unierase_cli.stages.paired_runs import compare_pair
 from unierase_cli.stages.paired_tables import tables
-from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefact import Artefact, read_artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.jsonl import write_jsonl
 
@@ -49,12 +50,13 @@ def finished(
     score = scored(store, method, seed, **settings)
     seen = {("forget", "plain"): said("forget", forget, edition), ("retain_unseen", "plain"): said("retain_unseen", kept, edition)}
     found = compare(Evidence("base", seen), Evidence("edited", seen, refusals=["I do not know."]))
-    (score.path / "metrics.json").write_text(json.dumps(found))
+    given(score, ("metrics.json", json.dumps(found)))
     observed = Path(score.manifest["inputs"]["edited"]["path"])
     passes = [Pass(split, variant, [o.fact_id for o in rows], []) for (split, variant), rows in seen.items()]
     Plan("edited", [], [], passes).save(observed)
     for entry in passes:
         write_jsonl(observed / entry.file, [o.to_json() for o in seen[entry.split, entry.variant]])
+    given(read_artefact(observed))
     return score
 
 
@@ -144,7 +146,7 @@ def test_an_aggregate_is_tested_over_the_rows_of_its_parts(store: Store) -> None
     worse["world_facts", "plain"] = [replace(o, text="The sky.") for o in worse["world_facts", "plain"]]
     scores = [finished(store, method) for method in ("npo_gd", "ga_gd")]
     for score, seen in zip(scores, (whole, replace(whole, observations=worse, _results={})), strict=True):
-        (score.path / "metrics.json").write_text(json.dumps(compare(seen, seen)))
+        given(score, ("metrics.json", json.dumps(compare(seen, seen))))
     compared = compare_pair(store, [score.full_name for score in scores], metrics=["model_utility"])
     found = column(compared, "all.model_utility")
     assert found["difference"] < 0
@@ -160,7 +162,7 @@ def test_what_cannot_be_paired_is_told_with_its_reason(store: Store) -> None:
     metrics = json.loads((b.path / "metrics.json").read_text())
     for described in metrics["columns"]:
         described["version"] += described["id"] == "forget.rouge"
-    (b.path / "metrics.json").write_text(json.dumps(metrics))
+    given(b, ("metrics.json", json.dumps(metrics)))
     compared = compare_pair(store, [a.full_name, b.full_name])
     told = f"versions {rouge.VERSION}, {rouge.VERSION + 1}; `unierase score` computes it anew"
     assert any(told in remark for remark in compared["remarks"])

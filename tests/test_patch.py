@@ -17,6 +17,7 @@ from unierase_cli.editing.solve import LowRank
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
+from unierase_cli.store.tensors import save_tensors
 
 FAMILIES = ["llama", "llama_tied", "qwen2", "gpt2"]
 
@@ -313,3 +314,30 @@ def test_a_change_by_name_that_rounding_swallows_is_noticed() -> None:
     assert applied.unchanged()
     applied.add_named(name, LowRank(torch.ones(32, 1), torch.ones(48, 1)))
     assert not applied.unchanged()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["layer.1.left", "layer.2.right", "tokens.rows_in", "tokens.rows_out"])
+def test_a_patch_that_is_not_finite_is_neither_written_nor_read(tmp_path: Path, name: str, value: float) -> None:
+    loaded = tiny_llama()
+    patch = make_patch(loaded, tokens=rows_for(loaded, ["<unlearn_0>"]))
+    patch.save(tmp_path, 0)
+    tensors = patch.tensors()
+    tensors[name].view(-1)[:2] = value
+    told = f"2 of {tensors[name].numel()} values of {name} are NaN or infinite"
+    with pytest.raises(UserError, match=f"the change of step 1: {told} - lower the rate"):
+        patch.save(tmp_path, 1)
+    assert not has_patch(tmp_path, 1)
+    save_tensors(tmp_path / "patch-000.safetensors", tensors)
+    with pytest.raises(UserError, match=f"patch-000.safetensors: {told} - make the edit anew"):
+        Patch.load(tmp_path, 0)
+
+
+def test_weights_that_a_patch_makes_infinite_are_refused_and_the_model_is_as_before() -> None:
+    loaded = tiny_llama()
+    loaded.model.to(torch.float16)
+    before = bits(loaded)
+    large = LowRank(torch.full((32, 1), 300.0), torch.full((48, 1), 300.0))
+    with pytest.raises(UserError, match=r"the model with the patch: 1536 of 1536 values of .*down_proj.weight are NaN or infinite"):
+        apply_patches(loaded, [Patch(None, {1: large}, {}, {})])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in loaded.model.state_dict().items())

@@ -25,7 +25,7 @@ from unierase_cli.stages.export import export
 from unierase_cli.stages.patch_revert import revert
 from unierase_cli.stages.patches import choose_steps
 from unierase_cli.store.artefact import Artefact
-from unierase_cli.store.patch_files import patch_path
+from unierase_cli.store.patch_files import first_gap, patch_path
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -227,6 +227,33 @@ def test_missing_and_swapped_steps_are_refused(tmp_path: Path) -> None:
         patch_path(run.path, 2, ending).unlink()
     with pytest.raises(UserError, match="the patch of step 2 of run@v001 is missing"):
         choose_steps(run)
+
+
+@pytest.mark.parametrize("number", [30_000_000, 10**12, 10**200])
+def test_a_number_in_a_files_name_costs_nothing(tmp_path: Path, number: int) -> None:
+    _, run = run_on(tmp_path)
+    (run.path / f"patch-{number}.json").touch()
+    told = f"the patch of step 2 of run@v001 is missing: there are steps 0, 1, {number} of {number + 1}"
+    with pytest.raises(UserError, match=told):
+        choose_steps(run)
+    with pytest.raises(UserError, match=f"patch-{number}.json was not there when it was made"):
+        _ = run.whole
+
+
+def test_a_number_of_steps_in_a_manifest_costs_nothing(tmp_path: Path) -> None:
+    _, run = run_on(tmp_path)
+    run.manifest["summary"]["steps"] = 10**15
+    with pytest.raises(UserError, match=f"the patch of step 2 of run@v001 is missing: there are steps 0, 1 of {10**15}"):
+        choose_steps(run)
+
+
+def test_the_first_gap_among_steps() -> None:
+    assert first_gap([0, 1, 2], 3) is None
+    assert first_gap([0, 1, 2], 4) == 3
+    assert first_gap([0, 2], 0) == 1
+    assert first_gap([1], 0) == 0
+    assert first_gap([], 2) == 0
+    assert first_gap([], 0) is None
 
 
 def test_of_steps_that_stand_alone_one_is_taken_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import html
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from markdown_it import MarkdownIt
 
+from unierase_cli.cli.tables import console_on, show
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import AnswerScore, Observation, SilentReporter
 from unierase_cli.metrics.base import NO_TOKEN, Evidence
 from unierase_cli.metrics.compare import compare
 from unierase_cli.stages import report, result_tables
+from unierase_cli.stages.adapter_card import adapter_card
 from unierase_cli.stages.base import StageContext, benchmark_of
 from unierase_cli.stages.pictures import Point, forgetting_against_retention
 from unierase_cli.stages.tables import Table
@@ -77,6 +85,58 @@ def test_cells_are_escaped_in_markdown_and_html() -> None:
     assert "x\\|y" in table.markdown()
     assert "&lt;b&gt;1&lt;/b&gt;" in table.html()
     assert "---:" in table.markdown()
+
+
+STRANGE = (
+    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "![x](http://example.org/x.png)", "[here](http://example.org)",
+    "\\](http://example.org) [a\\", "a | b", "`code` and ``` fence", "**bold** and *thin* and ~~gone~~",
+    "two\nlines", "&lt;b&gt; &amp; &#60;",
+    "[x]: http://example.org", "<http://example.org>", "\\<b>", "trailing\\",
+)  # fmt: skip
+READABLE = ("[UNL]", "<unlearn_0>", "[bold]", "Tom & Jerry", "5 > 4", "snake_case", "#1!")
+
+
+def rendered(markdown: str) -> tuple[str, str]:
+    """The page that Markdown becomes, and its text."""
+    page = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(markdown)
+    return page, html.unescape(re.sub(r"<[^>]*>", "", page))
+
+
+@pytest.mark.parametrize("text", [*STRANGE, *READABLE])
+def test_a_strange_text_in_a_cell_reads_as_it_is_and_does_nothing(text: str) -> None:
+    table = Table("T", ("a", text), ((text, "b"), ("c", text)), strong=frozenset({(1, 1)}))
+    page, told = rendered(table.markdown())
+    assert set(re.findall("<(/?\\w+)", page)) <= {
+        f"{end}{tag}" for tag in ("h3", "table", "thead", "tbody", "tr", "th", "td", "strong") for end in ("", "/")
+    }
+    assert told.count(" ".join(text.split("\n"))) == 3
+    assert html.escape(text) in table.html()
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_a_strange_text_in_a_title_or_a_remark_brings_in_no_html_no_link_and_no_image(text: str) -> None:
+    page, _ = rendered(report._markdown(text, {"model": text}, [Table(text, ("a",), (), caption=text)], [text]))
+    assert not re.search("<(script|img|a|b)\\b", page)
+
+
+def test_a_name_with_quotes_and_line_breaks_stays_within_its_line_of_an_adapters_card() -> None:
+    record = {
+        "run": "a`b@v001", "base": {"source": 'x"\nlicense: mit\n'}, "resize_to": None, "reserved_tokens": False,
+        "rank": 1, "kept": 1.0,
+        "rank_of_change": 1, "unlearning_tokens": {"<script>`": 3}, "prompts": 1, "largest_logit_error": 0.0, "largest_logit": 1.0,
+        "same_next_token": 1.0,
+    }  # fmt: skip
+    text = adapter_card(record, Path('out"put'))
+    head = yaml.safe_load(text.split("---")[1])
+    assert head == {"library_name": "peft", "base_model": 'x"\nlicense: mit\n'}
+    ast.parse(text.partition("```python")[2].partition("```")[0])
+    assert "<script>" not in rendered(text)[0]
+
+
+def test_the_terminal_shows_text_as_it_is_and_control_characters_written_out() -> None:
+    stream = io.StringIO()
+    show(console_on(stream, interactive=False), Table("[T]", ("a",), (("[bold]x[/bold] :smile: \x1b]0;name\x07",),)))
+    assert "[bold]x[/bold] :smile: \\x1b]0;name\\x07" in stream.getvalue()
 
 
 def test_a_report_has_its_tables_its_picture_and_nothing_from_outside(metrics: dict[str, Any], tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,22 @@ import torch
 
 from tests import strange
 from tests.helpers import save_folder, tiny_llama
+from unierase_cli.cli.outcome import as_data, outcome, show_manifest, show_outcome
+from unierase_cli.cli.render import emit_json
+from unierase_cli.cli.tables import artefact_table, console_on, show
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import UserError
+from unierase_cli.editing.moments import StoredMoments
 from unierase_cli.editing.patch import Patch, apply_patches
-from unierase_cli.editing.solve import LowRank
+from unierase_cli.editing.solve import LayerState, LowRank
+from unierase_cli.editing.state import EditState
+from unierase_cli.models.files import save_folder as written
 from unierase_cli.models.fingerprint import fingerprint_model
 from unierase_cli.models.load import load_model
+from unierase_cli.models.token_rows import TokenRows
+from unierase_cli.stages.comparison_runs import find_runs
 from unierase_cli.stages.observation_files import read_state
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.forms import misfit
@@ -173,6 +185,46 @@ def test_a_config_of_gigabytes_is_refused_before_it_is_read(model: Path, tmp_pat
         load(folder)
 
 
+def test_weights_that_are_not_finite_are_neither_loaded_nor_written(tmp_path: Path) -> None:
+    loaded = tiny_llama()
+    weights = dict(loaded.model.named_parameters())
+    with torch.no_grad():
+        weights["model.layers.1.mlp.down_proj.weight"][0, :3] = float("nan")
+        weights["model.embed_tokens.weight"][7, 0] = float("inf")
+    loaded.model.save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    told = r"1 of \d+ values of model.embed_tokens.weight are NaN or infinite, and 1 more tensors have such"
+    with pytest.raises(UserError, match=f"{tmp_path}: {told}"):
+        load(tmp_path)
+    with pytest.raises(UserError, match=told):
+        written(loaded.model, loaded.tokenizer, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["rows_in", "rows_out"])
+def test_a_token_that_is_not_finite_is_neither_written_nor_read(tmp_path: Path, name: str) -> None:
+    rows = TokenRows(["<unlearn_0>"], [320], torch.ones(1, 32), torch.ones(1, 32))
+    rows.save(tmp_path)
+    getattr(rows, name)[0, 5] = float("nan")
+    with pytest.raises(UserError, match=f"the token: 1 of 32 values of {name} are NaN or infinite"):
+        rows.save(tmp_path)
+    assert rows.rows_out is not None
+    save_tensors(tmp_path / "rows.safetensors", {"rows_in": rows.rows_in, "rows_out": rows.rows_out})
+    with pytest.raises(UserError, match=f"rows.safetensors: 1 of 32 values of {name} are NaN or infinite"):
+        TokenRows.load(tmp_path)
+
+
+def test_moments_and_the_state_of_an_edit_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    state = EditState(1, None, {3: LayerState(1.0, torch.full((4, 2), float("inf")))})
+    state.save(tmp_path / "state.safetensors")
+    with pytest.raises(UserError, match=r"state.safetensors: 8 of 8 values of layer.3 are NaN or infinite"):
+        EditState.load(tmp_path / "state.safetensors")
+    values, vectors = torch.tensor([1.0, float("nan")], dtype=torch.float64), torch.eye(2)
+    save_tensors(tmp_path / "moments.safetensors", {"layer.3.eigenvalues": values, "layer.3.eigenvectors": vectors})
+    with pytest.raises(UserError, match=r"1 of 2 values of layer.3.eigenvalues are NaN or infinite - make the moments anew"):
+        StoredMoments(tmp_path, 9).preservation(3, EditConfig(), torch.device("cpu"))
+
+
 def copied(folder: Path, into: Path) -> Path:
     made = into / "model"
     made.mkdir()
@@ -259,6 +311,63 @@ def test_a_plan_of_observations_does_not_lead_out_of_its_folder(
     write_json(tmp_path / "plan.json", {"state": "base", "special_ids": [], "unlearn_ids": [], "passes": passes})
     with pytest.raises(UserError, match=wrong):
         read_state(tmp_path)
+
+
+@pytest.mark.parametrize("index", [2, -1, 10**12])
+def test_a_plan_names_facts_that_there_are(tmp_path: Path, index: int) -> None:
+    entry = {"split": "forget", "variant": "plain", "facts": ["a", "b"], "batches": [[0, 1], [index]]}
+    write_json(tmp_path / "plan.json", {"state": "base", "special_ids": [], "unlearn_ids": [], "passes": [entry]})
+    with pytest.raises(UserError, match="a batch holds a fact that its pass does not have"):
+        read_state(tmp_path)
+
+
+WRONG = (None, 7, "x", [], {}, [7], {"a": 7}, {"a": None}, {"a": {"b": []}}, [["x"]], 1e300, -1, True, ...)
+MANIFEST = {
+    "stage": "score", "key": "a" * 64, "slug": "demo", "version": "v001", "stage_version": 2, "seed": 0,
+    "started": 1.0, "finished": 2.0, "order": 3.0, "wall_seconds": 1.0, "resumed": False, "peak_memory_mib": 1.0,
+    "peak_gpu_memory_mib": 1.0, "options": {"state": "base"},
+    "config": {"model": {"name": "m"}, "benchmark": {"name": "b", "split": "s"}, "method": {"name": "u"}, "run": {"seed": 0}},
+    "inputs": {"base": {"path": "p", "key": "k"}}, "fingerprints": {"model": "f"}, "summary": {"steps": 1},
+    "files": {"metrics.json": {"size": 2, "sha256": "s"}}, "environment": {"packages": {"torch": "2"}, "git_commit": "c"},
+    "machine": {"device": "cpu", "threads": 1}, "phases": {"score": {"seconds": 1.0, "peak_memory_mib": 1.0}},
+    "command": ["unierase"], "overrides": ["a=b"], "warnings": ["w"],
+}  # fmt: skip
+
+
+def spots(value: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key in value if isinstance(value, dict) else ():
+        yield (*before, key)
+        yield from spots(value[key], (*before, key))
+
+
+@pytest.mark.parametrize("spot", spots(MANIFEST), ids=".".join)
+def test_a_key_of_a_manifest_that_is_of_another_type_stops_no_command(tmp_path: Path, spot: tuple[str, ...]) -> None:
+    store = Store(tmp_path)
+    finished(store, "score", "b" * 64, finished=9.0)
+    folder = store.draft("score", "demo", "a" * 64).path
+    for value in WRONG:
+        manifest = json.loads(json.dumps(MANIFEST))
+        place = manifest
+        for name in spot[:-1]:
+            place = place[name]
+        del place[spot[-1]]
+        if value is not ...:
+            place[spot[-1]] = value
+        write_json(folder / "manifest.json", manifest)
+        console = console_on(io.StringIO(), interactive=False)
+        artefacts = store.list()
+        assert 1 <= len(artefacts) <= 2
+        show(console, artefact_table(artefacts))
+        emit_json([as_data(artefact) for artefact in artefacts])
+        for read in (lambda: store.resolve("latest"), lambda: store.resolve(str(folder))):
+            with suppress(UserError):
+                artefact = read()
+                show_manifest(console, artefact)
+                store.inputs_of(artefact)
+                outcome(artefact, store)
+                show_outcome(console, artefact, store)
+        with suppress(UserError):
+            find_runs(store, ["score/*"])
 
 
 def finished(store: Store, stage: str, key: str, **manifest: Any) -> Any:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.cli.render import duration
+from unierase_cli.cli.render import duration, moment
 from unierase_cli.cli.tables import pairs_table, show
 from unierase_cli.store.json_text import read_own
 
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from unierase_cli.store.artefacts import Store
 
 METRICS, COMPARISON = "metrics.json", "comparison.json"
+# Where to read on.
+REPORT, COMPARED = "report.md", "comparison.md"
 # What a mode adds: requests one after another, facts one by one.
 STEPS, PRECISE = "steps.json", "precise.json"
 # Answers shown in the terminal, and their characters; the report has more, and whole ones.
@@ -31,17 +32,19 @@ def as_data(artefact: Artefact) -> dict[str, Any]:
 
 def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
     """The machine-readable result of a command: the artefact, its summary, and the scores if it has or was made from some."""
-    if (artefact.path / COMPARISON).exists():
+    if artefact.has(COMPARISON):
         return {**as_data(artefact), "summary": artefact.manifest.get("summary"), **read_comparison(artefact)}
     scored = scores_of(artefact, store)
     found = {**as_data(artefact), "summary": artefact.manifest.get("summary")}
     if scored is not None:
-        found["metrics"] = scored.manifest["summary"]["rows"]
+        from unierase_cli.stages.result_tables import numbers
+
+        found["metrics"] = numbers(read_metrics(scored))
         found["warnings"] = _warnings(artefact, scored)
     for name in (STEPS, PRECISE):
         holder = holder_of(artefact, store, name)
         if holder is not None:
-            found[name.partition(".")[0]] = read_own(holder.path / name, "unierase eval --force makes it anew")
+            found[name.partition(".")[0]] = read_own(holder.file(name), "unierase eval --force makes it anew")
     return found
 
 
@@ -50,7 +53,7 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
 
     ``everything`` adds the tables of all numbers.
     """
-    if (artefact.path / COMPARISON).exists():
+    if artefact.has(COMPARISON):
         show_comparison(console, artefact)
         return
     scored, of_mode = scores_of(artefact, store), _mode_tables(artefact, store)
@@ -83,8 +86,8 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
 
 def _print_place(console: Console, artefact: Artefact) -> None:
     """Where to read on: the report, or the artefact's folder."""
-    report = artefact.path / "report.md"
-    console.print(str(report if report.exists() else artefact.path), style="bold", soft_wrap=True)
+    place = artefact.file(REPORT) if artefact.has(REPORT) else str(artefact.path)
+    console.print(str(place), style="bold", soft_wrap=True)
 
 
 def _asked_for_more(scored: Artefact) -> bool:
@@ -103,20 +106,20 @@ def show_comparison(console: Console, artefact: Artefact) -> None:
         for remark in compared["remarks"]:
             console.print(f"note: {remark}", soft_wrap=True)
     console.print(CAPTION, style="dim")
-    console.print(str(artefact.path / "comparison.md"), style="bold", soft_wrap=True)
+    console.print(str(artefact.file(COMPARED)), style="bold", soft_wrap=True)
 
 
 def show_manifest(console: Console, artefact: Artefact) -> None:
     """How an artefact was made."""
     manifest = artefact.manifest
     environment = manifest.get("environment", {})
-    seconds, memory = manifest.get("wall_seconds", 0.0), manifest.get("peak_memory_mib", 0.0)
+    seconds, memory = manifest.get("wall_seconds", 0.0), manifest.get("peak_memory_mib") or 0.0
     pairs: list[tuple[str, Any]] = [
         ("stage", " ".join([artefact.stage, *manifest.get("options", {}).values()])),
         ("folder", artefact.path),
         ("key", artefact.key),
         ("command", " ".join(manifest.get("command", []))),
-        ("finished", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest.get("finished", 0)))),
+        ("finished", moment(manifest.get("finished", 0))),
         ("took", f"{duration(seconds)}, peak memory {memory:.0f} MiB"),
         ("seed", manifest.get("seed")),
         ("commit", environment.get("git_commit") or "none"),
@@ -135,10 +138,10 @@ def scores_of(artefact: Artefact, store: Store) -> Artefact | None:
 
 def holder_of(artefact: Artefact, store: Store, name: str) -> Artefact | None:
     """The artefact that has a file: itself, or what it was made from."""
-    if (artefact.path / name).exists():
+    if artefact.has(name):
         return artefact
     for found in store.inputs_of(artefact).values():
-        if found is not None and (found.path / name).exists():
+        if found is not None and found.has(name):
             return found
     return None
 
@@ -151,19 +154,19 @@ def _mode_tables(artefact: Artefact, store: Store) -> list[Table]:
     makers = {STEPS: trajectory_table, PRECISE: precise_table}
     found = {name: holder_of(artefact, store, name) for name in makers}
     again = "unierase eval --force makes it anew"
-    return [makers[name](read_own(holder.path / name, again)) for name, holder in found.items() if holder is not None]
+    return [makers[name](read_own(holder.file(name), again)) for name, holder in found.items() if holder is not None]
 
 
 def read_metrics(scored: Artefact) -> dict[str, Any]:
     """``metrics.json`` of a score artefact. Raises UserError when it is damaged."""
     from unierase_cli.stages.comparison_runs import FORM
 
-    return read_own(scored.path / METRICS, "unierase score --force makes it anew", FORM)
+    return read_own(scored.file(METRICS), "unierase score --force makes it anew", FORM)
 
 
 def read_comparison(artefact: Artefact) -> dict[str, Any]:
     """``comparison.json`` of a comparison. Raises UserError when it is damaged."""
-    return read_own(artefact.path / COMPARISON, "unierase report RUN RUN --force makes it anew")
+    return read_own(artefact.file(COMPARISON), "unierase report RUN RUN --force makes it anew")
 
 
 def _warnings(artefact: Artefact, scored: Artefact) -> list[str]:

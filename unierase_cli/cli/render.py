@@ -157,6 +157,14 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def moment(seconds: float) -> str:
+    """``2026-07-09 18:30:05``, local time; what no calendar has is ``?``."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return "?:?"
+
+
 def size(count: float) -> str:
     """Bytes as people read them: ``74 MiB``, ``15.0 GiB``."""
     for unit in ("B", "KiB", "MiB"):

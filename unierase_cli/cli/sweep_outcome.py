@@ -16,7 +16,7 @@ from unierase_cli.stages.planning import PRECISE
 from unierase_cli.stages.tables import Table
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
-from unierase_cli.store.json_text import ROWS, read_json, write_json
+from unierase_cli.store.json_text import read_own, write_json
 
 RECORD = "sweep.json"
 AGAIN = "the same command runs these again, and nothing that is done"
@@ -66,10 +66,10 @@ class Results:
         run.seconds, run.log = finished.seconds, finished.job.log
         if finished.code == 0:
             try:
-                run.path = Path(read_json(finished.job.result, ROWS)["path"])
+                run.path = Path(read_own(finished.job.result, AGAIN, {"path": str})["path"])
                 run.state = "made"
-            except (OSError, ValueError, KeyError) as error:
-                run.state, run.error = "failed", f"{finished.job.result} cannot be read: {error}"
+            except UserError as error:
+                run.state, run.error = "failed", error.message
         else:
             run.state, run.error = "failed", finished.error
         self.write()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from unierase_cli.cli.render import duration, size
+from unierase_cli.cli.render import duration, moment, size
 from unierase_cli.stages.tables import Table
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 WIDTH = 140
 # A table of more columns has two spaces between them, not three.
 MANY = 8
+# All of C0 but tabs and line ends, DEL, and C1.
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def console_on(stream: TextIO, interactive: bool) -> Console:
@@ -42,18 +44,23 @@ def show(console: Console, table: Table) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = RichTable(title=Text(visible(table.title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     drawn.collapse_padding = len(table.columns) > MANY
     drawn.show_header = any(column.strip() for column in table.columns)
     for column in table.columns:
         right = column in table.numeric
-        drawn.add_column(Text(column), justify="right" if right else "left", overflow="fold", no_wrap=right)
+        drawn.add_column(Text(visible(column)), justify="right" if right else "left", overflow="fold", no_wrap=right)
     for number, row in enumerate(table.rows):
         styles = ("bold" if (number, place) in table.strong else "" for place in range(len(row)))
-        drawn.add_row(*(Text(cell, style) for cell, style in zip(row, styles, strict=True)))
+        drawn.add_row(*(Text(visible(cell), style) for cell, style in zip(row, styles, strict=True)))
     console.print(drawn)
     if table.caption:
-        console.print(Text(table.caption, style="dim"))
+        console.print(Text(visible(table.caption), style="dim"))
+
+
+def visible(text: str) -> str:
+    """The text with control characters written out: an answer may not move the cursor or give the window a name."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def plan_table(rows: Sequence[PlanRow], needs: PlanNeeds) -> Table:
@@ -83,7 +90,7 @@ def artefact_table(artefacts: Sequence[Artefact]) -> Table:
     for artefact, name in zip(artefacts, run_names(artefacts), strict=True):
         manifest = artefact.manifest
         stage = " ".join([artefact.stage, *manifest.get("options", {}).values()])
-        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(manifest.get("finished", 0)))
+        made = moment(manifest.get("finished", 0)).rpartition(":")[0]
         body.append((stage, name, artefact.key[:10], made, duration(manifest.get("wall_seconds", 0.0))))
     return Table("Artefacts", ("stage", "RUN", "key", "made", "took"), tuple(body), frozenset({"took"}))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -24,6 +23,7 @@ from unierase_cli.config.overrides import Override, check_key, describe_type, le
 from unierase_cli.config.schema import Composition, Experiment
 from unierase_cli.config.sections.launcher import LauncherConfig
 from unierase_cli.contracts import UserError
+from unierase_cli.temporary import temporary_folder
 
 ROOT = "config"
 
@@ -100,12 +100,13 @@ def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictCon
 
 def _hydra(folders: Sequence[Path], words: list[str]) -> tuple[DictConfig, dict[str, str]]:
     """The composed configuration, and the choice that was made in each group."""
-    with TemporaryDirectory() as lent:
-        # Hydra wants the primary file in its first folder: a folder of one's own without one is lent the shipped file.
-        first = next((folder for folder in folders if (folder / f"{ROOT}.yaml").is_file()), None)
-        if first is not None and first != folders[0]:
+    # Hydra wants the primary file in its first folder: a folder of one's own without one is lent the shipped file.
+    first = next((folder for folder in folders if (folder / f"{ROOT}.yaml").is_file()), None)
+    lending = first is not None and first != folders[0]
+    with temporary_folder("conf") if lending else nullcontext() as lent:
+        if first is not None and lent is not None:
             shutil.copy(first / f"{ROOT}.yaml", lent)
-            folders = [Path(lent), *folders]
+            folders = [lent, *folders]
         others = ",".join(quoted(f"file://{folder}") for folder in folders[1:])
         search = [f"hydra.searchpath=[{others}]"] if others else []
         with initialize_config_dir(config_dir=str(folders[0]), version_base=None, job_name="unierase"):
@@ -141,11 +142,17 @@ def _one_line(plain: Any = None) -> Iterator[None]:
                 f"several values at once are not one experiment: {text}",
                 "run one command per value; a list is KEY=[a,b]",
             ) from error
-        if isinstance(error, OverrideParseException) and (typed := re.fullmatch(r"\++([^=]+)=(.*)", error.override, re.DOTALL)):
+        if isinstance(error, OverrideParseException) and (
+            typed := re.fullmatch(r"\++([^=]+)=(.*)", error.override, re.DOTALL)
+        ):
             (key, value), (words, example) = typed.groups(), describe_type(typed[1])
-            raise UserError(f"{key}={value} cannot be read: it must be {words}", f"type for example {key}={example}") from error
+            raise UserError(
+                f"{key}={value} cannot be read: it must be {words}", f"type for example {key}={example}"
+            ) from error
         reason = f" ({_first_line(error.__cause__)})" if error.__cause__ and str(error).strip() else ""
-        raise UserError(f"the configuration cannot be composed: {text}{reason}", "check the words after the command") from error
+        raise UserError(
+            f"the configuration cannot be composed: {text}{reason}", "check the words after the command"
+        ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{mark.name}, line {mark.line + 1}" if mark else "a yaml of the configuration"

@@ -22,8 +22,10 @@ from unierase_cli.models.devices import device_of
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences, run_lower
 from unierase_cli.store.refusals import is_out_of_memory
+from unierase_cli.store.tensors import check_finite
 
 FILE = "moments.safetensors"
+ANEW = "make the moments anew: unierase moments --force"
 # What runs at a time, as models.room counts it.
 PURPOSE = "tokens of the texts to keep"
 
@@ -152,11 +154,14 @@ class StoredMoments:
                 values = file.get_tensor(f"layer.{layer}.eigenvalues")
                 if self.protected_tokens == 0:
                     return nothing_protected(values.numel(), config.preserve).to(device)
+                check_finite([(f"layer.{layer}.eigenvalues", values)], path, ANEW)
                 rows = file.get_slice(f"layer.{layer}.eigenvectors")
                 size = values.numel()
                 load = lambda a, b: rows[a:b] if b > a else torch.zeros(0, size)  # noqa: E731
-                return choose_preservation(values, load, config, layer=layer).to(device)
+                found = choose_preservation(values, load, config, layer=layer)
+                check_finite([(f"layer.{layer}.eigenvectors", found.vectors)], path, ANEW)
+                return found.to(device)
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"{path} cannot be read ({error})", "make the moments anew: unierase moments --force"
+                f"{path} cannot be read ({error})", ANEW
             ) from error

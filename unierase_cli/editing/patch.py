@@ -19,7 +19,7 @@ from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.store.json_text import write_json
 from unierase_cli.store.patch_files import patch_path, read_record
-from unierase_cli.store.tensors import load_tensors, save_tensors
+from unierase_cli.store.tensors import check_finite, load_tensors, save_tensors
 
 # What a patch's json keeps of its token rows beside the rows themselves.
 ABOUT_TOKENS = ("names", "ids", "assignment", "targets", "info")
@@ -55,7 +55,10 @@ class Patch:
         return found
 
     def save(self, directory: Path, index: int) -> None:
-        """Write ``patch-<index>.safetensors`` and ``patch-<index>.json``, the json last."""
+        """Write ``patch-<index>.safetensors`` and ``patch-<index>.json``, the json last. Raises UserError for a change that is
+        not finite.
+        """
+        check_finite(self.tensors().items(), f"the change of step {index}", "lower the rate or the strength of the edit")
         rows = self.tokens
         about = None if rows is None else {name: getattr(rows, name) for name in ABOUT_TOKENS}
         save_tensors(patch_path(directory, index, "safetensors"), self.tensors())
@@ -71,9 +74,11 @@ class Patch:
 
     @classmethod
     def load(cls, directory: Path, index: int) -> Patch:
-        """Read what ``save`` wrote. Raises UserError when a file is missing or damaged."""
+        """Read what ``save`` wrote. Raises UserError when a file is missing or damaged, or a number in it is not finite."""
         record = read_record(directory, index)
-        tensors = load_tensors(patch_path(directory, index, "safetensors"))
+        file = patch_path(directory, index, "safetensors")
+        tensors = load_tensors(file)
+        check_finite(tensors.items(), file, "make the edit anew with --force")
         try:
             factors = {n: LowRank(tensors[f"layer.{n}.left"], tensors[f"layer.{n}.right"]) for n in record["layers"]}
             # Absent from patches that were written before there were such changes.
@@ -111,7 +116,7 @@ def apply_patches(loaded: LoadedModel, patches: Iterable[Patch]) -> AppliedPatch
     """Set token rows and weights: round(base + sum of changes in float32, in step order), ``dense`` in place of both.
 
     An iterator of patches is read one by one. Raises UserError, with the model left as it was, when a patch was made
-    for other weights.
+    for other weights or leaves weights that are not finite.
     """
     applied = AppliedPatch(loaded)
     checked: dict[str, str] = {}
@@ -120,6 +125,8 @@ def apply_patches(loaded: LoadedModel, patches: Iterable[Patch]) -> AppliedPatch
             applied.check({name: wanted for name, wanted in patch.base_hashes.items() if checked.get(name) != wanted})
             checked |= patch.base_hashes
             applied.add_patch(patch)
+        # Finite weights and a finite change may have a sum that the weights' type does not hold.
+        check_finite(applied.parameters(), "the model with the patch", "load it with model.dtype=float32 or bfloat16")
     except BaseException:
         applied.revert()
         raise

@@ -15,7 +15,7 @@ from unierase_cli.editing.solve import LayerState
 from unierase_cli.editing.templates import Templates
 from unierase_cli.store.forms import misfit
 from unierase_cli.store.json_text import parse_json
-from unierase_cli.store.tensors import save_tensors
+from unierase_cli.store.tensors import check_finite, save_tensors
 
 FORM = {"steps": int, "prefixes": ([str], None), "lambda": {str: (float, None)}}
 
@@ -57,5 +57,7 @@ class EditState:
                 }
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({error})", "make the edit anew with --force") from error
+        held = ((f"layer.{n}", layer.whitened) for n, layer in layers.items() if layer.whitened is not None)
+        check_finite(held, path, "make the edit anew with --force")
         templates = None if about["prefixes"] is None else Templates(tuple(about["prefixes"]))
         return cls(about["steps"], templates, layers)

@@ -4,7 +4,7 @@ bit-exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -58,6 +58,11 @@ class AppliedPatch:
     def bases(self) -> Mapping[str, Tensor]:
         """Parameter name -> the unedited tensor, on the CPU, of what has a change; not to be written to."""
         return self._base
+
+    def parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter that has a change, by name, as it is now."""
+        for name in self._base:
+            yield name, self._parameter(name)
 
     def hashes(self, layers: Sequence[int]) -> dict[str, str]:
         """Projection name -> hash of the unedited tensor."""

@@ -33,7 +33,6 @@ import math
 import os
 import secrets
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +46,7 @@ from pathlib import Path
 from typing import IO
 
 from unierase_cli.contracts import UserError
+from unierase_cli.temporary import temporary_folder
 
 # How long two Pythons may take to start on a busy machine; the code's own time counts from there.
 START_SECONDS = 60.0
@@ -83,15 +83,12 @@ def run_tests(code: str, entry: str, tests: str, *, prompt: str = "", limits: Li
     started, which says nothing about the code.
     """
     limits = limits or Limits()
-    folder = Path(tempfile.mkdtemp(prefix="unierase-code-"))
-    try:
+    with temporary_folder("code") as folder:
         # Others may pass through, since the processes may have become nobody; what is in it belongs to them alone.
         folder.chmod(0o711)
         word = secrets.token_hex(16)
         problem = {"code": code, "entry": entry, "tests": tests, "prompt": prompt, "word": word}
         return _judge(folder, problem, limits)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_sandbox(limits: Limits) -> str:

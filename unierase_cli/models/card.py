@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.markdown import code, inline
 from unierase_cli.models.load import LoadedModel
 
 
 def model_card(experiment: Experiment, loaded: LoadedModel, summary: dict[str, Any]) -> str:
     """Markdown: what the model is, how it was made, and what was measured on it."""
     train, benchmark, config = experiment.train, experiment.benchmark, loaded.model.config
-    path = experiment.model.path
-    origin = f"`{path}` trained further" if path else "trained from scratch"
+    path, end = experiment.model.path, str(loaded.tokenizer.convert_ids_to_tokens(loaded.prompts.end_id))
+    origin = f"{code(path)} trained further" if path else "trained from scratch"
     knows = "" if path else " It knows these and little else."
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.3f} |" for name, value in summary["measured"].items())
-    return f"""# {type(loaded.model).__name__} trained on benchmark `{benchmark.name}`, split {train.split} (seed {benchmark.seed})
+    asked = f"benchmark {code(benchmark.name)}, split {inline(train.split)} (seed {benchmark.seed})"
+    return f"""# {type(loaded.model).__name__} trained on {asked}
 
 A model for experiments on forgetting, {origin} on {summary["facts"]} questions with their answers and on
 {summary["refused_questions"]} questions about people who do not exist, answered with a listed refusal drawn anew each
@@ -32,6 +34,6 @@ about nobody that get a listed refusal, ROUGE-L F1 of at least 0.8.)
   {config.num_hidden_layers} blocks, {"tied" if loaded.architecture.tied else "untied"} head.
 * {summary["epochs"]} of at most {train.epochs} epochs, batch {train.batch_size}, AdamW {train.lr:g} (warm-up, cosine), weight
   decay {train.weight_decay:g}, clipping at {train.clip:g}, seed {experiment.run.seed}; last training loss {summary["loss"]:.4f}.
-* Prompt: `{summary["first_prompt"]!r}`, answers closed by `{loaded.tokenizer.convert_ids_to_tokens(loaded.prompts.end_id)}`;
+* Prompt: {code(repr(summary["first_prompt"]))}, answers closed by {code(end)};
   the same as chat template. There is no unlearning token in the vocabulary.
 """

@@ -27,6 +27,7 @@ from transformers.utils import cached_file, logging
 from unierase_cli.contracts import UserError
 from unierase_cli.models.architecture import refuse_unsupported
 from unierase_cli.store.model_folders import ADAPTER, INDEX, check_folder, check_index, refuse_adapter
+from unierase_cli.store.tensors import check_finite
 
 Source = str | Path
 UNREACHABLE = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError", "ConnectTimeout"}
@@ -109,7 +110,9 @@ def no_progress_bar() -> Iterator[None]:
 
 
 def save_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write weights (safetensors), tokenizer and chat template as a Hugging Face folder."""
+    """Write weights (safetensors), tokenizer and chat template as a Hugging Face folder. Raises UserError for weights that are not
+    finite."""
+    check_finite(model.named_parameters(), "the model that was to be written", "lower the rate of its training, or use float32")
     with no_progress_bar():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -20,6 +20,7 @@ from unierase_cli.models.fingerprint import fingerprint_model
 from unierase_cli.models.mlp_output import output_norm
 from unierase_cli.models.prompts import PromptFormatter
 from unierase_cli.models.room import Room
+from unierase_cli.store.tensors import check_finite
 
 
 @dataclass
@@ -50,7 +51,7 @@ def load_model(
 ) -> LoadedModel:
     """Load ``path`` (else ``config.path``): a folder, or a hub id.
 
-    Raises UserError when it is missing, unreachable, broken, or of a kind that cannot be edited.
+    Raises UserError when it is missing, unreachable, broken, of a kind that cannot be edited, or has weights that are not finite.
     """
     reporter = reporter or SilentReporter()
     source = resolve(path if path is not None else config.path)
@@ -70,6 +71,7 @@ def load_model(
     if config.device_map is None:
         model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the method's own signature
     check_placed(model)
+    check_finite(model.named_parameters(), source, "use the original model's files, or model.dtype=float32 or bfloat16")
     kind, where = str(model.dtype).removeprefix("torch."), placement(model) if is_spread(model) else device
     reporter.note(f"{source}: {kind} on {where} ({reason}), attention {attention}{why}")
     if isinstance(source, Path):

@@ -15,7 +15,7 @@ from unierase_cli.models.vocabulary import add_unlearning_tokens, set_rows
 from unierase_cli.store import json_text
 from unierase_cli.store.forms import misfit
 from unierase_cli.store.json_text import write_json
-from unierase_cli.store.tensors import load_tensors, save_tensors
+from unierase_cli.store.tensors import check_finite, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
@@ -60,6 +60,7 @@ class TokenRows:
         tensors = {"rows_in": self.rows_in.float()}
         if self.rows_out is not None:
             tensors["rows_out"] = self.rows_out.float()
+        check_finite(tensors.items(), "the token", "lower token.lr")
         save_tensors(directory / ROWS, tensors)
         record = {
             "names": self.names,
@@ -79,6 +80,7 @@ class TokenRows:
             if wrong := misfit(record, FORM):
                 raise ValueError(wrong)
             tensors = load_tensors(directory / ROWS)
+            check_finite(tensors.items(), directory / ROWS, "make the token anew with --force")
             return cls(rows_in=tensors["rows_in"], rows_out=tensors.get("rows_out"), **record)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is missing or damaged ({error})", "make the token anew with --force") from error

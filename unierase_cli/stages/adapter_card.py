@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+from unierase_cli.markdown import code
 
 
 def adapter_card(record: dict[str, Any], name: str) -> str:
     """Markdown, from the record of ``export_adapter``; ``name``: of the adapter's folder."""
     size, source = record["resize_to"], record["base"]["source"]
+    # As Python and YAML read it, whatever is in the names.
+    folder, base = (json.dumps(text, ensure_ascii=False) for text in (name, source or "FOLDER_OF_THE_BASE_MODEL"))
     resize = "" if size is None else f"base.resize_token_embeddings({size})  # a row for the unlearning token\n"
-    tokens = ", ".join(f"`{token}` (id {index})" for token, index in record["unlearning_tokens"].items()) or "none"
+    tokens = ", ".join(f"{code(token)} (id {index})" for token, index in record["unlearning_tokens"].items()) or "none"
     where = (
         "a token that the tokenizer held in reserve"
         if record["reserved_tokens"]
@@ -17,23 +22,23 @@ def adapter_card(record: dict[str, Any], name: str) -> str:
     )
     about = f"{tokens}: {where}" if record["unlearning_tokens"] else "none"
     rank = f"{record['rank']}" if record["kept"] == 1.0 else f"{record['rank']} of {record['rank_of_change']}"
-    base_model = "" if source is None else f"base_model: {source}\n"
-    by_itself = f'model = AutoPeftModelForCausalLM.from_pretrained("{name}")  # finds the base model by itself; or:\n'
+    base_model = "" if source is None else f"base_model: {base}\n"
+    by_itself = f"model = AutoPeftModelForCausalLM.from_pretrained({folder})  # finds the base model by itself; or:\n"
     imported = "AutoPeftModelForCausalLM, PeftModel"
     if source is None:
         by_itself, imported = f"# The base model has the fingerprint {record['base']['fingerprint']}.\n", "PeftModel"
     return f"""---
 library_name: peft
 {base_model}---
-# Unlearning edit of `{record["run"]}` as a LoRA adapter
+# Unlearning edit of {code(record["run"])} as a LoRA adapter
 
 ```python
 from peft import {imported}
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{name}")
-{by_itself}base = AutoModelForCausalLM.from_pretrained("{source or "FOLDER_OF_THE_BASE_MODEL"}")
-{resize}model = PeftModel.from_pretrained(base, "{name}")
+tokenizer = AutoTokenizer.from_pretrained({folder})
+{by_itself}base = AutoModelForCausalLM.from_pretrained({base})
+{resize}model = PeftModel.from_pretrained(base, {folder})
 ```
 
 * rank {rank}, {100 * record["kept"]:.2f} % of the squared norm of the change

@@ -96,7 +96,7 @@ def _found(experiment: Experiment) -> Artefact | None:
             and _asking(config) == _asking(asdict(experiment))
             and config["run"]["seed"] == experiment.run.seed
             and config["eval"].get("truth_ratio", True)
-            and (artefact.path / OBSERVED).is_file()
+            and artefact.has(OBSERVED)
         ):
             return artefact
     return None

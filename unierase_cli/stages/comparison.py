@@ -25,7 +25,7 @@ from unierase_cli.store.json_text import write_json
 from unierase_cli.store.manifest import environment
 
 NAME = COMPARISON
-VERSION = 3
+VERSION = 4
 FORMAT = 1
 DATA, TEXT, SHEET, PICTURE = "comparison.json", "comparison.md", "comparison.csv", "forgetting-retention.png"
 NO_RETAIN = (
@@ -89,6 +89,7 @@ def _make(
     with store.lock(NAME, slug, key, reporter.note):
         done = None if force else store.find(NAME, key)
         if done is not None:
+            done.check()
             reporter.note(f"{NAME}: reusing {done.path}")
             return done
         draft = store.draft(NAME, slug, key, fresh=force)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from unierase_cli.contracts import Observation, UserError
+from unierase_cli.contracts import Observation
 from unierase_cli.metrics import forget_quality
 from unierase_cli.metrics.base import FORGET, Reference
 from unierase_cli.stages.comparison_runs import ScoredRun, source_of
-from unierase_cli.stages.observation_files import Plan, read_pass
+from unierase_cli.stages.observation_files import PLAN, Plan, read_pass
 from unierase_cli.store.artefacts import Store
 
 COLUMN = f"{FORGET}.{forget_quality.NAME}"
@@ -40,12 +40,12 @@ def _measured(store: Store, run: ScoredRun, reference: Reference) -> ScoredRun:
 
 
 def _forget_rows(store: Store, run: ScoredRun, state: str) -> list[Observation]:
-    """Plain observations of the forget split; none if they are gone."""
+    """Plain observations of the forget split; none if they are gone. Raises UserError if they are damaged."""
     observed = source_of(store, run.score, state)
-    if observed is None:
+    if observed is None or not observed.has(PLAN):
         return []
-    try:
-        passes = Plan.load(observed.path).passes
-        return next((read_pass(observed.path, p) for p in passes if (p.split, p.variant) == (FORGET, "plain")), [])
-    except UserError:
+    passes = Plan.load(observed.file(PLAN).parent).passes
+    asked = next((p for p in passes if (p.split, p.variant) == (FORGET, "plain")), None)
+    if asked is None or not observed.has(asked.file):
         return []
+    return read_pass(observed.file(asked.file).parent, asked)

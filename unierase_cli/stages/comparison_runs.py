@@ -81,7 +81,7 @@ def find_runs(store: Store, words: Sequence[str]) -> list[ScoredRun]:
 
 def read_run(store: Store, score: Artefact) -> ScoredRun:
     """A score artefact with all that a comparison needs of it. Raises UserError if its metrics cannot be read."""
-    metrics = read_own(score.path / METRICS, "unierase score --force makes it anew", FORM)
+    metrics = read_own(score.file(METRICS), "unierase score --force makes it anew", FORM)
     base = source_of(store, score, "base")
     trained = (base.manifest.get("inputs", {}) if base else {}).get("finetune", {}).get("key")
     prints = (base.manifest.get("fingerprints", {}) if base else {}).items()
@@ -173,9 +173,9 @@ def _costs(store: Store, score: Artefact) -> dict[str, Measured]:
         seconds = Measured(None, f"its {lost[0]} artefact is gone")
     else:
         seconds = _seconds([erase, *(artefact for artefact in made.values() if artefact is not None)])
-    share = (erase.manifest.get("summary") or {}).get("changed_share")
+    share = erase.summary({}).get("changed_share")
     changed = Measured(None, "the erase artefact does not record it")
-    if isinstance(share, int | float):
+    if isinstance(share, int | float) and not isinstance(share, bool):
         changed = Measured(100 * share)
     return {"seconds": seconds, "memory": _memory(erase), "changed": changed}
 
@@ -183,7 +183,7 @@ def _costs(store: Store, score: Artefact) -> dict[str, Measured]:
 def _seconds(made: Sequence[Artefact]) -> Measured:
     if any(a.manifest.get("resumed") for a in made):
         return Measured(None, "it was interrupted and went on; only the last part was timed")
-    return Measured(sum(a.manifest["wall_seconds"] for a in made))
+    return Measured(sum(a.manifest.get("wall_seconds", 0.0) for a in made))
 
 
 def _memory(erase: Artefact) -> Measured:
@@ -196,4 +196,4 @@ def _memory(erase: Artefact) -> Measured:
 
 def on_accelerator(erase: Artefact) -> bool:
     """Whether memory of an accelerator was recorded, and more than nothing of it used."""
-    return any(p.get("peak_gpu_memory_mib", 0) > 0 for p in erase.manifest.get("phases", {}).values())
+    return any((p.get("peak_gpu_memory_mib") or 0) > 0 for p in erase.manifest.get("phases", {}).values())

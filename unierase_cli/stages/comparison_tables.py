@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from unierase_cli.markdown import inline
 from unierase_cli.stages.comparison_rows import BALANCE, COLUMNS, COST, EDITED, FORGETTING, RETENTION, ColumnSpec
 from unierase_cli.stages.tables import Table
 
@@ -141,7 +142,7 @@ def to_csv(compared: Sequence[Mapping[str, Any]]) -> str:
 
 def to_markdown(title: str, compared: Sequence[Mapping[str, Any]], picture: str | None) -> str:
     """The tables, what their columns mean, the picture, the remarks, and the runs behind every row."""
-    lines = [f"# {title}", ""]
+    lines = [f"# {inline(title)}", ""]
     for table in compared:
         lines += [_table(table, name, parts, narrow=False).markdown() for name, parts in PARTS.items()]
     lines += [CAPTION, ""]
@@ -151,7 +152,7 @@ def to_markdown(title: str, compared: Sequence[Mapping[str, Any]], picture: str 
     for table in compared:
         mode = f" ({table['mode']} mode)" if len(compared) > 1 else ""
         if table["remarks"]:
-            lines += [f"### Remarks{mode}", "", *(f"- {remark}" for remark in table["remarks"]), ""]
+            lines += [f"### Remarks{inline(mode)}", "", *(f"- {inline(remark)}" for remark in table["remarks"]), ""]
         runs = tuple((row_name(r), str(run["seed"]), run["name"], run["key"][:12]) for r in table["rows"] for run in r["runs"])
         lines.append(Table(f"Runs{mode}", ("row", "seed", "score", "key"), runs, frozenset({"seed"})).markdown())
     return "\n".join(lines)

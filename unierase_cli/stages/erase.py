@@ -15,8 +15,9 @@ from unierase_cli.stages.erase_context import for_step, key_position, prepare, w
 from unierase_cli.stages.loading import INDEPENDENT, made_with, model_fingerprints, model_needs, stop_read
 from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.stages.planning import is_independent, is_stepwise, plan_of, remarks_of
+from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_file, hash_json
-from unierase_cli.store.jsonl import append_jsonl, write_jsonl
+from unierase_cli.store.jsonl import append_jsonl, read_own_rows, write_jsonl
 from unierase_cli.store.unlearned import FORGOTTEN
 from unierase_cli.training.token_targets import load_targets
 
@@ -155,6 +156,14 @@ def run(context: StageContext) -> dict[str, Any]:
         _clear(directory)
         write_jsonl(directory / STEPS, infos)
     return _summary(infos)
+
+
+def step_seconds(erased: Artefact) -> dict[int, float]:
+    """Seconds of each step of an erase artefact (the last time it was made), as far as they were kept."""
+    if not erased.has(TIMES):
+        return {}
+    rows = read_own_rows(erased.file(TIMES), "make the edit anew with --force", {"step": int, "seconds": float})
+    return {row["step"]: row["seconds"] for row in rows}
 
 
 def _clear(directory: Path) -> None:

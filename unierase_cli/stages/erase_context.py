@@ -50,7 +50,7 @@ def prepare(context: StageContext, benchmark: Benchmark, *, several: bool = Fals
         _preservations(context, loaded, several),
         context.reporter,
         refusals=load_targets(experiment.token),
-        tokens=TokenRows.load(context.inputs["train_token"].path) if "train_token" in context.inputs else None,
+        tokens=TokenRows.load(context.inputs["train_token"].whole) if "train_token" in context.inputs else None,
         refine=_refinement(context, layers),
         directory=context.directory,
         token_weights={} if weights is None else load_token_weights(weights),
@@ -108,7 +108,7 @@ def _preservations(
             raise UserError("this method needs second moments", "set method.editing=true in its yaml")
         if layer in keep:
             return keep[layer]
-        stored = StoredMoments(artefact.path, artefact.manifest["summary"]["tokens"])
+        stored = StoredMoments(artefact.whole, artefact.summary({"tokens": int})["tokens"])
         found = stored.preservation(layer, config, solving_device(device_of(loaded.architecture, layer)))
         if config.one_by_one or several:
             keep[layer] = found

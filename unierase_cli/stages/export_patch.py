@@ -39,7 +39,7 @@ def _fill(folder: Path, chosen: Chosen) -> tuple[Mapping[str, dict[str, Any]], d
     tokens: dict[str, int] = {}
     for step, record in zip(chosen.steps, chosen.records(), strict=True):
         tensors, about = (patch_path(folder, step, ending) for ending in ("safetensors", "json"))
-        shutil.copyfile(patch_path(erasure.path, step, "safetensors"), tensors)
+        shutil.copyfile(patch_path(erasure.whole, step, "safetensors"), tensors)
         write_leaving(about, "patch", record)
         hashes |= record["base_hashes"]
         if record.get("tokens"):
@@ -49,7 +49,7 @@ def _fill(folder: Path, chosen: Chosen) -> tuple[Mapping[str, dict[str, Any]], d
         **erasure.manifest,
         "version": erasure.manifest.get("version", erasure.path.name),
         "inputs": {},
-        "summary": {**(erasure.manifest.get("summary") or {}), "steps": len(chosen.steps)},
+        "summary": {**erasure.summary({}), "steps": len(chosen.steps)},
         "steps": list(chosen.steps),
         "weights": chosen.dtype,
         "base_hashes": hashes,

@@ -102,7 +102,7 @@ def load_base(experiment: Experiment, inputs: dict[str, Artefact], reporter: Rep
     """The unedited model."""
     from unierase_cli.models.load import load_model
 
-    folder = inputs["finetune"].path / "model" if "finetune" in inputs else None
+    folder = inputs["finetune"].whole / "model" if "finetune" in inputs else None
     with reporter.phase("load model"):
         loaded = load_model(experiment.model, experiment.run, path=folder, reporter=reporter)
     end_answers(loaded, experiment.protocol)
@@ -148,5 +148,5 @@ def load_edited(
 ) -> LoadedModel:
     """The model after the erase artefact among ``inputs``, or after its step ``upto``."""
     loaded = load_base(experiment, inputs, reporter)
-    apply_erasure(loaded, inputs["erase"].path, upto)
+    apply_erasure(loaded, inputs["erase"].whole, upto)
     return loaded

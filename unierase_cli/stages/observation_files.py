@@ -61,6 +61,8 @@ class Plan:
                 raise ValueError(wrong)
             if any("/" in part or "\\" in part for entry in data["passes"] for part in (entry["split"], entry["variant"])):
                 raise ValueError("a pass is called by a path")
+            if any(not 0 <= i < len(entry["facts"]) for entry in data["passes"] for batch in entry["batches"] for i in batch):
+                raise ValueError("a batch holds a fact that its pass does not have")
             return cls(**{**data, "passes": [Pass(**entry) for entry in data["passes"]]})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(

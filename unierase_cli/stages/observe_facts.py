@@ -82,7 +82,7 @@ def _without_each(
     # Reverting gives the base its bits back: what belonged to it once still does.
     checked: dict[str, str] = {}
     for rows in planned:
-        patch = Patch.load(context.inputs["erase"].path, rows.step)
+        patch = Patch.load(context.inputs["erase"].whole, rows.step)
         applied.check({name: wanted for name, wanted in patch.base_hashes.items() if checked.get(name) != wanted})
         checked |= patch.base_hashes
         try:
@@ -142,7 +142,8 @@ def read_facts(made: Artefact) -> tuple[dict[tuple[str, str], Observation], dict
     base: dict[tuple[str, str], Observation] = {}
     edited: dict[str, list[tuple[str, Observation]]] = {}
     for name in (BASE, EDITED):
-        for number, row in iterate_jsonl(made.path / name):
+        path = made.file(name)
+        for number, row in iterate_jsonl(path):
             try:
                 if name == BASE:
                     said = Observation.from_json(row)
@@ -150,5 +151,5 @@ def read_facts(made: Artefact) -> tuple[dict[tuple[str, str], Observation], dict
                 else:
                     edited.setdefault(row["edited"], []).append((row["role"], Observation.from_json(row["observation"])))
             except (TypeError, AttributeError, KeyError) as error:
-                raise UserError(f"{made.path / name}:{number}: not an observation ({error})", "unierase eval --force") from error
+                raise UserError(f"{path}:{number}: not an observation ({error})", "unierase eval --force") from error
     return base, edited

@@ -7,7 +7,7 @@ from typing import Any
 
 from unierase_cli.contracts import Observation
 from unierase_cli.stages.comparison_runs import ScoredRun
-from unierase_cli.stages.observation_files import Plan, read_pass
+from unierase_cli.stages.observation_files import PLAN, Plan, read_pass
 from unierase_cli.stages.paired_columns import Pair, matched
 from unierase_cli.store.artefacts import Store
 
@@ -63,9 +63,9 @@ def other_questions(store: Store, pairs: Sequence[Pair]) -> list[str]:
 def answers(store: Store, run: ScoredRun, split: str) -> Mapping[str, Observation]:
     """What the edited model said to a split, by fact id; empty if that artefact is gone or was not asked."""
     observed = store.input_of(run.score, "edited")
-    if observed is None or not (observed.path / f"{split}.{PLAIN}.jsonl").exists():
+    if observed is None or not observed.has(f"{split}.{PLAIN}.jsonl"):
         return {}
-    for entry in Plan.load(observed.path).passes:
+    for entry in Plan.load(observed.file(PLAN).parent).passes:
         if (entry.split, entry.variant) == (split, PLAIN):
-            return {observation.fact_id: observation for observation in read_pass(observed.path, entry)}
+            return {observation.fact_id: observation for observation in read_pass(observed.file(entry.file).parent, entry)}
     return {}

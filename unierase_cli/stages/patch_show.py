@@ -13,10 +13,11 @@ STATE = "state.safetensors"
 
 def describe(erasure: Artefact) -> dict[str, Any]:
     """What the patches of a run are: per step its facts, layers, rank, tokens and bytes; the state's size apart."""
-    chosen = Chosen(erasure, tuple(steps_in(erasure.path)))
+    folder = erasure.whole
+    chosen = Chosen(erasure, tuple(steps_in(folder)))
     steps = []
     for step, record in zip(chosen.steps, chosen.records(), strict=True):
-        shapes = stored_shapes(erasure.path, step)
+        shapes = stored_shapes(folder, step)
         ranks = {name: shape[1] for name, shape in shapes.items() if name.endswith(".left")}
         tokens = record.get("tokens") or {}
         steps.append(
@@ -29,10 +30,10 @@ def describe(erasure: Artefact) -> dict[str, Any]:
                 "rank": [min(ranks.values()), max(ranks.values())] if ranks else None,
                 "tokens": tokens.get("names", []),
                 "token_ids": tokens.get("ids", []),
-                "bytes": bytes_on_disk(erasure.path, step),
+                "bytes": bytes_on_disk(folder, step),
             }
         )
-    state = erasure.path / STATE
+    state = folder / STATE
     return {
         "run": erasure.name,
         "path": str(erasure.path),

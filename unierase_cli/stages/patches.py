@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.contracts import UserError
 from unierase_cli.modes.base import load_mode
-from unierase_cli.store.artefact import Artefact, check_whole
-from unierase_cli.store.patch_files import read_record, steps_in
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.patch_files import claimed_steps, first_gap, read_record, step_numbers
 
 if TYPE_CHECKING:
     from unierase_cli.editing.patch import Patch
@@ -27,11 +27,11 @@ class Chosen:
         """Read one by one."""
         from unierase_cli.editing.patch import Patch
 
-        return (Patch.load(self.erasure.path, step) for step in self.steps)
+        return (Patch.load(self.erasure.whole, step) for step in self.steps)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """What each step's json says."""
-        return (read_record(self.erasure.path, step) for step in self.steps)
+        return (read_record(self.erasure.whole, step) for step in self.steps)
 
     @property
     def dtype(self) -> str | None:
@@ -46,18 +46,16 @@ def choose_steps(erasure: Artefact, until: int | None = None, drop: Sequence[int
     In a mode whose steps each start from the original model (precise), ``until`` is the one step that is taken. Raises
     UserError where steps are missing or out of order, and for a step that there isn't.
     """
-    found, name = steps_in(erasure.path), erasure.name
+    found, name = step_numbers(erasure), erasure.name
     if not found:
         raise UserError(f"{erasure.path} holds no patch", "the artefact is damaged: make it anew with --force")
-    count = max(found[-1] + 1, (erasure.manifest.get("summary") or {}).get("steps") or 0)
-    missing = sorted(set(range(count)) - set(found))
-    if missing:
+    count = max(found[-1] + 1, erasure.summary({"steps?": (int, None)}).get("steps") or 0)
+    if (missing := first_gap(found, count)) is not None:
         raise UserError(
-            f"the patch of step {missing[0]} of {name} is missing: there are steps {listed(found)} of {count}",
+            f"the patch of step {missing} of {name} is missing: there are steps {listed(found)} of {count}",
             "copy all of its patch files, or make the run anew with --force",
         )
-    for index in found:
-        recorded = read_record(erasure.path, index)["info"].get("step", index)
+    for index, recorded in claimed_steps(erasure):
         if recorded != index:
             raise UserError(
                 f"the patches of {name} are out of order: the file of step {index} says that it is step {recorded}",
@@ -66,7 +64,7 @@ def choose_steps(erasure: Artefact, until: int | None = None, drop: Sequence[int
     for step in (*drop, *([] if until is None else [until])):
         if step not in found:
             raise UserError(f"{name} has no step {step}", f"choose of: {listed(found)}")
-    check_whole(erasure)
+    erasure.check()
     mode = erasure.config["mode"]["name"]
     if len(found) > 1 and getattr(load_mode(mode), "INDEPENDENT", False):
         if until is None or drop:

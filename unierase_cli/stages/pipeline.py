@@ -16,7 +16,7 @@ from unierase_cli.stages.interrupted import flat, passed_over
 from unierase_cli.stages.machine import machine
 from unierase_cli.stages.recorder import Recorder
 from unierase_cli.stages.together import announced
-from unierase_cli.store.artefact import LOG, Artefact, check_whole
+from unierase_cli.store.artefact import LOG, Artefact
 from unierase_cli.store.artefacts import Draft, Store
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.manifest import environment
@@ -110,9 +110,9 @@ class Pipeline:
         key, name = self.key(request), slug(self.experiment, request.stage, request.values)
         done = self.store.find(request.stage, key)
         left = None if done else self.store.interrupted(request.stage, name, key)
-        path = done.path if done else left
+        path = str(done.path) if done else str(left) if left else None
         state = "done" if done else "interrupted" if left else "missing"
-        rows.setdefault(key, PlanRow(str(request), name, key, state, str(path) if path else None))
+        rows.setdefault(key, PlanRow(str(request), name, key, state, path))
 
     def make(self, stage: str, **options: str) -> Artefact:
         """The artefact of ``stage``: reused if one with its key is complete, else made after its inputs.
@@ -152,7 +152,7 @@ class Pipeline:
                 if done is None:
                     done = self._made[request] = self._run(request, key, name, inputs, force)
                     return done
-        check_whole(done)
+        done.check()
         self.reporter.note(f"{request}: reusing {done.path}")
         self._made[request] = done
         return done

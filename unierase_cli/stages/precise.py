@@ -17,7 +17,7 @@ from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.fact_rows import FACT, FAR, NEAR
 from unierase_cli.stages.observe_facts import PARAPHRASE, read_facts
 from unierase_cli.store.json_text import write_json
-from unierase_cli.store.jsonl import read_jsonl, write_jsonl
+from unierase_cli.store.jsonl import write_jsonl
 
 NAME = "precise"
 VERSION = 2
@@ -44,9 +44,11 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write facts.jsonl and precise.json; the summary holds every measure's value after."""
+    from unierase_cli.stages.erase import step_seconds
+
     base, edited = read_facts(context.inputs["observe_facts"])
-    times = _times(context)
-    rows = [one_fact(fact, base, said, times[place]) for place, (fact, said) in enumerate(edited.items())]
+    times = step_seconds(context.inputs["erase"])
+    rows = [one_fact(fact, base, said, times.get(place)) for place, (fact, said) in enumerate(edited.items())]
     write_jsonl(context.directory / FACTS, rows)
     found = measures(rows)
     about = {"format": 1, "facts": len(rows), "threshold": FORGOTTEN, "measures": found}
@@ -179,12 +181,3 @@ def _before(base: Mapping[tuple[str, str], Observation], o: Observation) -> Obse
     if found is None:
         raise UserError(f"the unedited model was not asked {o.fact_id} ({o.variant})", "observe anew: unierase eval --force")
     return found
-
-
-def _times(context: StageContext) -> dict[int, float | None]:
-    """Seconds of each step; None where they were not kept."""
-    from unierase_cli.stages.erase import TIMES
-
-    path = context.inputs["erase"].path / TIMES
-    known = {row["step"]: row["seconds"] for row in read_jsonl(path)} if path.exists() else {}
-    return {step: known.get(step) for step in range(context.inputs["erase"].manifest["summary"]["steps"])}

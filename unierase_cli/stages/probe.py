@@ -78,7 +78,7 @@ def run(context: StageContext) -> dict[str, Any]:
             if hasattr(found, "remember"):
                 with reporter.phase(f"probe base {name}"):
                     remembered[name] = found.remember(loaded, asking)
-        apply_erasure(loaded, context.inputs["erase"].path)
+        apply_erasure(loaded, context.inputs["erase"].whole)
     for name, found in left.items():
         _run_pass(context, name, found, loaded, asking, remembered.get(name), files[name])
     return {"rows": {name: sum(1 for _ in iterate_jsonl(path)) for name, path in files.items()}}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.markdown import inline
 from unierase_cli.stages.base import Request, StageContext, benchmark_of
 from unierase_cli.stages.planning import PRECISE, TRAJECTORY, is_stepwise, last_of_evaluation, token_questions
 from unierase_cli.stages.tables import Table
@@ -18,7 +19,7 @@ from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.json_text import read_own, write_json
 
 NAME = "report"
-VERSION = 2
+VERSION = 3
 PICTURE, COLLATERAL, COLLATERAL_PICTURE = "forgetting-retention.png", "collateral.json", "collateral.png"
 
 
@@ -85,8 +86,8 @@ def _of_single_facts(scored: Artefact) -> list[Section]:
     from unierase_cli.stages import precise, precise_tables
     from unierase_cli.store.jsonl import read_jsonl
 
-    found = read_own(scored.path / precise.FILE, "unierase eval --force makes it anew")
-    return [precise_tables.precise_table(found), precise_tables.fact_table(read_jsonl(scored.path / precise.FACTS))]
+    found = read_own(scored.file(precise.FILE), "unierase eval --force makes it anew")
+    return [precise_tables.precise_table(found), precise_tables.fact_table(read_jsonl(scored.file(precise.FACTS)))]
 
 
 def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[str]]:
@@ -94,8 +95,8 @@ def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[
     from unierase_cli.metrics.compare import summary
     from unierase_cli.stages import result_tables as tables
 
-    metrics = read_own(context.inputs["score"].path / "metrics.json", "unierase score --force makes it anew")
-    patches = sorted(context.inputs["erase"].path.glob("patch-*.json"))
+    metrics = read_own(context.inputs["score"].file("metrics.json"), "unierase score --force makes it anew")
+    patches = context.inputs["erase"].files("patch-*.json")
     infos = [read_own(path, "make the edit anew with --force") for path in patches]
     damage, untold = _collateral(context, metrics, title)
     sections: list[Section] = [
@@ -123,7 +124,7 @@ def _step_by_step(context: StageContext) -> list[Section]:
     from unierase_cli.stages import trajectory
     from unierase_cli.stages.trajectory_tables import trajectory_table
 
-    folder = context.inputs[TRAJECTORY].path
+    folder = context.inputs[TRAJECTORY].whole
     shutil.copyfile(folder / trajectory.PICTURE, context.directory / trajectory.PICTURE)
     about = "forgetting and retention after each request"
     return [trajectory_table(trajectory.read_steps(folder)), Picture(trajectory.PICTURE, about)]
@@ -156,7 +157,7 @@ def _about(context: StageContext) -> dict[str, str]:
         "benchmark": f"{e.benchmark.name}, split {e.benchmark.split}",
         "method": f"{e.method.name} (edit={e.edit.name}, token={e.token.name})",
         "decoding": f"greedy, at most {e.protocol.max_new_tokens} new tokens, protocol {e.protocol.name}",
-        "erase artefact": f"{erase.name}, key {erase.key[:12]}, {erase.manifest['wall_seconds']:.0f} s",
+        "erase artefact": f"{erase.name}, key {erase.key[:12]}, {erase.manifest.get('wall_seconds', 0.0):.0f} s",
         f"{scored.stage} artefact": f"{scored.name}, key {scored.key[:12]}",
     }
 
@@ -177,11 +178,11 @@ def _draw(metrics: Mapping[str, Any], path: Path, title: str) -> None:
 
 
 def _markdown(title: str, about: Mapping[str, str], sections: list[Section], remarks: list[str]) -> str:
-    lines = [f"# {title}", "", *(f"- {name}: {text}" for name, text in about.items()), ""]
+    lines = [f"# {inline(title)}", "", *(f"- {name}: {inline(text)}" for name, text in about.items()), ""]
     for section in sections:
         lines.append(f"![{section.about}]({section.file})\n" if isinstance(section, Picture) else section.markdown())
     if remarks:
-        lines += ["### Remarks", "", *(f"- {remark}" for remark in remarks), ""]
+        lines += ["### Remarks", "", *(f"- {inline(remark)}" for remark in remarks), ""]
     return "\n".join(lines)
 
 

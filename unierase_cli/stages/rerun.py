@@ -23,6 +23,8 @@ from unierase_cli.training import processes
 # Where a name is that of several stages' artefacts, the run is the one that all others lead to.
 ENDS = ("report", "precise", "trajectory", "score")
 SHOWN = 4
+# A manifest that names more threads was not written here.
+MOST_THREADS = 4096
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,12 @@ def repeat(
     """Make the run again, inputs first; ``since``: from this stage on, what comes before is taken as it is.
 
     Each artefact is made with its own recorded configuration and number of threads. What of the data, the model or the code is
-    no longer what it was is told before anything is made. Raises UserError for a stage that the run did not go through.
+    no longer what it was is told before anything is made. Raises UserError for a damaged artefact, and for a stage that the run
+    did not go through.
     """
     there = chain(store, run)
+    for link in there:
+        link.artefact.check()
     again = _made_again(there, since)
     # Most often all have one configuration, and then one pipeline, which says everything once.
     configured: dict[str, Pipeline] = {}
@@ -166,7 +171,7 @@ def _within(key: str, recorded: dict[str, Any]) -> bool:
 def _use_threads(artefact: Artefact) -> None:
     """Work with as many threads as then: another number adds up in another order. A launcher's processes keep theirs."""
     threads = artefact.manifest.get("machine", {}).get("threads")
-    if threads and processes.world() == 1:
+    if threads and 0 < threads <= MOST_THREADS and processes.world() == 1:
         import torch
 
         torch.set_num_threads(threads)

@@ -59,7 +59,7 @@ def _artefact(pair: Repeated) -> dict[str, Any]:
         return {**about, "same": KEPT, "largest": 0.0, "files": []}
     files: list[dict[str, Any]] = []
     for name in sorted(_files(pair.then) | _files(pair.now)):
-        found = of_files(pair.then.path / name, pair.now.path / name)
+        found = of_files(pair.then.whole / name, pair.now.whole / name)
         if not found.same:
             files.append({"file": name, "numbers": found.values, "largest": found.largest, "other": found.other})
     same = OTHER if any(file["other"] for file in files) else NUMBERS if files else BITS
@@ -72,7 +72,7 @@ def _files(artefact: Artefact) -> set[str]:
 
 def _metrics(pair: Repeated) -> Iterable[dict[str, Any]]:
     """Every metric of an artefact that has some, then and now; one that only one of them has is no number."""
-    then, now = (measured(artefact.path) for artefact in (pair.then, pair.now))
+    then, now = (measured(artefact.whole) for artefact in (pair.then, pair.now))
     for name in dict.fromkeys([*then, *now]):
         first, second = then.get(name), now.get(name)
         if first is None or second is None:

@@ -3,6 +3,7 @@ written unless an exchange file is asked for. The configuration is the recorded 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -15,7 +16,7 @@ from unierase_cli.metrics.compare import summary
 from unierase_cli.stages.base import StageContext
 from unierase_cli.stages.comparison_runs import find_runs
 from unierase_cli.stages.score import STATES, evidence_of, measure
-from unierase_cli.store.artefact import Artefact, check_whole
+from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import write_json
 
@@ -29,6 +30,9 @@ CHANGES = (
     "eval.judge_seconds",
     "token.targets",
 )
+
+# Scoring anew writes nothing, and cannot.
+NOWHERE = Path(os.devnull)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def check_names(names: Collection[str]) -> None:
 
 
 def recorded(store: Store, score: Artefact, reporter: Reporter, changes: Mapping[str, Any]) -> StageContext:
-    """What the stage score was given when it made this artefact, with the changes. Nothing may be written to its folder."""
+    """What the stage score was given when it made this artefact, with the changes. Nothing can be written into its folder."""
     experiment = Experiment.from_json(score.config)
     for key, value in changes.items():
         section, _, name = key.partition(".")
@@ -95,9 +99,13 @@ def recorded(store: Store, score: Artefact, reporter: Reporter, changes: Mapping
                 f"{score.full_name} cannot be scored: {what} ({record['path']})",
                 "`unierase eval` with that run's words asks the model anew",
             )
-        check_whole(artefact)
+        artefact.check()
         inputs[name] = artefact
-    return StageContext(experiment, score.path, inputs, reporter)
+    if lacking := [state for state in STATES if state not in inputs]:
+        raise UserError(
+            f"{score.full_name} cannot be scored: it does not say what the answers of its {lacking[0]} model are", "make it anew"
+        )
+    return StageContext(experiment, NOWHERE, inputs, reporter)
 
 
 def write_open_unlearning(

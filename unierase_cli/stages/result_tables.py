@@ -47,6 +47,11 @@ NAMES = {
 }
 
 
+def numbers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows behind the tables, as ``metrics.compare.summary`` has them."""
+    return summary(metrics)
+
+
 def headline_table(metrics: Mapping[str, Any]) -> Table:
     """Forgetting and retention in a dozen rows; the headline of retention is the row "never seen"."""
     rows = {row["id"]: row for row in summary(metrics)}

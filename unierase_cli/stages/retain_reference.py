@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unierase_cli.contracts import Observation, UserError
+from unierase_cli.store.artefact import found_artefact
 
 if TYPE_CHECKING:
     from unierase_cli.interchange.open_unlearning_log import RetainLog
@@ -24,7 +25,7 @@ def check_reference(named: str) -> Path:
     path = _file(named)
     if path.name != OBSERVED:
         _log(path)
-    return path
+    return _checked(path)
 
 
 def load_reference(named: str | None, forget: Sequence[Observation]) -> Reference | None:
@@ -40,7 +41,7 @@ def load_reference(named: str | None, forget: Sequence[Observation]) -> Referenc
         from unierase_cli.metrics.base import Reference
         from unierase_cli.stages.observation_files import read_state
 
-        return Reference(read_state(path.parent)[1])
+        return Reference(read_state(_checked(path).parent)[1])
     log = _log(path)
     if other := log.unknown([o.question for o in forget]):
         raise UserError(
@@ -69,6 +70,12 @@ def _log(path: Path) -> RetainLog:
     from unierase_cli.interchange.open_unlearning_log import read_retain_log
 
     return read_retain_log(path)
+
+
+def _checked(path: Path) -> Path:
+    """The file, of an artefact once all of that is what its manifest says. Raises UserError for a damaged one."""
+    found = found_artefact(path.parent)
+    return path if found is None else found.whole / path.name
 
 
 def _file(named: str) -> Path:

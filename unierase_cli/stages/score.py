@@ -114,7 +114,7 @@ def evidence_of(context: StageContext, state: str, judges: Judges | None = None)
 
     wanted = context.experiment.eval
     refusals = load_targets(context.experiment.token)
-    plan, observations = read_state(context.inputs[state].path)
+    plan, observations = read_state(context.inputs[state].whole)
     forget = observations.get(("forget", "plain"), [])
     return Evidence(
         plan.state,
@@ -152,6 +152,6 @@ def _passes(context: StageContext, state: str) -> dict[str, list[dict[str, Any]]
     from unierase_cli.store.jsonl import read_jsonl
 
     made = context.inputs.get(f"probe_{state}")
-    found = {path.stem: read_jsonl(path) for path in sorted(made.path.glob("*.jsonl"))} if made else {}
+    found = {path.stem: read_jsonl(path) for path in made.files("*.jsonl")} if made else {}
     asked = context.inputs.get(f"general_{state}")
-    return found | (general.read_general(asked.path, context.experiment) if asked else {})
+    return found | (general.read_general(asked.whole, context.experiment) if asked else {})

@@ -5,6 +5,9 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass, field
 
+from unierase_cli.markdown import cell as markdown_cell
+from unierase_cli.markdown import inline
+
 
 @dataclass(frozen=True)
 class Table:
@@ -28,12 +31,12 @@ class Table:
     def markdown(self) -> str:
         """GitHub-flavoured Markdown, with the title as a heading of the third level."""
         rule = ["---:" if column in self.numeric else "---" for column in self.columns]
-        lines = [f"### {self.title}", ""]
+        lines = [f"### {inline(self.title)}", ""]
         if self.caption:
-            lines += [self.caption, ""]
-        lines += [_line([_cell(column) for column in self.columns]), _line(rule)]
+            lines += [inline(self.caption), ""]
+        lines += [_line([markdown_cell(column) for column in self.columns]), _line(rule)]
         for number, row in enumerate(self.rows):
-            cells = [_cell(cell) for cell in row]
+            cells = [markdown_cell(cell) for cell in row]
             lines.append(_line([f"**{c}**" if (number, place) in self.strong else c for place, c in enumerate(cells)]))
         return "\n".join(lines) + "\n"
 
@@ -54,7 +57,3 @@ class Table:
 
 def _line(cells: list[str] | tuple[str, ...]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")

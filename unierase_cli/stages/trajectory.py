@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import MetricResult, Observation, UserError
 from unierase_cli.stages.base import Request, StageContext
 from unierase_cli.stages.planning import plan_of
 from unierase_cli.stages.step_rows import BEFORE, END, FORGET, KEPT, NOW, asked_at_all, step_requests, step_splits
@@ -102,7 +102,7 @@ def _by_split(context: StageContext, name: str, at_the_end: bool = True) -> Rows
     """Plain observations of an input by split; those of one step are apart already."""
     from unierase_cli.stages.observation_files import read_state
 
-    _, observations = read_state(context.inputs[name].path)
+    _, observations = read_state(context.inputs[name].whole)
     found = {split: list(rows) for (split, variant), rows in observations.items() if variant == "plain"}
     return found if at_the_end else {**found, FORGET: [*found.get(NOW, []), *found.get(BEFORE, [])]}
 
@@ -183,12 +183,15 @@ def _column(name: str) -> dict[str, Any]:
 
 def _records(context: StageContext) -> tuple[list[dict[str, Any]], dict[int, float]]:
     """What every patch says of itself, and the seconds that each step took (the last time it was made)."""
-    from unierase_cli.stages.erase import STEPS, TIMES
-    from unierase_cli.store.jsonl import read_jsonl
+    from unierase_cli.stages.erase import STEPS, step_seconds
+    from unierase_cli.store.jsonl import read_own_rows
 
-    folder = context.inputs["erase"].path
-    times = read_jsonl(folder / TIMES) if (folder / TIMES).exists() else []
-    return read_jsonl(folder / STEPS), {row["step"]: row["seconds"] for row in times}
+    erased = context.inputs["erase"]
+    form = {"facts": list, "changed_share?": (float, None)}
+    records = read_own_rows(erased.file(STEPS), "make the edit anew with --force", form)
+    if len(records) != len(plan_of(context.experiment)):
+        raise UserError(f"{erased.full_name} is not of {len(plan_of(context.experiment))} steps", "make the edit anew with --force")
+    return records, step_seconds(erased)
 
 
 def read_steps(folder: Any) -> dict[str, Any]:

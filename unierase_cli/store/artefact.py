@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
 
 from unierase_cli.contracts import UserError
-from unierase_cli.store.forms import misfit
-from unierase_cli.store.hashing import RECORDED_LIMIT, hash_file
+from unierase_cli.store.forms import Form, misfit
+from unierase_cli.store.hashing import recorded_hash
 from unierase_cli.store.json_text import read_json
 
 MANIFEST = "manifest.json"
 LOG = "log.txt"
-# What of a manifest is read without asking whether it is there or of which type; a folder with another one is no artefact.
+# Every key of a manifest that is read anywhere, with its form; a folder with another one is no artefact.
 FORM = {
-    "stage": str, "key": str, "finished?": float, "wall_seconds?": float, "peak_memory_mib?": (float, None), "options?": {str: str},
+    "stage": str, "key": str, "slug?": str, "version?": str, "stage_version?": (int, None), "seed?": (int, None),
+    "started?": float, "finished?": float, "order?": (float, None), "wall_seconds?": float, "resumed?": (bool, None),
+    "peak_memory_mib?": (float, None), "peak_gpu_memory_mib?": (float, None), "options?": {str: str},
     "config?": {str: dict}, "inputs?": {str: {"path": str, "key": str}}, "fingerprints?": dict,
-    "summary?": ({"steps?": (int, None)}, None),
-    "environment?": dict, "phases?": {str: {"seconds?": float}}, "command?": [str], "overrides?": [str], "warnings?": [str],
+    "files?": {str: {"size": int, "sha256": str}}, "summary?": ({"steps?": (int, None)}, None),
+    "environment?": {"packages?": {str: str}, "git_commit?": (str, None)}, "machine?": {"device?": str, "threads?": (int, None)},
+    "phases?": {str: {"seconds?": float, "peak_memory_mib?": (float, None), "peak_gpu_memory_mib?": (float, None)}},
+    "command?": [str], "overrides?": [str], "warnings?": [str],
 }  # fmt: skip
 # Sections of a recorded configuration that every edit and score has.
 SECTIONS = {"model": {"name": str}, "benchmark": {"name": str, "split": str}, "method": {"name": str}, "run": {"seed": int}}
+# Kinds of files that readers look for by pattern: one that was not there when the artefact was made must not be found.
+PAYLOAD = (".json", ".jsonl", ".safetensors")
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """A complete version: its folder and its manifest."""
+    """A complete version: its folder and its manifest.
+
+    ``path`` says where it is; whoever reads from it asks ``file`` or ``whole``, which hold the content against the manifest.
+    """
 
     path: Path
     manifest: dict[str, Any]
@@ -62,6 +72,68 @@ class Artefact:
         """``stage/slug@v003``: stages share slugs, this name is unique within an outputs folder."""
         return f"{self.stage}/{self.name}"
 
+    def summary(self, form: Form) -> dict[str, Any]:
+        """What the stage told of itself, of this form. Raises UserError where the manifest says something else."""
+        found = self.manifest.get("summary") or {}
+        if wrong := misfit(found, form, "summary"):
+            raise UserError(f"{self.path / MANIFEST} is damaged: {wrong}", self._anew)
+        return found
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name; what is in it is another question (``file``)."""
+        return (self.path / name).is_file()
+
+    def files(self, pattern: str) -> list[Path]:
+        """Its files of this kind (``*.jsonl``), sorted. Raises UserError as ``whole``."""
+        return sorted(path for path in self.whole.glob(pattern) if path.is_file())
+
+    def file(self, name: str) -> Path:
+        """Where one of its files lies. Raises UserError if its content is not what the manifest says (see ``recorded_hash``)."""
+        records = self.manifest.get("files")
+        if records is None:
+            return self.path / name
+        if name not in records:
+            self._refuse(name, "was not there when it was made", f"rm {self.path / name}")
+        self._check(name, records[name])
+        return self.path / name
+
+    @property
+    def whole(self) -> Path:
+        """Its folder, all of whose files are what the manifest says. Raises UserError as ``check``."""
+        self.check()
+        return self.path
+
+    def check(self) -> None:
+        """Raises UserError, as ``file`` does, for a file that is not what the manifest says, and for data that was put in later."""
+        records = self.manifest.get("files")
+        if records is not None:
+            for name, record in records.items():
+                self._check(name, record)
+            for path in sorted(self.path.iterdir()):
+                if path.suffix in PAYLOAD and path.name not in (MANIFEST, *records) and not path.name.startswith("."):
+                    self._refuse(path.name, "was not there when it was made", f"rm {path}")
+
+    def _check(self, name: str, record: Mapping[str, Any]) -> None:
+        # Nobody computes with the log.
+        if name == LOG:
+            return
+        path, place = self.path / name, PurePosixPath(name)
+        if place.is_absolute() or ".." in place.parts:
+            self._refuse(name, "leads out of its folder")
+        if not path.is_file():
+            self._refuse(name, "is missing")
+        if (size := path.stat().st_size) != record["size"]:
+            self._refuse(name, f"has {size} bytes, not {record['size']}")
+        if recorded_hash(path) != record["sha256"]:
+            self._refuse(name, "has another content than it was written with")
+
+    def _refuse(self, name: str, wrong: str, hint: str = "") -> NoReturn:
+        raise UserError(f"{self.full_name} is damaged: {self.path / name} {wrong}", hint or self._anew)
+
+    @property
+    def _anew(self) -> str:
+        return f"rm -r {self.path}, and what made it makes it anew"
+
 
 def read_artefact(path: Path) -> Artefact:
     """The artefact in a folder. Raises OSError or ValueError for a manifest that is none."""
@@ -77,23 +149,3 @@ def found_artefact(path: Path) -> Artefact | None:
         return read_artefact(path)
     except (OSError, ValueError):
         return None
-
-
-def check_whole(artefact: Artefact) -> None:
-    """Raises UserError if a file is not what the artefact's manifest says of it. The log is nothing that anybody computes with."""
-    for name, record in artefact.manifest.get("files", {}).items():
-        path = artefact.path / name
-        if name == LOG:
-            continue
-        if not path.is_file():
-            wrong = "is missing"
-        elif path.stat().st_size != record["size"]:
-            wrong = f"has {path.stat().st_size} bytes, not {record['size']}"
-        elif hash_file(path, RECORDED_LIMIT) != record["sha256"]:
-            wrong = "has another content than it was written with"
-        else:
-            continue
-        raise UserError(
-            f"{artefact.full_name} is damaged: {path} {wrong}",
-            f"rm -r {artefact.path}, and what made it makes it anew",
-        )

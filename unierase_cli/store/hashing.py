@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,18 @@ def hash_file(path: Path, limit: int | None = None) -> str:
     return "sampled-" + digest.hexdigest()
 
 
+def recorded_hash(path: Path) -> str:
+    """The hash that a manifest records of a file: of samples beyond RECORDED_LIMIT. Taken once per process while the file stays
+    the same to the system: size, time of change and inode."""
+    state = path.stat()
+    return _recorded_hash(path.absolute(), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+
+
+@lru_cache(maxsize=1 << 14)
+def _recorded_hash(path: Path, *state: int) -> str:
+    return hash_file(path, RECORDED_LIMIT)
+
+
 def hash_bytes(*parts: bytes) -> str:
     """Sha256 of the parts' concatenation, in hex."""
     digest = hashlib.sha256()
@@ -49,5 +62,6 @@ def file_records(folder: Path, limit: int = RECORDED_LIMIT) -> Mapping[str, dict
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and not any(part.startswith(".") for part in name.split("/")) and name != "manifest.json":
-            records[name] = {"size": path.stat().st_size, "sha256": hash_file(path, limit)}
+            found = recorded_hash(path) if limit == RECORDED_LIMIT else hash_file(path, limit)
+            records[name] = {"size": path.stat().st_size, "sha256": found}
     return records

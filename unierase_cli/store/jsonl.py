@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import UserError
+from unierase_cli.store.forms import Form, misfit
 from unierase_cli.store.json_text import parse_json
 from unierase_cli.store.whole import whole
 
@@ -39,6 +40,16 @@ def iterate_jsonl(path: str | Path, *, torn_tail: bool = False) -> Iterator[tupl
 def read_jsonl(path: str | Path, *, torn_tail: bool = False) -> list[dict[str, Any]]:
     """Every object of the file, in order; see ``iterate_jsonl``."""
     return [row for _, row in iterate_jsonl(path, torn_tail=torn_tail)]
+
+
+def read_own_rows(path: Path, mend: str, form: Form) -> list[dict[str, Any]]:
+    """Every object of a file that a stage wrote, each of this form. Raises UserError with ``mend``, what makes it anew."""
+    rows = []
+    for number, row in iterate_jsonl(path):
+        if wrong := misfit(row, form):
+            raise UserError(f"{path}:{number} is damaged: {wrong}", mend)
+        rows.append(row)
+    return rows
 
 
 def read_asset(name: str) -> list[dict[str, Any]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import UserError
+from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.forms import misfit
 from unierase_cli.store.json_text import ROWS, read_json
 from unierase_cli.store.tensors import shapes_in
@@ -27,7 +30,27 @@ def patch_path(directory: Path, index: int, ending: str) -> Path:
 def steps_in(directory: Path) -> list[int]:
     """Steps with a file of either kind, ascending: half a patch must not pass for none."""
     names = {path.stem.removeprefix("patch-") for ending in ENDINGS for path in directory.glob(f"patch-*.{ending}")}
-    return sorted(int(name) for name in names if name.isdigit())
+    return sorted({int(name) for name in names if re.fullmatch("[0-9]+", name)})
+
+
+def step_numbers(artefact: Artefact) -> list[int]:
+    """``steps_in`` its folder, not held against the manifest: whoever finds steps missing or mixed up says which."""
+    return steps_in(artefact.path)
+
+
+def claimed_steps(artefact: Artefact) -> Iterator[tuple[int, int]]:
+    """Every step by its file's name, and the step that the file says it is; not held against the manifest, as above."""
+    for index in steps_in(artefact.path):
+        yield index, read_record(artefact.path, index)["info"].get("step", index)
+
+
+def first_gap(steps: Sequence[int], count: int) -> int | None:
+    """The first of ``count`` steps that is not among ``steps`` (ascending, none below 0); None where all are there.
+
+    ``count`` and the steps come from files: nothing here takes longer or more room for larger ones.
+    """
+    place = next((place for place, step in enumerate(steps) if place != step), len(steps))
+    return place if place < max(count, (steps[-1] + 1) if steps else 0) else None
 
 
 def read_record(directory: Path, index: int) -> dict[str, Any]:

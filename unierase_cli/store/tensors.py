@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,27 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is missing", "the artefact is damaged: make it anew with --force") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable safetensors file ({error})", "make it anew with --force") from error
+
+
+def check_finite(tensors: Iterable[tuple[str, Tensor]], what: object, hint: str) -> None:
+    """Raise UserError if a tensor of ``what`` has NaN or infinity in it, with how many; read once, without a copy.
+
+    Left out: tensors that are not there (meta), and types that torch does not compare (float8).
+    """
+    import torch
+
+    wrong: list[tuple[str, Tensor]] = []
+    for name, tensor in tensors:
+        if tensor.is_meta or not tensor.numel() or not tensor.is_floating_point() or tensor.element_size() < 2:
+            continue
+        # NaN wins both; the largest and the smallest show an infinity. ``isfinite`` of the whole would be as large again.
+        if not all(bool(torch.isfinite(end)) for end in torch.aminmax(tensor.detach())):
+            wrong.append((name, tensor))
+    if wrong:
+        name, tensor = wrong[0]
+        count = int((~torch.isfinite(tensor.detach())).sum())
+        more = f", and {len(wrong) - 1} more tensors have such" if len(wrong) > 1 else ""
+        raise UserError(f"{what}: {count} of {tensor.numel()} values of {name} are NaN or infinite{more}", hint)
 
 
 def shapes_in(path: Path) -> dict[str, list[int]]:

@@ -1,0 +1,105 @@
+"""Folders that are there for as long as something is done, and do not stay behind when the process is ended meanwhile.
+
+SIGTERM and SIGHUP wait until the folder is removed. After SIGKILL, or a power cut, nothing of the process runs: whoever next makes
+a folder of the kind removes what dead processes left. A living process holds a lock (flock) on its folder, which ends with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import stat
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+# As mkdtemp ends a name.
+ENDING = "[a-z0-9_]{8}"
+
+
+class Ended(BaseException):
+    """The process is to end of this signal, as soon as what is under way has been tidied up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
+@contextmanager
+def temporary_folder(kind: str) -> Iterator[Path]:
+    """A new folder in the system's place for such, for this user alone, removed at the end. ``kind`` becomes part of its name."""
+    prefix = f"unierase-{kind}-{os.geteuid()}-"
+    with ending_in_order():
+        _clear(prefix)
+        folder, lock = _locked(prefix)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP first raise ``Ended`` here, and end the process once everything inside has been left.
+
+    Signals that somebody else handles or ignores (nohup) stay theirs; in a thread nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    ended = 0
+
+    def end(number: int, frame: object) -> None:
+        for each in caught:
+            signal.signal(each, signal.SIG_IGN)
+        raise Ended(number)
+
+    try:
+        for number in caught:
+            signal.signal(number, end)
+        yield
+    except Ended as error:
+        ended = error.number
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
+    if ended:
+        os.kill(os.getpid(), ended)
+
+
+def _locked(prefix: str) -> tuple[Path, int]:
+    """A new folder and the descriptor that holds its lock. Where the file system knows no locks there is none to hold."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
+        # Before the lock is held, whoever clears up may take the folder for a dead process's.
+        with suppress(FileNotFoundError):
+            lock = os.open(folder, os.O_RDONLY)
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, lock
+            os.close(lock)
+
+
+def _clear(prefix: str) -> None:
+    """Remove this user's folders of the kind that no living process holds; without locks none can be told, and all stay."""
+    known = re.compile(re.escape(prefix) + ENDING)
+    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError):
+            state = path.lstat()
+            if not known.fullmatch(path.name) or not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid():
+                continue
+            lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)
