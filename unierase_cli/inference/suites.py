@@ -78,8 +78,11 @@ def answers_to(loaded: LoadedModel, questions: Sequence[Question], max_new_token
         Answer(
             question.id,
             question.prompt_hash,
-            # Faithful text: no tidying of spaces before punctuation.
-            str(loaded.tokenizer.decode(said.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)),
+            loaded.prompts.said(
+                # Faithful text: no tidying of spaces before punctuation.
+                str(loaded.tokenizer.decode(said.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)),
+                said.stop,
+            ),
             len(said.ids),
             said.stop,
         )

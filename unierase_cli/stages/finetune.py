@@ -204,4 +204,5 @@ def _answers(loaded: LoadedModel, facts: Sequence[Fact]) -> list[str]:
 
     prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
     longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
-    return [str(loaded.tokenizer.decode(g.ids)) for g in generate(loaded, prompts, max_new_tokens=longest + 8)]
+    found = generate(loaded, prompts, max_new_tokens=longest + 8)
+    return [loaded.prompts.said(str(loaded.tokenizer.decode(one.ids)), one.stop) for one in found]

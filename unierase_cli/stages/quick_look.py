@@ -28,7 +28,10 @@ def quick_look(loaded: LoadedModel, benchmark: Benchmark) -> Callable[[], dict[s
             prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
             longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
             answers = generate(loaded, prompts, max_new_tokens=longest + 8)
-            texts = [str(loaded.tokenizer.decode(answer.ids, skip_special_tokens=True)) for answer in answers]
+            texts = [
+                loaded.prompts.said(str(loaded.tokenizer.decode(answer.ids, skip_special_tokens=True)), answer.stop)
+                for answer in answers
+            ]
             scores[name] = sum(rouge_l_recall(text, fact.answer) for text, fact in zip(texts, facts, strict=True)) / len(facts)
         return scores
 
