@@ -13,7 +13,7 @@ from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import Reporter, SilentReporter, UserError
 from unierase_cli.models.architecture import Architecture, find_architecture
 from unierase_cli.models.devices import check_placed, check_spreading, is_spread, placement
-from unierase_cli.models.files import read_config, read_tokenizer, read_weights, resolve
+from unierase_cli.models.files import one_line, read_config, read_tokenizer, read_weights, resolve
 from unierase_cli.models.fingerprint import fingerprint_model
 from unierase_cli.models.mlp_output import output_norm
 from unierase_cli.models.prompts import PromptFormatter
@@ -61,7 +61,8 @@ def load_model(
     tokenizer = read_tokenizer(source, revision)
     if config.device_map is not None:
         check_spreading(config.device_map)
-    attention, why = choose_attention(config.attention, hub_config)
+    with one_line("configuration", source):
+        attention, why = choose_attention(config.attention, hub_config)
     model = read_weights(source, revision, hub_config, dtype, attention, config.device_map)
     if config.device_map is None:
         model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the method's own signature
@@ -72,9 +73,11 @@ def load_model(
         fingerprint = fingerprint_model(source)
     else:
         fingerprint = f"{source}@{getattr(model.config, '_commit_hash', None) or revision or 'default branch'}"
-    return wrap_model(
-        model, tokenizer, config=config, source=str(source), fingerprint=fingerprint, reporter=reporter
-    )
+    # Some values are looked at only here: a tokenizer's end token, a generation's, the shape of a block.
+    with one_line("model", source):
+        return wrap_model(
+            model, tokenizer, config=config, source=str(source), fingerprint=fingerprint, reporter=reporter
+        )
 
 
 def wrap_model(
