@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from unierase_cli.models.fingerprint import fingerprint_model
 from unierase_cli.models.mlp_output import output_norm
 from unierase_cli.models.prompts import PromptFormatter
 from unierase_cli.models.room import Room
+from unierase_cli.store.environment import whole_number
 
 
 @dataclass
@@ -127,7 +127,7 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+            return torch.device("cuda", whole_number("LOCAL_RANK", 0) % torch.cuda.device_count())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

@@ -17,6 +17,7 @@ TOO_LARGE, READ_ONLY, DISK = (errno.EFBIG,), (errno.EROFS,), (errno.EIO, errno.E
 FORBIDDEN, GONE = (errno.EACCES, errno.EPERM), (errno.ENOENT, errno.ENOTDIR)
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+NO_TEMPORARY = "No usable temporary directory"
 # As Rust prints an error of the system.
 NUMBER = re.compile(r"\(os error (\d+)\)")
 # torch on the CPU raises a RuntimeError; numpy a subclass of MemoryError; CUDA's libraries put a name into the text.
@@ -26,6 +27,10 @@ NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|_
 def as_user_error(error: BaseException, what: str = "") -> UserError | None:
     """The refusal behind an error, ``what`` was being done in front; None for an error that is no refusal of the machine's."""
     for cause in _causes(error):
+        if isinstance(cause, RuntimeError) and "home directory" in str(cause).lower():
+            return UserError("a path that starts with ~ names nobody's home folder", "write the whole path, or set HOME")
+        if isinstance(cause, OSError) and NO_TEMPORARY in str(cause):
+            return UserError("no folder for temporary files can be written", "set TMPDIR to one that can")
         number = _number(cause)
         if number is None:
             continue
