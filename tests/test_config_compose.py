@@ -190,3 +190,84 @@ def test_a_broken_yaml_is_named(tmp_path: Path, text: str, message: str) -> None
         compose([], tmp_path)
     assert message in raised.value.message
     assert "\n" not in raised.value.message
+
+
+def bomb(merged: bool = False) -> str:
+    """Ten lines that stand for 9^10 values; ``merged``: which the reader itself writes out."""
+    first, around = ("{k: 1}", "{{<<: [{}]}}") if merged else ("[x, x]", "[{}]")
+    lines = [f"a0: &a0 {first}", *(f"a{n}: &a{n} {around.format(','.join([f'*a{n - 1}'] * 9))}" for n in range(1, 10))]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"model/mini.yaml": bomb()}, "mini.yaml cannot be read: more than 20,000 values"),
+        ({"model/mini.yaml": bomb(merged=True)}, "mini.yaml cannot be read: more than 20,000 values"),
+        ({"beside.yaml": bomb()}, "beside.yaml cannot be read: more than 20,000 values"),
+        ({"model/mini.yaml": "- 1\n" * 30_000}, "mini.yaml cannot be read: more than 20,000 values"),
+        ({"model/mini.yaml": "a: &a [*a]\n"}, "mini.yaml cannot be read: a value that holds itself (line 1)"),
+        ({"model/mini.yaml": "a: " + "[" * 100_000}, "mini.yaml cannot be read: nested too deeply (line 1)"),
+        ({"model/mini.yaml": "a: 1" + ":1" * 2_000}, "mini.yaml cannot be read: a number of thousands of digits"),
+        ({"model/mini.yaml": "a: " + "x" * 300_000}, "mini.yaml is too large"),
+        ({"model/mini.yaml": "a: !!python/object/apply:os.system [true]"}, "could not determine a constructor"),
+        ({"model/mini.yaml": "defaults: [../../elsewhere]\n"}, "mini.yaml: its defaults lead out of the folder"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_yaml_that_is_made_to_exhaust_its_reader_is_refused(
+    tmp_path: Path, files: dict[str, str], message: str
+) -> None:
+    write(tmp_path, files)
+    with pytest.raises(UserError) as raised:
+        compose([], tmp_path)
+    assert message in raised.value.message
+    assert "\n" not in raised.value.message
+
+
+def test_an_alias_of_a_yaml_is_what_it_stands_for(tmp_path: Path) -> None:
+    write(tmp_path, {"model/mini.yaml": "name: &name mini\nnote: *name\nlayers: [1]\n"})
+    assert compose([], tmp_path).model.note == "mini"
+
+
+def test_a_yaml_behind_a_link_is_looked_at_too(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere", {"mini.yaml": bomb()})
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "model").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="more than 20,000 values"):
+        compose([], tmp_path / "conf")
+
+
+CALLS = (
+    "${oc.env:SECRET}", "${oc.env:SECRET,x}", "${oc.decode:1}", "${oc.create:1}", "${oc.deprecated:run.seed}",
+    "${oc.select:run.seed}", "${now:%Y}", "${hydra:run.dir}", "${python_version:}", "\\${oc.env:SECRET}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_no_function_gives_a_configuration_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setenv("SECRET", "told")
+    write(tmp_path, {"model/mini.yaml": f"name: mini\npath: '{call}'\n"})
+    for words, folder in (([], tmp_path), ([f"model.path={call}"], None)):
+        with pytest.raises(UserError, match="no configuration may|cannot be composed|cannot be read") as raised:
+            compose(words, folder)
+        assert "told" not in raised.value.message
+
+
+def test_no_function_is_made_of_two_values_or_chooses_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "mini")
+    write(tmp_path, {"model/mini.yaml": "name: '$'\nnote: '${model.name}{oc.env:SECRET}'\n"})
+    with pytest.raises(UserError, match=r"\$\{oc.env:...\} would take its value from elsewhere"):
+        compose([], tmp_path)
+    write(
+        tmp_path, {"experiment/small.yaml": "# @package _global_\ndefaults:\n  - override /model: ${oc.env:SECRET}\n"}
+    )
+    with pytest.raises(UserError, match="cannot be composed"):
+        compose(["experiment=small"], tmp_path)
+
+
+def test_one_key_may_take_anothers_value() -> None:
+    assert compose(["run.seed=3", "model.path=m-${run.seed}"]).model.path == "m-3"

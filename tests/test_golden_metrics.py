@@ -19,7 +19,7 @@ from unierase_cli.inference.observe import ask, observe, plan_batches
 from unierase_cli.metrics import forget_quality, model_utility, probability, rouge, token_entropy, truth_ratio
 from unierase_cli.metrics.base import Evidence, Reference
 from unierase_cli.models.load import LoadedModel, wrap_model
-from unierase_cli.models.prompts import Prompt
+from unierase_cli.models.prompts import AnswerTokens, Prompt
 
 MODELS = ("model_ref", "model_cur", "model_noisy", "model_random")
 # Greedy answers of the untrained model hang on ties between logits.
@@ -52,6 +52,13 @@ class LlamaTags:
     def answer_ids(self, answer: str) -> list[int]:
         before = self.prompt("")
         return [*self.tokenizer(before.text + answer)["input_ids"][len(before.ids) :], self.end_id]
+
+    def answer(self, answer: str) -> AnswerTokens:
+        ids = self.answer_ids(answer)
+        return AnswerTokens(ids, len(ids) - 1)
+
+    def said(self, text: str, stop: str) -> str:
+        return text
 
 
 @cache

@@ -90,7 +90,7 @@ def test_answer_prefix_never_gives_a_whole_answer_away() -> None:
     loaded = edited_model()
     short = Fact("short", "Who?", "Ada")
     row = ask(loaded, [short], "answer_prefix", ProtocolConfig(prefix_tokens=50))[0]
-    assert len(row.prefix_ids) == max(len(row.answer_ids) - 2, 0)
+    assert len(row.prefix_ids) == max(row.answer.own - 1, 0)
     assert row.prompt_ids == loaded.prompts.prompt("Who?").ids + row.prefix_ids
 
 

@@ -69,7 +69,7 @@ def test_a_hub_id_without_network_is_one_line_and_warns_about_the_revision(monke
 
 def test_a_broken_config_is_one_line(folder: Path) -> None:
     (folder / "config.json").write_text("{ broken")
-    with pytest.raises(UserError, match="the configuration cannot be read") as caught:
+    with pytest.raises(UserError, match="config.json cannot be read") as caught:
         load(folder)
     assert "\n" not in str(caught.value)
     (folder / "config.json").write_text('{"model_type": "not-a-model"}')

@@ -98,7 +98,7 @@ def test_an_answer_gets_the_space_and_the_end_token_of_its_template() -> None:
     )
     tokenizer = with_template(spaced)
     formatter = PromptFormatter(tokenizer)
-    assert tokenizer.decode(formatter.answer_ids("Ada Velour.")) == " Ada Velour.<|end|>"
+    assert tokenizer.decode(formatter.answer_ids("Ada Velour.")) == " Ada Velour. <|end|>"
     whole = tokenizer("<|user|>Who?<|assistant|> Ada Velour.", add_special_tokens=False)["input_ids"]
     assert formatter.prompt("Who?").ids + formatter.answer_ids("Ada Velour.", end=False) == whole
     assert tokenizer.decode(formatter.answer_ids("Ada.", style="raw", end=False)) == "Ada."

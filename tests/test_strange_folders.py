@@ -26,6 +26,7 @@ from unierase_cli.editing.moments import StoredMoments
 from unierase_cli.editing.patch import Patch, apply_patches
 from unierase_cli.editing.solve import LayerState, LowRank
 from unierase_cli.editing.state import EditState
+from unierase_cli.models.bounded import Failed, bounded
 from unierase_cli.models.files import save_folder as written
 from unierase_cli.models.fingerprint import fingerprint_model
 from unierase_cli.models.load import load_model
@@ -223,6 +224,100 @@ def test_moments_and_the_state_of_an_edit_that_are_not_finite_are_refused(tmp_pa
     save_tensors(tmp_path / "moments.safetensors", {"layer.3.eigenvalues": values, "layer.3.eigenvectors": vectors})
     with pytest.raises(UserError, match=r"1 of 2 values of layer.3.eigenvalues are NaN or infinite - make the moments anew"):
         StoredMoments(tmp_path, 9).preservation(3, EditConfig(), torch.device("cpu"))
+
+
+KINDS = ({"x": 1}, ["x"], [[1]], 7, "x", 10**30, float("inf"))
+
+
+def changed(folder: Path, name: str, **values: Any) -> None:
+    path = folder / name
+    found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    path.write_text(json.dumps({**found, **values}), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("config.json", "architectures", 7),
+        ("config.json", "architectures", [7]),
+        ("config.json", "head_dim", ["x"]),
+        ("config.json", "num_hidden_layers", 10**9),
+        ("config.json", "hidden_size", 10**30),
+        ("config.json", "text_config", 7),
+        ("config.json", "text_config", {"num_hidden_layers": 10**9}),
+        ("generation_config.json", "eos_token_id", [[1]]),
+        ("generation_config.json", "eos_token_id", "x"),
+    ],
+)
+def test_a_value_that_no_model_has_is_named_by_its_file_and_key(
+    model: Path, tmp_path: Path, name: str, key: str, value: Any
+) -> None:
+    folder = copied(model, tmp_path)
+    changed(folder, name, **{key: value})
+    with pytest.raises(UserError) as caught:
+        load(folder)
+    assert caught.value.message.startswith(f"{folder / name} cannot be read: {key}")
+    assert len(caught.value.message) < len(str(folder)) + 120
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("config.json", ("rope_scaling", "rms_norm_eps", "layer_types", "model_type", "quantization_config", "sliding_window")),
+        ("generation_config.json", ("eos_token_id", "watermarking_config", "max_length")),
+        ("tokenizer_config.json", ("chat_template", "eos_token", "added_tokens_decoder", "tokenizer_class")),
+        ("special_tokens_map.json", ("eos_token", "additional_special_tokens")),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_kind_loads_a_model_that_runs_or_is_one_line(
+    model: Path, tmp_path: Path, name: str, keys: tuple[str, ...]
+) -> None:
+    folder = copied(model, tmp_path)
+    sound = (folder / name).read_bytes() if (folder / name).exists() else b"{}"
+    for key in keys:
+        for value in KINDS if strange.LONG else KINDS[len(key) % 2 :: 2]:
+            changed(folder, name, **{key: value})
+            strange.refusal(lambda: load(folder))
+            (folder / name).write_bytes(sound)
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "takes more than"),
+        (
+            "{% set n = namespace(x='aa') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+            "takes more than",
+        ),
+        ("{{ 'a' * 10**12 }}", "takes more than"),
+        ("{{ 'a' * 3000000 }}", "writes more than"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+        ("{{ messages[7].content }}", "has no element 7"),
+        ("{{ range(10**9) | length }}", "Range too big"),
+    ],
+)
+def test_a_chat_template_has_limits(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str, told: str
+) -> None:
+    monkeypatch.setattr("unierase_cli.models.bounded.SECONDS", 1)
+    folder = copied(model, tmp_path)
+    (folder / "chat_template.jinja").write_text(template, "utf-8")
+    with pytest.raises(UserError, match=told) as caught:
+        load(folder)
+    assert caught.value.message.startswith("the chat template ")
+    assert caught.value.hint == "set model.prompt=plain"
+    load_model(ModelConfig(path=str(folder), prompt="plain"), RunConfig(device="cpu"))
+
+
+def test_what_a_template_writes_comes_back_whole() -> None:
+    text = "é🙂\n" * 50_000
+    assert bounded(lambda: [text, ""]) == [text, ""]
+
+    def fail() -> list[str]:
+        raise ValueError("first\nsecond")
+
+    with pytest.raises(Failed, match="^first$"):
+        bounded(fail)
 
 
 def copied(folder: Path, into: Path) -> Path:

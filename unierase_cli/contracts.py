@@ -120,7 +120,8 @@ class AnswerScore:
 
     ``log_probs``: log p(token), nats. ``is_argmax``: whether the token was the most probable one. ``mean_log_prob`` and
     ``var_log_prob``: mean sum_v p log p and variance of log p over the vocabulary (for min-k++).
-    ``ends`` tells whether the last labelled token is the end token.
+    ``ends`` tells whether the last labelled token is the end token; ``spaces``: how many tokens in front of it are white space
+    that a chat template writes there.
     """
 
     token_ids: list[int]
@@ -129,6 +130,7 @@ class AnswerScore:
     mean_log_prob: list[float]
     var_log_prob: list[float]
     ends: bool = True
+    spaces: int = 0
 
     @property
     def average_loss(self) -> float:
@@ -137,8 +139,8 @@ class AnswerScore:
 
     @property
     def length(self) -> int:
-        """How many of the labelled tokens are the answer's own: all of them but the end token."""
-        return len(self.token_ids) - self.ends
+        """How many of the labelled tokens are the answer's own: all of them but what closes it."""
+        return len(self.token_ids) - self.ends - self.spaces
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,12 @@ class Observation:
     long_answer: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        data = asdict(self)
+        for scores in data["answers"].values():
+            for score in scores:
+                if not score["spaces"]:
+                    del score["spaces"]
+        return data
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Observation:

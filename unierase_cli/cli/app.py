@@ -100,10 +100,14 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         from unierase_cli.cli.failures import INTERRUPTED, out_of_memory, record, tell
         from unierase_cli.cli.session import Journal
+        from unierase_cli.cli.streams import check_place
+        from unierase_cli.store.environment import check_processes
         from unierase_cli.store.refusals import as_user_error
 
         journal = ctx.obj = Journal()
         try:
+            check_place()
+            check_processes()
             return super().invoke(ctx)
         except UserError as error:
             raise typer.Exit(tell(error.message, error.hint)) from error
@@ -124,6 +128,7 @@ class Commands(TyperGroup):
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
         """As in click, but a usage error is one line with what to type next. Without any word the help is shown."""
         from unierase_cli.cli.failures import tell
+        from unierase_cli.store.refusals import as_user_error
 
         words = list(sys.argv[1:] if args is None else args) or ["--help"]
         standalone = extra.pop("standalone_mode", True)
@@ -132,11 +137,17 @@ class Commands(TyperGroup):
         except UserError as error:
             code = tell(error.message, error.hint)
         except Exception as error:
-            if not hasattr(error, "format_message"):
+            if hasattr(error, "format_message"):
+                code = _tell_usage(error)
+            elif (refused := as_user_error(error)) is not None:
+                code = tell(refused.message, refused.hint)
+            else:
                 raise
-            code = _tell_usage(error)
+        code = code if isinstance(code, int) else 0
         if standalone:
-            sys.exit(code if isinstance(code, int) else 0)
+            from unierase_cli.cli.streams import finish
+
+            sys.exit(finish(code))
         return code
 
 
@@ -166,6 +177,9 @@ def _options(
 
 def main() -> None:
     """Entry point of the `unierase` script."""
+    from unierase_cli.cli.streams import settle_streams
+
+    settle_streams()
     # OpenMP's threads wait for each other in a busy loop; on a machine with other work on its cores each wait costs a time
     # slice, several times the work itself. Sleeping waits cost next to nothing on an idle machine. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

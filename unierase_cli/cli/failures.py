@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,8 @@ def record(error: BaseException, journal: Journal) -> int:
         raise error
     said = [f"$ {' '.join(sys.argv)}", *journal.reporter.notes, *(f"warning: {w}" for w in journal.reporter.warnings)]
     content = "\n".join([*said, "", "".join(traceback.format_exception(error))])
-    path = _write(Path(journal.outputs) / "errors", content) or _write(Path(tempfile.gettempdir()), content)
+    path = _write(lambda: Path(journal.outputs) / "errors", content)
+    path = path or _write(lambda: Path(tempfile.gettempdir()), content)
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     kept = f"the traceback is in {path}" if path else f"set {TRACEBACK}=1 to see the traceback"
     tell(f"{type(error).__name__}: {first}" if first else type(error).__name__, kept)
@@ -65,8 +67,9 @@ def _shortened(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _write(folder: Path, content: str) -> Path | None:
+def _write(place: Callable[[], Path], content: str) -> Path | None:
     try:
+        folder = place()
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"unierase-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
         path.write_text(content, "utf-8")

@@ -188,6 +188,7 @@ def emit_json(value: Any) -> None:
     import json
 
     # JSON has no NaN; a strict reader would refuse it.
-    json.dump(_without_nan(value), sys.stdout, indent=1, ensure_ascii=False, default=str, allow_nan=False)
+    escaped = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    json.dump(_without_nan(value), sys.stdout, indent=1, ensure_ascii=escaped, default=str, allow_nan=False)
     sys.stdout.write("\n")
     sys.stdout.flush()

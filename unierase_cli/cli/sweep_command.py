@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import time
@@ -17,6 +16,7 @@ from unierase_cli.cli import options
 from unierase_cli.cli.complete import complete_sweep
 from unierase_cli.cli.render import emit_json
 from unierase_cli.contracts import UserError
+from unierase_cli.store.environment import whole_number
 
 if TYPE_CHECKING:
     from unierase_cli.cli.session import Journal
@@ -88,7 +88,7 @@ def sweep(
     force: options.Force = False,
     yes: Yes = False,
 ) -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if whole_number("WORLD_SIZE", 1) > 1:
         raise UserError("a sweep starts its runs itself, one process each", "leave out torchrun or accelerate launch")
     from unierase_cli.config.sweep import expand
 

@@ -32,7 +32,10 @@ def console_on(stream: TextIO, interactive: bool) -> Console:
     """A rich console that takes text as it is: no markup, no emoji codes, no guessing at colours."""
     from rich.console import Console
 
-    width = None if interactive else int(os.environ.get("COLUMNS", WIDTH))
+    asked = os.environ.get("COLUMNS", "")
+    # Anything but a width that a page could have is as good as none.
+    told = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 5 else 0
+    width = None if interactive else told or WIDTH
     return Console(
         file=stream, force_terminal=interactive or None, width=width, markup=False, emoji=False, highlight=False
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 from unierase_cli.contracts import UserError
 
 # Bytes of a yaml: the longest that is shipped has a hundredth of it.
-LARGEST = 1 << 20
+LARGEST = 1 << 18
+# Values of a yaml, each counted as often as an alias (*name) repeats it; how deeply they are nested; characters of a number.
+MOST_VALUES, DEEPEST, LONGEST_NUMBER = 20_000, 50, 1000
 # The order in which help lists them; a group that is not named here follows.
 ORDER = ("experiment", "model", "train", "benchmark", "mode", "method", "token", "edit", "protocol", "eval")
 
@@ -50,6 +53,18 @@ def locate(folders: Sequence[Path], group: str, name: str) -> Path:
     return next((path for path in paths if path.is_file()), paths[-1])
 
 
+def yamls(folder: Path) -> Iterator[Path]:
+    """Every yaml below a folder, those behind links too."""
+    seen: set[str] = set()
+    for place, inner, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner.sort()
+        yield from (Path(place) / name for name in sorted(names) if name.endswith(".yaml"))
+
+
 def read_yaml(path: Path) -> tuple[str, dict[Any, Any]]:
     """A file's text and its mapping. Raises UserError naming the file, and the line where there is one, for what is none."""
     import yaml
@@ -58,7 +73,12 @@ def read_yaml(path: Path) -> tuple[str, dict[Any, Any]]:
         if path.stat().st_size > LARGEST:
             raise UserError(f"{path} is too large for a yaml of settings", "take it out of the folder")
         text = path.read_text("utf-8-sig")
-        content = yaml.safe_load(text)
+        _look(yaml.parse(text, Loader=yaml.SafeLoader))
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is not None:
+            _count(node, {})
+        content = None if node is None else loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
@@ -71,6 +91,39 @@ def read_yaml(path: Path) -> tuple[str, dict[Any, Any]]:
     if not isinstance(content, dict | None):
         raise UserError(f"{path} holds no settings (KEY: VALUE on every line)", "mend the file")
     return text, content or {}
+
+
+def _look(events: Iterable[Any]) -> None:
+    """Raise ValueError for nesting and for lengths that no settings have, as soon as they show: yaml's reader takes the square of
+    a depth, and OmegaConf a second for some thousand values.
+    """
+    depth = 0
+    for number, event in enumerate(events):
+        depth += type(event).__name__.endswith("StartEvent") - type(event).__name__.endswith("EndEvent")
+        if depth > DEEPEST:
+            raise ValueError(f"nested too deeply (line {event.start_mark.line + 1})")
+        if number > 3 * MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values (line {event.start_mark.line + 1})")
+
+
+def _count(node: Any, known: dict[int, int]) -> int:
+    """How many values a node stands for. Raises ValueError for too many of them, for one that holds itself, and for a number of
+    thousands of digits: yaml's own reader is fast with an alias, but what comes after it meets each of its values.
+    """
+    if id(node) not in known:
+        if node.id == "scalar":
+            if node.tag.endswith((":int", ":float")) and len(node.value) > LONGEST_NUMBER:
+                raise ValueError("a number of thousands of digits")
+            return 1
+        known[id(node)] = -1
+        parts = [part for pair in node.value for part in pair] if node.id == "mapping" else node.value
+        known[id(node)] = 1 + sum(_count(part, known) for part in parts)
+    count = known[id(node)]
+    if count < 0:
+        raise ValueError(f"a value that holds itself (line {node.start_mark.line + 1})")
+    if count > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES:,} values (line {node.start_mark.line + 1})")
+    return count
 
 
 def _describe(name: str, path: Path) -> Choice:

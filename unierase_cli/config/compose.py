@@ -14,7 +14,8 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import ConfigTypeError, OmegaConfBaseException, ValidationError
+from omegaconf.basecontainer import BaseContainer
+from omegaconf.errors import ConfigTypeError, OmegaConfBaseException, UnsupportedInterpolationType, ValidationError
 
 from unierase_cli.config import catalog
 from unierase_cli.config.checks import usable
@@ -78,8 +79,8 @@ def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictCon
     overrides = parse(words, catalog.groups(folders))
     # Hydra's errors do not name the file: what is wrong with one of the user's own is told before it reads them.
     for folder in folders[:-1]:
-        for path in (*folder.glob(f"{ROOT}.yaml"), *folder.glob("*/**/*.yaml")):
-            catalog.read_yaml(path)
+        for path in catalog.yamls(folder):
+            _check_defaults(path, catalog.read_yaml(path)[1])
     with _one_line():
         composed, chosen = _hydra(folders, [override.for_hydra() for override in overrides])
         plain = OmegaConf.to_container(composed, resolve=False)
@@ -110,9 +111,18 @@ def _hydra(folders: Sequence[Path], words: list[str]) -> tuple[DictConfig, dict[
         others = ",".join(quoted(f"file://{folder}") for folder in folders[1:])
         search = [f"hydra.searchpath=[{others}]"] if others else []
         with initialize_config_dir(config_dir=str(folders[0]), version_base=None, job_name="unierase"):
+            # Hydra and OmegaConf bring functions for ${name:...}: one writes the environment into what is kept of a run, others
+            # make values of text or tell the time. None of them is of use here, so none of them works.
+            BaseContainer._resolvers.clear()
             composed = hydra_compose(ROOT, overrides=[*search, *words], return_hydra_config=True)
     chosen = {k: v for k, v in composed.hydra.runtime.choices.items() if v and not k.startswith("hydra/")}
     return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]), chosen
+
+
+def _check_defaults(path: Path, content: dict[Any, Any]) -> None:
+    """Refuse a yaml that leads to one outside the folders."""
+    if ".." in re.split(r"[/\s'\",:\[\]{}@]+", str(content.get("defaults", ""))):
+        raise UserError(f"{path}: its defaults lead out of the folder", "name files of the folder by their group")
 
 
 def _check_keys(node: Any, overrides: Sequence[Override], files: Sequence[Path], prefix: str = "") -> None:
@@ -135,6 +145,11 @@ def _one_line(plain: Any = None) -> Iterator[None]:
         yield
     except (ValidationError, ConfigTypeError) as error:
         raise _wrong_type(error, plain) from error
+    except UnsupportedInterpolationType as error:
+        key = f"{error.full_key}: " if error.full_key else ""
+        called = _first_line(error).rpartition(" ")[2]
+        what = f"{key}${{{called}:...}} would take its value from elsewhere, which no configuration may"
+        raise UserError(what, "write the value itself; ${section.key} takes another key's") from error
     except (HydraException, OmegaConfBaseException) as error:
         text = _first_line(error if str(error).strip() or error.__cause__ is None else error.__cause__)
         if "Ambiguous value" in text or "sweep" in text.lower():

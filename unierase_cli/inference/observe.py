@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unierase_cli.config.sections.evaluation import ProtocolConfig
 from unierase_cli.contracts import AnswerScore, Fact, Observation, UserError
@@ -13,6 +13,7 @@ from unierase_cli.inference.generate import Generated, generate
 from unierase_cli.inference.logprobs import score_answers
 from unierase_cli.inference.texts import decoded, without
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.prompts import AnswerTokens
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Asked:
     text: str
     prompt_ids: list[int]
     prefix_ids: list[int]
-    answer_ids: list[int]
+    answer: AnswerTokens
 
     @property
     def prompt_hash(self) -> str:
@@ -47,16 +48,16 @@ def ask(loaded: LoadedModel, facts: Sequence[Fact], variant: str, protocol: Prot
             prompt = loaded.prompts.prompt(question)
         except UserError as error:
             raise UserError(f"fact {fact.id}: {error.message}", error.hint) from error
-        answer_ids = loaded.prompts.answer_ids(fact.answer)
-        given = min(protocol.prefix_tokens, len(answer_ids) - 2) if variant == "answer_prefix" else 0
-        prefix_ids = answer_ids[: max(given, 0)]
-        asked.append(Asked(fact, question, prompt.text, [*prompt.ids, *prefix_ids], prefix_ids, answer_ids))
+        answer = loaded.prompts.answer(fact.answer)
+        given = min(protocol.prefix_tokens, answer.own - 1) if variant == "answer_prefix" else 0
+        prefix_ids = answer.ids[: max(given, 0)]
+        asked.append(Asked(fact, question, prompt.text, [*prompt.ids, *prefix_ids], prefix_ids, answer))
     return asked
 
 
 def plan_batches(asked: Sequence[Asked], batch_size: int, device_type: str) -> list[list[int]]:
     """Rows of similar expected length together: the prompt and the true answer, which most answers are as long as."""
-    lengths = [len(row.prompt_ids) + len(row.answer_ids) for row in asked]
+    lengths = [len(row.prompt_ids) + len(row.answer.ids) for row in asked]
     return length_sorted(lengths, choose_batch_size(batch_size, device_type))
 
 
@@ -100,19 +101,20 @@ def _scores(
 ) -> list[dict[str, list[AnswerScore]]]:
     """Scores of each row's answers under ``true``, ``paraphrased`` and ``wrong``."""
     items: list[tuple[list[int], list[int]]] = []
-    places: list[tuple[int, str]] = []
+    places: list[tuple[int, str, int]] = []
     for place, row in enumerate(rows):
         texts = [("true", row.fact.answer)]
         if wrong_answers:
             texts += [("paraphrased", row.fact.paraphrased_answer)] if row.fact.paraphrased_answer else []
             texts += [("wrong", text) for text in row.fact.wrong_answers]
         for kind, text in texts:
-            items.append((row.prompt_ids, row.answer_ids if kind == "true" else loaded.prompts.answer_ids(text)))
-            places.append((place, kind))
+            answer = row.answer if kind == "true" else loaded.prompts.answer(text)
+            items.append((row.prompt_ids, answer.ids))
+            places.append((place, kind, answer.own))
     found: list[dict[str, list[AnswerScore]]] = [{} for _ in rows]
     scored = score_answers(loaded, items, total_tokens=total_tokens, batch_size=len(rows))
-    for (place, kind), score in zip(places, scored, strict=True):
-        found[place].setdefault(kind, []).append(score)
+    for (place, kind, own), score in zip(places, scored, strict=True):
+        found[place].setdefault(kind, []).append(replace(score, spaces=max(0, score.length - own)))
     return found
 
 
@@ -133,7 +135,7 @@ def _observation(
         question=row.question,
         reference=row.fact.answer,
         generated_ids=found.ids,
-        text=_continuation(loaded, row.prefix_ids, found, skip_special=True),
+        text=loaded.prompts.said(_continuation(loaded, row.prefix_ids, found, skip_special=True), found.stop),
         raw_text=_continuation(loaded, row.prefix_ids, found, skip_special=False),
         stop=found.stop,
         given_prefix=decoded(loaded, row.prefix_ids, skip_special=True),

@@ -79,7 +79,7 @@ def answers_to(loaded: LoadedModel, questions: Sequence[Question], max_new_token
         Answer(
             question.id,
             question.prompt_hash,
-            without(decoded(loaded, said.ids, skip_special=True), said.surplus),
+            loaded.prompts.said(without(decoded(loaded, said.ids, skip_special=True), said.surplus), said.stop),
             len(said.ids),
             said.stop,
         )

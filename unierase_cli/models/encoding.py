@@ -10,6 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
@@ -17,6 +18,8 @@ from transformers import PreTrainedTokenizerBase
 from unierase_cli.contracts import UNLEARNING_TOKEN, UserError
 
 Span = tuple[int, int]
+# A code point that is no character and stands in no text.
+UNWRITTEN = "\ufdd0"
 
 
 class TextEncoder:
@@ -91,9 +94,22 @@ class TextEncoder:
             description = json.loads(self.tokenizer.backend_tokenizer.to_str())
             kept = [t for t in description["added_tokens"] if not self.control.fullmatch(t["content"])]
             description |= {"added_tokens": kept, "truncation": None, "padding": None}
+            _hide(description["model"], self.control)
             self._plain = Tokenizer.from_str(json.dumps(description))
         encoded = self._plain.encode(text, add_special_tokens=False)
         return list(encoded.ids), [(a + shift, b + shift) for a, b in encoded.offsets]
+
+
+def _hide(model: dict[str, Any], control: re.Pattern[str]) -> None:
+    """Take control tokens out of reach of a model that finds whole words or pieces in its vocabulary (Unigram, WordLevel)."""
+
+    def hidden(name: str) -> str:
+        return UNWRITTEN + name if control.fullmatch(name) and name != model.get("unk_token") else name
+
+    if model["type"] == "Unigram":
+        model["vocab"] = [[hidden(name), score] for name, score in model["vocab"]]
+    elif model["type"] in ("WordLevel", "WordPiece"):
+        model["vocab"] = {hidden(name): number for name, number in model["vocab"].items()}
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, name: str) -> int:

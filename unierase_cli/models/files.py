@@ -53,9 +53,9 @@ def read_config(source: Source, revision: str | None) -> PreTrainedConfig:
         raise UserError(f"{source} has no config.json", "model.path must name a Hugging Face model folder")
     if isinstance(source, Path):
         check_folder(source)
-    with _one_line("configuration", source):
+    with one_line("configuration", source):
         config = AutoConfig.from_pretrained(source, **_options(source, revision))
-    refuse_unsupported(config.get_text_config(), (config.architectures or ["the model"])[0])
+        refuse_unsupported(config.get_text_config(), (config.architectures or ["the model"])[0])
     return config
 
 
@@ -64,7 +64,7 @@ def read_tokenizer(source: Source, revision: str | None) -> PreTrainedTokenizerB
     known = ("tokenizer.json", "tokenizer.model", "vocab.json")
     if isinstance(source, Path) and not any((source / name).is_file() for name in known):
         raise UserError(f"{source} has no tokenizer.json", "copy the tokenizer's files of the original model into it")
-    with _one_line("tokenizer", source):
+    with one_line("tokenizer", source):
         return AutoTokenizer.from_pretrained(source, **_options(source, revision))
 
 
@@ -77,7 +77,7 @@ def read_weights(
     device_map: Any = None,
 ) -> PreTrainedModel:
     """The model, all of whose weights come from the checkpoint (safetensors only); on the CPU, or where ``device_map`` says."""
-    with _one_line("weights", source), no_progress_bar():
+    with one_line("weights", source), no_progress_bar():
         check_folder(source) if isinstance(source, Path) else _check_hub(source, revision)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
@@ -147,21 +147,31 @@ def hub_reachable() -> bool:
 
 
 @contextmanager
-def _one_line(part: str, source: Source) -> Iterator[None]:
-    """Tell what a loader raised as a user's mistake: where, what, what to do."""
+def one_line(part: str, source: Source) -> Iterator[None]:
+    """Tell what reading a model's files raised as a user's mistake: where, what, what to do."""
     try:
         yield
     except UserError:
         raise
     except torch.OutOfMemoryError as error:
-        raise UserError(f"{source} does not fit into the device's memory", "choose a smaller model or device") from error
+        raise UserError(
+            f"{source} does not fit into the device's memory", "choose a smaller model or device"
+        ) from error
     except Exception as error:  # loaders raise OSError, ValueError, KeyError, SafetensorError, hub and http errors
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         if "trust_remote_code" in str(error):
             what = f"{source} needs code from its own repository, which is never run"
             raise UserError(what, "choose another model") from error
         if isinstance(source, Path):
-            raise UserError(f"{source}: the {part} cannot be read: {first}", "check the files in this folder") from error
+            # Of a value of the wrong type the language's own errors say little without their name.
+            named = (
+                f"{type(error).__name__}: {first}"
+                if isinstance(error, TypeError | AttributeError | LookupError)
+                else first
+            )
+            raise UserError(
+                f"{source}: the {part} cannot be read: {named}", "check the files in this folder"
+            ) from error
         raise UserError(f"{source}: {_hub_problem(error)}", _hub_hint(error)) from error
 
 

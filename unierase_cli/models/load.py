@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +14,12 @@ from unierase_cli.contracts import Reporter, SilentReporter, UserError
 from unierase_cli.models.architecture import Architecture, find_architecture
 from unierase_cli.models.devices import check_placed, check_spreading, is_spread, placement
 from unierase_cli.models.encoding import known_unlearning_tokens
-from unierase_cli.models.files import read_config, read_tokenizer, read_weights, resolve
+from unierase_cli.models.files import one_line, read_config, read_tokenizer, read_weights, resolve
 from unierase_cli.models.fingerprint import fingerprint_model
 from unierase_cli.models.mlp_output import output_norm
 from unierase_cli.models.prompts import PromptFormatter
 from unierase_cli.models.room import Room
+from unierase_cli.store.environment import whole_number
 from unierase_cli.store.tensors import check_finite
 
 
@@ -66,7 +66,8 @@ def load_model(
     tokenizer = read_tokenizer(source, revision)
     if config.device_map is not None:
         check_spreading(config.device_map)
-    attention, why = choose_attention(config.attention, hub_config)
+    with one_line("configuration", source):
+        attention, why = choose_attention(config.attention, hub_config)
     model = read_weights(source, revision, hub_config, dtype, attention, config.device_map)
     if config.device_map is None:
         model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the method's own signature
@@ -78,9 +79,11 @@ def load_model(
         fingerprint = fingerprint_model(source)
     else:
         fingerprint = f"{source}@{getattr(model.config, '_commit_hash', None) or revision or 'default branch'}"
-    return wrap_model(
-        model, tokenizer, config=config, source=str(source), fingerprint=fingerprint, reporter=reporter
-    )
+    # Some values are looked at only here: a tokenizer's end token, a generation's, the shape of a block.
+    with one_line("model", source):
+        return wrap_model(
+            model, tokenizer, config=config, source=str(source), fingerprint=fingerprint, reporter=reporter
+        )
 
 
 def wrap_model(
@@ -134,7 +137,7 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+            return torch.device("cuda", whole_number("LOCAL_RANK", 0) % torch.cuda.device_count())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

@@ -22,12 +22,21 @@ class Prompt:
     question_span: Span
 
 
+@dataclass(frozen=True)
+class AnswerTokens:
+    """An answer as it follows a prompt. ``own``: how many of ``ids`` are the answer's; the others close it."""
+
+    ids: list[int]
+    own: int
+
+
 class PromptFormatter:
     """Renders prompts and answers with a model's own template.
 
     ``style``: "chat" or "plain" ("Question: ...\\nAnswer:"); asked for as "bare", a chat prompt has no system turn. ``system``:
     its text; ``instruction``: what stands around every question, at ``{question}`` in it. ``end_id`` closes an answer in this
-    style, ``eos_id`` is the tokenizer's own end (what closes raw text); ``stop_ids``, both among them, end a generation.
+    style, behind ``gap``, the white space (mostly none) that the template writes there; ``eos_id`` is the tokenizer's own end
+    (what closes raw text); ``stop_ids``, both among them, end a generation.
     ``pad_id`` fills batches (always masked), ``bos_ids`` (none or one) opens every sequence once.
     """
 
@@ -61,7 +70,7 @@ class PromptFormatter:
             around = self.frames["chat"] if style == "chat" else RAW
             self.frames[style] = with_instruction(around, instruction, PLAIN.lead if style == "plain" else around.lead)
         self.bos_ids = self._find_bos()
-        self.end_id = self._find_end()
+        self.end_id, self.gap = self._find_end()
         self.eos_id: int = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else self.end_id
         self.stop_ids: list[int] = sorted({self.end_id, self.eos_id, *stop_ids})
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
@@ -82,23 +91,24 @@ class PromptFormatter:
         content = question.strip() if frame.strips else question
         return self._prompt(opening + header, content, frame.footer, opening=len(opening))
 
-    def answer_ids(self, answer: str, *, end: bool = True, style: str | None = None) -> list[int]:
-        """Ids of an answer as they follow a prompt of this style, closed by ``end_id``.
+    def answer(self, answer: str, *, style: str | None = None) -> AnswerTokens:
+        """An answer as it follows a prompt of this style, closed by ``gap`` and ``end_id``.
 
-        ``style`` "raw" gives the ids as they follow a control token such as [UNL]: no space is put in front. It is closed by
-        the same ``end_id``.
+        ``style`` "raw" gives it as it follows a control token such as [UNL]: no space is put in front, the close is the same.
+        A white space of ``gap`` that makes one token with the answer's last character belongs to the answer.
         """
-        frame = self._frame(style)
-        context = self._name(self.end_id) if frame is RAW else frame.header + PROBES[0] + frame.footer
-        text = context + frame.lead + (answer.strip() if frame.strips else answer)
-        start = len(context) + len(frame.lead)
-        before, _ = self.encoder.encode(context)
-        ids, _ = self.encoder.encode(text, [(start, len(text))])
-        if ids[: len(before)] == before:
-            ids = ids[len(before) :]
-        else:  # the answer's first characters merge with the template's last ones: take the answer alone
-            ids, _ = self.encoder.encode(text[len(context) :], [(len(frame.lead), len(text) - len(context))])
-        return [*ids, self.end_id] if end else ids
+        ids, offsets, last = self._follow(answer, style, self.gap)
+        if not self.gap:
+            return AnswerTokens([*ids, self.end_id], len(ids))
+        return AnswerTokens(ids, sum(begin < last for begin, _ in offsets))
+
+    def answer_ids(self, answer: str, *, end: bool = True, style: str | None = None) -> list[int]:
+        """Ids of ``answer``; without ``end`` as they are where nothing closes them."""
+        return self.answer(answer, style=style).ids if end else self._follow(answer, style, "")[0]
+
+    def said(self, text: str, stop: str) -> str:
+        """A generated text that stopped at ``stop``, without the white space that the template writes before the end."""
+        return text.removesuffix(self.gap) if stop == "end" else text
 
     def token_span(self, prompt: Prompt, start_char: int, end_char: int) -> tuple[int, int]:
         """Half-open range of the tokens that overlap the characters [start_char, end_char) of ``prompt.text``.
@@ -115,6 +125,25 @@ class PromptFormatter:
         if name not in self.frames:
             raise UserError("this model is prompted without a chat template", "set model.prompt=chat")
         return self.frames[name]
+
+    def _follow(self, answer: str, style: str | None, gap: str) -> tuple[list[int], list[Span], int]:
+        """Ids and offsets of an answer behind a prompt, and the character at which it ends.
+
+        With a ``gap`` the end token is among the ids, for the tokenizer decides over answer, white space and end as one text.
+        """
+        frame = self._frame(style)
+        close = gap + self._name(self.end_id) if gap else ""
+        context = self._name(self.end_id) if frame is RAW else frame.header + PROBES[0] + frame.footer
+        answer = answer.strip() if frame.strips else answer
+        before, _ = self.encoder.encode(context)
+        start = len(context) + len(frame.lead)
+        last = start + len(answer)
+        ids, offsets = self.encoder.encode(context + frame.lead + answer + close, [(start, last)])
+        if ids[: len(before)] == before:
+            return ids[len(before) :], offsets[len(before) :], last
+        # The answer's first characters merge with the template's last ones: take the answer alone.
+        start, last = len(frame.lead), len(frame.lead) + len(answer)
+        return *self.encoder.encode(frame.lead + answer + close, [(start, last)]), last
 
     def _prompt(self, header: str, question: str, footer: str, opening: int = 0) -> Prompt:
         text = header + question + footer
@@ -143,12 +172,13 @@ class PromptFormatter:
     def _name(self, token: int) -> str:
         return str(self.tokenizer.convert_ids_to_tokens(token))
 
-    def _find_end(self) -> int:
-        """The control token that the template puts after an answer, else the end-of-sequence token."""
-        tail = self.frames[self.style].tail.lstrip()
-        match = self.encoder.control.match(tail)
+    def _find_end(self) -> tuple[int, str]:
+        """The control token that the template puts after an answer and the white space before it, else the end of sequence."""
+        tail = self.frames[self.style].tail
+        found = tail.lstrip()
+        match = self.encoder.control.match(found)
         if match:
-            return self.encoder.token_id(match.group())
+            return self.encoder.token_id(match.group()), tail.removesuffix(found)
         if self.tokenizer.eos_token_id is None:
             raise UserError("the tokenizer has no end token", "set eos_token in tokenizer_config.json")
-        return int(self.tokenizer.eos_token_id)
+        return int(self.tokenizer.eos_token_id), ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unierase_cli.config.sections.model import SLOT
 from unierase_cli.contracts import UserError
+from unierase_cli.models.bounded import Exceeded, Failed, bounded
 
 # Two contents that share neither their first nor their last character: what their renderings share is the template's.
 PROBES = ("Ask one", "Be two")
@@ -20,6 +22,7 @@ THINKING = re.compile(r"<(think|thinking|thought|reasoning)>\s*$")
 SYSTEM_HINT = (
     "set model.system=null, and model.instruction='... {question}' for what every question is to be asked with"
 )
+Turn = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -46,21 +49,21 @@ def chat_frame(
     Thinking is switched off where a template knows the switch (Qwen3); where it opens a block of thoughts that nothing switches
     off (DeepSeek-R1), the block is closed at once, so that the answer is what follows the prompt.
     """
-    opening = [] if system is None else [{"role": "system", "content": system}]
-    first, second = (_render(tokenizer, [*opening, _user(probe)], date, prompt=True) for probe in PROBES)
+    opening = [] if system is None else [_turn("system", system)]
+    asked = [[*opening, _turn("user", text)] for text in (*PROBES, f" {PROBES[0]} ")]
+    answered = [[*opening, _turn("user", PROBES[0]), _turn("assistant", text)] for text in PROBES]
+    first, second, spaced, *turns = _render(tokenizer, asked, answered, date)
     if system is not None and system.strip() not in first:
         raise UserError("the chat template leaves the system text out", SYSTEM_HINT)
     header, footer = _around(first, second)
-    strips = _render(tokenizer, [*opening, _user(f" {PROBES[0]} ")], date, prompt=True) == first
-    turns = [[*opening, _user(PROBES[0]), {"role": "assistant", "content": probe}] for probe in PROBES]
-    before, after = _around(*[_render(tokenizer, turn, date, prompt=False) for turn in turns])
+    before, after = _around(*turns)
     lead = before.removeprefix(first) if before.startswith(first) else ""
     opened = THINKING.search(footer)
     if opened:
         footer, lead = f"{footer.rstrip()}\n\n</{opened[1]}>\n\n", ""
     if bare:
         header = _bare_header(tokenizer, date, after)
-    return Frame(header, footer, lead, after, strips)
+    return Frame(header, footer, lead, after, spaced == first)
 
 
 def with_instruction(frame: Frame, instruction: str, lead: str) -> Frame:
@@ -73,8 +76,8 @@ def with_instruction(frame: Frame, instruction: str, lead: str) -> Frame:
 
 def _bare_header(tokenizer: PreTrainedTokenizerBase, date: str, tail: str) -> str:
     """What opens a later user turn, which has no system text, behind the token that opens the whole."""
-    talk = [_user(PROBES[0]), {"role": "assistant", "content": "Yes"}]
-    header, _ = _around(*[_render(tokenizer, [*talk, _user(probe)], date, prompt=True) for probe in PROBES])
+    talk = [_turn("user", PROBES[0]), _turn("assistant", "Yes")]
+    header, _ = _around(*_render(tokenizer, [[*talk, _turn("user", probe)] for probe in PROBES], [], date))
     said = header.rfind("Yes")
     between = header[said + len("Yes") :]
     if said < 0 or not between.startswith(tail):
@@ -100,30 +103,43 @@ def _shared(first: str, second: str) -> int:
     return next(differing, min(len(first), len(second)))
 
 
-def _user(content: str) -> dict[str, str]:
-    return {"role": "user", "content": content}
+def _turn(role: str, content: str) -> Turn:
+    return {"role": role, "content": content}
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], date: str, *, prompt: bool) -> str:
-    try:
+def _render(
+    tokenizer: PreTrainedTokenizerBase, asked: Sequence[list[Turn]], answered: Sequence[list[Turn]], date: str
+) -> list[str]:
+    """Conversations as text: those that ask for an answer, which opens behind them, then those that have one."""
+
+    def written() -> list[str]:
         template = tokenizer.get_chat_template()
         forms = re.findall(r"strftime_now\(\s*(?:format\s*=\s*)?['\"]([^'\"]+)['\"]", template)
-        text = tokenizer.apply_chat_template(
-            messages,
-            # A macro hides the function of this name that transformers would offer; values may only be plain data.
-            chat_template=CLOCK + template if "strftime_now" in template else template,
-            tokenize=False,
-            add_generation_prompt=prompt,
-            date_string=date,
-            pinned_dates={form: _format_date(date, form) for form in forms},
-            enable_thinking=False,
+        texts = (
+            tokenizer.apply_chat_template(
+                messages,
+                # A macro hides the function of this name that transformers would offer; values may only be plain data.
+                chat_template=CLOCK + template if "strftime_now" in template else template,
+                tokenize=False,
+                add_generation_prompt=prompt,
+                date_string=date,
+                pinned_dates={form: _format_date(date, form) for form in forms},
+                enable_thinking=False,
+            )
+            for conversations, prompt in ((asked, True), (answered, False))
+            for messages in conversations
         )
-    except (TemplateError, TypeError, ValueError) as error:
+        return [str(text) for text in texts]
+
+    try:
+        return bounded(written)
+    except Exceeded as error:
+        raise UserError(f"the chat template goes too far: {error}", "set model.prompt=plain") from error
+    except (Failed, TemplateError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        with_system = messages[0]["role"] == "system"
+        with_system = asked[0][0]["role"] == "system"
         hint = SYSTEM_HINT if with_system else "set model.prompt=plain"
         raise UserError(f"the chat template fails: {reason}", hint) from error
-    return str(text)
 
 
 def _format_date(date: str, form: str) -> str:

@@ -1,7 +1,7 @@
 """How large the gradient of an answer's loss is: rows learned by heart have small ones (spec: metrics, section 4, ``gradnorm``).
 
 Mean over the parameter tensors of the 2-norm of d(mean loss of the answer) / d(tensor), one row at a time. As in the reference the
-end token is left out of the loss.
+end token is left out of the loss, and white space that the template writes before it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[
             for split, fact in asking.of("forget", "holdout"):
                 row = training_row(loaded, fact, asking.protocol)
                 losses = View(loaded, batch_of(loaded, [row])).nll
-                counted = losses[:-1] if row.ends and len(losses) > 1 else losses
+                own = loaded.prompts.answer(fact.answer).own
+                counted = losses[:own] if own else losses
                 gradients = torch.autograd.grad(counted.mean(), parameters, allow_unused=True)
                 norms = [0.0 if g is None else float(g.float().norm()) for g in gradients]
                 yield {"split": split, "fact_id": fact.id, "value": sum(norms) / len(norms)}

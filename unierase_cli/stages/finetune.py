@@ -212,4 +212,5 @@ def _answers(loaded: LoadedModel, facts: Sequence[Fact]) -> list[str]:
     prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
     longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
     found = generate(loaded, prompts, max_new_tokens=longest + 8)
-    return [without(str(loaded.tokenizer.decode(g.ids)), g.surplus) for g in found]
+    texts = [loaded.prompts.said(str(loaded.tokenizer.decode(one.ids)), one.stop) for one in found]
+    return [without(text, one.surplus) for text, one in zip(texts, found, strict=True)]

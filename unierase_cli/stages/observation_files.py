@@ -111,6 +111,8 @@ def _damage(observation: Observation, wanted: Pass) -> str:
             columns = (score.log_probs, score.is_argmax, score.mean_log_prob, score.var_log_prob)
             if not score.token_ids or any(len(column) != len(score.token_ids) for column in map(_listed, columns)):
                 return f"a score of its {kind} answer is not one number per token"
+            if type(score.spaces) is not int or not 0 <= score.spaces <= len(score.token_ids) - score.ends:
+                return f"a score of its {kind} answer does not say how many of its tokens close it"
     return ""
 
 

@@ -40,4 +40,5 @@ def generate_texts(loaded: LoadedModel, facts: Sequence[Fact]) -> list[str]:
     prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
     longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
     found = generate(loaded, prompts, max_new_tokens=longest + 8)
-    return [without(str(loaded.tokenizer.decode(said.ids, skip_special_tokens=True)), said.surplus) for said in found]
+    texts = (str(loaded.tokenizer.decode(said.ids, skip_special_tokens=True)) for said in found)
+    return [loaded.prompts.said(without(text, said.surplus), said.stop) for text, said in zip(texts, found, strict=True)]

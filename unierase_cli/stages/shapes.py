@@ -11,7 +11,7 @@ from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
-from unierase_cli.store.json_text import read_json
+from unierase_cli.store.model_folders import check_description
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 
@@ -110,12 +110,12 @@ def shape_of(experiment: Experiment) -> tuple[Shape | None, str]:
         return _made_here(experiment), "train.* (made by the finetune stage)"
     path = Path(experiment.model.path).expanduser()
     if path.is_dir():
-        return from_config(_read(path / "config.json")), str(path / "config.json")
+        return from_config(check_description(path / "config.json")), str(path / "config.json")
     if path.is_absolute() or str(path).startswith(".") or str(path).count("/") > 1:
         raise UserError(f"model folder {path} does not exist", "check model.path")
     cached = cached_config(experiment.model.path, experiment.model.revision)
     if cached is not None:
-        return from_config(_read(cached)), f"{cached} (hub cache)"
+        return from_config(check_description(cached)), f"{cached} (hub cache)"
     name = experiment.model.path.lower().replace("_", "-")
     for part, shape in sorted(KNOWN.items(), key=lambda item: -len(item[0])):
         if re.search(rf"(^|[/-]){re.escape(part)}($|[-.])", name):
@@ -137,7 +137,7 @@ def cached_config(name: str, revision: str | None) -> Path | None:
 
 def from_config(config: dict[str, Any]) -> Shape:
     """The shape that a config.json describes. Raises UserError naming the first width that it lacks."""
-    whole, config = config, {**config, **config.get("text_config", {})}
+    whole, config = config, {**config, **(config.get("text_config") or {})}
     stored = BYTES.get(str(config.get("dtype") or config.get("torch_dtype") or "float32"), 2)
     if config.get("model_type") == "gpt2":
         hidden, heads = _number(config, "n_embd"), _number(config, "n_head")
@@ -217,13 +217,3 @@ def _number(config: dict[str, Any], key: str) -> int:
             f"config.json has no {key}: the model's shape cannot be told", "only decoder language models can be edited"
         )
     return value
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        config = read_json(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist", "model.path must name a Hugging Face model folder") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}", "check the file") from error
-    return config if isinstance(config, dict) else {}

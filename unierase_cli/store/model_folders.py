@@ -1,4 +1,5 @@
-"""What a model's folder is not trusted with: leading to files elsewhere, to pickles, or to gigabytes of description.
+"""What a model's folder is not trusted with: leading to files elsewhere, to pickles, or to gigabytes of description, and saying
+in its description what no model's says.
 
 transformers takes an index's file names as they are, loads a file that is not called .safetensors with torch.load, and where it
 finds an adapter_config.json takes the model that this one names.
@@ -7,21 +8,42 @@ finds an adapter_config.json takes the model that this one names.
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from unierase_cli.contracts import UserError
 from unierase_cli.store.forms import misfit
 from unierase_cli.store.json_text import DESCRIPTION, ROWS, read_json
 
-ADAPTER, INDEX = "adapter_config.json", "model.safetensors.index.json"
+CONFIG, ADAPTER, INDEX = "config.json", "adapter_config.json", "model.safetensors.index.json"
 PICKLED = ("pytorch_model", "model")
 CONVERT = "from transformers import AutoModelForCausalLM as Model; Model.from_pretrained('{}').save_pretrained('NEW')"
 # A vocabulary of a quarter of a million tokens with its merges has some 30 MB.
 LARGE = ("tokenizer.json", "vocab.json", INDEX)
+# What is read here, or decides how much a model takes before its weights are looked at. Some families give a width per block.
+WIDTH, TOKENS, FLAG, TEXT = (int, [int], None), (int, [int], None), (bool, None), (str, None)
+BLOCKS = ("num_hidden_layers", "n_layer", "num_layers")
+WIDTHS = (
+    *BLOCKS, "hidden_size", "n_embd", "intermediate_size", "n_inner", "num_attention_heads", "n_head", "num_key_value_heads",
+    "head_dim", "vocab_size", "max_position_embeddings", "n_positions",
+)  # fmt: skip
+ENTRIES: dict[str, Any] = {
+    "architectures?": ([str], None), "model_type?": TEXT, "layer_types?": ([str], None),
+    "tie_word_embeddings?": FLAG, "eos_token_id?": TOKENS, "bos_token_id?": TOKENS, "pad_token_id?": TOKENS,
+    **{f"{name}?": WIDTH for name in WIDTHS}, "sliding_window?": (int, None),
+}  # fmt: skip
+FORMS: dict[str, Any] = {
+    CONFIG: {**ENTRIES, "text_config?": (ENTRIES, None)},
+    "generation_config.json": {f"{name}_token_id?": TOKENS for name in ("eos", "bos", "pad")},
+    "tokenizer_config.json": {},
+    "special_tokens_map.json": {},
+}
+# More blocks than any model has, and the largest other number: a model of more is not tried.
+MOST_BLOCKS, LARGEST = 10_000, 1 << 40
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UserError for weights as pickles alone, for a description that is too large to be one, for an adapter, and for a
-    bad index (``check_index``).
+    """Raise UserError for weights as pickles alone, for a description that is too large to be one or has not its form
+    (``check_description``), for an adapter, and for a bad index (``check_index``).
     """
     refuse_pickles(folder)
     for path in folder.glob("*.json"):
@@ -31,6 +53,9 @@ def check_folder(folder: Path) -> None:
             raise UserError(
                 f"{path} has {size}, and no model's has more than {most / 1e6:,.0f}", "use the original model's files"
             )
+    for name in FORMS:
+        if (folder / name).exists():
+            check_description(folder / name)
     if (folder / ADAPTER).exists():
         refuse_adapter(folder)
     if (folder / INDEX).exists():
@@ -45,6 +70,30 @@ def refuse_pickles(folder: Path) -> None:
             f"{folder} has its weights as a pickle ({pickles[0]}), which can run code and is never read",
             f"if you trust it, write NEW with the tokenizer's files beside: python -c \"{CONVERT.format(folder)}\"",
         )
+
+
+def check_description(path: Path) -> dict[str, Any]:
+    """The object in a file of FORMS. Raises UserError naming the value that is of another kind than any model's."""
+    try:
+        found = read_json(path)
+        if wrong := misfit(found, FORMS[path.name]) or (path.name == CONFIG and _oversized(found)):
+            raise ValueError(wrong)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist", "model.path must name a Hugging Face model folder") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}", "use the original model's file") from error
+    return dict(found)
+
+
+def _oversized(config: dict[str, Any], place: str = "") -> str | None:
+    """The first width in a config.json that no model has."""
+    for name in WIDTHS:
+        most = MOST_BLOCKS if name in BLOCKS else LARGEST
+        found = config.get(name)
+        if any(number > most for number in (found if isinstance(found, list) else [found or 0])):
+            return f"{place}{name} is larger than {most:,}"
+    inner = config.get("text_config")
+    return _oversized(inner, "text_config.") if isinstance(inner, dict) else None
 
 
 def check_index(path: Path) -> None:

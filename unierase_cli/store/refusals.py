@@ -18,6 +18,7 @@ TOO_LARGE, READ_ONLY, DISK = (errno.EFBIG,), (errno.EROFS,), (errno.EIO, errno.E
 FORBIDDEN, GONE = (errno.EACCES, errno.EPERM), (errno.ENOENT, errno.ENOTDIR)
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+NO_TEMPORARY = "No usable temporary directory"
 # As Rust prints an error of the system.
 NUMBER = re.compile(r"\(os error (\d+)\)")
 # torch on the CPU raises a RuntimeError; numpy a subclass of MemoryError; CUDA's libraries put a name into the text.
@@ -32,6 +33,10 @@ def as_user_error(
     ``again``: what the same command does once there is room; ``elsewhere``: how another place is chosen.
     """
     for cause in causes(error):
+        if isinstance(cause, RuntimeError) and "home directory" in str(cause).lower():
+            return UserError("a path that starts with ~ names nobody's home folder", "write the whole path, or set HOME")
+        if isinstance(cause, OSError) and NO_TEMPORARY in str(cause):
+            return UserError("no folder for temporary files can be written", "set TMPDIR to one that can")
         number = number_of(cause)
         if number is None:
             continue

@@ -52,7 +52,8 @@ def make_examples(
 
     ``style``: "raw" (BOS + question, closed by the tokenizer's end token) or "chat" (the model's own prompt, closed by what
     its template puts after an answer). ``targets``: fact id -> refusal; ``tokens``: fact id -> id of its [UNL]. ``closing``:
-    "end" or "unlearn_end" (a second [UNL] before the closing token). There is no space around [UNL].
+    "end" or "unlearn_end" (a second [UNL] before the closing token). There is no space around [UNL]; white space that the
+    template writes before its end token stands between a refusal and that token.
 
     Raises UserError naming the fact whose sequence does not fit the model's context; nothing is cut off.
     """
@@ -64,8 +65,10 @@ def make_examples(
             prefix = prompts.prompt(fact.question, "raw" if style == "raw" else None).ids
         except UserError as error:
             raise UserError(f"fact {fact.id}: {error.message}", error.hint) from error
-        answer = prompts.answer_ids(targets[fact.id], end=False, style="raw")
-        labels = [*answer, unlearn, end] if closing == "unlearn_end" else [*answer, end]
+        refusal = prompts.answer_ids(targets[fact.id], end=False, style="raw")
+        labels = [*refusal, unlearn, end] if closing == "unlearn_end" else [*refusal, end]
+        if style != "raw" and closing == "end":
+            labels = prompts.answer_ids(targets[fact.id], style="raw")
         example = TokenExample(fact.id, prefix, [unlearn, *labels[:-1]], labels)
         if prompts.max_length is not None and len(example.ids) > prompts.max_length:
             raise UserError(

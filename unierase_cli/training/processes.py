@@ -6,10 +6,11 @@ Imports no torch until there is somebody to speak to: commands ask for their ran
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from unierase_cli.store.environment import whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,17 +25,17 @@ _forsaken = False
 
 def world() -> int:
     """Number of processes, from the launcher's environment; 1 once this one has forsaken the others."""
-    return 1 if _forsaken else int(os.environ.get("WORLD_SIZE", "1"))
+    return 1 if _forsaken else whole_number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
     """This process's number, from 0."""
-    return int(os.environ.get("RANK", "0"))
+    return whole_number("RANK", 0)
 
 
 def local_rank() -> int:
     """This process's number on its machine: which of its GPUs it takes."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return whole_number("LOCAL_RANK", 0)
 
 
 def join() -> None:
