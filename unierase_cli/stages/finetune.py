@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from unierase_cli.training.supervised import Example
 
 NAME = "finetune"
-VERSION = 1
+VERSION = 2
 FULL = "full"
 
 # A look asks as many questions of each tenth of the facts, so that it stands for any forget split, and some of nobody.

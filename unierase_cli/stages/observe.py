@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
 NAME = "observe"
-VERSION = 1
+VERSION = 2
 FORGET, FORGOTTEN = "forget", "forgotten_before"
 # The option that names a step of a sequence: the model as that step left it, asked plainly.
 STEP = "step"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
 NAME = "observe_facts"
-VERSION = 1
+VERSION = 2
 BASE, EDITED = "base.jsonl", "edited.jsonl"
 PARAPHRASE = "paraphrase"
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from unierase_cli.probes.base import Asking
 
 NAME = "probe"
-VERSION = 1
+VERSION = 2
 TEXTS = "texts.jsonl"
 NEEDS_REFERENCE = "reference_loss"
 

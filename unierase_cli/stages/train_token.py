@@ -14,7 +14,7 @@ from unierase_cli.stages.planning import is_stepwise, plan_of, token_questions
 from unierase_cli.store.hashing import hash_json
 
 NAME = "train_token"
-VERSION = 1
+VERSION = 2
 # What does not change the trained rows: the preset's name, a threshold for a warning, and the refinement after an edit.
 NOT_READ = ("name", "improbable", "per_step", "targets")
 
