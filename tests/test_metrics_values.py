@@ -348,7 +348,5 @@ def test_why_nothing_is_left_to_leak_is_told_by_what_it_is() -> None:
     given = said(reference="Lisbon", given_prefix="Lisbon", variant="answer_prefix")
     why = leak.compute([given]).unavailable or ""
     assert why.endswith("set protocol.prefix_tokens lower, or leave answer_prefix out of eval.forget_variants")
-    foreign = said(reference="\u6771\u4eac", variant="paraphrased")
-    assert leak.compute([foreign]).unavailable == (
-        "no true answer has a word that ROUGE counts: it knows the letters a to z and digits alone"
-    )
+    wordless = said(reference="\u2026!", variant="paraphrased")
+    assert "true answers have no word to compare" in (leak.compute([wordless]).unavailable or "")
