@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks: lint, types, tests. Arguments go to pytest (for example: scripts/test.sh tests/test_store.py).
+# All checks: lint, types, tests. Arguments go to pytest (for example: scripts/test.sh tests/store).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
