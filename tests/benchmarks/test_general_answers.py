@@ -131,6 +131,7 @@ BODY = "    return n * n\n"
 WHOLE = f"def square(n):\n{BODY}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output", "passes", "passes_by_the_reference"),
     [
@@ -163,6 +164,7 @@ def test_every_real_answer_of_gsm8k_is_read(shared: Path) -> None:
         assert judged(gsm8k, f"That makes ${item.gold}.00 in all", item.gold) == (True, False)
 
 
+@pytest.mark.slow
 def test_published_solutions_pass_as_bodies_as_functions_and_in_code_blocks(shared: Path) -> None:
     items = load_items("human_eval", GeneralConfig(data_dir=str(shared / "data" / "general"), rows=12))
     for item in items:

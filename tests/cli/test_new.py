@@ -130,6 +130,7 @@ def install(folder: Path) -> None:
     importlib.invalidate_caches()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ROOMS)
 def test_a_part_in_a_checkout_fails_until_its_one_place_is_filled_in(kind: str, checkout: Path, tmp_path: Path) -> None:
     made = new(kind, "mine", "--json")
@@ -158,6 +159,7 @@ def test_a_model_is_a_yaml_whose_test_fails_until_its_path_is_filled_in(checkout
     check_with_ruff(test)
 
 
+@pytest.mark.slow
 def test_parts_of_ones_own_are_found_by_their_entry_points(own: Path, tmp_path: Path) -> None:
     for kind, name in NAMES.items():
         made = new(kind, name, "--into", str(own))

@@ -79,6 +79,7 @@ def test_a_narrow_checkpoint_edited_in_float32_comes_back_bit_for_bit_without_th
     assert same_files(tmp_path / "hidden", taken_back(folder, run, tmp_path / "back"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "llama_tied", "gpt2", "mistral"])
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
 def test_where_rounding_took_bits_the_original_is_asked_for_and_then_it_is_exact(

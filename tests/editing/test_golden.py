@@ -238,6 +238,7 @@ def test_golden_g_values_with_clamp_and_early_stop(golden: Golden, case: str) ->
     assert found.loss.tolist() == pytest.approx(record["last_loss"], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["golden", "golden_tied"])
 def test_golden_a_joint_edit_of_twelve_facts(
     model: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
@@ -277,6 +278,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Tensor]]:
     return seen
 
 
+@pytest.mark.slow
 def test_golden_d_one_fact_after_another(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = watch(monkeypatch)
     loaded, before, patch, scalars = erase(golden, "d_alphaedit_sequential_bs1", golden.facts, one_by_one=True)
@@ -296,6 +298,7 @@ def test_golden_d_one_fact_after_another(golden: Golden, monkeypatch: pytest.Mon
     check_scalars(golden, loaded, before, scalars)
 
 
+@pytest.mark.slow
 def test_golden_e_context_templates(golden: Golden) -> None:
     name = "e_alphaedit_batch4_context_templates"
     prefixes = tuple(t.removesuffix(". {}") for t in golden.inputs["fixed_context_templates_case_e"][1])
@@ -306,6 +309,7 @@ def test_golden_e_context_templates(golden: Golden) -> None:
     check_scalars(golden, loaded, before, scalars)
 
 
+@pytest.mark.slow
 def test_golden_f_ten_times_the_ridge(golden: Golden) -> None:
     loaded, before, patch, scalars = erase(golden, "f_alphaedit_batch12_L2_10", golden.facts)
     norms = [float(change.norm()) for change in total_changes(patch).values()]

@@ -98,6 +98,7 @@ def test_initials_belong_to_the_name(question: str, subject: str) -> None:
     assert find_subjects(_facts(question)) == [subject]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("benchmark", "at_least"), [("tofu", 0.985), ("real_world", 0.98), ("return", 0.97)])
 def test_agreement_on_the_names_of_published_people(shared: Path, benchmark: str, at_least: float) -> None:
     """Measured by scripts/subjects.py: 98.97 %, 98.24 % and 97.27 % of the rows whose annotated subject is the name.

@@ -37,6 +37,7 @@ def payload(outputs: Path) -> dict[str, bytes]:
     return {path.relative_to(outputs).as_posix(): path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 def test_two_processes_that_ask_write_the_files_of_one(tmp_path: Path) -> None:
     save_folder(tiny_llama(max_position_embeddings=1024), tmp_path / "model")
     write_suites(tmp_path / "suites")

@@ -55,6 +55,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "outputs")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", STABLE)
 def test_golden_every_number_of_every_row_is_open_unlearnings(folder: Path, model: str) -> None:
     reference = Reference(plain(golden_rows(folder, "model_random")))
@@ -79,6 +80,7 @@ def test_golden_every_number_of_every_row_is_open_unlearnings(folder: Path, mode
                         assert value == pytest.approx(of_row[field], rel=TOLERANCE, abs=1e-7), (name, index, field)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", STABLE)
 def test_golden_privacy_leakage_without_a_retain_model_is_against_a_guess(folder: Path, model: str) -> None:
     made = written(evidence(golden_rows(folder, model)))
@@ -88,6 +90,7 @@ def test_golden_privacy_leakage_without_a_retain_model_is_against_a_guess(folder
     assert "no retain reference" in made.left_out["forget_quality"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", STABLE)
 def test_golden_retain_logs_serve_as_the_reference(folder: Path, tmp_path: Path, model: str) -> None:
     log = expected(folder, "model_random")

@@ -12,6 +12,8 @@ from unierase_cli.inference.logprobs import score_answers
 from unierase_cli.metrics import forget_quality, model_utility, probability, rouge, token_entropy, truth_ratio
 from unierase_cli.metrics.base import Evidence, Reference
 
+pytestmark = pytest.mark.slow
+
 
 def evidence(found: dict[str, list[Observation]]) -> Evidence:
     return Evidence("edited", {(split, "plain"): rows for split, rows in found.items()})

@@ -32,6 +32,8 @@ from unierase_cli.metrics import (
 from unierase_cli.metrics.base import Evidence, Reference
 from unierase_cli.metrics.judges import Judges
 
+pytestmark = pytest.mark.slow
+
 # open-unlearning's names of the attacks.
 LOGS = {"loss": "mia_loss", "zlib": "mia_zlib", "min_k": "mia_min_k", "min_k_plus_plus": "mia_min_k_plus_plus"}
 

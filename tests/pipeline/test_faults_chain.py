@@ -13,6 +13,8 @@ import pytest
 from tests.helpers.dying import SCHEDULES
 from tests.helpers.places import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:

@@ -252,6 +252,7 @@ def test_differences_are_found_by_kind(tmp_path: Path) -> None:
     assert of_numbers(float("nan"), 1.0) == float("inf")
 
 
+@pytest.mark.slow
 def test_a_run_made_again_in_another_process_has_the_same_bits(tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     config = experiment(save_folder(tiny_llama(), tmp_path / "model"), outputs, ModeConfig())

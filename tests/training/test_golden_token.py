@@ -18,6 +18,8 @@ from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.training.pairs import make_examples
 from unierase_cli.training.token_training import train_token
 
+pytestmark = pytest.mark.slow
+
 MODELS = ("tiny-llama", "tiny-llama-tied")
 
 

@@ -21,6 +21,8 @@ from unierase_cli.stages.base import StageContext
 from unierase_cli.store.jsonl import read_jsonl
 from unierase_cli.training import processes
 
+pytestmark = pytest.mark.slow
+
 LAUNCHERS = {
     "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"],
     "accelerate": [

@@ -19,6 +19,7 @@ from unierase_cli.training.row_start import leaf_rows, start_rows
 from unierase_cli.training.token_training import refine_token
 
 
+@pytest.mark.slow
 def test_training_lowers_the_refusals_loss_and_refinement_does_so_on_the_edited_model(refusals: str) -> None:
     config = TokenConfig(
         stages=[TokenStage(["chat"], epochs=60, lr=5e-2)],
