@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# All checks: lint, types, tests. Arguments go to pytest (for example: scripts/test.sh tests/test_store.py).
+# All checks: lint, types, tests. Arguments go to pytest (for example: scripts/test.sh tests/store, or -m "not slow").
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
 prepare_environment test
 .venv/bin/ruff check .
 .venv/bin/mypy
-exec .venv/bin/python -m pytest "$@"
+# One worker per core, each with one thread; a file's tests stay together, since they share fixtures.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+exec .venv/bin/python -m pytest -n auto --dist loadfile "$@"

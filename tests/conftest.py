@@ -40,8 +40,8 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def refusals(tmp_path: Path) -> str:
-    """A file of the refusals that ``tests.token_learning`` teaches."""
-    from tests.token_learning import REFUSALS
+    """A file of the refusals that ``tests.helpers.token_learning`` teaches."""
+    from tests.helpers.token_learning import REFUSALS
 
     path = tmp_path / "refusals.txt"
     path.write_text("\n".join(REFUSALS), "utf-8")

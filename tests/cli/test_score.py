@@ -1,0 +1,147 @@
+"""The command score with RUN words: finished runs scored anew, in part, or in another code base's format."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.helpers.recorded import scored, state
+from unierase_cli.cli.app import app
+from unierase_cli.store.artefacts import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    found = Store(tmp_path / "outputs")
+    scored(found)
+    return found
+
+
+def run(store: Store, *words: str) -> Result:
+    return CliRunner().invoke(app, ["score", *words, "--outputs", str(store.root)], prog_name="unierase")
+
+
+def folders(store: Store) -> list[str]:
+    return sorted(path.relative_to(store.root).as_posix() for path in store.root.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "word", ["latest", "run@v001", "score/run@v001", "run", "score/*", "KEY", "PATH", "observe/run_edited@v001"]
+)
+def test_a_finished_run_has_the_same_scores_as_when_it_was_made(store: Store, word: str) -> None:
+    made = store.list("score")[0]
+    word = {"KEY": made.key[:12], "PATH": str(made.path)}.get(word, word)
+    before = folders(store)
+    result = run(store, word, "--json")
+    assert result.exit_code == 0, result.stderr
+    (found,) = json.loads(result.stdout)
+    assert found["metrics"] == json.loads(json.dumps(made.manifest["summary"]["rows"]))
+    assert (found["name"], found["stage"]) == ("run@v001", "score")
+    assert folders(store) == before
+
+
+def test_several_runs_are_scored_one_after_the_other(store: Store) -> None:
+    scored(store, "second", edited=state(0.9))
+    found = json.loads(run(store, "score/*", "--json").stdout)
+    assert [entry["name"] for entry in found] == ["run@v001", "second@v001"]
+    shown = run(store, "run", "second")
+    assert "score/run@v001" in shown.stderr
+    assert "score/second@v001" in shown.stderr
+    assert shown.stdout == ""
+
+
+def test_only_the_metrics_that_are_named_are_computed(store: Store) -> None:
+    (found,) = json.loads(run(store, "latest", "--metrics", "rouge, probability", "--json").stdout)
+    assert {row["id"].split(".")[1] for row in found["metrics"]} == {"rouge", "probability", "probability_normalised"}
+    shown = run(store, "latest", "--metrics", "forget_quality")
+    assert "forget quality" in shown.stderr
+    assert "ROUGE" not in shown.stderr
+    assert "n/a: forget: forget quality (KS p-value): there is no retain reference" in shown.stderr
+
+
+def test_judges_and_the_reference_may_differ_from_what_was_configured(store: Store) -> None:
+    reference = store.resolve("run_base@v001").path
+    words = ["latest", "--metrics", "forget_quality", "--json", f"eval.retain_reference={reference}"]
+    (found,) = json.loads(run(store, *words).stdout)
+    assert found["metrics"][0]["base"] == pytest.approx(1.0)
+
+
+def test_no_model_and_no_benchmark_is_loaded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from unierase_cli.benchmarks import base
+    from unierase_cli.models import load
+
+    for module, name in ((load, "load_model"), (base, "load_benchmark")):
+        monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("nothing may be loaded"), raising=False)
+    assert run(store, "latest").exit_code == 0
+
+
+def test_observations_that_are_gone_are_told(store: Store) -> None:
+    shutil.rmtree(store.root / "observe" / "run_edited")
+    result = run(store, "run")
+    assert result.exit_code == 2
+    assert "the recorded answers of its edited model are gone" in result.stderr
+    assert "asks the model anew" in result.stderr
+
+
+def test_damaged_observations_are_told_by_file(store: Store) -> None:
+    path = store.resolve("run_edited@v001").path / "forget.plain.jsonl"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-40])
+    result = run(store, "run")
+    assert result.exit_code == 2
+    assert f"forget.plain.jsonl has {size - 40} bytes, not {size}" in " ".join(result.stderr.split())
+
+
+def test_a_moved_outputs_folder_still_scores(store: Store, tmp_path: Path) -> None:
+    shutil.move(store.root, tmp_path / "elsewhere")
+    assert run(Store(tmp_path / "elsewhere"), "run").exit_code == 0
+
+
+def test_open_unlearnings_files_are_written(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "ou"
+    result = run(store, "latest", "--open-unlearning", str(folder))
+    assert result.exit_code == 0, result.stderr
+    assert {path.name for path in folder.iterdir()} == {"TOFU_EVAL.json", "TOFU_SUMMARY.json"}
+    assert "left out: forget_quality: there is no retain reference" in result.stderr
+    assert "note: privleak is against an AUC of 0.5" in result.stderr
+    words = ["latest", "--open-unlearning", str(folder), "--state", "base", "--force", "--json"]
+    made = json.loads(run(store, *words).stdout)
+    assert made["state"] == "base"
+    assert made["summary"]["forget_Q_A_Prob"] > 0.4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["latest", "--metrics", "roug"], "there is no metric roug"),
+        (["latest", "--metrics", ","], "--metrics names no metric"),
+        (["--metrics", "rouge"], "--metrics goes with RUN"),
+        (["nothing@v001"], "no artefact is called nothing@v001"),
+        (["latest", "model=mini"], "model=mini has no place beside RUN"),
+        (["latest", "eval.splits=[forget]"], "eval.splits=[forget] has no place beside RUN"),
+        (["latest", "eval.retain_reference=none"], "eval.retain_reference=none does not exist"),
+        (["latest", "--force"], "run.force=true has no place beside RUN"),
+        (["latest", "--dry-run"], "--dry-run does not go with a RUN"),
+        (["--open-unlearning", "x"], "--open-unlearning takes one RUN, not 0"),
+        (["latest", "run", "--open-unlearning", "x"], "--open-unlearning takes one RUN, not 2"),
+        (["latest", "--state", "base"], "--state goes with --open-unlearning"),
+        (["latest", "--open-unlearning", "x", "--state", "bas"], "--state bas is not a model state"),
+        (["latest", "--open-unlearning", "x", "--metrics", "rouge"], "--metrics does not go with"),
+    ],
+)
+def test_mistakes_are_one_line_with_exit_code_2(words: list[str], message: str, store: Store) -> None:
+    result = run(store, *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 2
+
+
+def test_a_pattern_of_several_runs_is_no_run_to_export(store: Store, tmp_path: Path) -> None:
+    scored(store, "second")
+    result = run(store, "score/*", "--open-unlearning", str(tmp_path / "ou"))
+    assert "means several runs: score/run@v001, score/second@v001" in result.stderr
+    assert not (tmp_path / "ou").exists()

@@ -1,0 +1,231 @@
+"""The command sweep: its plan, its runs each for itself, what they share, one table at the end, and what a second call does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.helpers import sweep_stub
+from tests.helpers.places import ROOT
+from unierase_cli.cli import sweep_command
+from unierase_cli.cli.app import app
+from unierase_cli.cli.sweep_plan import plan_sweep
+from unierase_cli.config.compose import compose
+from unierase_cli.config.sweep import expand
+from unierase_cli.contracts import SilentReporter
+from unierase_cli.stages import pipeline as pipeline_module
+from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.store.artefacts import Store
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of outputs; the runs of a sweep are tests/helpers/sweep_stub.py."""
+    monkeypatch.setattr(pipeline_module, "load_stage", sweep_stub.stage)
+    monkeypatch.setattr(sweep_command, "PROGRAM", (sys.executable, "-m", "tests.helpers.sweep_stub"))
+    monkeypatch.chdir(ROOT)
+    return tmp_path
+
+
+def sweep(outputs: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, ["sweep", *words, f"run.outputs={outputs}"], prog_name="unierase")
+
+
+def as_data(outputs: Path, *words: str, code: int = 0) -> dict[str, Any]:
+    result = sweep(outputs, *words, "--json")
+    assert result.exit_code == code, result.stderr
+    return json.loads(result.stdout)
+
+
+def made(outputs: Path) -> Counter[str]:
+    return Counter((outputs / "made.txt").read_text().splitlines())
+
+
+def states(swept: dict[str, Any]) -> list[str]:
+    return [run["state"] for run in swept["runs"]]
+
+
+def test_a_dry_run_shows_what_each_combination_would_make_and_starts_nothing(outputs: Path) -> None:
+    shown = sweep(outputs, "method=none,npo_gd", "seed=0,1", "--dry-run")
+    assert shown.exit_code == 0, shown.stderr
+    assert "method=npo_gd seed=1" in shown.stderr
+    assert shown.stderr.count("observe base") == 1
+    assert "4 combinations: 0 done, 4 to run; 13 artefacts to make (1 for several combinations" in shown.stderr
+    assert list(outputs.iterdir()) == []
+    plan = json.loads(sweep(outputs, "method=none,npo_gd", "--dry-run", "--json").stdout)
+    assert [one["combination"] for one in plan] == [{"method": "none"}, {"method": "npo_gd"}]
+    assert plan[0]["plan"][-1]["stage"] == "score"
+
+
+def test_a_failure_and_a_crash_leave_the_other_runs_alone_and_a_second_call_makes_only_what_is_missing(outputs: Path) -> None:
+    words = ("method=ga_gd,rmu,none,npo_gd", "--jobs", "2")
+    first = as_data(outputs, *words, code=1)
+    assert states(first) == ["failed", "failed", "made", "made"]
+    assert first["runs"][0]["error"] == "this method cannot work"
+    assert "killed by SIGKILL" in first["runs"][1]["error"]
+    assert "this method cannot work" in Path(first["runs"][0]["log"]).read_text()
+    (comparison,) = first["comparisons"]
+    assert sorted(row["label"] for row in comparison["tables"][0]["rows"]) == ["none", "npo_gd", "unedited model"]
+    record = json.loads((Path(first["folder"]) / "sweep.json").read_text())
+    assert [run["state"] for run in record["runs"]] == states(first)
+
+    before = made(outputs)
+    told = sweep(outputs, *words)
+    assert told.exit_code == 1
+    assert "Failed: 2" in told.stderr
+    assert "this method cannot work" in told.stderr
+    assert "unedited model" in told.stderr
+    assert made(outputs) - before == Counter({"erase ": 2})
+
+    (outputs / sweep_stub.MENDED).touch()
+    assert states(as_data(outputs, *words)) == ["made", "made", "done", "done"]
+
+
+def test_what_two_runs_at_a_time_share_is_made_once_though_their_names_differ(outputs: Path) -> None:
+    (outputs / sweep_stub.SLOW).touch()
+    swept = as_data(outputs, "method=none", "seed=0,1", "--jobs", "2")
+    assert states(swept) == ["made", "made"]
+    assert made(outputs) == Counter({"observe base": 1, "observe edited": 2, "erase ": 2, "score ": 2})
+    logs = [Path(run["log"]).read_text() for run in swept["runs"]]
+    assert sum("another process is making" in log for log in logs) == 1
+    row = swept["comparisons"][0]["tables"][0]["rows"][1]
+    assert row["values"]["forget.rouge"]["mean"] == pytest.approx(0.15)
+
+
+def test_of_combinations_that_make_the_same_artefact_one_is_run(outputs: Path) -> None:
+    swept = as_data(outputs, "method=none", "edit.alpha=1,2")
+    assert states(swept) == ["made", "made"]
+    assert swept["runs"][0]["path"] == swept["runs"][1]["path"]
+    assert made(outputs)["score "] == 1
+    assert len(list(Path(swept["folder"]).glob("*.log"))) == 1
+
+
+def test_several_splits_give_several_tables(outputs: Path) -> None:
+    swept = as_data(outputs, "method=none", "benchmark.split=forget05,forget10", "--jobs", "2")
+    assert [made["tables"][0]["split"] for made in swept["comparisons"]] == ["forget05", "forget10"]
+
+
+def test_other_commands_than_eval_can_be_swept(outputs: Path) -> None:
+    erased = sweep(outputs, "method=none,npo_gd", "--stage", "erase")
+    assert erased.exit_code == 0, erased.stderr
+    assert made(outputs) == Counter({"erase ": 2})
+    assert "_npo_gd_batch_seed0@v001" in erased.stderr
+    assert "unedited model" not in erased.stderr
+    assert as_data(outputs, "method=none", "--stage", "run")["comparisons"]
+
+
+def test_what_is_done_is_shown_and_not_run_again_unless_forced(outputs: Path) -> None:
+    as_data(outputs, "method=none")
+    before = made(outputs)
+    again = sweep(outputs, "method=none")
+    assert again.exit_code == 0
+    assert "nothing to do: every combination is done" in again.stderr
+    assert "unedited model" in again.stderr
+    assert made(outputs) == before
+    assert states(as_data(outputs, "method=none", "--force")) == ["made"]
+    assert made(outputs)["score "] == 2
+
+
+def test_a_retain_reference_that_is_still_to_be_trained_is_planned_and_not_made(tmp_path: Path) -> None:
+    # With the real stages: a score's key reads the reference's folder.
+    shown = sweep(tmp_path, "method=none", "eval.retain_reference=train,null", "--dry-run", "--json")
+    assert shown.exit_code == 0, shown.stderr
+    with_one, without = json.loads(shown.stdout)
+    assert [row["stage"] for row in with_one["plan"]].count("finetune") == 2
+    assert [row["stage"] for row in without["plan"]].count("finetune") == 1
+    assert (with_one["state"], without["state"]) == ("missing", "missing")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["batch", "sequential"])
+def test_a_finished_run_without_a_reference_is_not_one_with_it(mode: str, tmp_path: Path) -> None:
+    words = ["model=mini", "benchmark=fictional", "train=mini", f"mode={mode}", f"run.outputs={tmp_path}"]
+    store = Store(tmp_path)
+    for row in Pipeline(compose(words), SilentReporter()).plan("score" if mode == "batch" else "trajectory"):
+        manifest = {"stage": row.stage.split()[0], "key": row.key, "finished": 1.0, "options": {}}
+        store.draft(row.stage.split()[0], row.slug, row.key).complete(manifest)
+    (plain,) = plan_sweep(expand(words), "score", None, SilentReporter())
+    assert plain.done
+    (wanted,) = plan_sweep(expand([*words, "eval.retain_reference=train"]), "score", None, SilentReporter())
+    assert not wanted.done
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["method=none,npo_gd", "unlearn.lr=1e-4,-1"], "method=none unlearn.lr=-1: unlearn.lr=-1.0 must be above 0"),
+        (["method=none,nop_gd"], "method=nop_gd: method=nop_gd is not a choice"),
+        (["seed=0,1", "unlearn.lear=1"], "there is no key unlearn.lear"),
+        (["seed=0,x"], "seed=x: run.seed=x must be a whole number"),
+        (["seed=0,00"], "seed=0 and seed=00 are the same experiment"),
+        (["seed=0,,1"], "has an empty value"),
+        (["seed="], "run.seed= must be a whole number"),
+        (["seed=range(0,100)", "edit.alpha=range(0,100)"], "these words make 10000 runs"),
+        (["seed=0,1", "latest"], "'latest' is not of the form KEY=VALUE"),
+        (["seed=0,1", "launcher=nowhere"], "launcher=nowhere is not a choice"),
+        (["seed=0,1", "--jobs", "0"], "--jobs"),
+        (["seed=0,1", "--stage", "score"], "--stage"),
+    ],
+)
+def test_mistakes_are_one_line_before_anything_starts(words: list[str], message: str, outputs: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "unierase_cli", "sweep", *words, f"outputs={outputs}"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) <= 2
+    assert list(outputs.iterdir()) == []
+
+
+def test_many_combinations_are_run_once_they_are_meant(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_command, "MANY", 1)
+    refused = sweep(outputs, "seed=0,1", "--dry-run")
+    assert (refused.exit_code, refused.stderr.splitlines()[-1]) == (2, "  try: add --yes if they are meant")
+    assert sweep(outputs, "seed=0,1", "--dry-run", "--yes").exit_code == 0
+
+
+def test_a_sweep_is_not_started_by_several_processes(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "leave out torchrun" in sweep(outputs, "seed=0,1").stderr
+
+
+def test_without_submitit_a_slurm_sweep_says_how_to_install_it(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    refused = sweep(outputs, "method=none", "--launcher", "slurm")
+    assert refused.exit_code == 2
+    assert 'pip install "unierase[slurm]"' in refused.stderr
+    assert list(outputs.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", ["sweep-tofu-mini.sh", "sweep-splits.sh"])
+def test_the_shell_sweeps_are_loops_over_these_commands(script: str) -> None:
+    path = ROOT / "scripts" / script
+    assert subprocess.run(["bash", "-n", path]).returncode == 0
+    done = subprocess.run(
+        ["bash", path, "eval=quick"], capture_output=True, text=True, env={"UNIERASE": "echo unierase", "PATH": "/usr/bin:/bin"}
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert all(line.startswith("unierase ") for line in lines)
+    runs = [line for line in lines if " report " not in line]
+    assert len(runs) == 6
+    assert all(line.endswith(" eval=quick") for line in runs)
+
+
+def test_a_shell_sweep_goes_on_after_a_failure_and_says_so(tmp_path: Path) -> None:
+    failing = tmp_path / "failing.sh"
+    failing.write_text('echo "$@"; exit 1\n')
+    path = ROOT / "scripts" / "sweep-tofu-mini.sh"
+    done = subprocess.run(
+        ["bash", path], capture_output=True, text=True, env={"UNIERASE": f"bash {failing}", "SEEDS": "0", "PATH": "/usr/bin:/bin"}
+    )
+    assert done.returncode != 0
+    assert done.stdout.count("experiment=tofu_mini") == 3
+    assert "4 commands failed" in done.stderr

@@ -1,0 +1,77 @@
+"""What of the model's settings enters the keys of what is made with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.sequences import GRADIENT, experiment
+from tests.helpers.tiny_models import save_folder, tiny_llama
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.mode import ModeConfig
+from unierase_cli.config.sections.model import MethodConfig
+from unierase_cli.contracts import SilentReporter
+from unierase_cli.stages import machine
+from unierase_cli.stages.pipeline import Pipeline
+
+STAGES = ("train_token", "moments", "erase", "observe base", "observe edited", "score")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    folder = tmp_path_factory.mktemp("keys")
+    found = experiment(save_folder(tiny_llama(), folder / "model"), folder / "outputs", ModeConfig())
+    return replace(found, run=replace(found.run, device="auto"))
+
+
+def keys(config: Experiment) -> dict[str, str]:
+    return {row.stage: row.key for row in Pipeline(config, SilentReporter()).plan("score")}
+
+
+def with_model(config: Experiment, **changes: object) -> Experiment:
+    return replace(config, model=replace(config.model, **changes))  # type: ignore[arg-type]
+
+
+def devices(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize("names", [["nvidia0"], ["nvidia3"], ["kfd"], ["dxg"]])
+def test_what_was_made_on_a_cpu_is_no_part_of_a_run_on_a_gpu(
+    names: list[str], config: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(machine, "DEVICES", devices(tmp_path / "none", "null", "nvidiactl"))
+    plain = keys(config)
+    assert set(STAGES) <= set(plain)
+    monkeypatch.setattr(machine, "DEVICES", devices(tmp_path / "some", "null", *names))
+    there = keys(config)
+    assert not set(there.values()) & set(plain.values())
+    assert keys(replace(config, run=replace(config.run, device="cuda:1"))) == there
+    assert keys(replace(config, run=replace(config.run, device="cpu"))) == plain
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert keys(config) == plain, "the GPU is hidden"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    said = with_model(config, dtype="float32")
+    on_gpu = keys(said)
+    monkeypatch.setattr(machine, "DEVICES", tmp_path / "none")
+    assert keys(said) == on_gpu, "one type wherever it runs"
+
+
+def test_attention_enters_every_key(config: Experiment) -> None:
+    for found in (config, replace(config, method=GRADIENT)):
+        usual, eager = keys(found), keys(with_model(found, attention="eager"))
+        assert not set(usual.values()) & set(eager.values())
+
+
+def test_the_code_behind_a_methods_name_enters_its_key(config: Experiment) -> None:
+    key: Callable[[MethodConfig], str] = lambda method: keys(replace(config, method=method))["erase"]  # noqa: E731
+    memit = MethodConfig(name="memit", token=False)
+    assert key(memit) == key(replace(memit, implementation="memit"))
+    assert key(memit) != key(replace(memit, implementation="alphaedit"))

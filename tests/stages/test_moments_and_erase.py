@@ -1,0 +1,189 @@
+"""The stages moments and erase through the pipeline: what enters their keys, and going on after an interruption."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers.tiny_models import save_folder, tiny_llama
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.config.sections.edit import EditConfig, MomentsConfig, ValueConfig
+from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig
+from unierase_cli.config.sections.token import TokenConfig, TokenStage
+from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.editing.patch import Patch
+from unierase_cli.editing.values import Values, find_values
+from unierase_cli.models.token_rows import TokenRows
+from unierase_cli.stages import erase as erase_stage
+from unierase_cli.stages import moments as moments_stage
+from unierase_cli.stages.base import benchmark_of
+from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.tensors import load_tensors
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_folder(tiny_llama(), tmp_path_factory.mktemp("model"))
+
+
+def experiment(folder: Path, outputs: Path, **changes: Any) -> Experiment:
+    """AlphaEdit on a tiny random model: no token, so that these two stages stand alone."""
+    settings: dict[str, Any] = {
+        "model": ModelConfig(path=str(folder), key_position="prompt_last"),
+        "benchmark": BenchmarkConfig(name="fictional", split="forget05", authors=40, questions=10),
+        "method": MethodConfig(name="alphaedit", token=False),
+        "edit": EditConfig(
+            values=ValueConfig(steps=2, lr=0.1, lr_kind="relative", batch_size=8),
+            moments=MomentsConfig(max_tokens=12, prompt_end_weight=1.0),
+            threshold=0.5,
+        ),
+        "run": RunConfig(outputs=str(outputs), device="cpu"),
+    }
+    return Experiment(**{**settings, **changes})
+
+
+def make(config: Experiment, stage: str) -> Artefact:
+    return Pipeline(config, SilentReporter()).make(stage)
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Artefact]:
+    config = experiment(folder, tmp_path_factory.mktemp("outputs"))
+    return config, make(config, "erase")
+
+
+def test_the_moments_artefact_holds_a_spectrum_per_layer(made: tuple[Experiment, Artefact]) -> None:
+    config, _ = made
+    moments = make(config, "moments")
+    record = json.loads((moments.path / "moments.json").read_text())
+    tensors = load_tensors(moments.path / "moments.safetensors")
+    layers = [int(layer) for layer in record["layers"]]
+    assert layers == [1, 2], "the rule for four blocks"
+    for layer in layers:
+        values, vectors = tensors[f"layer.{layer}.eigenvalues"], tensors[f"layer.{layer}.eigenvectors"]
+        assert (values.diff() >= 0).all()
+        assert torch.allclose(vectors @ vectors.T, torch.eye(48), atol=1e-5)
+        assert record["layers"][str(layer)]["largest"] == float(values[-1])
+    protected = benchmark_of(config).protect
+    assert [s["name"] for s in record["sources"]] == ["corpus", "prompt ends"]
+    assert record["sources"][1]["tokens"] == len(protected)
+
+
+def test_the_erase_artefact_holds_patch_state_and_steps(made: tuple[Experiment, Artefact]) -> None:
+    config, artefact = made
+    names = sorted(p.name for p in artefact.path.iterdir() if not p.name.startswith("."))
+    assert {"patch-000.json", "patch-000.safetensors", "state.safetensors", "steps.jsonl"} <= set(names)
+    assert not list(artefact.path.glob(".values*")), "kept searches are removed once the step is complete"
+    steps = [json.loads(line) for line in (artefact.path / "steps.jsonl").read_text().splitlines()]
+    assert steps[0]["facts"] == [f.id for f in benchmark_of(config).forget]
+    assert artefact.manifest["summary"]["facts"] == len(benchmark_of(config).forget)
+    assert Patch.load(artefact.path, 0).tokens is None
+
+
+def test_only_what_shapes_the_moments_enters_their_key(made: tuple[Experiment, Artefact]) -> None:
+    config, artefact = made
+    keys = artefact.manifest["inputs"]
+    other = replace(config, edit=replace(config.edit, threshold=0.4, values=replace(config.edit.values, clamp=0.5)))
+    again = Pipeline(other, SilentReporter())
+    assert again.plan("erase")[-1].state == "missing"
+    assert again.plan("moments")[-1].state == "done"
+    assert make(other, "moments").key == keys["moments"]["key"]
+    heavier = replace(config, edit=replace(config.edit, moments=replace(config.edit.moments, prompt_end_weight=9.0)))
+    assert Pipeline(heavier, SilentReporter()).plan("moments")[-1].state == "missing"
+
+
+def test_a_killed_edit_goes_on_and_ends_with_the_same_bits(
+    made: tuple[Experiment, Artefact], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = made
+    config = experiment(folder, tmp_path)
+    calls = {"n": 0}
+
+    def interrupted(*arguments: Any, **keywords: Any) -> Values:
+        calls["n"] += 1
+        if calls["n"] == 2:
+            raise KeyboardInterrupt
+        return find_values(*arguments, **keywords)
+
+    monkeypatch.setattr("unierase_cli.editing.checkpoints.find_values", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(config, "erase")
+    half = tmp_path / "erase" / whole.path.parent.name / "v001"
+    assert len(list(half.glob(".values*"))) == 1
+    continued = make(config, "erase")
+    assert continued.path == half
+    assert continued.manifest["resumed"] is True
+    first, second = Patch.load(whole.path, 0), Patch.load(continued.path, 0)
+    for layer, factor in first.factors.items():
+        assert torch.equal(factor.left, second.factors[layer].left)
+        assert torch.equal(factor.right, second.factors[layer].right)
+
+
+def test_a_step_that_was_finished_is_not_edited_again(
+    made: tuple[Experiment, Artefact], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the last step and the manifest: the patch is there, and the run only has to be closed."""
+    _, whole = made
+    config = experiment(folder, tmp_path)
+    monkeypatch.setattr(erase_stage, "write_jsonl", _stop)
+    with pytest.raises(KeyboardInterrupt):
+        make(config, "erase")
+    monkeypatch.undo()
+    monkeypatch.setattr("unierase_cli.editing.checkpoints.find_values", _stop)
+    finished = make(config, "erase")
+    assert finished.manifest["summary"] == whole.manifest["summary"]
+
+
+def _stop(*_arguments: Any, **_keywords: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_token_is_asked_for_only_where_the_edit_leads_to_one(folder: Path, tmp_path: Path) -> None:
+    with_token = experiment(folder, tmp_path, method=MethodConfig(name="unierase", token=True))
+    assert set(erase_stage.needs(with_token, {})) == {"train_token", "moments"}
+    straight = replace(with_token, edit=replace(with_token.edit, target="refusal"))
+    assert set(erase_stage.needs(straight, {})) == {"moments"}
+    assert erase_stage.reads(with_token, {}) != erase_stage.reads(straight, {})
+
+
+def test_unierase_takes_the_trained_token_and_refines_it_on_the_edited_model(folder: Path, tmp_path: Path) -> None:
+    config = experiment(folder, tmp_path, method=MethodConfig(name="unierase", token=True))
+    token = TokenConfig(stages=[TokenStage(epochs=1)], refine_epochs=1)
+    artefact = make(replace(config, token=token), "erase")
+    trained = TokenRows.load(Path(artefact.manifest["inputs"]["train_token"]["path"]))
+    rows = Patch.load(artefact.path, 0).tokens
+    assert rows is not None
+    assert rows.ids == trained.ids
+    assert not torch.equal(rows.rows_in, trained.rows_in), "refined on the edited model"
+    assert rows.rows_out is not None
+    assert trained.rows_out is not None
+    assert torch.equal(rows.rows_out, trained.rows_out)
+    assert not [p.name for p in artefact.path.iterdir() if p.name.startswith(".")]
+    plain = make(replace(config, token=replace(token, refine_epochs=0)), "erase")
+    kept = Patch.load(plain.path, 0).tokens
+    assert kept is not None
+    assert torch.equal(kept.rows_in, trained.rows_in)
+
+
+def test_layers_out_of_range_and_a_missing_corpus_are_one_clear_line(folder: Path, tmp_path: Path) -> None:
+    config = experiment(folder, tmp_path)
+    with pytest.raises(UserError, match=r"layer 9 is out of range"):
+        make(replace(config, edit=replace(config.edit, layers=[2, 9])), "moments")
+    lost = replace(config, edit=replace(config.edit, moments=MomentsConfig(corpus=str(tmp_path / "no.jsonl"))))
+    with pytest.raises(UserError, match=r"no.jsonl does not exist"):
+        moments_stage.fingerprints(lost, {})
+
+
+def test_without_anything_to_protect_the_edit_goes_on_with_a_warning(folder: Path, tmp_path: Path) -> None:
+    config = experiment(folder, tmp_path, method=MethodConfig(name="memit", token=False))
+    config = replace(config, edit=replace(config.edit, moments=MomentsConfig(corpus_weight=0.0, prompt_end_weight=0.0)))
+    reporter = SilentReporter()
+    Pipeline(config, reporter).make("erase")
+    assert any("nothing is protected" in warning for warning in reporter.warnings)

@@ -1,0 +1,117 @@
+"""Where the rows of unlearning tokens start."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from tests.helpers.tiny_models import tiny, tiny_llama
+from tests.helpers.token_learning import QUESTIONS, SHORT, learn
+from unierase_cli.config.sections.token import TokenConfig
+from unierase_cli.contracts import UserError
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.vocabulary import get_rows
+from unierase_cli.training.row_start import LARGEST_COSINE, lifted, start_rows
+
+
+@pytest.mark.parametrize("output_row", ["fresh", "reference", "tied", "trained"])
+def test_output_rows_are_what_the_option_says(output_row: str) -> None:
+    loaded = tiny_llama()
+    config = TokenConfig(output_row=output_row, stages=SHORT[:1], fresh_norm=2.0)
+    norm = loaded.architecture.head.weight.norm(dim=1).mean()
+    ids = start_rows(tiny_llama(), ["<unlearn_0>"], config, 0, QUESTIONS)
+    assert ids == [len(loaded.tokenizer)]
+    rows = learn(loaded, config)
+    start = tiny_llama()
+    start_rows(start, ["<unlearn_0>"], config, 0, QUESTIONS)
+    first_in, first_out = get_rows(start, ids)
+    assert not torch.equal(rows.rows_in, first_in)
+    if output_row == "fresh":
+        assert torch.equal(rows.rows_out, first_out)
+        torch.testing.assert_close(rows.rows_out.norm(), 2 * norm)
+    elif output_row == "reference":
+        assert torch.equal(rows.rows_out, first_in)
+    elif output_row == "tied":
+        assert torch.equal(rows.rows_out, rows.rows_in)
+    else:
+        assert not torch.equal(rows.rows_out, first_out)
+        assert not torch.equal(rows.rows_out, rows.rows_in)
+
+
+def test_a_tied_head_has_no_output_row_of_its_own() -> None:
+    assert learn(tiny_llama(tied=True), TokenConfig(stages=SHORT[:1])).rows_out is None
+
+
+def test_a_fresh_rows_mean_logit_is_its_share_of_the_largest_ones() -> None:
+    plain, lifting = tiny_llama(), tiny_llama()
+    ends = [plain.prompts.prompt(question).ids for question in QUESTIONS]
+    states = torch.stack(
+        [plain.architecture.backbone(torch.tensor([i])).last_hidden_state[0, -1] for i in ends]
+    ).detach()
+    logits = plain.architecture.logits(states)
+    names = ["<unlearn_0>", "<unlearn_1>"]
+    ids = start_rows(plain, names, TokenConfig(fresh_lift=None), 0)
+    _, random = get_rows(plain, ids)
+    assert ids == start_rows(lifting, names, TokenConfig(fresh_lift=0.3), 0, QUESTIONS)
+    _, rows = get_rows(lifting, ids)
+    wanted = 0.3 * logits.amax(1).mean()
+    torch.testing.assert_close((states @ rows.T).mean(0), wanted.expand(2), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(rows.norm(dim=1), random.norm(dim=1))
+
+    def across(row: Tensor) -> Tensor:
+        mean = states.mean(0)
+        return row - (row @ mean)[:, None] * mean / mean.norm() ** 2
+
+    torch.testing.assert_close(cosine_similarity(across(rows), across(random)), torch.ones(2))
+
+
+def test_a_lift_beyond_the_rows_norm_stops_short_of_it() -> None:
+    rows, mean = torch.eye(3)[:2], torch.tensor([0.0, 0.0, 2.0])
+    found = lifted(rows, mean, torch.full([2], 50.0))
+    torch.testing.assert_close(found @ mean, torch.full([2], 2 * LARGEST_COSINE))
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
+
+
+def test_a_lift_that_cannot_be_is_refused() -> None:
+    with pytest.raises(UserError, match=r"token\.fresh_lift needs questions"):
+        start_rows(tiny_llama(), ["<unlearn_0>"], TokenConfig(), 0)
+    for lift in (-1.0, 1.0, float("nan")):
+        with pytest.raises(UserError, match="no share from -1 to 1"):
+            TokenConfig(fresh_lift=lift)
+
+
+def final_logits(loaded: LoadedModel) -> Tensor:
+    """What the model itself says at the ends of the questions, [n, V]."""
+    ends = [loaded.prompts.prompt(question).ids for question in QUESTIONS]
+    with torch.no_grad():
+        return torch.stack([loaded.model(torch.tensor([ids])).logits[0, -1] for ids in ends])
+
+
+def shifted(bias: float) -> LoadedModel:
+    """A model whose logits all lie ``bias`` higher, and so mean the same."""
+    loaded = tiny("phi")
+    with torch.no_grad():
+        loaded.model.lm_head.bias += bias
+    return loaded
+
+
+def test_a_logit_scale_does_not_change_what_is_lifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for scale in (0.0625, 4.0):
+        loaded = tiny_llama()
+        monkeypatch.setattr(loaded.architecture, "logit_scale", scale)
+        _, rows = get_rows(loaded, start_rows(loaded, ["<unlearn_0>"], TokenConfig(), 0, QUESTIONS))
+        plain = tiny_llama()
+        _, wanted = get_rows(plain, start_rows(plain, ["<unlearn_0>"], TokenConfig(), 0, QUESTIONS))
+        assert torch.equal(rows, wanted)
+
+
+@pytest.mark.parametrize("bias", [-30.0, -3.0, 3.0, 30.0])
+def test_a_lift_means_the_same_wherever_the_logits_zero_is(bias: float) -> None:
+    loaded = shifted(bias)
+    (token,) = start_rows(loaded, ["<unlearn_0>"], TokenConfig(fresh_norm=8.0), 0, QUESTIONS)
+    logits = final_logits(loaded)
+    others = logits[:, [i for i in range(len(loaded.tokenizer)) if i != token]]
+    usual, largest = others.mean(), others.amax(1).mean()
+    torch.testing.assert_close(logits[:, token].mean(), usual + 0.3 * (largest - usual), rtol=1e-4, atol=1e-3)

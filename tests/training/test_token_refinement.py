@@ -1,0 +1,98 @@
+"""Learning the input rows once more, on the edited model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.helpers.tiny_models import FACTS, tiny_llama
+from tests.helpers.token_learning import SHORT, TARGETS, learn, weights
+from unierase_cli.config.sections.token import TokenConfig, TokenStage
+from unierase_cli.contracts import SilentReporter
+from unierase_cli.models.vocabulary import get_rows
+from unierase_cli.training import token_training
+from unierase_cli.training.pairs import make_examples
+from unierase_cli.training.prefix import run_prefix
+from unierase_cli.training.row_batches import Batch, batch_loss
+from unierase_cli.training.row_fit import Leaves
+from unierase_cli.training.row_start import leaf_rows, start_rows
+from unierase_cli.training.token_training import refine_token
+
+
+@pytest.mark.slow
+def test_training_lowers_the_refusals_loss_and_refinement_does_so_on_the_edited_model(refusals: str) -> None:
+    config = TokenConfig(
+        stages=[TokenStage(["chat"], epochs=60, lr=5e-2)],
+        targets=refusals,
+        settle=False,
+        refine_epochs=30,
+        refine_lr=5e-2,
+        improbable=-1e9,
+    )
+    loaded = tiny_llama()
+    rows = learn(loaded, config)
+    losses = rows.info["phases"][0]["losses"]
+    assert losses[-1] < losses[0] - 0.2
+    generator = torch.Generator().manual_seed(1)
+    for layer in (1, 2):
+        weight = loaded.architecture.weight(layer)
+        loaded.architecture.add_to_weight(layer, 0.5 * weight.std() * torch.randn(weight.shape, generator=generator))
+    before = weights(loaded)
+    refined = refine_token(loaded, rows, FACTS, config, layers=[1, 2], seed=0, reporter=SilentReporter())
+    again = refined.info["refined"]["phases"][0]["losses"]
+    assert again[-1] < again[0]
+    assert torch.equal(refined.rows_out, rows.rows_out)
+    assert not torch.equal(refined.rows_in, rows.rows_in)
+    changed = [name for name, after in weights(loaded).items() if not torch.equal(after, before[name])]
+    assert changed == ["model.embed_tokens.weight"]
+
+
+def test_refining_a_tied_row_also_asks_for_the_token_as_first_answer() -> None:
+    loaded = tiny_llama(tied=True)
+    (token,) = start_rows(loaded, ["<unlearn_0>"], TokenConfig(), 0)
+    examples = make_examples(loaded.prompts, FACTS, TARGETS, dict.fromkeys(TARGETS, token), "chat", "end")
+    batch = Batch(loaded, examples, [token])
+    prefix = run_prefix(loaded, batch.prefixes)
+    leaf = leaf_rows(get_rows(loaded, [token])[0])
+    found = batch_loss(loaded, Leaves([token], leaf, leaf, hold=True), batch, prefix)
+    plain = batch_loss(loaded, Leaves([token], leaf, leaf), batch, prefix)
+    firsts = loaded.architecture.logits(prefix.last).log_softmax(-1)[:, token]
+    n = len(batch.labels)
+    torch.testing.assert_close(found, (plain * n - firsts.sum()) / (n + len(FACTS)), rtol=1e-5, atol=1e-6)
+
+
+def test_facts_that_go_astray_are_refined_again_as_often_as_all_others(
+    refusals: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TokenConfig(stages=SHORT, targets=refusals, settle=False, refine_epochs=1, refine_rounds=3, batch_size=100)
+    loaded = tiny_llama()
+    rows = learn(loaded, config)
+    astray = iter([{FACTS[0].id}, {FACTS[0].id, FACTS[1].id}, set()])
+    monkeypatch.setattr(token_training, "_astray", lambda loaded, examples, texts: next(astray))
+    reporter = SilentReporter()
+    refined = refine_token(loaded, rows, FACTS, config, layers=[1, 2], seed=0, reporter=reporter)
+    counts = [phase["examples"] for phase in refined.info["refined"]["phases"]]
+    n = len(FACTS)
+    assert counts == [n, n + n // 2, n + 2 * max(1, n // 4)]
+    assert "1 facts lead to no listed refusal" in reporter.notes[0]
+
+
+def test_the_rows_of_the_turn_that_left_the_fewest_astray_are_taken(
+    refusals: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TokenConfig(stages=SHORT, targets=refusals, settle=False, refine_epochs=1, refine_rounds=2)
+    loaded = tiny_llama()
+    rows = learn(loaded, config)
+    seen: list[torch.Tensor] = []
+    astray = iter([{FACTS[0].id, FACTS[1].id}, {FACTS[0].id}, {FACTS[2].id}])
+
+    def look(loaded, examples, texts):
+        seen.append(get_rows(loaded, rows.ids)[0].clone())
+        return next(astray)
+
+    monkeypatch.setattr(token_training, "_astray", look)
+    refined = refine_token(loaded, rows, FACTS, config, layers=[1, 2], seed=0, reporter=SilentReporter())
+    assert refined.info["refined"]["astray"] == [2, 1, 1]
+    assert torch.equal(refined.rows_in, seen[1])
+    assert torch.equal(get_rows(loaded, rows.ids)[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])

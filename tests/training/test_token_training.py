@@ -1,0 +1,260 @@
+"""Training the rows of unlearning tokens: what changes, what stays, and that it goes on where it was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from tests.helpers.tiny_models import FACTS, FURTHER, tiny, tiny_llama
+from tests.helpers.token_learning import FAMILIES, QUESTIONS, REFUSALS, SHORT, TARGETS, interrupt_after, learn, weights
+from unierase_cli.config.sections.token import TokenConfig, TokenStage
+from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.vocabulary import get_rows
+from unierase_cli.training import row_batches, row_fit, token_training
+from unierase_cli.training.noise import Perturbed, gaussian
+from unierase_cli.training.pairs import assign_groups, make_examples
+from unierase_cli.training.prefix import run_prefix
+from unierase_cli.training.row_batches import Batch, batch_loss
+from unierase_cli.training.row_fit import fit_rows
+from unierase_cli.training.row_start import make_leaves, start_rows
+from unierase_cli.training.token_checks import continue_greedily
+from unierase_cli.training.token_training import clear_states, train_token
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_everything_but_the_tokens_rows_keeps_its_bits(family: str) -> None:
+    loaded = tiny(family)
+    size, before = len(loaded.tokenizer), weights(loaded)
+    rows = learn(loaded, TokenConfig(stages=SHORT, batch_size=3, groups=2))
+    assert rows.ids == [size, size + 1]
+    ends = {id(loaded.architecture.embedding.weight), id(loaded.architecture.head.weight)}
+    for name, after in loaded.model.named_parameters():
+        kept = size if id(after) in ends else after.shape[0]
+        assert torch.equal(after[:kept], before[name][:kept])
+        # Spare rows of a padded vocabulary that no token took stay, too.
+        assert id(after) not in ends or torch.equal(after[size + 2 :], before[name][size + 2 :])
+    assert not any(p.requires_grad for p in loaded.model.parameters())
+    assert torch.equal(get_rows(loaded, rows.ids)[0], rows.rows_in)
+
+
+@pytest.mark.parametrize(
+    ("family", "output_row"), [*product(FAMILIES, ["fresh", "tied", "trained"]), *product(FURTHER, ["trained"])]
+)
+def test_the_loss_is_that_of_the_whole_model_on_whole_sequences(family: str, output_row: str) -> None:
+    loaded = tiny(family)
+    ids = start_rows(loaded, ["<unlearn_0>", "<unlearn_1>"], TokenConfig(output_row=output_row), 0, QUESTIONS)
+    groups = assign_groups(FACTS, 2)
+    tokens = {fact_id: ids[group] for fact_id, group in groups.items()}
+    examples = make_examples(loaded.prompts, FACTS, TARGETS, tokens, "chat", "unlearn_end")
+    batch = Batch(loaded, examples, ids)
+    found = batch_loss(loaded, make_leaves(loaded, ids, output_row), batch, run_prefix(loaded, batch.prefixes))
+    if output_row == "tied" and not loaded.architecture.tied:
+        assert torch.equal(*[loaded.architecture.head.weight[ids], loaded.architecture.embedding.weight[ids]])
+    log_probs = []
+    for example in examples:
+        logits = loaded.model(torch.tensor([example.ids])).logits[0, len(example.prefix) : -1].float()
+        log_probs.append(cross_entropy(logits, torch.tensor(example.labels), reduction="none"))
+    torch.testing.assert_close(found, torch.cat(log_probs).mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_of_the_rows_are_those_of_the_whole_matrices() -> None:
+    loaded = tiny_llama(tied=True)
+    (token,) = start_rows(loaded, ["<unlearn_0>"], TokenConfig(), 0, QUESTIONS)
+    examples = make_examples(loaded.prompts, FACTS, TARGETS, dict.fromkeys(TARGETS, token), "chat", "end")
+    leaves = make_leaves(loaded, [token], "fresh")
+    batch = Batch(loaded, examples, [token])
+    batch_loss(loaded, leaves, batch, run_prefix(loaded, batch.prefixes)).backward()
+    matrix = loaded.architecture.embedding.weight.requires_grad_(True)
+    parts, labels = [], []
+    for example in examples:
+        parts.append(loaded.model(torch.tensor([example.ids])).logits[0, len(example.prefix) : -1])
+        labels += example.labels
+    cross_entropy(torch.cat(parts), torch.tensor(labels)).backward()
+    torch.testing.assert_close(leaves.rows_in[0].grad, matrix.grad[token], rtol=1e-4, atol=1e-6)
+
+
+def test_training_together_moves_each_row_only_by_its_own_facts() -> None:
+    config = TokenConfig(groups=2, stages=SHORT[:1], batch_size=4, output_row="reference", init="normal")
+    both = learn(tiny_llama(), config)
+    assert set(both.assignment.values()) == {0, 1}
+    others = [f for f in FACTS if both.assignment[f.id] == 0]
+    loaded = tiny_llama()
+    ids = start_rows(loaded, ["<unlearn_0>", "<unlearn_1>"], config, 0, QUESTIONS)
+    leaves = make_leaves(loaded, ids, "reference")
+    tokens = {f.id: ids[0] for f in others}
+    examples = [
+        e for style in ("raw", "chat") for e in make_examples(loaded.prompts, others, TARGETS, tokens, style, "end")
+    ]
+    phase = row_fit.Phase("alone", examples, 2, 3e-2)
+    fit_rows(loaded, leaves, [phase], batch_size=4, reporter=SilentReporter())
+    torch.testing.assert_close(both.rows_in[0], leaves.rows_in[0].detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_rows_do_not_depend_on_whether_prefixes_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = learn(tiny_llama(), TokenConfig(stages=SHORT[:1]))
+    monkeypatch.setattr(row_fit, "PREFIX_BYTES", 0)
+    torch.testing.assert_close(learn(tiny_llama(), TokenConfig(stages=SHORT[:1])).rows_in, cached.rows_in)
+
+
+def test_prefixes_are_run_once_without_noise_and_every_step_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+
+    def counted(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> object:
+        runs.append(len(sequences))
+        return run_prefix(loaded, sequences)
+
+    monkeypatch.setattr(row_batches, "run_prefix", counted)
+    stage = TokenStage(["chat"], epochs=3, least_steps=0, lr=1e-2)
+    learn(tiny_llama(), TokenConfig(stages=[stage], batch_size=4))
+    assert len(runs) == 2
+    runs.clear()
+    learn(tiny_llama(), TokenConfig(stages=[replace(stage, noise=0.1)], batch_size=4))
+    assert len(runs) == 6
+
+
+def test_noise_has_the_asked_amplitude_and_leaves_the_weights_bit_exact() -> None:
+    for family in ("llama", "gpt2"):
+        architecture = tiny(family).architecture
+        stored = architecture.projection(2).weight.detach().clone()
+        base = architecture.weight(2)
+        noise = gaussian(architecture, 0.2, 0, "test")
+        with suppress(RuntimeError), Perturbed(architecture, [2], noise).step(4):
+            added = architecture.weight(2) - base
+            raise RuntimeError("the forward pass fails")
+        assert abs(float(added.std() / base.std()) - 0.2) < 0.02
+        torch.testing.assert_close(added, noise(2, 4), rtol=1e-4, atol=1e-6)
+        assert torch.equal(architecture.projection(2).weight, stored)
+        assert not torch.equal(noise(2, 4), noise(2, 5))
+        assert torch.equal(noise(2, 4), gaussian(architecture, 0.2, 0, "test")(2, 4))
+
+
+def test_bfloat16_models_learn_with_float32_rows() -> None:
+    loaded = tiny_llama()
+    loaded.model.to(torch.bfloat16)
+    rows = learn(loaded, TokenConfig(stages=SHORT[:1], batch_size=4))
+    assert rows.rows_in.dtype == torch.float32
+    assert not torch.equal(rows.rows_in, rows.rows_in.bfloat16().float())
+    assert torch.equal(get_rows(loaded, rows.ids)[0], rows.rows_in.bfloat16().float())
+
+
+@pytest.mark.parametrize("saves", [1, 2, 3])
+def test_an_interrupted_training_ends_with_the_same_rows(
+    tmp_path: Path, refusals: str, saves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TokenConfig(stages=SHORT, batch_size=3, groups=2, output_row="trained", targets=refusals)
+    whole = learn(tiny_llama(), config)
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    with monkeypatch.context() as patched:
+        interrupt_after(saves, patched)
+        with pytest.raises(KeyboardInterrupt):
+            learn(tiny_llama(), config, folder)
+    again = learn(tiny_llama(), config, folder)
+    assert torch.equal(again.rows_in, whole.rows_in)
+    assert torch.equal(again.rows_out, whole.rows_out)
+    assert again.info == whole.info
+    clear_states(folder)
+    assert not list(folder.iterdir())
+
+
+def test_a_checkpoint_of_another_training_is_not_used(tmp_path: Path) -> None:
+    config = TokenConfig(stages=SHORT[:1], batch_size=3)
+    learn(tiny_llama(seed=9), config, tmp_path)
+    assert torch.equal(learn(tiny_llama(), config, tmp_path).rows_in, learn(tiny_llama(), config).rows_in)
+
+
+def test_a_damaged_checkpoint_is_not_used(tmp_path: Path) -> None:
+    config = TokenConfig(stages=SHORT[:1], batch_size=3)
+    whole = learn(tiny_llama(), config, tmp_path)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"torn")
+    assert torch.equal(learn(tiny_llama(), config, tmp_path).rows_in, whole.rows_in)
+
+
+def test_a_loss_that_is_not_a_number_stops_with_one_line_and_restores_the_weights() -> None:
+    loaded = tiny_llama()
+    before = weights(loaded)
+    broken: Callable[[int, int], Tensor] = lambda layer, step: torch.full((32, 48), float("nan"))  # noqa: E731
+    with pytest.raises(UserError, match=r"loss became nan \(token stage 2 layer 1, epoch 1, step 1\)"):
+        learn(loaded, TokenConfig(stages=SHORT), perturbation=broken)
+    assert torch.equal(loaded.architecture.projection(1).weight, before["model.layers.1.mlp.down_proj.weight"])
+
+
+def test_small_sets_get_at_least_the_asked_steps() -> None:
+    stage = TokenStage(["chat"], epochs=1, least_steps=7)
+    rows = learn(tiny_llama(), TokenConfig(stages=[stage], batch_size=3))
+    assert len(rows.info["phases"][0]["losses"]) == 9  # three epochs of three steps
+    nothing = learn(tiny_llama(), TokenConfig(stages=[replace(stage, epochs=0)], batch_size=3))
+    assert nothing.info["phases"] == []
+
+
+def test_improbable_refusals_are_told_with_the_worst(refusals: str) -> None:
+    reporter = SilentReporter()
+    config = TokenConfig(stages=SHORT[:1], targets=refusals, improbable=0.0)
+    rows = train_token(tiny_llama(), FACTS, config, layers=[], seed=0, reporter=reporter)
+    assert "can only lead to refusals that the model knows" in reporter.warnings[0]
+    assert '"I cannot say."' in reporter.warnings[0]
+    assert rows.info["refusals_before"]["improbable"] == 2
+
+
+def test_settling_changes_targets_to_what_is_reached(refusals: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        token_training, "continuations", lambda loaded, examples: {e.fact_id: "No idea." for e in examples}
+    )
+    config = TokenConfig(stages=[SHORT[0], SHORT[0]], targets=refusals)
+    assert set(learn(tiny_llama(), config).targets.values()) == {"No idea."}
+    assert set(learn(tiny_llama(), replace(config, settle=False)).targets.values()) == set(REFUSALS)
+
+
+def test_a_rate_that_decays_falls_to_nothing_and_goes_on_where_it_was(
+    refusals: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = TokenStage(["chat"], epochs=4, lr=1e-2, decay=True)
+    config = TokenConfig(stages=[stage], targets=refusals, settle=False, batch_size=2)
+    rates: list[float] = []
+    step = torch.optim.Adam.step
+
+    def watched(self, *args, **kwargs):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    wanted = learn(tiny_llama(), config)
+    total = len(rates)
+    assert rates == pytest.approx([1e-2 * (1 - n / total) for n in range(total)])
+    with monkeypatch.context() as patched:
+        interrupt_after(2, patched)
+        with pytest.raises(KeyboardInterrupt):
+            learn(tiny_llama(), config, tmp_path)
+    assert torch.equal(learn(tiny_llama(), config, tmp_path).rows_in, wanted.rows_in)
+
+
+def test_greedy_continuations_equal_those_of_plain_generation() -> None:
+    for family in ("llama", "gpt2", "qwen2"):
+        loaded = tiny(family)
+        prefixes = [loaded.prompts.prompt(f.question).ids for f in FACTS[:3]]
+        found = continue_greedily(loaded, prefixes, [5] * len(prefixes), 6)
+        for prefix, ids in zip(prefixes, found, strict=True):
+            sequence = [*prefix, 5]
+            plain = []
+            while len(plain) < 6:
+                token = int(loaded.model(torch.tensor([sequence])).logits[0, -1].argmax())
+                if token in loaded.prompts.stop_ids:
+                    break
+                plain.append(token)
+                sequence.append(token)
+            assert ids == plain
+
+
+def test_training_without_questions_is_refused() -> None:
+    with pytest.raises(UserError, match="no question"):
+        train_token(tiny_llama(), [], TokenConfig(), layers=[], seed=0, reporter=SilentReporter())
