@@ -22,7 +22,18 @@ MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PARTS = {
     "headline": (
         "methods",
-        ("unedited model", "retain-only model", "**unierase**", "idk_ap", "dpo_gd", "rmu", "me_gd", "npo_gd", "memit", "ga_gd"),
+        (
+            "unedited model",
+            "retain-only model",
+            "**unierase**",
+            "idk_ap",
+            "dpo_gd",
+            "rmu",
+            "me_gd",
+            "npo_gd",
+            "memit",
+            "ga_gd",
+        ),
     ),
 }
 
