@@ -16,13 +16,13 @@ from unierase_cli.config.sections.edit import EditConfig, MomentsConfig, ValueCo
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.delivery.export import export
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.stages.export import export
-from unierase_cli.stages.loading import apply_erasure, load_base
-from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.pipeline.model_states import apply_erasure, load_base
+from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.store.artefact import Artefact
 
 

@@ -15,13 +15,14 @@ from tests.test_metrics_values import REFUSALS, said
 from unierase_cli.benchmarks.general import human_eval
 from unierase_cli.config.compose import compose
 from unierase_cli.contracts import MetricResult, UserError
-from unierase_cli.inference import sandbox
+from unierase_cli.inference.sandbox import sandbox
 from unierase_cli.launch.local import run_locally
-from unierase_cli.metrics import general_ability, gibberish, judge_process
+from unierase_cli.metrics import general_ability, gibberish
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.compare import compare
-from unierase_cli.metrics.judge_process import JudgeProcess
-from unierase_cli.metrics.judges import JudgeAbsent, JudgeFailed, Judges
+from unierase_cli.metrics.judges import process as judge_process
+from unierase_cli.metrics.judges.judges import JudgeAbsent, JudgeFailed, Judges
+from unierase_cli.metrics.judges.process import JudgeProcess
 from unierase_cli.stages import general, report, score
 
 # A worker of a sweep as `unierase` starts it, whose memory ends while it works.
@@ -56,7 +57,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch, stub: None) -> None:
     """Every judge is there."""
-    monkeypatch.setattr("unierase_cli.metrics.judge_models.find_judge", lambda kind, name: Path("folder"))
+    monkeypatch.setattr("unierase_cli.metrics.judges.models.find_judge", lambda kind, name: Path("folder"))
 
 
 def test_a_judge_in_a_process_says_what_it_says_in_this_one(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from unierase_cli.metrics import (
     rouge_l_f1,
 )
 from unierase_cli.metrics.base import Evidence, Reference
-from unierase_cli.metrics.judges import Judges
+from unierase_cli.metrics.judges.judges import Judges
 
 # open-unlearning's names of the attacks.
 LOGS = {"loss": "mia_loss", "zlib": "mia_zlib", "min_k": "mia_min_k", "min_k_plus_plus": "mia_min_k_plus_plus"}

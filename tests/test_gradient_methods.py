@@ -28,12 +28,12 @@ from unierase_cli.methods.base import EraseContext, load_method, method_names
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.terms import gd
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.stages.erase_context import for_step
+from unierase_cli.stages.shared.erase_context import for_step
 from unierase_cli.training.adapters import Adapter
-from unierase_cli.training.plan import Item
-from unierase_cli.training.rows import collate
 from unierase_cli.training.supervised import Example, answer_loss
-from unierase_cli.training.token_weights import load_token_weights
+from unierase_cli.training.unlearning.plan import Item
+from unierase_cli.training.unlearning.rows import collate
+from unierase_cli.training.unlearning.token_weights import load_token_weights
 
 CONF = Path(__file__).parent.parent / "conf" / "method"
 STEP = Step(0, tuple(FACTS[:4]), tuple(FACTS[4:]))

@@ -18,10 +18,10 @@ from unierase_cli.contracts import Benchmark, Fact, Observation, SilentReporter,
 from unierase_cli.inference.observe import ask, observe, plan_batches
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens
+from unierase_cli.pipeline.observation_files import Plan, read_state
+from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.stages import observe as stage
 from unierase_cli.stages import score
-from unierase_cli.stages.base import StageContext
-from unierase_cli.stages.observation_files import Plan, read_state
 from unierase_cli.store.artefact import Artefact
 
 PROTOCOL = ProtocolConfig(max_new_tokens=6, prefix_tokens=3)

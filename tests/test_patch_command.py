@@ -16,10 +16,10 @@ from tests.test_patch import bits, dense_patch, named_patch, same_bits
 from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.delivery.chat import TwoStates, open_run
+from unierase_cli.delivery.patch_diff import compare_patches
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.inference.generate import generate
-from unierase_cli.stages.chat import TwoStates, open_run
-from unierase_cli.stages.patch_diff import compare_patches
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 

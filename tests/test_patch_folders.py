@@ -16,14 +16,14 @@ from tests.helpers import FAMILIES
 from tests.patched import edits, experiment, finished, gradient_method, model_folder, unedited
 from tests.test_patch import dense_patch, named_patch
 from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.delivery import patches as patches_module
+from unierase_cli.delivery.edited_folder import load_folder, write_edited
+from unierase_cli.delivery.export import export
+from unierase_cli.delivery.patch_revert import revert
+from unierase_cli.delivery.patches import choose_steps
 from unierase_cli.editing.patch import Patch, apply_patches
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.token_rows import TokenRows
-from unierase_cli.stages import patches as patches_module
-from unierase_cli.stages.edited_folder import load_folder, write_edited
-from unierase_cli.stages.export import export
-from unierase_cli.stages.patch_revert import revert
-from unierase_cli.stages.patches import choose_steps
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.patch_files import first_gap, patch_path
 

@@ -15,10 +15,10 @@ from tests.shared_asking import ask_everything, counted
 from tests.test_general_suites import write_suites
 from tests.test_inference_observe import ROWS, edited_model, experiment, run, scored
 from unierase_cli.contracts import Benchmark, SilentReporter
+from unierase_cli.rerun.differences import of_values
+from unierase_cli.rerun.verdict import TOLD
 from unierase_cli.stages import observe as stage
-from unierase_cli.stages.rerun_result import TOLD
 from unierase_cli.store.artefact import MANIFEST
-from unierase_cli.store.differences import of_values
 
 ROOT = Path(__file__).resolve().parents[1]
 

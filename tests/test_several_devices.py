@@ -28,8 +28,8 @@ from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.closed_form import erase_closed_form
 from unierase_cli.models.devices import device_of, is_spread, placement
 from unierase_cli.models.load import LoadedModel, load_model, wrap_model
-from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.training.token_training import train_token
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.training.token.learning import train_token
 
 LAYERS = [1, 2]
 REFUSALS = ["I cannot say.", "No idea."]

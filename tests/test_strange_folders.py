@@ -31,8 +31,8 @@ from unierase_cli.models.files import save_folder as written
 from unierase_cli.models.fingerprint import fingerprint_model
 from unierase_cli.models.load import load_model
 from unierase_cli.models.token_rows import TokenRows
-from unierase_cli.stages.comparison_runs import find_runs
-from unierase_cli.stages.observation_files import read_state
+from unierase_cli.pipeline.observation_files import read_state
+from unierase_cli.results.runs import find_runs
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.forms import misfit
 from unierase_cli.store.json_text import DESCRIPTION, read_json, write_json

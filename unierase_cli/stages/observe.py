@@ -17,9 +17,7 @@ from unierase_cli.config.checks import one_of
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.evaluation import SPLITS, TOKENLESS_VARIANTS
 from unierase_cli.contracts import Fact, Observation, UserError, duplicates
-from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.cut_short import share_cut, told_of_state
-from unierase_cli.stages.loading import (
+from unierase_cli.pipeline.model_states import (
     load_base,
     load_edited,
     model_fingerprints,
@@ -27,7 +25,9 @@ from unierase_cli.stages.loading import (
     state_needs,
     stop_read,
 )
-from unierase_cli.stages.observation_files import PLAN, Pass, Plan, batches_done, read_pass
+from unierase_cli.pipeline.observation_files import PLAN, Pass, Plan, batches_done, read_pass
+from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
+from unierase_cli.stages.shared.cut_short import share_cut, told_of_state
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl
 from unierase_cli.training import processes
@@ -81,7 +81,7 @@ def asked_splits(experiment: Experiment, options: dict[str, str]) -> dict[str, l
     """The facts of each split that this pass asks: all that is scored, or what is asked after a step of a sequence."""
     if STEP not in options:
         return scored_splits(experiment)
-    from unierase_cli.stages.step_rows import step_splits
+    from unierase_cli.pipeline.asked_rows import step_splits
 
     return step_splits(experiment, int(options[STEP]))
 
