@@ -12,7 +12,7 @@ from typing import Any
 
 from unierase_cli.metrics.judges import models as judge_models
 from unierase_cli.metrics.judges import worker as judge_worker
-from unierase_cli.metrics.judges.judges import JudgeAbsent
+from unierase_cli.metrics.judges.kinds import JudgeAbsent
 
 
 def open_judge(kind: str, name: str, folder: Path, alive: Callable[[], None]) -> Any:

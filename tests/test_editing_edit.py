@@ -15,11 +15,12 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.edit import EditConfig, TemplateConfig, ValueConfig
 from unierase_cli.contracts import Fact, SilentReporter, Step, UserError
 from unierase_cli.editing import edit
+from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.edit import Editing, edit_facts
 from unierase_cli.editing.keys import look_at_keys
 from unierase_cli.editing.moments import Source, decompose, second_moments
 from unierase_cli.editing.nullspace import Preservation, choose_preservation
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.report import changed_share
 from unierase_cli.editing.spans import make_requests
 from unierase_cli.editing.state import EditState

@@ -19,8 +19,9 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.delivery.export import export
 from unierase_cli.delivery.patches import choose_steps
+from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.low_rank import inner, norm, shortened
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.reserved import reserved_tokens

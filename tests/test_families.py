@@ -21,7 +21,8 @@ from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.delivery.export import export
 from unierase_cli.delivery.patch_revert import revert
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.apply import apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.methods import unierase

@@ -21,7 +21,8 @@ from unierase_cli.metrics import general_ability, gibberish
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.compare import compare
 from unierase_cli.metrics.judges import process as judge_process
-from unierase_cli.metrics.judges.judges import JudgeAbsent, JudgeFailed, Judges
+from unierase_cli.metrics.judges.judges import Judges
+from unierase_cli.metrics.judges.kinds import JudgeAbsent, JudgeFailed
 from unierase_cli.metrics.judges.process import JudgeProcess
 from unierase_cli.stages import general, report, score
 

@@ -20,7 +20,8 @@ from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import MethodConfig, TermConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import SilentReporter, Step, UserError
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.apply import apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.inference.sample import sample

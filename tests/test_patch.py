@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tests.helpers import tiny, tiny_llama
 from unierase_cli.contracts import UserError
-from unierase_cli.editing.patch import Patch, apply_patches, changed_parameters, has_patch
+from unierase_cli.editing.apply import apply_patches
+from unierase_cli.editing.patch import Patch, changed_parameters, has_patch
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.load import LoadedModel

@@ -188,7 +188,8 @@ def test_chat_answers_as_the_two_models_would_whatever_was_asked_before(family: 
     def fresh(edited: bool, forbid: bool) -> list[int]:
         loaded = unedited(config)
         if edited:
-            from unierase_cli.editing.patch import Patch, apply_patches
+            from unierase_cli.editing.apply import apply_patches
+            from unierase_cli.editing.patch import Patch
 
             apply_patches(loaded, [Patch.load(run.path, step) for step in range(2)])
         ids = loaded.unlearn_ids if forbid else None

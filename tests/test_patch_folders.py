@@ -21,7 +21,8 @@ from unierase_cli.delivery.edited_folder import load_folder, write_edited
 from unierase_cli.delivery.export import export
 from unierase_cli.delivery.patch_revert import revert
 from unierase_cli.delivery.patches import choose_steps
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.apply import apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.store.artefact import Artefact

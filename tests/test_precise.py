@@ -17,7 +17,8 @@ from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.apply import apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.inference import observe as asking
 from unierase_cli.methods.base import load_method

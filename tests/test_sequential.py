@@ -24,8 +24,9 @@ from unierase_cli.config.sections.unlearn import AdapterConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.delivery.patches import choose_steps
 from unierase_cli.delivery.replan import replan
+from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.nullspace import Preservation
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.solve import LayerState, solve
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.unedited import unedited
@@ -34,7 +35,8 @@ from unierase_cli.methods import unierase
 from unierase_cli.models.load import LoadedModel, load_model
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.pipeline.asked_rows import END, step_requests, step_splits
-from unierase_cli.pipeline.mode_plan import asked_by_evaluation, last_of_evaluation, plan_of
+from unierase_cli.pipeline.evaluation import asked_by_evaluation, last_of_evaluation
+from unierase_cli.pipeline.mode_plan import plan_of
 from unierase_cli.pipeline.model_states import apply_erasure
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.stage import Request, benchmark_of, slug

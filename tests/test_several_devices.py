@@ -17,9 +17,9 @@ from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, Step, UserError
 from unierase_cli.editing import edit as edit_module
+from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.moments import Source, decompose, second_moments
 from unierase_cli.editing.nullspace import choose_preservation
-from unierase_cli.editing.patch import apply_patches
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.inference.generate import generate

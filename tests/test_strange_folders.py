@@ -22,8 +22,9 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import UserError
+from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.moments import StoredMoments
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.solve import LayerState, LowRank
 from unierase_cli.editing.state import EditState
 from unierase_cli.models.bounded import Failed, bounded

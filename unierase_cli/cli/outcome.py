@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.cli.render import duration, moment
+from unierase_cli.cli.amounts import duration, moment
 from unierase_cli.cli.tables import pairs_table, show
 from unierase_cli.store.json_text import read_own
 

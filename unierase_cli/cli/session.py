@@ -63,7 +63,8 @@ def _lead(
     def pipeline_of(experiment: Experiment) -> Pipeline:
         return Pipeline(experiment, journal.reporter, command=["unierase", *sys.argv[1:]], overrides=wishes.words)
 
-    from unierase_cli.pipeline.mode_plan import SCORE, is_independent, last_of_evaluation
+    from unierase_cli.pipeline.evaluation import SCORE, last_of_evaluation
+    from unierase_cli.pipeline.mode_plan import is_independent
 
     if is_independent(experiment):
         _without_a_model(journal, name, experiment)

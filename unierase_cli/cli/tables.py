@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from unierase_cli.cli.render import duration, moment, size
+from unierase_cli.cli.amounts import duration, moment, size
 from unierase_cli.results.table import Table
 
 if TYPE_CHECKING:

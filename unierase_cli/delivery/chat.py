@@ -44,7 +44,7 @@ class TwoStates:
 
     def __init__(self, loaded: LoadedModel, patches: Sequence[Patch], protocol: ProtocolConfig) -> None:
         """Raises UserError when the patches belong to another model."""
-        from unierase_cli.editing.patch import apply_patches
+        from unierase_cli.editing.apply import apply_patches
 
         self.loaded, self.protocol = loaded, protocol
         end_answers(loaded, protocol)

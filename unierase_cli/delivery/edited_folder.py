@@ -107,7 +107,7 @@ def hash_parameters(loaded: LoadedModel) -> dict[str, str]:
 
 def _fill(folder: Path, loaded: LoadedModel, chosen: Chosen, reporter: Reporter) -> dict[str, Any]:
     """Edit the model and write it, what its base was, and the record, which is returned."""
-    from unierase_cli.editing.patch import apply_patches
+    from unierase_cli.editing.apply import apply_patches
     from unierase_cli.models.files import save_folder
 
     base = _describe_base(loaded, reporter)

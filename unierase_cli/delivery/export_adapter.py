@@ -54,7 +54,7 @@ def _fill(
 ) -> dict[str, Any]:
     """Write tokenizer, adapter, card and record, which is returned; ``name``: what the folder will be called."""
     from unierase_cli.editing.adapter import content, load_adapter, write_adapter
-    from unierase_cli.editing.patch import apply_patches
+    from unierase_cli.editing.apply import apply_patches
     from unierase_cli.editing.undo import changes_by_parameter
     from unierase_cli.models.vocabulary import add_unlearning_tokens
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from unierase_cli.config.checks import adapter_at_hand, model_block, reference_fits
 from unierase_cli.config.schema import Experiment
-from unierase_cli.contracts import UserError
 from unierase_cli.estimate.need import rows_of
 from unierase_cli.estimate.shapes import shape_of
 from unierase_cli.estimate.training import stored_reference
@@ -34,26 +33,6 @@ def check_method(experiment: Experiment) -> None:
     for role, block in blocks.items():
         if shape is not None and isinstance(block, int):
             model_block(f"method.{role}.settings.layer", block, shape.blocks)
-
-
-def check_prompt(experiment: Experiment) -> None:
-    """Raises UserError where the model's tokenizer has no prompt as ``model.prompt`` and ``model.system`` ask for it. A hub model
-    that cannot be had is first known when it is loaded. Imports torch.
-    """
-    model = experiment.model
-    if model.path is None:
-        return
-    from unierase_cli.models.files import read_tokenizer, resolve
-    from unierase_cli.models.prompts import PromptFormatter
-
-    source = resolve(model.path)
-    try:
-        tokenizer = read_tokenizer(source, model.revision if isinstance(source, str) else None)
-    except UserError:
-        if isinstance(source, str):
-            return
-        raise
-    PromptFormatter(tokenizer, model.prompt, model.date, system=model.system, instruction=model.instruction)
 
 
 def check_reference_size(experiment: Experiment) -> None:

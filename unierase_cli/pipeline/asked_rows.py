@@ -5,15 +5,41 @@ After the last step this is mostly what the evaluation at the end asks anyway; t
 
 from __future__ import annotations
 
+from unierase_cli.config.checks import one_of
 from unierase_cli.config.schema import Experiment
-from unierase_cli.contracts import Fact, evenly_spaced
+from unierase_cli.config.sections.evaluation import SPLITS
+from unierase_cli.contracts import Fact, UserError, duplicates, evenly_spaced
 from unierase_cli.pipeline.mode_plan import observed_steps, plan_of
 from unierase_cli.pipeline.stage import Request, benchmark_of
 
-FORGET = "forget"
+FORGET, FORGOTTEN = "forget", "forgotten_before"
 NOW, BEFORE = "forget_now", "forget_before"
 KEPT = ("retain_unseen", "real_authors", "world_facts")
 END = Request("observe", (("state", "edited"),))
+
+
+def scored_splits(experiment: Experiment) -> dict[str, list[Fact]]:
+    """The facts of each split that is asked, ``protocol.rows`` at most.
+
+    Raises UserError for a split that no benchmark has, and for a fact id that occurs twice in one.
+    """
+    splits = benchmark_of(experiment).splits
+    for name in experiment.eval.splits:
+        # A list made for all benchmarks may name splits that this one lacks; a name that none has is a slip.
+        if name not in SPLITS:
+            one_of("eval.splits", name, list(dict.fromkeys([*splits, *SPLITS])))
+    wanted = experiment.eval.splits or list(splits)
+    rows = experiment.protocol.rows_for(experiment.benchmark.name) or None
+    # An earlier run's promise is always looked at.
+    wanted = [*wanted, FORGOTTEN]
+    found = {name: list(splits[name][:rows]) for name in splits if name in wanted and splits[name]}
+    if not found:
+        raise UserError("there is nothing to score: no split has a row", "choose others with eval.splits=[forget]")
+    for name, facts in found.items():
+        twice = duplicates(fact.id for fact in facts)
+        if twice:
+            raise UserError(f"split {name}: fact id {twice[0]} occurs twice", "give every fact an id of its own")
+    return found
 
 
 def step_splits(experiment: Experiment, index: int) -> dict[str, list[Fact]]:
@@ -51,8 +77,6 @@ def _after(index: int) -> Request:
 
 
 def _asked_at_the_end(experiment: Experiment, index: int) -> bool:
-    from unierase_cli.stages.observe import scored_splits
-
     end = {name: {fact.id for fact in facts} for name, facts in scored_splits(experiment).items()}
     wanted = step_splits(experiment, index)
     return all({f.id for f in facts} <= end.get(FORGET if n in (NOW, BEFORE) else n, set()) for n, facts in wanted.items())

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Step
 from unierase_cli.modes.base import load_mode
-from unierase_cli.pipeline.stage import Request, benchmark_of
-
-# What `unierase eval` makes: the scores, and beside or instead of them what the mode adds.
-SCORE, TRAJECTORY, PRECISE = "score", "trajectory", "precise"
+from unierase_cli.pipeline.stage import benchmark_of
 
 
 def plan_of(experiment: Experiment) -> list[Step]:
@@ -47,28 +43,6 @@ def observed_steps(experiment: Experiment) -> list[int]:
         return []
     count = len(plan_of(experiment))
     return list(range(count)) if experiment.eval.steps == "all" else [count - 1]
-
-
-def last_of_evaluation(experiment: Experiment) -> str:
-    """The stage in which the mode's evaluation ends."""
-    if is_independent(experiment):
-        return PRECISE
-    return TRAJECTORY if is_stepwise(experiment) and experiment.eval.steps != "none" else SCORE
-
-
-def asked_by_evaluation(experiment: Experiment) -> Sequence[Request]:
-    """What of a model an evaluation asks, all of which counts as asked for with --no-chain."""
-    if is_independent(experiment):
-        return [Request("observe_facts")]
-    stages = ["observe"]
-    stages += ["probe"] if experiment.eval.passes else []
-    stages += ["general"] if experiment.eval.general.wanted else []
-    found = [Request(stage, (("state", state),)) for state in ("base", "edited") for stage in stages]
-    if last_of_evaluation(experiment) == TRAJECTORY:
-        from unierase_cli.pipeline.asked_rows import step_requests
-
-        found += [Request(SCORE), *(r for r in step_requests(experiment).values() if r not in found)]
-    return found
 
 
 def _says(experiment: Experiment, name: str, default: Any) -> Any:

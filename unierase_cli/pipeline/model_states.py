@@ -115,7 +115,8 @@ def apply_erasure(loaded: LoadedModel, erasure: Path, upto: int | None = None) -
 
     Raises UserError where each step started from the original model: then there is no model with all of them.
     """
-    from unierase_cli.editing.patch import Patch, apply_patches
+    from unierase_cli.editing.apply import apply_patches
+    from unierase_cli.editing.patch import Patch
 
     steps = steps_in(erasure)
     if not steps:
@@ -150,3 +151,23 @@ def load_edited(
     loaded = load_base(experiment, inputs, reporter)
     apply_erasure(loaded, inputs["erase"].whole, upto)
     return loaded
+
+
+def check_prompt(experiment: Experiment) -> None:
+    """Raises UserError where the model's tokenizer has no prompt as ``model.prompt`` and ``model.system`` ask for it. A hub model
+    that cannot be had is first known when it is loaded. Imports torch.
+    """
+    model = experiment.model
+    if model.path is None:
+        return
+    from unierase_cli.models.files import read_tokenizer, resolve
+    from unierase_cli.models.prompts import PromptFormatter
+
+    source = resolve(model.path)
+    try:
+        tokenizer = read_tokenizer(source, model.revision if isinstance(source, str) else None)
+    except UserError:
+        if isinstance(source, str):
+            return
+        raise
+    PromptFormatter(tokenizer, model.prompt, model.date, system=model.system, instruction=model.instruction)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
-from unierase_cli.estimate.early_checks import check_prompt
 from unierase_cli.models.heap import give_back
 from unierase_cli.pipeline.machine import machine
+from unierase_cli.pipeline.model_states import check_prompt
 from unierase_cli.pipeline.passed_over import flat, passed_over
 from unierase_cli.pipeline.recorder import Recorder
 from unierase_cli.pipeline.several_processes import announced

@@ -12,9 +12,9 @@ from typing import Any
 
 from unierase_cli.rerun.differences import of_files, of_numbers
 from unierase_cli.rerun.run_again import Repeated
-from unierase_cli.stages.erase import TIMES
 from unierase_cli.store.artefact import LOG, Artefact
 from unierase_cli.store.json_text import read_own
+from unierase_cli.store.patch_files import TIMES
 
 CPU = "cpu"
 BITS, NUMBERS, OTHER, KEPT = "bits", "numbers", "other", "kept"

@@ -18,6 +18,7 @@ from unierase_cli.stages.shared.erase_context import for_step, key_position, pre
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.jsonl import append_jsonl, read_own_rows, write_jsonl
+from unierase_cli.store.patch_files import TIMES
 from unierase_cli.store.unlearned import FORGOTTEN
 from unierase_cli.training.token.targets import load_targets
 
@@ -25,8 +26,6 @@ NAME = "erase"
 VERSION = 2
 STATE = "state.safetensors"
 STEPS = "steps.jsonl"
-# Seconds of every step, apart from what must come out the same each time.
-TIMES = "times.jsonl"
 # Of the edit: names, what the moments' key covers, and what has been resolved.
 NOT_READ = ("moments", "name", "layers", "key_position")
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.markdown import inline
-from unierase_cli.pipeline.mode_plan import PRECISE, TRAJECTORY, is_stepwise, last_of_evaluation, token_questions
+from unierase_cli.pipeline.evaluation import PRECISE, TRAJECTORY, last_of_evaluation
+from unierase_cli.pipeline.mode_plan import is_stepwise, token_questions
 from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
 from unierase_cli.results.table import Table
 from unierase_cli.store.artefact import Artefact

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unierase_cli.cli import options
+from unierase_cli.cli.amounts import size
 from unierase_cli.cli.complete import complete_run
 from unierase_cli.cli.options import Folder, Run
-from unierase_cli.cli.render import emit_json, size
+from unierase_cli.cli.render import emit_json
 
 if TYPE_CHECKING:
     from unierase_cli.store.artefact import Artefact

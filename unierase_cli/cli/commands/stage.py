@@ -40,7 +40,7 @@ def callback(name: str) -> Callable[..., None]:
     def make(pipeline: Pipeline) -> Artefact:
         if stage != SCORE:
             return pipeline.make(stage)
-        from unierase_cli.pipeline.mode_plan import asked_by_evaluation, last_of_evaluation
+        from unierase_cli.pipeline.evaluation import asked_by_evaluation, last_of_evaluation
 
         # All of it counts as asked for, so that --no-chain makes it.
         for request in asked_by_evaluation(pipeline.experiment):

@@ -12,7 +12,7 @@ from unierase_cli.cli.render import ConsoleReporter, emit_json
 from unierase_cli.cli.sweep.plan import SCORED, Planned
 from unierase_cli.contracts import UserError
 from unierase_cli.launch.jobs import Finished
-from unierase_cli.pipeline.mode_plan import PRECISE
+from unierase_cli.pipeline.evaluation import PRECISE
 from unierase_cli.results.table import Table
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store

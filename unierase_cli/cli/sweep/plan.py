@@ -12,7 +12,7 @@ from typing import Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sweep import Combination, Sweep
 from unierase_cli.contracts import Reporter, SilentReporter, UserError
-from unierase_cli.pipeline.mode_plan import SCORE, TRAJECTORY, last_of_evaluation
+from unierase_cli.pipeline.evaluation import SCORE, TRAJECTORY, last_of_evaluation
 from unierase_cli.pipeline.pipeline import Pipeline, PlanRow
 from unierase_cli.results.table import Table
 from unierase_cli.stages.shared.choose_reference import with_reference

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.cli.render import ConsoleReporter, duration
+from unierase_cli.cli.amounts import duration
+from unierase_cli.cli.render import ConsoleReporter
 
 if TYPE_CHECKING:
     from unierase_cli.launch.jobs import Finished, Job

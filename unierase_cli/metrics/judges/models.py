@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.metrics.judges.judges import ENCODERS, KINDS, NLI, Classify, Encode, Judge, JudgeAbsent
+from unierase_cli.metrics.judges.kinds import ENCODERS, KINDS, NLI, Classify, Encode, Judge, JudgeAbsent
 from unierase_cli.store.hashing import file_records, hash_json
 from unierase_cli.store.model_folders import check_folder
 

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from unierase_cli.metrics.judges.judges import KINDS, JudgeAbsent
+from unierase_cli.metrics.judges.kinds import KINDS, JudgeAbsent
 
 WORKER = "unierase_cli.metrics.judges.worker"
 PACKAGES = str(Path(__file__).resolve().parents[3])

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from unierase_cli.metrics.judges.judges import JudgeAbsent, why
+from unierase_cli.metrics.judges.kinds import JudgeAbsent, why
 
 
 def main(kind: str, name: str, folder: str, threads: str) -> None:
