@@ -26,7 +26,7 @@ from unierase_cli.contracts import Fact, Observation, SilentReporter
 from unierase_cli.inference.observe import ask, observe, plan_batches
 from unierase_cli.metrics.rouge import rouge_l_recall
 from unierase_cli.models.load import LoadedModel, load_model
-from unierase_cli.stages.base import benchmark_of
+from unierase_cli.pipeline.stage import benchmark_of
 
 ANSWERED = ("forget", "retain_unseen", "real_authors", "world_facts")
 PARAPHRASED = ("forget", "retain_unseen")

@@ -74,7 +74,7 @@ import sys
 from unierase_cli.config.compose import compose
 from unierase_cli.config.sections.model import TrainConfig
 from unierase_cli.models.mini import CONTEXT, build_tokenizer
-from unierase_cli.stages.base import benchmark_of
+from unierase_cli.pipeline.stage import benchmark_of
 from unierase_cli.models.files import save_folder
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -95,7 +95,7 @@ RUN_STAGE = """
 import json, sys
 from unierase_cli.config.compose import compose
 from unierase_cli.contracts import SilentReporter
-from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.pipeline.pipeline import Pipeline
 stage, options = sys.argv[1], json.loads(sys.argv[2])
 made = Pipeline(compose(sys.argv[3:], None), SilentReporter()).make(stage, **options)
 phases = {name: phase["peak_memory_mib"] for name, phase in made.manifest["phases"].items()}
@@ -117,10 +117,10 @@ def run_alone(script: str, words: Sequence[str]) -> tuple[str, float]:
 
 def estimates(experiment: Experiment) -> dict[str, float]:
     """Stage -> its estimated peak, MiB."""
-    from unierase_cli.stages.doctor import row_counts
-    from unierase_cli.stages.estimate import memory_needs
-    from unierase_cli.stages.needs import stage_peaks
-    from unierase_cli.stages.shapes import shape_of
+    from unierase_cli.estimate.doctor import row_counts
+    from unierase_cli.estimate.memory_and_disk import memory_needs
+    from unierase_cli.estimate.need import stage_peaks
+    from unierase_cli.estimate.shapes import shape_of
 
     shape, source = shape_of(experiment)
     assert shape is not None, source

@@ -18,8 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from unierase_cli.stages import comparison_rows
-from unierase_cli.stages.comparison_rows import FORGET, KEPT
+from unierase_cli.results.many_runs import rows as comparison_rows
+from unierase_cli.results.many_runs.rows import FORGET, KEPT
 from unierase_cli.store.json_text import write_json
 
 # What tuning measures: the two numbers of the rule.

@@ -119,9 +119,10 @@ def _preload(words: list[str]) -> None:
 
     for name in (
         "matplotlib.pyplot", "rouge_score.rouge_scorer", "scipy.stats", "transformers.models.llama.modeling_llama",
-        "unierase_cli.config.compose", "unierase_cli.cli.session", "unierase_cli.cli.outcome", "unierase_cli.stages.collateral",
+        "unierase_cli.config.compose", "unierase_cli.cli.session", "unierase_cli.cli.outcome",
+        "unierase_cli.results.one_run.collateral",
         "unierase_cli.models.mini", "unierase_cli.models.load", "unierase_cli.training.supervised", "unierase_cli.editing.edit",
-        "unierase_cli.training.token_training", "unierase_cli.inference.generate", "unierase_cli.methods.unierase",
+        "unierase_cli.training.token.learning", "unierase_cli.inference.generate", "unierase_cli.methods.unierase",
     ):  # fmt: skip
         importlib.import_module(name)
 

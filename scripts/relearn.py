@@ -11,16 +11,16 @@ import argparse
 import torch
 
 from unierase_cli.contracts import Fact, SilentReporter, evenly_spaced
+from unierase_cli.delivery.chat import open_run
+from unierase_cli.delivery.edited_folder import recorded_experiment
+from unierase_cli.delivery.export import find_erasure
+from unierase_cli.delivery.patches import choose_steps
 from unierase_cli.inference.observe import ask, observe, plan_batches
 from unierase_cli.metrics import leak, rouge
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.stages.base import benchmark_of
-from unierase_cli.stages.chat import open_run
-from unierase_cli.stages.edited_folder import recorded_experiment
-from unierase_cli.stages.export import find_erasure
-from unierase_cli.stages.patches import choose_steps
+from unierase_cli.pipeline.stage import benchmark_of
 from unierase_cli.store.artefacts import Store
-from unierase_cli.training.rows import collate, make_row
+from unierase_cli.training.unlearning.rows import collate, make_row
 
 # Rows of a step.
 BATCH = 8

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from unierase_cli.stages.comparison_rows import balance
+from unierase_cli.results.many_runs.rows import balance
 
 FORGET, KEPT = "forget_so_far.rouge", "retain_unseen.rouge"
 

@@ -12,7 +12,7 @@ from tests.helpers.suites import SQUARE
 from unierase_cli.benchmarks.general import gsm8k, human_eval, mmlu, trivia_qa
 from unierase_cli.benchmarks.general.base import Item, Suite, load_items
 from unierase_cli.config.sections.general import GeneralConfig
-from unierase_cli.inference.sandbox import Limits, run_tests
+from unierase_cli.inference.sandbox.sandbox import Limits, run_tests
 
 
 def judged(suite: Suite, output: str, gold: str, compat: bool = False) -> tuple[bool, bool]:

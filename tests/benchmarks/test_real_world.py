@@ -12,7 +12,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import Benchmark, UserError
-from unierase_cli.stages.fact_rows import fact_rows
+from unierase_cli.stages.shared.fact_rows import fact_rows
 from unierase_cli.store.jsonl import read_jsonl, write_jsonl
 
 Row = dict[str, Any]

@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter
-from unierase_cli.stages import pipeline as pipeline_module
-from unierase_cli.stages.pipeline import PlanRow
+from unierase_cli.pipeline import pipeline as pipeline_module
+from unierase_cli.pipeline.pipeline import PlanRow
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 
@@ -241,7 +241,7 @@ def test_an_unknown_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_export_writes_what_the_stage_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from unierase_cli.stages import export as export_module
+    from unierase_cli.delivery import export as export_module
 
     asked: list[Any] = []
 

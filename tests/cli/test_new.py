@@ -21,7 +21,7 @@ from tests.helpers.places import ROOT
 from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.benchmarks.base import available_benchmarks
 from unierase_cli.cli.app import app
-from unierase_cli.cli.new_parts import KINDS
+from unierase_cli.cli.commands.new_parts import KINDS
 from unierase_cli.methods.base import load_method, method_names
 from unierase_cli.methods.terms.base import term_names
 from unierase_cli.metrics.catalog import all_metrics

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 
-from unierase_cli.cli.render import ConsoleReporter, duration, size
+from unierase_cli.cli.amounts import duration, size
+from unierase_cli.cli.render import ConsoleReporter
 from unierase_cli.cli.tables import console_on, show
-from unierase_cli.stages.tables import Table
+from unierase_cli.results.table import Table
 
 
 def plain(every: float = 5.0) -> tuple[ConsoleReporter, io.StringIO]:

@@ -14,14 +14,14 @@ from typer.testing import CliRunner, Result
 
 from tests.helpers import sweep_stub
 from tests.helpers.places import ROOT
-from unierase_cli.cli import sweep_command
 from unierase_cli.cli.app import app
-from unierase_cli.cli.sweep_plan import plan_sweep
+from unierase_cli.cli.sweep import command as sweep_command
+from unierase_cli.cli.sweep.plan import plan_sweep
 from unierase_cli.config.compose import compose
 from unierase_cli.config.sweep import expand
 from unierase_cli.contracts import SilentReporter
-from unierase_cli.stages import pipeline as pipeline_module
-from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.pipeline import pipeline as pipeline_module
+from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.store.artefacts import Store
 
 

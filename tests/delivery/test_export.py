@@ -14,11 +14,11 @@ from tests.helpers.tiny_models import save_folder, tiny_gpt2, tiny_llama
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.delivery.export import export
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.editing.weights import AppliedPatch
-from unierase_cli.stages.export import export
-from unierase_cli.stages.loading import apply_erasure, load_base
+from unierase_cli.pipeline.model_states import apply_erasure, load_base
 from unierase_cli.store.artefact import Artefact
 
 

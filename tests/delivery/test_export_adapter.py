@@ -17,13 +17,14 @@ from tests.helpers.patches import dense_patch, named_patch
 from tests.helpers.tiny_models import FAMILIES, save_folder, tiny
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.delivery.export import export
+from unierase_cli.delivery.patches import choose_steps
+from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.low_rank import inner, norm, shortened
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.reserved import reserved_tokens
-from unierase_cli.stages.export import export
-from unierase_cli.stages.patches import choose_steps
 from unierase_cli.store.artefact import Artefact
 
 QUESTION = "Who wrote that book?"
@@ -180,7 +181,7 @@ def test_the_card_and_the_adapter_name_a_hub_model_and_no_folder(
     loaded = unedited(config)
     if hub:
         loaded.source, loaded.fingerprint = "owner/name", "owner/name@main"
-    monkeypatch.setattr("unierase_cli.stages.export.load_base", lambda *a: loaded)
+    monkeypatch.setattr("unierase_cli.delivery.export.load_base", lambda *a: loaded)
     exported(config, run, tmp_path / "adapter")
     card = (tmp_path / "adapter" / "README.md").read_text()
     named = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
@@ -213,7 +214,7 @@ def test_what_peft_would_get_wrong_is_refused(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError, match="token rows only"):
         exported(config, run, tmp_path / "adapter")
     loaded.architecture.head.bias = torch.nn.Parameter(torch.zeros(loaded.architecture.head.weight.shape[0]))
-    monkeypatch.setattr("unierase_cli.stages.export.load_base", lambda *a: loaded)
+    monkeypatch.setattr("unierase_cli.delivery.export.load_base", lambda *a: loaded)
     with pytest.raises(UserError, match="head has a bias, which peft drops"):
         exported(config, finished(config, edits(loaded), "other"), tmp_path / "adapter")
 

@@ -22,8 +22,8 @@ from unierase_cli.config.sections.edit import EditConfig, MomentsConfig, ValueCo
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter
-from unierase_cli.stages.leaving import ALLOWED, COUNTED_ON, SETTINGS, write_leaving
-from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.delivery.leaving import ALLOWED, COUNTED_ON, SETTINGS, write_leaving
+from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.store.artefact import Artefact, read_artefact
 from unierase_cli.store.jsonl import write_jsonl
 
@@ -153,7 +153,7 @@ def test_an_unlisted_key_stays_at_home(tmp_path: Path) -> None:
 def test_every_setting_that_leaves_is_one() -> None:
     from dataclasses import asdict
 
-    from unierase_cli.stages.interrupted import flat
+    from unierase_cli.pipeline.passed_over import flat
 
     keys = flat(asdict(Experiment()))
     assert [key for key in (*SETTINGS, *COUNTED_ON) if key not in keys] == []

@@ -16,10 +16,10 @@ from tests.helpers.patches import bits, dense_patch, named_patch, same_bits
 from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.delivery.chat import TwoStates, open_run
+from unierase_cli.delivery.patch_diff import compare_patches
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.inference.generate import generate
-from unierase_cli.stages.chat import TwoStates, open_run
-from unierase_cli.stages.patch_diff import compare_patches
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 
@@ -188,7 +188,8 @@ def test_chat_answers_as_the_two_models_would_whatever_was_asked_before(family: 
     def fresh(edited: bool, forbid: bool) -> list[int]:
         loaded = unedited(config)
         if edited:
-            from unierase_cli.editing.patch import Patch, apply_patches
+            from unierase_cli.editing.apply import apply_patches
+            from unierase_cli.editing.patch import Patch
 
             apply_patches(loaded, [Patch.load(run.path, step) for step in range(2)])
         ids = loaded.unlearn_ids if forbid else None

@@ -16,14 +16,15 @@ from tests.helpers.patched import edits, experiment, finished, gradient_method, 
 from tests.helpers.patches import dense_patch, named_patch
 from tests.helpers.tiny_models import FAMILIES
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.delivery import patches as patches_module
+from unierase_cli.delivery.edited_folder import load_folder, write_edited
+from unierase_cli.delivery.export import export
+from unierase_cli.delivery.patch_revert import revert
+from unierase_cli.delivery.patches import choose_steps
+from unierase_cli.editing.apply import apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.token_rows import TokenRows
-from unierase_cli.stages import patches as patches_module
-from unierase_cli.stages.edited_folder import load_folder, write_edited
-from unierase_cli.stages.export import export
-from unierase_cli.stages.patch_revert import revert
-from unierase_cli.stages.patches import choose_steps
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.patch_files import first_gap, patch_path
 

@@ -9,12 +9,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from tests.helpers.patches import make_patch, rows_for
 from tests.helpers.tiny_models import tiny_llama
+from unierase_cli.delivery.patch_show import describe
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.architecture import find_architecture
 from unierase_cli.models.token_rows import TokenRows
-from unierase_cli.stages.patch_show import describe
 from unierase_cli.store.artefact import Artefact
 
 LLAMA_8B = LlamaConfig(

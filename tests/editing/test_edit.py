@@ -15,9 +15,10 @@ from tests.helpers.tiny_models import tiny, tiny_llama
 from unierase_cli.config.sections.edit import TemplateConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.editing import edit
+from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.edit import Editing, edit_facts
 from unierase_cli.editing.keys import look_at_keys
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.report import changed_share
 from unierase_cli.editing.spans import make_requests
 from unierase_cli.editing.state import EditState

@@ -12,7 +12,8 @@ import torch
 from tests.helpers.patches import bits, dense_patch, low_rank, make_patch, named_patch, parameters, rows_for, same_bits
 from tests.helpers.tiny_models import tiny, tiny_llama
 from unierase_cli.contracts import UserError
-from unierase_cli.editing.patch import Patch, apply_patches, changed_parameters, has_patch
+from unierase_cli.editing.apply import apply_patches
+from unierase_cli.editing.patch import Patch, changed_parameters, has_patch
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.store.tensors import save_tensors

@@ -17,10 +17,10 @@ from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig, TermConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import UserError
-from unierase_cli.stages import doctor
-from unierase_cli.stages.estimate import disk_needs, memory_needs
-from unierase_cli.stages.needs import Need, Rows, peak, stage_peaks
-from unierase_cli.stages.shapes import KNOWN, from_config, shape_of
+from unierase_cli.estimate import doctor
+from unierase_cli.estimate.memory_and_disk import disk_needs, memory_needs
+from unierase_cli.estimate.need import Need, Rows, peak, stage_peaks
+from unierase_cli.estimate.shapes import KNOWN, from_config, shape_of
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, *FURTHER])

@@ -12,7 +12,7 @@ from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.config.catalog import groups
 from unierase_cli.config.compose import compose
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.stages.pipeline import Pipeline, PlanRow
+from unierase_cli.pipeline.pipeline import Pipeline, PlanRow
 
 LAYER = "method.{}.settings.layer=2"
 

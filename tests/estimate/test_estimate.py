@@ -19,10 +19,10 @@ from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, TermConfig
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
-from unierase_cli.stages.estimate import PROCESS_BYTES, memory_needs
-from unierase_cli.stages.needs import Rows, stage_peaks
-from unierase_cli.stages.shapes import KNOWN, from_config
-from unierase_cli.stages.workspace import HEAP_LIMIT, Workspace
+from unierase_cli.estimate.memory_and_disk import PROCESS_BYTES, memory_needs
+from unierase_cli.estimate.need import Rows, stage_peaks
+from unierase_cli.estimate.shapes import KNOWN, from_config
+from unierase_cli.estimate.workspace import HEAP_LIMIT, Workspace
 
 ROWS = Rows(40, 200, 400)
 

@@ -21,7 +21,7 @@ from tests.helpers.places import ROOT
 from unierase_cli.config.compose import compose
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter
-from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 

@@ -12,7 +12,7 @@ from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.store.artefact import Artefact
 
 

@@ -1,4 +1,4 @@
-"""Stands for ``unierase_cli.metrics.judge_worker`` in tests: the worker itself, with judges that do what their names say."""
+"""Stands for ``unierase_cli.metrics.judges.worker`` in tests: the worker itself, with judges that do what their names say."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unierase_cli.metrics import judge_models, judge_worker
-from unierase_cli.metrics.judges import JudgeAbsent
+from unierase_cli.metrics.judges import models as judge_models
+from unierase_cli.metrics.judges import worker as judge_worker
+from unierase_cli.metrics.judges.kinds import JudgeAbsent
 
 
 def open_judge(kind: str, name: str, folder: Path, alive: Callable[[], None]) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.tiny_models import tiny_tokenizer
-from unierase_cli.metrics import judge_models
+from unierase_cli.metrics.judges import models as judge_models
 
 
 def opened(kind: str, folder: Path | str) -> Any:

@@ -14,9 +14,9 @@ from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
 from unierase_cli.contracts import SilentReporter
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens
+from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.stages import observe as stage
 from unierase_cli.stages import score
-from unierase_cli.stages.base import StageContext
 from unierase_cli.store.artefact import Artefact
 
 PROTOCOL = ProtocolConfig(max_new_tokens=6, prefix_tokens=3)

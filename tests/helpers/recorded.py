@@ -9,9 +9,9 @@ from dataclasses import asdict, replace
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import AnswerScore, Observation, SilentReporter
+from unierase_cli.pipeline.observation_files import Pass, Plan
+from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.stages import score
-from unierase_cli.stages.base import StageContext
-from unierase_cli.stages.observation_files import Pass, Plan
 from unierase_cli.store.artefact import MANIFEST, Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.hashing import file_records, hash_json

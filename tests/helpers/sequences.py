@@ -14,7 +14,7 @@ from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunCon
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.config.sections.unlearn import UnlearnConfig
 from unierase_cli.contracts import SilentReporter
-from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.store.artefact import Artefact
 
 UNIERASE = MethodConfig(name="unierase")

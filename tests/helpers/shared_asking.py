@@ -22,7 +22,7 @@ from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import MethodConfig
 from unierase_cli.inference import observe as asking
-from unierase_cli.stages import together
+from unierase_cli.pipeline import several_processes as together
 from unierase_cli.training import processes
 
 NOTHING = MethodConfig("none", editing=False, token=False)

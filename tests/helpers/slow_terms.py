@@ -26,8 +26,8 @@ from unierase_cli.methods.terms.base import (
     term_loss,
 )
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.training.rows import Layout, Row, collate, make_row
-from unierase_cli.training.views import FrozenView, View
+from unierase_cli.training.unlearning.rows import Layout, Row, collate, make_row
+from unierase_cli.training.unlearning.views import FrozenView, View
 
 BLOCK = 1
 LENGTH = 24  # every batch is padded to it, so that a part of a batch has the positions of the whole

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from unierase_cli.stages.base import Request, StageContext
+from unierase_cli.pipeline.stage import Request, StageContext
 
 
 def stand_in(

@@ -16,9 +16,9 @@ from typing import Any
 
 from unierase_cli.config.compose import compose
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.stages import pipeline as pipeline_module
-from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.pipeline import pipeline as pipeline_module
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.stage import Request, StageContext
 
 BASE, EDITED = (Request("observe", (("state", state),)) for state in ("base", "edited"))
 NEEDS = {"score": {"base": BASE, "edited": EDITED}, "report": {"score": Request("score")}, "erase": {}}

@@ -12,8 +12,8 @@ from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
-from unierase_cli.training import row_fit
-from unierase_cli.training.token_training import train_token
+from unierase_cli.training.token import row_fit
+from unierase_cli.training.token.learning import train_token
 
 FAMILIES = ["llama", "llama_tied", "mistral", "qwen2", "qwen3", "gpt2"]
 REFUSALS = ["I cannot say.", "No idea."]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unierase_cli.inference.sandbox import Limits
+from unierase_cli.inference.sandbox.sandbox import Limits
 
 TESTS = "def check(candidate):\n    assert candidate(20) == 21\n    assert candidate(-1) == 0\n"
 RIGHT = "def after(n):\n    return n + 1\n"

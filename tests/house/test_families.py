@@ -19,15 +19,16 @@ from tests.helpers.tiny_models import FACTS, FURTHER, NORMALISING, save_folder, 
 from unierase_cli.config.sections.edit import ValueConfig
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.delivery.export import export
+from unierase_cli.delivery.patch_revert import revert
+from unierase_cli.editing.apply import apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.methods import unierase
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
-from unierase_cli.stages.export import export
-from unierase_cli.stages.patch_revert import revert
-from unierase_cli.training.token_training import train_token
+from unierase_cli.training.token.learning import train_token
 
 # Llama is there as a yardstick.
 LIVES = ("llama", *FURTHER)

@@ -15,13 +15,15 @@ from tests.helpers.said import REFUSALS, said
 from unierase_cli.benchmarks.general import human_eval
 from unierase_cli.config.compose import compose
 from unierase_cli.contracts import MetricResult, UserError
-from unierase_cli.inference import sandbox
+from unierase_cli.inference.sandbox import sandbox
 from unierase_cli.launch.local import run_locally
-from unierase_cli.metrics import general_ability, gibberish, judge_process
+from unierase_cli.metrics import general_ability, gibberish
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.compare import compare
-from unierase_cli.metrics.judge_process import JudgeProcess
-from unierase_cli.metrics.judges import JudgeAbsent, JudgeFailed, Judges
+from unierase_cli.metrics.judges import process as judge_process
+from unierase_cli.metrics.judges.judges import Judges
+from unierase_cli.metrics.judges.kinds import JudgeAbsent, JudgeFailed
+from unierase_cli.metrics.judges.process import JudgeProcess
 from unierase_cli.stages import general, report, score
 
 # A worker of a sweep as `unierase` starts it, whose memory ends while it works.
@@ -56,7 +58,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch, stub: None) -> None:
     """Every judge is there."""
-    monkeypatch.setattr("unierase_cli.metrics.judge_models.find_judge", lambda kind, name: Path("folder"))
+    monkeypatch.setattr("unierase_cli.metrics.judges.models.find_judge", lambda kind, name: Path("folder"))
 
 
 def test_a_judge_in_a_process_says_what_it_says_in_this_one(tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ def test_a_judge_that_hangs_while_it_is_loaded_is_ended_and_looked_for_once(foun
 
 def test_a_judge_ends_with_whoever_asked_it(found: None, tmp_path: Path) -> None:
     script = (
-        "import sys, os\nfrom pathlib import Path\nfrom unierase_cli.metrics import judge_process\n"
+        "import sys, os\nfrom pathlib import Path\nfrom unierase_cli.metrics.judges import process as judge_process\n"
         "judge_process.WORKER = 'tests.helpers.judge_stub'\n"
         "judge = judge_process.JudgeProcess('gibberish', 'hangs', Path('folder'), 60.0)\n"
         f"Path({str(tmp_path / 'id')!r}).write_text(str(judge.process.pid))\n"

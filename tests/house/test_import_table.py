@@ -12,10 +12,16 @@ from tests.helpers.places import ROOT
 from tests.helpers.sources import PACKAGE, modules
 
 MAY_IMPORT = {
-    "cli": {"config", "stages", "launch", "store"},
+    "cli": {"config", "pipeline", "stages", "results", "estimate", "delivery", "rerun", "launch", "store"},
+    "rerun": {"delivery", "results", "pipeline", "training", "store"},
+    "delivery": {"results", "pipeline", "modes", "inference", "editing", "models", "store"},
     "stages": {
-        "modes", "methods", "benchmarks", "metrics", "interchange", "probes", "training", "inference", "editing", "models", "store",
+        "results", "estimate", "pipeline", "modes", "methods", "benchmarks", "metrics", "interchange", "probes", "training",
+        "inference", "editing", "models", "store",
     },
+    "results": {"pipeline", "interchange", "metrics", "benchmarks", "store"},
+    "estimate": {"pipeline", "training", "models", "store"},
+    "pipeline": {"methods", "metrics", "benchmarks", "modes", "training", "editing", "models", "store"},
     "interchange": {"metrics", "store"},
     "probes": {"training", "inference", "models", "store"},
     "methods": {"training", "editing", "models"},
@@ -40,7 +46,10 @@ MAY_IMPORT = {
 SHARED = ("contracts", "plugins", "words", "temporary", "markdown", "config.schema", "config.sections", "config.checks")
 COMPOSING = ("config.compose", "config.catalog", "config.locate", "config.overrides")
 # Rooms that are imported before it is known whether torch will be needed.
-LIGHT = ("contracts", "config", "store", "benchmarks", "modes", "metrics", "interchange", "stages", "launch", "cli")
+LIGHT = (
+    "contracts", "config", "store", "benchmarks", "modes", "metrics", "interchange", "pipeline", "stages", "results", "estimate",
+    "delivery", "rerun", "launch", "cli",
+)  # fmt: skip
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "hydra")
 
 
@@ -121,3 +130,21 @@ def with_programs(tree: ast.Module) -> Iterator[ast.Module]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and "import " in node.value:
             with suppress(SyntaxError, ValueError):
                 yield ast.parse(node.value)
+
+
+def test_no_two_files_import_each_other_in_a_circle() -> None:
+    trees = dict(modules())
+    arrows = {
+        module: {
+            found
+            for name in filter(None, map(ours, imports(tree)))
+            for found in (name, name.rpartition(".")[0])
+            if found in trees
+        }
+        for module, tree in trees.items()
+    }
+    # What imports nothing that is left is taken away, again and again; what remains are circles and who leads into them.
+    while ground := [module for module, targets in arrows.items() if not targets & arrows.keys() - {module}]:
+        for module in ground:
+            del arrows[module]
+    assert sorted(arrows) == []

@@ -15,7 +15,7 @@ from tests.helpers.recorded import scored, state
 from tests.helpers.sources import modules
 from unierase_cli.cli.app import app
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.stages.loading import load_base
+from unierase_cli.pipeline.model_states import load_base
 from unierase_cli.store import hashing
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store

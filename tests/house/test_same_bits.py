@@ -16,10 +16,10 @@ from tests.helpers.shared_asking import ask_everything, counted
 from tests.helpers.suites import write_suites
 from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.contracts import Benchmark, SilentReporter
+from unierase_cli.rerun.differences import of_values
+from unierase_cli.rerun.verdict import TOLD
 from unierase_cli.stages import observe as stage
-from unierase_cli.stages.rerun_result import TOLD
 from unierase_cli.store.artefact import MANIFEST
-from unierase_cli.store.differences import of_values
 
 
 def ask_with_two(folder: Path, outputs: Path) -> None:

@@ -30,8 +30,8 @@ from unierase_cli.models.encoding import TextEncoder
 from unierase_cli.modes.requests import read_tasks
 from unierase_cli.store import jsonl
 from unierase_cli.store.jsonl import iterate_jsonl, read_jsonl
-from unierase_cli.training.token_targets import load_targets
-from unierase_cli.training.token_weights import load_token_weights
+from unierase_cli.training.token.targets import load_targets
+from unierase_cli.training.unlearning.token_weights import load_token_weights
 
 given, st = strange.hypothesis.given, strange.st
 

@@ -22,8 +22,9 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import UserError
+from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.moments import StoredMoments
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.solve import LayerState, LowRank
 from unierase_cli.editing.state import EditState
 from unierase_cli.models.bounded import Failed, bounded
@@ -31,8 +32,8 @@ from unierase_cli.models.files import save_folder as written
 from unierase_cli.models.fingerprint import fingerprint_model
 from unierase_cli.models.load import load_model
 from unierase_cli.models.token_rows import TokenRows
-from unierase_cli.stages.comparison_runs import find_runs
-from unierase_cli.stages.observation_files import read_state
+from unierase_cli.pipeline.observation_files import read_state
+from unierase_cli.results.runs import find_runs
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.forms import misfit
 from unierase_cli.store.json_text import DESCRIPTION, read_json, write_json

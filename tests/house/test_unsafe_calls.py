@@ -43,16 +43,16 @@ KEYWORDS = {"shell": None, "trust_remote_code": None, "allow_pickle": None, "wei
 ALLOWED = {
     # human_eval asks for programs and tries them: in processes of their own, cut off from files, network and the runner by the
     # kernel where it can and by an audit hook everywhere. These two files are what runs inside.
-    "unierase_cli/inference/sandbox_roles.py": {"exec", "compile"},
+    "unierase_cli/inference/sandbox/roles.py": {"exec", "compile"},
     # What starts inside gets its own source by the pipe, since it can read no file any more.
-    "unierase_cli/inference/sandbox_boot.py": {"exec", "compile"},
+    "unierase_cli/inference/sandbox/boot.py": {"exec", "compile"},
     # The process takes the interpreter's place once the kernel's walls stand, by a list of words.
-    "unierase_cli/inference/sandbox_confine.py": {"os.execv"},
+    "unierase_cli/inference/sandbox/confine.py": {"os.execv"},
 }
 # Files that may start other programs: always a list of words, never a line for a shell.
 STARTS = {
-    "unierase_cli/inference/sandbox.py": "the sandbox's processes",
-    "unierase_cli/metrics/judge_process.py": "a judge, which may hang or take all memory",
+    "unierase_cli/inference/sandbox/sandbox.py": "the sandbox's processes",
+    "unierase_cli/metrics/judges/process.py": "a judge, which may hang or take all memory",
     "unierase_cli/launch/jobs.py": "the runs of a sweep",
     "unierase_cli/launch/local.py": "waits for them",
     "unierase_cli/store/manifest.py": "asks git for the commit",
@@ -137,7 +137,7 @@ def test_each_of_them_would_be_found(code: str) -> None:
 def test_what_is_allowed_is_there_and_only_the_sandbox_runs_text_as_code() -> None:
     trees = dict(sources())
     for path, names in ALLOWED.items():
-        assert path.startswith("unierase_cli/inference/sandbox_")
+        assert path.startswith("unierase_cli/inference/sandbox/")
         assert names == {name for name, _ in calls(trees[path]) if name in CALLS}
 
 
@@ -170,7 +170,7 @@ def test_models_are_read_from_safetensors_and_run_no_code_of_their_repository() 
     """Every from_pretrained says so by its keywords, or by the options of its file that say so."""
     found = []
     for path, tree in sources():
-        if path == "unierase_cli/stages/adapter_card.py":  # a text that is shown, not run
+        if path == "unierase_cli/delivery/adapter_card.py":  # a text that is shown, not run
             continue
         for name, call in calls(tree):
             if not name.endswith(".from_pretrained"):

@@ -12,12 +12,12 @@ import pytest
 from tests.helpers.edited_run import edited
 from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.delivery.export import export
 from unierase_cli.inference.lm_harness import folder_fingerprint, rows_of, run_task
 from unierase_cli.metrics import general_ability
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.stages.export import export
-from unierase_cli.stages.loading import apply_erasure, load_base
+from unierase_cli.pipeline.model_states import apply_erasure, load_base
 
 TASK = "made_up_cities"
 YAML = """task: {task}

@@ -12,8 +12,9 @@ import pytest
 
 from tests.helpers.trials import LIMITS, RIGHT, TESTS
 from unierase_cli.contracts import UserError
-from unierase_cli.inference import sandbox, sandbox_values
-from unierase_cli.inference.sandbox import Limits, check_sandbox, run_tests
+from unierase_cli.inference.sandbox import sandbox
+from unierase_cli.inference.sandbox import values as sandbox_values
+from unierase_cli.inference.sandbox.sandbox import Limits, check_sandbox, run_tests
 
 # Ways out. Each gives the right answer, should it get that far.
 ESCAPES = {
@@ -91,7 +92,7 @@ C = _imp.create_dynamic(ModuleSpec("x._ctypes", None, origin=origin)); _imp.exec
 class L(C._SimpleCData): _type_ = "L"
 class B(C._SimpleCData): _type_ = "B"
 class U(C.Union): _fields_ = [("a", L), ("p", C.POINTER(B))]
-guard = sys.modules['unierase_cli.inference.sandbox_guard'].guard
+guard = sys.modules['unierase_cli.inference.sandbox.guard'].guard
 hook = [c for c in guard.__code__.co_consts if hasattr(c, "co_code")][-1]
 u = U(); u.a = id(hook) + type(hook).__basicsize__
 for i, b in enumerate([dis.opmap["LOAD_CONST"], hook.co_consts.index(None), dis.opmap["RETURN_VALUE"], 0]): u.p[i] = b
@@ -129,7 +130,7 @@ SourceFileLoader('x', '/etc/passwd').get_data('/etc/passwd')
     "a limit that is raised": "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))",
     "the refusal taken back": """
 import sys
-guard = sys.modules['unierase_cli.inference.sandbox_guard']
+guard = sys.modules['unierase_cli.inference.sandbox.guard']
 guard.FORBIDDEN, guard.NEVER_IMPORTED, guard.STAY = (), frozenset(), {}
 guard.refused.__code__ = (lambda *a, **k: None).__code__
 guard.preload()
@@ -141,7 +142,7 @@ LEFT = Path("/tmp/unierase-was-here")
 LIES = {
     "the word, guessed": 'def after(n):\n    print(\'{"word": ""}\', flush=True)\n    return 0',
     "the word, on every descriptor": (
-        "import sys\nwrite = sys.modules['unierase_cli.inference.sandbox_values'].write\ndef after(n):\n"
+        "import sys\nwrite = sys.modules['unierase_cli.inference.sandbox.values'].write\ndef after(n):\n"
         '    for place in range(16):\n        try: write(place, b\'{"word": ""}\\n\')\n'
         "        except OSError: pass\n    return 0"
     ),

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.trials import LIMITS, RIGHT, TESTS
-from unierase_cli.inference import sandbox, sandbox_calls
-from unierase_cli.inference.sandbox import check_sandbox, run_tests
+from unierase_cli.inference.sandbox import calls as sandbox_calls
+from unierase_cli.inference.sandbox import sandbox
+from unierase_cli.inference.sandbox.sandbox import check_sandbox, run_tests
 
 # What native code would try, as calls of the C library. Should all walls be down, none of them harms more than its own process,
 # its own folder, and what lies in ``{decoy}`` for that purpose.
@@ -73,15 +74,15 @@ def edited(monkeypatch: pytest.MonkeyPatch, *edits: tuple[str, str, str]) -> Non
     monkeypatch.setattr(sandbox, "_source", of)
 
 
-WITHOUT_LANDLOCK = ("sandbox_confine", '("Landlock", lambda: read_only_python(library)),', "")
-WITHOUT_FILTER = ("sandbox_confine", '("system-call filter", lambda: allow_only_listed_calls(library)),', "")
-OPENING_FILES = ("sandbox_guard", "    open_no_more_files()\n", "")
+WITHOUT_LANDLOCK = ("confine", '("Landlock", lambda: read_only_python(library)),', "")
+WITHOUT_FILTER = ("confine", '("system-call filter", lambda: allow_only_listed_calls(library)),', "")
+OPENING_FILES = ("guard", "    open_no_more_files()\n", "")
 # No audit hook, nothing taken away, native code at hand: what the kernel alone holds.
 BROKEN_OUT = (
-    ("sandbox_guard", "    sys.addaudithook(hook)\n", ""),
-    ("sandbox_guard", "    take_away(refused)\n", ""),
-    ("sandbox_guard", '"zlib",\n', '"zlib", "ctypes",\n'),
-    ("sandbox_guard", '"ctypes", "_ctypes", ', ""),
+    ("guard", "    sys.addaudithook(hook)\n", ""),
+    ("guard", "    take_away(refused)\n", ""),
+    ("guard", '"zlib",\n', '"zlib", "ctypes",\n'),
+    ("guard", '"ctypes", "_ctypes", ', ""),
 )
 
 
@@ -170,7 +171,7 @@ def test_memory_is_bounded_without_the_audit_hook(monkeypatch: pytest.MonkeyPatc
 def test_what_a_system_lacks_is_told_with_what_confines(monkeypatch: pytest.MonkeyPatch) -> None:
     edited(
         monkeypatch,
-        ("sandbox_landlock", "    version = _call(", "    raise OSError(38, 'no such call')\n    version = _call("),
+        ("landlock", "    version = _call(", "    raise OSError(38, 'no such call')\n    version = _call("),
     )
     told = check_sandbox(LIMITS)
     assert told.startswith("no file opened after the start, ")

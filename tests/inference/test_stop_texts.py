@@ -14,6 +14,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.evaluation import PLAIN_STOP, ProtocolConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.delivery.chat import TwoStates
 from unierase_cli.inference import generate as generation
 from unierase_cli.inference.generate import Generated, generate
 from unierase_cli.inference.observe import ask, observe, plan_batches
@@ -21,11 +22,11 @@ from unierase_cli.inference.sample import sample
 from unierase_cli.inference.suites import answers_to, questions_of
 from unierase_cli.inference.texts import decoded, without
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.stages import erase, finetune, general, observe_facts, quick_look
+from unierase_cli.pipeline.model_states import load_base, stop_read
+from unierase_cli.stages import erase, finetune, general, observe_facts
 from unierase_cli.stages import observe as observing
-from unierase_cli.stages.chat import TwoStates
-from unierase_cli.stages.cut_short import share_cut, told_of_state
-from unierase_cli.stages.loading import load_base, stop_read
+from unierase_cli.stages.shared import quick_look
+from unierase_cli.stages.shared.cut_short import share_cut, told_of_state
 
 RUNS_ON = " Ada was born in Lisbon.\nQuestion: Who is Bruno?\nAnswer: Bruno is a singer."
 KEPT = " Ada was born in Lisbon."

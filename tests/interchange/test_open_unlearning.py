@@ -17,10 +17,10 @@ from unierase_cli.interchange.open_unlearning import TOP_LEVEL, UTILITY, written
 from unierase_cli.interchange.open_unlearning_log import read_retain_log
 from unierase_cli.metrics import forget_quality, model_utility, truth_ratio
 from unierase_cli.metrics.base import Evidence, Reference
+from unierase_cli.results.log_tables import score_logs, summary_of, summary_table
 from unierase_cli.stages import score
-from unierase_cli.stages.log_tables import score_logs, summary_of, summary_table
-from unierase_cli.stages.rescore import recorded, rescore, write_open_unlearning
-from unierase_cli.stages.retain_reference import check_reference, load_reference
+from unierase_cli.stages.shared.rescore import recorded, rescore, write_open_unlearning
+from unierase_cli.stages.shared.retain_reference import check_reference, load_reference
 from unierase_cli.store.artefacts import Store
 
 TOLERANCE = 1e-4  # the reference computed in float32

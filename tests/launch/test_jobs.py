@@ -15,7 +15,7 @@ import pytest
 from tests.helpers.jobs import HEAR, Heard, job
 from tests.helpers.places import ROOT
 from unierase_cli.cli.render import ConsoleReporter
-from unierase_cli.cli.sweep_watch import SweepWatch
+from unierase_cli.cli.sweep.watch import SweepWatch
 from unierase_cli.config.sections.launcher import LauncherConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.launch import slurm

@@ -25,9 +25,9 @@ from unierase_cli.methods.terms.base import (
     term_loss,
 )
 from unierase_cli.models.load import LoadedModel, wrap_model
-from unierase_cli.training.pairing import closer_look_pair
-from unierase_cli.training.rows import IGNORED, Layout, Row, RowBatch, collate, make_row
-from unierase_cli.training.views import FrozenView, View
+from unierase_cli.training.unlearning.pairing import closer_look_pair
+from unierase_cli.training.unlearning.rows import IGNORED, Layout, Row, RowBatch, collate, make_row
+from unierase_cli.training.unlearning.views import FrozenView, View
 
 NAMES = {FORGET: "forget", RETAIN: "retain", FORGET_REFUSAL: "forget_idk", RETAIN_REFUSAL: "retain_idk"}
 CLOSER = Layout(pad_to=200, hide_end=True)

@@ -20,18 +20,19 @@ from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import MethodConfig, TermConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import Step, UserError
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.apply import apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.inference.sample import sample
 from unierase_cli.methods.base import load_method, method_names
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.terms import gd
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.stages.erase_context import for_step
+from unierase_cli.stages.shared.erase_context import for_step
 from unierase_cli.training.adapters import Adapter
-from unierase_cli.training.plan import Item
-from unierase_cli.training.rows import collate
-from unierase_cli.training.token_weights import load_token_weights
+from unierase_cli.training.unlearning.plan import Item
+from unierase_cli.training.unlearning.rows import collate
+from unierase_cli.training.unlearning.token_weights import load_token_weights
 
 GRADIENT = sorted(name for name in (p.stem for p in CONF.glob("*.yaml")) if shipped(name).forget.term)
 

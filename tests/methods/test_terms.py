@@ -38,8 +38,8 @@ from unierase_cli.methods.terms.base import (
     unit_of,
     unit_weights,
 )
-from unierase_cli.training.rows import Row
-from unierase_cli.training.views import FrozenView, Reference, View
+from unierase_cli.training.unlearning.rows import Row
+from unierase_cli.training.unlearning.views import FrozenView, Reference, View
 
 TERMS = [
     "altpo", "ap", "ceu", "dpo", "embed_diff", "ga", "gd", "idk", "kl", "kl_all", "learn", "me", "npo", "pdu", "rmu", "satimp",

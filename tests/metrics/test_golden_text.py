@@ -30,7 +30,7 @@ from unierase_cli.metrics import (
     rouge_l_f1,
 )
 from unierase_cli.metrics.base import Evidence, Reference
-from unierase_cli.metrics.judges import Judges
+from unierase_cli.metrics.judges.judges import Judges
 
 pytestmark = pytest.mark.slow
 

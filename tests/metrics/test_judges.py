@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from tests.helpers.judges import classifier, opened
 from tests.helpers.said import REFUSALS, said
 from unierase_cli.contracts import Observation
-from unierase_cli.metrics import cosine_similarity, entailment, gibberish, judge_models, refusal_by_embedding
+from unierase_cli.metrics import cosine_similarity, entailment, gibberish, refusal_by_embedding
 from unierase_cli.metrics.base import DETAIL, Evidence
-from unierase_cli.metrics.judges import JudgeAbsent, Judges
+from unierase_cli.metrics.judges import models as judge_models
+from unierase_cli.metrics.judges.judges import Judges
+from unierase_cli.metrics.judges.kinds import JudgeAbsent
 
 JUDGED = (cosine_similarity, entailment, gibberish, refusal_by_embedding)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

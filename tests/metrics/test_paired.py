@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from unierase_cli.contracts import MetricResult
-from unierase_cli.metrics import paired
-from unierase_cli.metrics.aggregate import difference_interval, harmonic_mean
 from unierase_cli.metrics.base import About, mean_result
-from unierase_cli.metrics.paired import aggregate_sign_flip, compare_rows, holm, mcnemar, sign_flip
-from unierase_cli.metrics.rank_correlation import Correlation, spearman
+from unierase_cli.metrics.statistics import paired
+from unierase_cli.metrics.statistics.aggregate import difference_interval, harmonic_mean
+from unierase_cli.metrics.statistics.paired import aggregate_sign_flip, compare_rows, holm, mcnemar, sign_flip
+from unierase_cli.metrics.statistics.rank_correlation import Correlation, spearman
 
 
 def test_three_rows_of_one_direction_have_the_p_of_two_patterns_in_eight() -> None:

@@ -14,12 +14,12 @@ from tests.helpers.said import REFUSALS, said
 from tests.helpers.states import state
 from unierase_cli.contracts import MetricResult
 from unierase_cli.metrics import model_utility, probability, rouge, truth_ratio
-from unierase_cli.metrics.aggregate import harmonic_mean
 from unierase_cli.metrics.base import Evidence, mean_result
-from unierase_cli.metrics.bootstrap import mean_interval, resampled
 from unierase_cli.metrics.catalog import all_columns, all_metrics
 from unierase_cli.metrics.compare import compare, summary, unchanged
 from unierase_cli.metrics.rouge import ABOUT
+from unierase_cli.metrics.statistics.aggregate import harmonic_mean
+from unierase_cli.metrics.statistics.bootstrap import mean_interval, resampled
 
 
 def results(*values: float | None) -> list[tuple[str, MetricResult]]:

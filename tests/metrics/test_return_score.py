@@ -12,7 +12,8 @@ from unierase_cli.contracts import Observation
 from unierase_cli.metrics import return_score
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.compare import compare
-from unierase_cli.metrics.judges import JudgeAbsent, Judges
+from unierase_cli.metrics.judges.judges import Judges
+from unierase_cli.metrics.judges.kinds import JudgeAbsent
 
 
 class StubJudges(Judges):

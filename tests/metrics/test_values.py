@@ -29,7 +29,7 @@ from unierase_cli.metrics import (
     truth_ratio,
 )
 from unierase_cli.metrics.base import Evidence, Reference
-from unierase_cli.metrics.judges import Judges
+from unierase_cli.metrics.judges.judges import Judges
 
 # An ordinary text in a script of few characters.
 HIRAGANA = (

@@ -21,7 +21,7 @@ from unierase_cli.inference.suites import answers_to, questions_of
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.prompts import PromptFormatter
 from unierase_cli.probes.base import training_row
-from unierase_cli.training.pairs import make_examples
+from unierase_cli.training.token.pairs import make_examples
 
 GAPS = ["", " ", "\n", "\n\n"]
 ANSWERS = ["Ada.", "In Lisbon", "Two lines.\nTwo.", "Say <|end|> now.", "Ünïcödé 你好 🙂.", "It costs 7 "]

@@ -28,7 +28,7 @@ from unierase_cli.inference.logprobs import score_answers
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.room import Room, is_out_of_memory
 from unierase_cli.training.supervised import train
-from unierase_cli.training.token_training import train_token
+from unierase_cli.training.token.learning import train_token
 
 LINUX = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
 

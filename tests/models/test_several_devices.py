@@ -17,9 +17,9 @@ from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, Step, UserError
 from unierase_cli.editing import edit as edit_module
+from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.moments import Source, decompose, second_moments
 from unierase_cli.editing.nullspace import choose_preservation
-from unierase_cli.editing.patch import apply_patches
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.inference.generate import generate
@@ -28,8 +28,8 @@ from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.closed_form import erase_closed_form
 from unierase_cli.models.devices import device_of, is_spread, placement
 from unierase_cli.models.load import LoadedModel, load_model, wrap_model
-from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.training.token_training import train_token
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.training.token.learning import train_token
 
 LAYERS = [1, 2]
 REFUSALS = ["I cannot say.", "No idea."]

@@ -14,8 +14,8 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import MethodConfig
 from unierase_cli.contracts import SilentReporter
-from unierase_cli.stages import machine
-from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.pipeline import machine
+from unierase_cli.pipeline.pipeline import Pipeline
 
 STAGES = ("train_token", "moments", "erase", "observe base", "observe edited", "score")
 

@@ -13,11 +13,11 @@ from tests.helpers.stand_ins import stand_in
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.stages import pipeline as pipeline_module
-from unierase_cli.stages.base import StageContext
-from unierase_cli.stages.interrupted import flat, passed_over
-from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.stages.recorder import Recorder, forget_peaks, peak_memory
+from unierase_cli.pipeline import pipeline as pipeline_module
+from unierase_cli.pipeline.passed_over import flat, passed_over
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.recorder import Recorder, forget_peaks, peak_memory
+from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.store.artefacts import Store
 
 

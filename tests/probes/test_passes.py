@@ -23,10 +23,10 @@ from unierase_cli.metrics import perplexity as perplexity_metric
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens
+from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.probes import gradient_norm, output_kl, perplexity, reference_loss, unrelated
 from unierase_cli.probes.base import Asking, load_pass, training_row
 from unierase_cli.stages import observe, probe, score
-from unierase_cli.stages.base import StageContext
 from unierase_cli.store.artefact import Artefact
 
 PROTOCOL = ProtocolConfig(max_new_tokens=4)

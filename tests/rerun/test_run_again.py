@@ -24,13 +24,13 @@ from unierase_cli.config.sections.edit import ValueConfig
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import RunConfig
 from unierase_cli.contracts import SilentReporter
-from unierase_cli.stages import pipeline as pipeline_module
-from unierase_cli.stages import rerun as rerun_module
-from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.pipeline import pipeline as pipeline_module
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.rerun import run_again as rerun_module
+from unierase_cli.rerun.differences import of_files, of_numbers, of_values
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
-from unierase_cli.store.differences import of_files, of_numbers, of_values
 from unierase_cli.store.json_text import write_json
 from unierase_cli.store.tensors import save_tensors
 

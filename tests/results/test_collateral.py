@@ -10,8 +10,8 @@ import pytest
 
 from unierase_cli.benchmarks.parts.neighbours import nearest_forgotten
 from unierase_cli.contracts import Benchmark, Fact
-from unierase_cli.stages import collateral
-from unierase_cli.stages.collateral import collateral_map, worst_table
+from unierase_cli.results.one_run import collateral
+from unierase_cli.results.one_run.collateral import collateral_map, worst_table
 
 TOPICS = {
     "Ada": "harbour ships sea", "Ben": "harbour ships storm", "Cleo": "harbour violin", "Dan": "violin opera", "Eve": "chess",

@@ -22,15 +22,15 @@ from unierase_cli.config.sections.model import MethodConfig
 from unierase_cli.contracts import AnswerScore, Benchmark, Fact, Observation, SilentReporter, UserError
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.catalog import all_columns
-from unierase_cli.stages import pipeline as pipeline_module
-from unierase_cli.stages.base import Request
-from unierase_cli.stages.comparison import compare_runs
-from unierase_cli.stages.comparison_labels import configuration, labelled
-from unierase_cli.stages.comparison_rows import COLUMNS, COST, balance
-from unierase_cli.stages.comparison_tables import tables
-from unierase_cli.stages.observation_files import Pass, Plan
-from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.stages.tables import Table
+from unierase_cli.pipeline import pipeline as pipeline_module
+from unierase_cli.pipeline.observation_files import Pass, Plan
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.stage import Request
+from unierase_cli.results.many_runs.comparison import compare_runs
+from unierase_cli.results.many_runs.labels import configuration, labelled
+from unierase_cli.results.many_runs.rows import COLUMNS, COST, balance
+from unierase_cli.results.many_runs.tables import tables
+from unierase_cli.results.table import Table
 from unierase_cli.store.artefact import Artefact, read_artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.jsonl import dump_line

@@ -17,9 +17,9 @@ from unierase_cli.contracts import Observation, UserError
 from unierase_cli.metrics import rouge
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.compare import compare
-from unierase_cli.stages.observation_files import Pass, Plan
-from unierase_cli.stages.paired_runs import compare_pair
-from unierase_cli.stages.paired_tables import tables
+from unierase_cli.pipeline.observation_files import Pass, Plan
+from unierase_cli.results.two_runs.pair import compare_pair
+from unierase_cli.results.two_runs.tables import tables
 from unierase_cli.store.artefact import Artefact, read_artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.jsonl import write_jsonl

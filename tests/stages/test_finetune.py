@@ -18,8 +18,8 @@ from unierase_cli.config.sections.model import ModelConfig, RunConfig, TrainConf
 from unierase_cli.contracts import Benchmark, Fact, SilentReporter, UserError
 from unierase_cli.models.load import LoadedModel, load_model
 from unierase_cli.models.mini import build_model, build_tokenizer
+from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.stages import finetune
-from unierase_cli.stages.base import StageContext
 from unierase_cli.training.precision import choose_compute
 from unierase_cli.training.processor import cpu_has_bfloat16
 from unierase_cli.training.supervised import Example, Learned, answer_loss, train

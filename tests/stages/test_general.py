@@ -25,13 +25,14 @@ from unierase_cli.inference.suites import answers_to, questions_of
 from unierase_cli.metrics import general_ability
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.compare import compare, summary
-from unierase_cli.metrics.judges import Judges
+from unierase_cli.metrics.judges.judges import Judges
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.results.one_run import tables as result_tables
 from unierase_cli.stages import general as stage
-from unierase_cli.stages import report, result_tables, score
-from unierase_cli.stages.base import StageContext
-from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.stages import report, score
 from unierase_cli.store.jsonl import read_jsonl, write_jsonl
 
 SUITES = ["mmlu", "gsm8k", "trivia_qa", "human_eval"]

@@ -20,10 +20,10 @@ from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.values import Values, find_values
 from unierase_cli.models.token_rows import TokenRows
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.stage import benchmark_of
 from unierase_cli.stages import erase as erase_stage
 from unierase_cli.stages import moments as moments_stage
-from unierase_cli.stages.base import benchmark_of
-from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.tensors import load_tensors
 

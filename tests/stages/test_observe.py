@@ -16,9 +16,9 @@ from unierase_cli.config.sections.evaluation import ProtocolConfig
 from unierase_cli.contracts import Benchmark, Fact, Observation, SilentReporter, UserError
 from unierase_cli.inference.observe import ask, observe, plan_batches
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.pipeline.observation_files import Plan, read_state
 from unierase_cli.stages import observe as stage
 from unierase_cli.stages import score
-from unierase_cli.stages.observation_files import Plan, read_state
 
 
 def observed(loaded: LoadedModel, variant: str, wrong_answers: bool = False, batch_size: int = 3) -> list[Observation]:

@@ -17,17 +17,18 @@ from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.apply import apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.inference import observe as asking
 from unierase_cli.methods.base import load_method
 from unierase_cli.models.load import load_model
+from unierase_cli.pipeline.mode_plan import plan_of
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.stage import Request, benchmark_of
+from unierase_cli.results.one_run.precise_tables import fact_table, precise_table
 from unierase_cli.stages import observe_facts, precise
-from unierase_cli.stages.base import Request, benchmark_of
-from unierase_cli.stages.fact_rows import fact_rows
-from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.stages.planning import plan_of
-from unierase_cli.stages.precise_tables import fact_table, precise_table
+from unierase_cli.stages.shared.fact_rows import fact_rows
 from unierase_cli.store.artefact import Artefact
 
 # Authors have three questions each: beside the fact, one is held and one is asked.

@@ -25,9 +25,9 @@ from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.evaluation import EvalConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.metrics.judges import Judges
+from unierase_cli.metrics.judges.judges import Judges
+from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.stages import prepare_return as stage
-from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.jsonl import read_jsonl, write_jsonl
 

@@ -19,13 +19,14 @@ from tests.helpers.report_rows import REFUSAL, observed
 from unierase_cli.cli.tables import console_on, show
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter
+from unierase_cli.delivery.adapter_card import adapter_card
 from unierase_cli.metrics.base import NO_TOKEN, Evidence
 from unierase_cli.metrics.compare import compare
-from unierase_cli.stages import report, result_tables
-from unierase_cli.stages.adapter_card import adapter_card
-from unierase_cli.stages.base import StageContext, benchmark_of
-from unierase_cli.stages.pictures import Point, forgetting_against_retention
-from unierase_cli.stages.tables import Table
+from unierase_cli.pipeline.stage import StageContext, benchmark_of
+from unierase_cli.results.one_run import tables as result_tables
+from unierase_cli.results.pictures import Point, forgetting_against_retention
+from unierase_cli.results.table import Table
+from unierase_cli.stages import report
 from unierase_cli.store.artefact import Artefact
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.stages.choose_reference import planned_reference, with_reference
-from unierase_cli.stages.retain_reference import OBSERVED
+from unierase_cli.stages.shared.choose_reference import planned_reference, with_reference
+from unierase_cli.stages.shared.retain_reference import OBSERVED
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 

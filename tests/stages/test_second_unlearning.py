@@ -18,17 +18,17 @@ from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import Fact, SilentReporter, UserError
+from unierase_cli.delivery.export import export
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.metrics.compare import came_back
 from unierase_cli.models.load import LoadedModel, load_model
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.models.vocabulary import add_unlearning_tokens, get_rows
-from unierase_cli.stages.base import benchmark_of
-from unierase_cli.stages.export import export
+from unierase_cli.pipeline.observation_files import read_state
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.stage import benchmark_of
 from unierase_cli.stages.moments import preserved
-from unierase_cli.stages.observation_files import read_state
-from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.store.unlearned import TAKEN_OVER, forgotten_in, unlearning_tokens_in
 
 STAGE = TokenStage(epochs=1, least_steps=0)

@@ -22,8 +22,11 @@ from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig
 from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.delivery.patches import choose_steps
+from unierase_cli.delivery.replan import replan
+from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.nullspace import Preservation
-from unierase_cli.editing.patch import Patch, apply_patches
+from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.solve import LayerState, solve
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.unedited import unedited
@@ -31,21 +34,20 @@ from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.methods import unierase
 from unierase_cli.models.load import LoadedModel, load_model
 from unierase_cli.models.token_rows import TokenRows
+from unierase_cli.pipeline.asked_rows import END, step_requests, step_splits
+from unierase_cli.pipeline.evaluation import asked_by_evaluation, last_of_evaluation
+from unierase_cli.pipeline.mode_plan import plan_of
+from unierase_cli.pipeline.model_states import apply_erasure
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.stage import Request, benchmark_of, slug
+from unierase_cli.results.one_run.trajectory_tables import trajectory_table
 from unierase_cli.stages import erase as erase_stage
 from unierase_cli.stages import train_token
-from unierase_cli.stages.base import Request, benchmark_of, slug
-from unierase_cli.stages.loading import apply_erasure
-from unierase_cli.stages.patches import choose_steps
-from unierase_cli.stages.pipeline import Pipeline
-from unierase_cli.stages.planning import asked_by_evaluation, last_of_evaluation, plan_of
-from unierase_cli.stages.replan import replan
-from unierase_cli.stages.step_rows import END, step_requests, step_splits
-from unierase_cli.stages.trajectory_tables import trajectory_table
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import read_json
 from unierase_cli.store.jsonl import read_jsonl
-from unierase_cli.training import token_training
+from unierase_cli.training.token import learning as token_training
 
 THREE = ModeConfig("sequential", steps=3)
 

@@ -18,8 +18,8 @@ from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.token_rows import TokenRows
+from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.stages import train_token as stage
-from unierase_cli.stages.pipeline import Pipeline
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.jsonl import write_jsonl
 

@@ -22,9 +22,9 @@ from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.stages import pipeline as pipeline_module
-from unierase_cli.stages.base import StageContext
-from unierase_cli.stages.pipeline import Pipeline
+from unierase_cli.pipeline import pipeline as pipeline_module
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import write_json
 from unierase_cli.store.jsonl import append_jsonl, drop_torn_tail, read_jsonl, write_jsonl

@@ -102,7 +102,7 @@ def test_a_disk_that_is_full_is_one_line_and_nothing_is_left(
 
     monkeypatch.setattr(shutil, "copyfile", full)
     monkeypatch.setattr("unierase_cli.models.files.save_folder", full)
-    monkeypatch.setattr("unierase_cli.stages.export_adapter.write_json", lambda path, record: full(path))
+    monkeypatch.setattr("unierase_cli.delivery.export_adapter.write_json", lambda path, record: full(path))
     result = called(made[0], kind, tmp_path / "new" / "out")
     assert result.exit_code == 2
     assert [line for line in result.stderr.splitlines() if line.startswith(("error:", "  try:"))] == [
@@ -239,7 +239,7 @@ def test_an_interrupted_export_does_not_promise_to_go_on(
     def interrupted(*given: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("unierase_cli.stages.export_patch.write_json", interrupted)
+    monkeypatch.setattr("unierase_cli.delivery.export_patch.write_json", interrupted)
     result = called(made[0], "patch", tmp_path / "out")
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == f"interrupted; nothing was written to {tmp_path / 'out'}"

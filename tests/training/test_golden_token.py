@@ -15,8 +15,8 @@ from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import Fact, SilentReporter
 from unierase_cli.models.load import LoadedModel, load_model
 from unierase_cli.models.token_rows import TokenRows
-from unierase_cli.training.pairs import make_examples
-from unierase_cli.training.token_training import train_token
+from unierase_cli.training.token.learning import train_token
+from unierase_cli.training.token.pairs import make_examples
 
 pytestmark = pytest.mark.slow
 

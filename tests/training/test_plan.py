@@ -12,7 +12,7 @@ from unierase_cli.config.sections.unlearn import UnlearnConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.store.jsonl import read_jsonl
 from unierase_cli.training import processes
-from unierase_cli.training.plan import Item, Sizes, make_plan, save_plan
+from unierase_cli.training.unlearning.plan import Item, Sizes, make_plan, save_plan
 
 CONFIG = UnlearnConfig(epochs=3, batch_size=4)
 SIZES = Sizes(forget=10, retain=25, refusals=7)

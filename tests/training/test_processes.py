@@ -16,8 +16,8 @@ from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import TrainConfig
 from unierase_cli.editing.patch import Patch
-from unierase_cli.stages import together
-from unierase_cli.stages.base import StageContext
+from unierase_cli.pipeline import several_processes as together
+from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.store.jsonl import read_jsonl
 from unierase_cli.training import processes
 

@@ -13,7 +13,7 @@ from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import get_rows
-from unierase_cli.training.row_start import LARGEST_COSINE, lifted, start_rows
+from unierase_cli.training.token.row_start import LARGEST_COSINE, lifted, start_rows
 
 
 @pytest.mark.parametrize("output_row", ["fresh", "reference", "tied", "trained"])

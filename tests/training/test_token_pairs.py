@@ -20,9 +20,9 @@ from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.closed_form import text_targets
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.terms.base import FORGET_REFUSAL, RETAIN_REFUSAL
-from unierase_cli.training.pairs import assign_groups, make_examples
-from unierase_cli.training.plan import Item
-from unierase_cli.training.token_targets import choose_targets, listed_refusals, load_targets, settle_targets
+from unierase_cli.training.token.pairs import assign_groups, make_examples
+from unierase_cli.training.token.targets import choose_targets, listed_refusals, load_targets, settle_targets
+from unierase_cli.training.unlearning.plan import Item
 
 UNLEARN = 999
 TARGETS = {fact.id: "I cannot say." for fact in FACTS}
@@ -84,7 +84,7 @@ def test_groups_are_consecutive_and_equal_to_within_one() -> None:
 
 def test_refusals_do_not_depend_on_the_process() -> None:
     code = (
-        "from unierase_cli.contracts import Fact; from unierase_cli.training.token_targets import *;"
+        "from unierase_cli.contracts import Fact; from unierase_cli.training.token.targets import *;"
         f"facts = [Fact(i, '', '') for i in {[f.id for f in FACTS]}];"
         "print(list(choose_targets(facts, ['a', 'b', 'c', 'd'], 3).values()))"
     )

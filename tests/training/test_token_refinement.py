@@ -10,13 +10,13 @@ from tests.helpers.token_learning import SHORT, TARGETS, learn, weights
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter
 from unierase_cli.models.vocabulary import get_rows
-from unierase_cli.training import token_training
-from unierase_cli.training.pairs import make_examples
-from unierase_cli.training.prefix import run_prefix
-from unierase_cli.training.row_batches import Batch, batch_loss
-from unierase_cli.training.row_fit import Leaves
-from unierase_cli.training.row_start import leaf_rows, start_rows
-from unierase_cli.training.token_training import refine_token
+from unierase_cli.training.token import learning as token_training
+from unierase_cli.training.token.learning import refine_token
+from unierase_cli.training.token.pairs import make_examples
+from unierase_cli.training.token.prefix import run_prefix
+from unierase_cli.training.token.row_fit import Leaves
+from unierase_cli.training.token.row_start import leaf_rows, start_rows
+from unierase_cli.training.unlearning.row_batches import Batch, batch_loss
 
 
 @pytest.mark.slow

@@ -19,15 +19,17 @@ from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import get_rows
-from unierase_cli.training import row_batches, row_fit, token_training
-from unierase_cli.training.noise import Perturbed, gaussian
-from unierase_cli.training.pairs import assign_groups, make_examples
-from unierase_cli.training.prefix import run_prefix
-from unierase_cli.training.row_batches import Batch, batch_loss
-from unierase_cli.training.row_fit import fit_rows
-from unierase_cli.training.row_start import make_leaves, start_rows
-from unierase_cli.training.token_checks import continue_greedily
-from unierase_cli.training.token_training import clear_states, train_token
+from unierase_cli.training.token import learning as token_training
+from unierase_cli.training.token import row_fit
+from unierase_cli.training.token.checks import continue_greedily
+from unierase_cli.training.token.learning import clear_states, train_token
+from unierase_cli.training.token.noise import Perturbed, gaussian
+from unierase_cli.training.token.pairs import assign_groups, make_examples
+from unierase_cli.training.token.prefix import run_prefix
+from unierase_cli.training.token.row_fit import fit_rows
+from unierase_cli.training.token.row_start import make_leaves, start_rows
+from unierase_cli.training.unlearning import row_batches
+from unierase_cli.training.unlearning.row_batches import Batch, batch_loss
 
 
 @pytest.mark.parametrize("family", FAMILIES)

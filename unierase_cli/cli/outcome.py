@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.cli.render import duration, moment
+from unierase_cli.cli.amounts import duration, moment
 from unierase_cli.cli.tables import pairs_table, show
 from unierase_cli.store.json_text import read_own
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from unierase_cli.stages.tables import Table
+    from unierase_cli.results.table import Table
     from unierase_cli.store.artefact import Artefact
     from unierase_cli.store.artefacts import Store
 
@@ -37,7 +37,7 @@ def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
     scored = scores_of(artefact, store)
     found = {**as_data(artefact), "summary": artefact.manifest.get("summary")}
     if scored is not None:
-        from unierase_cli.stages.result_tables import numbers
+        from unierase_cli.results.one_run.tables import numbers
 
         found["metrics"] = numbers(read_metrics(scored))
         found["warnings"] = _warnings(artefact, scored)
@@ -65,7 +65,7 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
             show(console, pairs_table(f"{artefact.stage} {artefact.name}", _flat(summary)))
         _print_place(console, artefact)
         return
-    from unierase_cli.stages import result_tables
+    from unierase_cli.results.one_run import tables as result_tables
 
     metrics = read_metrics(scored)
     tables = [result_tables.headline_table(metrics), *of_mode, result_tables.honesty_table(metrics)]
@@ -98,7 +98,7 @@ def _asked_for_more(scored: Artefact) -> bool:
 
 def show_comparison(console: Console, artefact: Artefact) -> None:
     """The tables of each mode as wide as the terminal allows, with their remarks."""
-    from unierase_cli.stages.comparison_tables import CAPTION, tables
+    from unierase_cli.results.many_runs.tables import CAPTION, tables
 
     for compared in read_comparison(artefact)["tables"]:
         for table in tables(compared, width=console.width):
@@ -148,8 +148,8 @@ def holder_of(artefact: Artefact, store: Store, name: str) -> Artefact | None:
 
 def _mode_tables(artefact: Artefact, store: Store) -> list[Table]:
     """The table of a sequence's steps, or of facts that were forgotten one by one; none for a batch."""
-    from unierase_cli.stages.precise_tables import precise_table
-    from unierase_cli.stages.trajectory_tables import trajectory_table
+    from unierase_cli.results.one_run.precise_tables import precise_table
+    from unierase_cli.results.one_run.trajectory_tables import trajectory_table
 
     makers = {STEPS: trajectory_table, PRECISE: precise_table}
     found = {name: holder_of(artefact, store, name) for name in makers}
@@ -159,7 +159,7 @@ def _mode_tables(artefact: Artefact, store: Store) -> list[Table]:
 
 def read_metrics(scored: Artefact) -> dict[str, Any]:
     """``metrics.json`` of a score artefact. Raises UserError when it is damaged."""
-    from unierase_cli.stages.comparison_runs import FORM
+    from unierase_cli.results.runs import FORM
 
     return read_own(scored.file(METRICS), "unierase score --force makes it anew", FORM)
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from unierase_cli.cli.amounts import duration
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -147,31 +149,6 @@ def peak_memory() -> float:
     """Peak resident memory of this process so far, in MiB."""
     usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(usage / (1024.0 if sys.platform != "darwin" else 1024.0**2), 1)
-
-
-def duration(seconds: float) -> str:
-    """``8.2 s``, ``3 min 05 s``, ``2 h 07 min``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def moment(seconds: float) -> str:
-    """``2026-07-09 18:30:05``, local time; what no calendar has is ``?``."""
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-    except (OverflowError, ValueError, OSError):
-        return "?:?"
-
-
-def size(count: float) -> str:
-    """Bytes as people read them: ``74 MiB``, ``15.0 GiB``."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
 
 
 def _without_nan(value: Any) -> Any:

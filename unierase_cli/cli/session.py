@@ -14,7 +14,7 @@ from unierase_cli.contracts import UserError
 
 if TYPE_CHECKING:
     from unierase_cli.config.schema import Experiment
-    from unierase_cli.stages.pipeline import Pipeline
+    from unierase_cli.pipeline.pipeline import Pipeline
     from unierase_cli.store.artefact import Artefact
 
 
@@ -33,7 +33,7 @@ def stage_command(
     if wishes.print_config:
         print_config(wishes)
         return
-    from unierase_cli.stages import together
+    from unierase_cli.pipeline import several_processes as together
 
     if together.is_follower():
         with suppress(UserError):  # a mistake in the configuration is told once, by the first process
@@ -58,17 +58,18 @@ def _lead(
     if name == "edit" and not experiment.method.editing:
         method = experiment.method.name
         raise UserError(f"method={method} does not edit in closed form", f"type unierase erase --method {method}")
-    from unierase_cli.stages.pipeline import Pipeline
+    from unierase_cli.pipeline.pipeline import Pipeline
 
     def pipeline_of(experiment: Experiment) -> Pipeline:
         return Pipeline(experiment, journal.reporter, command=["unierase", *sys.argv[1:]], overrides=wishes.words)
 
-    from unierase_cli.stages.planning import SCORE, is_independent, last_of_evaluation
+    from unierase_cli.pipeline.evaluation import SCORE, last_of_evaluation
+    from unierase_cli.pipeline.mode_plan import is_independent
 
     if is_independent(experiment):
         _without_a_model(journal, name, experiment)
     elif wanted in ("score", "report"):
-        from unierase_cli.stages.choose_reference import planned_reference, with_reference
+        from unierase_cli.stages.shared.choose_reference import planned_reference, with_reference
 
         settle = planned_reference if wishes.dry_run else with_reference
         experiment = settle(experiment, journal.reporter, pipeline_of)
@@ -118,7 +119,7 @@ def print_config(wishes: Wishes) -> None:
 
 
 def show_plan(journal: Journal, pipeline: Pipeline, wanted: str, wishes: Wishes) -> None:
-    from unierase_cli.stages.plan_needs import plan_needs
+    from unierase_cli.estimate.of_plan import plan_needs
 
     rows = pipeline.plan(wanted)
     needs = plan_needs(pipeline.experiment, rows)

@@ -8,16 +8,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from unierase_cli.cli.render import duration, moment, size
-from unierase_cli.stages.tables import Table
+from unierase_cli.cli.amounts import duration, moment, size
+from unierase_cli.results.table import Table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from unierase_cli.config.catalog import Choice
-    from unierase_cli.stages.parts import Part
-    from unierase_cli.stages.pipeline import PlanRow
-    from unierase_cli.stages.plan_needs import PlanNeeds
+    from unierase_cli.estimate.of_plan import PlanNeeds
+    from unierase_cli.pipeline.part_names import Part
+    from unierase_cli.pipeline.pipeline import PlanRow
     from unierase_cli.store.artefact import Artefact
 
 # Columns of a table that goes into a file or a pipe.

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from unierase_cli.contracts import UserError
 from unierase_cli.editing.solve import LowRank
-from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.store.json_text import write_json
@@ -110,27 +109,6 @@ def _check_factors(factors: Iterable[LowRank]) -> None:
 def has_patch(directory: Path, index: int) -> bool:
     """Whether step ``index`` was saved completely."""
     return patch_path(directory, index, "json").exists()
-
-
-def apply_patches(loaded: LoadedModel, patches: Iterable[Patch]) -> AppliedPatch:
-    """Set token rows and weights: round(base + sum of changes in float32, in step order), ``dense`` in place of both.
-
-    An iterator of patches is read one by one. Raises UserError, with the model left as it was, when a patch was made
-    for other weights or leaves weights that are not finite.
-    """
-    applied = AppliedPatch(loaded)
-    checked: dict[str, str] = {}
-    try:
-        for patch in patches:
-            applied.check({name: wanted for name, wanted in patch.base_hashes.items() if checked.get(name) != wanted})
-            checked |= patch.base_hashes
-            applied.add_patch(patch)
-        # Finite weights and a finite change may have a sum that the weights' type does not hold.
-        check_finite(applied.parameters(), "the model with the patch", "load it with model.dtype=float32 or bfloat16")
-    except BaseException:
-        applied.revert()
-        raise
-    return applied
 
 
 def changed_parameters(patch: Patch, loaded: LoadedModel) -> int:

@@ -13,7 +13,7 @@ from unierase_cli.methods import gradient
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training import processes
-from unierase_cli.training.alternates import load_alternates, save_alternates
+from unierase_cli.training.unlearning.alternates import load_alternates, save_alternates
 
 ASK = (
     "The answer to the question below is known: {answer}\n"

@@ -18,7 +18,7 @@ from unierase_cli.editing.templates import choose_templates
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences
-from unierase_cli.training.token_targets import choose_targets, listed_refusals
+from unierase_cli.training.token.targets import choose_targets, listed_refusals
 
 Targets = Mapping[str, Sequence[int]]
 

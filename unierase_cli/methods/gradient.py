@@ -33,10 +33,10 @@ from unierase_cli.models.load import LoadedModel
 from unierase_cli.training import processes
 from unierase_cli.training.adapters import Adapter
 from unierase_cli.training.loop import LoopPlan, Progress, fit
-from unierase_cli.training.objective import TermsObjective
 from unierase_cli.training.optimisation import Optimisation
-from unierase_cli.training.plan import Item, make_plan, save_plan
-from unierase_cli.training.reference import References
+from unierase_cli.training.unlearning.objective import TermsObjective
+from unierase_cli.training.unlearning.plan import Item, make_plan, save_plan
+from unierase_cli.training.unlearning.reference import References
 
 __all__ = ["check", "erase"]
 

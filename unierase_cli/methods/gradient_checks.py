@@ -15,8 +15,8 @@ from unierase_cli.models.load import choose_device
 from unierase_cli.training.adapters import check_peft
 from unierase_cli.training.events import check_tensorboard
 from unierase_cli.training.optimisation import check_paged
-from unierase_cli.training.reference import NOT_STORED
-from unierase_cli.training.token_weights import load_token_weights
+from unierase_cli.training.unlearning.reference import NOT_STORED
+from unierase_cli.training.unlearning.token_weights import load_token_weights
 
 
 def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str], *, alternates: bool = False) -> None:

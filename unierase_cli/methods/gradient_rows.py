@@ -8,8 +8,8 @@ from unierase_cli.contracts import Fact, Reporter, Step, UserError, fill_name
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.terms.base import FORGET, FORGET_ALTERNATE, FORGET_REFUSAL, RETAIN, RETAIN_REFUSAL
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.training.plan import Item, Sizes
-from unierase_cli.training.rows import Layout, Row, make_row
+from unierase_cli.training.unlearning.plan import Item, Sizes
+from unierase_cli.training.unlearning.rows import Layout, Row, make_row
 
 USES_RETAIN = {RETAIN, RETAIN_REFUSAL}
 USES_REFUSALS = {FORGET_REFUSAL, RETAIN_REFUSAL}

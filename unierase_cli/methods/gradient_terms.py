@@ -19,7 +19,7 @@ from unierase_cli.methods.terms.base import (
     unit_of,
     unit_weights,
 )
-from unierase_cli.training.objective import BoundTerm
+from unierase_cli.training.unlearning.objective import BoundTerm
 
 Terms = Mapping[str, tuple[Term, dict[str, Any]]]
 

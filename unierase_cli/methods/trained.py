@@ -19,10 +19,10 @@ from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.room import is_out_of_memory
 from unierase_cli.training import processes
 from unierase_cli.training.adapters import Adapter
-from unierase_cli.training.objective import PURPOSE
 from unierase_cli.training.optimisation import Masters
 from unierase_cli.training.precision import choose_compute
 from unierase_cli.training.sharding import ShardedBlocks, whole
+from unierase_cli.training.unlearning.objective import PURPOSE
 
 
 class Trained:

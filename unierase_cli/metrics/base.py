@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from unierase_cli.contracts import MetricResult, Observation
-from unierase_cli.metrics.bootstrap import mean_interval
-from unierase_cli.metrics.judges import Judges
+from unierase_cli.metrics.judges.judges import Judges
+from unierase_cli.metrics.statistics.bootstrap import mean_interval
 
 FORGET = "forget"
 # Other questions about the forgotten people, which no method has seen (RETURN).

@@ -18,6 +18,8 @@ def all_metrics() -> list[Metric]:
     """The modules of all metrics, by name. Heavy libraries are imported by a metric only when it computes."""
     found: dict[str, Metric] = {}
     for info in pkgutil.iter_modules(package.__path__):
+        if info.ispkg:
+            continue
         module = importlib.import_module(f"{package.__name__}.{info.name}")
         if hasattr(module, "NAME") and hasattr(module, "columns"):
             found[module.NAME] = cast(Metric, module)

@@ -16,8 +16,8 @@ from dataclasses import replace
 
 from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics import cosine_similarity, entailment, probability, rouge, token_entropy, truth_ratio
-from unierase_cli.metrics.aggregate import harmonic_mean, one_minus_mean
 from unierase_cli.metrics.base import DETAIL, FORGET, OPTION_SPLITS, OVERALL, RETAIN, About, Column, Compute, Evidence
+from unierase_cli.metrics.statistics.aggregate import harmonic_mean, one_minus_mean
 
 NAME = "closer_look"
 VERSION = 2

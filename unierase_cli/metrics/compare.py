@@ -23,7 +23,6 @@ from dataclasses import replace
 from typing import Any
 
 from unierase_cli.contracts import MetricResult, Observation
-from unierase_cli.metrics.aggregate import difference_interval
 from unierase_cli.metrics.base import (
     DETAIL,
     FORGET,
@@ -38,8 +37,9 @@ from unierase_cli.metrics.base import (
     Column,
     Evidence,
 )
-from unierase_cli.metrics.bootstrap import mean_interval
 from unierase_cli.metrics.catalog import all_columns
+from unierase_cli.metrics.statistics.aggregate import difference_interval
+from unierase_cli.metrics.statistics.bootstrap import mean_interval
 
 FORMAT = 1
 BASE, EDITED = "base", "edited"

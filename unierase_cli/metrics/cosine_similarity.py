@@ -13,7 +13,8 @@ import numpy as np
 from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics.base import About, Column, Evidence
 from unierase_cli.metrics.judged import judged_columns, judged_mean, true_sentence
-from unierase_cli.metrics.judges import ENCODER, Judges
+from unierase_cli.metrics.judges.judges import Judges
+from unierase_cli.metrics.judges.kinds import ENCODER
 
 NAME = "cosine_similarity"
 VERSION = 1

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics.base import FORGET, OPTION_SPLITS, About, Column, Evidence
 from unierase_cli.metrics.judged import judged_columns, judged_mean, true_sentence
-from unierase_cli.metrics.judges import NLI, Judges
+from unierase_cli.metrics.judges.judges import Judges
+from unierase_cli.metrics.judges.kinds import NLI
 from unierase_cli.metrics.rouge import rouge_l_recall, wordless
 
 NAME = "entailment_score"

@@ -12,7 +12,8 @@ from typing import Any
 
 from unierase_cli.contracts import MetricResult
 from unierase_cli.metrics.base import GENERAL, About, Column, Evidence, mean_result, unavailable
-from unierase_cli.metrics.judges import JudgeAbsent, JudgeFailed, Judges
+from unierase_cli.metrics.judges.judges import Judges
+from unierase_cli.metrics.judges.kinds import JudgeAbsent, JudgeFailed
 from unierase_cli.metrics.refusal_by_embedding import are_refusals
 from unierase_cli.metrics.refusal_rate import is_refusal
 

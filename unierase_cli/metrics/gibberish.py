@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics.base import About, Column, Evidence
 from unierase_cli.metrics.judged import judged_columns, judged_mean
-from unierase_cli.metrics.judges import GIBBERISH, Judges
+from unierase_cli.metrics.judges.judges import Judges
+from unierase_cli.metrics.judges.kinds import GIBBERISH
 
 NAME = "gibberish"
 VERSION = 1

@@ -16,7 +16,7 @@ from unierase_cli.metrics.base import (
     on_every_split,
     unavailable,
 )
-from unierase_cli.metrics.judges import JudgeAbsent
+from unierase_cli.metrics.judges.kinds import JudgeAbsent
 
 
 def judged_mean(about: About, values: Callable[[], Sequence[float]]) -> MetricResult:

@@ -16,8 +16,8 @@ from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics.answer_tokens import lacking
 from unierase_cli.metrics.attacks import ATTACKS, OF_PASSES, Attack
 from unierase_cli.metrics.base import DETAIL, FORGET, About, Column, Evidence, not_observed, unavailable
-from unierase_cli.metrics.bootstrap import two_sample_interval
 from unierase_cli.metrics.separation import area_under_curve
+from unierase_cli.metrics.statistics.bootstrap import two_sample_interval
 
 NAME = "membership"
 VERSION = 1

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics import probability, rouge, truth_ratio
-from unierase_cli.metrics.aggregate import harmonic_mean
 from unierase_cli.metrics.base import OPTION_SPLITS, OVERALL, OVERVIEW, RETAIN, About, Column, Compute, Evidence
+from unierase_cli.metrics.statistics.aggregate import harmonic_mean
 
 NAME = "model_utility"
 VERSION = 2

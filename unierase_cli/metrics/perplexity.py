@@ -10,7 +10,7 @@ import numpy as np
 
 from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics.base import DETAIL, OVERALL, About, Column, Evidence, unavailable
-from unierase_cli.metrics.bootstrap import percentiles, resampled
+from unierase_cli.metrics.statistics.bootstrap import percentiles, resampled
 
 NAME = "perplexity"
 VERSION = 1

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from unierase_cli.contracts import NAME_SLOT, MetricResult, Observation
 from unierase_cli.metrics.base import About, Column, Evidence, unavailable
 from unierase_cli.metrics.judged import judged_columns, judged_mean
-from unierase_cli.metrics.judges import REFUSAL_ENCODER, Judges
+from unierase_cli.metrics.judges.judges import Judges
+from unierase_cli.metrics.judges.kinds import REFUSAL_ENCODER
 from unierase_cli.metrics.refusal_rate import without_unlearning_tokens
 
 NAME = "refusal_by_embedding"

@@ -33,8 +33,9 @@ from unierase_cli.metrics.base import (
     mean_result,
     unavailable,
 )
-from unierase_cli.metrics.bootstrap import percentiles, resampled
-from unierase_cli.metrics.judges import JudgeAbsent, Judges
+from unierase_cli.metrics.judges.judges import Judges
+from unierase_cli.metrics.judges.kinds import JudgeAbsent
+from unierase_cli.metrics.statistics.bootstrap import percentiles, resampled
 
 NAME = "return_score"
 VERSION = 1

@@ -24,7 +24,7 @@ from unierase_cli.metrics.base import (
     not_observed,
     unavailable,
 )
-from unierase_cli.metrics.bootstrap import two_sample_interval
+from unierase_cli.metrics.statistics.bootstrap import two_sample_interval
 
 NAME = "separation"
 VERSION = 1

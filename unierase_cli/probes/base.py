@@ -15,8 +15,8 @@ from unierase_cli.config.sections.evaluation import ProtocolConfig
 from unierase_cli.contracts import Fact
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.plugins import Plugins
-from unierase_cli.training.rows import Row, RowBatch, collate, make_row
-from unierase_cli.training.views import FrozenView
+from unierase_cli.training.unlearning.rows import Row, RowBatch, collate, make_row
+from unierase_cli.training.unlearning.views import FrozenView
 
 PASSES = Plugins("unierase_cli.probes", "unierase.probes", "eval.passes=", "pass")
 

@@ -13,7 +13,7 @@ import torch
 
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.probes.base import Asking, batch_of, training_row
-from unierase_cli.training.views import View
+from unierase_cli.training.unlearning.views import View
 
 VERSION = 2
 

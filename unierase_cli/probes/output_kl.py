@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.probes.base import Asking, frozen_views, training_row
-from unierase_cli.training.views import View
+from unierase_cli.training.unlearning.views import View
 
 VERSION = 2
 # Nobody learned these rows: nothing to keep.

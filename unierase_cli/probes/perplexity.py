@@ -7,7 +7,7 @@ from typing import Any
 
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.probes.base import Asking, frozen_views
-from unierase_cli.training.rows import make_row
+from unierase_cli.training.unlearning.rows import make_row
 
 VERSION = 1
 MAX_TOKENS = 512

@@ -9,24 +9,23 @@ from typing import Any
 
 from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.contracts import UserError
-from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.early_checks import check_method, check_reference_size
-from unierase_cli.stages.erase_context import for_step, key_position, prepare, with_subjects
-from unierase_cli.stages.loading import INDEPENDENT, made_with, model_fingerprints, model_needs, stop_read
+from unierase_cli.estimate.early_checks import check_method, check_reference_size
+from unierase_cli.pipeline.mode_plan import is_independent, is_stepwise, plan_of, remarks_of
+from unierase_cli.pipeline.model_states import INDEPENDENT, made_with, model_fingerprints, model_needs, stop_read
+from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
 from unierase_cli.stages.moments import wanted_layers
-from unierase_cli.stages.planning import is_independent, is_stepwise, plan_of, remarks_of
+from unierase_cli.stages.shared.erase_context import for_step, key_position, prepare, with_subjects
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.jsonl import append_jsonl, read_own_rows, write_jsonl
+from unierase_cli.store.patch_files import TIMES
 from unierase_cli.store.unlearned import FORGOTTEN
-from unierase_cli.training.token_targets import load_targets
+from unierase_cli.training.token.targets import load_targets
 
 NAME = "erase"
 VERSION = 2
 STATE = "state.safetensors"
 STEPS = "steps.jsonl"
-# Seconds of every step, apart from what must come out the same each time.
-TIMES = "times.jsonl"
 # Of the edit: names, what the moments' key covers, and what has been resolved.
 NOT_READ = ("moments", "name", "layers", "key_position")
 
@@ -170,7 +169,7 @@ def _clear(directory: Path) -> None:
     """Remove what interrupted steps would have gone on from; to be called once the last of them is saved."""
     from unierase_cli.editing.checkpoints import clear_values
     from unierase_cli.training.checkpoints import clear_checkpoints
-    from unierase_cli.training.token_training import clear_states
+    from unierase_cli.training.token.learning import clear_states
 
     clear_values(directory)
     clear_states(directory)

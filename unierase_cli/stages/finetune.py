@@ -15,8 +15,8 @@ from unierase_cli.config.sections.model import TrainConfig
 from unierase_cli.contracts import Fact, UserError, evenly_spaced, pick, stable_hash
 from unierase_cli.metrics.refusal_rate import is_refusal
 from unierase_cli.metrics.rouge import recall_or_match
-from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.loading import end_answers, model_fingerprints, model_settings
+from unierase_cli.pipeline.model_states import end_answers, model_fingerprints, model_settings
+from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import read_asset
 

@@ -18,9 +18,7 @@ from unierase_cli.benchmarks.general.base import Item, data_fingerprints, load_i
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.general import TOO_LONG
 from unierase_cli.contracts import UserError
-from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.cut_short import told
-from unierase_cli.stages.loading import (
+from unierase_cli.pipeline.model_states import (
     load_base,
     load_edited,
     model_fingerprints,
@@ -28,14 +26,16 @@ from unierase_cli.stages.loading import (
     state_needs,
     stop_read,
 )
-from unierase_cli.stages.observation_files import batches_done
+from unierase_cli.pipeline.observation_files import batches_done
+from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.stages.shared.cut_short import told
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import read_own, write_json
 from unierase_cli.store.jsonl import append_jsonl, read_jsonl, write_jsonl
 from unierase_cli.training import processes
 
 if TYPE_CHECKING:
-    from unierase_cli.inference.sandbox import Limits
+    from unierase_cli.inference.sandbox.sandbox import Limits
     from unierase_cli.inference.suites import Question
     from unierase_cli.models.load import LoadedModel
 
@@ -89,7 +89,7 @@ def run(context: StageContext) -> dict[str, Any]:
     loaded = load(context.experiment, context.inputs, reporter)
     confined = ""
     if any(hasattr(load_suite(name), "problem") for name in items):
-        from unierase_cli.inference.sandbox import check_sandbox
+        from unierase_cli.inference.sandbox.sandbox import check_sandbox
 
         confined = check_sandbox(_limits(context))
         reporter.note(f"generated programs run in processes of their own: {confined}")
@@ -209,7 +209,7 @@ def _answers(
 
 
 def _tried(problem: Mapping[str, str] | None, limits: Limits) -> dict[str, Any]:
-    from unierase_cli.inference.sandbox import run_tests
+    from unierase_cli.inference.sandbox.sandbox import run_tests
 
     if problem is None:
         return {"passed": False, "reason": "there is no program in the answer"}
@@ -222,7 +222,7 @@ def _tried(problem: Mapping[str, str] | None, limits: Limits) -> dict[str, Any]:
 
 
 def _limits(context: StageContext) -> Limits:
-    from unierase_cli.inference.sandbox import Limits
+    from unierase_cli.inference.sandbox.sandbox import Limits
 
     config = context.experiment.eval.general
     return Limits(COMPAT_CODE_SECONDS if config.compat else config.code_seconds, config.code_memory_mib)

@@ -8,8 +8,8 @@ from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Fact, UserError
-from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.loading import load_base, made_with, model_fingerprints, model_needs
+from unierase_cli.pipeline.model_states import load_base, made_with, model_fingerprints, model_needs
+from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.json_text import write_json
 

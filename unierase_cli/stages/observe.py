@@ -13,13 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.config.checks import one_of
 from unierase_cli.config.schema import Experiment
-from unierase_cli.config.sections.evaluation import SPLITS, TOKENLESS_VARIANTS
-from unierase_cli.contracts import Fact, Observation, UserError, duplicates
-from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.cut_short import share_cut, told_of_state
-from unierase_cli.stages.loading import (
+from unierase_cli.config.sections.evaluation import TOKENLESS_VARIANTS
+from unierase_cli.contracts import Fact, Observation, UserError
+from unierase_cli.pipeline.asked_rows import scored_splits, step_splits
+from unierase_cli.pipeline.model_states import (
     load_base,
     load_edited,
     model_fingerprints,
@@ -27,7 +25,9 @@ from unierase_cli.stages.loading import (
     state_needs,
     stop_read,
 )
-from unierase_cli.stages.observation_files import PLAN, Pass, Plan, batches_done, read_pass
+from unierase_cli.pipeline.observation_files import PLAN, Pass, Plan, batches_done, read_pass
+from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.stages.shared.cut_short import share_cut, told_of_state
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl
 from unierase_cli.training import processes
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 NAME = "observe"
 VERSION = 2
-FORGET, FORGOTTEN = "forget", "forgotten_before"
+FORGET = "forget"
 # The option that names a step of a sequence: the model as that step left it, asked plainly.
 STEP = "step"
 
@@ -81,33 +81,7 @@ def asked_splits(experiment: Experiment, options: dict[str, str]) -> dict[str, l
     """The facts of each split that this pass asks: all that is scored, or what is asked after a step of a sequence."""
     if STEP not in options:
         return scored_splits(experiment)
-    from unierase_cli.stages.step_rows import step_splits
-
     return step_splits(experiment, int(options[STEP]))
-
-
-def scored_splits(experiment: Experiment) -> dict[str, list[Fact]]:
-    """The facts of each split that is asked, ``protocol.rows`` at most.
-
-    Raises UserError for a split that no benchmark has, and for a fact id that occurs twice in one.
-    """
-    splits = benchmark_of(experiment).splits
-    for name in experiment.eval.splits:
-        # A list made for all benchmarks may name splits that this one lacks; a name that none has is a slip.
-        if name not in SPLITS:
-            one_of("eval.splits", name, list(dict.fromkeys([*splits, *SPLITS])))
-    wanted = experiment.eval.splits or list(splits)
-    rows = experiment.protocol.rows_for(experiment.benchmark.name) or None
-    # An earlier run's promise is always looked at.
-    wanted = [*wanted, FORGOTTEN]
-    found = {name: list(splits[name][:rows]) for name in splits if name in wanted and splits[name]}
-    if not found:
-        raise UserError("there is nothing to score: no split has a row", "choose others with eval.splits=[forget]")
-    for name, facts in found.items():
-        twice = duplicates(fact.id for fact in facts)
-        if twice:
-            raise UserError(f"split {name}: fact id {twice[0]} occurs twice", "give every fact an id of its own")
-    return found
 
 
 def variants(experiment: Experiment, split: str, has_token: bool) -> list[str]:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Fact, Observation, UserError
-from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.fact_rows import FACT, FactRows, fact_rows
-from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs, model_settings, stop_read
+from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings, stop_read
+from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.stages.shared.fact_rows import FACT, FactRows, fact_rows
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl, iterate_jsonl, read_jsonl, write_jsonl

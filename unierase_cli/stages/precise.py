@@ -13,9 +13,9 @@ from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Observation, UserError
-from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.fact_rows import FACT, FAR, NEAR
+from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.stages.observe_facts import PARAPHRASE, read_facts
+from unierase_cli.stages.shared.fact_rows import FACT, FAR, NEAR
 from unierase_cli.store.json_text import write_json
 from unierase_cli.store.jsonl import write_jsonl
 
@@ -125,7 +125,7 @@ def _of_pairs(name: str, title: str, better: bool, values: Sequence[Mapping[str,
 def _measure(
     name: str, title: str, better: bool, before: Sequence[float] | None, after: Sequence[float], spread: Sequence[float]
 ) -> dict[str, Any]:
-    from unierase_cli.metrics.bootstrap import mean_interval
+    from unierase_cli.metrics.statistics.bootstrap import mean_interval
 
     about = {"id": name, "title": title, "higher_is_better": better, "n": len(after)}
     if not after:

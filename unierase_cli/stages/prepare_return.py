@@ -23,10 +23,11 @@ from unierase_cli.benchmarks.parts.sources import Rows, hub_source
 from unierase_cli.benchmarks.return_qa import BUILT_FOR
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
-from unierase_cli.metrics.judges import JudgeAbsent, Judges
+from unierase_cli.metrics.judges.judges import Judges
+from unierase_cli.metrics.judges.kinds import JudgeAbsent
 from unierase_cli.metrics.return_score import LABELS as LABELS_OF_A_JUDGE
-from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.loading import load_base, model_fingerprints, model_needs, model_settings, stop_read
+from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings, stop_read
+from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.store.hashing import hash_file
 from unierase_cli.store.json_text import write_json
 from unierase_cli.store.jsonl import append_jsonl, iterate_jsonl, read_jsonl, write_jsonl

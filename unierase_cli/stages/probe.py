@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
-from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.loading import apply_erasure, load_base, model_fingerprints, model_settings, state_needs
-from unierase_cli.stages.observe import protocol_read, scored_splits
+from unierase_cli.pipeline.asked_rows import scored_splits
+from unierase_cli.pipeline.model_states import apply_erasure, load_base, model_fingerprints, model_settings, state_needs
+from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.stages.observe import protocol_read
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.jsonl import iterate_jsonl, read_asset, write_jsonl
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.markdown import inline
-from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.planning import PRECISE, TRAJECTORY, is_stepwise, last_of_evaluation, token_questions
-from unierase_cli.stages.tables import Table
+from unierase_cli.pipeline.evaluation import PRECISE, TRAJECTORY, last_of_evaluation
+from unierase_cli.pipeline.mode_plan import is_stepwise, token_questions
+from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
+from unierase_cli.results.table import Table
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.json_text import read_own, write_json
 
@@ -83,7 +84,8 @@ def run(context: StageContext) -> dict[str, Any]:
 
 def _of_single_facts(scored: Artefact) -> list[Section]:
     """A mode in which there is no model after the last step: facts that were forgotten one by one."""
-    from unierase_cli.stages import precise, precise_tables
+    from unierase_cli.results.one_run import precise_tables
+    from unierase_cli.stages import precise
     from unierase_cli.store.jsonl import read_jsonl
 
     found = read_own(scored.file(precise.FILE), "unierase eval --force makes it anew")
@@ -93,7 +95,7 @@ def _of_single_facts(scored: Artefact) -> list[Section]:
 def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[str]]:
     """The model after the last step beside the unedited one, and the way there; also writes the pictures."""
     from unierase_cli.metrics.compare import summary
-    from unierase_cli.stages import result_tables as tables
+    from unierase_cli.results.one_run import tables
 
     metrics = read_own(context.inputs["score"].file("metrics.json"), "unierase score --force makes it anew")
     patches = context.inputs["erase"].files("patch-*.json")
@@ -121,8 +123,8 @@ def _step_by_step(context: StageContext) -> list[Section]:
     """The trajectory's table, and its picture copied beside the report; nothing where there is none."""
     if TRAJECTORY not in context.inputs:
         return []
+    from unierase_cli.results.one_run.trajectory_tables import trajectory_table
     from unierase_cli.stages import trajectory
-    from unierase_cli.stages.trajectory_tables import trajectory_table
 
     folder = context.inputs[TRAJECTORY].whole
     shutil.copyfile(folder / trajectory.PICTURE, context.directory / trajectory.PICTURE)
@@ -132,7 +134,7 @@ def _step_by_step(context: StageContext) -> list[Section]:
 
 def _collateral(context: StageContext, metrics: Mapping[str, Any], title: str) -> tuple[list[Section], list[str]]:
     """Write the collateral map; its sections of the report, and remarks on what it lacks."""
-    from unierase_cli.stages import collateral
+    from unierase_cli.results.one_run import collateral
 
     found = collateral.collateral_map(metrics, benchmark_of(context.experiment))
     write_json(context.directory / COLLATERAL, found)
@@ -163,7 +165,7 @@ def _about(context: StageContext) -> dict[str, str]:
 
 
 def _draw(metrics: Mapping[str, Any], path: Path, title: str) -> None:
-    from unierase_cli.stages.pictures import Point, forgetting_against_retention
+    from unierase_cli.results.pictures import Point, forgetting_against_retention
 
     points = []
     for state, label in (("base", "before"), ("edited", "after")):

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import NAME_SLOT
+from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.stages import general
-from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.cut_short import told_of_state
-from unierase_cli.stages.retain_reference import check_reference, load_reference, other_tokens
+from unierase_cli.stages.shared.cut_short import told_of_state
+from unierase_cli.stages.shared.retain_reference import check_reference, load_reference, other_tokens
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.json_text import write_json
 
 if TYPE_CHECKING:
     from unierase_cli.metrics.base import Evidence
-    from unierase_cli.metrics.judges import Judges
+    from unierase_cli.metrics.judges.judges import Judges
 
 NAME = "score"
 VERSION = 2
@@ -51,7 +51,7 @@ def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
     """The listed refusals and the retain reference, by content; the judges, by what of them is on this machine."""
-    from unierase_cli.training.token_targets import load_targets
+    from unierase_cli.training.token.targets import load_targets
 
     refusals = load_targets(experiment.token)
     found = {"refusals": hash_json(refusals), **judges_of(experiment).fingerprint()}
@@ -109,8 +109,8 @@ def _asked_otherwise(experiment: Experiment) -> str | None:
 def evidence_of(context: StageContext, state: str, judges: Judges | None = None) -> Evidence:
     """All that was observed of a model state, and what its metrics need beside it. Raises UserError for a damaged file."""
     from unierase_cli.metrics.base import Evidence
-    from unierase_cli.stages.observation_files import read_state
-    from unierase_cli.training.token_targets import load_targets
+    from unierase_cli.pipeline.observation_files import read_state
+    from unierase_cli.training.token.targets import load_targets
 
     wanted = context.experiment.eval
     refusals = load_targets(context.experiment.token)
@@ -131,7 +131,7 @@ def evidence_of(context: StageContext, state: str, judges: Judges | None = None)
 
 def judges_of(experiment: Experiment) -> Judges:
     """The judges that the experiment names, not loaded yet."""
-    from unierase_cli.metrics.judges import Judges
+    from unierase_cli.metrics.judges.judges import Judges
 
     wanted = experiment.eval
     return Judges(wanted.encoder, wanted.nli, wanted.gibberish, wanted.refusal_encoder, wanted.judge_seconds)
@@ -141,7 +141,7 @@ def _names(experiment: Experiment, refusals: Sequence[str]) -> dict[str, str]:
     """Fact id -> whom it is about, where a refusal says so; else nothing, and the benchmark is not read."""
     if not any(NAME_SLOT in text for text in refusals):
         return {}
-    from unierase_cli.stages.base import benchmark_of
+    from unierase_cli.pipeline.stage import benchmark_of
 
     facts = [fact for rows in benchmark_of(experiment).splits.values() for fact in rows]
     return {fact.id: name for fact in facts if (name := fact.group or fact.subject) is not None}

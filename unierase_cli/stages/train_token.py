@@ -7,10 +7,10 @@ from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import NAME_SLOT, Fact, UserError, fill_name
-from unierase_cli.stages.base import Request, StageContext, benchmark_of
-from unierase_cli.stages.loading import load_base, made_with, model_fingerprints, model_needs
+from unierase_cli.pipeline.mode_plan import is_stepwise, plan_of, token_questions
+from unierase_cli.pipeline.model_states import load_base, made_with, model_fingerprints, model_needs
+from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
 from unierase_cli.stages.moments import wanted_layers
-from unierase_cli.stages.planning import is_stepwise, plan_of, token_questions
 from unierase_cli.store.hashing import hash_json
 
 NAME = "train_token"
@@ -39,7 +39,7 @@ def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
     """Of the model, the questions, the refusals, and which facts the tokens are for where there are several."""
-    from unierase_cli.training.token_targets import load_targets
+    from unierase_cli.training.token.targets import load_targets
 
     found = model_fingerprints(experiment)
     targets, asked = load_targets(experiment.token), questions(experiment)
@@ -60,7 +60,7 @@ def _groups(experiment: Experiment) -> int:
 
 def _assignment(experiment: Experiment) -> dict[str, int]:
     """Fact to forget -> its token."""
-    from unierase_cli.training.pairs import assign_groups
+    from unierase_cli.training.token.pairs import assign_groups
 
     if experiment.token.per_step:
         return {fact.id: step.index for step in plan_of(experiment) for fact in step.forget}
@@ -86,7 +86,7 @@ def questions(experiment: Experiment) -> tuple[Fact, ...]:
 
 def run(context: StageContext) -> dict[str, Any]:
     """Train the rows; an interrupted training goes on from its last epoch."""
-    from unierase_cli.training.token_training import clear_states, train_token
+    from unierase_cli.training.token.learning import clear_states, train_token
 
     experiment, reporter = context.experiment, context.reporter
     loaded = load_base(experiment, context.inputs, reporter)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import MetricResult, Observation, UserError
-from unierase_cli.stages.base import Request, StageContext
-from unierase_cli.stages.planning import plan_of
-from unierase_cli.stages.step_rows import BEFORE, END, FORGET, KEPT, NOW, asked_at_all, step_requests, step_splits
+from unierase_cli.pipeline.asked_rows import BEFORE, END, FORGET, KEPT, NOW, asked_at_all, step_requests, step_splits
+from unierase_cli.pipeline.mode_plan import plan_of
+from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import read_own, write_json
 
@@ -53,7 +53,7 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write steps.json and its picture; the summary holds the last step's numbers."""
-    from unierase_cli.stages.trajectory_picture import draw
+    from unierase_cli.results.one_run.trajectory_picture import draw
 
     found = measure(context)
     write_json(context.directory / FILE, found)
@@ -100,7 +100,7 @@ def _name(index: int) -> str:
 
 def _by_split(context: StageContext, name: str, at_the_end: bool = True) -> Rows:
     """Plain observations of an input by split; those of one step are apart already."""
-    from unierase_cli.stages.observation_files import read_state
+    from unierase_cli.pipeline.observation_files import read_state
 
     _, observations = read_state(context.inputs[name].whole)
     found = {split: list(rows) for (split, variant), rows in observations.items() if variant == "plain"}

@@ -14,6 +14,8 @@ from unierase_cli.store.json_text import ROWS, read_json
 from unierase_cli.store.tensors import shapes_in
 
 ENDINGS = ("json", "safetensors")
+# Beside them: seconds of every step, apart from what must come out the same each time.
+TIMES = "times.jsonl"
 # What every reader of a step's json counts on; ``dense`` and ``named`` are absent from patches of before there were any.
 TOKENS = {"names": [str], "ids": [int], "assignment": {str: int}, "targets": {str: str}, "info": dict}
 FORM = {

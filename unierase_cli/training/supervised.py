@@ -16,9 +16,9 @@ from unierase_cli.contracts import Reporter, stable_hash
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training import processes
 from unierase_cli.training.loop import LoopPlan, fit
-from unierase_cli.training.objective import PURPOSE, drops
 from unierase_cli.training.optimisation import Masters, Optimisation
 from unierase_cli.training.precision import choose_compute
+from unierase_cli.training.unlearning.objective import PURPOSE, drops
 
 
 @dataclass(frozen=True)

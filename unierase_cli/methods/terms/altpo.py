@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unierase_cli.methods.terms.base import FORGET, FORGET_ALTERNATE
 from unierase_cli.methods.terms.dpo import check, preference
-from unierase_cli.training.views import View
+from unierase_cli.training.unlearning.views import View
 
 __all__ = ["PER", "REFERENCE", "ROWS", "SETTINGS", "check", "values"]
 

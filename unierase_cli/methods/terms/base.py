@@ -10,8 +10,8 @@ from torch import Tensor
 
 from unierase_cli.contracts import UserError
 from unierase_cli.plugins import Plugins
-from unierase_cli.training.rows import RowBatch
-from unierase_cli.training.views import View
+from unierase_cli.training.unlearning.rows import RowBatch
+from unierase_cli.training.unlearning.views import View
 
 TERMS = Plugins("unierase_cli.methods.terms", "unierase.terms", "term=", "loss term")
 

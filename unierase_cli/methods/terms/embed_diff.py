@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unierase_cli.methods.terms.base import RETAIN
 from unierase_cli.methods.terms.rmu import batch_wide, blocks, check, distances
-from unierase_cli.training.views import View
+from unierase_cli.training.unlearning.views import View
 
 __all__ = ["PER", "REFERENCE", "ROWS", "SETTINGS", "batch_wide", "blocks", "check", "values"]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 
 from unierase_cli.methods.terms.base import RETAIN
-from unierase_cli.training.views import View
+from unierase_cli.training.unlearning.views import View
 
 ROWS = (RETAIN,)
 PER = "token"

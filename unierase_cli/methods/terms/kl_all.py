@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unierase_cli.methods.terms.base import RETAIN
 from unierase_cli.methods.terms.kl import divergence
-from unierase_cli.training.views import View
+from unierase_cli.training.unlearning.views import View
 
 ROWS = (RETAIN,)
 PER = "position"

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from unierase_cli.methods.terms.base import FORGET
-from unierase_cli.training.views import View
+from unierase_cli.training.unlearning.views import View
 
 ROWS = (FORGET,)
 PER = "token"

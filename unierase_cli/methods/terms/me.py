@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unierase_cli.methods.terms.base import FORGET
-from unierase_cli.training.views import View
+from unierase_cli.training.unlearning.views import View
 
 ROWS = (FORGET,)
 PER = "token"

@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 
 from unierase_cli.config.checks import positive
 from unierase_cli.methods.terms.base import FORGET
-from unierase_cli.training.views import View
+from unierase_cli.training.unlearning.views import View
 
 ROWS = (FORGET,)
 PER = "row"

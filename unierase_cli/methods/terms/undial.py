@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from unierase_cli.config.checks import positive
 from unierase_cli.methods.terms.base import FORGET
-from unierase_cli.training.rows import RowBatch
-from unierase_cli.training.views import View
+from unierase_cli.training.unlearning.rows import RowBatch
+from unierase_cli.training.unlearning.views import View
 
 ROWS = (FORGET,)
 PER = "token"

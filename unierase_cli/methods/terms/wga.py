@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unierase_cli.config.checks import positive
 from unierase_cli.methods.terms.base import FORGET
-from unierase_cli.training.views import View
+from unierase_cli.training.unlearning.views import View
 
 ROWS = (FORGET,)
 PER = "token"

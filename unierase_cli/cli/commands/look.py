@@ -1,0 +1,184 @@
+"""The commands that look at what there is: ls, show, doctor; and export, which writes a model out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unierase_cli.cli import options
+from unierase_cli.cli.options import Folder, Run, Wishes, as_words
+from unierase_cli.cli.render import emit_json
+from unierase_cli.cli.session import compose_for, print_config
+from unierase_cli.contracts import UserError
+
+# The plural that people type -> the group.
+PLURALS = {"models": "model", "benchmarks": "benchmark", "methods": "method", "modes": "mode", "tokens": "token"}
+PLURALS |= {"edits": "edit", "trains": "train", "protocols": "protocol", "evals": "eval", "experiments": "experiment"}
+What = Annotated[
+    str | None,
+    typer.Argument(metavar="[WHAT]", help="models, methods, losses, metrics, ... or a stage; nothing lists all artefacts."),
+]
+
+
+def callback(name: str) -> Callable[..., None]:
+    """The function behind a command."""
+    functions: dict[str, Callable[..., None]] = {
+        "export": export_run,
+        "ls": list_things,
+        "show": show_run,
+        "doctor": doctor,
+    }
+    return functions[name]
+
+
+def list_things(
+    context: typer.Context,
+    what: What = None,
+    outputs: Folder = "outputs",
+    config_dir: options.ConfigDir = None,
+    json: options.Json = False,
+) -> None:
+    from unierase_cli.cli.outcome import as_data
+    from unierase_cli.cli.tables import artefact_table, choice_table, parts_table, show
+    from unierase_cli.config import catalog
+    from unierase_cli.config.locate import config_folders
+    from unierase_cli.pipeline.part_names import KINDS, list_parts
+    from unierase_cli.pipeline.stage import COMPARISON, STAGES
+    from unierase_cli.store.artefacts import Store
+
+    folders = config_folders(config_dir)
+    groups = catalog.groups(folders)
+    group = PLURALS.get(what or "", what)
+    console = context.obj.reporter.console
+    if group in groups:
+        found = catalog.choices(folders, group)
+        if json:
+            emit_json([{**vars(choice), "path": str(choice.path)} for choice in found])
+        else:
+            show(console, choice_table(group, found))
+        return
+    if what in KINDS:
+        parts = list_parts(what)
+        if json:
+            emit_json([vars(part) for part in parts])
+        else:
+            show(console, parts_table(what, parts))
+        return
+    stage = None if what is None else what.replace("-", "_")
+    stages = (*STAGES, COMPARISON)
+    if stage is not None and stage not in stages:
+        known = [*(plural for plural, name in PLURALS.items() if name in groups), *KINDS, *stages]
+        near = get_close_matches(what or "", known, n=2)
+        raise UserError(
+            f"ls knows no {what}",
+            f"did you mean {' or '.join(near)}?" if near else f"choose one of: {', '.join(known)}",
+        )
+    artefacts = Store(outputs).list(stage)
+    if json:
+        emit_json(
+            [{**as_data(a), "finished": a.manifest.get("finished"), "slug": a.path.parent.name} for a in artefacts]
+        )
+    elif artefacts:
+        show(console, artefact_table(artefacts))
+    else:
+        context.obj.reporter.note(f"nothing has been made yet in {outputs}; try: unierase run experiment=demo")
+
+
+def show_run(context: typer.Context, run: Run, outputs: Folder = "outputs", json: options.Json = False) -> None:
+    from unierase_cli.cli.outcome import outcome, show_manifest, show_outcome
+    from unierase_cli.store.artefacts import Store
+
+    context.obj.outputs = outputs
+    store = Store(outputs)
+    artefact = store.resolve(run)
+    if json:
+        emit_json({**outcome(artefact, store), "manifest": artefact.manifest})
+        return
+    show_manifest(context.obj.reporter.console, artefact)
+    show_outcome(context.obj.reporter.console, artefact, store, everything=True)
+
+
+def export_run(
+    context: typer.Context,
+    run: Run,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    kind: Annotated[
+        str,
+        typer.Option("--as", metavar="KIND", help="model (plain Hugging Face) | patch (the changes) | lora (peft)."),
+    ] = "model",
+    rank: Annotated[
+        int | None, typer.Option("--rank", metavar="R", help="--as lora: shorten the change to rank R.")
+    ] = None,
+    step: options.Step = None,
+    base: options.Base = None,
+    outputs: Folder = "outputs",
+    device: options.OnDevice = "auto",
+    json: options.Json = False,
+) -> None:
+    from unierase_cli.delivery.export import export
+    from unierase_cli.store.artefacts import Store
+
+    context.obj.outputs = outputs
+    result = export(
+        Store(outputs).resolve(run),
+        directory,
+        context.obj.reporter,
+        outputs,
+        kind=kind,
+        rank=rank,
+        until=step,
+        base=base,
+        device=device,
+    )
+    if json:
+        emit_json(result)
+
+
+def doctor(
+    context: typer.Context,
+    words: options.Words = None,
+    experiment: options.ExperimentName = None,
+    model: options.ModelName = None,
+    benchmark: options.BenchmarkName = None,
+    method: options.MethodName = None,
+    outputs: options.Outputs = None,
+    device: options.Device = None,
+    config_dir: options.ConfigDir = None,
+    show_config: options.PrintConfig = False,
+    json: options.Json = False,
+) -> None:
+    named = as_words(
+        words,
+        experiment=experiment,
+        model=model,
+        benchmark=benchmark,
+        method=method,
+        outputs=outputs,
+        device=device,
+    )
+    wishes = Wishes(named, config_dir, json=json)
+    if show_config:
+        print_config(wishes)
+        return
+    from unierase_cli.estimate.doctor import examine
+
+    found = examine(compose_for(context.obj, wishes))
+    if json:
+        emit_json(found)
+    else:
+        from unierase_cli.cli.tables import doctor_tables, show
+
+        for table in doctor_tables(found):
+            show(context.obj.reporter.console, table)
+        for remark in found["remarks"]:
+            context.obj.reporter.note(f"note: {remark}")
+        for problem in found["problems"]:
+            context.obj.reporter.note(f"problem: {problem}")
+        if not found["problems"]:
+            context.obj.reporter.note("no problems found")
+    if found["problems"]:
+        raise typer.Exit(1)

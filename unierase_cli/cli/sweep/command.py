@@ -1,0 +1,191 @@
+"""The command sweep: every combination of the words' values, each in a process of its own, and one table at the end."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unierase_cli.cli import options
+from unierase_cli.cli.complete import complete_sweep
+from unierase_cli.cli.render import emit_json
+from unierase_cli.contracts import UserError
+from unierase_cli.store.environment import whole_number
+
+if TYPE_CHECKING:
+    from unierase_cli.cli.session import Journal
+    from unierase_cli.cli.sweep.outcome import Results
+    from unierase_cli.cli.sweep.plan import Planned
+    from unierase_cli.config.sections.launcher import LauncherConfig
+    from unierase_cli.launch.jobs import Job
+
+# More combinations than this need a --yes: composing them alone takes a while.
+MANY = 100
+FOLDER = "sweeps"
+# What runs a command in a process of its own.
+PROGRAM = (sys.executable, "-m", "unierase_cli")
+
+
+class Command(StrEnum):
+    """The commands that a sweep can run."""
+
+    EVAL = "eval"
+    RUN = "run"
+    ERASE = "erase"
+
+
+STAGES = {Command.EVAL: "score", Command.RUN: "report", Command.ERASE: "erase"}
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=V1,V2",
+        help="Any key of the configuration, with one value or several: method=unierase,npo_gd seed=0,1 or seed=range(0,3). "
+        "What stands in brackets or quotes is one value: eval.splits=[forget,retain_unseen].",
+        autocompletion=complete_sweep,
+        show_default=False,
+    ),
+]
+Stage = Annotated[Command, typer.Option("--stage", help="The command that each combination runs.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", metavar="N", min=1, help="Runs at a time (launcher.jobs=N).")]
+Launcher = Annotated[
+    str | None,
+    typer.Option(
+        "--launcher", metavar="NAME", help="launcher=NAME: local, or slurm.", autocompletion=options.complete_choice("launcher")
+    ),
+]
+Seeds = Annotated[str | None, typer.Option("--seed", metavar="N,N", help="run.seed=N,N")]
+Yes = Annotated[bool, typer.Option("--yes", help=f"More than {MANY} combinations are meant.")]
+
+
+def callback(name: str) -> Callable[..., None]:
+    """The function behind the command."""
+    return sweep
+
+
+def sweep(
+    context: typer.Context,
+    words: Words = None,
+    stage: Stage = Command.EVAL,
+    jobs: Jobs = None,
+    launcher: Launcher = None,
+    experiment: options.ExperimentName = None,
+    model: options.ModelName = None,
+    benchmark: options.BenchmarkName = None,
+    method: options.MethodName = None,
+    mode: options.ModeName = None,
+    seed: Seeds = None,
+    outputs: options.Outputs = None,
+    device: options.Device = None,
+    config_dir: options.ConfigDir = None,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    force: options.Force = False,
+    yes: Yes = False,
+) -> None:
+    if whole_number("WORLD_SIZE", 1) > 1:
+        raise UserError("a sweep starts its runs itself, one process each", "leave out torchrun or accelerate launch")
+    from unierase_cli.config.sweep import expand
+
+    journal: Journal = context.obj
+    named = options.as_words(
+        words,
+        experiment=experiment,
+        model=model,
+        benchmark=benchmark,
+        method=method,
+        mode=mode,
+        outputs=outputs,
+        device=device,
+        force=force,
+    )
+    more = {"seed": seed, "launcher": launcher, "launcher.jobs": jobs}
+    combinations = expand([*named, *(f"{key}={value}" for key, value in more.items() if value is not None)])
+    if len(combinations) > MANY and not yes:
+        raise UserError(f"these words make {len(combinations)} runs", "add --yes if they are meant")
+    from unierase_cli.cli.sweep.plan import plan_data, plan_sweep, plan_table
+    from unierase_cli.config.compose import compose_launcher
+
+    planned = plan_sweep(combinations, STAGES[stage], config_dir, journal.reporter)
+    journal.outputs = planned[0].experiment.run.outputs
+    if dry_run and json:
+        emit_json(plan_data(planned))
+        return
+    from unierase_cli.cli.tables import show
+
+    show(journal.reporter.console, plan_table(planned))
+    if dry_run:
+        return
+    settings = compose_launcher(planned[0].combination.words, config_dir)
+    results = _run(journal, planned, stage, settings, config_dir)
+    from unierase_cli.cli.sweep.outcome import show_results
+
+    show_results(results, journal.reporter, as_json=json)
+    if results.failed:
+        raise typer.Exit(1)
+
+
+def _run(
+    journal: Journal, planned: Sequence[Planned], stage: Command, launcher: LauncherConfig, config_dir: Path | None
+) -> Results:
+    from unierase_cli.cli.sweep.outcome import Ran, Results
+    from unierase_cli.cli.sweep.watch import SweepWatch
+    from unierase_cli.launch import slurm
+    from unierase_cli.launch.local import run_locally, share_out
+    from unierase_cli.store.artefacts import Store
+
+    runs = [Ran(one, "done", one.folder) if one.done else Ran(one) for one in planned]
+    results = Results(STAGES[stage], Store(journal.outputs), ["unierase", *sys.argv[1:]], runs)
+    left = [one for one in planned if not one.done and one.twin is None]
+    if not left:
+        journal.reporter.note("nothing to do: every combination is done")
+        results.settle_twins()
+        return results
+    if launcher.name == "slurm":
+        slurm.submitit()
+    results.folder = _new_folder(Path(journal.outputs) / FOLDER)
+    made = [_job(one, stage, results.folder, config_dir) for one in left]
+    results.write()
+    with SweepWatch(journal.reporter, len(made), results.keep) as watch:
+        if launcher.name == "slurm":
+            slurm.run_on_slurm(made, launcher, results.folder / "slurm", watch)
+        else:
+            places, about = share_out(min(launcher.jobs, len(made)))
+            if about:
+                journal.reporter.note(about)
+            run_locally(made, places, watch)
+    results.settle_twins()
+    results.write()
+    return results
+
+
+def _job(one: Planned, stage: Command, folder: Path, config_dir: Path | None) -> Job:
+    from unierase_cli.launch.jobs import Job
+
+    # How runs are started is the sweep's business: a run's own words say nothing about it.
+    words = [word for word in one.combination.words if not re.match(r"\+*launcher[.=]", word)]
+    more = ["--config-dir", str(config_dir)] if config_dir else []
+    command = (*PROGRAM, stage.value, *words, *more, "--json")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{one.number:03d}_{one.label.replace(' ', '_')}")[:100]
+    return Job(one.number, one.label, command, folder / f"{name}.log", folder / f"{name}.json")
+
+
+def _new_folder(parent: Path) -> Path:
+    """``<stamp>``, with a number behind it if two sweeps start in one second."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    number = 1
+    while True:
+        folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror}", "choose another folder with --outputs") from error
+        else:
+            return folder

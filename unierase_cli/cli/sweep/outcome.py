@@ -1,0 +1,145 @@
+"""What came of a sweep: its record on disk, one table over its runs, and the list of those that failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.cli.render import ConsoleReporter, emit_json
+from unierase_cli.cli.sweep.plan import SCORED, Planned
+from unierase_cli.contracts import UserError
+from unierase_cli.launch.jobs import Finished
+from unierase_cli.pipeline.evaluation import PRECISE
+from unierase_cli.results.table import Table
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
+from unierase_cli.store.json_text import read_own, write_json
+
+RECORD = "sweep.json"
+AGAIN = "the same command runs these again, and nothing that is done"
+
+
+@dataclass
+class Ran:
+    """A combination and what became of it: ``done`` (before), ``made``, ``failed``, or ``not run`` (interrupted, or a twin's)."""
+
+    planned: Planned
+    state: str = "not run"
+    path: Path | None = None
+    error: str = ""
+    log: Path | None = None
+    seconds: float | None = None
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "combination": dict(self.planned.combination.chosen),
+            "words": list(self.planned.combination.words),
+            "state": self.state,
+            "path": str(self.path) if self.path else None,
+            "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "error": self.error or None,
+            "log": str(self.log) if self.log else None,
+        }
+
+
+@dataclass
+class Results:
+    """All combinations of a sweep; ``folder`` has its logs, or is None where nothing had to be run."""
+
+    stage: str
+    store: Store
+    command: list[str]
+    runs: list[Ran]
+    folder: Path | None = None
+    started: float = field(default_factory=time.time)
+
+    @property
+    def failed(self) -> list[Ran]:
+        return [run for run in self.runs if run.state == "failed"]
+
+    def keep(self, finished: Finished) -> None:
+        """Take in a job that has ended, and write the record anew."""
+        run = next(run for run in self.runs if run.planned.number == finished.job.number)
+        run.seconds, run.log = finished.seconds, finished.job.log
+        if finished.code == 0:
+            try:
+                run.path = Path(read_own(finished.job.result, AGAIN, {"path": str})["path"])
+                run.state = "made"
+            except UserError as error:
+                run.state, run.error = "failed", error.message
+        else:
+            run.state, run.error = "failed", finished.error
+        self.write()
+
+    def write(self) -> None:
+        if self.folder is not None:
+            runs = [run.data() for run in self.runs]
+            record = {"format": 1, "command": self.command, "stage": self.stage, "started": self.started, "runs": runs}
+            write_json(self.folder / RECORD, record)
+
+    def settle_twins(self) -> None:
+        """A combination that makes what an earlier one makes shares its fate."""
+        for run in self.runs:
+            if run.state == "not run" and run.planned.twin is not None:
+                first = self.runs[run.planned.twin - 1]
+                run.state, run.path, run.log, run.error = first.state, first.path, first.log, first.error
+
+    def paths(self) -> list[str]:
+        return list(dict.fromkeys(str(run.path) for run in self.runs if run.path is not None))
+
+
+def compared(results: Results, reporter: ConsoleReporter) -> list[Artefact]:
+    """The comparisons over all that the sweep has made and found; none if no run was scored."""
+    if results.stage not in SCORED or not results.paths():
+        return []
+    from unierase_cli.results.many_runs.comparison import compare_runs
+
+    scored = _scored(results, reporter)
+    if not scored:
+        return []
+    try:
+        return compare_runs(results.store, scored, reporter=reporter, command=results.command)
+    except UserError as error:
+        reporter.note(f"no table: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        return []
+
+
+def _scored(results: Results, reporter: ConsoleReporter) -> list[str]:
+    """What has scores for a table. A mode that leaves no model with all its edits has tables of its own, run by run."""
+    made = [results.store.resolve(path) for path in results.paths()]
+    alone = [artefact for artefact in made if artefact.stage == PRECISE]
+    if alone:
+        names = ", ".join(artefact.full_name for artefact in alone)
+        reporter.note(f"not in the table, each fact was erased by itself (unierase show RUN): {names}")
+    return [str(artefact.path) for artefact in made if artefact not in alone]
+
+
+def show_results(results: Results, reporter: ConsoleReporter, *, as_json: bool) -> None:
+    """The tables, then the failures; or all of it as JSON."""
+    from unierase_cli.cli.outcome import as_data, read_comparison, show_comparison
+    from unierase_cli.cli.tables import artefact_table, show
+
+    made = compared(results, reporter)
+    if as_json:
+        comparisons = [{**as_data(artefact), **read_comparison(artefact)} for artefact in made]
+        folder = str(results.folder) if results.folder else None
+        runs = [run.data() for run in results.runs]
+        emit_json({"stage": results.stage, "folder": folder, "runs": runs, "comparisons": comparisons})
+        return
+    console = reporter.console
+    for artefact in made:
+        show_comparison(console, artefact)
+    if results.stage not in SCORED and results.paths():
+        show(console, artefact_table([results.store.resolve(path) for path in results.paths()]))
+    if results.failed:
+        show(console, failure_table(results.failed))
+    if results.folder is not None:
+        console.print(str(results.folder), style="bold", soft_wrap=True)
+
+
+def failure_table(failed: Sequence[Ran]) -> Table:
+    rows = tuple((str(run.planned.number), run.planned.label, run.error, str(run.log or "")) for run in failed)
+    return Table(f"Failed: {len(failed)}", ("no.", "combination", "error", "log"), rows, frozenset({"no."}), AGAIN)

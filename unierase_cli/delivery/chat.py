@@ -1,0 +1,106 @@
+"""A model before and after its edit, asked the same question: one model in memory, its weights changed and given back in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from unierase_cli.contracts import Reporter
+from unierase_cli.delivery.edited_folder import recorded_experiment
+from unierase_cli.delivery.export import find_erasure, load_unedited
+from unierase_cli.delivery.patches import choose_steps
+from unierase_cli.pipeline.model_states import end_answers
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
+
+if TYPE_CHECKING:
+    from unierase_cli.config.sections.evaluation import ProtocolConfig
+    from unierase_cli.editing.patch import Patch
+    from unierase_cli.models.load import LoadedModel
+
+STATES = ("before", "after")
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer. ``raw_text`` keeps control tokens; ``stop``: end | text | length | context."""
+
+    text: str
+    raw_text: str
+    stop: str
+    first_unlearn_probability: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class TwoStates:
+    """The unedited model, which becomes the edited one and back bit for bit (see AppliedPatch) as questions ask for it.
+
+    Answers are what the run's evaluation would record: its prompt, greedy, as many tokens as its protocol allows. Nothing is
+    remembered from one question to the next.
+    """
+
+    def __init__(self, loaded: LoadedModel, patches: Sequence[Patch], protocol: ProtocolConfig) -> None:
+        """Raises UserError when the patches belong to another model."""
+        from unierase_cli.editing.apply import apply_patches
+
+        self.loaded, self.protocol = loaded, protocol
+        end_answers(loaded, protocol)
+        self._patches = patches
+        self._weights = apply_patches(loaded, patches)
+        self._state = "after"
+        self.has_token = bool(loaded.unlearn_ids)
+
+    def ask(self, question: str, states: Sequence[str] = STATES, *, forbid: bool = False) -> dict[str, Said]:
+        """State -> answer. ``forbid``: the edited model may not choose an unlearning token. Raises UserError for a question
+        that does not fit the model's context.
+        """
+        # Whichever state the weights are in answers first: one change of weights per question, not two.
+        answers = {
+            state: self._answer(question, state, forbid) for state in sorted(states, key=lambda s: s != self._state)
+        }
+        return {state: answers[state] for state in states}
+
+    def _answer(self, question: str, state: str, forbid: bool) -> Said:
+        from unierase_cli.inference.generate import generate
+        from unierase_cli.inference.texts import without
+
+        self._become(state)
+        loaded = self.loaded
+        (found,) = generate(
+            loaded,
+            [loaded.prompts.prompt(question).ids],
+            max_new_tokens=self.protocol.max_new_tokens,
+            total_tokens=self.protocol.total_tokens,
+            forbid=loaded.unlearn_ids if forbid else None,
+        )
+        texts = (str(loaded.tokenizer.decode(found.ids, skip_special_tokens=skip)) for skip in (True, False))
+        text, raw = (without(text, found.surplus).strip() for text in texts)
+        return Said(text, raw, found.stop, found.first_unlearn_probability)
+
+    def _become(self, state: str) -> None:
+        if state == self._state:
+            return
+        if state == "before":
+            self._weights.revert()
+        else:
+            for patch in self._patches:
+                self._weights.add_patch(patch)
+        self._state = state
+
+
+def open_run(
+    run: Artefact,
+    store: Store,
+    reporter: Reporter,
+    *,
+    until: int | None = None,
+    base: str | None = None,
+    device: str = "auto",
+) -> TwoStates:
+    """Load a run's model and its patches, up to and including step ``until``."""
+    chosen = choose_steps(find_erasure(run, store), until)
+    loaded = load_unedited(chosen, store, reporter, base, device)
+    return TwoStates(loaded, list(chosen.patches()), recorded_experiment(chosen).protocol)

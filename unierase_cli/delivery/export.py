@@ -1,0 +1,105 @@
+"""What a run changed, carried out of this tool: a merged model, the patches alone, or an adapter for peft."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.delivery.edited_folder import recorded_experiment, write_edited
+from unierase_cli.delivery.leaving import at_home, check_complete, public_name, withheld
+from unierase_cli.delivery.patches import Chosen, choose_steps
+from unierase_cli.pipeline.model_states import load_base, model_needs
+from unierase_cli.pipeline.stage import Request
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
+from unierase_cli.store.new_folder import check_free
+
+if TYPE_CHECKING:
+    from unierase_cli.models.load import LoadedModel
+
+KINDS = ("model", "patch", "lora")
+
+
+def find_erasure(run: Artefact, store: Store) -> Artefact:
+    """The erase artefact that ``run`` is or was made from."""
+    if run.stage == "erase":
+        return run
+    queue = [run]
+    while queue:
+        current = queue.pop(0)
+        for found in store.inputs_of(current).values():
+            if found is not None and found.stage == "erase":
+                return found
+            if found is not None:
+                queue.append(found)
+    raise UserError(f"{run.name} was not made from an edit", "name a run of stage erase, score or report")
+
+
+def export(
+    run: Artefact,
+    destination: Path,
+    reporter: Reporter,
+    outputs: str = "outputs",
+    *,
+    kind: str = "model",
+    rank: int | None = None,
+    until: int | None = None,
+    base: str | None = None,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Write the edit of ``run``, up to and including step ``until``, to ``destination``.
+
+    ``model``: a plain Hugging Face folder; ``AutoModelForCausalLM.from_pretrained(destination)`` gives the same logits as the
+    model that was evaluated. ``patch``: what ``unierase patch apply`` needs. ``lora``: what ``peft`` loads, of ``rank`` if that
+    is given. ``base``: the unedited model, where it is no longer where the run had it. Raises UserError when the folder is
+    taken, when the run holds no edit, or when the edit is not of that kind.
+    """
+    if kind not in KINDS:
+        raise UserError(f"--as {kind} is not a way to export", f"choose {', '.join(KINDS)}")
+    if rank is not None and (kind != "lora" or rank < 1):
+        raise UserError(f"--rank {rank} has no meaning with --as {kind}", "--as lora --rank 16")
+    check_free(destination)
+    store = Store(outputs)
+    chosen = choose_steps(find_erasure(run, store), until)
+    if kind == "patch":
+        from unierase_cli.delivery.export_patch import export_patch
+
+        return export_patch(chosen, destination, reporter)
+    if kind == "lora":
+        from unierase_cli.delivery.export_adapter import check_low_rank, export_adapter
+
+        check_low_rank(chosen)
+        # The adapter is compared on the prompts of its forget set.
+        chosen = replace(chosen, erasure=at_home(chosen.erasure, store))
+        check_complete(chosen.erasure, "an adapter's comparison with the edited model", without="model.path")
+        return export_adapter(load_unedited(chosen, store, reporter, base, device), chosen, destination, reporter, rank)
+    return write_edited(load_unedited(chosen, store, reporter, base, device), chosen, destination, reporter)
+
+
+def load_unedited(chosen: Chosen, store: Store, reporter: Reporter, base: str | None, device: str) -> LoadedModel:
+    """The model that the run edited: ``base`` if given, else where the run had it."""
+    from unierase_cli.delivery.edited_folder import load_folder
+
+    if base is not None:
+        return load_folder(chosen, base, reporter, device)
+    chosen = replace(chosen, erasure=at_home(chosen.erasure, store))
+    experiment = recorded_experiment(chosen, device)
+    if "model.path" in withheld(chosen.erasure):
+        raise UserError(
+            f"{public_name(chosen.erasure)} was exported, and does not say where its model lies",
+            "give the unedited model with --base FOLDER",
+        )
+    inputs = {name: _input(chosen.erasure, name, need, store) for name, need in model_needs(experiment).items()}
+    return load_base(experiment, inputs, reporter)
+
+
+def _input(erasure: Artefact, name: str, need: Request, store: Store) -> Artefact:
+    found = store.input_of(erasure, name)
+    if found is None:
+        raise UserError(
+            f"the {need.stage} artefact that {erasure.name} was made from is gone",
+            "give the unedited model with --base FOLDER, or run the experiment again",
+        )
+    return found

@@ -1,0 +1,46 @@
+"""What the patches of a run are, told from their files without reading a tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unierase_cli.delivery.patches import Chosen
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.patch_files import bytes_on_disk, steps_in, stored_shapes
+
+STATE = "state.safetensors"
+
+
+def describe(erasure: Artefact) -> dict[str, Any]:
+    """What the patches of a run are: per step its facts, layers, rank, tokens and bytes; the state's size apart."""
+    folder = erasure.whole
+    chosen = Chosen(erasure, tuple(steps_in(folder)))
+    steps = []
+    for step, record in zip(chosen.steps, chosen.records(), strict=True):
+        shapes = stored_shapes(folder, step)
+        ranks = {name: shape[1] for name, shape in shapes.items() if name.endswith(".left")}
+        tokens = record.get("tokens") or {}
+        steps.append(
+            {
+                "step": step,
+                "facts": len(record["info"].get("facts", [])),
+                "layers": record.get("layers", []),
+                "named": len(record.get("named", [])),
+                "dense": len(record.get("dense", [])),
+                "rank": [min(ranks.values()), max(ranks.values())] if ranks else None,
+                "tokens": tokens.get("names", []),
+                "token_ids": tokens.get("ids", []),
+                "bytes": bytes_on_disk(folder, step),
+            }
+        )
+    state = folder / STATE
+    return {
+        "run": erasure.name,
+        "path": str(erasure.path),
+        "key": erasure.key,
+        "weights": chosen.dtype,
+        "base_hashes": {name: value for record in chosen.records() for name, value in record["base_hashes"].items()},
+        "steps": steps,
+        "bytes": sum(step["bytes"] for step in steps),
+        "state_bytes": state.stat().st_size if state.exists() else 0,
+    }

@@ -1,0 +1,56 @@
+"""A sequence computed anew without some of its steps: what a run that was never asked for them would have made.
+
+Token and moments are reused, as they do not depend on the requests; every step is edited anew, those before the dropped one to the
+same bits.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import replace
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.delivery.leaving import at_home, check_complete, withheld
+from unierase_cli.delivery.patches import Chosen, choose_steps
+from unierase_cli.pipeline.mode_plan import is_stepwise
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
+
+
+def replan(
+    chosen: Chosen, reporter: Reporter, *, outputs: str, device: str = "auto", model: str | None = None
+) -> Chosen:
+    """The erase artefact of the same run without ``chosen.dropped``, made if there is none, and its steps in the place of the kept.
+
+    ``model``: folder of the unedited model, for an exported run, which does not say where it is. Raises UserError where nothing
+    was dropped, steps do not follow one another, or an exported run lacks what it takes and is not in ``outputs``.
+    """
+    if not chosen.dropped:
+        raise UserError("--replan has no dropped step to go on from", "--drop K --replan")
+    experiment = _experiment(chosen.erasure, outputs, model)
+    if not is_stepwise(experiment):
+        raise UserError(f"mode={experiment.mode.name} has no steps that follow one another", "leave out --replan")
+    # Steps are counted without those that the run itself left out.
+    count = chosen.erasure.summary({"steps": int})["steps"] + len(set(experiment.mode.leave_out))
+    asked = [index for index in range(count) if index not in experiment.mode.leave_out]
+    without = sorted({*experiment.mode.leave_out, *(asked[step] for step in chosen.dropped)})
+    last = max(chosen.steps)
+    until = last - bisect_right(chosen.dropped, last)
+    anew = replace(
+        experiment,
+        mode=replace(experiment.mode, leave_out=without),
+        run=replace(experiment.run, outputs=outputs, device=device, force=False),
+    )
+    return choose_steps(Pipeline(anew, reporter).make("erase"), until)
+
+
+def _experiment(erasure: Artefact, outputs: str, model: str | None) -> Experiment:
+    """What the run was made with; of an exported one as it is recorded in ``outputs``, else as far as it left with it."""
+    erasure = at_home(erasure, Store(outputs))
+    check_complete(erasure, "computing its steps anew", without="model.path")
+    experiment = Experiment.from_json(erasure.config)
+    if "model.path" not in withheld(erasure):
+        return experiment
+    return replace(experiment, model=replace(experiment.model, path=model))

@@ -1,0 +1,216 @@
+"""What an experiment will take in memory and on disk, stage by stage, before anything is loaded.
+
+From widths, row counts and the lengths of the benchmark's texts alone; ``scripts/bench_memory.py`` holds it against measurement.
+A stage's peak is what it holds throughout and the largest of its phases; stages run one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.estimate.need import ALL, LOADING, Need, Rows
+from unierase_cli.estimate.shapes import BYTES, Shape
+from unierase_cli.estimate.training import training_needs
+from unierase_cli.estimate.workspace import Workspace
+from unierase_cli.pipeline.mode_plan import is_independent, is_stepwise
+
+# Python with torch, transformers and this package, imported and run once: resident 390 to 410 MiB with torch 2.13 for CPUs and
+# transformers 5.23 on Linux. An accelerator's own libraries and context lie in its memory.
+PROCESS_BYTES, CONTEXT_BYTES = 400 << 20, 500 << 20
+# As the code has them: facts and logits of a search for z (editing/checkpoints.py), padded tokens of a pass that looks at keys
+# (editing/edit.py) or scores refusals (training/token_checks.py), rows that are widened for a solve (editing/nullspace.py), what
+# prefixes may take (training/row_batches.py), positions scored at a time (inference/logprobs.py), room of a growing memory.
+MOST_FACTS, LOGIT_BYTES, KEY_TOKENS, REFUSAL_TOKENS = 64, 2 << 30, 8192, 4096
+WIDENED_ROWS, PREFIX_BYTES, PIECE, ROOM = 2048, 8 << 30, 256, 64
+# Refusals of the project's own list, their length, and the longest questions of a suite of general abilities, in tokens.
+REFUSALS, REFUSAL_LENGTH, SUITE_TOKENS = 44, 20, 600
+OBSERVATION_BYTES = 6000
+# Two are kept, and the third is written before the oldest goes (training/checkpoints.py).
+CHECKPOINTS = 3
+
+
+def edited_layers(experiment: Experiment, shape: Shape) -> list[int]:
+    """edit.layers, else model.layers, else the rule for the model's depth."""
+    named = experiment.edit.layers if experiment.edit.layers is not None else experiment.model.layers
+    return shape.default_layers() if named is None else list(named)
+
+
+def loaded_bytes(experiment: Experiment, shape: Shape, accelerator: bool) -> int:
+    """Bytes per weight once loaded: as configured, else float32 on a CPU and the checkpoint's type on an accelerator."""
+    return BYTES.get(experiment.model.dtype, shape.stored if accelerator else 4)
+
+
+def memory_needs(
+    experiment: Experiment, shape: Shape, rows: Rows, accelerator: bool, *, finetune: bool = False
+) -> list[Need]:
+    """Memory of the device, by stage; on a CPU that of the whole process. ``finetune``: a model that is given trains further."""
+    size = loaded_bytes(experiment, shape, accelerator)
+    space = Workspace(shape, size, heap=not accelerator)
+    needs = [Need(ALL, "model weights", shape.parameters * size, f"{shape.parameters:,} weights of {size} B")]
+    if accelerator:
+        needs.append(Need(ALL, "libraries and context", CONTEXT_BYTES))
+    else:
+        needs.append(Need(ALL, "Python and libraries", PROCESS_BYTES))
+        if experiment.model.path is not None and shape.stored != size:
+            # Where nothing is converted the mapped file itself is the weights.
+            needs.append(Need(ALL, "file mapped while it is converted", shape.parameters * shape.stored, phase=LOADING))
+    needs += training_needs(experiment, space, rows, accelerator, finetune or experiment.model.path is None)
+    if experiment.method.token and experiment.edit.target == "token":
+        needs += _token(experiment, space, rows, "train_token", edited_layers(experiment, shape))
+    if experiment.method.editing:
+        needs += _moments(experiment, space, rows) + _editing(experiment, space, rows, accelerator)
+    needs += _evaluation(experiment, space, rows, accelerator)
+    return needs
+
+
+def _token(experiment: Experiment, space: Workspace, rows: Rows, stage: str, layers: Sequence[int]) -> list[Need]:
+    """Training of the token's rows; ``erase`` refines them with the same steps."""
+    token, shape = experiment.token, space.shape
+    refining = stage == "erase"
+    amplitudes = [token.refine_noise] if refining else [s.noise for s in token.stages]
+    suffix = token.batch_size * (REFUSAL_LENGTH + 2)
+    phase = "refine token" if refining else "steps"
+    need = partial(Need, stage)
+    needs = [
+        need("kept for the way back", space.kept(suffix, trained=False), f"{suffix} tokens", phase),
+        need("logits and gradients", space.logits(suffix, 3), f"3 x {suffix} positions", phase),
+    ]
+    if any(amplitudes):
+        each = shape.hidden * shape.inner
+        copies = space.copies(1, each, space.size) + space.copies(1, each)
+        needs.append(need("noisy matrices, stored and float32", len(layers) * copies, "", phase))
+        needs.append(need("noise, and a matrix with it", space.copies(2, each), "", phase))
+    if not all(amplitudes):
+        # Facts that went astray come once more, as often as all the others.
+        count = max(rows.forget, 1) * (2 if refining and token.refine_rounds else 1)
+        held = min(PREFIX_BYTES, space.cache(count, rows.question))
+        needs.append(need("prefixes of all questions", held, f"{count} of {rows.question} tokens", phase))
+    if refining:
+        return needs
+    tokens = min(REFUSAL_TOKENS, 3 * min(rows.forget, REFUSALS) * (rows.question + REFUSAL_LENGTH))
+    needs.append(Need(stage, "pass over refusals", space.forward(tokens), f"{tokens} tokens", "refusals"))
+    return needs
+
+
+def _moments(experiment: Experiment, space: Workspace, rows: Rows) -> list[Need]:
+    count, inner = len(edited_layers(experiment, space.shape)), space.shape.inner
+    square, moments = inner**2, experiment.edit.moments
+    tokens = moments.batch_tokens
+    if moments.corpus == "auto":
+        texts = min(rows.protect, moments.samples or rows.protect)
+        tokens = min(tokens, texts * (rows.question + rows.answer))
+    return [
+        Need("moments", "second moments", count * square * 8, f"{count} x {inner}^2 of 8 B"),
+        Need("moments", "pass over texts", space.forward(tokens), f"{tokens} tokens", "pass"),
+        # A batch's product in float32 and the same in float64.
+        Need("moments", "a batch's product", space.copies(1, square) + space.copies(1, square, 8), phase="pass"),
+        # Symmetric input, vectors, and twice as much for LAPACK; the vectors of finished layers in float32.
+        Need("moments", "eigendecomposition", 4 * square * 8, f"4 x {inner}^2 of 8 B", "eigh"),
+    ]
+
+
+def _editing(experiment: Experiment, space: Workspace, rows: Rows, accelerator: bool) -> list[Need]:
+    edit, shape = experiment.edit, space.shape
+    layers = edited_layers(experiment, shape)
+    count, square, matrix = len(layers), shape.inner**2, shape.hidden * shape.inner
+    prompts = 1 + (len(edit.templates.fixed) or len(edit.templates.starts))
+    facts = edit.values.batch_size or max(1, min(MOST_FACTS, LOGIT_BYTES // ((prompts + 1) * shape.vocabulary * 16)))
+    facts, forget = min(facts, max(rows.forget, 1)), max(rows.forget, 1)
+    searched = facts * (prompts + 1)
+    at_subject = (edit.key_position or experiment.model.key_position) == "subject_last"
+    # From the subject's end to the prompt's, about half of it; a drift row ends with its subject.
+    suffix = facts * (prompts * (rows.question // 2 if at_subject else 1) + 1)
+    above = shape.blocks - 1 - (layers[-1] if layers else 0)
+    several = edit.one_by_one or is_stepwise(experiment) or is_independent(experiment)
+    solve = 4 if edit.solve_dtype == "float32" else 8
+    looked = min(KEY_TOKENS, forget * rows.question)
+    base = 0 if accelerator else space.size
+    need = partial(Need, "erase")
+    matrices = f"{count} x {shape.hidden} x {shape.inner}, and their base"
+    solved = forget * (6 * shape.inner + 4 * shape.hidden + 3 * forget) * solve
+    needs = [
+        need("edited matrices", count * matrix * (4 + base), matrices),
+        need("passes over prefixes", space.forward(searched * rows.question), f"{searched} rows", "prefixes"),
+        need("attention's memory, all blocks", space.cache(searched, rows.question), "", "prefixes"),
+        need("attention's memory, upper blocks", space.cache(searched, rows.question, above), "", "search"),
+        need("kept for the way back", space.kept(suffix, trained=False, blocks=above), f"{suffix} tokens", "search"),
+        # Logits, log-softmax, the drift rows' three and the runner-ups' three, and two on the way back.
+        need("logits and gradients", space.logits(searched, 7), f"7 x {searched} rows", "search"),
+        need("pass that looks at keys", space.forward(looked), f"{looked} tokens", "keys"),
+        need("protected directions", square * 4 * (count if several else 1), "", "" if several else "solve"),
+        need("directions as solved in", min(WIDENED_ROWS, shape.inner) * shape.inner * solve, "", "solve"),
+        need("keys, residuals, factors", solved, f"{forget} facts", "solve"),
+        need("a matrix and its change", space.copies(2, matrix), "", "write"),
+    ]
+    if experiment.method.token and edit.target == "token" and experiment.token.refine_epochs:
+        needs += _token(experiment, space, rows, "erase", layers)
+    return needs
+
+
+def _evaluation(experiment: Experiment, space: Workspace, rows: Rows, accelerator: bool) -> list[Need]:
+    """Generation and scoring; the stages of an evaluation are alike but for their questions."""
+    config, protocol, shape = experiment.eval, experiment.protocol, space.shape
+    wanted = config.batch_size or (128 if accelerator else 64)
+    answers = min(28, wanted) if not accelerator else wanted
+    general = config.general
+    needs = []
+    asked = [("observe", min(wanted, max(rows.largest, 1)), rows.question, protocol.max_new_tokens)]
+    if general.wanted:
+        asked.append(("general", wanted, SUITE_TOKENS, general.max_new_tokens))
+    for stage, batch, question, new in asked:
+        prefill, length = batch * question, question + new + ROOM
+        read = batch * length * shape.heads * shape.head_size
+        need = partial(Need, stage)
+        needs += [
+            need("pass over prompts", space.forward(prefill), f"{batch} rows of {question} tokens", "prompts"),
+            need("attention's memory", space.cache(batch, question + ROOM), "", "prompts"),
+            need("attention's memory, grown", space.cache(batch, length), f"{question + new} tokens a row", "answers"),
+            # A block's memory is copied when it grows, and its keys and values are repeated for all heads while it is read.
+            need("a block's memory while it is read", space.copies(2, read, space.size), "", "answers"),
+            need("logits", space.logits(batch, 3), f"3 x {batch} rows", "answers"),
+        ]
+    batch, tokens = asked[0][1], answers * (rows.answer + 1)
+    piece = min(PIECE, tokens)
+    need = partial(Need, "observe")
+    return [
+        *needs,
+        need("memory of the prompts", space.cache(batch, rows.question), f"{batch} rows", "scores"),
+        need(
+            "memory of the answers", space.cache(answers, rows.question + rows.answer), f"{answers} answers", "scores"
+        ),
+        need("pass over answers", space.forward(tokens), f"{tokens} tokens", "scores"),
+        # Logits, log-probabilities, their exponentials and products.
+        need("statistics of a piece", space.logits(piece, 4), f"4 x {piece} positions", "scores"),
+    ]
+
+
+def disk_needs(
+    experiment: Experiment, shape: Shape, rows: Rows, download: bool, *, finetune: bool = False
+) -> list[Need]:
+    """Bytes that the artefacts take below run.outputs, and the download in the hub's cache."""
+    layers = edited_layers(experiment, shape)
+    needs = []
+    if download:
+        needs.append(Need("download", "model from the hub", shape.parameters * shape.stored))
+    if finetune or experiment.model.path is None:
+        needs.append(Need("finetune", "model", shape.parameters * 4))
+        needs.append(Need("finetune", "checkpoints while training", CHECKPOINTS * shape.parameters * 12))
+    if experiment.method.editing:
+        per_fact = shape.inner + shape.hidden
+        needs.append(Need("moments", "moments.safetensors", len(layers) * shape.inner**2 * 4))
+        needs.append(Need("erase", "patch", len(layers) * rows.forget * per_fact * 4, f"{rows.forget} facts"))
+        solve = 4 if experiment.edit.solve_dtype == "float32" else 8
+        needs.append(Need("erase", "state", len(layers) * rows.forget * shape.inner * solve, f"{rows.forget} facts"))
+    elif experiment.adapter.name == "lora":
+        rank = experiment.adapter.r
+        needs.append(Need("erase", "adapters", rows.steps * rank * shape.adapter_width * 4, f"{rows.steps} x rank {rank}"))
+    elif experiment.method.trains:
+        size = BYTES.get(experiment.model.dtype, shape.stored)
+        needs.append(Need("erase", "changed weights", rows.steps * shape.parameters * size, f"{rows.steps} x all weights"))
+        if experiment.unlearn.checkpoint_every >= 0:
+            needs.append(Need("erase", "checkpoints while training", CHECKPOINTS * shape.parameters * 12))
+    observed = rows.scored * 2 + rows.forget * len(experiment.eval.forget_variants) * 2
+    needs.append(Need("observe", "observations", observed * OBSERVATION_BYTES, f"{observed} rows"))
+    return needs

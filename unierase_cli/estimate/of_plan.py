@@ -1,0 +1,66 @@
+"""What the stages of a plan will take, for --dry-run: the doctor's estimate, with nothing loaded and torch left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import UserError
+from unierase_cli.estimate.memory_and_disk import disk_needs, memory_needs
+from unierase_cli.estimate.need import rows_of, stage_peaks
+from unierase_cli.estimate.shapes import shape_of
+from unierase_cli.pipeline.machine import likely_accelerator
+from unierase_cli.pipeline.mode_plan import plan_of
+from unierase_cli.pipeline.pipeline import PlanRow
+from unierase_cli.pipeline.stage import benchmark_of
+
+# Stages that ask as another one does.
+ALIKE = {"observe_facts": "observe", "prepare_return": "observe"}
+
+
+@dataclass(frozen=True)
+class PlanNeeds:
+    """Bytes by stage of what is still to be made: ``memory`` at its peak, ``disk`` for good; empty where no model is run.
+
+    ``unknown``: why there is no estimate.
+    """
+
+    memory: dict[str, int]
+    disk: dict[str, int]
+    unknown: str = ""
+
+    def of(self, row: PlanRow) -> tuple[int | None, int | None]:
+        """Memory and disk of a row of the plan; None of what is done already or has no estimate."""
+        stage = _stage(row)
+        if row.state == "done":
+            return None, None
+        return self.memory.get(stage), self.disk.get(stage)
+
+
+def plan_needs(experiment: Experiment, plan: Sequence[PlanRow]) -> PlanNeeds:
+    """The estimate for what the plan has yet to make."""
+    wanted = {_stage(row) for row in plan if row.state != "done"}
+    try:
+        shape, source = shape_of(experiment)
+        if shape is None:
+            return PlanNeeds({}, {}, source)
+        cap = experiment.protocol.rows_for(experiment.benchmark.name)
+        rows = rows_of(benchmark_of(experiment), experiment.eval.splits, cap, plan_of(experiment))
+    except UserError as error:
+        return PlanNeeds({}, {}, error.message)
+    accelerator = likely_accelerator(experiment.run.device)
+    memory = stage_peaks(memory_needs(experiment, shape, rows, accelerator, finetune="finetune" in wanted))
+    disk: dict[str, int] = {}
+    for need in disk_needs(experiment, shape, rows, download=False, finetune="finetune" in wanted):
+        disk[need.stage] = disk.get(need.stage, 0) + need.bytes
+    return PlanNeeds(_only(memory, wanted), _only(disk, wanted))
+
+
+def _only(found: dict[str, int], wanted: set[str]) -> dict[str, int]:
+    return {stage: size for stage, size in found.items() if stage in wanted}
+
+
+def _stage(row: PlanRow) -> str:
+    name = row.stage.split()[0]
+    return ALIKE.get(name, name)

@@ -1,0 +1,109 @@
+"""First program of a sandboxed process: gives up what generated code must not have, then becomes the second program.
+
+Run by ``boot`` with ``MEMORY_MIB CPU_SECONDS NEXT...``, NEXT being the words after ``python -c``. What is given up here is
+given up in the kernel and survives the ``exec`` that ends this program, so the code that comes later runs in an interpreter that
+has never loaded ``ctypes``. Every step that this system does not allow is left out; what worked and what did not is passed on as
+the last word. Standard library only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+
+from unierase_cli.inference.sandbox.calls import allow_only_listed_calls
+from unierase_cli.inference.sandbox.landlock import read_only_python
+
+NOBODY = 65534
+FILE_BYTES, OPEN_FILES = 1 << 20, 16
+NEW_IPC, NEW_USER, NEW_NETWORK = 0x08000000, 0x10000000, 0x40000000
+DIE_WITH_PARENT, DROP_POWER, POWERS = 1, 24, 64
+
+
+def main() -> None:
+    """Confine this process, then become the next program."""
+    memory, cpu, *following = sys.argv[1:]
+    steps: list[tuple[str, Callable[[], object]]] = [
+        ("limits of memory and time", lambda: limit(int(memory) << 20, int(cpu)))
+    ]
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None, use_errno=True)
+        root = os.geteuid() == 0
+        leaving = root and _readable_by_nobody()
+        spaces = NEW_NETWORK | NEW_IPC | (0 if leaving else NEW_USER)
+        steps = [
+            # Without any device. In a user namespace of its own, too, if the user stays: root has no power from there.
+            ("no network", lambda: _check(library.unshare(spaces))),
+            *([("user nobody", become_nobody)] if leaving else []),
+            *([("no powers of root", lambda: drop_powers(library))] if root and not leaving else []),
+            *steps,
+            # After any change of user, which would take it back.
+            ("end with the parent", lambda: _check(library.prctl(DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0))),
+            ("Landlock", lambda: read_only_python(library)),
+            ("system-call filter", lambda: allow_only_listed_calls(library)),
+        ]
+    done, absent = [], []
+    for name, step in steps:
+        try:
+            step()
+        except (OSError, ValueError, KeyError):
+            absent.append(name)
+        else:
+            done.append(name)
+    told = ", ".join(done) + (f"; not available here: {', '.join(absent)}" if absent else "")
+    os.execv(sys.executable, [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", *following, told])
+
+
+def become_nobody() -> None:
+    """Root's rights go for good; the folder goes along."""
+    os.chown(".", NOBODY, NOBODY)
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+def drop_powers(library: ctypes.CDLL) -> None:
+    """Root without any of the powers that make it root, from the next ``exec`` on."""
+    for power in range(POWERS):
+        if library.prctl(DROP_POWER, power, 0, 0, 0) != 0:
+            # The kernel knows fewer than there may once be.
+            _check(0 if power else -1)
+            return
+
+
+def _readable_by_nobody() -> bool:
+    """Whether this Python could still start and import if root became nobody."""
+    try:
+        os.seteuid(NOBODY)
+    except OSError:
+        return False
+    try:
+        library = os.path.dirname(os.__file__)
+        return all(os.access(p, os.R_OK | os.X_OK, effective_ids=True) for p in (sys.executable, library))
+    finally:
+        os.seteuid(0)
+
+
+def limit(memory: int, cpu: int) -> None:
+    """Address space in bytes, processor time in seconds, size and number of files; no further processes, no core dump."""
+    for kind, value, further in (
+        ("CORE", 0, 0),
+        ("CPU", cpu, 1),
+        ("FSIZE", FILE_BYTES, 0),
+        ("NOFILE", OPEN_FILES, 0),
+        ("NPROC", 0, 0),
+        ("AS", memory, 0),
+    ):
+        number = getattr(resource, f"RLIMIT_{kind}")
+        _, most = resource.getrlimit(number)
+        soft, hard = (v if most == resource.RLIM_INFINITY else min(v, most) for v in (value, value + further))
+        resource.setrlimit(number, (soft, hard))
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), "refused")

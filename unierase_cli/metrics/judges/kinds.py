@@ -1,0 +1,42 @@
+"""What judges there are, what they give, and how one that says nothing tells why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from numpy.typing import NDArray
+
+from unierase_cli.store.refusals import is_out_of_memory
+
+# Texts -> vectors [n, d]; pairs (premise, hypothesis) -> labels; texts -> probability of being clean text.
+Encode = Callable[[Sequence[str]], "NDArray"]
+Classify = Callable[[Sequence[tuple[str, str]]], list[str]]
+Judge = Callable[[Sequence[str]], list[float]]
+
+ENCODER, NLI, GIBBERISH, REFUSAL_ENCODER = "encoder", "nli", "gibberish", "refusal_encoder"
+# Kinds that give vectors.
+ENCODERS = (ENCODER, REFUSAL_ENCODER)
+# What a judge is called, and the one that the reference codes use.
+KINDS = {
+    ENCODER: ("sentence encoder", "sentence-transformers/paraphrase-MiniLM-L6-v2"),
+    NLI: ("entailment classifier", "sileod/deberta-v3-base-tasksource-nli"),
+    GIBBERISH: ("gibberish detector", "madhurjindal/autonlp-Gibberish-Detector-492513457"),
+    REFUSAL_ENCODER: ("sentence encoder for refusals", "sentence-transformers/all-MiniLM-L6-v2"),
+}
+
+
+class JudgeAbsent(Exception):
+    """There is no such judge, or none that answers; the text says why and what mends it."""
+
+
+class JudgeFailed(JudgeAbsent):
+    """The judge was there, and failed while it was asked: it may have answered other questions before."""
+
+
+def why(kind: str, name: str, error: Exception) -> str:
+    """In one line why a judge that is there said nothing."""
+    what = f"the {KINDS[kind][0]} {name}".rstrip()
+    if is_out_of_memory(error):
+        return f"the memory is not enough for {what}; free some, or name a smaller one: eval.{kind}="
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{what} failed: {type(error).__name__}{': ' if first else ''}{first[:200]}"

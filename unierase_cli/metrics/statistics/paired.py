@@ -1,0 +1,148 @@
+"""Two runs on the same rows: is their difference more than chance? (Fisher 1935; McNemar 1947; Holm 1979.)
+
+A sign-flip test asks how often a difference at least as large would appear if, on every row, it were a coin's toss which run got
+which of the two values. The tests of rows do not depend on the rows' order; the random one of aggregates wants them in a fixed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import fsum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unierase_cli.contracts import stable_hash
+from unierase_cli.metrics.statistics.aggregate import harmonic, row_blocks
+from unierase_cli.metrics.statistics.bootstrap import mean_interval
+
+Array = NDArray[np.float64]
+# Up to so many rows that differ, every one of the 2^m sign patterns is looked at.
+EXACT_ROWS = 16
+# Random sign patterns beyond that; the observed one counts too, so that p is never 0.
+FLIPS = 9999
+BLOCK = 1000
+# Sums that are equal but for rounding count as equal.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """``second`` minus ``first``: the mean difference, its 95 % interval (None for one row) and the two-sided sign-flip p.
+
+    ``exact``: whether all sign patterns were enumerated. ``higher_first``, ``higher_second``, ``ties``: counts of rows.
+    ``mcnemar``: exact p, for values that are all yes or no.
+    """
+
+    n: int
+    first: float
+    second: float
+    difference: float
+    ci95: tuple[float, float] | None
+    p: float
+    exact: bool
+    higher_first: int
+    higher_second: int
+    ties: int
+    mcnemar: float | None = None
+
+
+def compare_rows(first: Sequence[float], second: Sequence[float], *, yes_no: bool = False) -> PairedTest:
+    """The paired test of two runs' values, row by row. Raises ValueError for no rows or unlike numbers of them."""
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if len(a) != len(b) or not len(a):
+        raise ValueError(f"{len(a)} and {len(b)} rows are no pairs")
+    differences = b - a
+    p, exact = sign_flip(differences)
+    return PairedTest(
+        n=len(a),
+        first=fsum(a) / len(a),
+        second=fsum(b) / len(b),
+        difference=fsum(differences) / len(a),
+        # In their own order, so that the resamples do not depend on that of the rows.
+        ci95=mean_interval(np.sort(differences).tolist()),
+        p=p,
+        exact=exact,
+        higher_first=int((differences < 0).sum()),
+        higher_second=int((differences > 0).sum()),
+        ties=int((differences == 0).sum()),
+        mcnemar=mcnemar(a, b) if yes_no and _all_yes_or_no(a) and _all_yes_or_no(b) else None,
+    )
+
+
+def sign_flip(differences: Sequence[float] | Array) -> tuple[float, bool]:
+    """Two-sided p-value of the mean difference under random signs, and whether it is exact.
+
+    Rows without a difference say nothing under any sign and are left out; p is 1 if there are no others.
+    """
+    sizes = np.abs(np.asarray(differences, dtype=np.float64))
+    # Only the sizes are flipped: in one order they give one answer, whatever the order and the signs of the rows.
+    sizes = np.sort(sizes[sizes > 0])
+    if not len(sizes):
+        return 1.0, True
+    least = abs(float(np.sum(differences))) - ROUNDING * float(sizes.sum())
+    if len(sizes) <= EXACT_ROWS:
+        patterns = (np.arange(2 ** len(sizes))[:, None] >> np.arange(len(sizes))) & 1
+        return float((np.abs((1 - 2 * patterns) @ sizes) >= least).mean()), True
+    generator = np.random.default_rng(stable_hash("sign flips", len(sizes)))
+    reached = sum(int((np.abs(_signs(generator, count, len(sizes)) @ sizes) >= least).sum()) for count in _blocks())
+    return (1 + reached) / (1 + FLIPS), False
+
+
+def aggregate_sign_flip(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]]) -> float | None:
+    """Two-sided p-value of the difference of two harmonic means; None where the runs' members lack rows or differ in them.
+
+    A row's values change sides together, in every member that is measured on it. Members by label, rows in one order.
+    """
+    old, new = row_blocks(first), row_blocks(second)
+    if old is None or new is None or {k: v.shape for k, v in old.items()} != {k: v.shape for k, v in new.items()}:
+        return None
+    middles = {key: (old[key] + new[key]) / 2 for key in old}
+    halves = {key: (new[key] - old[key]) / 2 for key in old}
+    means = [np.concatenate([side[key].mean(axis=1) for key in old]) for side in (old, new)]
+    least = abs(float(harmonic(means[1]) - harmonic(means[0]))) - ROUNDING
+    generator = np.random.default_rng(stable_hash("aggregate sign flips", *(f"{k} {v.shape}" for k, v in old.items())))
+    reached = 0
+    for count in _blocks():
+        sides: tuple[list[Array], list[Array]] = ([], [])
+        for key, half in halves.items():
+            moved = half @ _signs(generator, count, half.shape[1]).T / half.shape[1]
+            middle = middles[key].mean(axis=1)[:, None]
+            sides[0].append(middle - moved)
+            sides[1].append(middle + moved)
+        flipped = harmonic(np.concatenate(sides[1])) - harmonic(np.concatenate(sides[0]))
+        reached += int((np.abs(flipped) >= least).sum())
+    return (1 + reached) / (1 + FLIPS)
+
+
+def mcnemar(first: Sequence[float] | Array, second: Sequence[float] | Array) -> float:
+    """Exact two-sided p-value that yes became no as often as no became yes; 1 where no row changed."""
+    from scipy.stats import binomtest
+
+    lost = int(np.sum(np.asarray(first) > np.asarray(second)))
+    gained = int(np.sum(np.asarray(second) > np.asarray(first)))
+    return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order of what is given."""
+    adjusted = [1.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _all_yes_or_no(values: Array) -> bool:
+    return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+def _signs(generator: np.random.Generator, count: int, rows: int) -> Array:
+    return (2 * generator.integers(0, 2, size=(count, rows), dtype=np.int8) - 1).astype(np.float64)
+
+
+def _blocks() -> list[int]:
+    """The number of flips in pieces that fit into memory with any number of rows."""
+    return [min(BLOCK, FLIPS - start) for start in range(0, FLIPS, BLOCK)]

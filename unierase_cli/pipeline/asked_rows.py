@@ -1,0 +1,87 @@
+"""Which rows are asked after a step of a sequence: its own facts, those of earlier steps, and what should be kept.
+
+After the last step this is mostly what the evaluation at the end asks anyway; then its answers are used, nothing is asked twice.
+"""
+
+from __future__ import annotations
+
+from unierase_cli.config.checks import one_of
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.evaluation import SPLITS
+from unierase_cli.contracts import Fact, UserError, duplicates, evenly_spaced
+from unierase_cli.pipeline.mode_plan import observed_steps, plan_of
+from unierase_cli.pipeline.stage import Request, benchmark_of
+
+FORGET, FORGOTTEN = "forget", "forgotten_before"
+NOW, BEFORE = "forget_now", "forget_before"
+KEPT = ("retain_unseen", "real_authors", "world_facts")
+END = Request("observe", (("state", "edited"),))
+
+
+def scored_splits(experiment: Experiment) -> dict[str, list[Fact]]:
+    """The facts of each split that is asked, ``protocol.rows`` at most.
+
+    Raises UserError for a split that no benchmark has, and for a fact id that occurs twice in one.
+    """
+    splits = benchmark_of(experiment).splits
+    for name in experiment.eval.splits:
+        # A list made for all benchmarks may name splits that this one lacks; a name that none has is a slip.
+        if name not in SPLITS:
+            one_of("eval.splits", name, list(dict.fromkeys([*splits, *SPLITS])))
+    wanted = experiment.eval.splits or list(splits)
+    rows = experiment.protocol.rows_for(experiment.benchmark.name) or None
+    # An earlier run's promise is always looked at.
+    wanted = [*wanted, FORGOTTEN]
+    found = {name: list(splits[name][:rows]) for name in splits if name in wanted and splits[name]}
+    if not found:
+        raise UserError("there is nothing to score: no split has a row", "choose others with eval.splits=[forget]")
+    for name, facts in found.items():
+        twice = duplicates(fact.id for fact in facts)
+        if twice:
+            raise UserError(f"split {name}: fact id {twice[0]} occurs twice", "give every fact an id of its own")
+    return found
+
+
+def step_splits(experiment: Experiment, index: int) -> dict[str, list[Fact]]:
+    """The facts of each split that is asked after step ``index``; splits without any are left out.
+
+    Of a split at most ``eval.step_rows`` are asked, evenly spaced, after ``protocol.rows`` has taken its first ones.
+    """
+    found = _limited(experiment, asked_at_all(experiment, index))
+    size = experiment.eval.step_rows
+    return {name: list(evenly_spaced(facts, size)) if size else facts for name, facts in found.items()}
+
+
+def asked_at_all(experiment: Experiment, index: int) -> dict[str, list[Fact]]:
+    """The same before any row limit but the benchmark's own: what the numbers stand for."""
+    splits, step = benchmark_of(experiment).splits, plan_of(experiment)[index]
+    scored = {fact.id: fact for fact in splits[FORGET]}
+    found = {NOW: step.forget, BEFORE: step.forgotten_before}
+    rows = {name: [scored[fact.id] for fact in facts if fact.id in scored] for name, facts in found.items()}
+    wanted = experiment.eval.splits or list(splits)
+    rows |= {name: list(splits[name]) for name in KEPT if name in splits and name in wanted}
+    return {name: facts for name, facts in rows.items() if facts}
+
+
+def step_requests(experiment: Experiment) -> dict[int, Request]:
+    """Step -> whose answers say how the model was after it: an observation of that step, or the one at the end."""
+    last = len(plan_of(experiment)) - 1
+    return {
+        index: END if index == last and _asked_at_the_end(experiment, index) else _after(index)
+        for index in observed_steps(experiment)
+    }
+
+
+def _after(index: int) -> Request:
+    return Request("observe", (("state", "edited"), ("step", str(index))))
+
+
+def _asked_at_the_end(experiment: Experiment, index: int) -> bool:
+    end = {name: {fact.id for fact in facts} for name, facts in scored_splits(experiment).items()}
+    wanted = step_splits(experiment, index)
+    return all({f.id for f in facts} <= end.get(FORGET if n in (NOW, BEFORE) else n, set()) for n, facts in wanted.items())
+
+
+def _limited(experiment: Experiment, rows: dict[str, list[Fact]]) -> dict[str, list[Fact]]:
+    cap = experiment.protocol.rows_for(experiment.benchmark.name)
+    return {name: facts[: cap or None] for name, facts in rows.items()}

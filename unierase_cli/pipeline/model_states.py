@@ -1,0 +1,173 @@
+"""The model that a stage works on: as trained, or with an erase artefact's token and patches applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.evaluation import PLAIN_STOP, ProtocolConfig
+from unierase_cli.config.sections.model import ModelConfig
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.pipeline.machine import likely_accelerator
+from unierase_cli.pipeline.stage import Request
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.patch_files import read_record, steps_in
+from unierase_cli.store.unlearned import unlearning_tokens_in
+
+if TYPE_CHECKING:
+    from unierase_cli.models.load import LoadedModel
+
+# In the ``info`` of a patch that was made from the original model, not on top of the one before it.
+INDEPENDENT = "independent"
+
+
+def model_needs(experiment: Experiment) -> dict[str, Request]:
+    """The finetune artefact if the model is one that this tool trains, else nothing."""
+    if experiment.model.path is not None:
+        return {}
+    if experiment.train.name == "none":
+        raise UserError(
+            f"model={experiment.model.name} has no model.path and train=none trains nothing",
+            "give model.path=FOLDER_OR_HUB_ID, or choose model=mini train=mini",
+        )
+    return {"finetune": Request("finetune")}
+
+
+def state_needs(experiment: Experiment, state: str) -> dict[str, Request]:
+    """What a state of the model is loaded from: ``base``, or ``edited`` with its erase artefact."""
+    return model_needs(experiment) | ({"erase": Request("erase")} if state == "edited" else {})
+
+
+def model_fingerprints(experiment: Experiment) -> dict[str, str]:
+    """Hash of the model's files (local) or its hub id and revision; nothing for a model that finetune makes.
+
+    Unlearning tokens of earlier runs are named: a model that has some is asked with and without them.
+    """
+    if experiment.model.path is None:
+        return {}
+    from unierase_cli.models.fingerprint import fingerprint_model
+
+    path = Path(experiment.model.path)
+    if path.is_dir():
+        tokens = unlearning_tokens_in(path)
+        return {"model": fingerprint_model(path), **({"unlearning_tokens": " ".join(tokens)} if tokens else {})}
+    return {"model": f"{experiment.model.path}@{experiment.model.revision or 'default branch'}"}
+
+
+def model_settings(experiment: Experiment) -> dict[str, Any]:
+    """What of the model's section decides how it computes and is asked, for the keys of what depends on it.
+
+    ``model.dtype=auto`` is float32 on a CPU and the checkpoint's own type elsewhere: what was made with one is no part of a run
+    with the other.
+    """
+    model = experiment.model
+    elsewhere = model.dtype == "auto" and likely_accelerator(experiment.run.device)
+    return {"dtype": "auto, not on a CPU" if elsewhere else model.dtype, "attention": model.attention, **model.asking()}
+
+
+def made_with(experiment: Experiment) -> dict[str, Any]:
+    """``model_settings`` for what learns or edits; the usual attention leaves their keys as they were before it could be chosen."""
+    settings = model_settings(experiment)
+    return {key: value for key, value in settings.items() if (key, value) != ("attention", ModelConfig.attention)}
+
+
+def stop_read(experiment: Experiment) -> dict[str, Any]:
+    """The texts that end an answer, for the keys of what holds answers; nothing where there are none."""
+    stop = experiment.protocol.stop
+    if stop is None and _asked_plainly(experiment.model):
+        stop = list(PLAIN_STOP)
+    return {"stop": stop} if stop else {}
+
+
+def _asked_plainly(model: ModelConfig) -> bool:
+    """Whether prompts are plain. With ``model.prompt=auto`` the model decides: a folder says so before it is loaded, and of one on
+    the hub the id is in the key.
+    """
+    if model.prompt != "auto" or model.path is None or not Path(model.path).is_dir():
+        return model.prompt == "plain"
+    settings = Path(model.path) / "tokenizer_config.json"
+    told = settings.is_file() and '"chat_template"' in settings.read_text("utf-8", errors="replace")
+    return not told and not any(Path(model.path).glob("*chat_template*"))
+
+
+def end_answers(loaded: LoadedModel, protocol: ProtocolConfig) -> None:
+    """Let the model's answers end as the protocol has it."""
+    if protocol.stop is not None:
+        loaded.stop_texts = tuple(protocol.stop)
+
+
+def load_base(experiment: Experiment, inputs: dict[str, Artefact], reporter: Reporter) -> LoadedModel:
+    """The unedited model."""
+    from unierase_cli.models.load import load_model
+
+    folder = inputs["finetune"].whole / "model" if "finetune" in inputs else None
+    with reporter.phase("load model"):
+        loaded = load_model(experiment.model, experiment.run, path=folder, reporter=reporter)
+    end_answers(loaded, experiment.protocol)
+    return loaded
+
+
+def apply_erasure(loaded: LoadedModel, erasure: Path, upto: int | None = None) -> None:
+    """Add the token rows and the weight changes of an erase artefact, in step order: of every step, or up to and including
+    step ``upto``.
+
+    Raises UserError where each step started from the original model: then there is no model with all of them.
+    """
+    from unierase_cli.editing.apply import apply_patches
+    from unierase_cli.editing.patch import Patch
+
+    steps = steps_in(erasure)
+    if not steps:
+        raise UserError(f"{erasure} holds no patch", "the artefact is damaged: make it anew with --force")
+    steps = [step for step in steps if upto is None or step <= upto]
+    records = [read_record(erasure, step) for step in steps]
+    if len(steps) > 1 and any(record["info"].get(INDEPENDENT) for record in records):
+        raise UserError(
+            f"{erasure} holds {len(steps)} edits that each start from the original model: there is no model with all of them",
+            "use mode=batch or mode=sequential for one, or unierase eval --mode precise to score each by itself",
+        )
+    wanted = _not_overwritten(steps, records)
+    apply_patches(loaded, (Patch.load(erasure, step) for step in wanted))
+
+
+def _not_overwritten(steps: Sequence[int], records: Sequence[dict[str, Any]]) -> list[int]:
+    """The steps whose patches show: tensors that a later step replaces need not be read (16 GB a step for an 8B model)."""
+    replaced: set[str] = set()
+    kept: list[int] = []
+    for step, record in zip(reversed(steps), reversed(records), strict=True):
+        dense = set(record.get("dense", []))
+        if record["tokens"] or record["layers"] or record.get("named") or not dense or not dense <= replaced:
+            kept.insert(0, step)
+        replaced |= dense
+    return kept
+
+
+def load_edited(
+    experiment: Experiment, inputs: dict[str, Artefact], reporter: Reporter, upto: int | None = None
+) -> LoadedModel:
+    """The model after the erase artefact among ``inputs``, or after its step ``upto``."""
+    loaded = load_base(experiment, inputs, reporter)
+    apply_erasure(loaded, inputs["erase"].whole, upto)
+    return loaded
+
+
+def check_prompt(experiment: Experiment) -> None:
+    """Raises UserError where the model's tokenizer has no prompt as ``model.prompt`` and ``model.system`` ask for it. A hub model
+    that cannot be had is first known when it is loaded. Imports torch.
+    """
+    model = experiment.model
+    if model.path is None:
+        return
+    from unierase_cli.models.files import read_tokenizer, resolve
+    from unierase_cli.models.prompts import PromptFormatter
+
+    source = resolve(model.path)
+    try:
+        tokenizer = read_tokenizer(source, model.revision if isinstance(source, str) else None)
+    except UserError:
+        if isinstance(source, str):
+            return
+        raise
+    PromptFormatter(tokenizer, model.prompt, model.date, system=model.system, instruction=model.instruction)

@@ -1,0 +1,224 @@
+"""Making artefacts: what needs what, what is already there, and what a manifest says afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.models.heap import give_back
+from unierase_cli.pipeline.machine import machine
+from unierase_cli.pipeline.model_states import check_prompt
+from unierase_cli.pipeline.passed_over import flat, passed_over
+from unierase_cli.pipeline.recorder import Recorder
+from unierase_cli.pipeline.several_processes import announced
+from unierase_cli.pipeline.stage import Request, Stage, StageContext, benchmark_of, load_stage, slug
+from unierase_cli.store.artefact import LOG, Artefact
+from unierase_cli.store.artefacts import Draft, Store
+from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.manifest import environment
+from unierase_cli.store.refusals import as_user_error
+
+COMMANDS = {"train_token": "train-token", "prepare_return": "prepare-return"}
+COMMANDS |= dict.fromkeys(("observe", "observe_facts", "probe", "general", "trajectory", "precise"), "eval")
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One artefact that a command would use or make. ``state``: done, missing or interrupted."""
+
+    stage: str
+    slug: str
+    key: str
+    state: str
+    path: str | None
+
+
+class Pipeline:
+    """Finds or makes the artefacts of one experiment."""
+
+    def __init__(
+        self, experiment: Experiment, reporter: Reporter, command: Sequence[str] = (), overrides: Sequence[str] = ()
+    ) -> None:
+        self.experiment = experiment
+        self.reporter = reporter
+        self.command = list(command)
+        self.overrides = list(overrides)
+        self.store = Store(experiment.run.outputs)
+        self._keys: dict[Request, str] = {}
+        self._made: dict[Request, Artefact] = {}
+        self._fingerprints: dict[Request, dict[str, str]] = {}
+        self._told: set[str] = set()
+
+    def key(self, request: Request) -> str:
+        """Hash of the config slice, the keys of the inputs, the data's fingerprints and the stage's version."""
+        if request not in self._keys:
+            stage, options = load_stage(request.stage), request.values
+            needs = stage.needs(self.experiment, options)
+            self._fingerprints[request] = stage.fingerprints(self.experiment, options)
+            self._tell(self._benchmark_notes(stage))
+            self._keys[request] = hash_json(
+                {
+                    "stage": request.stage,
+                    "version": stage.VERSION,
+                    "options": options,
+                    "reads": stage.reads(self.experiment, options),
+                    "inputs": {name: self.key(need) for name, need in needs.items()},
+                    "fingerprints": self._fingerprints[request],
+                }
+            )
+        return self._keys[request]
+
+    def _benchmark_notes(self, stage: Stage) -> list[str]:
+        """What a stage's manifest has to say about the benchmark; nothing where the stage does not read it."""
+        read = getattr(stage, benchmark_of.__name__, None)
+        if read is None:
+            return []
+        benchmark = read(self.experiment)
+        return [f"benchmark {benchmark.name}: {note}" for note in benchmark.notes]
+
+    def _tell(self, warnings: Sequence[str]) -> None:
+        """Warn the user, of each thing once however many stages it concerns, before any stage runs."""
+        for warning in warnings:
+            if warning not in self._told:
+                self._told.add(warning)
+                self.reporter.warn(warning)
+
+    def plan(self, stage: str, **options: str) -> list[PlanRow]:
+        """Every artefact that making ``stage`` involves, inputs first. Nothing is made and torch is not imported."""
+        rows: dict[str, PlanRow] = {}
+        self._plan(Request(stage, tuple(sorted(options.items()))), rows)
+        return list(rows.values())
+
+    def check(self, stage: str, **options: str) -> None:
+        """Let every stage that is still to be made say what it would refuse, before any of them runs. Raises UserError."""
+        missing = [row for row in self.plan(stage, **options) if row.state != "done"]
+        for name in dict.fromkeys(row.stage.split()[0] for row in missing):
+            asked = getattr(load_stage(name), "check", None)
+            if asked is not None:
+                asked(self.experiment)
+        # Whichever stage is the first to load the model.
+        if missing:
+            check_prompt(self.experiment)
+
+    def _plan(self, request: Request, rows: dict[str, PlanRow]) -> None:
+        for need in load_stage(request.stage).needs(self.experiment, request.values).values():
+            self._plan(need, rows)
+        key, name = self.key(request), slug(self.experiment, request.stage, request.values)
+        done = self.store.find(request.stage, key)
+        left = None if done else self.store.interrupted(request.stage, name, key)
+        path = str(done.path) if done else str(left) if left else None
+        state = "done" if done else "interrupted" if left else "missing"
+        rows.setdefault(key, PlanRow(str(request), name, key, state, path))
+
+    def make(self, stage: str, **options: str) -> Artefact:
+        """The artefact of ``stage``: reused if one with its key is complete, else made after its inputs.
+
+        ``run.force`` makes a new version of this stage; ``run.chain=false`` refuses to make its inputs.
+        """
+        request = Request(stage, tuple(sorted(options.items())))
+        return self._make(request, force=self.experiment.run.force, wanted=True)
+
+    def remake(self, request: Request, inputs: Mapping[str, Artefact]) -> Artefact:
+        """A new version of one artefact from these inputs, whatever there is."""
+        key, name = self.key(request), slug(self.experiment, request.stage, request.values)
+        with self.store.lock(request.stage, name, key, self.reporter.note):
+            return self._run(request, key, name, dict(inputs), force=True)
+
+    def fingerprints(self, request: Request) -> dict[str, str]:
+        """Of the data and models outside the configuration that an artefact depends on, by name."""
+        self.key(request)
+        return self._fingerprints[request]
+
+    def _make(self, request: Request, *, force: bool, wanted: bool) -> Artefact:
+        if request in self._made:
+            return self._made[request]
+        key, name = self.key(request), slug(self.experiment, request.stage, request.values)
+        done = None if force else self.store.find(request.stage, key)
+        if done is None and not wanted and not self.experiment.run.chain:
+            command = COMMANDS.get(request.stage, request.stage)
+            raise UserError(
+                f"{request} has not been made yet", f"run `unierase {command}` first, or leave out --no-chain"
+            )
+        if done is None:
+            needs = load_stage(request.stage).needs(self.experiment, request.values)
+            inputs = {n: self._make(need, force=False, wanted=False) for n, need in needs.items()}
+            with self.store.lock(request.stage, name, key, self.reporter.note):
+                # Another process may have finished it while this one waited for the lock.
+                done = None if force else self.store.find(request.stage, key)
+                if done is None:
+                    done = self._made[request] = self._run(request, key, name, inputs, force)
+                    return done
+        done.check()
+        self.reporter.note(f"{request}: reusing {done.path}")
+        self._made[request] = done
+        return done
+
+    def _run(self, request: Request, key: str, name: str, inputs: dict[str, Artefact], force: bool) -> Artefact:
+        """Make a version. What the machine refuses meanwhile is told in one line; what there is by then stays, to go on from."""
+        settings = flat(load_stage(request.stage).reads(self.experiment, request.values))
+        for text in passed_over(self.store, request.stage, name, settings):
+            self.reporter.note(text)
+        draft: Draft | None = None
+        try:
+            draft = self.store.draft(request.stage, name, key, fresh=force, settings=settings)
+            return self._fill(draft, request, key, name, inputs)
+        except UserError:
+            if draft is not None:
+                draft.discard_if_empty()
+            raise
+        except Exception as error:
+            told = as_user_error(error, str(request))
+            if told is None:
+                raise
+            raise told from error
+
+    def _fill(self, draft: Draft, request: Request, key: str, name: str, inputs: dict[str, Artefact]) -> Artefact:
+        going_on = " (going on with an interrupted run)" if draft.resuming else ""
+        self.reporter.note(f"{request}: making {draft.path}{going_on}")
+        # What the stage before it left in pieces would else be held beside this one's.
+        give_back()
+        recorder = Recorder(self.reporter, draft.path / LOG)
+        started, clock = time.time(), time.monotonic()
+        for warning in self._benchmark_notes(load_stage(request.stage)):
+            recorder.keep(warning)
+        context = StageContext(self.experiment, draft.path, inputs, recorder, request.values, draft.resuming)
+        with announced(request.stage, context):
+            summary = load_stage(request.stage).run(context)
+        _write_config(draft.path / "config.yaml", self.experiment)
+        return draft.complete(
+            {
+                "stage": request.stage,
+                "options": request.values,
+                "slug": name,
+                "version": draft.path.name,
+                "key": key,
+                "stage_version": load_stage(request.stage).VERSION,
+                "command": self.command,
+                "overrides": self.overrides,
+                "config": asdict(self.experiment),
+                "inputs": {n: {"path": str(a.path), "key": a.key} for n, a in inputs.items()},
+                "fingerprints": self._fingerprints[request],
+                "environment": environment(),
+                "machine": machine(self.experiment.run.device),
+                "seed": self.experiment.run.seed,
+                "started": started,
+                "finished": time.time(),
+                "wall_seconds": round(time.monotonic() - clock, 3),
+                "resumed": draft.resuming,
+                **recorder.peaks(),
+                "phases": recorder.phases,
+                "warnings": recorder.warnings,
+                "notes": recorder.notes,
+                "summary": summary,
+            }
+        )
+
+
+def _write_config(path: Path, experiment: Experiment) -> None:
+    from omegaconf import OmegaConf
+
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(asdict(experiment))), "utf-8")

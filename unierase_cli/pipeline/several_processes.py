@@ -1,0 +1,72 @@
+"""Stages that several processes run together: the first one keeps the store and speaks, the others take part when told.
+
+A process that fails while all are training must not wait for the others, who wait for it: it leaves at once, and the launcher
+(torchrun, accelerate) ends the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.pipeline.stage import StageContext, load_stage
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.training import processes
+
+# How long a process that fails waits for the first one, which most often makes the same mistake and tells it better.
+COURTESY = 30.0
+JOINT = ("finetune", "observe", "observe_facts", "general")
+
+
+def is_follower() -> bool:
+    """Whether this is one of several processes and not the first."""
+    return processes.rank() > 0
+
+
+def is_joint(stage: str, experiment: Experiment) -> bool:
+    """Whether all processes take part: where something is trained by gradients, and where a model is asked batch by batch."""
+    return stage in JOINT or (stage == "erase" and not experiment.method.editing)
+
+
+@contextmanager
+def announced(stage: str, context: StageContext) -> Iterator[None]:
+    """The other processes run the stage, too, while this one does; if it fails here, they are left alone."""
+    joint = processes.world() > 1 and is_joint(stage, context.experiment)
+    if joint:
+        inputs = {name: (str(artefact.path), artefact.manifest) for name, artefact in context.inputs.items()}
+        # The experiment as well: the retain reference is trained by another than the command names.
+        processes.tell((stage, context.experiment, str(context.directory), inputs, context.options, context.resuming))
+    try:
+        yield
+    except BaseException:
+        if joint:
+            processes.forsake()
+        raise
+
+
+def follow() -> None:
+    """What every process but the first does: run the announced stages, until dismissed."""
+    while (order := processes.hear()) is not None:
+        stage, experiment, directory, inputs, options, resuming = order
+        artefacts = {name: Artefact(Path(path), manifest) for name, (path, manifest) in inputs.items()}
+        context = StageContext(experiment, Path(directory), artefacts, SilentReporter(), options, resuming)
+        try:
+            load_stage(stage).run(context)
+        except UserError as error:
+            time.sleep(COURTESY)
+            sys.stderr.write(f"error in process {processes.rank()}: {error}\n")
+            sys.stderr.flush()
+            os._exit(2)
+    processes.leave()
+
+
+def dismiss() -> None:
+    """Let the other processes go."""
+    processes.tell(None)
+    processes.leave()

@@ -1,0 +1,126 @@
+"""Whether a repeated run came out the same: artefact by artefact, metric by metric, with what differs between then and now.
+
+Equal bits are promised on a CPU and the same kind of machine: processor, threads, processes and package versions. Elsewhere, or
+where a tolerance is given, the run's metrics must agree to it; of a run that has none, the numbers in its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.rerun.differences import of_files, of_numbers
+from unierase_cli.rerun.run_again import Repeated
+from unierase_cli.store.artefact import LOG, Artefact
+from unierase_cli.store.json_text import read_own
+from unierase_cli.store.patch_files import TIMES
+
+CPU = "cpu"
+BITS, NUMBERS, OTHER, KEPT = "bits", "numbers", "other", "kept"
+TOLERANCE = 1e-6
+# What tells names, dates and times; a report shows the numbers of the artefacts that it was made from.
+TOLD = (LOG, TIMES, "config.yaml", "report.md", "report.html")
+# Absent from manifests of older versions: then nothing is known to differ.
+MACHINE = ("device", "cpu", "instructions", "threads", "processes")
+
+
+def result(repeated: Sequence[Repeated], tolerance: float | None = None) -> dict[str, Any]:
+    """``{"run", "again", "same", "promise": bits|numbers, "because", "tolerance", "artefacts", "metrics", "changes"}``, JSON-able.
+
+    ``because``: why no bits are promised. ``artefacts``: ``{"stage", "then", "now", "same": bits|numbers|other|kept, "largest",
+    "files": [those that differ]}``. ``metrics``: ``{"name", "then", "now", "difference"}``; the difference is 0 for equal bits and
+    None where only one of them is a number. ``changes``: ``{"what", "then", "now", "matters"}``, by their bearing on the promise.
+    """
+    changes = _changes(repeated)
+    devices = {pair.now.manifest.get("machine", {}).get("device", CPU) for pair in repeated}
+    because = [f"other {change['what']}" for change in changes if change["matters"]]
+    because += [f"a run on {device}" for device in sorted(devices - {CPU})]
+    promise = BITS if tolerance is None and not because else NUMBERS
+    tolerance = TOLERANCE if tolerance is None else tolerance
+    artefacts = [_artefact(pair) for pair in repeated]
+    metrics = [row for pair in repeated if pair.now is not pair.then for row in _metrics(pair)]
+    if promise == BITS:
+        same = all(row["same"] in (BITS, KEPT) for row in artefacts)
+    elif metrics:
+        same = all(row["difference"] is not None and row["difference"] <= tolerance for row in metrics)
+    else:
+        same = all(row["same"] != OTHER and row["largest"] <= tolerance for row in artefacts)
+    last = repeated[-1]
+    about = {"run": last.then.full_name, "again": last.now.full_name, "same": same, "promise": promise}
+    about |= {"because": because, "tolerance": None if promise == BITS else tolerance}
+    return {**about, "artefacts": artefacts, "metrics": metrics, "changes": changes}
+
+
+def _artefact(pair: Repeated) -> dict[str, Any]:
+    about = {"stage": " ".join([pair.then.stage, *pair.then.manifest.get("options", {}).values()])}
+    about |= {"then": str(pair.then.path), "now": str(pair.now.path)}
+    if pair.now is pair.then:
+        return {**about, "same": KEPT, "largest": 0.0, "files": []}
+    files: list[dict[str, Any]] = []
+    for name in sorted(_files(pair.then) | _files(pair.now)):
+        found = of_files(pair.then.whole / name, pair.now.whole / name)
+        if not found.same:
+            files.append({"file": name, "numbers": found.values, "largest": found.largest, "other": found.other})
+    same = OTHER if any(file["other"] for file in files) else NUMBERS if files else BITS
+    return {**about, "same": same, "largest": max((file["largest"] for file in files), default=0.0), "files": files}
+
+
+def _files(artefact: Artefact) -> set[str]:
+    return {name for name in artefact.manifest.get("files", {}) if name not in TOLD}
+
+
+def _metrics(pair: Repeated) -> Iterable[dict[str, Any]]:
+    """Every metric of an artefact that has some, then and now; one that only one of them has is no number."""
+    then, now = (measured(artefact.whole) for artefact in (pair.then, pair.now))
+    for name in dict.fromkeys([*then, *now]):
+        first, second = then.get(name), now.get(name)
+        if first is None or second is None:
+            difference = 0.0 if first == second and name in then and name in now else None
+        else:
+            difference = of_numbers(first, second)
+        yield {"name": name, "then": first, "now": second, "difference": difference}
+
+
+def measured(folder: Path) -> dict[str, float | None]:
+    """The metrics in an artefact's folder by name; None for one that is unavailable."""
+    found: dict[str, float | None] = {}
+    if (read := _read(folder / "metrics.json")) is not None:
+        for state, metrics in read["states"].items():
+            found |= {f"{name} ({state})": metric["value"] for name, metric in metrics.items()}
+    if (read := _read(folder / "precise.json")) is not None:
+        found |= {f"{m['id']} ({when})": m[when] for m in read["measures"] for when in ("before", "after")}
+    if (read := _read(folder / "steps.json")) is not None:
+        for step in read["steps"]:
+            found |= {f"{name} (step {step['step']})": metric["value"] for name, metric in step["measures"].items()}
+    return found
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return read_own(path, "unierase eval --force makes it anew") if path.is_file() else None
+
+
+def _changes(repeated: Sequence[Repeated]) -> list[dict[str, Any]]:
+    """What differs between the machines, versions, data and models of then and now, each once."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for then, now in ((pair.then.manifest, pair.now.manifest) for pair in repeated if pair.now is not pair.then):
+        stage = now["stage"]
+        first, second = then.get("machine", {}), now.get("machine", {})
+        both = [(name, first[name], second[name], True) for name in MACHINE if name in first and name in second]
+        both += [] if first else [("machine", "not recorded", second.get("cpu"), False)]
+        first, second = then.get("environment", {}), now.get("environment", {})
+        packages = first.get("packages", {}), second.get("packages", {})
+        both += [(name, *_pair(name, *packages), True) for name in dict.fromkeys([*packages[0], *packages[1]])]
+        both += [(name, *_pair(name, first, second), False) for name in ("python", "platform", "git_commit")]
+        prints = then.get("fingerprints", {}), now.get("fingerprints", {})
+        both += [(f"{stage}: {name}", *_pair(name, *prints), False) for name in dict.fromkeys([*prints[0], *prints[1]])]
+        both.append((f"{stage}: stage version", then.get("stage_version"), now.get("stage_version"), False))
+        for what, before, after, matters in both:
+            if before != after:
+                row = {"what": what, "then": before, "now": after, "matters": matters}
+                found.setdefault((what, str(before), str(after)), row)
+    return list(found.values())
+
+
+def _pair(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Any, Any]:
+    return first.get(name), second.get(name)

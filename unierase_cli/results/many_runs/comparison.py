@@ -1,0 +1,229 @@
+"""Many finished runs in one table: methods side by side, seeds pooled, with the unedited model above them.
+
+``comparison.json`` is ``{"format": 1, "columns": [...], "tables": [{"benchmark", "split", "model", "mode", "rows", "remarks"}]}``,
+rows as ``comparison_rows`` makes them, one table per mode.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.pipeline.stage import COMPARISON
+from unierase_cli.results.many_runs.quality import with_forget_quality
+from unierase_cli.results.many_runs.rows import COLUMNS, EDITED, FORGET, KEPT, compare_table
+from unierase_cli.results.many_runs.tables import remarks_on, to_csv, to_markdown
+from unierase_cli.results.runs import ScoredRun, find_runs
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
+from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.json_text import write_json
+from unierase_cli.store.manifest import environment
+
+NAME = COMPARISON
+VERSION = 4
+FORMAT = 1
+DATA, TEXT, SHEET, PICTURE = "comparison.json", "comparison.md", "comparison.csv", "forgetting-retention.png"
+NO_RETAIN = (
+    "there is no retain-only model to compare with: score one (unierase eval method=none with this benchmark and "
+    "train.split=retain or model.path= of one) and name that run with --retain RUN"
+)
+
+
+def compare_runs(
+    store: Store,
+    words: Sequence[str],
+    *,
+    retain: Sequence[str] = (),
+    reporter: Reporter,
+    command: Sequence[str] = (),
+    force: bool = False,
+) -> list[Artefact]:
+    """A comparison artefact for each (benchmark, split, model) among the runs; reused if it was made of the same scores.
+
+    ``words``: RUNs and patterns. ``retain``: scored runs of a model that never saw the forget set; runs of a model that was
+    trained on the retain rows alone count as such by themselves. Raises UserError for a word that means no scored run.
+    """
+    runs = find_runs(store, words)
+    named = find_runs(store, retain) if retain else []
+    chosen = {run.score.path for run in named}
+    found = [run for run in runs if _trained_on_retain(run) and run.score.path not in chosen]
+    references = [*named, *found]
+    # A pattern may well have named the reference, too.
+    set_apart = {run.score.path for run in references}
+    runs = [run for run in runs if run.score.path not in set_apart]
+    if not runs:
+        raise UserError("all these runs are of retain-only models", "name the runs to compare with them, too")
+    groups: dict[tuple[str, ...], list[ScoredRun]] = defaultdict(list)
+    for run in runs:
+        groups[_group(run)].append(run)
+    for reference in references:
+        if not any(_asks(reference) == key[:2] for key in groups):
+            asked = " ".join(_asks(reference))
+            raise UserError(f"{reference.name} is of {asked}, none of the runs is", "give a --retain RUN of the same split")
+    made = []
+    for key, members in groups.items():
+        slug = _slug(key, [other for other in groups if other != key])
+        # One that was named fits whatever it is of; one that was found by itself belongs to models like it.
+        fitting = [r for r in named if _asks(r) == key[:2]] + [r for r in found if _group(r) == key]
+        members, fitting = (with_forget_quality(store, some, fitting) for some in (members, fitting))
+        made.append(_make(store, slug, members, fitting, reporter, command, force))
+    return made
+
+
+def _make(
+    store: Store,
+    slug: str,
+    runs: Sequence[ScoredRun],
+    retain: Sequence[ScoredRun],
+    reporter: Reporter,
+    command: Sequence[str],
+    force: bool,
+) -> Artefact:
+    named = {name: sorted((r.name, r.score.key) for r in part) for name, part in (("runs", runs), ("retain", retain))}
+    key = hash_json({"stage": NAME, "version": VERSION, **named})
+    with store.lock(NAME, slug, key, reporter.note):
+        done = None if force else store.find(NAME, key)
+        if done is not None:
+            done.check()
+            reporter.note(f"{NAME}: reusing {done.path}")
+            return done
+        draft = store.draft(NAME, slug, key, fresh=force)
+        reporter.note(f"{NAME}: making {draft.path}")
+        started, clock = time.time(), time.monotonic()
+        compared = _tables(runs, retain)
+        _write(draft.path, compared)
+        inputs = {f"run {n}": run for n, run in enumerate(runs)} | {f"retain {n}": run for n, run in enumerate(retain)}
+        return draft.complete(
+            {
+                "stage": NAME,
+                "options": {},
+                "slug": slug,
+                "version": draft.path.name,
+                "key": key,
+                "stage_version": VERSION,
+                "command": list(command),
+                "inputs": {name: {"path": str(r.score.path), "key": r.score.key} for name, r in inputs.items()},
+                "environment": environment(),
+                "started": started,
+                "finished": time.time(),
+                "wall_seconds": round(time.monotonic() - clock, 3),
+                "resumed": draft.resuming,
+                "warnings": [remark for table in compared for remark in table["remarks"]],
+                "summary": {
+                    "runs": len(runs),
+                    "rows": sum(row["kind"] == EDITED for table in compared for row in table["rows"]),
+                    "files": [TEXT, SHEET, DATA, *([PICTURE] if (draft.path / PICTURE).exists() else [])],
+                },
+            }
+        )
+
+
+def _tables(runs: Sequence[ScoredRun], retain: Sequence[ScoredRun]) -> list[dict[str, Any]]:
+    modes: dict[str, list[ScoredRun]] = defaultdict(list)
+    for run in runs:
+        modes[run.config["mode"]["name"]].append(run)
+    compared = []
+    for mode, members in modes.items():
+        rows, remarks = compare_table(members, retain)
+        benchmark, split, model, _ = _group(members[0])
+        remarks = [*remarks_on(rows), *remarks, *_unlike(members), *_unlike_asked([*members, *retain])]
+        remarks += [] if retain else [NO_RETAIN]
+        place = {"benchmark": benchmark, "split": split, "model": model, "mode": mode}
+        compared.append({**place, "rows": rows, "remarks": list(dict.fromkeys(remarks))})
+    return compared
+
+
+def _write(folder: Path, compared: Sequence[Mapping[str, Any]]) -> None:
+    columns = [column._asdict() for column in COLUMNS]
+    write_json(folder / DATA, {"format": FORMAT, "columns": columns, "tables": compared})
+    (folder / SHEET).write_text(to_csv(compared), "utf-8")
+    first = compared[0]
+    title = f"{first['benchmark']} {first['split']}, {first['model']}"
+    drawn = _draw(compared, folder / PICTURE, title)
+    (folder / TEXT).write_text(to_markdown(f"Comparison: {title}", compared, PICTURE if drawn else None), "utf-8")
+
+
+def _draw(compared: Sequence[Mapping[str, Any]], path: Path, title: str) -> bool:
+    from unierase_cli.results.pictures import Point, labelled_points
+
+    points: list[Point] = []
+    for table in compared:
+        for row in table["rows"]:
+            forget, kept = row["values"][FORGET], row["values"][KEPT]
+            if forget["mean"] is None or kept["mean"] is None:
+                continue
+            edited = row["kind"] == EDITED
+            mode = f" ({table['mode']})" if edited and len(compared) > 1 else ""
+            mark = f"{row['number']}{mode}" if edited else ""
+            label = row["label"] + mode
+            if edited or label not in [point.label for point in points]:
+                spread = (_spread(forget), _spread(kept))
+                points.append(Point(label, forget["mean"], kept["mean"], *spread, row["method"], mark))
+    if points:
+        labelled_points(points, path, title=title)
+    return bool(points)
+
+
+def _spread(value: Mapping[str, Any]) -> tuple[float, float] | None:
+    """One standard deviation over seeds to either side; of a single seed the 95 % interval over rows."""
+    return value["ci95"] if value["sd"] is None else (value["mean"] - value["sd"], value["mean"] + value["sd"])
+
+
+def _unlike(runs: Sequence[ScoredRun]) -> list[str]:
+    """Remarks on runs whose numbers were not made alike: other metric versions, other machines."""
+    versions: dict[str, set[int]] = defaultdict(set)
+    for run in runs:
+        for column in run.metrics["columns"]:
+            versions[column.get("title", column["id"])].add(column.get("version", 1))
+    remarks = [
+        f"{title} was computed by its versions {', '.join(map(str, sorted(found)))}; unierase score computes it anew"
+        for title, found in versions.items()
+        if len(found) > 1
+    ]
+    machines = {str(run.score.manifest.get("environment", {}).get("platform")) for run in runs}
+    devices = {str(run.config["run"].get("device")) for run in runs}
+    if len(machines) > 1 or len(devices) > 1:
+        remarks.append(f"seconds and memory come from unlike machines or devices: {', '.join(sorted(machines | devices))}")
+    return remarks
+
+
+def _unlike_asked(runs: Sequence[ScoredRun]) -> list[str]:
+    asked: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for run in runs:
+        for place, facts in run.metrics.get("facts", {}).items():
+            if place.endswith(".plain"):
+                asked[place.removesuffix(".plain")].add(tuple(sorted(facts)))
+    return [
+        f"not all runs were asked the same {split} rows ({' and '.join(str(len(f)) for f in sorted(found, key=len))} of them)"
+        for split, found in asked.items()
+        if len(found) > 1
+    ]
+
+
+def _group(run: ScoredRun) -> tuple[str, str, str, str]:
+    model = run.config["model"]
+    return (*_asks(run), model["name"], str(model.get("path") or ""))
+
+
+def _asks(run: ScoredRun) -> tuple[str, str]:
+    benchmark = run.config["benchmark"]
+    return benchmark["name"], benchmark["split"]
+
+
+def _trained_on_retain(run: ScoredRun) -> bool:
+    """Whether the finetune stage made the run's model from the retain rows alone."""
+    return not run.config["model"].get("path") and run.config.get("train", {}).get("split", "").startswith("retain")
+
+
+def _slug(key: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
+    """``<benchmark>-<split>_<model>``, with the model's folder where another model has that name."""
+    benchmark, split, model, path = key
+    text = f"{benchmark}-{split}_{model}"
+    if any(other[:3] == key[:3] for other in others):
+        text += f"-{Path(path).name or 'trained'}"
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text.lower())

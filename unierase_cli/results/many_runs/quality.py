@@ -1,0 +1,51 @@
+"""Forget quality in a comparison: taken against the retain-only run that is named there, where a score was made without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from unierase_cli.contracts import Observation
+from unierase_cli.metrics import forget_quality
+from unierase_cli.metrics.base import FORGET, Reference
+from unierase_cli.pipeline.observation_files import PLAN, Plan, read_pass
+from unierase_cli.results.runs import ScoredRun, source_of
+from unierase_cli.store.artefacts import Store
+
+COLUMN = f"{FORGET}.{forget_quality.NAME}"
+STATES = ("base", "edited")
+
+
+def with_forget_quality(store: Store, runs: Iterable[ScoredRun], references: Sequence[ScoredRun]) -> list[ScoredRun]:
+    """The runs, their forget quality computed from observations that are still there; of the references the one of the run's seed,
+    else the first. Without references, and where observations are gone, a run stays as it is.
+    """
+    known = {id(reference): _forget_rows(store, reference, "base") for reference in references}
+    found = []
+    for run in runs:
+        twin = next((r for r in references if r.seed == run.seed), references[0] if references else None)
+        rows = known[id(twin)] if twin is not None else []
+        found.append(_measured(store, run, Reference({(FORGET, "plain"): rows})) if rows else run)
+    return found
+
+
+def _measured(store: Store, run: ScoredRun, reference: Reference) -> ScoredRun:
+    states = dict(run.metrics["states"])
+    for state in STATES:
+        scored = states[state].get(COLUMN)
+        rows = _forget_rows(store, run, state) if scored is None or scored["value"] is None else []
+        if rows:
+            states[state] = {**states[state], COLUMN: forget_quality.compute(rows, reference).to_json()}
+    return replace(run, metrics={**run.metrics, "states": states})
+
+
+def _forget_rows(store: Store, run: ScoredRun, state: str) -> list[Observation]:
+    """Plain observations of the forget split; none if they are gone. Raises UserError if they are damaged."""
+    observed = source_of(store, run.score, state)
+    if observed is None or not observed.has(PLAN):
+        return []
+    passes = Plan.load(observed.file(PLAN).parent).passes
+    asked = next((p for p in passes if (p.split, p.variant) == (FORGET, "plain")), None)
+    if asked is None or not observed.has(asked.file):
+        return []
+    return read_pass(observed.file(asked.file).parent, asked)

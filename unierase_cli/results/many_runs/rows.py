@@ -1,0 +1,198 @@
+"""The rows of a comparison: one per configuration, its seeds pooled, after the models that nothing was erased from."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from unierase_cli.results.many_runs.labels import configuration, labelled
+from unierase_cli.results.runs import Measured, ScoredRun
+from unierase_cli.store.hashing import hash_json
+
+FORGETTING, RETENTION, COST, BALANCE = "forgetting", "retention", "cost", "balance"
+UNEDITED, RETAIN_ONLY, EDITED = "unedited", "retain_only", "edited"
+FORGET, KEPT = "forget.rouge", "retain_unseen.rouge"
+
+
+class ColumnSpec(NamedTuple):
+    """A column of the comparison. ``id``: of ``metrics.json``, or a cost. ``unit``: rate | seconds | GiB | percent."""
+
+    id: str
+    title: str
+    part: str
+    higher_is_better: bool
+    unit: str = "rate"
+
+
+COLUMNS = (
+    ColumnSpec(FORGET, "forget ROUGE-L", FORGETTING, False),
+    ColumnSpec("forget.probability", "forget probability", FORGETTING, False),
+    ColumnSpec("forget.truth_ratio", "forget truth ratio", FORGETTING, True),
+    ColumnSpec("forget.forget_quality", "forget quality", FORGETTING, True),
+    ColumnSpec("forget.unlearn_forbidden.leak", "[UNL] forbidden", FORGETTING, False),
+    ColumnSpec("forget.paraphrased.leak", "question paraphrased", FORGETTING, False),
+    ColumnSpec("forget.answer_prefix.leak", "answer prefix given", FORGETTING, False),
+    ColumnSpec("forget.refusal_rate", "clean refusals", FORGETTING, True),
+    ColumnSpec("forget.degenerate_output", "degenerate answers", FORGETTING, False),
+    ColumnSpec(KEPT, "retain never seen", RETENTION, True),
+    ColumnSpec("retain_near.rouge", "neighbours", RETENTION, True),
+    ColumnSpec("retain_protected.rouge", "protected", RETENTION, True),
+    ColumnSpec("real_authors.rouge", "real authors", RETENTION, True),
+    ColumnSpec("world_facts.rouge", "world facts", RETENTION, True),
+    ColumnSpec("all.model_utility", "model utility", RETENTION, True),
+    ColumnSpec("seconds", "seconds", COST, False, "seconds"),
+    ColumnSpec("memory", "peak memory GiB", COST, False, "GiB"),
+    ColumnSpec("changed", "weights changed %", COST, False, "percent"),
+    ColumnSpec("balance", "balance", BALANCE, True),
+)
+
+
+def compare_table(runs: Sequence[ScoredRun], retain: Sequence[ScoredRun]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows (``number, kind, method, label, differences, seeds, runs, values``) in their order, and remarks.
+
+    ``number`` counts the edited rows from 1; it is None for models that nothing was erased from.
+    ``values``: column id -> ``{"mean", "sd", "n", "unavailable", "ci95"}``; ``sd`` (of the sample) only for two seeds or more,
+    ``ci95`` (over rows) only for one.
+    """
+    first, remarks = _reference(UNEDITED, "unedited model", runs)
+    rows = [first]
+    if retain:
+        row, told = _reference(RETAIN_ONLY, "retain-only model", retain)
+        rows.append(row)
+        remarks += told
+    before = [first["values"][column]["mean"] for column in (FORGET, KEPT)]
+    for row in rows:
+        after = [row["values"][column]["mean"] for column in (FORGET, KEPT)]
+        row["values"]["balance"] = _pooled([balance(before, after)], row["seeds"][:1])
+    edited, told = _edited_rows(runs)
+    remarks += told
+    edited.sort(key=lambda row: (-_or_below(row["values"]["balance"]["mean"]), row["label"]))
+    for number, row in enumerate(edited, 1):
+        row["number"] = number
+    return [*rows, *edited], remarks
+
+
+def balance(before: Sequence[float | None], after: Sequence[float | None]) -> Measured:
+    """Harmonic mean of what is forgotten and what is kept, each relative to the unedited model and clipped to 0..1.
+
+    ``before``, ``after``: ROUGE-L recall of the forget set and of the retain rows never seen.
+    """
+    forget, kept = before
+    if forget is None or kept is None or after[0] is None or after[1] is None:
+        return Measured(None, "it needs the ROUGE-L of forget and retain never seen, before and after")
+    if forget <= 0 or kept <= 0:
+        return Measured(None, "the unedited model knows nothing to forget or to keep")
+    forgotten = min(1.0, max(0.0, 1 - after[0] / forget))
+    remaining = min(1.0, max(0.0, after[1] / kept))
+    total = forgotten + remaining
+    return Measured(2 * forgotten * remaining / total if total else 0.0)
+
+
+def _edited_rows(runs: Sequence[ScoredRun]) -> tuple[list[dict[str, Any]], list[str]]:
+    methods: dict[str, dict[str, list[ScoredRun]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        methods[run.config["method"]["name"]][hash_json(configuration(run.config))].append(run)
+    rows, remarks = [], []
+    for method, groups in methods.items():
+        members = list(groups.values())
+        labels, differences, told = labelled(method, [configuration(group[0].config) for group in members])
+        remarks += told
+        for label, different, group in zip(labels, differences, members, strict=True):
+            chosen, told = _one_per_seed(label, group)
+            remarks += told
+            seeds = [run.seed for run in chosen]
+            values = {c.id: _pooled([_measured(run, c.id) for run in chosen], seeds) for c in COLUMNS}
+            row = _row(EDITED, label, chosen, values)
+            rows.append({**row, "method": method, "differences": different})
+    return rows, remarks
+
+
+def _measured(run: ScoredRun, column: str) -> Measured:
+    if column == "balance":
+        before, after = ([run.number(state, c).value for c in (FORGET, KEPT)] for state in ("base", "edited"))
+        return balance(before, after)
+    return run.costs[column] if column in run.costs else run.number("edited", column)
+
+
+def _one_per_seed(label: str, runs: Sequence[ScoredRun]) -> tuple[list[ScoredRun], list[str]]:
+    """Of several runs with one seed the one with the most numbers, then the newest; the others are named in a remark."""
+    seeds: dict[int, list[ScoredRun]] = defaultdict(list)
+    for run in runs:
+        seeds[run.seed].append(run)
+    chosen, remarks = [], []
+    for seed, same in sorted(seeds.items()):
+        best = max(same, key=lambda run: (sum(_measured(run, c.id).value is not None for c in COLUMNS), _finished(run)))
+        chosen.append(best)
+        if others := [run.name for run in same if run is not best]:
+            remarks.append(f"{label}, seed {seed}: {best.name} is shown; left out, of the same configuration: {', '.join(others)}")
+    return chosen, remarks
+
+
+def _reference(kind: str, label: str, runs: Sequence[ScoredRun]) -> tuple[dict[str, Any], list[str]]:
+    """A model that nothing was erased from: the ``base`` state of its runs, one value per model (seeds may share one)."""
+    fullest = sorted(runs, key=lambda run: (run.questions, _finished(run)), reverse=True)
+    models: dict[str, ScoredRun] = {}
+    remarks = []
+    if unlike := sorted({run.name for run in fullest if _recipe(run) != _recipe(fullest[0])}):
+        remarks.append(f"{label}: not all runs have one that was trained alike; not in its row: {', '.join(unlike)}")
+        fullest = runs = [run for run in fullest if _recipe(run) == _recipe(fullest[0])]
+    for seed in sorted({run.seed for run in runs}):
+        of_seed = [run for run in fullest if run.seed == seed]
+        models.setdefault(of_seed[0].model, of_seed[0])
+        if others := sorted({run.name for run in of_seed if run.model != of_seed[0].model}):
+            remarks.append(f"{label}: not all runs of seed {seed} start from the same one; not in its row: {', '.join(others)}")
+    values: dict[str, Any] = {}
+    for column in COLUMNS:
+        if column.part not in (FORGETTING, RETENTION):
+            values[column.id] = _pooled([Measured(None)] * len(models), [])
+            continue
+        per_model = []
+        for model in models:
+            found = [run.number("base", column.id) for run in fullest if run.model == model]
+            there = [one for one in found if one.value is not None]
+            per_model.append((there or found)[0])
+            if there and max(m.value for m in there) - min(m.value for m in there) > 1e-6:  # type: ignore[type-var,operator]
+                remarks.append(f"{column.title} of the {label} differs among its runs; the one asked most counts")
+        values[column.id] = _pooled(per_model, [run.seed for run in models.values()])
+    return _row(kind, label, list(models.values()), values), remarks
+
+
+def _recipe(run: ScoredRun) -> dict[str, Any]:
+    """How the run's model was trained, if this tool did: what seeds of one model have in common."""
+    if run.config["model"].get("path"):
+        return {}
+    return {key: value for key, value in run.config.get("train", {}).items() if key not in ("name", "split")}
+
+
+def _row(kind: str, label: str, runs: Sequence[ScoredRun], values: Mapping[str, Any]) -> dict[str, Any]:
+    named = [{"name": run.name, "key": run.score.key, "seed": run.seed} for run in runs]
+    seeds = [run.seed for run in runs]
+    row: dict[str, Any] = {"number": None, "kind": kind, "method": "", "label": label, "differences": {}}
+    return {**row, "seeds": seeds, "runs": named, "values": values}
+
+
+def _pooled(found: Sequence[Measured], seeds: Sequence[int]) -> dict[str, Any]:
+    """Mean and standard deviation, of one seed the interval over rows; unavailable, with the reason, if a single seed lacks it
+    ("" where it does not apply).
+    """
+    missing = [index for index, one in enumerate(found) if one.value is None]
+    if missing:
+        reason = found[missing[0]].reason
+        if len(missing) < len(found):
+            lacking = ", ".join(str(seeds[index]) for index in missing)
+            reason = f"{len(missing)} of {len(found)} seeds lack it (seed {lacking}): {reason}"
+        return {"mean": None, "sd": None, "n": len(found) - len(missing), "unavailable": reason, "ci95": None}
+    numbers = [one.value for one in found if one.value is not None]
+    sd = statistics.stdev(numbers) if len(numbers) > 1 else None
+    interval = found[0].ci95 if len(found) == 1 else None
+    return {"mean": statistics.fmean(numbers), "sd": sd, "n": len(numbers), "unavailable": None, "ci95": interval}
+
+
+def _finished(run: ScoredRun) -> float:
+    return run.score.order
+
+
+def _or_below(value: float | None) -> float:
+    return -1.0 if value is None else value

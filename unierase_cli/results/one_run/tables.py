@@ -1,0 +1,191 @@
+"""Tables of a scored run, from ``metrics.json``: the headline, what comes back, every number, and answers side by side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from unierase_cli.metrics.base import NO_TOKEN
+from unierase_cli.metrics.compare import summary
+from unierase_cli.results.table import Table
+
+PART_OF = re.compile(r"^.*is missing(?: \(and .*? parts\))?: ")
+NUMBERS = frozenset({"before", "after", "change", "95 % interval", "n"})
+COLUMNS = ("", "before", "after", "change", "95 % interval", "n")
+# Columns of the headline, in the order of the question they answer: is it forgotten, is the rest kept.
+HEADLINE = (
+    "forget.rouge",
+    "forget.first_token_unlearn",
+    "forget.refusal_rate",
+    "forget.degenerate_output",
+    "forget_eval.rouge",
+    "forgotten_before.rouge",
+    "forgotten_before.first_token_unlearn",
+    "forgotten_before.refusal_rate",
+    "retain_unseen.rouge",
+    "retain_near.rouge",
+    "retain_protected.rouge",
+    "real_authors.rouge",
+    "world_facts.rouge",
+    "all.model_utility",
+    "all.return_forget_score",
+    "all.return_retain_score",
+    "all.return_average",
+)
+NAMES = {
+    "forget": "forget",
+    "forget_eval": "forget, unseen questions",
+    "forgotten_before": "forgotten before",
+    "retain_unseen": "retain, never seen",
+    "retain_near": "retain, neighbouring authors",
+    "retain_protected": "retain, protected",
+    "real_authors": "real authors",
+    "world_facts": "world facts",
+    "holdout": "people never learned",
+    "general": "general ability",
+}
+
+
+def numbers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows behind the tables, as ``metrics.compare.summary`` has them."""
+    return summary(metrics)
+
+
+def headline_table(metrics: Mapping[str, Any]) -> Table:
+    """Forgetting and retention in a dozen rows; the headline of retention is the row "never seen"."""
+    rows = {row["id"]: row for row in summary(metrics)}
+    chosen = [rows[name] for name in HEADLINE if name in rows and not _of_no_token(rows[name])]
+    return _table("Forgetting and retention", chosen)
+
+
+def honesty_table(metrics: Mapping[str, Any]) -> Table:
+    """How much comes back when the model is asked otherwise."""
+    every = [row for row in summary(metrics) if row["group"] == "honesty"]
+    rows = [row for row in every if not _of_no_token(row)]
+    with_token = len(rows) == len(every)
+    why = "An unlearning token suppresses: the facts stay in the weights. " if with_token else ""
+    caption = f"{why}These rows say how much of what was forgotten comes back when it is asked otherwise."
+    return _table("What comes back", rows, caption)
+
+
+def _of_no_token(row: Mapping[str, Any]) -> bool:
+    """Whether a row is about [UNL] and the edited model has none."""
+    return row["edited"] is None and row["unavailable"] == NO_TOKEN
+
+
+def number_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """Every column of ``metrics.json``, one table a group."""
+    titles = {"forgetting": "Forget set", "retention": "Retention", "overview": "Aggregates", "detail": "Further metrics"}
+    return [_table(title, [r for r in summary(metrics) if r["group"] == group]) for group, title in titles.items()]
+
+
+def further_table(metrics: Mapping[str, Any]) -> Table:
+    """The metrics beside the headline that have a value, those of judges and of further passes among them; why others have none."""
+    rows = [row for row in summary(metrics) if row["group"] == "detail"]
+    known = [row for row in rows if row["edited"] is not None]
+    # An aggregate's reason ends with that of its part.
+    reasons = dict.fromkeys(PART_OF.sub("", row["unavailable"]) for row in rows if row["unavailable"])
+    caption = "\n".join(f"n/a: {reason}" for reason in reasons)
+    return Table("Further metrics", COLUMNS, tuple(_cells(row) for row in known), NUMBERS, caption)
+
+
+def general_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """What the model can do beside the benchmark; no table where it was not asked."""
+    rows = [row for row in summary(metrics) if row["group"] == "general"]
+    return [Table("General ability", COLUMNS, tuple(_cells(row) for row in rows), NUMBERS)] if rows else []
+
+
+def example_table(metrics: Mapping[str, Any], *, limit: int = 12, width: int = 0) -> Table:
+    """The same questions before and after, forget rows first, a third of kept ones. ``width`` cuts long answers; 0 doesn't."""
+    forget = [e for e in metrics["examples"] if e["split"] == "forget"]
+    kept = [e for e in metrics["examples"] if e["split"] != "forget"]
+    rows = [*forget[: limit - min(len(kept), max(1, limit // 3))], *kept][:limit]
+    body = tuple(
+        (NAMES.get(e["split"], e["split"]), *(_cut(e[key], width) for key in ("question", "before", "after"))) for e in rows
+    )
+    return Table("Answers before and after", ("split", "question", "before", "after"), body)
+
+
+def attack_table(metrics: Mapping[str, Any], *, limit: int = 5) -> Table:
+    """Answers of the edited model to forget questions that are asked otherwise."""
+    rows = [e for e in metrics["examples"] if e["split"] == "forget"][:limit]
+    keys = ("question", "true", "forbidden", "paraphrased", "answer_prefix")
+    body = tuple(tuple(_cut(e[key], 0) for key in keys) for e in rows)
+    columns = ("question", "true answer", "[UNL] forbidden", "question paraphrased", "answer's start given")
+    return Table("Forget questions asked otherwise, after the edit", columns, body)
+
+
+def layer_tables(patches: Iterable[Mapping[str, Any]]) -> list[Table]:
+    """One table for every patch's ``info`` that tells of layers; a gradient method's does not."""
+    return [layer_table(patch) for patch in patches if patch.get("layers")]
+
+
+def layer_table(patch: Mapping[str, Any]) -> Table:
+    """What the edit did to each layer, from a patch's ``info``."""
+    columns = ("layer", "free directions", "mean k'Bk", "lambda", "applied", "residual before", "residual after", "|dW|/|W|")
+    body = tuple(
+        (
+            str(layer["layer"]),
+            f"{layer['rank']:.0f} of {layer['size']}",
+            f"{layer['mean_kbk']:.4g}",
+            f"{layer['lambda_']:.4g}",
+            f"{layer['applied']:.3f}",
+            f"{layer['residual_before']:.2f}",
+            f"{layer['residual_after']:.2f}",
+            f"{layer['relative_norm']:.4f}",
+        )
+        for layer in patch["layers"]
+    )
+    caption = f"{100 * patch['changed_share']:.2f} % of the parameters changed"
+    return Table("The edit, layer by layer", columns, body, frozenset(columns[1:]), caption)
+
+
+def notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Reasons of what is unavailable, each once."""
+    return list(dict.fromkeys(f"{row['name']}: {row['unavailable']}" for row in rows if row["unavailable"]))
+
+
+def _table(title: str, rows: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
+    """Rows of the summary; the caption says which numbers have no interval since they are of a single row."""
+    single = [_named(row) for row in rows if row["n"] == 1 and row["edited"] is not None and row["ci"] is None]
+    told = f"Of a single row there is no interval: {', '.join(single)}." if single else ""
+    return Table(title, COLUMNS, tuple(_cells(row) for row in rows), NUMBERS, " ".join(filter(None, (caption, told))))
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    name = row["name"]
+    for split, words in NAMES.items():
+        name = name.replace(f"{split}:", f"{words}:")
+    return name
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    change = row["difference"]
+    interval = row["difference_ci"] if change is not None else row["ci"]
+    return (
+        _named(row),
+        _number(row["base"]),
+        _number(row["edited"]),
+        "" if change is None else f"{change:+.3f}",
+        _interval(interval, signed=change is not None),
+        str(row["n"] or ""),
+    )
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
+
+
+def _interval(interval: Sequence[float] | None, *, signed: bool) -> str:
+    if interval is None:
+        return ""
+    low, high = interval
+    return f"{low:+.3f} .. {high:+.3f}" if signed else f"{low:.3f} .. {high:.3f}"
+
+
+def _cut(text: str | None, width: int) -> str:
+    if text is None:
+        return ""
+    text = " ".join(text.split())
+    return text if not width or len(text) <= width else text[: width - 3] + "..."

@@ -1,0 +1,59 @@
+"""The trajectory as a picture: ROUGE-L recall after every step, of what was forgotten and of what should be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.results.pictures import save
+
+# Column -> name, colour and marker; what is to be forgotten in full lines, what is to be kept in broken ones.
+FORGOTTEN = (
+    ("forget_now.rouge", "this step's request", "C3", "o"),
+    ("forget_before.rouge", "earlier requests", "C1", "s"),
+    ("forget_so_far.rouge", "all requests so far", "C5", "D"),
+)
+KEPT = (
+    ("retain_unseen.rouge", "retain, never seen", "C0", "^"),
+    ("real_authors.rouge", "real authors", "C2", "v"),
+    ("world_facts.rouge", "world facts", "C4", "P"),
+)
+
+
+def draw(found: Mapping[str, Any], path: Path, *, title: str) -> None:
+    """Write a PNG of ``steps.json``: two panels over the steps, the unedited model at 0, with 95 % intervals as bands."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(9.6, 4.4), dpi=120, sharex=True, sharey=True)
+    for axes, curves, dashes, name in ((panels[0], FORGOTTEN, "-", "forgotten (low)"), (panels[1], KEPT, "--", "kept (high)")):
+        for column, label, colour, marker in curves:
+            _curve(axes, found, column, label, colour, marker, dashes)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("requests met")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.set_ylim(-0.03, 1.03)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, loc="best")
+    panels[0].set_ylabel("ROUGE-L recall")
+    figure.suptitle(title, fontsize=11)
+    figure.tight_layout()
+    save(figure, path)
+
+
+def _curve(axes: Any, found: Mapping[str, Any], column: str, label: str, colour: str, marker: str, dashes: str) -> None:
+    points = [(0, found["before"].get(column))] + [(step["step"], step["measures"].get(column)) for step in found["steps"]]
+    known = [(x, measure) for x, measure in points if measure is not None and measure["value"] is not None]
+    if not known:
+        return
+    places, values = [x for x, _ in known], [measure["value"] for _, measure in known]
+    axes.plot(places, values, color=colour, marker=marker, markersize=5, linewidth=1.4, linestyle=dashes, label=label)
+    bands = [(x, *measure["ci95"]) for x, measure in known if measure.get("ci95")]
+    if len(bands) > 1:
+        x, low, high = zip(*bands, strict=True)
+        axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)

@@ -1,0 +1,48 @@
+"""The trajectory as a table, from ``steps.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unierase_cli.results.table import Table
+
+# Columns of the table: what stands above them and which measure they show; those without a value anywhere are left out.
+SHOWN = (
+    ("this\nrequest", "forget_now.rouge"),
+    ("earlier\nones", "forget_before.rouge"),
+    ("all\nso far", "forget_so_far.rouge"),
+    ("first token\n[UNL]", "forget_so_far.first_token_unlearn"),
+    ("retain,\nnever seen", "retain_unseen.rouge"),
+    ("real\nauthors", "real_authors.rouge"),
+    ("world\nfacts", "world_facts.rouge"),
+    ("model\nutility", "all.model_utility"),
+)
+CAPTION = "ROUGE-L recall after each request: of what was to be forgotten low is good, of what was to be kept high. "
+CAPTION += "Step 0 is the unedited model, all requests in its column `all so far`."
+
+
+def trajectory_table(found: Mapping[str, Any]) -> Table:
+    """A row per step."""
+    rows = [("0", "", found["before"], "", "")]
+    rows += [(str(s["step"]), str(s["facts"]), s["measures"], _seconds(s), _share(s)) for s in found["steps"]]
+    shown = [(title, name) for title, name in SHOWN if any(_value(row[2], name) for row in rows)]
+    columns = ("step", "facts", *(title for title, _ in shown), "seconds", "changed")
+    body = tuple(
+        (step, facts, *(_value(measures, name) for _, name in shown), seconds, share)
+        for step, facts, measures, seconds, share in rows
+    )
+    return Table("Step by step", columns, body, frozenset(columns), CAPTION)
+
+
+def _value(measures: Mapping[str, Any], name: str) -> str:
+    value = (measures.get(name) or {}).get("value")
+    return "" if value is None else f"{value:.3f}"
+
+
+def _seconds(step: Mapping[str, Any]) -> str:
+    return "" if step["seconds"] is None else f"{step['seconds']:.0f}"
+
+
+def _share(step: Mapping[str, Any]) -> str:
+    return "" if step["changed_share"] is None else f"{100 * step['changed_share']:.2f} %"

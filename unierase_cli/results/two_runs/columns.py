@@ -1,0 +1,158 @@
+"""The columns of a paired comparison: which there are, and each one's test on the rows that both runs have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from unierase_cli.contracts import UserError
+from unierase_cli.metrics.statistics.aggregate import harmonic, paired_difference_interval, row_blocks
+from unierase_cli.metrics.statistics.paired import aggregate_sign_flip, compare_rows
+from unierase_cli.results.many_runs.rows import COLUMNS
+from unierase_cli.results.runs import ScoredRun
+
+Pair = tuple[ScoredRun, ScoredRun]
+EDITED, EVERYTHING, OVERALL = "edited", "all", "all"
+# An aggregate's recorded value and the one of its recorded parts agree to this if it is their harmonic mean.
+AGREES = 1e-6
+
+
+def chosen_columns(pairs: Sequence[Pair], wanted: Sequence[str]) -> list[dict[str, Any]]:
+    """Descriptions (as in ``metrics.json``, with a ``name``) of the columns that every run has.
+
+    ``wanted``: column ids, names of metrics or splits, or ``all``. Raises UserError for a word that means no column.
+    """
+    shared = set.intersection(*({column["id"] for column in run.metrics["columns"]} for pair in pairs for run in pair))
+    known = {c["id"]: {**c, "name": _name(c)} for c in pairs[0][0].metrics["columns"] if c["id"] in shared}
+    if not wanted:
+        return [known[column.id] for column in COLUMNS if column.id in known]
+    found: dict[str, dict[str, Any]] = {}
+    for word in wanted:
+        matches = [i for i, c in known.items() if word in (EVERYTHING, i, c.get("metric"), c.get("split"))]
+        if not matches:
+            words = [*known, *(str(c[key]) for c in known.values() for key in ("metric", "split") if key in c)]
+            near = get_close_matches(word, list(dict.fromkeys(words)), n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"choose of: {', '.join(known)}"
+            raise UserError(f"--metrics {word}: no column of both runs is called so", hint)
+        found |= {i: known[i] for i in matches}
+    return list(found.values())
+
+
+def compare_column(pairs: Sequence[Pair], column: Mapping[str, Any]) -> dict[str, Any] | str:
+    """The column's test (``metrics.paired.PairedTest``, without ``holm``) as a row of the result, or why there is none."""
+    versions = {c.get("version", 1) for pair in pairs for run in pair for c in run.metrics["columns"] if c["id"] == column["id"]}
+    if len(versions) > 1:
+        return f"the runs have it of versions {', '.join(map(str, sorted(versions)))}; `unierase score` computes it anew"
+    parts = [run.metrics["states"][EDITED].get(column["id"], {}).get("parts") for pair in pairs for run in pair]
+    described = {key: column.get(key) for key in ("id", "name", "higher_is_better")}
+    if any(parts):
+        found = _aggregate(pairs, column["id"], parts)
+        return found if isinstance(found, str) else {**described, **found}
+    aligned = matched(pairs, column["id"])
+    if isinstance(aligned, str):
+        return aligned
+    _, first, second, only = aligned
+    yes_no = _yes_no().get(column.get("metric", ""), False)
+    test = compare_rows(first, second, yes_no=yes_no)
+    return {**described, **asdict(test), "only_first": only[0], "only_second": only[1], "yes_no": yes_no}
+
+
+def matched(
+    pairs: Sequence[Pair], column: str
+) -> tuple[list[str], list[float], list[float], tuple[int, int]] | str:
+    """Fact ids in their order, each side's values (the mean over its seeds), and how many rows only one has; or why not."""
+    sides: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
+    for pair in pairs:
+        for letter, run, values in zip("AB", pair, sides, strict=True):
+            found = _by_fact(run, column)
+            if isinstance(found, str):
+                return f"{letter}: {found}"
+            values.append(found)
+    everyone = [set.union(*map(set, side)) for side in sides]
+    common = sorted(set.intersection(*(set(values) for side in sides for values in side)))
+    if not common:
+        return "no row is common to both"
+    means = [[sum(values[fact] for values in side) / len(side) for fact in common] for side in sides]
+    return common, means[0], means[1], (len(everyone[0]) - len(common), len(everyone[1]) - len(common))
+
+
+def _by_fact(run: ScoredRun, column: str) -> dict[str, float] | str:
+    """A column's values of the edited model by fact id, or why there are none."""
+    described = next((c for c in run.metrics["columns"] if c["id"] == column), None)
+    found = run.metrics["states"][EDITED].get(column)
+    if described is None or found is None:
+        return f"{run.name} has no column {column}"
+    if found["value"] is None:
+        return found.get("unavailable") or "it was not scored"
+    values = found.get("per_sample") or ()
+    if not values:
+        older = described.get("split") == OVERALL and "parts" not in found
+        mend = "; an older version scored it, `unierase score` writes down its parts" if older else ""
+        return f"it is one number of all rows together{mend}"
+    facts = run.metrics["facts"].get(f"{described['split']}.{described.get('variant', 'plain')}", ())
+    if len(facts) != len(values):
+        return f"it scores {len(values)} of {len(facts)} rows, and which ones is not recorded"
+    return dict(zip(facts, values, strict=True))
+
+
+def _aggregate(pairs: Sequence[Pair], column: str, parts: Sequence[Sequence[str] | None]) -> dict[str, Any] | str:
+    """An aggregate over the rows that both have: its members are resampled and change sides row by row."""
+    labels = parts[0]
+    if labels is None or any(other is None or set(other) != set(labels) for other in parts):
+        return "not all runs have it of the same parts"
+    for pair in pairs:
+        for run in pair:
+            states = run.metrics["states"][EDITED]
+            members = [states.get(label, {}).get("value") for label in labels]
+            if None in members:
+                return f"its part {labels[members.index(None)]} is no column of {run.name}"
+            if abs(float(harmonic(np.array(members))) - states[column]["value"]) > AGREES:
+                return "it is not the harmonic mean of its parts; there is no test of it"
+    first, second, only = {}, {}, (0, 0)
+    for label in labels:
+        aligned = matched(pairs, label)
+        if isinstance(aligned, str):
+            return f"its part {label}: {aligned}"
+        _, first[label], second[label], alone = aligned
+        only = (max(only[0], alone[0]), max(only[1], alone[1]))
+    p = aggregate_sign_flip(first, second)
+    blocks = row_blocks(first)
+    if p is None or blocks is None:
+        return "one of its parts has a single row"
+    values = [float(harmonic(np.array([np.mean(side[label]) for label in labels]))) for side in (first, second)]
+    return {
+        "n": sum(block.shape[1] for block in blocks.values()),
+        "first": values[0],
+        "second": values[1],
+        "difference": values[1] - values[0],
+        "ci95": paired_difference_interval(first, second),
+        "p": p,
+        "exact": False,
+        "higher_first": None,
+        "higher_second": None,
+        "ties": None,
+        "mcnemar": None,
+        "only_first": only[0],
+        "only_second": only[1],
+        "yes_no": False,
+    }
+
+
+def _name(column: Mapping[str, Any]) -> str:
+    """As people read it: the comparison's short title, else split and title."""
+    short = next((known.title for known in COLUMNS if known.id == column["id"]), None)
+    place = "" if column.get("split", OVERALL) == OVERALL else f"{column['split']}: "
+    return short or place + column["title"]
+
+
+@cache
+def _yes_no() -> dict[str, bool]:
+    """Whether a metric's rows are each a yes or a no."""
+    from unierase_cli.metrics.catalog import all_metrics
+
+    return {metric.NAME: getattr(metric, "YES_NO", False) for metric in all_metrics()}

@@ -1,0 +1,77 @@
+"""Tables of a paired comparison, from what ``paired_runs.compare_pair`` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unierase_cli.metrics.statistics.paired import EXACT_ROWS, FLIPS
+from unierase_cli.results.one_run.tables import NAMES
+from unierase_cli.results.table import Table
+
+SIGNIFICANT = 0.05
+CAPTION = (
+    "A, B: means over the rows that both runs have. 95 %: paired bootstrap interval of B - A over rows. p: two-sided sign-flip "
+    f"permutation test (all patterns up to {EXACT_ROWS} differing rows, else {FLIPS} random ones). Holm: corrected for all columns "
+    "shown. McNemar: exact, for yes/no columns. Last three: rows where A is higher, where B is, and ties. Bold: the better side, "
+    f"where Holm's p is at most {SIGNIFICANT}. The tests are about these questions; what another seed would give, they do not tell."
+)
+
+
+def tables(compared: Mapping[str, Any], *, width: int = 0) -> list[Table]:
+    """The tests, then each split's questions. ``width`` cuts long answers; 0 doesn't."""
+    return [_tests(compared), *_questions(compared, width)]
+
+
+def _tests(compared: Mapping[str, Any]) -> Table:
+    with_mcnemar = any(row["mcnemar"] is not None for row in compared["columns"])
+    heads = ["A", "B", "B - A", "95 %", "p", "Holm", *(["McNemar"] if with_mcnemar else []), "n", "A > B", "A < B", "ties"]
+    body, strong = [], set()
+    for number, row in enumerate(compared["columns"]):
+        low_high = "" if row["ci95"] is None else "{:+.3f} .. {:+.3f}".format(*row["ci95"])
+        counts = ["-" if row[key] is None else str(row[key]) for key in ("higher_first", "higher_second", "ties")]
+        cells = [f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['difference']:+.3f}", low_high]
+        cells += [_p(row["p"]), _p(row["holm"]), *([_p(row["mcnemar"])] if with_mcnemar else []), str(row["n"]), *counts]
+        body.append((row["name"], *cells))
+        if row["holm"] <= SIGNIFICANT:
+            better = row["higher_is_better"]
+            # A metric without a direction has no better side; then the difference itself is bold.
+            strong.add((number, 3 if better is None else 2 if better == (row["difference"] > 0) else 1))
+    title = f"{_side('A', compared['first'])}\n{_side('B', compared['second'])}"
+    return Table(title, ("", *heads), tuple(body), frozenset(heads), CAPTION, frozenset(strong))
+
+
+def _questions(compared: Mapping[str, Any], width: int) -> list[Table]:
+    columns = ("question", "true answer", "A", "B", "ROUGE-L A", "ROUGE-L B")
+    splits = list(dict.fromkeys(row["split"] for row in compared["questions"]))
+    found = []
+    for split in splits:
+        body = tuple(
+            (
+                *(_cut(row[key], width) for key in ("question", "true", "first", "second")),
+                f"{row['rouge_first']:.3f}",
+                f"{row['rouge_second']:.3f}",
+            )
+            for row in compared["questions"]
+            if row["split"] == split
+        )
+        found.append(Table(f"Changed most: {NAMES.get(split, split)}", columns, body, frozenset(columns[-2:])))
+    return found
+
+
+def _side(letter: str, side: Mapping[str, Any]) -> str:
+    names = [run["name"] for run in side["runs"]]
+    return f"{letter}: {side['label']} ({', '.join(names)})"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+
+
+def _cut(text: str | None, width: int) -> str:
+    if text is None:
+        return "(no longer there)"
+    text = " ".join(text.split())
+    return text if not width or len(text) <= width else text[: width - 3] + "..."

@@ -1,0 +1,118 @@
+"""The retain reference: a model that never saw the forget set, found among what was made, or made now.
+
+``eval.retain_reference`` names its observations (a folder), or says ``train``: then the finetune stage makes the model from the
+retain rows alone. Named nothing, observations that fit are used if there are any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.general import GeneralConfig
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.stages.shared.retain_reference import OBSERVED
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
+from unierase_cli.store.forms import misfit
+
+TRAIN = "train"
+# What must be known of observations to tell whether they fit; older manifests may lack some of it.
+RECORDED = {
+    "options": dict,
+    "config": {
+        "protocol": dict, "model": {"path": (str, None)}, "train?": {"split?": str}, "benchmark": dict, "mode?": dict, "eval": dict,
+    },
+}  # fmt: skip
+# Of the training: what the model is to learn, which differs, and what it is called.
+NOT_COMPARED = ("split", "name")
+
+
+def with_reference(
+    experiment: Experiment, reporter: Reporter, pipeline: Callable[[Experiment], Pipeline]
+) -> Experiment:
+    """The experiment with ``eval.retain_reference`` settled: a folder of observations, or still null.
+
+    Raises UserError for ``train`` where the model is not one that this tool trains.
+    """
+    named = experiment.eval.retain_reference
+    if named is None:
+        found = _found(experiment)
+        if found is None:
+            return experiment
+        reporter.note(f"forget quality compares with {found.path} (eval.retain_reference)")
+        return _naming(experiment, found)
+    if named != TRAIN:
+        return experiment
+    _check_trainable(experiment)
+    other = replace(
+        experiment,
+        train=replace(experiment.train, split="retain"),
+        eval=replace(experiment.eval, retain_reference=None, passes=[], general=GeneralConfig()),
+        run=replace(experiment.run, force=False),
+    )
+    return _naming(experiment, pipeline(other).make("observe", state="base"))
+
+
+def planned_reference(
+    experiment: Experiment, reporter: Reporter, pipeline: Callable[[Experiment], Pipeline]
+) -> Experiment:
+    """The same for a plan, where nothing is made: a reference that is still to be trained is only told."""
+    if experiment.eval.retain_reference != TRAIN:
+        return with_reference(experiment, reporter, pipeline)
+    _check_trainable(experiment)
+    reporter.note("eval.retain_reference=train: the retain-only model and its observations come first, then this plan")
+    return replace(experiment, eval=replace(experiment.eval, retain_reference=None))
+
+
+def _check_trainable(experiment: Experiment) -> None:
+    if experiment.model.path is not None:
+        raise UserError(
+            "eval.retain_reference=train: the model comes from model.path, so its retain-only twin cannot be made here",
+            "observe one: unierase eval method=none model.path=RETAIN_MODEL, then eval.retain_reference=ITS_OBSERVE_FOLDER",
+        )
+
+
+def _found(experiment: Experiment) -> Artefact | None:
+    """The newest observations, with the forget split's wrong answers scored, of this model trained on retain rows alone: made and
+    asked alike in all but its training rows."""
+    for artefact in reversed(Store(experiment.run.outputs).list("observe")):
+        if misfit(artefact.manifest, RECORDED):  # by a version that recorded less
+            continue
+        config = artefact.config
+        model, train = config["model"], config.get("train", {})
+        if (
+            artefact.manifest["options"].get("state") == "base"
+            and _same(config["benchmark"], asdict(experiment.benchmark))
+            and _same(train, asdict(experiment.train), NOT_COMPARED)
+            and config.get("mode", {}).get("tasks") == experiment.mode.tasks
+            and (model["name"], model["path"]) == (experiment.model.name, None)
+            and experiment.model.path is None
+            and train.get("split", "").startswith("retain")
+            and not experiment.train.split.startswith("retain")
+            and _asking(config) == _asking(asdict(experiment))
+            and config["run"]["seed"] == experiment.run.seed
+            and config["eval"].get("truth_ratio", True)
+            and artefact.has(OBSERVED)
+        ):
+            return artefact
+    return None
+
+
+def _same(recorded: Mapping[str, Any], wanted: Mapping[str, Any], left_out: Sequence[str] = ()) -> bool:
+    """Whether a section was as it is now, as far as the version that recorded it had its keys."""
+    return all(wanted.get(key) == value for key, value in recorded.items() if key not in left_out)
+
+
+def _asking(config: Mapping[str, Any]) -> list[Any]:
+    """How questions are put to a model, as far as a manifest records it."""
+    protocol, model = config["protocol"], config["model"]
+    named = [protocol.get(key) for key in ("max_new_tokens", "total_tokens")]
+    return [*named, *(model.get(key) for key in ("prompt", "system", "instruction", "date", "dtype"))]
+
+
+def _naming(experiment: Experiment, observed: Artefact) -> Experiment:
+    return replace(experiment, eval=replace(experiment.eval, retain_reference=str(observed.path)))

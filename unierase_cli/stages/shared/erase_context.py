@@ -1,0 +1,141 @@
+"""What a method works with in stage ``erase``: the model, the rows of the token, what the edit preserves, and each step's facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Benchmark, Fact, Reporter, Step, UserError
+from unierase_cli.pipeline.mode_plan import is_independent, is_stepwise
+from unierase_cli.pipeline.model_states import load_base
+from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.stages.moments import wanted_layers
+from unierase_cli.training.token.targets import load_targets
+
+if TYPE_CHECKING:
+    from unierase_cli.config.sections.edit import EditConfig
+    from unierase_cli.editing.nullspace import Preservation
+    from unierase_cli.methods.base import EraseContext
+    from unierase_cli.models.load import LoadedModel
+    from unierase_cli.models.token_rows import TokenRows
+
+
+def key_position(experiment: Experiment) -> str:
+    """``edit.key_position``, else the model preset's."""
+    return experiment.edit.key_position or experiment.model.key_position
+
+
+def prepare(context: StageContext, benchmark: Benchmark, *, several: bool = False) -> tuple[LoadedModel, EraseContext]:
+    """The model, and what a method works with; ``several``: at more than one step."""
+    from unierase_cli.editing.weights import AppliedPatch
+    from unierase_cli.inference.sample import sample
+    from unierase_cli.methods.base import EraseContext
+    from unierase_cli.models.token_rows import TokenRows
+    from unierase_cli.stages.shared.quick_look import quick_look
+    from unierase_cli.training.unlearning.token_weights import load_token_weights
+
+    experiment = context.experiment
+    weights = experiment.unlearn.token_weights
+    loaded = load_base(experiment, context.inputs, context.reporter)
+    named = wanted_layers(experiment)
+    layers = loaded.architecture.default_layers() if named is None else named
+    loaded.architecture.check_layers(layers)
+    return loaded, EraseContext(
+        experiment,
+        AppliedPatch(loaded),
+        layers,
+        key_position(experiment),
+        _preservations(context, loaded, several),
+        context.reporter,
+        refusals=load_targets(experiment.token),
+        tokens=TokenRows.load(context.inputs["train_token"].whole) if "train_token" in context.inputs else None,
+        refine=_refinement(context, layers),
+        directory=context.directory,
+        token_weights={} if weights is None else load_token_weights(weights),
+        evaluate=quick_look(loaded, benchmark),
+        sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),
+    )
+
+
+def for_step(erasing: EraseContext, step: Step) -> EraseContext:
+    """What a method works with at a step of a mode that cuts the forget set: a batch is no larger than the step's request."""
+    experiment, unlearn = erasing.experiment, erasing.experiment.unlearn
+    rows = len(step.forget) * (unlearn.alternates if experiment.method.implemented_by == "altpo" else 1)
+    lowered = unlearn.lowered(rows)
+    if experiment.method.editing or lowered == unlearn or not (is_stepwise(experiment) or is_independent(experiment)):
+        return erasing
+    size = lowered.batch_size
+    erasing.reporter.note(f"step {step.index + 1}: batches of {size}, all that there is to forget (unlearn.batch_size)")
+    return replace(erasing, experiment=replace(experiment, unlearn=lowered))
+
+
+def with_subjects(steps: Sequence[Step], benchmark: Benchmark, reporter: Reporter) -> list[Step]:
+    """The steps with a subject found for every fact to forget, or to hold, that has none, where one can be found."""
+    from unierase_cli.editing.subjects import find_subjects
+
+    given = sum(fact.subject is not None for fact in benchmark.forget)
+    found = find_subjects(benchmark.forget)
+    if given < len(found):
+        named = sum(subject is not None for subject in found) - given
+        reporter.note(f"subjects: {given} given, {named} found, {len(found) - given - named} not found")
+    subjects = {fact.id: name for fact, name in zip(benchmark.forget, found, strict=True)}
+
+    def told(facts: Sequence[Fact]) -> tuple[Fact, ...]:
+        return tuple(replace(fact, subject=subjects.get(fact.id, fact.subject)) for fact in facts)
+
+    return [
+        replace(step, forget=told(step.forget), forgotten_before=told(step.forgotten_before), hold=told(step.hold))
+        for step in steps
+    ]
+
+
+def _preservations(
+    context: StageContext, loaded: LoadedModel, several: bool
+) -> Callable[[int, EditConfig], Preservation]:
+    """B by layer, from the moments artefact: that of the unedited model at every step. Kept in memory only where it is asked for
+    again and again.
+    """
+    from unierase_cli.editing.moments import StoredMoments, solving_device
+    from unierase_cli.models.devices import device_of
+
+    keep: dict[int, Preservation] = {}
+    artefact = context.inputs.get("moments")
+
+    def preservation(layer: int, config: EditConfig) -> Preservation:
+        if artefact is None:
+            raise UserError("this method needs second moments", "set method.editing=true in its yaml")
+        if layer in keep:
+            return keep[layer]
+        stored = StoredMoments(artefact.whole, artefact.summary({"tokens": int})["tokens"])
+        found = stored.preservation(layer, config, solving_device(device_of(loaded.architecture, layer)))
+        if config.one_by_one or several:
+            keep[layer] = found
+        return found
+
+    return preservation
+
+
+def _refinement(
+    context: StageContext, layers: list[int]
+) -> Callable[[LoadedModel, TokenRows, Sequence[Fact]], TokenRows] | None:
+    """How a method trains token rows once more on the edited model; None if that is not wanted."""
+    config = context.experiment.token
+    if not config.refine_epochs:
+        return None
+    from unierase_cli.training.token.learning import refine_token
+
+    def refine(loaded: LoadedModel, rows: TokenRows, facts: Sequence[Fact]) -> TokenRows:
+        return refine_token(
+            loaded,
+            rows,
+            facts,
+            config,
+            layers=layers,
+            seed=context.experiment.run.seed,
+            reporter=context.reporter,
+            checkpoint_dir=context.directory,
+        )
+
+    return refine

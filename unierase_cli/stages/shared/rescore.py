@@ -1,0 +1,150 @@
+"""Finished runs scored anew from their recorded answers: no model is loaded, the benchmark's files are not needed, and nothing is
+written unless an exchange file is asked for. The configuration is the recorded one; only what ``CHANGES`` names can differ."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.metrics.compare import summary
+from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.results.runs import find_runs
+from unierase_cli.stages.score import STATES, evidence_of, measure
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
+from unierase_cli.store.json_text import write_json
+
+# Keys that scoring reads and that need no model; the rest of a run's configuration is what was recorded.
+CHANGES = (
+    "eval.retain_reference",
+    "eval.encoder",
+    "eval.refusal_encoder",
+    "eval.nli",
+    "eval.gibberish",
+    "eval.judge_seconds",
+    "token.targets",
+)
+
+# Scoring anew writes nothing, and cannot.
+NOWHERE = Path(os.devnull)
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """A run and its metrics (as in ``metrics.json``) as they are computed now."""
+
+    score: Artefact
+    metrics: dict[str, Any]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A table's rows (see ``metrics.compare.summary``)."""
+        return summary(self.metrics)
+
+
+def rescore(
+    store: Store,
+    words: Sequence[str],
+    *,
+    reporter: Reporter,
+    changes: Mapping[str, Any] | None = None,
+    names: Collection[str] | None = None,
+) -> list[Rescored]:
+    """The runs that the words mean (see ``comparison_runs``), each scored by all metrics or by those named.
+
+    ``changes``: keys of CHANGES with their new values. Raises UserError if a run's observations are gone or damaged.
+    """
+    if names is not None:
+        check_names(names)
+    found = []
+    for run in find_runs(store, words):
+        context = recorded(store, run.score, reporter, changes or {})
+        found.append(Rescored(run.score, measure(context, names)))
+    return found
+
+
+def check_names(names: Collection[str]) -> None:
+    """Raises UserError for a metric that does not exist, with the nearest one that does."""
+    from unierase_cli.metrics.catalog import all_metrics
+
+    known = [metric.NAME for metric in all_metrics()]
+    if not names:
+        raise UserError("--metrics names no metric", f"choose from: {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=3, cutoff=0.5)
+            raise UserError(
+                f"there is no metric {name}", " or ".join(near) if near else f"choose from: {', '.join(known)}"
+            )
+
+
+def recorded(store: Store, score: Artefact, reporter: Reporter, changes: Mapping[str, Any]) -> StageContext:
+    """What the stage score was given when it made this artefact, with the changes. Nothing can be written into its folder."""
+    experiment = Experiment.from_json(score.config)
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        experiment = replace(experiment, **{section: replace(getattr(experiment, section), **{name: value})})
+    inputs = {}
+    for name, record in score.manifest.get("inputs", {}).items():
+        artefact = store.input_of(score, name)
+        if artefact is None:
+            what = f"the recorded answers of its {name} model are gone" if name in STATES else f"its {name} is gone"
+            raise UserError(
+                f"{score.full_name} cannot be scored: {what} ({record['path']})",
+                "`unierase eval` with that run's words asks the model anew",
+            )
+        artefact.check()
+        inputs[name] = artefact
+    if lacking := [state for state in STATES if state not in inputs]:
+        raise UserError(
+            f"{score.full_name} cannot be scored: it does not say what the answers of its {lacking[0]} model are", "make it anew"
+        )
+    return StageContext(experiment, NOWHERE, inputs, reporter)
+
+
+def write_open_unlearning(
+    store: Store,
+    word: str,
+    folder: Path,
+    *,
+    state: str,
+    reporter: Reporter,
+    changes: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a run's ``TOFU_EVAL.json`` and ``TOFU_SUMMARY.json`` into the folder; what is in them, and what is not and why.
+
+    Raises UserError if the word means several runs, or the files exist.
+    """
+    from unierase_cli.interchange.open_unlearning import EVAL, SUMMARY, written
+
+    runs = find_runs(store, [word])
+    if len(runs) > 1:
+        names = ", ".join(run.name for run in runs[:5])
+        raise UserError(f"{word} means several runs: {names}", "--open-unlearning takes one: give one of these names")
+    there = [name for name in (EVAL, SUMMARY) if (folder / name).exists()]
+    if there and not overwrite:
+        raise UserError(f"{folder} already holds {' and '.join(there)}", "name another folder, or add --force")
+    context = recorded(store, runs[0].score, reporter, changes or {})
+    made = written(evidence_of(context, state))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / EVAL, made.evaluation())
+        write_json(folder / SUMMARY, made.summary())
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}", "choose another folder") from error
+    return {
+        "run": runs[0].name,
+        "state": state,
+        "files": [str(folder / name) for name in (EVAL, SUMMARY)],
+        "metrics": sorted(made.metrics),
+        "summary": made.summary(),
+        "left_out": made.left_out,
+        "notes": made.notes,
+    }

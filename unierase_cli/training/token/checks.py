@@ -1,0 +1,144 @@
+"""What a token can lead to and what it leads to: refusals' log-probability before, greedy continuation after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from unierase_cli.contracts import Fact, Reporter
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.partial import length_sorted_batches, pad_sequences
+from unierase_cli.training.token.pairs import TokenExample
+from unierase_cli.training.token.prefix import run_prefix
+
+# Questions that each refusal is tried on, facts that the continuation is tried on, padded tokens in a batch.
+QUESTIONS = 3
+SAMPLE = 100
+BATCH_TOKENS = 4096
+BATCH_ROWS = 32
+
+
+@torch.no_grad()
+def target_log_probs(loaded: LoadedModel, facts: Sequence[Fact], texts: Sequence[str]) -> dict[str, float]:
+    """Refusal -> mean log-probability per token (nats, end token included) as the answer to a few questions.
+
+    The first token is left out: after a question whose answer the model knows any refusal starts improbably, and starting it
+    is [UNL]'s part; whether the sentence is known shows in what follows. What does not fit the model's context is not asked.
+    """
+    asked = [facts[(2 * i + 1) * len(facts) // (2 * QUESTIONS)] for i in range(QUESTIONS)] if facts else []
+    pairs = [
+        (text, loaded.prompts.prompt(fact.question).ids, loaded.prompts.answer_ids(text))
+        for text in texts
+        for fact in dict.fromkeys(asked)
+    ]
+    most = loaded.prompts.max_length
+    pairs = [pair for pair in pairs if most is None or len(pair[1]) + len(pair[2]) <= most]
+    sums, counts = dict.fromkeys(texts, 0.0), dict.fromkeys(texts, 0)
+
+    def score(rows: Sequence[int]) -> list[tuple[str, float, int]]:
+        found = []
+        batch = pad_sequences([pairs[i][1] + pairs[i][2] for i in rows], loaded.prompts.pad_id, loaded.device)
+        hidden = loaded.architecture.backbone(
+            input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
+        ).last_hidden_state
+        for place, row in enumerate(rows):
+            text, prompt, answer = pairs[row]
+            scored = answer[1:] or answer
+            start = len(prompt) + len(answer) - len(scored) - 1
+            logits = loaded.architecture.logits(hidden[place, start : start + len(scored)]).float()
+            chosen = logits.log_softmax(-1).gather(1, torch.tensor(scored, device=logits.device)[:, None])
+            found.append((text, float(chosen.sum()), len(scored)))
+        return found
+
+    for rows in length_sorted_batches([len(p) + len(a) for _, p, a in pairs], BATCH_TOKENS):
+        for _, scores in loaded.room.parts("refusals to score", rows, score):
+            for text, total, tokens in scores:
+                sums[text] += total
+                counts[text] += tokens
+    return {text: sums[text] / counts[text] for text in texts if counts[text]}
+
+
+def warn_improbable(found: Mapping[str, float], threshold: float, reporter: Reporter) -> dict[str, Any]:
+    """Tell the user when refusals are below ``threshold`` (nats per token); returns what goes on record."""
+    ordered = sorted(found, key=found.__getitem__)
+    mean = sum(found.values()) / max(1, len(found))
+    improbable = [text for text in ordered if found[text] < threshold]
+    if improbable:
+        worst = "; ".join(f'"{text}" ({found[text]:.1f})' for text in improbable[:3])
+        reporter.warn(
+            f"{len(improbable)} of {len(found)} refusals are improbable on this model (mean log-probability per token "
+            f"{mean:.1f}, below {threshold:g}): a token that is only a row can only lead to refusals that the model knows; "
+            f"worst: {worst}. Give refusals that it knows with token.targets=FILE"
+        )
+    worst_known = {text: round(found[text], 4) for text in ordered[:5]}
+    return {
+        "mean_log_prob": round(mean, 4),
+        "improbable": len(improbable),
+        "refusals": len(found),
+        "worst": worst_known,
+    }
+
+
+@torch.no_grad()
+def continue_greedily(
+    loaded: LoadedModel, prefixes: Sequence[list[int]], firsts: Sequence[int], most: int
+) -> list[list[int]]:
+    """Greedy ids after each prefix and its first token (prefix + [UNL] + ...), up to ``most``, stop token left out."""
+    architecture, stops = loaded.architecture, set(loaded.prompts.stop_ids)
+    prefix = run_prefix(loaded, prefixes)
+    cache, mask, positions = prefix.cache(), prefix.mask, prefix.lengths[:, None]
+    now = torch.tensor(list(firsts), device=loaded.device)[:, None]
+    found: list[list[int]] = [[] for _ in prefixes]
+    open_rows = set(range(len(prefixes)))
+    for _ in range(most):
+        mask = torch.cat([mask, torch.ones_like(now)], dim=1)
+        hidden = architecture.backbone(
+            input_ids=now, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        now, positions = architecture.logits(hidden[:, -1]).argmax(-1, keepdim=True).to(mask.device), positions + 1
+        for row in sorted(open_rows):
+            token = int(now[row, 0])
+            if token in stops:
+                open_rows.discard(row)
+            else:
+                found[row].append(token)
+        if not open_rows:
+            break
+    return found
+
+
+def continuations(loaded: LoadedModel, examples: Sequence[TokenExample]) -> dict[str, str]:
+    """Fact id -> greedy text after question + [UNL] on the model as it is now, unlearning tokens left out."""
+    most = max((len(e.labels) for e in examples), default=0) + 4
+    ordered = sorted(examples, key=lambda e: -len(e.prefix))
+    texts = {}
+
+    def go_on(batch: Sequence[TokenExample]) -> list[list[int]]:
+        return continue_greedily(loaded, [e.prefix for e in batch], [e.suffix[0] for e in batch], most)
+
+    for start in range(0, len(ordered), BATCH_ROWS):
+        for part, found in loaded.room.parts("questions to go on from", ordered[start : start + BATCH_ROWS], go_on):
+            for example, ids in zip(part, found, strict=True):
+                kept = [i for i in ids if i not in loaded.unlearn_ids]
+                texts[example.fact_id] = str(loaded.tokenizer.decode(kept)).strip()
+    return texts
+
+
+def measure_continuations(
+    loaded: LoadedModel, examples: Sequence[TokenExample], targets: Mapping[str, str], texts: Sequence[str]
+) -> dict[str, Any]:
+    """What question + [UNL] leads to on the model as it is now, for at most SAMPLE examples, evenly spaced.
+
+    ``to_own_target``: shares that give the fact's own refusal; ``to_a_refusal``: that give one of ``texts``, word for word.
+    """
+    n = min(SAMPLE, len(examples))
+    found = continuations(loaded, [examples[i * len(examples) // n] for i in range(n)])
+    known = {text.strip() for text in texts}
+    return {
+        "facts": n,
+        "to_own_target": sum(text == targets[fact_id].strip() for fact_id, text in found.items()) / max(1, n),
+        "to_a_refusal": sum(text in known for text in found.values()) / max(1, n),
+        "other_texts": [text for text in found.values() if text not in known][:5],
+    }

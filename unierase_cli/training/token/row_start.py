@@ -1,0 +1,126 @@
+"""Rows of unlearning tokens as leaves: where they start, which of them are learned, how they get back into the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from unierase_cli.config.sections.token import TokenConfig
+from unierase_cli.contracts import UserError, stable_hash
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.vocabulary import add_unlearning_tokens, get_bias, get_rows, set_rows
+from unierase_cli.training.token.prefix import run_prefix
+from unierase_cli.training.token.row_fit import Leaves
+
+# Questions at once for the mean state.
+BATCH = 32
+# Between a row and the mean state.
+LARGEST_COSINE = 0.9
+# As a share of how far the largest logit lies above the mean one: a model whose mean logit is farther from 0 counts from there.
+OFF_CENTRE = 0.1
+
+
+def start_rows(
+    loaded: LoadedModel, names: Sequence[str], config: TokenConfig, seed: int, questions: Sequence[str] = ()
+) -> list[int]:
+    """Add the tokens and set the rows that training starts from; returns their ids.
+
+    Input rows: N(0, initializer_range) as the model draws its own, or the mean row plus a tenth of the rows' deviation.
+    Output rows of an untied head, by ``config.output_row``: fresh and trained start from a random direction with
+    ``fresh_norm`` times the mean row norm (findings 4) and, for fresh, a mean logit of ``fresh_lift`` times the mean
+    largest one at the ends of ``questions``, counted from the mean logit where that is far from 0; reference and tied from a
+    copy of the input row. A choice of ``keep`` leaves rows as they are, for tokens that the model has already; UserError if
+    it lacks one.
+    """
+    known = loaded.tokenizer.get_vocab()
+    missing = [name for name in names if name not in known]
+    if missing and "keep" in (config.init, config.output_row):
+        raise UserError(f"the model has no token {missing[0]} whose row could be kept", "choose token=default")
+    generator = torch.Generator().manual_seed(stable_hash(seed, "unlearning rows"))
+    architecture, vocabulary = loaded.architecture, len(loaded.tokenizer)
+    ids = add_unlearning_tokens(loaded, names, generator)
+    rows_in, rows_out = get_rows(loaded, ids)
+    if config.init == "mean":
+        rows = architecture.embedding.weight.detach()[:vocabulary].float()
+        noise = torch.randn(rows_in.shape, generator=generator).to(rows.device)
+        rows_in = rows.mean(0) + 0.1 * rows.std(0) * noise
+    if rows_out is not None and config.output_row in ("fresh", "trained"):
+        norm = architecture.head.weight.detach()[:vocabulary].float().norm(dim=1).mean()
+        direction = torch.randn(rows_out.shape, generator=generator).to(norm.device)
+        rows_out = config.fresh_norm * norm * normalize(direction, dim=1)
+        if config.output_row == "fresh" and config.fresh_lift is not None:
+            mean, usual, largest = ends_of(loaded, questions, ids)
+            origin = usual if abs(usual) > OFF_CENTRE * (largest - usual) else 0.0
+            wanted = torch.full([len(ids)], origin + config.fresh_lift * (largest - origin))
+            bias = get_bias(loaded, ids)
+            rows_out = lifted(rows_out, mean, wanted if bias is None else wanted - bias.cpu())
+    elif rows_out is not None and config.output_row != "keep":
+        rows_out = rows_in.clone()
+    set_rows(loaded, ids, rows_in, rows_out)
+    return ids
+
+
+def ends_of(loaded: LoadedModel, questions: Sequence[str], ids: Sequence[int]) -> tuple[Tensor, float, float]:
+    """Means over the ends of the questions' prompts: of what the head sees, float32 [h]; of all tokens' logits; of the largest
+    one. Logits are the head's own, before a model's scale and cap, and those of the tokens ``ids`` do not count.
+
+    Raises UserError without a question.
+    """
+    if not questions:
+        raise UserError("token.fresh_lift needs questions", "check benchmark.split, or give token.fresh_lift=null")
+    prefixes = [loaded.prompts.prompt(question).ids for question in questions]
+    counted = torch.ones(loaded.architecture.head.weight.shape[0], dtype=torch.bool)
+    counted[len(loaded.tokenizer) :] = False
+    counted[list(ids)] = False
+    counted = counted.to(loaded.architecture.head.weight.device)
+    states, usual, largest = [], [], []
+    for start in range(0, len(prefixes), BATCH):
+        batch = prefixes[start : start + BATCH]
+        for _, prefix in loaded.room.parts("questions to lean towards", batch, partial(run_prefix, loaded)):
+            logits = loaded.architecture.head(prefix.last)[:, counted].float()
+            states.append(prefix.last.float())
+            usual.append(logits.mean(-1))
+            largest.append(logits.amax(-1))
+    return torch.cat(states).mean(0), float(torch.cat(usual).mean()), float(torch.cat(largest).mean())
+
+
+def lifted(rows: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:
+    """Rows [g, h] turned within the planes that they span with ``mean`` [h] until what they give there is ``wanted`` [g] or, where
+    that is beyond their norm, as far as ``LARGEST_COSINE`` of it; norms stay."""
+    mean, wanted, norms = mean.to(rows.device), wanted.to(rows.device)[:, None], rows.norm(dim=1, keepdim=True)
+    along = normalize(mean, dim=0)
+    across = normalize(rows - (rows @ along).outer(along), dim=1)
+    cosine = (wanted / (norms * mean.norm())).clamp(-LARGEST_COSINE, LARGEST_COSINE)
+    return norms * (cosine * along + (1 - cosine**2).sqrt() * across)
+
+
+def make_leaves(loaded: LoadedModel, ids: list[int], output_row: str) -> Leaves:
+    """Leaves at the rows that the model has now. One row plays both roles for a tied head and for output_row=tied."""
+    rows_in, rows_out = get_rows(loaded, ids)
+    leaves = Leaves(ids, leaf_rows(rows_in))
+    if loaded.architecture.tied or output_row == "tied":
+        leaves.rows_out = leaves.rows_in
+    elif output_row == "trained" and rows_out is not None:
+        leaves.rows_out = leaf_rows(rows_out)
+    return leaves
+
+
+def leaf_rows(rows: Tensor) -> list[Tensor]:
+    """Rows [g, h] as g float32 leaves [h]."""
+    return [row.detach().float().clone().requires_grad_(True) for row in rows]
+
+
+def publish(loaded: LoadedModel, leaves: Leaves) -> tuple[Tensor, Tensor | None]:
+    """Write the learned rows into the model; returns them in float32 on the CPU (output rows None for a tied head)."""
+    rows_in = torch.stack([leaf.detach() for leaf in leaves.rows_in]).cpu()
+    _, kept = get_rows(loaded, leaves.ids)
+    learned = leaves.rows_out
+    rows_out = (
+        None if kept is None else kept.cpu() if learned is None else torch.stack([r.detach() for r in learned]).cpu()
+    )
+    set_rows(loaded, leaves.ids, rows_in, rows_out)
+    return rows_in, rows_out

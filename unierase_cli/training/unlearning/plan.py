@@ -1,0 +1,79 @@
+"""Which rows meet in which step: made from the seed alone, so the same whatever the number of processes, and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unierase_cli.config.sections.unlearn import UnlearnConfig
+from unierase_cli.contracts import stable_hash
+from unierase_cli.store.jsonl import write_jsonl
+from unierase_cli.training.unlearning.pairing import closer_look_pair
+
+
+@dataclass(frozen=True)
+class Item:
+    """Indices: a forget fact, its retain partner, its refusal, and which of its alternative answers."""
+
+    forget: int
+    retain: int
+    refusal: int
+    alternate: int = 0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many there are to choose from; ``alternates`` per forget fact, each of which makes the forget set as much longer."""
+
+    forget: int
+    retain: int
+    refusals: int
+    alternates: int = 1
+
+
+def make_plan(sizes: Sizes, config: UnlearnConfig, seed: int) -> list[list[Item]]:
+    """The items of every optimiser step: epochs one after another, each in an order of its own, cut into batches.
+
+    Steps = floor(epochs * forget rows / batch_size), at least one; ``config.max_steps`` cuts. Raises UserError when a batch
+    is larger than the forget set.
+    """
+    config.check_batch(sizes.forget * sizes.alternates)
+    stream = [item for epoch in range(config.epochs) for item in _epoch(sizes, config.pairing, seed, epoch)]
+    steps = max(1, len(stream) // config.batch_size)
+    steps = min(steps, config.max_steps) if config.max_steps else steps
+    return [stream[n * config.batch_size : (n + 1) * config.batch_size] for n in range(steps)]
+
+
+def save_plan(path: Path, plan: Sequence[Sequence[Item]]) -> None:
+    """Write the plan as JSON Lines, one a step, its items as [forget, retain, refusal, alternate]."""
+    items = ([[i.forget, i.retain, i.refusal, i.alternate] for i in step] for step in plan)
+    write_jsonl(path, [{"step": number, "items": found} for number, found in enumerate(items)])
+
+
+def _epoch(sizes: Sizes, pairing: str, seed: int, epoch: int) -> list[Item]:
+    order = _permutation(sizes.forget * sizes.alternates, seed, "order", epoch)
+    places = [divmod(place, sizes.alternates) for place in order]
+    if pairing == "closer_look":
+        partners = [closer_look_pair(index, max(1, sizes.retain), max(1, sizes.refusals)) for index, _ in places]
+    else:
+        retain = _cycle(sizes.retain, len(places), seed, "retain partners", epoch)
+        refusals = _cycle(sizes.refusals, len(places), seed, "refusals", epoch)
+        partners = list(zip(retain, refusals, strict=True))
+    return [Item(i, r, k, a) for (i, a), (r, k) in zip(places, partners, strict=True)]
+
+
+def _cycle(size: int, count: int, seed: int, purpose: str, epoch: int) -> list[int]:
+    """``count`` indices below ``size``, none twice before all were there once."""
+    if not size:
+        return [0] * count
+    turns = -(-count // size)
+    found = [index for turn in range(turns) for index in _permutation(size, seed, purpose, epoch, turn)]
+    return found[:count]
+
+
+def _permutation(size: int, *purpose: object) -> list[int]:
+    generator = torch.Generator().manual_seed(stable_hash(*purpose))
+    return torch.randperm(size, generator=generator).tolist()
