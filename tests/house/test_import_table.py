@@ -148,3 +148,10 @@ def test_no_two_files_import_each_other_in_a_circle() -> None:
         for module in ground:
             del arrows[module]
     assert sorted(arrows) == []
+
+
+def test_every_room_says_what_lives_there_what_comes_in_and_what_goes_out() -> None:
+    for folder in sorted({PACKAGE, *(path.parent for path in PACKAGE.rglob("*.py"))}):
+        said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))) or ""
+        assert said, f"{folder.relative_to(PACKAGE)} has no docstring"
+        assert folder == PACKAGE or said.count(".") >= 3, f"{folder.relative_to(PACKAGE)} says too little"

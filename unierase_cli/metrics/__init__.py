@@ -1,0 +1,4 @@
+"""Metrics as pure functions, one per file.
+
+Observations come in. Numbers with their samples go out, or the reason why there is none.
+"""

@@ -1,0 +1,4 @@
+"""Models that judge texts, each in a process of its own.
+
+Texts or pairs of texts come in. Vectors, labels or probabilities go out, or the reason why a judge is absent.
+"""
