@@ -10,8 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from unierase_cli import __version__
+
 PACKAGES = (
-    "unierase",
     "torch",
     "transformers",
     "tokenizers",
@@ -26,8 +27,8 @@ PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that numbers depend on."""
-    versions = {}
+    """The version of this package, as ``unierase --version`` has it, and the installed ones that numbers depend on."""
+    versions = {"unierase": __version__}
     for name in PACKAGES:
         try:
             versions[name] = metadata.version(name)
