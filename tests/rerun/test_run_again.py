@@ -34,6 +34,8 @@ from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import write_json
 from unierase_cli.store.tensors import save_tensors
 
+pytestmark = pytest.mark.slow
+
 
 class Fakes:
     """Four stages in a row; ``erase`` writes a tensor, ``score`` a metric. ``drift`` is added to both; ``data``: a fingerprint."""
@@ -252,7 +254,6 @@ def test_differences_are_found_by_kind(tmp_path: Path) -> None:
     assert of_numbers(float("nan"), 1.0) == float("inf")
 
 
-@pytest.mark.slow
 def test_a_run_made_again_in_another_process_has_the_same_bits(tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     config = experiment(save_folder(tiny_llama(), tmp_path / "model"), outputs, ModeConfig())

@@ -31,6 +31,8 @@ from unierase_cli.stages import observe_facts, precise
 from unierase_cli.stages.shared.fact_rows import fact_rows
 from unierase_cli.store.artefact import Artefact
 
+pytestmark = pytest.mark.slow
+
 # Authors have three questions each: beside the fact, one is held and one is asked.
 MODE = ModeConfig("precise", limit=3, near=2, far=3)
 

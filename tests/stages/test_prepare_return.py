@@ -133,6 +133,7 @@ def test_people_are_read_strictly_and_repetitions_are_told() -> None:
             read_people([("f:1", row)], [])
 
 
+@pytest.mark.slow
 def test_the_folder_is_what_the_benchmark_reads(experiment: Experiment, judged: list[tuple[str, str]]) -> None:
     made = make(experiment)
     assert {key: made.manifest["summary"][key] for key in ("people", "known", "forget", "retain", "right")} == {

@@ -72,12 +72,14 @@ def loaded_from(path: Path) -> LoadedModel:
     return load_model(ModelConfig(path=str(path)), RunConfig(device="cpu"))
 
 
+@pytest.mark.slow
 def test_an_exported_folder_names_what_it_forgot_by_hash(once: Path) -> None:
     assert forgotten_in(once) == tuple(fact.content_hash for fact in FACTS[:2])
     assert unlearning_tokens_in(once) == ["<unlearn_0>"]
     assert not any(fact.question in (once / "unierase.json").read_text("utf-8") for fact in FACTS)
 
 
+@pytest.mark.slow
 def test_a_second_run_takes_a_fresh_token_and_leaves_the_first_one_its_rows(once: Path, tmp_path: Path) -> None:
     config = experiment(once, tmp_path, FACTS[4:6], FACTS[2:4])
     run = Pipeline(config, SilentReporter()).make("erase")

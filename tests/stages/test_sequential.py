@@ -116,6 +116,7 @@ def test_three_requests_on_a_linear_layer_equal_the_dense_solves_with_accumulate
 # UniErase
 
 
+@pytest.mark.slow
 def test_the_token_learns_as_many_earlier_facts_as_the_step_has_of_its_own(made: tuple[Experiment, Artefact]) -> None:
     first, second, third = plan_of(made[0])
     assert unierase.refined_on(first) == list(first.forget)
@@ -126,6 +127,7 @@ def test_the_token_learns_as_many_earlier_facts_as_the_step_has_of_its_own(made:
     assert {f.id for f in learned[:2]} < {f.id for f in third.forgotten_before}
 
 
+@pytest.mark.slow
 def test_a_sequence_is_computed_anew_as_if_a_dropped_step_had_never_been(made: tuple[Experiment, Artefact]) -> None:
     config, artefact = made
     chosen = choose_steps(artefact, drop=[1])
@@ -179,6 +181,7 @@ def test_one_token_that_has_seen_no_request_serves_all_steps(made: tuple[Experim
     assert train_token.reads(in_batch, {})["token"]["questions"] == "forget"
 
 
+@pytest.mark.slow
 def test_a_token_for_each_step_is_reserved_before_the_first(folder: Path, tmp_path: Path) -> None:
     config = experiment(folder, tmp_path, THREE)
     config = replace(config, token=replace(config.token, per_step=True))
@@ -226,6 +229,7 @@ def stopping(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, at: int) -
     monkeypatch.setattr(module, name, stop)
 
 
+@pytest.mark.slow
 def test_an_interrupted_sequence_leaves_its_patches_alone_and_ends_with_the_same_bytes(
     made: tuple[Experiment, Artefact], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
