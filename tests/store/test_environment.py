@@ -98,10 +98,13 @@ def test_a_variable_that_means_nothing_changes_no_result(tmp_path: Path, variabl
 
 @pytest.mark.parametrize("columns", ["abc", "0", "-5", "9" * 30, "\u0663\u0663", ""])
 def test_a_width_that_is_none_is_that_of_a_file(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
-    monkeypatch.delenv("COLUMNS")
-    usual = CliRunner().invoke(app, LISTED.split(), prog_name="unierase").stderr
-    monkeypatch.setenv("COLUMNS", columns)
-    assert CliRunner().invoke(app, LISTED.split(), prog_name="unierase").stderr == usual
+    # Undone at once: pytest reads the same variable for its own lines.
+    with monkeypatch.context() as patch:
+        patch.delenv("COLUMNS", raising=False)
+        usual = CliRunner().invoke(app, LISTED.split(), prog_name="unierase").stderr
+        patch.setenv("COLUMNS", columns)
+        asked = CliRunner().invoke(app, LISTED.split(), prog_name="unierase").stderr
+    assert asked == usual
     assert max(map(len, usual.splitlines())) == 140
 
 
