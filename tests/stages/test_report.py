@@ -114,7 +114,7 @@ def test_a_name_with_quotes_and_line_breaks_stays_within_its_line_of_an_adapters
         "rank_of_change": 1, "unlearning_tokens": {"<script>`": 3}, "prompts": 1, "largest_logit_error": 0.0, "largest_logit": 1.0,
         "same_next_token": 1.0,
     }  # fmt: skip
-    text = adapter_card(record, Path('out"put'))
+    text = adapter_card(record, 'out"put')
     head = yaml.safe_load(text.split("---")[1])
     assert head == {"library_name": "peft", "base_model": 'x"\nlicense: mit\n'}
     ast.parse(text.partition("```python")[2].partition("```")[0])
