@@ -89,8 +89,8 @@ def test_the_interval_of_a_forget_score_that_is_shown_as_zero_is_cut_at_zero() -
     # Right on the first five rows, and afterwards on the last six: by resample more or fewer.
     before, after = split("forget_eval", 5), split("forget_eval", 6)
     after = [replace(o, text=other.text) for o, other in zip(after, reversed(after), strict=True)]
-    sides = (Evidence(state, {("forget_eval", "plain"): rows}, judges=StubJudges()) for state, rows in (("base", before), ("edited", after)))
-    result = states(*sides)["edited"]["all.return_forget_score"]
+    base, edited = (Evidence(s, {("forget_eval", "plain"): rows}, judges=StubJudges()) for s, rows in (("b", before), ("e", after)))
+    result = states(base, edited)["edited"]["all.return_forget_score"]
     low, high = result["ci95"]
     assert (result["value"], low) == (0, 0)
     assert 0 < high < 1
