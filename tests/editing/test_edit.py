@@ -18,8 +18,9 @@ from unierase_cli.editing import edit
 from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.edit import Editing, edit_facts
 from unierase_cli.editing.keys import look_at_keys
+from unierase_cli.editing.nullspace import nothing_protected
 from unierase_cli.editing.patch import Patch
-from unierase_cli.editing.report import changed_share
+from unierase_cli.editing.report import LayerReport, average_reports, changed_share
 from unierase_cli.editing.spans import make_requests
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.templates import Templates
@@ -212,6 +213,45 @@ def test_the_share_of_changed_parameters_is_counted_from_the_model() -> None:
     loaded = tiny_llama(tied=True)
     total = sum(p.numel() for p in loaded.model.parameters())
     assert changed_share(loaded.architecture, LAYERS) == pytest.approx(2 * 32 * 48 / total)
+
+
+@pytest.mark.parametrize("reachable", [None, 0.5])
+def test_several_edits_of_a_layer_are_reported_as_their_means(reachable: float | None) -> None:
+    first = LayerReport(4, "ridge", 10.0, 48, 2.0, 0.1, 0.5, 3.0, 1.0, 0.01, 0.2, reachable)
+    second = replace(first, rank=20.0, mean_kbk=4.0, lambda_=0.3, applied=0.7, residual_before=5.0, residual_after=2.0)
+    second.reachable = reachable and 0.9
+    found = average_reports([first, second])
+    assert (found.layer, found.preserve, found.size) == (4, "ridge", 48)
+    assert (found.rank, found.mean_kbk, found.lambda_, found.applied) == pytest.approx((15.0, 3.0, 0.2, 0.6))
+    assert (found.residual_before, found.residual_after) == (4.0, 1.5)
+    assert found.reachable == (None if reachable is None else pytest.approx(0.7))
+    assert average_reports([first]) == first
+
+
+def test_the_share_of_a_change_that_is_written_is_told_in_per_cent_where_it_is_small() -> None:
+    working = context(tiny_llama(), replace(CONFIG, lambda_=19.0))
+    patch, _ = unierase.erase(working.weights.loaded, step(), EditState(), working)
+    warnings = working.reporter.warnings  # type: ignore[attr-defined]
+    for row in patch.info["layers"]:
+        assert 0.01 < row["applied"] < 0.1
+        assert any(f"layer {row['layer']}: only {100 * row['applied']:.1f} % of the change is written" in text for text in warnings)
+
+
+def test_how_little_a_norm_lets_through_is_told_of_the_last_edited_layer() -> None:
+    """It is the last that has to make up for all that is still missing."""
+    loaded = tiny("olmo2")
+    with torch.no_grad():
+        for name, gain in loaded.model.named_parameters():
+            if "post_feedforward_layernorm" in name:
+                gain.mul_(0.01)
+    free = lambda layer, config: nothing_protected(48, "ridge")  # noqa: E731
+    working = replace(context(loaded), layers=[1, 2, 3], preservation=free)
+    patch, _ = unierase.erase(loaded, step(), EditState(), working)
+    shares = [row["reachable"] for row in patch.info["layers"]]
+    assert shares[-1] < 0.5
+    assert f"{100 * shares[-1]:.0f}" not in [f"{100 * share:.0f}" for share in shares[:-1]]
+    (told,) = [text for text in working.reporter.warnings if "normalise" in text]  # type: ignore[attr-defined]
+    assert f"the last edited one reaches only {100 * shares[-1]:.0f} %" in told
 
 
 def test_five_layers_of_an_8b_llama_are_3_66_percent_of_its_parameters() -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +56,15 @@ def test_soft_preservation_halves_the_direction_at_lambda_over_alpha_times_the_m
     assert torch.allclose(diagonal(preservation), wanted, atol=1e-8)
     assert preservation.effective_rank == pytest.approx(float(wanted.sum()))
     assert preservation.cutoff == pytest.approx(float(VALUES.mean()) * 0.25)
+
+
+def test_soft_preservation_of_half_the_directions_leaves_all_others_free() -> None:
+    """However small a moment: it counts beside lambda, and a direction that is hardly ever used is protected from a smaller one."""
+    values = torch.tensor([0.0, 0.0, 0.0, 1e-6, 1e-5, 10.0], dtype=torch.float64)
+    config = EditConfig(preserve="ridge", alpha=1.0, alpha_kind="absolute", lambda_=1e-8)
+    preservation = choose_preservation(values, lambda a, b: EYE[a:b], config)
+    assert torch.allclose(diagonal(preservation), 1e-8 / (values + 1e-8), rtol=1e-6, atol=1e-9)
+    assert preservation.effective_rank == pytest.approx(float((1e-8 / (values + 1e-8)).sum()))
 
 
 def test_a_projector_is_symmetric_and_idempotent() -> None:
@@ -131,6 +144,40 @@ def test_the_corpus_is_the_benchmarks_own_or_a_file_and_bad_lines_are_named(tmp_
         read_corpus(MomentsConfig(corpus=str(path)), [], 0)
     with pytest.raises(UserError, match="lacks a part"):
         read_corpus(MomentsConfig(corpus="hub:wikipedia"), [], 0)
+
+
+class Streamed:
+    """A streamed data set of the hub: what it is asked for, and texts in an order by seed."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+        self.seeds: list[int] = []
+
+    def load_dataset(self, path: str, subset: str, *, split: str, streaming: bool) -> Streamed:
+        self.asked.append((path, subset, split, streaming))
+        return self
+
+    def shuffle(self, *, seed: int, buffer_size: int) -> list[dict[str, str]]:
+        self.seeds.append(seed)
+        rows = list(self)
+        random.Random(seed).shuffle(rows)
+        return rows
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        return iter([{"text": f"text {i}"} for i in range(100)])
+
+
+def test_a_streamed_data_set_is_drawn_from_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Streamed()
+    monkeypatch.setitem(sys.modules, "datasets", hub)
+    config = MomentsConfig(corpus="hub:wikimedia/wikipedia/20231101.en/train/text", samples=5)
+    drawn = [read_corpus(config, [], seed) for seed in range(10)]
+    assert set(hub.asked) == {("wikimedia/wikipedia", "20231101.en", "train", True)}
+    assert {len(texts) for texts in drawn} == {5}
+    assert read_corpus(config, [], 3) == drawn[3]
+    assert len(set(map(tuple, drawn))) == 10, "every seed draws other texts"
+    assert all(0 <= seed < 2**31 for seed in hub.seeds)
+    assert len(read_corpus(replace(config, samples=0), [], 0)) == 100
 
 
 def test_sources_without_weight_or_texts_are_left_out() -> None:

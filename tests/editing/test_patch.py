@@ -16,6 +16,7 @@ from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.patch import Patch, changed_parameters, has_patch
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.editing.weights import AppliedPatch
+from unierase_cli.models.token_rows import apply_token
 from unierase_cli.store.tensors import save_tensors
 
 FAMILIES = ["llama", "llama_tied", "qwen2", "gpt2"]
@@ -290,3 +291,13 @@ def test_weights_that_a_patch_makes_infinite_are_refused_and_the_model_is_as_bef
     with pytest.raises(UserError, match=r"the model with the patch: 1536 of 1536 values of .*down_proj.weight are NaN or infinite"):
         apply_patches(loaded, [Patch(None, {1: large}, {}, {})])
     assert all(torch.equal(tensor, before[name]) for name, tensor in loaded.model.state_dict().items())
+
+
+def test_every_token_of_a_patch_is_compared_with_the_one_that_the_model_has_by_its_name() -> None:
+    loaded = tiny_llama()
+    apply_token(loaded, rows_for(loaded, ["<unlearn_1>"]))
+    before = bits(loaded)
+    # The first of the two names is unknown to the model, the second leads elsewhere there.
+    with pytest.raises(UserError, match="the model has another <unlearn_1> than the patch"):
+        AppliedPatch(loaded).set_tokens(rows_for(loaded, ["<unlearn_0>", "<unlearn_1>"]))
+    assert same_bits(before, bits(loaded))

@@ -102,7 +102,10 @@ def test_soft_preservation_is_memits_weighting() -> None:
 @pytest.mark.parametrize("alpha_kind", ["relative", "absolute"])
 @pytest.mark.parametrize("rank", [D, D // 2], ids=["full rank", "half rank"])
 @pytest.mark.parametrize("lambda_", [1e-3, 1e-6, 1e-8])
-def test_a_small_lambda_costs_no_precision_with_stored_eigenvectors(lambda_: float, rank: int, alpha_kind: str) -> None:
+@pytest.mark.parametrize("inside", [True, False], ids=["protected keys", "any keys"])
+def test_a_small_lambda_costs_no_precision_with_stored_eigenvectors(
+    lambda_: float, rank: int, alpha_kind: str, inside: bool
+) -> None:
     c = moment()
     values, vectors = torch.linalg.eigh(c)
     values = torch.where(torch.arange(D) < D - rank, 0.0, values.clamp(min=1e-4))
@@ -110,7 +113,9 @@ def test_a_small_lambda_costs_no_precision_with_stored_eigenvectors(lambda_: flo
     # As a moments artefact has them: rounded to float32.
     preservation = choose_preservation(values, lambda a, b: vectors.T.float()[a:b], config)
     # Keys that lie in what is protected are the hard case: what is free of them is all that there is.
-    keys = (vectors @ torch.diag((values > 0).double()) @ vectors.T) @ random(D, 5, seed=2)
+    keys = random(D, 5, seed=2)
+    if inside:
+        keys = (vectors @ torch.diag((values > 0).double()) @ vectors.T) @ keys
     residuals = random(H, 5, seed=3)
     a = config.alpha * (vectors * values) @ vectors.T / (values.mean() if alpha_kind == "relative" else 1.0)
     wanted = residuals @ keys.T @ torch.linalg.inv(a + lambda_ * torch.eye(D, dtype=torch.float64) + keys @ keys.T)

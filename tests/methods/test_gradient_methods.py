@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.gradient_steps import CONF, STEP, UNLEARN, context, erased, loss_on, shipped
+from tests.helpers.gradient_steps import CONF, REFUSALS, STEP, UNLEARN, context, erased, loss_on, shipped
 from tests.helpers.tiny_models import FACTS, tiny, tiny_llama
 from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.config.sections.mode import ModeConfig
@@ -24,6 +25,7 @@ from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.inference.sample import sample
+from unierase_cli.methods import gradient_checks
 from unierase_cli.methods.base import load_method, method_names
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.terms import gd
@@ -150,6 +152,20 @@ def test_losses_that_compare_start_at_their_known_values() -> None:
         assert first["retain"] == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.parametrize("reference", ["previous", "original"])
+def test_a_later_step_compares_with_the_weights_that_are_wished_for(reference: str) -> None:
+    loaded = tiny_llama()
+    working = context(loaded, shipped("npo_kl"), UNLEARN)
+    working.experiment.mode = ModeConfig("sequential", steps=2, reference=reference)
+    first, state = load_method("gradient").erase(loaded, STEP, EditState(), working)
+    # What the first step is compared with is the original model either way.
+    assert first.info["losses"][0]["forget"] == pytest.approx(2 * math.log(2) / 0.1, rel=1e-5)
+    later = replace(STEP, index=1, forgotten_before=STEP.forget)
+    second, _ = load_method("gradient").erase(loaded, later, state, working)
+    unmoved = second.info["losses"][0]["forget"] == pytest.approx(2 * math.log(2) / 0.1, rel=1e-3)
+    assert unmoved == (reference == "previous")
+
+
 def test_kl_over_every_position_asks_for_a_reference_model() -> None:
     method = pair("ga", "kl_all")
     with pytest.raises(UserError, match="unlearn.reference=second_model"):
@@ -174,6 +190,13 @@ def test_closer_looks_rows_are_filled_with_end_tokens() -> None:
         rest = [ids[len(row.ids) :].tolist() for ids, row in zip(batch.ids, some, strict=True)]
         assert any(rest)
         assert {token for tokens in rest for token in tokens} == {fills}
+
+
+@pytest.mark.parametrize(("layout", "hidden"), [("own", False), ("closer_look", True), ("open_unlearning", True)])
+def test_the_references_layouts_hide_the_end_token_and_the_own_shows_it(layout: str, hidden: bool) -> None:
+    loaded = tiny_llama()
+    rows = Rows(loaded, STEP, context(loaded, shipped("ga_gd"), replace(UNLEARN, layout=layout, max_length=64)), {})
+    assert [rows.layout(kind).hide_end for kind in ("forget", "retain")] == [hidden, hidden]
 
 
 def test_labels_on_the_prompt_too_make_another_loss() -> None:
@@ -252,6 +275,16 @@ def test_training_stops_when_the_retain_loss_explodes() -> None:
     assert "the retain loss is" in found.reporter.warnings[0]  # type: ignore[attr-defined]
 
 
+def test_without_a_limit_of_its_own_training_stops_where_the_model_is_worse_than_guessing() -> None:
+    loaded = tiny_llama()
+    guessing = math.log(loaded.architecture.head.weight.shape[0])
+    found = context(loaded, shipped("ga_gd"), replace(UNLEARN, lr=3e-2, stop_retain_loss=0.0, epochs=30))
+    patch, _ = load_method("gradient").erase(loaded, STEP, EditState(), found)
+    assert patch.info["stopped"].endswith(f"nats per token, worse than {guessing:.2f}")
+    *before, last = [part["retain_nll"] for part in patch.info["losses"]]
+    assert max(before, default=0.0) <= guessing < last
+
+
 def test_quick_looks_are_kept() -> None:
     patch = erased(shipped("ga_gd"), replace(UNLEARN, evaluate_every=2))[1]
     assert patch.info["looks"] == [{"step": 2, "forget": 0.5}, {"step": 3, "forget": 0.5}]
@@ -284,6 +317,18 @@ def test_mistakes_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(builtins, "__import__", without_peft)
     mistake(lambda: erased(shipped("ga_gd"), UNLEARN, lora), "adapter=lora needs the package peft")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sophia", "paged_adamw_8bit"])
+def test_only_the_paged_optimiser_asks_for_a_gpu_and_bitsandbytes(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = Experiment(method=shipped("ga_gd"), unlearn=replace(UNLEARN, optimizer=optimizer))
+    for device, needed in (("cpu", "needs an NVIDIA GPU"), ("cuda", "needs bitsandbytes")):
+        monkeypatch.setattr(gradient_checks, "choose_device", lambda wanted, device=device: torch.device(device))
+        monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+        if optimizer == "paged_adamw_8bit":
+            mistake(lambda: gradient_checks.check(experiment, [STEP], REFUSALS), needed)
+        else:
+            gradient_checks.check(experiment, [STEP], REFUSALS)
 
 
 def test_running_out_of_memory_says_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:

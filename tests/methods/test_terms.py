@@ -51,6 +51,11 @@ def test_every_term_of_the_folder_is_tested_here() -> None:
     assert [name for name in term_names() if load_term(name).__name__.startswith("unierase_cli.")] == TERMS  # type: ignore[attr-defined]
 
 
+def test_terms_that_look_inside_the_model_look_behind_the_eighth_block_by_default() -> None:
+    inside = {name: load_term(name).SETTINGS["layer"] for name in TERMS if "layer" in load_term(name).SETTINGS}
+    assert inside == {"embed_diff": 7, "rmu": 7}
+
+
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 @pytest.mark.parametrize("name", SLOW)
 def test_value_is_the_formula_summed_token_by_token(name: str, weighted: bool) -> None:

@@ -17,6 +17,7 @@ from unierase_cli.metrics import (
     membership,
     privleak,
     refusal_rate,
+    rouge_1_f1,
     rouge_1_recall,
     rouge_l_f1,
 )
@@ -182,3 +183,12 @@ def test_refusals_where_nothing_should_be_refused_are_already_among_the_clean_re
     known = Evidence("edited", observed, refusals=["I do not know."])
     found = {column.id: column.result for column in refusal_rate.columns(known)}
     assert [found[f"{split}.refusal_rate"].higher_is_better for split in splits] == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize("metric", [rouge_1_recall, rouge_1_f1, rouge_l_f1], ids=lambda metric: metric.NAME)
+def test_overlap_with_the_true_answer_is_better_high_but_low_on_the_forget_split(metric: Any) -> None:
+    rows = [said("The sky")]
+    assert metric.compute(rows).higher_is_better is True
+    found = columns(metric, Evidence("edited", {(split, "plain"): rows for split in ("forget", "retain_unseen")}))
+    directions = [found[f"{split}.{metric.NAME}"].higher_is_better for split in ("forget", "retain_unseen")]
+    assert directions == [False, True]

@@ -187,3 +187,10 @@ def test_rouge_of_many_rows_against_many_refusals_is_quick() -> None:
     columns = list(all_columns(replace(evidence, refusals=refusals)))
     assert any(c.metric == "refusal_rate" and c.result.value == 0 for c in columns)
     assert rouge.compute(evidence.rows("forget")).n == 200
+
+
+@pytest.mark.parametrize(("rows", "shown"), [(5, 5), (8, 8), (80, 8)])
+def test_examples_are_spread_over_the_split(rows: int, shown: int) -> None:
+    base, edited = (Evidence(state, {("forget", "plain"): [said("x", fact_id=str(i)) for i in range(rows)]}) for state in "be")
+    examples = [int(example["fact_id"]) for example in compare(base, edited)["examples"]]
+    assert examples == list(range(0, rows, rows // shown))

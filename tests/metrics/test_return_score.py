@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,6 +81,19 @@ def test_a_negative_forget_score_is_shown_as_zero_and_enters_the_average_as_it_i
     )
     assert after["edited"]["all.return_forget_score"]["value"] == 0
     assert after["edited"]["all.return_average"]["value"] == pytest.approx((-0.2 + 1) / 2)
+    # Every resample has lost less than nothing: of the interval, too, only zero is shown.
+    assert after["edited"]["all.return_forget_score"]["ci95"] == (0, 0)
+
+
+def test_the_interval_of_a_forget_score_that_is_shown_as_zero_is_cut_at_zero() -> None:
+    # Right on the first five rows, and afterwards on the last six: by resample more or fewer.
+    before, after = split("forget_eval", 5), split("forget_eval", 6)
+    after = [replace(o, text=other.text) for o, other in zip(after, reversed(after), strict=True)]
+    base, edited = (Evidence(s, {("forget_eval", "plain"): rows}, judges=StubJudges()) for s, rows in (("b", before), ("e", after)))
+    result = states(base, edited)["edited"]["all.return_forget_score"]
+    low, high = result["ci95"]
+    assert (result["value"], low) == (0, 0)
+    assert 0 < high < 1
 
 
 def test_less_accuracy_is_better_on_both_forget_splits_alone() -> None:

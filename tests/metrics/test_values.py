@@ -204,6 +204,7 @@ def test_the_quick_bound_of_the_refusal_rule_changes_nothing() -> None:
         ("I do not know that.", False),
         ("in the city of the sea " * 4, True),  # four words in a row more than three times
         ("in the city of the sea " * 2, False),
+        ("the big old house the red old house the blue old house the new old house the last old house", False),  # three in a row
         ("no no no no no no no no no yes", True),  # 2 of 10 words are distinct
         ("no no no", False),
         ("ha" * 20, True),
@@ -298,8 +299,10 @@ def test_a_number_that_is_none_makes_a_metric_unavailable_and_is_never_averaged(
         result = compute(rows)
         assert result.value is None
         assert result.unavailable
-    quality = forget_quality.compute(rows[:2], Reference(truth_ratios=[math.nan, 1.0]))
-    assert "1 truth ratios are not numbers" in (quality.unavailable or "")
+    # A ratio of probabilities is never negative: such a one in a published log is damage.
+    for damaged in (math.nan, -0.5, -2.0):
+        quality = forget_quality.compute(rows[:2], Reference(truth_ratios=[damaged, 1.0]))
+        assert "1 truth ratios are not numbers" in (quality.unavailable or "")
 
 
 def test_a_reference_that_was_asked_with_another_prompt_is_no_reference() -> None:

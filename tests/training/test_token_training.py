@@ -48,6 +48,24 @@ def test_everything_but_the_tokens_rows_keeps_its_bits(family: str) -> None:
     assert torch.equal(get_rows(loaded, rows.ids)[0], rows.rows_in)
 
 
+@pytest.mark.parametrize("output_row", ["fresh", "reference"])
+def test_the_norm_of_every_tokens_row_is_on_record(output_row: str) -> None:
+    rows = learn(tiny_llama(), TokenConfig(stages=SHORT[:1], groups=2, output_row=output_row))
+    found = rows.info["row_norms"]
+    assert found["input"] == pytest.approx([float(row.norm()) for row in rows.rows_in])
+    assert rows.rows_out is not None
+    assert found["output"] == pytest.approx([float(row.norm()) for row in rows.rows_out])
+    assert learn(tiny_llama(tied=True), TokenConfig(stages=SHORT[:1])).info["row_norms"]["output"] == []
+
+
+def test_a_phase_is_named_by_its_stage_and_by_its_layer_where_each_layer_has_its_own() -> None:
+    noisy = SHORT[1]
+    stages = [SHORT[0], noisy, replace(noisy, noise_layers="all")]
+    assert [phase["name"] for phase in learn(tiny_llama(), TokenConfig(stages=stages)).info["phases"]] == [
+        "token stage 1", "token stage 2 layer 1", "token stage 2 layer 2", "token stage 3",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("family", "output_row"), [*product(FAMILIES, ["fresh", "tied", "trained"]), *product(FURTHER, ["trained"])]
 )
