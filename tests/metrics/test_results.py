@@ -13,7 +13,7 @@ import pytest
 from tests.helpers.said import REFUSALS, said
 from tests.helpers.states import state
 from unierase_cli.contracts import MetricResult
-from unierase_cli.metrics import model_utility, probability, rouge, truth_ratio
+from unierase_cli.metrics import closer_look, model_utility, probability, rouge, truth_ratio
 from unierase_cli.metrics.base import Evidence, mean_result
 from unierase_cli.metrics.catalog import all_columns, all_metrics
 from unierase_cli.metrics.compare import compare, summary, unchanged
@@ -194,3 +194,8 @@ def test_examples_are_spread_over_the_split(rows: int, shown: int) -> None:
     base, edited = (Evidence(state, {("forget", "plain"): [said("x", fact_id=str(i)) for i in range(rows)]}) for state in "be")
     examples = [int(example["fact_id"]) for example in compare(base, edited)["examples"]]
     assert examples == list(range(0, rows, rows // shown))
+
+
+def test_a_truth_ratio_turned_upside_down_has_its_interval_turned_too() -> None:
+    found = closer_look.upside_down(MetricResult("truth_ratio", 0.25, 3, (0.125, 0.5), (0.0, 0.25, 0.5)))
+    assert (found.value, found.ci95, found.per_sample) == (0.75, (0.5, 0.875), (1.0, 0.75, 0.5))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.said import said
-from unierase_cli.contracts import Observation
+from unierase_cli.contracts import MetricResult, Observation
 from unierase_cli.metrics import return_score
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.compare import compare
@@ -149,3 +149,9 @@ def test_how_often_the_judge_takes_a_refusal_for_wrong_is_said() -> None:
         columns = {column.id: column.result.value for column in return_score.columns(found)}
         assert columns["all.return_refusals_contradict"] == share
         assert judges.asked[-1][1].endswith("Ada.")
+
+
+def test_two_rows_are_enough_for_an_interval_of_a_share_and_one_is_not() -> None:
+    two = MetricResult("accuracy", 0.5, 2, None, (0.0, 1.0))
+    assert return_score._resampled(two, two) is not None
+    assert return_score._resampled(MetricResult("accuracy", 1.0, 1, None, (1.0,)), two) is None
