@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from tests.helpers.jobs import HEAR
 from tests.helpers.patched import edits, experiment, finished, model_folder, unedited
 from tests.helpers.places import ROOT
 from unierase_cli.cli.app import app
@@ -102,7 +103,7 @@ def test_a_disk_that_is_full_is_one_line_and_nothing_is_left(
 
     monkeypatch.setattr(shutil, "copyfile", full)
     monkeypatch.setattr("unierase_cli.models.files.save_folder", full)
-    monkeypatch.setattr("unierase_cli.delivery.export_adapter.write_json", lambda path, record: full(path))
+    monkeypatch.setattr("unierase_cli.delivery.leaving.write_json", lambda path, record: full(path))
     result = called(made[0], kind, tmp_path / "new" / "out")
     assert result.exit_code == 2
     assert [line for line in result.stderr.splitlines() if line.startswith(("error:", "  try:"))] == [
@@ -219,7 +220,7 @@ def test_a_process_that_is_asked_to_end_removes_what_it_had_written(
     if there:
         (tmp_path / "out").mkdir()
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom unierase_cli.store.new_folder import new_folder\n"
+        f"{HEAR}import sys, time\nfrom pathlib import Path\nfrom unierase_cli.store.new_folder import new_folder\n"
         "with new_folder(Path(sys.argv[1])) as folder:\n"
         "    (folder / 'half').write_text('half')\n    print('writing', flush=True)\n    time.sleep(60)\n"
     )
@@ -239,7 +240,7 @@ def test_an_interrupted_export_does_not_promise_to_go_on(
     def interrupted(*given: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("unierase_cli.delivery.export_patch.write_json", interrupted)
+    monkeypatch.setattr("unierase_cli.delivery.leaving.write_json", interrupted)
     result = called(made[0], "patch", tmp_path / "out")
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == f"interrupted; nothing was written to {tmp_path / 'out'}"
