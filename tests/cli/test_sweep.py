@@ -192,7 +192,8 @@ def test_many_combinations_are_run_once_they_are_meant(outputs: Path, monkeypatc
 
 
 def test_a_sweep_is_not_started_by_several_processes(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
     assert "leave out torchrun" in sweep(outputs, "seed=0,1").stderr
 
 

@@ -186,7 +186,7 @@ def test_the_card_and_the_adapter_name_a_hub_model_and_no_folder(
     card = (tmp_path / "adapter" / "README.md").read_text()
     named = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert named == ("owner/name" if hub else "")
-    assert ("base_model: owner/name" in card) == ("AutoPeftModelForCausalLM.from_pretrained" in card) == hub
+    assert ('base_model: "owner/name"' in card) == ("AutoPeftModelForCausalLM.from_pretrained" in card) == hub
     assert ("FOLDER_OF_THE_BASE_MODEL" in card) == (loaded.fingerprint in card) == (not hub)
 
 

@@ -109,6 +109,7 @@ def benchmark_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         {"forget": tuple(ROWS[:5]), "retain_unseen": tuple(ROWS[5:]), "world_facts": ()},
         "x",
     )
+    monkeypatch.setattr("unierase_cli.pipeline.asked_rows.benchmark_of", lambda experiment: benchmark)
     monkeypatch.setattr(stage, "benchmark_of", lambda experiment: benchmark)
     monkeypatch.setattr(stage, "load_base", lambda *_: tiny_llama(seed=4))
     monkeypatch.setattr(stage, "load_edited", lambda *_: edited_model())

@@ -27,6 +27,9 @@ from unierase_cli.pipeline.model_states import (
 )
 from unierase_cli.pipeline.observation_files import PLAN, Pass, Plan, batches_done, read_pass
 from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.stage import (
+    benchmark_of as benchmark_of,  # asked_rows reads it; the pipeline tells its notes
+)
 from unierase_cli.stages.shared.cut_short import share_cut, told_of_state
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl
