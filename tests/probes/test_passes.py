@@ -23,6 +23,7 @@ from unierase_cli.metrics import perplexity as perplexity_metric
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens
+from unierase_cli.pipeline import asked_rows
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.probes import gradient_norm, output_kl, perplexity, reference_loss, unrelated
 from unierase_cli.probes.base import Asking, load_pass, training_row
@@ -139,7 +140,8 @@ def test_refused_unrelated_requests_are_counted() -> None:
 @pytest.fixture
 def rows_of_a_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = Benchmark("test", FACTS[:3], (), SPLITS, "x")
-    monkeypatch.setattr(observe, "benchmark_of", lambda experiment: benchmark)
+    for module in (observe, asked_rows):
+        monkeypatch.setattr(module, "benchmark_of", lambda experiment: benchmark)
     monkeypatch.setattr(probe, "load_base", lambda *_: tiny_llama(seed=4))
     monkeypatch.setattr(probe, "apply_erasure", lambda loaded, path: changed(loaded))
     monkeypatch.setattr(observe, "load_base", lambda *_: tiny_llama(seed=4))
