@@ -181,7 +181,8 @@ def preload() -> Experiment:
     import matplotlib.pyplot
 
     for name in (
-        "stages.collateral", "models.mini", "models.load", "training.supervised", "training.token_training", "editing.edit",
+        "results.one_run.collateral", "models.mini", "models.load", "training.supervised", "training.token.learning",
+        "editing.edit",
         "inference.generate", "methods.unierase", "metrics.compare", "metrics.catalog",
     ):  # fmt: skip
         importlib.import_module(f"unierase_cli.{name}")

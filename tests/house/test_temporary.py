@@ -15,8 +15,11 @@ import pytest
 from unierase_cli import temporary
 from unierase_cli.temporary import temporary_folder
 
+# What starts the tests may have had signals ignored, which programs inherit (nohup, a shell's background job).
 PROGRAM = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from unierase_cli.temporary import temporary_folder
 with temporary_folder("code") as folder:
     (folder / "solution").mkdir()
