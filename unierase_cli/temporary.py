@@ -10,25 +10,16 @@ import fcntl
 import os
 import re
 import shutil
-import signal
 import stat
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+from unierase_cli.signals import ending_in_order
+
 # As mkdtemp ends a name.
 ENDING = "[a-z0-9_]{8}"
-
-
-class Ended(BaseException):
-    """The process is to end of this signal, as soon as what is under way has been tidied up."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"signal {number}")
-        self.number = number
 
 
 @contextmanager
@@ -43,36 +34,6 @@ def temporary_folder(kind: str) -> Iterator[Path]:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
-
-
-@contextmanager
-def ending_in_order() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP first raise ``Ended`` here, and end the process once everything inside has been left.
-
-    Signals that somebody else handles or ignores (nohup) stay theirs; in a thread nothing changes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
-    ended = 0
-
-    def end(number: int, frame: object) -> None:
-        for each in caught:
-            signal.signal(each, signal.SIG_IGN)
-        raise Ended(number)
-
-    try:
-        for number in caught:
-            signal.signal(number, end)
-        yield
-    except Ended as error:
-        ended = error.number
-    finally:
-        for number in caught:
-            signal.signal(number, signal.SIG_DFL)
-    if ended:
-        os.kill(os.getpid(), ended)
 
 
 def _locked(prefix: str) -> tuple[Path, int]:

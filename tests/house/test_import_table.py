@@ -21,7 +21,7 @@ MAY_IMPORT = {
     },
     "results": {"pipeline", "interchange", "metrics", "benchmarks", "store"},
     "estimate": {"pipeline", "training", "models", "store"},
-    "pipeline": {"methods", "metrics", "benchmarks", "modes", "training", "editing", "models", "store"},
+    "pipeline": {"benchmarks", "modes", "training", "editing", "models", "store"},
     "interchange": {"metrics", "store"},
     "probes": {"training", "inference", "models", "store"},
     "methods": {"training", "editing", "models"},
@@ -40,10 +40,11 @@ MAY_IMPORT = {
     "plugins": set(),
     "words": set(),
     "temporary": set(),
+    "signals": set(),
     "markdown": set(),
 }
 # What everybody may import: the shared nouns, the words of a text, what text becomes in Markdown, and the schema with its parts.
-SHARED = ("contracts", "plugins", "words", "temporary", "markdown", "config.schema", "config.sections", "config.checks")
+SHARED = ("contracts", "plugins", "words", "temporary", "signals", "markdown", "config.schema", "config.sections", "config.checks")
 COMPOSING = ("config.compose", "config.catalog", "config.locate", "config.overrides")
 # Rooms that are imported before it is known whether torch will be needed.
 LIGHT = (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from unierase_cli import temporary
+from unierase_cli import signals
 from unierase_cli.temporary import temporary_folder
 
 # What starts the tests may have had signals ignored, which programs inherit (nohup, a shell's background job).
@@ -85,11 +85,11 @@ def test_only_ones_own_folders_are_removed(tmp_path: Path) -> None:
 
 
 def test_what_goes_wrong_inside_removes_the_folder_and_signals_are_as_before(tmp_path: Path) -> None:
-    before = [signal.getsignal(number) for number in temporary.SIGNALS]
+    before = [signal.getsignal(number) for number in signals.ENDING]
     with pytest.raises(ValueError, match="inside"), temporary_folder("code"):
         raise ValueError("inside")
     assert list(tmp_path.iterdir()) == []
-    assert [signal.getsignal(number) for number in temporary.SIGNALS] == before
+    assert [signal.getsignal(number) for number in signals.ENDING] == before
 
 
 def test_a_signal_that_is_ignored_stays_ignored_and_a_thread_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,14 +16,14 @@ from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.delivery.chat import TwoStates
 from unierase_cli.inference import generate as generation
-from unierase_cli.inference.generate import Generated, generate
+from unierase_cli.inference.generate import Generated, answer_text, generate
 from unierase_cli.inference.observe import ask, observe, plan_batches
 from unierase_cli.inference.sample import sample
 from unierase_cli.inference.suites import answers_to, questions_of
-from unierase_cli.inference.texts import decoded, without
+from unierase_cli.inference.texts import decoded
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.pipeline.model_states import load_base, stop_read
-from unierase_cli.stages import erase, finetune, general, observe_facts
+from unierase_cli.stages import erase, general, observe_facts
 from unierase_cli.stages import observe as observing
 from unierase_cli.stages.shared import quick_look
 from unierase_cli.stages.shared.cut_short import share_cut, told_of_state
@@ -46,7 +46,7 @@ def saying(monkeypatch: pytest.MonkeyPatch, *texts: str, loaded: LoadedModel) ->
 
 
 def text_of(loaded: LoadedModel, found: Generated) -> str:
-    return without(decoded(loaded, found.ids), found.surplus)
+    return answer_text(loaded, found, skip_special=False)
 
 
 def asked(loaded: LoadedModel, count: int = 3) -> list[list[int]]:
@@ -111,7 +111,6 @@ def test_everybody_who_generates_ends_there(monkeypatch: pytest.MonkeyPatch) -> 
     loaded = saying(monkeypatch, RUNS_ON, loaded=tiny_gpt2())
     (answer,) = answers_to(loaded, questions_of(loaded, [("a", "Where?")]), 120)
     assert (answer.output, answer.stop) == (KEPT, "text")
-    assert finetune._answers(loaded, [replace(FACTS[0], answer="long " * 120)]) == [KEPT]
     states = TwoStates(loaded, [], ProtocolConfig(max_new_tokens=120))
     said = states.ask("Where?", ["after"])["after"]
     assert (said.text, said.raw_text, said.stop) == (KEPT.strip(), KEPT.strip(), "text")

@@ -140,8 +140,7 @@ def test_refused_unrelated_requests_are_counted() -> None:
 @pytest.fixture
 def rows_of_a_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = Benchmark("test", FACTS[:3], (), SPLITS, "x")
-    for module in (observe, asked_rows):
-        monkeypatch.setattr(module, "benchmark_of", lambda experiment: benchmark)
+    monkeypatch.setattr(asked_rows, "benchmark_of", lambda experiment: benchmark)
     monkeypatch.setattr(probe, "load_base", lambda *_: tiny_llama(seed=4))
     monkeypatch.setattr(probe, "apply_erasure", lambda loaded, path: changed(loaded))
     monkeypatch.setattr(observe, "load_base", lambda *_: tiny_llama(seed=4))

@@ -385,11 +385,11 @@ def test_the_benchmarks_notes_are_told_once_and_kept_by_every_stage_that_reads_i
             NAME=name, VERSION=1, reads=lambda e, o: {}, fingerprints=lambda e, o: {}, run=lambda context: {},
             needs=lambda e, o: {"input": Request(needs[name])} if name in needs else {},
         )  # fmt: skip
-        if name != "score":
-            plain.benchmark_of = lambda experiment: benchmark
+        plain.READS_BENCHMARK = name != "score"
         return plain
 
     monkeypatch.setattr(pipeline_module, "load_stage", stage)
+    monkeypatch.setattr(pipeline_module, "benchmark_of", lambda experiment: benchmark)
     config = Experiment()
     config.run.outputs = str(tmp_path)
     for _ in range(2):  # the second command reuses everything and tells it, too

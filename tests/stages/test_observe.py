@@ -110,7 +110,6 @@ def benchmark_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         "x",
     )
     monkeypatch.setattr("unierase_cli.pipeline.asked_rows.benchmark_of", lambda experiment: benchmark)
-    monkeypatch.setattr(stage, "benchmark_of", lambda experiment: benchmark)
     monkeypatch.setattr(stage, "load_base", lambda *_: tiny_llama(seed=4))
     monkeypatch.setattr(stage, "load_edited", lambda *_: edited_model())
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from unierase_cli.config.catalog import Choice
     from unierase_cli.estimate.of_plan import PlanNeeds
-    from unierase_cli.pipeline.part_names import Part
     from unierase_cli.pipeline.pipeline import PlanRow
+    from unierase_cli.stages.shared.part_names import Part
     from unierase_cli.store.artefact import Artefact
 
 # Columns of a table that goes into a file or a pipe.

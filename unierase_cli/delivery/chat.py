@@ -64,8 +64,7 @@ class TwoStates:
         return {state: answers[state] for state in states}
 
     def _answer(self, question: str, state: str, forbid: bool) -> Said:
-        from unierase_cli.inference.generate import generate
-        from unierase_cli.inference.texts import without
+        from unierase_cli.inference.generate import answer_text, generate
 
         self._become(state)
         loaded = self.loaded
@@ -76,8 +75,7 @@ class TwoStates:
             total_tokens=self.protocol.total_tokens,
             forbid=loaded.unlearn_ids if forbid else None,
         )
-        texts = (str(loaded.tokenizer.decode(found.ids, skip_special_tokens=skip)) for skip in (True, False))
-        text, raw = (without(text, found.surplus).strip() for text in texts)
+        text, raw = (answer_text(loaded, found, skip_special=skip).strip() for skip in (True, False))
         return Said(text, raw, found.stop, found.first_unlearn_probability)
 
     def _become(self, state: str) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from unierase_cli.contracts import UserError
 from unierase_cli.inference.batching import choose_batch_size, length_sorted, restored
 from unierase_cli.inference.cache import growing_cache
-from unierase_cli.inference.texts import before_stop
+from unierase_cli.inference.texts import before_stop, decoded
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import pad_sequences
 
@@ -36,6 +36,18 @@ class Generated:
     stop: str
     first_unlearn_probability: float | None = None
     surplus: int = 0
+
+
+def answer_text(
+    loaded: LoadedModel, found: Generated, *, skip_special: bool = True, before: Sequence[int] = ()
+) -> str:
+    """Text of an answer, without the start of a stop text and without the white space that the template writes at its end.
+
+    ``before``: answer tokens that were given away, since some tokenizers drop the space in front of whatever they decode first.
+    """
+    head, whole = (decoded(loaded, ids, skip_special=skip_special) for ids in (before, [*before, *found.ids]))
+    text = whole[len(head) :] if whole.startswith(head) else decoded(loaded, found.ids, skip_special=skip_special)
+    return loaded.prompts.said(text[: len(text) - found.surplus], found.stop)
 
 
 @torch.no_grad()

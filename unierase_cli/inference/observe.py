@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from unierase_cli.config.sections.evaluation import ProtocolConfig
 from unierase_cli.contracts import AnswerScore, Fact, Observation, UserError
 from unierase_cli.inference.batching import choose_batch_size, length_sorted
-from unierase_cli.inference.generate import Generated, generate
+from unierase_cli.inference.generate import Generated, answer_text, generate
 from unierase_cli.inference.logprobs import score_answers
-from unierase_cli.inference.texts import decoded, without
+from unierase_cli.inference.texts import decoded
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.prompts import AnswerTokens
 
@@ -135,8 +135,8 @@ def _observation(
         question=row.question,
         reference=row.fact.answer,
         generated_ids=found.ids,
-        text=loaded.prompts.said(_continuation(loaded, row.prefix_ids, found, skip_special=True), found.stop),
-        raw_text=_continuation(loaded, row.prefix_ids, found, skip_special=False),
+        text=answer_text(loaded, found, before=row.prefix_ids),
+        raw_text=answer_text(loaded, found, skip_special=False, before=row.prefix_ids),
         stop=found.stop,
         given_prefix=decoded(loaded, row.prefix_ids, skip_special=True),
         answers=answers,
@@ -145,10 +145,3 @@ def _observation(
         first_is_unlearn=bool(found.ids) and found.ids[0] in loaded.unlearn_ids,
         long_answer=row.fact.long_answer,
     )
-
-
-def _continuation(loaded: LoadedModel, before: list[int], found: Generated, *, skip_special: bool) -> str:
-    """Text of an answer as it follows ``before``: some tokenizers drop the space in front of whatever they decode first."""
-    head, whole = (decoded(loaded, ids, skip_special=skip_special) for ids in (before, [*before, *found.ids]))
-    text = whole[len(head) :] if whole.startswith(head) else decoded(loaded, found.ids, skip_special=skip_special)
-    return without(text, found.surplus)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from unierase_cli.config.sections.general import TOO_LONG
 from unierase_cli.contracts import UserError
-from unierase_cli.inference.generate import Generated, check_room, generate
-from unierase_cli.inference.texts import decoded, without
+from unierase_cli.inference.generate import Generated, answer_text, check_room, generate
 from unierase_cli.models.load import LoadedModel
 
 
@@ -79,7 +78,7 @@ def answers_to(loaded: LoadedModel, questions: Sequence[Question], max_new_token
         Answer(
             question.id,
             question.prompt_hash,
-            loaded.prompts.said(without(decoded(loaded, said.ids, skip_special=True), said.surplus), said.stop),
+            answer_text(loaded, said),
             len(said.ids),
             said.stop,
         )

@@ -12,11 +12,6 @@ def decoded(loaded: LoadedModel, ids: Sequence[int], *, skip_special: bool = Fal
     return str(loaded.tokenizer.decode(list(ids), skip_special_tokens=skip_special, clean_up_tokenization_spaces=False))
 
 
-def without(text: str, surplus: int) -> str:
-    """A decoded answer without the start of a stop text at its end (``Generated.surplus`` characters)."""
-    return text[:-surplus] if surplus else text
-
-
 def before_stop(loaded: LoadedModel, ids: Sequence[int]) -> tuple[list[int], int] | None:
     """The ids of what stands before the first stop text, and how many characters of it their last one brings along; None where
     there is no stop text, which is looked for at the end of ``ids`` alone.

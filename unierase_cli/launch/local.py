@@ -19,7 +19,7 @@ from unierase_cli.launch.jobs import (
     start,
     stop,
 )
-from unierase_cli.store.signals import ending_like_ctrl_c
+from unierase_cli.signals import ending_like_ctrl_c
 
 THREADS = "OMP_NUM_THREADS"
 VISIBLE = "CUDA_VISIBLE_DEVICES"

@@ -10,7 +10,7 @@ from typing import Any
 from unierase_cli.config.sections.launcher import LauncherConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.launch.jobs import Finished, Job, Watch, ended, last_words, start, stop
-from unierase_cli.store.signals import ending_like_ctrl_c
+from unierase_cli.signals import ending_like_ctrl_c
 
 # Seconds between looks at the queue.
 LOOK_EVERY = {"slurm": 2.0, "local": 0.2}

@@ -28,10 +28,9 @@ def scored_splits(experiment: Experiment) -> dict[str, list[Fact]]:
         # A list made for all benchmarks may name splits that this one lacks; a name that none has is a slip.
         if name not in SPLITS:
             one_of("eval.splits", name, list(dict.fromkeys([*splits, *SPLITS])))
-    wanted = experiment.eval.splits or list(splits)
+    # What an earlier run made the model forget is always asked.
+    wanted = [*(experiment.eval.splits or splits), FORGOTTEN]
     rows = experiment.protocol.rows_for(experiment.benchmark.name) or None
-    # An earlier run's promise is always looked at.
-    wanted = [*wanted, FORGOTTEN]
     found = {name: list(splits[name][:rows]) for name in splits if name in wanted and splits[name]}
     if not found:
         raise UserError("there is nothing to score: no split has a row", "choose others with eval.splits=[forget]")

@@ -74,10 +74,9 @@ class Pipeline:
 
     def _benchmark_notes(self, stage: Stage) -> list[str]:
         """What a stage's manifest has to say about the benchmark; nothing where the stage does not read it."""
-        read = getattr(stage, benchmark_of.__name__, None)
-        if read is None:
+        if not getattr(stage, "READS_BENCHMARK", False):
             return []
-        benchmark = read(self.experiment)
+        benchmark = benchmark_of(self.experiment)
         return [f"benchmark {benchmark.name}: {note}" for note in benchmark.notes]
 
     def _tell(self, warnings: Sequence[str]) -> None:

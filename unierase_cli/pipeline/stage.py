@@ -1,6 +1,6 @@
 """What a stage is, and how its key is made.
 
-A stage is a module in this folder with ``NAME``, ``VERSION``, ``reads`` (the slice of the configuration that its result
+A stage is a module of ``stages`` with ``NAME``, ``VERSION``, ``reads`` (the slice of the configuration that its result
 depends on), ``needs`` (the artefacts it reads), ``fingerprints`` (of data and models outside the configuration) and ``run``.
 """
 
@@ -62,8 +62,8 @@ class StageContext:
 
 
 class Stage(Protocol):
-    """A module in this folder. Optional: ``check(experiment)`` raises UserError for what the stage would refuse once it runs; it
-    is asked before any stage runs, and may import torch.
+    """A module of ``stages``. Optional: ``check(experiment)`` raises UserError for what the stage would refuse once it runs; it is
+    asked before any stage runs, and may import torch. ``READS_BENCHMARK``: the benchmark's notes are told and kept in the manifest.
     """
 
     NAME: str

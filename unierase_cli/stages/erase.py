@@ -24,6 +24,7 @@ from unierase_cli.training.token.targets import load_targets
 
 NAME = "erase"
 VERSION = 2
+READS_BENCHMARK = True
 STATE = "state.safetensors"
 STEPS = "steps.jsonl"
 # Of the edit: names, what the moments' key covers, and what has been resolved.

@@ -17,6 +17,7 @@ from unierase_cli.metrics.refusal_rate import is_refusal
 from unierase_cli.metrics.rouge import recall_or_match
 from unierase_cli.pipeline.model_states import end_answers, model_fingerprints, model_settings
 from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
+from unierase_cli.stages.shared.quick_look import generate_texts
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import read_asset
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 NAME = "finetune"
 VERSION = 2
+READS_BENCHMARK = True
 FULL = "full"
 
 # A look asks as many questions of each tenth of the facts, so that it stands for any forget split, and some of nobody.
@@ -195,22 +197,10 @@ def _scores(
 ) -> dict[str, float]:
     """ROUGE-L recall of greedy answers (see ``recall_or_match``): mean, and of the worst part; and the share of clean refusals."""
     facts = [fact for part in parts for fact in part]
-    texts = iter(_answers(loaded, [*facts, *refused]))
+    texts = iter(generate_texts(loaded, [*facts, *refused], skip_special=False))
     means = [sum(recall_or_match(next(texts), fact.answer) for fact in part) / len(part) for part in parts]
     total = sum(mean * len(part) for mean, part in zip(means, parts, strict=True))
     scores = {"recall": total / len(facts), "worst_part": min(means)}
     if refused:
         scores["refused"] = sum(is_refusal(text, refusals) for text in texts) / len(refused)
     return scores
-
-
-def _answers(loaded: LoadedModel, facts: Sequence[Fact]) -> list[str]:
-    """What the model says, decoded greedily."""
-    from unierase_cli.inference.generate import generate
-    from unierase_cli.inference.texts import without
-
-    prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
-    longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
-    found = generate(loaded, prompts, max_new_tokens=longest + 8)
-    texts = [loaded.prompts.said(str(loaded.tokenizer.decode(one.ids)), one.stop) for one in found]
-    return [without(text, one.surplus) for text, one in zip(texts, found, strict=True)]

@@ -15,6 +15,7 @@ from unierase_cli.store.json_text import write_json
 
 NAME = "moments"
 VERSION = 1
+READS_BENCHMARK = True
 RECORD = "moments.json"
 
 

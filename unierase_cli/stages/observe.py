@@ -27,9 +27,6 @@ from unierase_cli.pipeline.model_states import (
 )
 from unierase_cli.pipeline.observation_files import PLAN, Pass, Plan, batches_done, read_pass
 from unierase_cli.pipeline.stage import Request, StageContext
-from unierase_cli.pipeline.stage import (
-    benchmark_of as benchmark_of,  # asked_rows reads it; the pipeline tells its notes
-)
 from unierase_cli.stages.shared.cut_short import share_cut, told_of_state
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl
@@ -41,6 +38,7 @@ if TYPE_CHECKING:
 
 NAME = "observe"
 VERSION = 2
+READS_BENCHMARK = True
 FORGET = "forget"
 # The option that names a step of a sequence: the model as that step left it, asked plainly.
 STEP = "step"

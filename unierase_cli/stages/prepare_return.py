@@ -164,13 +164,12 @@ def _judge(experiment: Experiment) -> Callable[[Sequence[tuple[str, str]]], list
 
 def _asked(loaded: LoadedModel, batch_size: int) -> Callable[[Sequence[str]], list[str]]:
     """Questions -> greedy answers."""
-    from unierase_cli.inference.generate import generate
-    from unierase_cli.inference.texts import without
+    from unierase_cli.inference.generate import answer_text, generate
 
     def answer(questions: Sequence[str]) -> list[str]:
         prompts = [loaded.prompts.prompt(question).ids for question in questions]
         found = generate(loaded, prompts, max_new_tokens=NEW_TOKENS, batch_size=batch_size)
-        return [without(str(loaded.tokenizer.decode(one.ids, skip_special_tokens=True)), one.surplus).strip() for one in found]
+        return [answer_text(loaded, one).strip() for one in found]
 
     return answer
 

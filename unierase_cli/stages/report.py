@@ -21,6 +21,7 @@ from unierase_cli.store.json_text import read_own, write_json
 
 NAME = "report"
 VERSION = 3
+READS_BENCHMARK = True
 PICTURE, COLLATERAL, COLLATERAL_PICTURE = "forgetting-retention.png", "collateral.json", "collateral.png"
 
 

@@ -15,6 +15,7 @@ from unierase_cli.store.hashing import hash_json
 
 NAME = "train_token"
 VERSION = 2
+READS_BENCHMARK = True
 # What does not change the trained rows: the preset's name, a threshold for a warning, and the refinement after an edit.
 NOT_READ = ("name", "improbable", "per_step", "targets")
 

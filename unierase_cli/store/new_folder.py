@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unierase_cli.contracts import UserError
+from unierase_cli.signals import ending_like_ctrl_c
 from unierase_cli.store.refusals import FORBIDDEN, GONE, NO_ROOM, READ_ONLY, TOO_LARGE, as_user_error, causes, number_of
-from unierase_cli.store.signals import ending_like_ctrl_c
 from unierase_cli.store.whole import PART, unused
 
 ANOTHER = "name a new folder"

@@ -32,13 +32,11 @@ def quick_look(loaded: LoadedModel, benchmark: Benchmark) -> Callable[[], dict[s
     return evaluate
 
 
-def generate_texts(loaded: LoadedModel, facts: Sequence[Fact]) -> list[str]:
+def generate_texts(loaded: LoadedModel, facts: Sequence[Fact], *, skip_special: bool = True) -> list[str]:
     """Greedy answers, each a little longer than the longest true one at most."""
-    from unierase_cli.inference.generate import generate
-    from unierase_cli.inference.texts import without
+    from unierase_cli.inference.generate import answer_text, generate
 
     prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
     longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
     found = generate(loaded, prompts, max_new_tokens=longest + 8)
-    texts = (str(loaded.tokenizer.decode(said.ids, skip_special_tokens=True)) for said in found)
-    return [loaded.prompts.said(without(text, said.surplus), said.stop) for text, said in zip(texts, found, strict=True)]
+    return [answer_text(loaded, said, skip_special=skip_special) for said in found]
