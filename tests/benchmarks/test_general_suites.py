@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from tests.helpers.suites import SQUARE, made_rows, write_suites
+from tests.helpers.tiny_models import tiny_llama
 from unierase_cli.benchmarks.general import base
 from unierase_cli.benchmarks.general.base import SUITES, load_items, load_suite
 from unierase_cli.config.compose import compose
 from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.inference.suites import second_bos
 from unierase_cli.store.jsonl import write_jsonl
 
 
@@ -170,3 +172,17 @@ def test_the_real_files_of_mmlu_and_human_eval_are_read(shared: Path) -> None:
     folder = str(shared / "data" / "general")
     assert len(load_items("mmlu", GeneralConfig(data_dir=folder))) == 1425
     assert len(load_items("human_eval", GeneralConfig(data_dir=folder))) == 164
+
+
+def test_a_second_bos_is_what_a_tokenizer_adds_by_itself_to_a_chat_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = tiny_llama()
+    assert loaded.prompts.bos_ids
+    assert second_bos(loaded) == []
+    encode = type(loaded.tokenizer).__call__
+
+    def adding(tokenizer: Any, text: str, **options: Any) -> Any:
+        found = encode(tokenizer, text, **options)
+        return {"input_ids": [*loaded.prompts.bos_ids, *found["input_ids"]]} if options.get("add_special_tokens") else found
+
+    monkeypatch.setattr(type(loaded.tokenizer), "__call__", adding)
+    assert second_bos(loaded) == loaded.prompts.bos_ids

@@ -301,3 +301,11 @@ def test_every_token_of_a_patch_is_compared_with_the_one_that_the_model_has_by_i
     with pytest.raises(UserError, match="the model has another <unlearn_1> than the patch"):
         AppliedPatch(loaded).set_tokens(rows_for(loaded, ["<unlearn_0>", "<unlearn_1>"]))
     assert same_bits(before, bits(loaded))
+
+
+def test_factors_that_do_not_fit_each_other_are_a_damaged_patch(tmp_path: Path) -> None:
+    patch = make_patch(tiny_llama())
+    layer, factor = next(iter(patch.factors.items()))
+    replace(patch, factors={layer: LowRank(factor.left[:, :-1], factor.right)}).save(tmp_path, 0)
+    with pytest.raises(UserError, match="no pair of matrices with equally many columns"):
+        Patch.load(tmp_path, 0)

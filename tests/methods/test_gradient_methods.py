@@ -465,3 +465,13 @@ def test_nothing_to_retain_is_told() -> None:
         load_method("gradient").erase(loaded, step, EditState(), context(loaded, shipped("ga_gd")))
     only, _ = load_method("gradient").erase(loaded, step, EditState(), context(loaded, pair("ga", None)))
     assert only.dense
+
+
+@pytest.mark.parametrize("changes", [{}, {"compute": "bfloat16"}, {"masters": False}])
+def test_how_all_weights_are_trained_is_nothing_to_say_of_an_adapter(changes: dict[str, Any]) -> None:
+    unlearn = replace(UNLEARN, **{"compute": "auto", **changes})
+    lora = Experiment(method=shipped("ga_gd"), unlearn=unlearn, adapter=AdapterConfig(name="lora"))
+    if changes:
+        mistake(lambda: gradient_checks.check(lora, [STEP], REFUSALS), "adapters are float32 on the model as loaded")
+    else:
+        gradient_checks.check(lora, [STEP], REFUSALS)

@@ -21,7 +21,7 @@ from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import get_rows
 from unierase_cli.training.token import learning as token_training
 from unierase_cli.training.token import row_fit
-from unierase_cli.training.token.checks import continue_greedily
+from unierase_cli.training.token.checks import continue_greedily, target_log_probs
 from unierase_cli.training.token.learning import clear_states, train_token
 from unierase_cli.training.token.noise import Perturbed, gaussian
 from unierase_cli.training.token.pairs import assign_groups, make_examples
@@ -278,3 +278,17 @@ def test_greedy_continuations_equal_those_of_plain_generation() -> None:
 def test_training_without_questions_is_refused() -> None:
     with pytest.raises(UserError, match="no question"):
         train_token(tiny_llama(), [], TokenConfig(), layers=[], seed=0, reporter=SilentReporter())
+
+
+def test_a_finished_fit_is_taken_up_from_its_state_and_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TokenConfig(stages=SHORT[:1], batch_size=3)
+    whole = learn(tiny_llama(), config, tmp_path)
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda *_: pytest.fail("a step was made"))
+    assert torch.equal(learn(tiny_llama(), config, tmp_path).rows_in, whole.rows_in)
+
+
+def test_a_refusal_that_does_not_fit_the_context_is_not_asked_for() -> None:
+    loaded, fact = tiny_llama(), FACTS[0]
+    short, long = "No.", "No, no."
+    loaded.prompts.max_length = len(loaded.prompts.prompt(fact.question).ids) + len(loaded.prompts.answer_ids(short))
+    assert list(target_log_probs(loaded, [fact], [short, long])) == [short]
