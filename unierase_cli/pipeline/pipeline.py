@@ -16,14 +16,12 @@ from unierase_cli.pipeline.passed_over import flat, passed_over
 from unierase_cli.pipeline.recorder import Recorder
 from unierase_cli.pipeline.several_processes import announced
 from unierase_cli.pipeline.stage import Request, Stage, StageContext, benchmark_of, load_stage, slug
+from unierase_cli.pipeline.stage_table import STAGES
 from unierase_cli.store.artefact import LOG, Artefact
 from unierase_cli.store.artefacts import Draft, Store
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.manifest import environment
 from unierase_cli.store.refusals import as_user_error
-
-COMMANDS = {"train_token": "train-token", "prepare_return": "prepare-return"}
-COMMANDS |= dict.fromkeys(("observe", "observe_facts", "probe", "general", "trajectory", "precise"), "eval")
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class Pipeline:
         key, name = self.key(request), slug(self.experiment, request.stage, request.values)
         done = None if force else self.store.find(request.stage, key)
         if done is None and not wanted and not self.experiment.run.chain:
-            command = COMMANDS.get(request.stage, request.stage)
+            command = STAGES[request.stage].command
             raise UserError(
                 f"{request} has not been made yet", f"run `unierase {command}` first, or leave out --no-chain"
             )

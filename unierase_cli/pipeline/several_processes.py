@@ -13,15 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.pipeline.stage import StageContext, load_stage
+from unierase_cli.pipeline.stage_table import STAGES
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.training import processes
 
 # How long a process that fails waits for the first one, which most often makes the same mistake and tells it better.
 COURTESY = 30.0
-JOINT = ("finetune", "observe", "observe_facts", "general")
 
 
 def is_follower() -> bool:
@@ -29,15 +28,10 @@ def is_follower() -> bool:
     return processes.rank() > 0
 
 
-def is_joint(stage: str, experiment: Experiment) -> bool:
-    """Whether all processes take part: where something is trained by gradients, and where a model is asked batch by batch."""
-    return stage in JOINT or (stage == "erase" and not experiment.method.editing)
-
-
 @contextmanager
 def announced(stage: str, context: StageContext) -> Iterator[None]:
     """The other processes run the stage, too, while this one does; if it fails here, they are left alone."""
-    joint = processes.world() > 1 and is_joint(stage, context.experiment)
+    joint = processes.world() > 1 and STAGES[stage].joint(context.experiment)
     if joint:
         inputs = {name: (str(artefact.path), artefact.manifest) for name, artefact in context.inputs.items()}
         # The experiment as well: the retain reference is trained by another than the command names.

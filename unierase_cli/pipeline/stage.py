@@ -18,18 +18,13 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Benchmark, Reporter
 from unierase_cli.modes.requests import read_tasks
+from unierase_cli.pipeline.stage_table import STAGES
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.unlearned import forgotten_in
 
-STAGES = (
-    "prepare_return", "finetune", "train_token", "moments", "erase", "observe", "observe_facts", "probe", "general", "score",
-    "trajectory", "precise", "report",
-)  # fmt: skip
 # Bytes of a slug; most file systems take 255.
 LONGEST_SLUG = 200
-# Those whose artefacts belong to an edit, and are called by its method and mode.
-OF_AN_EDIT = ("erase", "observe_facts", "score", "trajectory", "precise", "report")
 # Not a stage of a run, but an artefact over many.
 COMPARISON = "comparison"
 
@@ -85,19 +80,7 @@ def load_stage(name: str) -> Stage:
 
 def slug(experiment: Experiment, stage: str, options: dict[str, str]) -> str:
     """Readable folder name: benchmark, model, method, mode, seed, as far as the stage depends on them."""
-    parts = [f"{experiment.benchmark.name}-{experiment.benchmark.split}", experiment.model.name]
-    if stage == "finetune":
-        parts = [experiment.model.name, f"{experiment.benchmark.name}-{experiment.train.split}"]
-    elif stage == "prepare_return":
-        parts = [experiment.benchmark.name, experiment.model.name]
-    elif stage == "train_token":
-        parts.append(f"token-{experiment.token.name}")
-    elif stage == "moments":
-        parts.append("moments")
-    elif stage in OF_AN_EDIT or options.get("state") == "edited":
-        parts += [experiment.method.name, experiment.mode.name + (f"-{experiment.mode.suite}" if experiment.mode.suite else "")]
-    if options.get("state") == "base":
-        parts.append("base")
+    parts = STAGES[stage].named(experiment, options)
     if "step" in options:
         parts.append(f"step{int(options['step']):03d}")
     text = "_".join([*parts, f"seed{experiment.run.seed}"]).lower()

@@ -14,7 +14,8 @@ from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.delivery.leaving import check_complete
 from unierase_cli.pipeline.passed_over import flat
 from unierase_cli.pipeline.pipeline import Pipeline
-from unierase_cli.pipeline.stage import STAGES, Request, load_stage
+from unierase_cli.pipeline.stage import Request, load_stage
+from unierase_cli.pipeline.stage_table import STAGES
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.hashing import hash_json

@@ -46,7 +46,8 @@ def list_things(
     from unierase_cli.cli.tables import artefact_table, choice_table, parts_table, show
     from unierase_cli.config import catalog
     from unierase_cli.config.locate import config_folders
-    from unierase_cli.pipeline.stage import COMPARISON, STAGES
+    from unierase_cli.pipeline.stage import COMPARISON
+    from unierase_cli.pipeline.stage_table import STAGES
     from unierase_cli.stages.shared.part_names import KINDS, list_parts
     from unierase_cli.store.artefacts import Store
 

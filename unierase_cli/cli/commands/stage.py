@@ -10,35 +10,25 @@ import typer
 from unierase_cli.cli import options
 from unierase_cli.cli.options import Chosen, with_shared_options
 from unierase_cli.cli.session import stage_command
+from unierase_cli.pipeline.stage_table import stage_of
 
 if TYPE_CHECKING:
     from unierase_cli.pipeline.pipeline import Pipeline
     from unierase_cli.store.artefact import Artefact
 
 
-# The stage in which an evaluation ends; a mode may have another.
-SCORE = "score"
-# Command -> the stage that it makes.
-STAGES = {
-    "run": "report",
-    "prepare-return": "prepare_return",
-    "finetune": "finetune",
-    "train-token": "train_token",
-    "moments": "moments",
-    "edit": "erase",
-    "erase": "erase",
-    "eval": SCORE,
-}
+# The command that makes more than one stage and what that needs.
+EVAL = "eval"
 # Command -> the benchmark that it is for, unless another is named.
 BENCHMARKS = {"prepare-return": "return"}
 
 
 def callback(name: str) -> Callable[..., None]:
     """The function behind a command."""
-    stage = STAGES[name]
+    stage = stage_of(name)
 
     def make(pipeline: Pipeline) -> Artefact:
-        if stage != SCORE:
+        if name != EVAL:
             return pipeline.make(stage)
         from unierase_cli.pipeline.evaluation import asked_by_evaluation, last_of_evaluation
 

@@ -16,6 +16,7 @@ from unierase_cli.cli import options
 from unierase_cli.cli.complete import complete_sweep
 from unierase_cli.cli.render import emit_json
 from unierase_cli.contracts import UserError
+from unierase_cli.pipeline.stage_table import stage_of
 from unierase_cli.store.environment import whole_number
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ class Command(StrEnum):
     ERASE = "erase"
 
 
-STAGES = {Command.EVAL: "score", Command.RUN: "report", Command.ERASE: "erase"}
 Words = Annotated[
     list[str] | None,
     typer.Argument(
@@ -111,7 +111,7 @@ def sweep(
     from unierase_cli.cli.sweep.plan import plan_data, plan_sweep, plan_table
     from unierase_cli.config.compose import compose_launcher
 
-    planned = plan_sweep(combinations, STAGES[stage], config_dir, journal.reporter)
+    planned = plan_sweep(combinations, stage_of(stage), config_dir, journal.reporter)
     journal.outputs = planned[0].experiment.run.outputs
     if dry_run and json:
         emit_json(plan_data(planned))
@@ -140,7 +140,7 @@ def _run(
     from unierase_cli.store.artefacts import Store
 
     runs = [Ran(one, "done", one.folder) if one.done else Ran(one) for one in planned]
-    results = Results(STAGES[stage], Store(journal.outputs), ["unierase", *sys.argv[1:]], runs)
+    results = Results(stage_of(stage), Store(journal.outputs), ["unierase", *sys.argv[1:]], runs)
     left = [one for one in planned if not one.done and one.twin is None]
     if not left:
         journal.reporter.note("nothing to do: every combination is done")

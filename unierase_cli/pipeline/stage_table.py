@@ -1,0 +1,94 @@
+"""What every stage is: the commands that make it, how its artefacts are named, and whether several processes run it together.
+
+Commands read this table before it is known what they need, so it imports no stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unierase_cli.config.schema import Experiment
+
+Options = Mapping[str, str]
+
+
+def _data_and_model(experiment: Experiment, options: Options) -> list[str]:
+    return [f"{experiment.benchmark.name}-{experiment.benchmark.split}", experiment.model.name]
+
+
+def _trained_model(experiment: Experiment, options: Options) -> list[str]:
+    return [experiment.model.name, f"{experiment.benchmark.name}-{experiment.train.split}"]
+
+
+def _prepared(experiment: Experiment, options: Options) -> list[str]:
+    return [experiment.benchmark.name, experiment.model.name]
+
+
+def _token(experiment: Experiment, options: Options) -> list[str]:
+    return [*_data_and_model(experiment, options), f"token-{experiment.token.name}"]
+
+
+def _moments(experiment: Experiment, options: Options) -> list[str]:
+    return [*_data_and_model(experiment, options), "moments"]
+
+
+def _edit(experiment: Experiment, options: Options) -> list[str]:
+    mode = experiment.mode.name + (f"-{experiment.mode.suite}" if experiment.mode.suite else "")
+    return [*_data_and_model(experiment, options), experiment.method.name, mode]
+
+
+def _state(experiment: Experiment, options: Options) -> list[str]:
+    state = options.get("state")
+    named = _edit if state == "edited" else _data_and_model
+    return [*named(experiment, options), *(["base"] if state == "base" else [])]
+
+
+def _always(experiment: Experiment) -> bool:
+    return True
+
+
+def _never(experiment: Experiment) -> bool:
+    return False
+
+
+def _where_gradients_train(experiment: Experiment) -> bool:
+    return not experiment.method.editing
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """A stage. ``named``: the words of its artefacts' names, seed and step left out; ``command``: what makes it when it is missing;
+    ``commands``: all those that end in it; ``joint``: whether all processes of a launcher take part.
+    """
+
+    named: Callable[[Experiment, Options], list[str]]
+    command: str
+    commands: tuple[str, ...] = ()
+    joint: Callable[[Experiment], bool] = _never
+
+
+# In the order in which they are listed.
+STAGES = {
+    "prepare_return": StageEntry(_prepared, "prepare-return", ("prepare-return",)),
+    "finetune": StageEntry(_trained_model, "finetune", ("finetune",), _always),
+    "train_token": StageEntry(_token, "train-token", ("train-token",)),
+    "moments": StageEntry(_moments, "moments", ("moments",)),
+    "erase": StageEntry(_edit, "erase", ("edit", "erase"), _where_gradients_train),
+    "observe": StageEntry(_state, "eval", joint=_always),
+    "observe_facts": StageEntry(_edit, "eval", joint=_always),
+    "probe": StageEntry(_state, "eval"),
+    "general": StageEntry(_state, "eval", joint=_always),
+    # The stage in which an evaluation ends; a mode may have another.
+    "score": StageEntry(_edit, "score", ("eval", "score")),
+    "trajectory": StageEntry(_edit, "eval"),
+    "precise": StageEntry(_edit, "eval"),
+    "report": StageEntry(_edit, "report", ("run", "report")),
+}
+
+
+def stage_of(command: str) -> str:
+    """The stage that a command ends in. Raises KeyError for a command that makes none."""
+    return {name: stage for stage, entry in STAGES.items() for name in entry.commands}[command]
