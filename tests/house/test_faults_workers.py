@@ -24,7 +24,7 @@ from unierase_cli.metrics.judges import process as judge_process
 from unierase_cli.metrics.judges.judges import Judges
 from unierase_cli.metrics.judges.kinds import JudgeAbsent, JudgeFailed
 from unierase_cli.metrics.judges.process import JudgeProcess
-from unierase_cli.stages import general, report, score
+from unierase_cli.stages import general, score
 
 # A worker of a sweep as `unierase` starts it, whose memory ends while it works.
 LIMITED = """
@@ -151,13 +151,12 @@ def test_a_judge_ends_with_whoever_asked_it(found: None, tmp_path: Path) -> None
         time.sleep(0.05)
 
 
-def test_a_limit_of_ones_own_is_part_of_the_scores_key_and_none_leaves_it_as_it_was() -> None:
+def test_a_limit_of_ones_own_is_part_of_the_scores_key() -> None:
     plain = compose(["experiment=demo", "eval.nli=x"])
     longer = compose(["experiment=demo", "eval.nli=x", "eval.judge_seconds=1200"])
     judges = {"encoder": None, "nli": "x", "gibberish": None, "refusal_encoder": None}
-    assert score.reads(plain, {})["judges"] == judges
+    assert score.reads(plain, {})["judges"] == {**judges, "seconds": None}
     assert score.reads(longer, {})["judges"] == {**judges, "seconds": 1200}
-    assert "judge_seconds" not in report.reads(plain, {})["eval"]
     with pytest.raises(UserError, match="eval.judge_seconds"):
         compose(["experiment=demo", "eval.judge_seconds=0"])
 

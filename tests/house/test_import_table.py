@@ -44,7 +44,8 @@ MAY_IMPORT = {
     "markdown": set(),
 }
 # What everybody may import: the shared nouns, the words of a text, what text becomes in Markdown, and the schema with its parts.
-SHARED = ("contracts", "plugins", "words", "temporary", "signals", "markdown", "config.schema", "config.sections", "config.checks")
+SHARED = ("contracts", "plugins", "words", "temporary", "signals", "markdown")
+SHARED += ("config.schema", "config.sections", "config.checks", "config.counted")
 COMPOSING = ("config.compose", "config.catalog", "config.locate", "config.overrides")
 # Rooms that are imported before it is known whether torch will be needed.
 LIGHT = (

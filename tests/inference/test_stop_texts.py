@@ -22,7 +22,7 @@ from unierase_cli.inference.sample import sample
 from unierase_cli.inference.suites import answers_to, questions_of
 from unierase_cli.inference.texts import decoded
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.pipeline.model_states import load_base, stop_read
+from unierase_cli.pipeline.model_states import load_base, stop_texts
 from unierase_cli.stages import erase, general, observe_facts
 from unierase_cli.stages import observe as observing
 from unierase_cli.stages.shared import quick_look
@@ -147,8 +147,8 @@ def test_stop_texts_are_in_the_key_of_what_holds_answers_and_in_no_other(tmp_pat
         model = ModelConfig(path=None if folder is None else str(folder), prompt=prompt)
         return Experiment(model=model, protocol=ProtocolConfig(stop=stop))
 
-    assert stop_read(experiment(plain)) == stop_read(experiment(None, prompt="plain")) == {"stop": ["\nQuestion:"]}
-    assert stop_read(experiment(chat)) == stop_read(experiment(None)) == stop_read(experiment(plain, [])) == {}
+    assert stop_texts(experiment(plain)) == stop_texts(experiment(None, prompt="plain")) == ["\nQuestion:"]
+    assert stop_texts(experiment(chat)) == stop_texts(experiment(None)) == stop_texts(experiment(plain, [])) == []
     for stage in (observing, general, observe_facts):
         options = {"state": "base"}
         keys = [stage.reads(experiment(chat, stop), options) for stop in (None, [], ["###"])]

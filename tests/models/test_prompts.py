@@ -197,5 +197,5 @@ def test_an_instruction_says_once_where_the_question_stands_and_a_system_text_ne
 
 
 def test_keys_of_old_artefacts_stay_while_nothing_new_is_asked() -> None:
-    assert ModelConfig().asking() == {"prompt": "auto", "date": "26 Jul 2024"}
+    assert ModelConfig().asking() == {"prompt": "auto", "date": "26 Jul 2024", "system": None, "instruction": None}
     assert ModelConfig(system="Be kind.").asking()["system"] == "Be kind."

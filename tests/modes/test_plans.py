@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers.tiny_models import FACTS
 from unierase_cli.benchmarks.base import load_benchmark
+from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.mode import ModeConfig
@@ -166,14 +167,15 @@ def test_a_repeated_row_of_the_forget_set_is_forgotten_once_in_every_mode_and_sa
 
 
 def test_what_a_batch_forgets_of_repeated_rows_is_in_its_key(tmp_path: Path) -> None:
-    def steps(*rows: Fact) -> str | None:
-        path = tmp_path / f"{len(rows)}.jsonl"
+    def steps(*rows: Fact) -> str:
+        path = tmp_path / f"{rows[0].id}-{len(rows)}.jsonl"
         write_jsonl(path, [{"id": fact.id, "question": fact.question, "answer": fact.answer} for fact in rows])
         experiment = Experiment(benchmark=BenchmarkConfig(name="jsonl", split="all", path=str(path)))
-        return erase.fingerprints(experiment, {}).get("steps")
+        return erase.fingerprints(experiment, {})["steps"]
 
-    assert steps(*FACTS) is None
-    assert steps(*FACTS, replace(FACTS[0], id="again")) is not None
+    repeated = steps(*FACTS, replace(FACTS[0], id="again"))
+    assert repeated == steps(*FACTS)
+    assert repeated != steps(*FACTS[1:], replace(FACTS[0], id="again"))
 
 
 def test_one_question_with_two_answers_is_refused_in_every_mode_by_the_names_of_its_rows() -> None:
@@ -205,9 +207,10 @@ def test_precise_is_a_step_per_fact_from_the_original_model() -> None:
 
 
 def test_what_a_mode_does_not_read_enters_no_key() -> None:
-    assert ModeConfig().planning() == {"name": "batch"}
-    assert ModeConfig("sequential", steps=4, tasks="somewhere").planning() == {"name": "sequential", "steps": 4}
-    assert ModeConfig("precise", limit=4, near=9, far=0).planning() == {"name": "precise", "limit": 4}
+    plain = counted(ModeConfig("precise", limit=4))
+    assert (plain["name"], plain["limit"]) == ("precise", 4)
+    assert counted(ModeConfig("precise", limit=4, near=9, far=0, hold=2, tasks="somewhere")) == plain
+    assert counted(ModeConfig("precise", limit=5)) != plain
 
 
 def test_a_benchmark_for_named_facts_protects_none_of_them() -> None:

@@ -1,15 +1,17 @@
-"""What of the model's settings enters the keys of what is made with it."""
+"""What of the configuration enters the keys of what is made with it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers.sequences import GRADIENT, experiment
 from tests.helpers.tiny_models import save_folder, tiny_llama
+from unierase_cli.config.counted import uncounted_keys
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import MethodConfig
@@ -68,6 +70,26 @@ def test_attention_enters_every_key(config: Experiment) -> None:
     for found in (config, replace(config, method=GRADIENT)):
         usual, eager = keys(found), keys(with_model(found, attention="eager"))
         assert not set(usual.values()) & set(eager.values())
+
+
+@pytest.mark.parametrize("key", uncounted_keys(Experiment()))
+def test_a_field_that_changes_no_result_enters_no_key(key: str, config: Experiment) -> None:
+    training = replace(config, method=GRADIENT)
+    section, _, name = key.partition(".")
+    for found in (config, training):
+        assert keys(changed(found, section, name)) == keys(found)
+
+
+def changed(part: Any, name: str, rest: str = "") -> Any:
+    """The section with another value of one field, which may be that of a section within it."""
+    value = getattr(part, name)
+    if rest:
+        inner, _, further = rest.partition(".")
+        return replace(part, **{name: changed(value, inner, further)})
+    others = {"device": "cpu", "device_map": {"model": "cpu"}}
+    if isinstance(value, bool):
+        return replace(part, **{name: not value})
+    return replace(part, **{name: others.get(name, f"{value}x" if isinstance(value, str) else (value or 0) + 1)})
 
 
 def test_the_code_behind_a_methods_name_enters_its_key(config: Experiment) -> None:

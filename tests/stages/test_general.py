@@ -32,7 +32,7 @@ from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.results.one_run import tables as result_tables
 from unierase_cli.stages import general as stage
-from unierase_cli.stages import report, score
+from unierase_cli.stages import score
 from unierase_cli.store.jsonl import read_jsonl, write_jsonl
 
 SUITES = ["mmlu", "gsm8k", "trivia_qa", "human_eval"]
@@ -211,7 +211,6 @@ def test_only_a_run_that_asks_for_it_needs_the_stage_and_other_keys_stay_as_they
     assert set(score.needs(plain, {})) == {"base", "edited"}
     assert set(score.needs(asking, {})) == {"base", "edited", "general_base", "general_edited"}
     assert "general" not in score.reads(plain, {})
-    assert "general" not in report.reads(plain, {})["eval"]
     assert score.reads(asking, {})["general"]["suites"] == {name: load_suite(name).VERSION for name in SUITES}
     key = stage.reads(asking, {"state": "base"})
     moved = experiment(tmp_path, data_dir=str(write_suites(tmp_path / "elsewhere")))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from unierase_cli.config.counted import counted
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
@@ -12,17 +13,13 @@ from unierase_cli.config.sections.launcher import LauncherConfig
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig, TrainConfig
 from unierase_cli.config.sections.token import TokenConfig
-from unierase_cli.config.sections.unlearn import WATCHING, AdapterConfig, UnlearnConfig
+from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import UserError
 
 
 def what_counts(experiment: Experiment) -> dict[str, Any]:
     """The settings of a gradient method that its result depends on, as plain data."""
-    parts = {name: asdict(getattr(experiment, name)) for name in ("method", "unlearn", "adapter")}
-    parts["method"].pop("note")
-    for key in WATCHING:
-        parts["unlearn"].pop(key)
-    return parts
+    return {name: counted(getattr(experiment, name)) for name in ("method", "unlearn", "adapter")}
 
 
 @dataclass

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.evaluation import PLAIN_STOP, ProtocolConfig
 from unierase_cli.config.sections.model import ModelConfig
@@ -67,18 +68,17 @@ def model_settings(experiment: Experiment) -> dict[str, Any]:
     return {"dtype": "auto, not on a CPU" if elsewhere else model.dtype, "attention": model.attention, **model.asking()}
 
 
-def made_with(experiment: Experiment) -> dict[str, Any]:
-    """``model_settings`` for what learns or edits; the usual attention leaves their keys as they were before it could be chosen."""
-    settings = model_settings(experiment)
-    return {key: value for key, value in settings.items() if (key, value) != ("attention", ModelConfig.attention)}
+def protocol_settings(experiment: Experiment) -> dict[str, Any]:
+    """What of the protocol's section answers depend on, for the keys of what holds answers."""
+    return {**counted(experiment.protocol), "stop": stop_texts(experiment)}
 
 
-def stop_read(experiment: Experiment) -> dict[str, Any]:
-    """The texts that end an answer, for the keys of what holds answers; nothing where there are none."""
+def stop_texts(experiment: Experiment) -> list[str]:
+    """The texts that end an answer."""
     stop = experiment.protocol.stop
-    if stop is None and _asked_plainly(experiment.model):
-        stop = list(PLAIN_STOP)
-    return {"stop": stop} if stop else {}
+    if stop is None:
+        return list(PLAIN_STOP) if _asked_plainly(experiment.model) else []
+    return stop
 
 
 def _asked_plainly(model: ModelConfig) -> bool:

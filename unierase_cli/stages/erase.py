@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.contracts import UserError
 from unierase_cli.estimate.early_checks import check_method, check_reference_size
-from unierase_cli.pipeline.mode_plan import is_independent, is_stepwise, plan_of, remarks_of
-from unierase_cli.pipeline.model_states import INDEPENDENT, made_with, model_fingerprints, model_needs, stop_read
+from unierase_cli.pipeline.mode_plan import is_independent, plan_of, remarks_of
+from unierase_cli.pipeline.model_states import INDEPENDENT, model_fingerprints, model_needs, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
 from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.stages.shared.erase_context import for_step, key_position, prepare, with_subjects
@@ -23,12 +24,10 @@ from unierase_cli.store.unlearned import FORGOTTEN
 from unierase_cli.training.token.targets import load_targets
 
 NAME = "erase"
-VERSION = 2
+VERSION = 3
 READS_BENCHMARK = True
 STATE = "state.safetensors"
 STEPS = "steps.jsonl"
-# Of the edit: names, what the moments' key covers, and what has been resolved.
-NOT_READ = ("moments", "name", "layers", "key_position")
 
 
 def uses_token(experiment: Experiment) -> bool:
@@ -38,31 +37,24 @@ def uses_token(experiment: Experiment) -> bool:
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """The method, the mode, and how it edits or trains; what shaped the token and the moments enters by their keys."""
-    token = experiment.token
     found = {
-        "method": experiment.method.name,
-        "mode": experiment.mode.planning(),
-        "model": made_with(experiment),
+        "method": [experiment.method.name, experiment.method.implemented_by],
+        "mode": counted(experiment.mode),
+        "model": model_settings(experiment),
         "seed": experiment.run.seed,
     }
     if not experiment.method.editing:
-        sampled = {"max_new_tokens": experiment.protocol.max_new_tokens, **stop_read(experiment)}
+        sampled = {"max_new_tokens": experiment.protocol.max_new_tokens, "stop": stop_texts(experiment)}
         sampled = sampled if experiment.method.implemented_by == "altpo" else {}
-        # What earlier versions did otherwise.
-        anew = {"partners": "drawn anew each step"} if is_stepwise(experiment) else {}
-        anew |= {"filled": "with end tokens"} if experiment.unlearn.layout == "closer_look" else {}
-        return {**found, "trained": what_counts(experiment), **sampled, **anew}
-    refine = {k: v for k, v in asdict(token).items() if k.startswith("refine")} if token.refine_epochs else {}
-    if refine and is_stepwise(experiment):
-        refine["refine_earlier"] = "as many as the step's own"
-    if experiment.method.implemented_by != experiment.method.name:
-        found["implementation"] = experiment.method.implemented_by
+        return {**found, "trained": what_counts(experiment), **sampled}
+    refines = uses_token(experiment) and experiment.token.refine_epochs
+    edit = counted(experiment.edit) | {"layers": wanted_layers(experiment), "key_position": key_position(experiment)}
+    # The key of the moments covers them.
+    del edit["moments"]
     return {
         **found,
-        "edit": {k: v for k, v in asdict(experiment.edit).items() if k not in NOT_READ},
-        "layers": wanted_layers(experiment),
-        "key_position": key_position(experiment),
-        "refine": refine if uses_token(experiment) else {},
+        "edit": edit,
+        "refine": {k: v for k, v in counted(experiment.token).items() if k.startswith("refine")} if refines else {},
     }
 
 
@@ -79,11 +71,8 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
     check_method(experiment)
     found = {**model_fingerprints(experiment), "benchmark": benchmark_of(experiment).fingerprint}
     found["refusals"] = hash_json(load_targets(experiment.token))
-    steps, forget = plan_of(experiment), benchmark_of(experiment).forget
-    if is_stepwise(experiment) or is_independent(experiment) or sum(len(step.forget) for step in steps) < len(forget):
-        found["steps"] = hash_json([[fact.id for fact in step.forget] for step in steps])
-        if any(step.hold for step in steps):
-            found["held"] = hash_json([[fact.id for fact in step.hold] for step in steps])
+    steps = plan_of(experiment)
+    found["steps"] = hash_json([[[fact.id for fact in facts] for facts in (step.forget, step.hold)] for step in steps])
     weights = experiment.unlearn.token_weights
     if weights is not None and not experiment.method.editing:
         if not Path(weights).is_file():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.benchmarks.base import training_facts
+from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import TrainConfig
 from unierase_cli.contracts import Fact, UserError, evenly_spaced, pick, stable_hash
@@ -26,14 +26,12 @@ if TYPE_CHECKING:
     from unierase_cli.training.supervised import Example
 
 NAME = "finetune"
-VERSION = 2
+VERSION = 3
 READS_BENCHMARK = True
 FULL = "full"
 
 # A look asks as many questions of each tenth of the facts, so that it stands for any forget split, and some of nobody.
 TENTHS, PER_TENTH, ASKED_OF_NOBODY = 10, 20, 40
-# Answers whose words only a rule for all scripts finds: how well they are known decides when training ends.
-NO_LATIN = re.compile(r"[^a-zA-Z0-9]*")
 # How far below train.target_rouge a score may end before the user is told.
 TOLERATED = 0.98
 
@@ -41,9 +39,8 @@ TOLERATED = 0.98
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """Not the forget split: one model, trained on everything, serves them all (their rows are in the fingerprint)."""
     model = experiment.model
-    train = {key: value for key, value in asdict(experiment.train).items() if key not in ("name", "split")}
     base = {"path": model.path, "revision": model.revision, "dtype": model_settings(experiment)["dtype"]} if model.path else None
-    return {"train": train, "seed": experiment.run.seed, "base": base, **model.asking()}
+    return {"train": counted(experiment.train), "seed": experiment.run.seed, "base": base, **model.asking()}
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
@@ -57,8 +54,6 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
     rows = [[fact.id, fact.question, fact.answer, fact.group] for fact in learned]
     asked = [[fact.id, fact.question] for fact in refused]
     found = {"training": hash_json([rows, asked, _refusals()]), **model_fingerprints(experiment)}
-    if any(NO_LATIN.fullmatch(fact.answer) for fact in learned):
-        found["judged"] = "words of any script"
     if experiment.model.path is None and experiment.train.split != FULL:
         found["tokenizer"] = hash_json(_texts(experiment))
     return found

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.benchmarks.general.base import Item, data_fingerprints, load_items, load_suite
+from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.general import TOO_LONG
 from unierase_cli.contracts import UserError
@@ -24,7 +25,7 @@ from unierase_cli.pipeline.model_states import (
     model_fingerprints,
     model_settings,
     state_needs,
-    stop_read,
+    stop_texts,
 )
 from unierase_cli.pipeline.observation_files import batches_done
 from unierase_cli.pipeline.stage import Request, StageContext
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
 NAME = "general"
-VERSION = 2
+VERSION = 3
 PLAN = "plan.json"
 ANEW = "ask anew with --force"
 LM_EVAL = "lm_eval."
@@ -49,13 +50,11 @@ COMPAT_CODE_SECONDS = 1.0
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
-    """How the model is run and what it is asked. Where the files are does not matter, their content does."""
-    config = asdict(experiment.eval.general)
-    config.pop("data_dir")
+    """How the model is run and what it is asked."""
     return {
         "model": model_settings(experiment),
-        "general": config,
-        **stop_read(experiment),
+        "general": counted(experiment.eval.general),
+        "stop": stop_texts(experiment),
     }
 
 

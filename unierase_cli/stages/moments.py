@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Fact, UserError
-from unierase_cli.pipeline.model_states import load_base, made_with, model_fingerprints, model_needs
+from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings
 from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.json_text import write_json
 
 NAME = "moments"
-VERSION = 1
+VERSION = 2
 READS_BENCHMARK = True
 RECORD = "moments.json"
 
@@ -23,8 +23,8 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """The layers, the corpus and the prompt format; not how the edit uses the moments."""
     return {
         "layers": wanted_layers(experiment),
-        "moments": {k: v for k, v in asdict(experiment.edit.moments).items() if k != "batch_tokens"},
-        "model": made_with(experiment),
+        "moments": counted(experiment.edit.moments),
+        "model": model_settings(experiment),
         "seed": experiment.run.seed if experiment.edit.moments.samples else None,
     }
 

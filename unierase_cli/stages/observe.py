@@ -22,8 +22,8 @@ from unierase_cli.pipeline.model_states import (
     load_edited,
     model_fingerprints,
     model_settings,
+    protocol_settings,
     state_needs,
-    stop_read,
 )
 from unierase_cli.pipeline.observation_files import PLAN, Pass, Plan, batches_done, read_pass
 from unierase_cli.pipeline.stage import Request, StageContext
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
 NAME = "observe"
-VERSION = 2
+VERSION = 3
 READS_BENCHMARK = True
 FORGET = "forget"
 # The option that names a step of a sequence: the model as that step left it, asked plainly.
@@ -49,18 +49,11 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     evaluation = experiment.eval
     return {
         "model": model_settings(experiment),
-        "protocol": protocol_read(experiment),
+        "protocol": protocol_settings(experiment),
         "splits": evaluation.splits,
         "variants": ["plain"] if STEP in options else variants(experiment, FORGET, options["state"] == "edited"),
         "scored": sorted(evaluation.truth_ratio_splits) if evaluation.truth_ratio else None,
     }
-
-
-def protocol_read(experiment: Experiment) -> dict[str, Any]:
-    """The protocol's settings that answers depend on, the cap on rows as it is for this benchmark."""
-    protocol = experiment.protocol
-    left = {k: v for k, v in asdict(protocol).items() if k not in ("name", "rows_of", "stop")}
-    return {**left, "rows": protocol.rows_for(experiment.benchmark.name), **stop_read(experiment)}
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
@@ -69,13 +62,9 @@ def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
     """The model's files and the rows that are asked; a change elsewhere in the benchmark asks nothing anew."""
-    rows = {split: [_identity(fact) for fact in facts] for split, facts in asked_splits(experiment, options).items()}
+    asked = asked_splits(experiment, options).items()
+    rows = {split: [[fact.id, fact.row_hash, fact.long_answer] for fact in facts] for split, facts in asked}
     return {**model_fingerprints(experiment), "rows": hash_json(rows)}
-
-
-def _identity(fact: Fact) -> list[str]:
-    """What an observation keeps of a fact: a row that gains a long answer is observed anew, all others stay as they are."""
-    return [fact.id, fact.row_hash] + ([fact.long_answer] if fact.long_answer else [])
 
 
 def asked_splits(experiment: Experiment, options: dict[str, str]) -> dict[str, list[Fact]]:

@@ -9,14 +9,19 @@ the facts in turns; the files are those of one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Fact, Observation, UserError
-from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings, stop_read
+from unierase_cli.pipeline.model_states import (
+    load_base,
+    model_fingerprints,
+    model_needs,
+    model_settings,
+    protocol_settings,
+)
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.stages.shared.fact_rows import FACT, FactRows, fact_rows
 from unierase_cli.store.artefact import Artefact
@@ -28,15 +33,14 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
 NAME = "observe_facts"
-VERSION = 2
+VERSION = 3
 BASE, EDITED = "base.jsonl", "edited.jsonl"
 PARAPHRASE = "paraphrase"
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """How the model is run and asked; which rows, their fingerprint says."""
-    protocol = {k: v for k, v in asdict(experiment.protocol).items() if k not in ("name", "rows", "stop")}
-    return {"model": model_settings(experiment), "protocol": {**protocol, **stop_read(experiment)}}
+    return {"model": model_settings(experiment), "protocol": protocol_settings(experiment)}
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:

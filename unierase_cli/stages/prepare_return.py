@@ -26,7 +26,7 @@ from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.metrics.judges.judges import Judges
 from unierase_cli.metrics.judges.kinds import JudgeAbsent
 from unierase_cli.metrics.return_score import LABELS as LABELS_OF_A_JUDGE
-from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings, stop_read
+from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.store.hashing import hash_file
 from unierase_cli.store.json_text import write_json
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
 NAME = "prepare_return"
-VERSION = 1
+VERSION = 2
 HUB, CONFIGURATION = "zhliu/RETURN", "default"
 # How the authors ask, and for how long they listen.
 INSTRUCTION = (
@@ -59,7 +59,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
         "model": model_settings(asking),
         "nli": experiment.eval.nli,
         "seed": benchmark.seed,
-        **stop_read(asking),
+        "stop": stop_texts(asking),
         "hub": None if benchmark.path else [benchmark.hub or HUB, benchmark.revision],
     }
 

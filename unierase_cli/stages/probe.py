@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
 from unierase_cli.pipeline.asked_rows import scored_splits
-from unierase_cli.pipeline.model_states import apply_erasure, load_base, model_fingerprints, model_settings, state_needs
+from unierase_cli.pipeline.model_states import (
+    apply_erasure,
+    load_base,
+    model_fingerprints,
+    model_settings,
+    protocol_settings,
+    state_needs,
+)
 from unierase_cli.pipeline.stage import Request, StageContext
-from unierase_cli.stages.observe import protocol_read
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.jsonl import iterate_jsonl, read_asset, write_jsonl
 
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from unierase_cli.probes.base import Asking
 
 NAME = "probe"
-VERSION = 2
+VERSION = 3
 TEXTS = "texts.jsonl"
 NEEDS_REFERENCE = "reference_loss"
 
@@ -35,7 +41,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
 
     return {
         "model": model_settings(experiment),
-        "protocol": protocol_read(experiment),
+        "protocol": protocol_settings(experiment),
         "passes": {name: load_pass(name).VERSION for name in experiment.eval.passes},
         "splits": experiment.eval.splits,
     }

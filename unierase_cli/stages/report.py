@@ -6,21 +6,20 @@ import base64
 import html
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.markdown import inline
 from unierase_cli.pipeline.evaluation import PRECISE, TRAJECTORY, last_of_evaluation
-from unierase_cli.pipeline.mode_plan import is_stepwise, token_questions
 from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
 from unierase_cli.results.table import Table
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.json_text import read_own, write_json
 
 NAME = "report"
-VERSION = 3
+VERSION = 4
 READS_BENCHMARK = True
 PICTURE, COLLATERAL, COLLATERAL_PICTURE = "forgetting-retention.png", "collateral.json", "collateral.png"
 
@@ -37,22 +36,8 @@ Section = Table | Picture
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
-    """Everything: a report names the whole configuration."""
-    config = asdict(experiment)
-    config["mode"] = experiment.mode.chosen()
-    config["token"]["questions"] = token_questions(experiment)
-    if not experiment.token.per_step:
-        config["token"].pop("per_step")
-    if not is_stepwise(experiment):
-        config["eval"] = {key: value for key, value in config["eval"].items() if key not in ("steps", "step_rows")}
-    for key in ("outputs", "force", "chain", "threads", "device"):
-        config["run"].pop(key)
-    config["model"].pop("device_map")
-    if not experiment.eval.general.wanted:
-        config["eval"].pop("general")
-    if experiment.eval.judge_seconds is None:
-        config["eval"].pop("judge_seconds")
-    return config
+    """What the report names of the configuration; the keys of its inputs cover what its numbers depend on."""
+    return {"title": _title(experiment), "about": _chosen(experiment)}
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
@@ -152,14 +137,20 @@ def _title(experiment: Experiment) -> str:
     return f"{e.method.name} on {e.benchmark.name} {e.benchmark.split}, {e.model.name}, {e.mode.name} mode, seed {e.run.seed}"
 
 
-def _about(context: StageContext) -> dict[str, str]:
-    e, erase = context.experiment, context.inputs["erase"]
-    scored = context.inputs[PRECISE if PRECISE in context.inputs else "score"]
+def _chosen(experiment: Experiment) -> dict[str, str]:
+    e = experiment
     return {
         "model": e.model.path or f"{e.model.name} (trained by the finetune stage)",
         "benchmark": f"{e.benchmark.name}, split {e.benchmark.split}",
         "method": f"{e.method.name} (edit={e.edit.name}, token={e.token.name})",
         "decoding": f"greedy, at most {e.protocol.max_new_tokens} new tokens, protocol {e.protocol.name}",
+    }
+
+
+def _about(context: StageContext) -> dict[str, str]:
+    erase, scored = context.inputs["erase"], context.inputs[PRECISE if PRECISE in context.inputs else "score"]
+    return {
+        **_chosen(context.experiment),
         "erase artefact": f"{erase.name}, key {erase.key[:12]}, {erase.manifest.get('wall_seconds', 0.0):.0f} s",
         f"{scored.stage} artefact": f"{scored.name}, key {scored.key[:12]}",
     }

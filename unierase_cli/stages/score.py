@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unierase_cli.metrics.judges.judges import Judges
 
 NAME = "score"
-VERSION = 2
+VERSION = 3
 METRICS = "metrics.json"
 # Of a retain reference too, if it has it: membership attacks compare with it.
 HOLDOUT = "holdout.plain.jsonl"
@@ -30,14 +30,12 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """The versions of all metrics: what is scored differently is scored anew, without asking the model again."""
     from unierase_cli.metrics.catalog import all_metrics
 
-    found: dict[str, Any] = {"metrics": {metric.NAME: metric.VERSION for metric in all_metrics()}}
     wanted = experiment.eval
     judges = {"encoder": wanted.encoder, "nli": wanted.nli, "gibberish": wanted.gibberish}
-    judges |= {"refusal_encoder": wanted.refusal_encoder}
-    if any(judges.values()):
-        # More time may give what was unavailable for want of it.
-        found["judges"] = judges | ({"seconds": wanted.judge_seconds} if wanted.judge_seconds else {})
-    return found | general.judged_by(experiment)
+    # More time may give what was unavailable for want of it.
+    judges |= {"refusal_encoder": wanted.refusal_encoder, "seconds": wanted.judge_seconds}
+    versions = {metric.NAME: metric.VERSION for metric in all_metrics()}
+    return {"metrics": versions, "judges": judges, **general.judged_by(experiment)}
 
 
 def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:

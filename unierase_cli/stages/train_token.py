@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
+from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import NAME_SLOT, Fact, UserError, fill_name
 from unierase_cli.pipeline.mode_plan import is_stepwise, plan_of, token_questions
-from unierase_cli.pipeline.model_states import load_base, made_with, model_fingerprints, model_needs
+from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings
 from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
 from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.store.hashing import hash_json
 
 NAME = "train_token"
-VERSION = 2
+VERSION = 3
 READS_BENCHMARK = True
-# What does not change the trained rows: the preset's name, a threshold for a warning, and the refinement after an edit.
-NOT_READ = ("name", "improbable", "per_step", "targets")
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
-    """The token section, the prompt format, the seed, and the edited layers where noise is put on them."""
+    """The token section but for the refinement after an edit, the prompt format, the seed, and the edited layers where noise is put
+    on them."""
     token = experiment.token
     noisy = any(stage.noise and stage.epochs for stage in token.stages)
-    settings = {key: value for key, value in asdict(token).items() if key not in NOT_READ and not key.startswith("refine")}
-    settings |= {"questions": token_questions(experiment), **({"per_step": True} if token.per_step else {})}
+    settings = {key: value for key, value in counted(token).items() if not key.startswith("refine")}
     return {
-        "token": settings,
-        "model": made_with(experiment),
+        "token": {**settings, "questions": token_questions(experiment)},
+        "model": model_settings(experiment),
         "layers": wanted_layers(experiment) if noisy else None,
         "seed": experiment.run.seed,
     }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unierase_cli.config.checks import fraction, one_of, positive
+from unierase_cli.config.counted import BY_CONTENT
 
 
 @dataclass
@@ -20,14 +21,14 @@ class BenchmarkConfig:
     # Hub id of the data set, its revision, and a folder of JSON Lines that takes the hub's place.
     hub: str | None = None
     revision: str | None = None
-    data_dir: str | None = None
+    data_dir: str | None = field(default=None, metadata=BY_CONTENT)
     # benchmark=jsonl: file of facts to forget, and of facts to retain (question, answer, optional subject, group, ...).
     # benchmark=return: RETURN.jsonl, which `unierase prepare-return` makes splits of (null takes it from the hub).
-    path: str | None = None
-    retain_path: str | None = None
+    path: str | None = field(default=None, metadata=BY_CONTENT)
+    retain_path: str | None = field(default=None, metadata=BY_CONTENT)
     # JSON Lines of facts that the model forgot in an earlier run (question, answer): they are asked again, and neither retained nor
     # protected as known. Those of an exported folder are recognised by the hashes in its unierase.json.
-    forgotten_path: str | None = None
+    forgotten_path: str | None = field(default=None, metadata=BY_CONTENT)
     # fictional: size of the generated world.
     authors: int = 60
     questions: int = 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from unierase_cli.config.checks import block_numbers, fraction, one_of, positive
+from unierase_cli.config.counted import UNCOUNTED
 
 
 @dataclass
@@ -56,7 +57,7 @@ class MomentsConfig:
     # Weight of the corpus tokens' moment, and of the moment of the last prompt tokens of protected questions.
     corpus_weight: float = 1.0
     prompt_end_weight: float = 1000.0
-    batch_tokens: int = 8192
+    batch_tokens: int = field(default=8192, metadata=UNCOUNTED)
 
     def __post_init__(self) -> None:
         positive("edit.moments.corpus_weight", self.corpus_weight, zero=True)
@@ -84,7 +85,7 @@ class TemplateConfig:
 
 @dataclass
 class EditConfig:
-    name: str = "default"
+    name: str = field(default="default", metadata=UNCOUNTED)
     # Blocks whose down projection is edited; null takes model.layers.
     layers: list[int] | None = None
     # null takes model.key_position.

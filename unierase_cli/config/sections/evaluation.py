@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from unierase_cli.config.checks import one_of, positive
+from unierase_cli.config.counted import BY_CONTENT, UNCOUNTED
 from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.contracts import UserError
 
@@ -22,7 +23,7 @@ PLAIN_STOP = ("\nQuestion:",)
 
 @dataclass
 class ProtocolConfig:
-    name: str = "full"
+    name: str = field(default="full", metadata=UNCOUNTED)
     # New tokens generated at most.
     max_new_tokens: int = 200
     # Prompt and answer together, at most (0: only the model's context limits): TOFU's own evaluation counts 200 so.
@@ -30,9 +31,9 @@ class ProtocolConfig:
     # Tokens of the true answer that the variant answer_prefix gives away.
     prefix_tokens: int = 4
     # Rows of each split, at most (0: all): the first ones, as TOFU's own evaluation takes its first 300.
-    rows: int = 0
+    rows: int = field(default=0, metadata=BY_CONTENT)
     # Benchmarks that the cap on rows is for (empty: all): closer-look scores real_world whole.
-    rows_of: list[str] = field(default_factory=list)
+    rows_of: list[str] = field(default_factory=list, metadata=BY_CONTENT)
     # Texts before which an answer ends ("\n" is a new line). null: "\nQuestion:" for plain prompts and none for chat prompts; []:
     # none.
     stop: list[str] | None = None
@@ -55,9 +56,9 @@ class ProtocolConfig:
 
 @dataclass
 class EvalConfig:
-    name: str = "default"
+    name: str = field(default="default", metadata=UNCOUNTED)
     # Rows per batch; 0 chooses by device. Numbers do not depend on it beyond rounding.
-    batch_size: int = 0
+    batch_size: int = field(default=0, metadata=UNCOUNTED)
     # Splits to score, those that the benchmark lacks left out; empty: all that it has.
     splits: list[str] = field(default_factory=list)
     # Variants observed on the forget split beside plain answers.
@@ -73,7 +74,7 @@ class EvalConfig:
     # A model that never saw the forget set, which forget quality compares with: the folder of its observations (an observe
     # artefact), open-unlearning's TOFU_EVAL.json of a retain model (the file or its folder), or train: make it now. null: one
     # that was made before, if any.
-    retain_reference: str | None = None
+    retain_reference: str | None = field(default=None, metadata=BY_CONTENT)
     # Models that judge texts, by hub id or folder (null: metrics that need one are unavailable): a sentence encoder for cosine
     # similarity, another one for refusals by meaning (also those of the general suites), an entailment classifier, a detector of
     # gibberish.
@@ -87,7 +88,7 @@ class EvalConfig:
     # reference_loss
     passes: list[str] = field(default_factory=list)
     # Plain text for the pass perplexity: JSON Lines with `text` (null: a dozen short texts of our own).
-    texts: str | None = None
+    texts: str | None = field(default=None, metadata=BY_CONTENT)
     # Model that never saw the forget set, for the pass reference_loss: a folder or a hub id.
     reference_model: str | None = None
     # mode=sequential: after which steps the model is asked beside the end: all | last | none; and rows of each split then, at most

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from unierase_cli.config.checks import fraction, positive
+from unierase_cli.config.counted import BY_CONTENT
 from unierase_cli.contracts import UserError, duplicates
 
 # What a question that does not fit the model stopped at: it is not asked, and is wrong.
@@ -16,7 +17,7 @@ class GeneralConfig:
     # Suites, each a file of unierase_cli/benchmarks/general: mmlu | gsm8k | trivia_qa | human_eval. Empty: none is asked.
     suites: list[str] = field(default_factory=list)
     # Folder with mmlu_test_sample.jsonl (or mmlu.jsonl), gsm8k.jsonl, trivia_qa.jsonl, human_eval.jsonl; null: from the hub.
-    data_dir: str | None = None
+    data_dir: str | None = field(default=None, metadata=BY_CONTENT)
     # Part of mmlu and trivia_qa that is asked, drawn once and for all with one seed (1: all of it). All of a file that is a sample
     # already (mmlu_test_sample.jsonl) is asked.
     share: float = 0.1
@@ -32,7 +33,7 @@ class GeneralConfig:
     # Tasks of EleutherAI's lm-eval (pip install 'unierase[lm_eval]'), with its own prompts and metrics.
     lm_eval: list[str] = field(default_factory=list)
     # Folder with tasks of your own for lm-eval, as yaml files.
-    lm_eval_folder: str | None = None
+    lm_eval_folder: str | None = field(default=None, metadata=BY_CONTENT)
     # Examples in each prompt of lm-eval; null: as each task says.
     lm_eval_shots: int | None = None
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from unierase_cli.config.checks import one_of, positive
+from unierase_cli.config.counted import BY_CONTENT
 from unierase_cli.contracts import UserError
-
-# What decides which rows are asked after an edit, where a file lies, and how many rows are held, which a fingerprint names.
-NOT_PLANNED = ("near", "far", "hold", "tasks")
 
 
 @dataclass
@@ -22,7 +19,7 @@ class ModeConfig:
     steps: int | None = None
     # sequential: a file of requests in the place of benchmark.split, JSON Lines of {"suite", "task_id", "facts": [ids]}, or TOFU's
     # continual tasks (`full_index` in the place of `facts`); mode.steps=N takes the first N of them.
-    tasks: str | None = None
+    tasks: str | None = field(default=None, metadata=BY_CONTENT)
     # Which of the file's suites, if it has several.
     suite: str | None = None
     # sequential: steps (from 0) that are left out as if nobody had asked for them; what they name is still scored.
@@ -35,10 +32,10 @@ class ModeConfig:
     facts: list[str] = field(default_factory=list)
     limit: int = 0
     # precise: neighbours of the fact (its group, else its subject) and far facts that are asked before and after, at most.
-    near: int = 5
-    far: int = 20
+    near: int = field(default=5, metadata=BY_CONTENT)
+    far: int = field(default=20, metadata=BY_CONTENT)
     # precise: further neighbours, never asked, that the method is told to leave as they are, at most (0: none).
-    hold: int = 12
+    hold: int = field(default=12, metadata=BY_CONTENT)
 
     def __post_init__(self) -> None:
         for key, value in (("step_size", self.step_size), ("steps", self.steps)):
@@ -57,12 +54,3 @@ class ModeConfig:
             raise UserError(f"mode.suite={self.suite} names a part of a file that is not given", "add mode.tasks=FILE")
         if self.facts and self.limit:
             raise UserError("mode.facts and mode.limit both choose the facts", "give one of them")
-
-    def chosen(self) -> dict[str, Any]:
-        """The name and what differs from the defaults: keys of modes that do not read a field stay as they were without it."""
-        plain = asdict(ModeConfig())
-        return {key: value for key, value in asdict(self).items() if key == "name" or value != plain[key]}
-
-    def planning(self) -> dict[str, Any]:
-        """What of it shapes the edit."""
-        return {key: value for key, value in self.chosen().items() if key not in NOT_PLANNED}

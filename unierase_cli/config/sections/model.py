@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unierase_cli.config.checks import block_numbers, fraction, one_of, positive
+from unierase_cli.config.counted import BY_CONTENT, UNCOUNTED
 from unierase_cli.contracts import UserError
 
 # Where the question stands in model.instruction.
@@ -14,16 +15,16 @@ SLOT = "{question}"
 
 @dataclass
 class ModelConfig:
-    name: str = "hf"
+    name: str = field(default="hf", metadata=UNCOUNTED)
     # Hub id or folder of a Hugging Face model; null for a model that the finetune stage trains (see train).
-    path: str | None = None
+    path: str | None = field(default=None, metadata=BY_CONTENT)
     # Commit or tag on the hub; null follows the default branch and is reported as a warning.
     revision: str | None = None
     # auto (float32 on a CPU, the checkpoint's own type on a GPU) | float32 | bfloat16 | float16
     dtype: str = "auto"
     # Several devices: null (all on run.device) | auto (accelerate spreads the blocks over all GPUs) | {module name: device, ...}.
     # For editing and evaluation; gradient methods have unlearn.sharding.
-    device_map: Any = None
+    device_map: Any = field(default=None, metadata=UNCOUNTED)
     # Attention implementation that transformers is asked for: sdpa (eager where sdpa cannot compute a model's) | eager |
     # flash_attention_2
     attention: str = "sdpa"
@@ -41,9 +42,9 @@ class ModelConfig:
     # subject_last (large models: the fact is looked up at the subject) | prompt_last (small models decide at the prompt's end)
     key_position: str = "subject_last"
     # Whether the numbers of this preset were measured on the real weights.
-    verified: bool = False
+    verified: bool = field(default=False, metadata=UNCOUNTED)
     # Free text shown by `unierase ls models` and the README.
-    note: str = ""
+    note: str = field(default="", metadata=UNCOUNTED)
 
     def __post_init__(self) -> None:
         one_of("model.dtype", self.dtype, ["auto", "float32", "bfloat16", "float16"])
@@ -67,17 +68,15 @@ class ModelConfig:
             )
 
     def asking(self) -> dict[str, Any]:
-        """How questions are put to the model, for the keys of what depends on it; what is not used leaves them as they were."""
-        further = {"system": self.system, "instruction": self.instruction}
-        used = {key: text for key, text in further.items() if text is not None}
-        return {"prompt": self.prompt, "date": self.date, **used}
+        """How questions are put to the model, for the keys of what depends on it."""
+        return {"prompt": self.prompt, "date": self.date, "system": self.system, "instruction": self.instruction}
 
 
 @dataclass
 class TrainConfig:
     """The finetune stage: a small model from scratch on the benchmark (model.path null), or a checkpoint trained on."""
 
-    name: str = "none"
+    name: str = field(default="none", metadata=UNCOUNTED)
     # Architecture of a model that is made from scratch (a Llama).
     hidden_size: int = 192
     intermediate_size: int = 1024
@@ -101,7 +100,7 @@ class TrainConfig:
     # Epochs between looks, and between checkpoints that an interrupted run goes on from.
     look_every: int = 4
     # What the model learns: full, or retain (all but the forget set; also by its name, e.g. retain95 for forget05).
-    split: str = "full"
+    split: str = field(default="full", metadata=BY_CONTENT)
 
     def __post_init__(self) -> None:
         for key in (
@@ -134,15 +133,15 @@ class TrainConfig:
 class RunConfig:
     seed: int = 0
     # Folder of all artefacts.
-    outputs: str = "outputs"
+    outputs: str = field(default="outputs", metadata=UNCOUNTED)
     # auto | cpu | cuda | cuda:1 | mps
-    device: str = "auto"
+    device: str = field(default="auto", metadata=UNCOUNTED)
     # CPU threads; 0 leaves torch's choice.
-    threads: int = 0
+    threads: int = field(default=0, metadata=UNCOUNTED)
     # Make the wanted stage anew even if a finished version exists.
-    force: bool = False
+    force: bool = field(default=False, metadata=UNCOUNTED)
     # Make what a stage needs; false refuses and names the missing stage.
-    chain: bool = True
+    chain: bool = field(default=True, metadata=UNCOUNTED)
 
     def __post_init__(self) -> None:
         positive("run.threads", self.threads, zero=True)
@@ -177,7 +176,7 @@ class MethodConfig:
     # Task vector and LoRA negation: how far to go against what was learned.
     scale: float = 1.0
     # Free text shown by `unierase ls methods`.
-    note: str = ""
+    note: str = field(default="", metadata=UNCOUNTED)
 
     @property
     def implemented_by(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from unierase_cli.config.checks import one_of, positive
+from unierase_cli.config.counted import BY_CONTENT, UNCOUNTED
 from unierase_cli.contracts import UserError
 
 
@@ -37,7 +38,7 @@ class TokenStage:
 
 @dataclass
 class TokenConfig:
-    name: str = "default"
+    name: str = field(default="default", metadata=UNCOUNTED)
     # Groups of facts with a token each (<unlearn_0>, <unlearn_1>, ...): the forget set is cut into so many equal parts.
     groups: int = 1
     # Output row of an untied head: fresh (random but for `fresh_lift`, norm `fresh_norm` x the mean row norm) | reference (copy
@@ -52,7 +53,7 @@ class TokenConfig:
     # Start of the input row: normal (the model's initializer_range) | mean (mean row plus small noise) | keep (as the model has it)
     init: str = "mean"
     # JSON Lines or text file of refusals to lead to (key `text`); null takes the project's own list.
-    targets: str | None = None
+    targets: str | None = field(default=None, metadata=BY_CONTENT)
     # end: refusal + end token | unlearn_end: refusal + second [UNL] + end token (the reference)
     closing: str = "end"
     # forget: trained on the forget set's questions | outside: on questions outside every forget set | auto: outside where requests
@@ -76,7 +77,7 @@ class TokenConfig:
     # The rows that left the fewest are taken.
     refine_rounds: int = 2
     # Say so when the mean log-probability per target token of the unedited model's refusals is below this (nats).
-    improbable: float = -6.0
+    improbable: float = field(default=-6.0, metadata=UNCOUNTED)
 
     def __post_init__(self) -> None:
         one_of("token.output_row", self.output_row, ["fresh", "reference", "tied", "trained", "keep"])

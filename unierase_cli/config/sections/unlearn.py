@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from unierase_cli.config.checks import fraction, one_of, positive
+from unierase_cli.config.counted import BY_CONTENT, UNCOUNTED
 from unierase_cli.contracts import UserError
 
-# What only says how a training is watched, or where its memory goes: it changes no result, so it enters no key.
-WATCHING = ("name", "tensorboard", "evaluate_every", "checkpoint_every", "reference_gib")
 OPTIMIZERS = ["adamw", "paged_adamw_8bit", "sophia"]
 
 
 @dataclass
 class UnlearnConfig:
-    name: str = "default"
+    name: str = field(default="default", metadata=UNCOUNTED)
     # Passes over the forget set; steps = floor(epochs * forget rows / batch_size), at least one.
     epochs: int = 5
     # Optimiser steps at most; 0 leaves it to epochs.
@@ -51,7 +50,7 @@ class UnlearnConfig:
     forget_labels: str = "answer"
     # JSON Lines of {"fact": id, "weights": [one per answer token, the end token among them]}: how much each token of a fact's own
     # answer counts, in every loss; facts that are not listed count 1 throughout, as do all with forget_labels=all.
-    token_weights: str | None = None
+    token_weights: str | None = field(default=None, metadata=BY_CONTENT)
     # Retain partner and refusal of a forget row: seeded (new ones each epoch) | closer_look (fixed by the row's index)
     pairing: str = "seeded"
     # AltPO: alternative answers drawn for each forget question.
@@ -61,17 +60,17 @@ class UnlearnConfig:
     # The model before unlearning (KL, UNDIAL, RMU): auto (adapter switched off, else stored) | stored | second_model
     reference: str = "auto"
     # Most memory that what is stored of it may take, GiB.
-    reference_gib: float = 2.0
+    reference_gib: float = field(default=2.0, metadata=UNCOUNTED)
     # Several processes (accelerate launch, torchrun): none (each holds the whole model) | fsdp (blocks are spread over them)
     sharding: str = "none"
     # Quick evaluation every so many steps; 0 never.
-    evaluate_every: int = 0
+    evaluate_every: int = field(default=0, metadata=UNCOUNTED)
     # Steps between checkpoints (12 bytes per trained weight each, two are kept); 0 chooses ten a run, -1 writes none.
-    checkpoint_every: int = 0
+    checkpoint_every: int = field(default=0, metadata=UNCOUNTED)
     # Stop when the mean retain loss of a step exceeds this (nats per token); 0 takes log(vocabulary size): worse than guessing.
     stop_retain_loss: float = 0.0
     # Write TensorBoard events beside events.jsonl.
-    tensorboard: bool = False
+    tensorboard: bool = field(default=False, metadata=UNCOUNTED)
 
     def __post_init__(self) -> None:
         positive("unlearn.lr", self.lr, example=1e-5)

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from unierase_cli.config.sections.unlearn import WATCHING
+from unierase_cli.config.counted import uncounted_keys
+from unierase_cli.config.schema import Experiment
 
 # Names of presets and notes say nothing that the keys don't; where and when a run was made, and what was asked of it
-# afterwards, does not change the model, nor how its training was watched; the data's folder shows in its rows, which are compared
-# by themselves.
-LEFT_OUT = ("run.", "eval.", "benchmark.data_dir", "model.verified", *(f"unlearn.{key}" for key in WATCHING))
+# afterwards, does not change the model; the data's folder shows in its rows, which are compared by themselves.
+LEFT_OUT = ("run.", "eval.", "benchmark.data_dir", *uncounted_keys(Experiment()))
 LEFT_OUT_NAMES = ("name", "note")
 ONLY_EDITING = ("edit.",)
 ONLY_TRAINING = ("unlearn.", "adapter.", "method.forget.", "method.retain.", "method.scale")
