@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError, asdict
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,17 @@ def test_defaults_compose_into_plain_dataclasses(conf: Path) -> None:
     assert type(experiment.model.layers) is list
     assert experiment.edit.values.steps == 3
     assert experiment.edit.values.clamp == 1.0
+
+
+def test_an_experiment_is_frozen_down_to_its_sections() -> None:
+    words = ["run.seed=3", "edit.values.clamp=0.5", "token.refine_lr=0.5"]
+    composed = compose([*words, "protocol.stop=['\\n\\n']", "token.stages=[{lr: '${token.refine_lr}'}]"])
+    for experiment in (composed, Experiment.from_json(asdict(composed))):
+        assert (experiment.run.seed, experiment.edit.values.clamp, experiment.protocol.stop) == (3, 0.5, ["\n\n"])
+        assert experiment.token.stages[0].lr == experiment.token.refine_lr == 0.5
+        for section, name in ((experiment, "run"), (experiment.edit.values, "clamp"), (experiment.token.stages[0], "lr")):
+            with pytest.raises(FrozenInstanceError):
+                setattr(section, name, getattr(section, name))
 
 
 def test_a_list_of_sections_keeps_the_schema_defaults_of_each(conf: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from tests.helpers.settings import with_settings
 from tests.helpers.tiny_models import FAMILIES, FURTHER, tiny
 from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
@@ -97,8 +97,7 @@ def test_every_step_keeps_the_weights_that_it_changed() -> None:
 
 
 def test_a_method_without_moments_needs_none() -> None:
-    experiment = Experiment(model=ModelConfig(path="a/b"))
-    experiment.method = replace(experiment.method, editing=False, token=False)
+    experiment = with_settings(Experiment(model=ModelConfig(path="a/b")), method__editing=False, method__token=False)
     stages = {n.stage for n in memory_needs(experiment, KNOWN["gpt2"], Rows(10, 10, 10), accelerator=False)}
     assert stages == {"all", "observe"}
 

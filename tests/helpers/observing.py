@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tests.helpers.settings import with_settings
 from tests.helpers.tiny_models import FACTS, tiny_llama
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
@@ -38,9 +39,7 @@ def edited_model() -> LoadedModel:
 
 
 def experiment(**evaluation: Any) -> Experiment:
-    config = Experiment(protocol=PROTOCOL, eval=EvalConfig(batch_size=2, **evaluation))
-    config.model.path = "somewhere"
-    return config
+    return with_settings(Experiment(protocol=PROTOCOL, eval=EvalConfig(batch_size=2, **evaluation)), model__path="somewhere")
 
 
 def run(directory: Path, state: str, config: Experiment | None = None) -> dict[str, Any]:

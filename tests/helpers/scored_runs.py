@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from tests.helpers.recorded import given
+from tests.helpers.settings import with_settings
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import MethodConfig
 from unierase_cli.store.artefact import Artefact
@@ -39,10 +40,7 @@ def scored(
 ) -> Artefact:
     """A score artefact with the chain behind it: finetune, observed base, token, erase, observed edit."""
     config = Experiment(method=MethodConfig(name=method, editing=method == "unierase", token=method == "unierase"))
-    config.run.seed, config.model.name = seed, "mini"
-    for key, value in settings.items():
-        section, name = key.split("__")
-        setattr(config, section, replace(getattr(config, section), **{name: value}))
+    config = with_settings(config, run__seed=seed, model__name="mini", **settings)
     recorded = json.loads(json.dumps(asdict(config)))
     slug = f"{config.benchmark.name}-{config.benchmark.split}_{config.model.name}_{method}_{config.mode.name}_seed{seed}"
     model = f"mini_{config.train.split}_seed{seed}"

@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers.observing import ROWS, edited_model, experiment, run, scored
 from tests.helpers.places import ROOT
+from tests.helpers.settings import with_settings
 from tests.helpers.shared_asking import ask_everything, counted
 from tests.helpers.suites import write_suites
 from tests.helpers.tiny_models import save_folder, tiny_llama
@@ -65,8 +66,7 @@ def test_metrics_do_not_depend_on_the_batch_size(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(stage, "load_edited", lambda *_: edited_model())
     metrics = {}
     for size in (1, 3, 64):
-        config = experiment()
-        config.eval.batch_size = size
+        config = with_settings(experiment(), eval__batch_size=size)
         folder = tmp_path / str(size)
         folder.mkdir()
         for state in ("base", "edited"):

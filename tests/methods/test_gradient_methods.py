@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tests.helpers.gradient_steps import CONF, REFUSALS, STEP, UNLEARN, context, erased, loss_on, shipped
+from tests.helpers.settings import with_settings
 from tests.helpers.tiny_models import FACTS, tiny, tiny_llama
 from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.config.sections.mode import ModeConfig
@@ -156,7 +157,8 @@ def test_losses_that_compare_start_at_their_known_values() -> None:
 def test_a_later_step_compares_with_the_weights_that_are_wished_for(reference: str) -> None:
     loaded = tiny_llama()
     working = context(loaded, shipped("npo_kl"), UNLEARN)
-    working.experiment.mode = ModeConfig("sequential", steps=2, reference=reference)
+    mode = ModeConfig("sequential", steps=2, reference=reference)
+    working = replace(working, experiment=replace(working.experiment, mode=mode))
     first, state = load_method("gradient").erase(loaded, STEP, EditState(), working)
     # What the first step is compared with is the original model either way.
     assert first.info["losses"][0]["forget"] == pytest.approx(2 * math.log(2) / 0.1, rel=1e-5)
@@ -390,7 +392,7 @@ def test_no_row_is_longer_than_the_models_context() -> None:
 
 def test_altpo_fills_its_batches_with_all_answers_of_a_small_request() -> None:
     found = context(tiny_llama(), shipped("altpo"), replace(UNLEARN, batch_size=8, alternates=3))
-    found.experiment.mode = ModeConfig("sequential", steps=2)
+    found = replace(found, experiment=replace(found.experiment, mode=ModeConfig("sequential", steps=2)))
     assert for_step(found, STEP).experiment.unlearn.batch_size == min(8, 3 * len(STEP.forget))
     one = replace(STEP, forget=STEP.forget[:1])
     assert for_step(found, one).experiment.unlearn.batch_size == 3
@@ -451,11 +453,11 @@ def test_the_reference_has_no_dropout_whichever_way_it_is_had() -> None:
 
 
 def test_what_only_watches_a_training_changes_no_key() -> None:
-    plain, watched = Experiment(method=shipped("ga_gd")), Experiment(method=shipped("ga_gd"))
-    watched.unlearn = replace(watched.unlearn, evaluate_every=3, checkpoint_every=5, tensorboard=True, name="other")
+    plain = Experiment(method=shipped("ga_gd"))
+    unlearn = replace(plain.unlearn, evaluate_every=3, checkpoint_every=5, tensorboard=True, name="other")
+    watched = replace(plain, unlearn=unlearn)
     assert what_counts(plain) == what_counts(watched)
-    watched.unlearn = replace(watched.unlearn, lr=3e-4)
-    assert what_counts(plain) != what_counts(watched)
+    assert what_counts(plain) != what_counts(with_settings(watched, unlearn__lr=3e-4))
 
 
 def test_nothing_to_retain_is_told() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.helpers.sequences import GRADIENT, experiment
+from tests.helpers.settings import with_settings
 from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.config.counted import uncounted_keys
 from unierase_cli.config.schema import Experiment
@@ -75,21 +76,11 @@ def test_attention_enters_every_key(config: Experiment) -> None:
 @pytest.mark.parametrize("key", uncounted_keys(Experiment()))
 def test_a_field_that_changes_no_result_enters_no_key(key: str, config: Experiment) -> None:
     training = replace(config, method=GRADIENT)
-    section, _, name = key.partition(".")
+    value = attrgetter(key)(config)
+    others = {"run.device": "cpu", "model.device_map": {"model": "cpu"}}
+    other = others.get(key, not value if isinstance(value, bool) else f"{value}x" if isinstance(value, str) else (value or 0) + 1)
     for found in (config, training):
-        assert keys(changed(found, section, name)) == keys(found)
-
-
-def changed(part: Any, name: str, rest: str = "") -> Any:
-    """The section with another value of one field, which may be that of a section within it."""
-    value = getattr(part, name)
-    if rest:
-        inner, _, further = rest.partition(".")
-        return replace(part, **{name: changed(value, inner, further)})
-    others = {"device": "cpu", "device_map": {"model": "cpu"}}
-    if isinstance(value, bool):
-        return replace(part, **{name: not value})
-    return replace(part, **{name: others.get(name, f"{value}x" if isinstance(value, str) else (value or 0) + 1)})
+        assert keys(with_settings(found, **{key.replace(".", "__"): other})) == keys(found)
 
 
 def test_the_code_behind_a_methods_name_enters_its_key(config: Experiment) -> None:

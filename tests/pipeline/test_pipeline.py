@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers.settings import with_settings
 from tests.helpers.stand_ins import stand_in
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import RunConfig
@@ -70,8 +70,7 @@ def test_a_stage_makes_its_inputs_first_and_is_reused_afterwards(tmp_path: Path,
 def test_only_what_depends_on_a_changed_key_is_made_again(tmp_path: Path, fakes: Fakes) -> None:
     config = experiment(tmp_path)
     pipeline(config).make("erase")
-    config.edit.values = replace(config.edit.values, clamp=0.5)
-    pipeline(config).make("erase")
+    pipeline(with_settings(config, edit__values__clamp=0.5)).make("erase")
     assert fakes.runs == ["train_token", "erase", "erase"]
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.helpers.golden_metrics import facts, load
+from tests.helpers.settings import with_settings
 from tests.helpers.tiny_models import FACTS, tiny_gpt2, tiny_llama
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
@@ -150,9 +151,7 @@ def rows_of_a_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def experiment(**evaluation: Any) -> Experiment:
-    config = Experiment(protocol=PROTOCOL, eval=EvalConfig(**evaluation))
-    config.model.path = "somewhere"
-    return config
+    return with_settings(Experiment(protocol=PROTOCOL, eval=EvalConfig(**evaluation)), model__path="somewhere")
 
 
 def run(folder: Path, state: str, config: Experiment) -> dict[str, Any]:

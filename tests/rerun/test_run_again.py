@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from tests.helpers.places import ROOT
 from tests.helpers.sequences import experiment, make
+from tests.helpers.settings import with_settings
 from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
@@ -80,8 +81,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
 @pytest.fixture
 def report(tmp_path: Path, fakes: Fakes) -> Artefact:
     """A run made with a clamp that is not the default one."""
-    config = Experiment(run=RunConfig(outputs=str(tmp_path)))
-    config.edit.values = replace(config.edit.values, clamp=0.123)
+    config = with_settings(Experiment(run=RunConfig(outputs=str(tmp_path))), edit__values__clamp=0.123)
     return Pipeline(config, SilentReporter(), ["unierase", "run"], ["edit.values.clamp=0.123"]).make("report")
 
 

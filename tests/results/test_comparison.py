@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from tests.helpers.recorded import given
 from tests.helpers.scored_runs import scored
+from tests.helpers.settings import with_settings
 from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import MethodConfig
@@ -390,8 +391,7 @@ def test_the_benchmarks_notes_are_told_once_and_kept_by_every_stage_that_reads_i
 
     monkeypatch.setattr(pipeline_module, "load_stage", stage)
     monkeypatch.setattr(pipeline_module, "benchmark_of", lambda experiment: benchmark)
-    config = Experiment()
-    config.run.outputs = str(tmp_path)
+    config = with_settings(Experiment(), run__outputs=str(tmp_path))
     for _ in range(2):  # the second command reuses everything and tells it, too
         reporter = SilentReporter()
         Pipeline(config, reporter).make("score")

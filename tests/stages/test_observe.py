@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers.eager_token import with_eager_token
 from tests.helpers.observing import PROTOCOL, ROWS, edited_model, experiment, run, scored
+from tests.helpers.settings import with_settings
 from tests.helpers.tiny_models import tiny_llama
 from unierase_cli.config.sections.evaluation import ProtocolConfig
 from unierase_cli.contracts import Benchmark, Fact, Observation, SilentReporter, UserError
@@ -162,9 +163,7 @@ def test_an_interrupted_stage_goes_on_and_ends_like_an_uninterrupted_one(
         run(tmp_path / "cut", "edited")
     monkeypatch.setattr(stage, "append_jsonl", append)
     # Another batch size must not matter: the stored plan counts.
-    config = experiment()
-    config.eval.batch_size = 5
-    run(tmp_path / "cut", "edited", config)
+    run(tmp_path / "cut", "edited", with_settings(experiment(), eval__batch_size=5))
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
@@ -184,13 +183,12 @@ def test_what_is_asked_and_how_enters_the_key_but_not_the_batch_size() -> None:
     base, edited = {"state": "base"}, {"state": "edited"}
     config = experiment()
     before = stage.reads(config, base), stage.reads(config, edited)
-    config.eval.batch_size = 99
-    config.eval.retain_reference = "elsewhere"
+    config = with_settings(config, eval__batch_size=99, eval__retain_reference="elsewhere")
     assert (stage.reads(config, base), stage.reads(config, edited)) == before
-    config.eval.forget_variants = ["unlearn_forbidden", "paraphrased", "answer_prefix"]
+    config = with_settings(config, eval__forget_variants=["unlearn_forbidden", "paraphrased", "answer_prefix"])
     assert stage.reads(config, base) == before[0]
     assert stage.reads(config, edited) != before[1]
-    config.protocol.max_new_tokens = 7
+    config = with_settings(config, protocol__max_new_tokens=7)
     assert stage.reads(config, base) != before[0]
     assert set(stage.needs(config, edited)) == {"erase"}
     assert stage.needs(config, base) == {}
@@ -206,8 +204,7 @@ def test_an_unknown_split_is_named_with_the_nearest_one() -> None:
 
 @pytest.mark.usefixtures("benchmark_rows")
 def test_rows_of_the_protocol_are_the_first_ones() -> None:
-    config = experiment()
-    config.protocol = replace(PROTOCOL, rows=2)
+    config = with_settings(experiment(), protocol=replace(PROTOCOL, rows=2))
     assert {name: [f.id for f in facts] for name, facts in stage.scored_splits(config).items()} == {
         "forget": [f.id for f in ROWS[:2]],
         "retain_unseen": [f.id for f in ROWS[5:7]],

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.settings import with_settings
 from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.benchmarks.base import check_model, load_benchmark
 from unierase_cli.benchmarks.parts.construction import (
@@ -197,21 +198,18 @@ def test_an_interrupted_run_asks_only_what_is_left(
 
 def test_without_a_judge_nothing_is_asked(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "load_base", lambda *_: pytest.fail("the model was loaded"))
-    experiment.eval.nli = None
     with pytest.raises(UserError, match="whom the model knows can't be told without a judge") as caught:
-        make(experiment)
+        make(with_settings(experiment, eval__nli=None))
     assert "eval.nli=" in caught.value.hint
 
 
 def test_another_benchmark_and_a_missing_file_are_refused(
     experiment: Experiment, judged: list[tuple[str, str]]
 ) -> None:
-    experiment.benchmark.path = "/nowhere/RETURN.jsonl"
     with pytest.raises(UserError, match=r"benchmark.path=/nowhere/RETURN\.jsonl is not a file"):
-        make(experiment)
-    experiment.benchmark = BenchmarkConfig(name="tofu")
+        make(with_settings(experiment, benchmark__path="/nowhere/RETURN.jsonl"))
     with pytest.raises(UserError, match="splits of RETURN alone"):
-        make(experiment)
+        make(with_settings(experiment, benchmark=BenchmarkConfig(name="tofu")))
 
 
 def test_it_asks_as_the_protocol_of_that_name_does() -> None:

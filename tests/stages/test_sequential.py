@@ -334,8 +334,8 @@ def test_adapters_compare_with_the_original_model_as_a_second_one(term: str, fol
     pytest.importorskip("peft")
     mode = ModeConfig("sequential", steps=2, reference="original")
     config = experiment(folder, tmp_path, mode, method=replace(GRADIENT, retain=TermConfig(term)))
-    config.adapter = AdapterConfig(name="lora", dropout=0.0)
-    config.unlearn = replace(config.unlearn, reference="second_model")
+    unlearn = replace(config.unlearn, reference="second_model")
+    config = replace(config, adapter=AdapterConfig(name="lora", dropout=0.0), unlearn=unlearn)
     artefact = make(config, "erase")
     starts = []
     for step in range(2):

@@ -21,7 +21,7 @@ from unierase_cli.config import catalog
 from unierase_cli.config.checks import usable
 from unierase_cli.config.locate import config_folders
 from unierase_cli.config.overrides import Override, check_key, describe_type, leaf_type, parse, quoted
-from unierase_cli.config.schema import Composition, Experiment
+from unierase_cli.config.schema import Composition, Experiment, typed
 from unierase_cli.config.sections.launcher import LauncherConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.temporary import temporary_folder
@@ -93,9 +93,8 @@ def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictCon
     files += [catalog.locate(folders, group, name) for group, name in chosen.items()]
     _check_keys(plain, overrides, files)
     with _one_line(plain):
-        merged = OmegaConf.merge(OmegaConf.structured(Composition), composed)
+        merged = typed(Composition, composed)
         OmegaConf.resolve(merged)
-    assert isinstance(merged, DictConfig)
     return merged, sorted(missing), overrides
 
 

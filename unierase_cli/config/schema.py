@@ -1,9 +1,9 @@
-"""The whole configuration of an experiment as one frozen-by-convention dataclass; ``config.compose`` fills it."""
+"""The whole configuration of an experiment as one frozen dataclass; ``config.compose`` fills it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.counted import counted
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
@@ -16,13 +16,38 @@ from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import UserError
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
 
 def what_counts(experiment: Experiment) -> dict[str, Any]:
     """The settings of a gradient method that its result depends on, as plain data."""
     return {name: counted(getattr(experiment, name)) for name in ("method", "unlearn", "adapter")}
 
 
-@dataclass
+def typed(kind: type, data: Any) -> DictConfig:
+    """The data with the types and defaults of a dataclass. Raises OmegaConf's errors for keys and values that do not fit.
+
+    OmegaConf takes a frozen dataclass for one that nothing may be merged into; what is frozen here is what comes of it.
+    """
+    from omegaconf import OmegaConf
+
+    merged = OmegaConf.merge(_writable(OmegaConf.structured(kind)), data)
+    return _writable(merged)
+
+
+def _writable(node: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    if OmegaConf.is_config(node):
+        OmegaConf.set_readonly(node, None)
+        for key in node if OmegaConf.is_dict(node) else range(len(node)):
+            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+                _writable(node[key])
+    return node
+
+
+@dataclass(frozen=True)
 class Experiment:
     """Everything a run reads. A stage reads the sections it declares, and only those enter its key."""
 
@@ -50,8 +75,7 @@ class Experiment:
         if "${" in json.dumps(data):  # would be filled in with this machine's environment; a run records what it was filled with
             raise UserError("the recorded configuration is not one of this version: it has a ${ in it", "make the run anew")
         try:
-            merged = OmegaConf.merge(OmegaConf.structured(cls), data)
-            return OmegaConf.to_object(merged)  # type: ignore[return-value]
+            return OmegaConf.to_object(typed(cls, data))  # type: ignore[return-value]
         except OmegaConfBaseException as error:
             first = str(error).splitlines()[0]
             raise UserError(
@@ -59,7 +83,7 @@ class Experiment:
             ) from error
 
 
-@dataclass
+@dataclass(frozen=True)
 class Composition(Experiment):
     """All that conf/ and the words of a command say: the experiment, and how a sweep starts its runs.
 

@@ -31,7 +31,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     from unierase_cli.metrics.catalog import all_metrics
 
     wanted = experiment.eval
-    judges = {"encoder": wanted.encoder, "nli": wanted.nli, "gibberish": wanted.gibberish}
+    judges: dict[str, Any] = {"encoder": wanted.encoder, "nli": wanted.nli, "gibberish": wanted.gibberish}
     # More time may give what was unavailable for want of it.
     judges |= {"refusal_encoder": wanted.refusal_encoder, "seconds": wanted.judge_seconds}
     versions = {metric.NAME: metric.VERSION for metric in all_metrics()}

@@ -8,7 +8,7 @@ from unierase_cli.config.checks import fraction, one_of, positive
 from unierase_cli.config.counted import BY_CONTENT
 
 
-@dataclass
+@dataclass(frozen=True)
 class BenchmarkConfig:
     # As typed: fictional | tofu | return | real_world | jsonl
     name: str = "fictional"

@@ -8,7 +8,7 @@ from unierase_cli.config.checks import block_numbers, fraction, one_of, positive
 from unierase_cli.config.counted import UNCOUNTED
 
 
-@dataclass
+@dataclass(frozen=True)
 class ValueConfig:
     """The search for z, the value that makes the target the first answer token."""
 
@@ -44,7 +44,7 @@ class ValueConfig:
         one_of("edit.values.stop_kind", self.stop_kind, ["total", "target"])
 
 
-@dataclass
+@dataclass(frozen=True)
 class MomentsConfig:
     """Second moments of the down projections' inputs, what the edit must leave alone."""
 
@@ -67,7 +67,7 @@ class MomentsConfig:
         positive("edit.moments.samples", self.samples, zero=True)
 
 
-@dataclass
+@dataclass(frozen=True)
 class TemplateConfig:
     """Context templates: the bare prompt (half the weight) and prefixes sampled from the model."""
 
@@ -83,7 +83,7 @@ class TemplateConfig:
         positive("edit.templates.top_k", self.top_k)
 
 
-@dataclass
+@dataclass(frozen=True)
 class EditConfig:
     name: str = field(default="default", metadata=UNCOUNTED)
     # Blocks whose down projection is edited; null takes model.layers.

@@ -21,7 +21,7 @@ TOKENLESS_VARIANTS = ["plain", "paraphrased", "answer_prefix"]
 PLAIN_STOP = ("\nQuestion:",)
 
 
-@dataclass
+@dataclass(frozen=True)
 class ProtocolConfig:
     name: str = field(default="full", metadata=UNCOUNTED)
     # New tokens generated at most.
@@ -49,12 +49,12 @@ class ProtocolConfig:
         positive("protocol.rows", self.rows, zero=True)
         if self.stop is not None:
             # A command line has no other way to write a new line.
-            self.stop = [text.replace("\\n", "\n") for text in self.stop]
+            object.__setattr__(self, "stop", [text.replace("\\n", "\n") for text in self.stop])
             if not all(self.stop):
                 raise UserError("protocol.stop holds an empty text", "name what ends an answer, or protocol.stop=[] for nothing")
 
 
-@dataclass
+@dataclass(frozen=True)
 class EvalConfig:
     name: str = field(default="default", metadata=UNCOUNTED)
     # Rows per batch; 0 chooses by device. Numbers do not depend on it beyond rounding.

@@ -12,7 +12,7 @@ from unierase_cli.contracts import UserError, duplicates
 TOO_LONG = "too long"
 
 
-@dataclass
+@dataclass(frozen=True)
 class GeneralConfig:
     # Suites, each a file of unierase_cli/benchmarks/general: mmlu | gsm8k | trivia_qa | human_eval. Empty: none is asked.
     suites: list[str] = field(default_factory=list)

@@ -8,7 +8,7 @@ from typing import Any
 from unierase_cli.config.checks import one_of, positive
 
 
-@dataclass
+@dataclass(frozen=True)
 class LauncherConfig:
     # local (processes on this machine) | slurm (a job array, through submitit)
     name: str = "local"

@@ -9,7 +9,7 @@ from unierase_cli.config.counted import BY_CONTENT
 from unierase_cli.contracts import UserError
 
 
-@dataclass
+@dataclass(frozen=True)
 class ModeConfig:
     # As typed: batch | sequential | precise
     name: str = "batch"

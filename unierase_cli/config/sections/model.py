@@ -13,7 +13,7 @@ from unierase_cli.contracts import UserError
 SLOT = "{question}"
 
 
-@dataclass
+@dataclass(frozen=True)
 class ModelConfig:
     name: str = field(default="hf", metadata=UNCOUNTED)
     # Hub id or folder of a Hugging Face model; null for a model that the finetune stage trains (see train).
@@ -72,7 +72,7 @@ class ModelConfig:
         return {"prompt": self.prompt, "date": self.date, "system": self.system, "instruction": self.instruction}
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainConfig:
     """The finetune stage: a small model from scratch on the benchmark (model.path null), or a checkpoint trained on."""
 
@@ -129,7 +129,7 @@ class TrainConfig:
             )
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunConfig:
     seed: int = 0
     # Folder of all artefacts.
@@ -149,7 +149,7 @@ class RunConfig:
             raise UserError("run.outputs is empty", "name a folder, for example run.outputs=outputs")
 
 
-@dataclass
+@dataclass(frozen=True)
 class TermConfig:
     """One loss term of a gradient method."""
 
@@ -161,7 +161,7 @@ class TermConfig:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(frozen=True)
 class MethodConfig:
     name: str = "unierase"
     # File in unierase_cli/methods; null takes the one that is called like the method.

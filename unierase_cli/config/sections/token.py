@@ -9,7 +9,7 @@ from unierase_cli.config.counted import BY_CONTENT, UNCOUNTED
 from unierase_cli.contracts import UserError
 
 
-@dataclass
+@dataclass(frozen=True)
 class TokenStage:
     # Prompt formats in the order they are concatenated: raw (question alone) and/or chat (the model's own prompt).
     formats: list[str] = field(default_factory=lambda: ["chat"])
@@ -36,7 +36,7 @@ class TokenStage:
             one_of("token.stages.formats", name, ["raw", "chat"])
 
 
-@dataclass
+@dataclass(frozen=True)
 class TokenConfig:
     name: str = field(default="default", metadata=UNCOUNTED)
     # Groups of facts with a token each (<unlearn_0>, <unlearn_1>, ...): the forget set is cut into so many equal parts.

@@ -11,7 +11,7 @@ from unierase_cli.contracts import UserError
 OPTIMIZERS = ["adamw", "paged_adamw_8bit", "sophia"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class UnlearnConfig:
     name: str = field(default="default", metadata=UNCOUNTED)
     # Passes over the forget set; steps = floor(epochs * forget rows / batch_size), at least one.
@@ -116,7 +116,7 @@ class UnlearnConfig:
             )
 
 
-@dataclass
+@dataclass(frozen=True)
 class AdapterConfig:
     # none (all weights) | lora (low-rank adapters by peft, merged into the patch at the end)
     name: str = "none"
