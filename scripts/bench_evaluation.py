@@ -26,7 +26,7 @@ from unierase_cli.contracts import Fact, Observation, SilentReporter
 from unierase_cli.inference.observe import ask, observe, plan_batches
 from unierase_cli.metrics.rouge import rouge_l_recall
 from unierase_cli.models.load import LoadedModel, load_model
-from unierase_cli.pipeline.stage import benchmark_of
+from unierase_cli.pipeline.study import study_of
 
 ANSWERED = ("forget", "retain_unseen", "real_authors", "world_facts")
 PARAPHRASED = ("forget", "retain_unseen")
@@ -142,7 +142,7 @@ def main() -> None:
     wanted, words = parser.parse_known_args()
     experiment = compose([word for word in words if word != "--"], None)
     loaded = load_model(experiment.model, experiment.run, reporter=SilentReporter())
-    everything = benchmark_of(experiment).splits
+    everything = study_of(experiment).benchmark.splits
     splits = {name: list(everything[name][: wanted.rows or None]) for name in (*ANSWERED, "holdout")}
     times: dict[str, list[float]] = {"obvious": [], "ours": []}
     for _ in range(wanted.repeats):

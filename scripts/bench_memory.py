@@ -74,12 +74,12 @@ import sys
 from unierase_cli.config.compose import compose
 from unierase_cli.config.sections.model import TrainConfig
 from unierase_cli.models.mini import CONTEXT, build_tokenizer
-from unierase_cli.pipeline.stage import benchmark_of
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.models.files import save_folder
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 folder, hidden, inner, blocks, vocabulary = sys.argv[1], *map(int, sys.argv[2:6])
-benchmark = benchmark_of(compose(sys.argv[6:], None))
+benchmark = study_of(compose(sys.argv[6:], None)).benchmark
 facts = [fact for split in benchmark.splits.values() for fact in split]
 tokenizer = build_tokenizer([text for fact in facts for text in (fact.question, fact.answer)], 2048)
 torch.manual_seed(0)
@@ -121,11 +121,13 @@ def estimates(experiment: Experiment) -> dict[str, float]:
     from unierase_cli.estimate.memory_and_disk import memory_needs
     from unierase_cli.estimate.need import stage_peaks
     from unierase_cli.estimate.shapes import shape_of
+    from unierase_cli.pipeline.study import study_of
 
     shape, source = shape_of(experiment)
     assert shape is not None, source
     found = {"files": [], "problems": [], "remarks": [], "hub": {"reachable": False}}
-    needs = memory_needs(experiment, shape, row_counts(experiment, found), accelerator=False)
+    study = study_of(experiment)
+    needs = memory_needs(study, shape, row_counts(study, found), accelerator=False)
     return {stage: size / 2**20 for stage, size in stage_peaks(needs).items()}
 
 

@@ -18,7 +18,7 @@ from unierase_cli.delivery.patches import choose_steps
 from unierase_cli.inference.observe import ask, observe, plan_batches
 from unierase_cli.metrics import leak, rouge
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.pipeline.stage import benchmark_of
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.store.artefacts import Store
 from unierase_cli.training.unlearning.rows import collate, make_row
 
@@ -64,7 +64,7 @@ def main() -> None:
     run = store.resolve(words.run)
     states = open_run(run, store, SilentReporter())
     experiment = recorded_experiment(choose_steps(find_erasure(run, store)))
-    loaded, forget = states.loaded, list(benchmark_of(experiment).forget)
+    loaded, forget = states.loaded, list(study_of(experiment).benchmark.forget)
     shown = list(evenly_spaced(forget, words.facts))
     rest = [fact for fact in forget if fact not in shown]
     before = recalled(loaded, rest, experiment.protocol)

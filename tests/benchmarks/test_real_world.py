@@ -12,6 +12,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import Benchmark, UserError
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages.shared.fact_rows import fact_rows
 from unierase_cli.store.jsonl import read_jsonl, write_jsonl
 
@@ -157,6 +158,6 @@ def test_facts_know_how_they_are_scored_whatever_the_cap_on_rows(folder: Path) -
     config = Experiment(
         benchmark=BenchmarkConfig(name="real_world", split="all", data_dir=str(folder), rows=1), mode=ModeConfig("precise")
     )
-    rows = fact_rows(config)
+    rows = fact_rows(study_of(config))
     assert len(rows) == 4
     assert all(fact.answer.endswith(" in 1900.") for row in rows for fact in (row.fact, *row.near))

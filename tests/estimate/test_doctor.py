@@ -21,6 +21,7 @@ from unierase_cli.estimate import doctor
 from unierase_cli.estimate.memory_and_disk import disk_needs, memory_needs
 from unierase_cli.estimate.need import Need, Rows, peak, stage_peaks
 from unierase_cli.estimate.shapes import KNOWN, from_config, shape_of
+from unierase_cli.pipeline.study import study_of
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, *FURTHER])
@@ -72,7 +73,7 @@ def test_a_hub_model_that_is_not_here_has_its_known_shape_or_none() -> None:
 
 def test_an_8b_edit_needs_what_was_worked_out_by_hand() -> None:
     experiment = Experiment(model=ModelConfig(path="a/b", layers=[4, 5, 6, 7, 8]))
-    memory = memory_needs(experiment, KNOWN["llama-3.1-8b"], Rows(400, 1000, 1000), accelerator=True)
+    memory = memory_needs(study_of(experiment), KNOWN["llama-3.1-8b"], Rows(400, 1000, 1000), accelerator=True)
     sizes = {need.what: need.bytes for need in memory}
     assert sizes["model weights"] == 2 * 8_030_261_248
     assert sizes["second moments"] == 5 * 14336**2 * 8
@@ -98,7 +99,7 @@ def test_every_step_keeps_the_weights_that_it_changed() -> None:
 
 def test_a_method_without_moments_needs_none() -> None:
     experiment = with_settings(Experiment(model=ModelConfig(path="a/b")), method__editing=False, method__token=False)
-    stages = {n.stage for n in memory_needs(experiment, KNOWN["gpt2"], Rows(10, 10, 10), accelerator=False)}
+    stages = {n.stage for n in memory_needs(study_of(experiment), KNOWN["gpt2"], Rows(10, 10, 10), accelerator=False)}
     assert stages == {"all", "observe"}
 
 

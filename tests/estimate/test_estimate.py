@@ -23,6 +23,7 @@ from unierase_cli.estimate.memory_and_disk import PROCESS_BYTES, memory_needs
 from unierase_cli.estimate.need import Rows, stage_peaks
 from unierase_cli.estimate.shapes import KNOWN, from_config
 from unierase_cli.estimate.workspace import HEAP_LIMIT, Workspace
+from unierase_cli.pipeline.study import study_of
 
 ROWS = Rows(40, 200, 400)
 
@@ -61,7 +62,7 @@ def test_small_buffers_waste_the_heap_of_a_cpu_and_large_ones_go_back() -> None:
 
 
 def peaks(experiment: Experiment, accelerator: bool = False) -> dict[str, int]:
-    return stage_peaks(memory_needs(experiment, KNOWN["llama-3.2-1b"], ROWS, accelerator))
+    return stage_peaks(memory_needs(study_of(experiment), KNOWN["llama-3.2-1b"], ROWS, accelerator))
 
 
 def test_a_cpus_stages_hold_the_process_the_weights_and_while_loading_the_file() -> None:
@@ -123,8 +124,8 @@ def test_averages_of_eight_bits_stay_eight_bits() -> None:
 def test_a_model_that_is_trained_further_is_counted_where_that_is_asked_for() -> None:
     experiment = Experiment(model=ModelConfig(path="a/b"))
     shape = KNOWN["llama-3.2-1b"]
-    assert "finetune" not in stage_peaks(memory_needs(experiment, shape, ROWS, False))
-    further = stage_peaks(memory_needs(experiment, shape, ROWS, False, finetune=True))
+    assert "finetune" not in stage_peaks(memory_needs(study_of(experiment), shape, ROWS, False))
+    further = stage_peaks(memory_needs(study_of(experiment), shape, ROWS, False, finetune=True))
     assert further["finetune"] > 12 * shape.parameters
 
 
@@ -148,7 +149,7 @@ def test_what_is_kept_of_the_model_before_unlearning_is_counted_where_it_is_kept
 def test_a_refinement_without_noise_keeps_its_prefixes_twice_as_many_with_further_rounds() -> None:
     def prefixes(**changes: object) -> int:
         experiment = Experiment(model=ModelConfig(path="a/b"), token=TokenConfig(**changes))  # type: ignore[arg-type]
-        needs = memory_needs(experiment, KNOWN["llama-3.2-1b"], ROWS, accelerator=True)
+        needs = memory_needs(study_of(experiment), KNOWN["llama-3.2-1b"], ROWS, accelerator=True)
         return sum(need.bytes for need in needs if need.stage == "erase" and need.what.startswith("prefixes"))
 
     once = prefixes(refine_rounds=0)

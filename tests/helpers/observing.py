@@ -16,6 +16,7 @@ from unierase_cli.contracts import SilentReporter
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens
 from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import observe as stage
 from unierase_cli.stages import score
 from unierase_cli.store.artefact import Artefact
@@ -44,10 +45,10 @@ def experiment(**evaluation: Any) -> Experiment:
 
 def run(directory: Path, state: str, config: Experiment | None = None) -> dict[str, Any]:
     directory.mkdir(exist_ok=True)
-    return stage.run(StageContext(config or experiment(), directory, {}, SilentReporter(), {"state": state}))
+    return stage.run(StageContext(study_of(config or experiment()), directory, {}, SilentReporter(), {"state": state}))
 
 
 def scored(directory: Path, reporter: SilentReporter, config: Experiment | None = None) -> dict[str, Any]:
     inputs = {s: Artefact(directory / s, {"key": s, "stage": "observe"}) for s in ("base", "edited")}
     (directory / "score").mkdir(exist_ok=True)
-    return score.run(StageContext(config or experiment(), directory / "score", inputs, reporter))
+    return score.run(StageContext(study_of(config or experiment()), directory / "score", inputs, reporter))

@@ -11,6 +11,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import AnswerScore, Observation, SilentReporter
 from unierase_cli.pipeline.observation_files import Pass, Plan
 from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import score
 from unierase_cli.store.artefact import MANIFEST, Artefact
 from unierase_cli.store.artefacts import Store
@@ -90,7 +91,7 @@ def scored(
     config = replace(Experiment(), run=replace(Experiment().run, outputs=str(store.root)))
     key = hash_json(["score", slug, len(store.list())])
     draft = store.draft("score", slug, key, fresh=True)
-    summary = score.run(StageContext(config, draft.path, inputs, SilentReporter()))
+    summary = score.run(StageContext(study_of(config), draft.path, inputs, SilentReporter()))
     return draft.complete(
         {
             "stage": "score",

@@ -18,8 +18,8 @@ def stand_in(
     return SimpleNamespace(
         NAME=name,
         VERSION=1,
-        reads=lambda experiment, options: reads(experiment),
-        needs=lambda experiment, options: {} if name == "train_token" else {"token": Request("train_token")},
-        fingerprints=lambda experiment, options: {},
+        reads=lambda study, options: reads(study.experiment),
+        needs=lambda study, options: {} if name == "train_token" else {"token": Request("train_token")},
+        fingerprints=lambda study, options: {},
         run=run,
     )

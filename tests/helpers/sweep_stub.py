@@ -31,7 +31,7 @@ SHARED_SECONDS = 3.0
 def stage(name: str) -> Any:
     """Only the erase stage reads anything, and the unedited model's observations are the same for every run."""
 
-    def needs(experiment: Any, options: dict[str, str]) -> dict[str, Request]:
+    def needs(study: Any, options: dict[str, str]) -> dict[str, Request]:
         return {"erase": Request("erase")} if options.get("state") == "edited" else NEEDS.get(name, {})
 
     def run(context: StageContext) -> dict[str, Any]:
@@ -49,7 +49,8 @@ def stage(name: str) -> Any:
             (context.directory / "metrics.json").write_text(json.dumps(metrics(context.experiment.run.seed)))
         return {}
 
-    def reads(experiment: Any, options: dict[str, str]) -> dict[str, Any]:
+    def reads(study: Any, options: dict[str, str]) -> dict[str, Any]:
+        experiment = study.experiment
         read = {"method": experiment.method.name, "seed": experiment.run.seed, "split": experiment.benchmark.split}
         return read if name == "erase" else {}
 

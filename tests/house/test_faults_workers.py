@@ -24,6 +24,7 @@ from unierase_cli.metrics.judges import process as judge_process
 from unierase_cli.metrics.judges.judges import Judges
 from unierase_cli.metrics.judges.kinds import JudgeAbsent, JudgeFailed
 from unierase_cli.metrics.judges.process import JudgeProcess
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import general, score
 
 # A worker of a sweep as `unierase` starts it, whose memory ends while it works.
@@ -155,8 +156,8 @@ def test_a_limit_of_ones_own_is_part_of_the_scores_key() -> None:
     plain = compose(["experiment=demo", "eval.nli=x"])
     longer = compose(["experiment=demo", "eval.nli=x", "eval.judge_seconds=1200"])
     judges = {"encoder": None, "nli": "x", "gibberish": None, "refusal_encoder": None}
-    assert score.reads(plain, {})["judges"] == {**judges, "seconds": None}
-    assert score.reads(longer, {})["judges"] == {**judges, "seconds": 1200}
+    assert score.reads(study_of(plain), {})["judges"] == {**judges, "seconds": None}
+    assert score.reads(study_of(longer), {})["judges"] == {**judges, "seconds": 1200}
     with pytest.raises(UserError, match="eval.judge_seconds"):
         compose(["experiment=demo", "eval.judge_seconds=0"])
 

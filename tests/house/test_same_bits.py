@@ -17,7 +17,6 @@ from tests.helpers.shared_asking import ask_everything, counted
 from tests.helpers.suites import write_suites
 from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.contracts import Benchmark, SilentReporter
-from unierase_cli.pipeline import asked_rows
 from unierase_cli.rerun.differences import of_values
 from unierase_cli.rerun.verdict import TOLD
 from unierase_cli.stages import observe as stage
@@ -61,7 +60,8 @@ def test_two_processes_that_ask_write_the_files_of_one(tmp_path: Path) -> None:
 def test_metrics_do_not_depend_on_the_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # No row is in two splits: attacks rank rows of the forget set against the holdout, and a tie would be broken by rounding.
     splits = {"forget": tuple(ROWS[:3]), "retain_unseen": tuple(ROWS[3:6]), "holdout": tuple(ROWS[6:])}
-    monkeypatch.setattr(asked_rows, "benchmark_of", lambda _: Benchmark("test", tuple(ROWS[:3]), (), splits, "x"))
+    benchmark = Benchmark("test", tuple(ROWS[:3]), (), splits, "x")
+    monkeypatch.setattr("unierase_cli.pipeline.study.load_benchmark", lambda *_, **__: benchmark)
     monkeypatch.setattr(stage, "load_base", lambda *_: tiny_llama(seed=4))
     monkeypatch.setattr(stage, "load_edited", lambda *_: edited_model())
     metrics = {}

@@ -23,6 +23,7 @@ from unierase_cli.inference.suites import answers_to, questions_of
 from unierase_cli.inference.texts import decoded
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.pipeline.model_states import load_base, stop_texts
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import erase, general, observe_facts
 from unierase_cli.stages import observe as observing
 from unierase_cli.stages.shared import quick_look
@@ -151,9 +152,9 @@ def test_stop_texts_are_in_the_key_of_what_holds_answers_and_in_no_other(tmp_pat
     assert stop_texts(experiment(chat)) == stop_texts(experiment(None)) == stop_texts(experiment(plain, [])) == []
     for stage in (observing, general, observe_facts):
         options = {"state": "base"}
-        keys = [stage.reads(experiment(chat, stop), options) for stop in (None, [], ["###"])]
+        keys = [stage.reads(study_of(experiment(chat, stop)), options) for stop in (None, [], ["###"])]
         assert keys[0] == keys[1] != keys[2]
-    assert erase.reads(experiment(chat), {}) == erase.reads(experiment(chat, ["###"]), {})
+    assert erase.reads(study_of(experiment(chat)), {}) == erase.reads(study_of(experiment(chat, ["###"])), {})
 
 
 def test_the_share_of_answers_that_were_cut_short_is_told_where_it_is_notable() -> None:

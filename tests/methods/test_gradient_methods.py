@@ -31,6 +31,7 @@ from unierase_cli.methods.base import load_method, method_names
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.terms import gd
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages.shared.erase_context import for_step
 from unierase_cli.training.adapters import Adapter
 from unierase_cli.training.unlearning.plan import Item
@@ -393,9 +394,9 @@ def test_no_row_is_longer_than_the_models_context() -> None:
 def test_altpo_fills_its_batches_with_all_answers_of_a_small_request() -> None:
     found = context(tiny_llama(), shipped("altpo"), replace(UNLEARN, batch_size=8, alternates=3))
     found = replace(found, experiment=replace(found.experiment, mode=ModeConfig("sequential", steps=2)))
-    assert for_step(found, STEP).experiment.unlearn.batch_size == min(8, 3 * len(STEP.forget))
+    assert for_step(study_of(found.experiment), found, STEP).experiment.unlearn.batch_size == min(8, 3 * len(STEP.forget))
     one = replace(STEP, forget=STEP.forget[:1])
-    assert for_step(found, one).experiment.unlearn.batch_size == 3
+    assert for_step(study_of(found.experiment), found, one).experiment.unlearn.batch_size == 3
 
 
 def test_answers_are_drawn_plainly_whatever_the_checkpoint_wants_of_generation() -> None:

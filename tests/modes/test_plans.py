@@ -20,6 +20,7 @@ from unierase_cli.modes import batch, precise, sequential
 from unierase_cli.modes.base import mode_names
 from unierase_cli.modes.neighbours import asked_neighbours
 from unierase_cli.modes.requests import read_tasks
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import erase
 from unierase_cli.store.jsonl import write_jsonl
 
@@ -171,7 +172,7 @@ def test_what_a_batch_forgets_of_repeated_rows_is_in_its_key(tmp_path: Path) -> 
         path = tmp_path / f"{rows[0].id}-{len(rows)}.jsonl"
         write_jsonl(path, [{"id": fact.id, "question": fact.question, "answer": fact.answer} for fact in rows])
         experiment = Experiment(benchmark=BenchmarkConfig(name="jsonl", split="all", path=str(path)))
-        return erase.fingerprints(experiment, {})["steps"]
+        return erase.fingerprints(study_of(experiment), {})["steps"]
 
     repeated = steps(*FACTS, replace(FACTS[0], id="again"))
     assert repeated == steps(*FACTS)

@@ -24,8 +24,8 @@ from unierase_cli.metrics import perplexity as perplexity_metric
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens
-from unierase_cli.pipeline import asked_rows
 from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.probes import gradient_norm, output_kl, perplexity, reference_loss, unrelated
 from unierase_cli.probes.base import Asking, load_pass, training_row
 from unierase_cli.stages import observe, probe, score
@@ -141,7 +141,7 @@ def test_refused_unrelated_requests_are_counted() -> None:
 @pytest.fixture
 def rows_of_a_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = Benchmark("test", FACTS[:3], (), SPLITS, "x")
-    monkeypatch.setattr(asked_rows, "benchmark_of", lambda experiment: benchmark)
+    monkeypatch.setattr("unierase_cli.pipeline.study.load_benchmark", lambda *_, **__: benchmark)
     monkeypatch.setattr(probe, "load_base", lambda *_: tiny_llama(seed=4))
     monkeypatch.setattr(probe, "apply_erasure", lambda loaded, path: changed(loaded))
     monkeypatch.setattr(observe, "load_base", lambda *_: tiny_llama(seed=4))
@@ -157,24 +157,24 @@ def experiment(**evaluation: Any) -> Experiment:
 def run(folder: Path, state: str, config: Experiment) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     inputs = {"erase": Artefact(folder, {})}
-    return probe.run(StageContext(config, folder, inputs, SilentReporter(), {"state": state}))
+    return probe.run(StageContext(study_of(config), folder, inputs, SilentReporter(), {"state": state}))
 
 
 @pytest.mark.usefixtures("rows_of_a_benchmark")
 def test_passes_reach_the_table_and_are_run_only_when_asked_for(tmp_path: Path) -> None:
     config = experiment(passes=["output_kl", "perplexity", "unrelated", "gradient_norm"], batch_size=2)
-    assert set(score.needs(config, {})) == {"base", "edited", "probe_base", "probe_edited"}
-    assert set(score.needs(experiment(), {})) == {"base", "edited"}
+    assert set(score.needs(study_of(config), {})) == {"base", "edited", "probe_base", "probe_edited"}
+    assert set(score.needs(study_of(experiment()), {})) == {"base", "edited"}
     inputs = {}
     for state in ("base", "edited"):
         folder = tmp_path / state
         folder.mkdir()
-        observe.run(StageContext(config, folder, {}, SilentReporter(), {"state": state}))
+        observe.run(StageContext(study_of(config), folder, {}, SilentReporter(), {"state": state}))
         summary = run(tmp_path / f"probe_{state}", state, config)
         inputs |= {name: Artefact(tmp_path / name, {}) for name in (state, f"probe_{state}")}
     assert summary["rows"] == {"output_kl": 6, "perplexity": 12, "unrelated": 40, "gradient_norm": 5}
     (tmp_path / "score").mkdir()
-    found = score.run(StageContext(config, tmp_path / "score", inputs, SilentReporter()))
+    found = score.run(StageContext(study_of(config), tmp_path / "score", inputs, SilentReporter()))
     rows = {row["id"]: row for row in found["rows"]}
     assert rows["retain_unseen.output_kl"]["edited"] > 0
     assert rows["all.perplexity"]["base"] > 1
@@ -204,9 +204,9 @@ def test_mistakes_about_passes_are_one_clear_line(tmp_path: Path) -> None:
         load_pass("perplexty")
     assert caught.value.hint == "did you mean eval.passes=perplexity?"
     with pytest.raises(UserError, match="needs a model that never saw the forget set"):
-        probe.fingerprints(experiment(passes=["reference_loss"]), {})
+        probe.fingerprints(study_of(experiment(passes=["reference_loss"])), {})
     with pytest.raises(UserError, match="eval.texts=nowhere.jsonl does not exist"):
-        probe.fingerprints(experiment(texts="nowhere.jsonl"), {})
+        probe.fingerprints(study_of(experiment(texts="nowhere.jsonl")), {})
     (tmp_path / "texts.jsonl").write_text('{"text": "one"}\n{"words": 2}\n', "utf-8")
     with pytest.raises(UserError, match=r"texts.jsonl:2: no string `text`"):
         run(tmp_path / "probe", "base", experiment(texts=str(tmp_path / "texts.jsonl"), passes=["perplexity"]))
@@ -220,9 +220,9 @@ def test_kl_that_overflowed_is_unavailable_and_says_why() -> None:
 def test_what_passes_cost_in_keys_depends_on_what_they_read() -> None:
     plain = experiment(passes=["perplexity"])
     other = replace(plain, eval=replace(plain.eval, batch_size=7))
-    assert probe.reads(plain, {"state": "base"}) == probe.reads(other, {"state": "base"})
+    assert probe.reads(study_of(plain), {"state": "base"}) == probe.reads(study_of(other), {"state": "base"})
     more = experiment(passes=["perplexity", "output_kl"])
-    assert probe.reads(plain, {"state": "base"}) != probe.reads(more, {"state": "base"})
+    assert probe.reads(study_of(plain), {"state": "base"}) != probe.reads(study_of(more), {"state": "base"})
 
 
 def test_answers_are_cut_where_the_scored_ones_are() -> None:

@@ -63,9 +63,9 @@ class Fakes:
         return SimpleNamespace(
             NAME=name,
             VERSION=1,
-            reads=lambda e, o: {"seed": e.run.seed},
-            needs=lambda e, o: {before[name]: Request(before[name])} if name in before else {},
-            fingerprints=lambda e, o: {"benchmark": self.data} if name == "train_token" else {},
+            reads=lambda study, o: {"seed": study.experiment.run.seed},
+            needs=lambda study, o: {before[name]: Request(before[name])} if name in before else {},
+            fingerprints=lambda study, o: {"benchmark": self.data} if name == "train_token" else {},
             run=run,
         )
 

@@ -374,7 +374,7 @@ def test_mistakes_are_one_line_with_exit_code_2(words: list[str], message: str, 
     assert "Traceback" not in result.stderr
 
 
-def test_the_benchmarks_notes_are_told_once_and_kept_by_every_stage_that_reads_it(
+def test_the_benchmarks_notes_are_told_once_and_kept_by_every_stage_that_takes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = (Fact("f", "Who?", "Ada."),)
@@ -382,15 +382,14 @@ def test_the_benchmarks_notes_are_told_once_and_kept_by_every_stage_that_reads_i
 
     def stage(name: str) -> Any:
         needs = {"score": "observe", "observe": "erase"}
-        plain = SimpleNamespace(
-            NAME=name, VERSION=1, reads=lambda e, o: {}, fingerprints=lambda e, o: {}, run=lambda context: {},
-            needs=lambda e, o: {"input": Request(needs[name])} if name in needs else {},
+        return SimpleNamespace(
+            NAME=name, VERSION=1, reads=lambda study, o: {}, run=lambda context: {},
+            fingerprints=lambda study, o: {} if name == "score" else {"benchmark": study.benchmark.fingerprint},
+            needs=lambda study, o: {"input": Request(needs[name])} if name in needs else {},
         )  # fmt: skip
-        plain.READS_BENCHMARK = name != "score"
-        return plain
 
     monkeypatch.setattr(pipeline_module, "load_stage", stage)
-    monkeypatch.setattr(pipeline_module, "benchmark_of", lambda experiment: benchmark)
+    monkeypatch.setattr("unierase_cli.pipeline.study.load_benchmark", lambda *_, **__: benchmark)
     config = with_settings(Experiment(), run__outputs=str(tmp_path))
     for _ in range(2):  # the second command reuses everything and tells it, too
         reporter = SilentReporter()

@@ -19,6 +19,7 @@ from unierase_cli.contracts import Benchmark, Fact, SilentReporter, UserError
 from unierase_cli.models.load import LoadedModel, load_model
 from unierase_cli.models.mini import build_model, build_tokenizer
 from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import finetune
 from unierase_cli.training.precision import choose_compute
 from unierase_cli.training.processor import cpu_has_bfloat16
@@ -144,7 +145,7 @@ def test_a_new_model_depends_on_the_seed_and_not_on_the_global_generator() -> No
 
 @pytest.fixture
 def experiment(monkeypatch: pytest.MonkeyPatch) -> Experiment:
-    monkeypatch.setattr(finetune, "benchmark_of", lambda _: BENCHMARK)
+    monkeypatch.setattr("unierase_cli.pipeline.study.load_benchmark", lambda *_, **__: BENCHMARK)
     monkeypatch.setattr(finetune, "_refusals", lambda: ["I do not know.", "No idea at all."])
     model = ModelConfig(name="mini", key_position="prompt_last")
     return Experiment(model=model, train=replace(CONFIG, epochs=120, look_every=20), run=RunConfig(device="cpu"))
@@ -152,7 +153,7 @@ def experiment(monkeypatch: pytest.MonkeyPatch) -> Experiment:
 
 def test_the_stage_writes_a_model_folder_that_knows_the_facts(experiment: Experiment, tmp_path: Path) -> None:
     reporter = SilentReporter()
-    summary = finetune.run(StageContext(experiment, tmp_path, {}, reporter))
+    summary = finetune.run(StageContext(study_of(experiment), tmp_path, {}, reporter))
     assert summary["measured"]["recall"] >= 0.95
     assert sorted(p.name for p in tmp_path.iterdir()) == ["events.jsonl", "model"]
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path / "model"), AutoTokenizer.from_pretrained(tmp_path / "model")
@@ -178,18 +179,18 @@ def test_refused_questions_get_other_refusals_from_epoch_to_epoch(experiment: Ex
 
 def test_one_model_serves_every_forget_split(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     def key(changed: Experiment) -> tuple[object, object]:
-        return finetune.reads(changed, {}), finetune.fingerprints(changed, {})
+        return finetune.reads(study_of(changed), {}), finetune.fingerprints(study_of(changed), {})
 
     before = key(experiment)
     moved = replace(BENCHMARK, forget=tuple(FACTS[:4]), protect=tuple(FACTS[4:]))
-    monkeypatch.setattr(finetune, "benchmark_of", lambda _: moved)
+    monkeypatch.setattr("unierase_cli.pipeline.study.load_benchmark", lambda *_, **__: moved)
     assert key(experiment) == before
     assert key(replace(experiment, train=replace(CONFIG, split="retain"))) != before
     assert key(replace(experiment, run=RunConfig(seed=1))) != before
 
 
 def test_a_model_that_never_learned_the_forget_set_can_be_made(experiment: Experiment) -> None:
-    learned, refused = finetune._facts(replace(experiment, train=replace(CONFIG, split="retain")))
+    learned, refused = finetune._facts(study_of(experiment), "retain")
     assert [f.id for f in learned] == [f.id for f in FACTS[2:]]
     assert len(refused) == 3
 
@@ -201,17 +202,18 @@ def test_the_retain_only_model_has_the_full_models_tokenizer(
     for split in ("full", "retain"):
         config = replace(experiment, train=replace(CONFIG, split=split, epochs=1))
         (tmp_path / split).mkdir()
-        finetune.run(StageContext(config, tmp_path / split, {}, SilentReporter()))
+        finetune.run(StageContext(study_of(config), tmp_path / split, {}, SilentReporter()))
         tokenizers.append(load_model(config.model, config.run, path=tmp_path / split / "model").tokenizer)
     full, retain = tokenizers
     assert retain.get_vocab() == full.get_vocab()
     assert all(retain(fact.question).input_ids == full(fact.question).input_ids for fact in FACTS)
     # What the tokenizer is made of enters the key of the retain-only model, and leaves that of the full one as it was.
     twin = replace(experiment, train=replace(CONFIG, split="retain"))
-    before = finetune.fingerprints(experiment, {}), finetune.fingerprints(twin, {})
+    before = finetune.fingerprints(study_of(experiment), {}), finetune.fingerprints(study_of(twin), {})
     other = replace(BENCHMARK.training[0], answer="Something else.")
-    monkeypatch.setattr(finetune, "benchmark_of", lambda _: replace(BENCHMARK, training=(other, *BENCHMARK.training[1:])))
-    after = finetune.fingerprints(experiment, {}), finetune.fingerprints(twin, {})
+    changed = replace(BENCHMARK, training=(other, *BENCHMARK.training[1:]))
+    monkeypatch.setattr("unierase_cli.pipeline.study.load_benchmark", lambda *_, **__: changed)
+    after = finetune.fingerprints(study_of(experiment), {}), finetune.fingerprints(study_of(twin), {})
     assert set(before[0]) == {"training"}
     assert before[0] != after[0]
     assert before[1]["training"] == after[1]["training"], "the forget rows are not among what it learns"
@@ -220,4 +222,4 @@ def test_the_retain_only_model_has_the_full_models_tokenizer(
 
 def test_training_nothing_is_refused(experiment: Experiment, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="train=none trains nothing"):
-        finetune.run(StageContext(replace(experiment, train=TrainConfig()), tmp_path, {}, SilentReporter()))
+        finetune.run(StageContext(study_of(replace(experiment, train=TrainConfig())), tmp_path, {}, SilentReporter()))

@@ -30,6 +30,7 @@ from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.results.one_run import tables as result_tables
 from unierase_cli.stages import general as stage
 from unierase_cli.stages import score
@@ -62,7 +63,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(directory: Path, config: Experiment, state: str = "base") -> dict[str, Any]:
     directory.mkdir(parents=True, exist_ok=True)
-    return stage.run(StageContext(config, directory, {}, SilentReporter(), {"state": state}))
+    return stage.run(StageContext(study_of(config), directory, {}, SilentReporter(), {"state": state}))
 
 
 def contents(directory: Path) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def test_questions_that_do_not_fit_are_wrong_and_never_passed_over(
     config = experiment(tmp_path, suites=["trivia_qa", "human_eval"], data_dir=str(folder), compat=compat)
     reporter = SilentReporter()
     (tmp_path / "out").mkdir()
-    made = stage.run(StageContext(config, tmp_path / "out", {}, reporter, {"state": "base"}))
+    made = stage.run(StageContext(study_of(config), tmp_path / "out", {}, reporter, {"state": "base"}))
     assert made["too_long"] == {"trivia_qa": 1, "human_eval": 1}
     # Of five tokens each the other answers are cut short.
     cut = [text.partition(":")[0] for text in reporter.warnings if "end at the token limit; allow more" in text]
@@ -139,7 +140,7 @@ def test_questions_that_do_not_fit_are_wrong_and_never_passed_over(
 def test_a_program_gets_a_second_where_the_reference_gives_it_one(tmp_path: Path) -> None:
     def seconds(**general: Any) -> float:
         config = experiment(tmp_path, **general)
-        return stage._limits(StageContext(config, tmp_path, {}, SilentReporter(), {})).seconds
+        return stage._limits(StageContext(study_of(config), tmp_path, {}, SilentReporter(), {})).seconds
 
     assert (seconds(), seconds(code_seconds=7.0), seconds(compat=True, code_seconds=7.0)) == (3.0, 7.0, 1.0)
 
@@ -208,15 +209,15 @@ def test_rows_are_judged_when_they_are_scored(tmp_path: Path) -> None:
 
 def test_only_a_run_that_asks_for_it_needs_the_stage_and_other_keys_stay_as_they_are(tmp_path: Path) -> None:
     plain, asking = Experiment(), experiment(tmp_path)
-    assert set(score.needs(plain, {})) == {"base", "edited"}
-    assert set(score.needs(asking, {})) == {"base", "edited", "general_base", "general_edited"}
-    assert "general" not in score.reads(plain, {})
-    assert score.reads(asking, {})["general"]["suites"] == {name: load_suite(name).VERSION for name in SUITES}
-    key = stage.reads(asking, {"state": "base"})
+    assert set(score.needs(study_of(plain), {})) == {"base", "edited"}
+    assert set(score.needs(study_of(asking), {})) == {"base", "edited", "general_base", "general_edited"}
+    assert "general" not in score.reads(study_of(plain), {})
+    assert score.reads(study_of(asking), {})["general"]["suites"] == {name: load_suite(name).VERSION for name in SUITES}
+    key = stage.reads(study_of(asking), {"state": "base"})
     moved = experiment(tmp_path, data_dir=str(write_suites(tmp_path / "elsewhere")))
-    assert stage.reads(moved, {"state": "base"}) == key
-    assert stage.reads(experiment(tmp_path, compat=True), {"state": "base"}) != key
-    assert set(stage.needs(replace(asking, model=ModelConfig(path="m")), {"state": "edited"})) == {"erase"}
+    assert stage.reads(study_of(moved), {"state": "base"}) == key
+    assert stage.reads(study_of(experiment(tmp_path, compat=True)), {"state": "base"}) != key
+    assert set(stage.needs(study_of(replace(asking, model=ModelConfig(path="m"))), {"state": "edited"})) == {"erase"}
 
 
 def row(correct: bool, output: str = "The final answer is 3.", tokens: int = 6) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.values import Values, find_values
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.pipeline.pipeline import Pipeline
-from unierase_cli.pipeline.stage import benchmark_of
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import erase as erase_stage
 from unierase_cli.stages import moments as moments_stage
 from unierase_cli.store.artefact import Artefact
@@ -71,7 +71,7 @@ def test_the_moments_artefact_holds_a_spectrum_per_layer(made: tuple[Experiment,
         assert (values.diff() >= 0).all()
         assert torch.allclose(vectors @ vectors.T, torch.eye(48), atol=1e-5)
         assert record["layers"][str(layer)]["largest"] == float(values[-1])
-    protected = benchmark_of(config).protect
+    protected = study_of(config).benchmark.protect
     assert [s["name"] for s in record["sources"]] == ["corpus", "prompt ends"]
     assert record["sources"][1]["tokens"] == len(protected)
 
@@ -82,8 +82,8 @@ def test_the_erase_artefact_holds_patch_state_and_steps(made: tuple[Experiment, 
     assert {"patch-000.json", "patch-000.safetensors", "state.safetensors", "steps.jsonl"} <= set(names)
     assert not list(artefact.path.glob(".values*")), "kept searches are removed once the step is complete"
     steps = [json.loads(line) for line in (artefact.path / "steps.jsonl").read_text().splitlines()]
-    assert steps[0]["facts"] == [f.id for f in benchmark_of(config).forget]
-    assert artefact.manifest["summary"]["facts"] == len(benchmark_of(config).forget)
+    assert steps[0]["facts"] == [f.id for f in study_of(config).benchmark.forget]
+    assert artefact.manifest["summary"]["facts"] == len(study_of(config).benchmark.forget)
     assert Patch.load(artefact.path, 0).tokens is None
 
 
@@ -147,10 +147,10 @@ def _stop(*_arguments: Any, **_keywords: Any) -> None:
 
 def test_a_token_is_asked_for_only_where_the_edit_leads_to_one(folder: Path, tmp_path: Path) -> None:
     with_token = experiment(folder, tmp_path, method=MethodConfig(name="unierase", token=True))
-    assert set(erase_stage.needs(with_token, {})) == {"train_token", "moments"}
+    assert set(erase_stage.needs(study_of(with_token), {})) == {"train_token", "moments"}
     straight = replace(with_token, edit=replace(with_token.edit, target="refusal"))
-    assert set(erase_stage.needs(straight, {})) == {"moments"}
-    assert erase_stage.reads(with_token, {}) != erase_stage.reads(straight, {})
+    assert set(erase_stage.needs(study_of(straight), {})) == {"moments"}
+    assert erase_stage.reads(study_of(with_token), {}) != erase_stage.reads(study_of(straight), {})
 
 
 def test_unierase_takes_the_trained_token_and_refines_it_on_the_edited_model(folder: Path, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_layers_out_of_range_and_a_missing_corpus_are_one_clear_line(folder: Pat
         make(replace(config, edit=replace(config.edit, layers=[2, 9])), "moments")
     lost = replace(config, edit=replace(config.edit, moments=MomentsConfig(corpus=str(tmp_path / "no.jsonl"))))
     with pytest.raises(UserError, match=r"no.jsonl does not exist"):
-        moments_stage.fingerprints(lost, {})
+        moments_stage.fingerprints(study_of(lost), {})
 
 
 def test_without_anything_to_protect_the_edit_goes_on_with_a_warning(folder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from unierase_cli.contracts import Benchmark, Fact, Observation, SilentReporter,
 from unierase_cli.inference.observe import ask, observe, plan_batches
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.pipeline.observation_files import Plan, read_state
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import observe as stage
 from unierase_cli.stages import score
 
@@ -110,7 +111,7 @@ def benchmark_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         {"forget": tuple(ROWS[:5]), "retain_unseen": tuple(ROWS[5:]), "world_facts": ()},
         "x",
     )
-    monkeypatch.setattr("unierase_cli.pipeline.asked_rows.benchmark_of", lambda experiment: benchmark)
+    monkeypatch.setattr("unierase_cli.pipeline.study.load_benchmark", lambda *_, **__: benchmark)
     monkeypatch.setattr(stage, "load_base", lambda *_: tiny_llama(seed=4))
     monkeypatch.setattr(stage, "load_edited", lambda *_: edited_model())
 
@@ -182,30 +183,30 @@ def test_a_batch_that_was_written_in_part_is_asked_again(tmp_path: Path) -> None
 def test_what_is_asked_and_how_enters_the_key_but_not_the_batch_size() -> None:
     base, edited = {"state": "base"}, {"state": "edited"}
     config = experiment()
-    before = stage.reads(config, base), stage.reads(config, edited)
+    before = stage.reads(study_of(config), base), stage.reads(study_of(config), edited)
     config = with_settings(config, eval__batch_size=99, eval__retain_reference="elsewhere")
-    assert (stage.reads(config, base), stage.reads(config, edited)) == before
+    assert (stage.reads(study_of(config), base), stage.reads(study_of(config), edited)) == before
     config = with_settings(config, eval__forget_variants=["unlearn_forbidden", "paraphrased", "answer_prefix"])
-    assert stage.reads(config, base) == before[0]
-    assert stage.reads(config, edited) != before[1]
+    assert stage.reads(study_of(config), base) == before[0]
+    assert stage.reads(study_of(config), edited) != before[1]
     config = with_settings(config, protocol__max_new_tokens=7)
-    assert stage.reads(config, base) != before[0]
-    assert set(stage.needs(config, edited)) == {"erase"}
-    assert stage.needs(config, base) == {}
+    assert stage.reads(study_of(config), base) != before[0]
+    assert set(stage.needs(study_of(config), edited)) == {"erase"}
+    assert stage.needs(study_of(config), base) == {}
 
 
 @pytest.mark.usefixtures("benchmark_rows")
 def test_an_unknown_split_is_named_with_the_nearest_one() -> None:
     with pytest.raises(UserError, match=r"eval.splits=retain_unsen .*retain_unseen"):
-        stage.scored_splits(experiment(splits=["forget", "retain_unsen"]))
+        stage.scored_splits(study_of(experiment(splits=["forget", "retain_unsen"])))
     # One that other benchmarks have is left out: a list of splits serves them all.
-    assert list(stage.scored_splits(experiment(splits=["forget", "retain_near"]))) == ["forget"]
+    assert list(stage.scored_splits(study_of(experiment(splits=["forget", "retain_near"])))) == ["forget"]
 
 
 @pytest.mark.usefixtures("benchmark_rows")
 def test_rows_of_the_protocol_are_the_first_ones() -> None:
     config = with_settings(experiment(), protocol=replace(PROTOCOL, rows=2))
-    assert {name: [f.id for f in facts] for name, facts in stage.scored_splits(config).items()} == {
+    assert {name: [f.id for f in facts] for name, facts in stage.scored_splits(study_of(config)).items()} == {
         "forget": [f.id for f in ROWS[:2]],
         "retain_unseen": [f.id for f in ROWS[5:7]],
     }
@@ -246,7 +247,7 @@ def test_a_retain_reference_gives_a_forget_quality(tmp_path: Path) -> None:
     rows = {row["id"]: row for row in scored(tmp_path, SilentReporter(), config)["rows"]}
     assert rows["forget.forget_quality"]["base"] == pytest.approx(1.0)
     with pytest.raises(UserError, match="retain_reference"):
-        score.fingerprints(experiment(retain_reference=str(tmp_path)), {})
+        score.fingerprints(study_of(experiment(retain_reference=str(tmp_path))), {})
 
 
 @pytest.mark.usefixtures("benchmark_rows")

@@ -23,9 +23,9 @@ from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.inference import observe as asking
 from unierase_cli.methods.base import load_method
 from unierase_cli.models.load import load_model
-from unierase_cli.pipeline.mode_plan import plan_of
 from unierase_cli.pipeline.pipeline import Pipeline
-from unierase_cli.pipeline.stage import Request, benchmark_of
+from unierase_cli.pipeline.stage import Request
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.results.one_run.precise_tables import fact_table, precise_table
 from unierase_cli.stages import observe_facts, precise
 from unierase_cli.stages.shared.fact_rows import fact_rows
@@ -59,7 +59,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def test_every_patch_starts_from_the_original_model(made: tuple[Experiment, Artefact]) -> None:
     config, _ = made
     erased = make(config, "erase")
-    alone = replace(config, mode=replace(MODE, limit=0, facts=[benchmark_of(config).forget[2].id]))
+    alone = replace(config, mode=replace(MODE, limit=0, facts=[study_of(config).benchmark.forget[2].id]))
     third, single = Patch.load(erased.path, 2), Patch.load(make(alone, "erase").path, 0)
     for layer, factor in single.factors.items():
         assert torch.equal(factor.left, third.factors[layer].left)
@@ -85,7 +85,7 @@ def test_what_a_mode_without_a_last_model_has_no_use_for_is_told(folder: Path, t
 def test_a_fact_is_asked_with_its_neighbours_and_with_far_facts(made: tuple[Experiment, Artefact]) -> None:
     config, artefact = made
     rows = lines(artefact.path / observe_facts.EDITED)
-    for found in fact_rows(config):
+    for found in fact_rows(study_of(config)):
         assert [len(found.near), len(found.far)] == [1, 3]
         assert {fact.group for fact in found.near} == {found.fact.group}
         assert found.fact.group not in {fact.group for fact in found.far}
@@ -96,10 +96,10 @@ def test_a_fact_is_asked_with_its_neighbours_and_with_far_facts(made: tuple[Expe
 
 def test_neighbours_that_a_method_is_told_to_hold_are_never_asked(made: tuple[Experiment, Artefact]) -> None:
     config, _ = made
-    benchmark = benchmark_of(config)
+    benchmark = study_of(config).benchmark
     for hold, held, asked in ((12, 1, 1), (1, 1, 1), (0, 0, 2)):
         changed = replace(config, mode=replace(MODE, hold=hold))
-        for step, rows in zip(plan_of(changed), fact_rows(changed), strict=True):
+        for step, rows in zip(study_of(changed).steps, fact_rows(study_of(changed)), strict=True):
             assert (len(step.hold), len(rows.near)) == (held, asked)
             assert not {f.id for f in step.hold} & {f.id for f in (*rows.near, rows.fact)}
             assert {f.group for f in step.hold} <= {rows.fact.group}
@@ -123,7 +123,7 @@ def test_each_fact_is_scored_with_its_patch_alone(made: tuple[Experiment, Artefa
     config, artefact = made
     erased = make(config, "erase")
     rows = lines(artefact.path / observe_facts.EDITED)
-    for found in fact_rows(config):
+    for found in fact_rows(study_of(config)):
         loaded = load_model(config.model, config.run)
         apply_patches(loaded, [Patch.load(erased.path, found.step)])
         asked = asking.ask(loaded, [found.fact], "plain", config.protocol)
@@ -143,7 +143,7 @@ def test_after_all_facts_the_model_has_its_bits_again(
     reverted = []
     revert = AppliedPatch.revert
     monkeypatch.setattr(AppliedPatch, "revert", lambda self: (reverted.append(1), revert(self))[1])
-    context = observe_facts.StageContext(config, tmp_path, {"erase": erased}, SilentReporter())
+    context = observe_facts.StageContext(study_of(config), tmp_path, {"erase": erased}, SilentReporter())
     observe_facts.run(context)
     assert len(seen) == 1, "one model for all facts"
     assert len(reverted) == 3
@@ -158,7 +158,7 @@ def test_an_interrupted_pass_goes_on_after_its_last_whole_fact(
 ) -> None:
     config, whole = made
     erased = make(config, "erase")
-    context = observe_facts.StageContext(config, tmp_path, {"erase": erased}, SilentReporter())
+    context = observe_facts.StageContext(study_of(config), tmp_path, {"erase": erased}, SilentReporter())
     full = (whole.path / observe_facts.EDITED).read_text()
     (tmp_path / observe_facts.BASE).write_bytes((whole.path / observe_facts.BASE).read_bytes())
     # One fact and a half, and a line that was being written.

@@ -22,7 +22,8 @@ from unierase_cli.contracts import SilentReporter
 from unierase_cli.delivery.adapter_card import adapter_card
 from unierase_cli.metrics.base import NO_TOKEN, Evidence
 from unierase_cli.metrics.compare import compare
-from unierase_cli.pipeline.stage import StageContext, benchmark_of
+from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.results.one_run import tables as result_tables
 from unierase_cli.results.pictures import Point, forgetting_against_retention
 from unierase_cli.results.table import Table
@@ -140,7 +141,7 @@ def test_a_report_has_its_tables_its_picture_and_nothing_from_outside(metrics: d
     (inputs["erase"].path / "patch-000.json").write_text(json.dumps({"info": {"layers": [layer], "changed_share": 0.0366}}))
     out = tmp_path / "report"
     out.mkdir()
-    report.run(StageContext(Experiment(), out, inputs, SilentReporter()))
+    report.run(StageContext(study_of(Experiment()), out, inputs, SilentReporter()))
     text, page = (out / "report.md").read_text(), (out / "report.html").read_text()
     assert "Answers before and after" in text
     assert "3.66 % of the parameters changed" in text
@@ -154,7 +155,7 @@ def test_a_report_has_its_tables_its_picture_and_nothing_from_outside(metrics: d
 
 
 def test_a_report_maps_collateral_damage_where_the_benchmark_has_groups(metrics: dict[str, Any], tmp_path: Path) -> None:
-    unseen = [fact.id for fact in benchmark_of(Experiment()).splits["retain_unseen"]]
+    unseen = [fact.id for fact in study_of(Experiment()).benchmark.splits["retain_unseen"]]
     metrics["facts"]["retain_unseen.plain"] = unseen
     for number, state in enumerate(("base", "edited")):
         values = [1.0 - number * (index % 5) / 5 for index in range(len(unseen))]
@@ -164,7 +165,7 @@ def test_a_report_maps_collateral_damage_where_the_benchmark_has_groups(metrics:
         (tmp_path / name / "v001").mkdir(parents=True)
         inputs[name] = Artefact(tmp_path / name / "v001", {"stage": name, "key": "k" * 64, "wall_seconds": 1.0})
     (inputs["score"].path / "metrics.json").write_text(json.dumps(metrics))
-    made = report.run(StageContext(Experiment(), tmp_path, inputs, SilentReporter()))
+    made = report.run(StageContext(study_of(Experiment()), tmp_path, inputs, SilentReporter()))
     assert {report.COLLATERAL, report.COLLATERAL_PICTURE} < set(made["files"])
     assert all((tmp_path / name).exists() for name in made["files"])
     text, page = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()

@@ -27,7 +27,7 @@ from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.models.vocabulary import add_unlearning_tokens, get_rows
 from unierase_cli.pipeline.observation_files import read_state
 from unierase_cli.pipeline.pipeline import Pipeline
-from unierase_cli.pipeline.stage import benchmark_of
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages.moments import preserved
 from unierase_cli.store.unlearned import TAKEN_OVER, forgotten_in, unlearning_tokens_in
 
@@ -132,10 +132,10 @@ def test_a_patch_with_another_token_of_the_same_name_is_refused() -> None:
 
 def test_what_was_forgotten_is_asked_again_and_neither_retained_nor_protected_as_known(once: Path, tmp_path: Path) -> None:
     config = experiment(once, tmp_path, FACTS[4:6], FACTS[:4])
-    benchmark = benchmark_of(config)
+    benchmark = study_of(config).benchmark
     assert [fact.question for fact in benchmark.splits["forgotten_before"]] == [fact.question for fact in FACTS[:2]]
     assert not {fact.question for fact in FACTS[:2]} & {fact.question for fact in benchmark.protect}
-    assert {fact.question for fact in FACTS[:4]} == {fact.question for fact in preserved(config)}
+    assert {fact.question for fact in FACTS[:4]} == {fact.question for fact in preserved(study_of(config))}
     _, observations = read_state(Pipeline(config, SilentReporter()).make("observe", state="base").path)
     # eval.splits names the forget split alone.
     assert len(observations["forgotten_before", "plain"]) == 2
@@ -143,9 +143,9 @@ def test_what_was_forgotten_is_asked_again_and_neither_retained_nor_protected_as
 
 def test_what_was_forgotten_is_found_in_a_file_of_the_users(once: Path, tmp_path: Path) -> None:
     config = experiment(once, tmp_path, FACTS[4:6], FACTS[2:4])
-    assert any("forgot 2 facts in earlier runs, and 0 of them" in note for note in benchmark_of(config).notes)
+    assert any("forgot 2 facts in earlier runs, and 0 of them" in note for note in study_of(config).benchmark.notes)
     given = replace(config.benchmark, forgotten_path=facts_file(tmp_path / "earlier.jsonl", [*FACTS[:2], FACTS[7]]))
-    benchmark = benchmark_of(replace(config, benchmark=given))
+    benchmark = study_of(replace(config, benchmark=given)).benchmark
     assert [fact.question for fact in benchmark.splits["forgotten_before"]] == [fact.question for fact in FACTS[:2]]
     assert any("1 of 3 rows" in note for note in benchmark.notes)
 
@@ -157,7 +157,7 @@ def test_a_model_without_a_record_is_asked_every_row_of_the_file(tmp_path: Path)
 
 
 def test_a_fact_that_is_forgotten_again_is_only_in_the_forget_set(once: Path, tmp_path: Path) -> None:
-    benchmark = benchmark_of(experiment(once, tmp_path, FACTS[1:3], FACTS[4:6]))
+    benchmark = study_of(experiment(once, tmp_path, FACTS[1:3], FACTS[4:6])).benchmark
     given = load_benchmark(
         replace(
             experiment(once, tmp_path, FACTS[1:3], FACTS[4:6]).benchmark,

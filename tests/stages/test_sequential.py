@@ -36,10 +36,10 @@ from unierase_cli.models.load import LoadedModel, load_model
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.pipeline.asked_rows import END, step_requests, step_splits
 from unierase_cli.pipeline.evaluation import asked_by_evaluation, last_of_evaluation
-from unierase_cli.pipeline.mode_plan import plan_of
 from unierase_cli.pipeline.model_states import apply_erasure
 from unierase_cli.pipeline.pipeline import Pipeline
-from unierase_cli.pipeline.stage import Request, benchmark_of, slug
+from unierase_cli.pipeline.stage import Request, slug
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.results.one_run.trajectory_tables import trajectory_table
 from unierase_cli.stages import erase as erase_stage
 from unierase_cli.stages import train_token
@@ -118,7 +118,7 @@ def test_three_requests_on_a_linear_layer_equal_the_dense_solves_with_accumulate
 
 @pytest.mark.slow
 def test_the_token_learns_as_many_earlier_facts_as_the_step_has_of_its_own(made: tuple[Experiment, Artefact]) -> None:
-    first, second, third = plan_of(made[0])
+    first, second, third = study_of(made[0]).steps
     assert unierase.refined_on(first) == list(first.forget)
     assert unierase.refined_on(second) == [*first.forget, *second.forget]
     learned = unierase.refined_on(third)
@@ -149,7 +149,7 @@ def test_a_sequence_is_computed_anew_as_if_a_dropped_step_had_never_been(made: t
 
 def test_three_steps_lead_every_request_to_the_token(made: tuple[Experiment, Artefact]) -> None:
     config, artefact = made
-    steps = plan_of(config)
+    steps = study_of(config).steps
     assert [len(step.forget) for step in steps] == [2, 2, 2]
     for last in range(3):
         loaded = loaded_from(config)
@@ -171,14 +171,14 @@ def test_the_state_carries_the_ridge_of_the_first_step_and_the_keys_of_all(made:
 
 def test_one_token_that_has_seen_no_request_serves_all_steps(made: tuple[Experiment, Artefact]) -> None:
     config, artefact = made
-    asked = train_token.questions(config)
-    assert asked == benchmark_of(config).outside
-    assert not {f.question for f in asked} & {f.question for step in plan_of(config) for f in step.forget}
+    asked = train_token.questions(study_of(config))
+    assert asked == study_of(config).benchmark.outside
+    assert not {f.question for f in asked} & {f.question for step in study_of(config).steps for f in step.forget}
     rows = [Patch.load(artefact.path, n).tokens for n in range(3)]
     assert all(row is not None and row.names == ["<unlearn_0>"] for row in rows)
     in_batch = replace(config, mode=ModeConfig())
-    assert train_token.questions(in_batch) == benchmark_of(config).forget
-    assert train_token.reads(in_batch, {})["token"]["questions"] == "forget"
+    assert train_token.questions(study_of(in_batch)) == study_of(config).benchmark.forget
+    assert train_token.reads(study_of(in_batch), {})["token"]["questions"] == "forget"
 
 
 @pytest.mark.slow
@@ -187,7 +187,7 @@ def test_a_token_for_each_step_is_reserved_before_the_first(folder: Path, tmp_pa
     config = replace(config, token=replace(config.token, per_step=True))
     artefact = make(config, "erase")
     rows = [Patch.load(artefact.path, n).tokens for n in range(3)]
-    for step, row in zip(plan_of(config), rows, strict=True):
+    for step, row in zip(study_of(config).steps, rows, strict=True):
         assert row is not None
         assert row.names == ["<unlearn_0>", "<unlearn_1>", "<unlearn_2>"]
         assert {row.token_of(fact.id) for fact in step.forget} == {row.ids[step.index]}
@@ -210,7 +210,7 @@ def test_a_token_for_each_step_is_trained_on_its_own_facts(
 
     monkeypatch.setattr(token_training, "make_examples", watched)
     rows = TokenRows.load(make(config, "train_token").path)
-    steps = plan_of(config)
+    steps = study_of(config).steps
     assert learned == {fact.id: rows.ids[step.index] for step in steps for fact in step.forget}
     assert len(rows.ids) == len(steps)
 
@@ -268,7 +268,7 @@ def test_a_sequence_that_is_cut_otherwise_is_another_version_and_the_difference_
 
 def test_the_same_facts_in_other_requests_have_another_key(folder: Path, tmp_path: Path) -> None:
     config = experiment(folder, tmp_path, THREE)
-    ids = [fact.id for fact in benchmark_of(config).forget]
+    ids = [fact.id for fact in study_of(config).benchmark.forget]
     keys = []
     for cut in (2, 3):
         rows = [{"facts": ids[:cut]}, {"facts": ids[cut:]}]
@@ -372,41 +372,41 @@ def trajectory(made: tuple[Experiment, Artefact]) -> tuple[dict[str, Any], Artef
 
 def test_after_each_step_its_request_the_earlier_ones_and_what_is_kept_are_asked(made: tuple[Experiment, Artefact]) -> None:
     config, _ = made
-    steps = plan_of(config)
-    assert set(step_splits(config, 0)) == {"forget_now", "retain_unseen", "real_authors"}
-    last = step_splits(config, 2)
+    steps = study_of(config).steps
+    assert set(step_splits(study_of(config), 0)) == {"forget_now", "retain_unseen", "real_authors"}
+    last = step_splits(study_of(config), 2)
     assert [f.id for f in last["forget_now"]] == [f.id for f in steps[2].forget]
     assert [f.id for f in last["forget_before"]] == [f.id for f in steps[2].forgotten_before]
     few = replace(config, eval=replace(config.eval, step_rows=2))
-    assert {name: len(rows) for name, rows in step_splits(few, 2).items()} == dict.fromkeys(last, 2)
+    assert {name: len(rows) for name, rows in step_splits(study_of(few), 2).items()} == dict.fromkeys(last, 2)
 
 
 def test_a_cap_for_another_benchmark_cuts_no_step(made: tuple[Experiment, Artefact]) -> None:
     config, _ = made
     capped = replace(config, protocol=replace(config.protocol, rows=1, rows_of=["tofu"]))
-    assert step_splits(capped, 2) == step_splits(config, 2)
+    assert step_splits(study_of(capped), 2) == step_splits(study_of(config), 2)
     everywhere = replace(config, protocol=replace(config.protocol, rows=1))
-    assert set(map(len, step_splits(everywhere, 2).values())) == {1}
+    assert set(map(len, step_splits(study_of(everywhere), 2).values())) == {1}
 
 
 def test_the_way_starts_from_what_is_asked_for_and_nothing_else(folder: Path, tmp_path: Path) -> None:
     config = experiment(folder, tmp_path, ModeConfig("sequential", steps=3, leave_out=[0]))
     found = read_json(make(config, "trajectory").path / "steps.json")
-    asked = sum(len(step.forget) for step in plan_of(config))
+    asked = sum(len(step.forget) for step in study_of(config).steps)
     assert asked == 4
     assert found["before"]["forget_so_far.rouge"]["n"] == asked == found["steps"][-1]["measures"]["forget_so_far.rouge"]["n"]
 
 
 def test_the_last_step_is_not_asked_twice(made: tuple[Experiment, Artefact]) -> None:
     config, _ = made
-    asked = step_requests(config)
+    asked = step_requests(study_of(config))
     assert [request == END for request in asked.values()] == [False, False, True]
     assert slug(config, "observe", asked[0].values).endswith("unierase_sequential_step000_seed0")
     for steps, wanted in (("last", [2]), ("none", [])):
-        assert list(step_requests(replace(config, eval=replace(config.eval, steps=steps)))) == wanted
+        assert list(step_requests(study_of(replace(config, eval=replace(config.eval, steps=steps))))) == wanted
     # Rows that are cut at the end are not those of the last request.
     cut = replace(config, protocol=replace(config.protocol, rows=4))
-    assert END not in step_requests(cut).values()
+    assert END not in step_requests(study_of(cut)).values()
 
 
 def test_the_trajectory_has_the_numbers_of_every_step(
@@ -477,14 +477,14 @@ def test_an_evaluation_asks_what_its_mode_needs(made: tuple[Experiment, Artefact
     config, _ = made
 
     def asked(experiment: Experiment) -> list[str]:
-        return [str(request) for request in asked_by_evaluation(experiment)]
+        return [str(request) for request in asked_by_evaluation(study_of(experiment))]
 
     batch = replace(config, mode=ModeConfig())
-    assert (asked(batch), last_of_evaluation(batch)) == (["observe base", "observe edited"], "score")
+    assert (asked(batch), last_of_evaluation(study_of(batch))) == (["observe base", "observe edited"], "score")
     assert asked(config) == ["observe base", "observe edited", "score", "observe edited 0", "observe edited 1"]
-    assert last_of_evaluation(config) == "trajectory"
+    assert last_of_evaluation(study_of(config)) == "trajectory"
     single = replace(config, mode=ModeConfig("precise"))
-    assert (asked(single), last_of_evaluation(single)) == (["observe_facts"], "precise")
+    assert (asked(single), last_of_evaluation(study_of(single))) == (["observe_facts"], "precise")
 
 
 def test_an_evaluation_without_steps_is_that_of_a_batch(folder: Path, tmp_path: Path, made: tuple[Experiment, Artefact]) -> None:

@@ -19,6 +19,7 @@ from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import train_token as stage
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.jsonl import write_jsonl
@@ -126,7 +127,7 @@ def test_the_name_that_a_refusal_is_filled_with_enters_the_key(base: Experiment,
 
 def test_questions_outside_the_forget_set_are_asked_for_in_vain_where_there_are_none(base: Experiment) -> None:
     with pytest.raises(UserError, match=r"token\.questions=outside"):
-        stage.questions(with_token(base, questions="outside"))
+        stage.questions(study_of(with_token(base, questions="outside")))
 
 
 def test_a_token_trained_outside_is_assigned_to_the_facts_to_forget(base: Experiment, tmp_path: Path) -> None:
@@ -135,8 +136,8 @@ def test_a_token_trained_outside_is_assigned_to_the_facts_to_forget(base: Experi
         benchmark=BenchmarkConfig(name="fictional", split="forget05", authors=40, questions=10),
         run=replace(base.run, outputs=str(tmp_path)),
     )
-    asked = stage.questions(fictional)
-    forget = stage.benchmark_of(fictional).forget
+    asked = stage.questions(study_of(fictional))
+    forget = study_of(fictional).benchmark.forget
     assert not {f.id for f in asked} & {f.id for f in forget}
     rows = TokenRows.load(make(fictional).path)
     assert {rows.token_of(f.id) for f in forget} == set(rows.ids)

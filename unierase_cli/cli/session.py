@@ -61,12 +61,14 @@ def _lead(
     from unierase_cli.pipeline.pipeline import Pipeline
 
     def pipeline_of(experiment: Experiment) -> Pipeline:
-        return Pipeline(experiment, journal.reporter, command=["unierase", *sys.argv[1:]], overrides=wishes.words)
+        words = ["unierase", *sys.argv[1:]]
+        return Pipeline(experiment, journal.reporter, command=words, overrides=wishes.words, like=study)
 
     from unierase_cli.pipeline.evaluation import SCORE, last_of_evaluation
-    from unierase_cli.pipeline.mode_plan import is_independent
+    from unierase_cli.pipeline.study import study_of
 
-    if is_independent(experiment):
+    study = study_of(experiment)
+    if study.independent:
         _without_a_model(journal, name, experiment)
     elif wanted in ("score", "report"):
         from unierase_cli.stages.shared.choose_reference import planned_reference, with_reference
@@ -74,7 +76,7 @@ def _lead(
         settle = planned_reference if wishes.dry_run else with_reference
         experiment = settle(experiment, journal.reporter, pipeline_of)
     pipeline = pipeline_of(experiment)
-    last = last_of_evaluation(experiment) if wanted == SCORE else wanted
+    last = last_of_evaluation(study) if wanted == SCORE else wanted
     if wishes.dry_run:
         show_plan(journal, pipeline, last, wishes)
         return
@@ -122,7 +124,7 @@ def show_plan(journal: Journal, pipeline: Pipeline, wanted: str, wishes: Wishes)
     from unierase_cli.estimate.of_plan import plan_needs
 
     rows = pipeline.plan(wanted)
-    needs = plan_needs(pipeline.experiment, rows)
+    needs = plan_needs(pipeline.study, rows)
     if wishes.json:
         emit_json([{**vars(row), **dict(zip(("memory", "disk"), needs.of(row), strict=True))} for row in rows])
         return

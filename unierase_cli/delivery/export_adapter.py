@@ -11,7 +11,7 @@ from unierase_cli.delivery.adapter_card import adapter_card
 from unierase_cli.delivery.edited_folder import RECORD, recorded_experiment
 from unierase_cli.delivery.leaving import public_name, public_source, write_leaving
 from unierase_cli.delivery.patches import Chosen
-from unierase_cli.pipeline.stage import benchmark_of
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.store.new_folder import new_folder
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _fill(
     from unierase_cli.models.vocabulary import add_unlearning_tokens
 
     experiment = recorded_experiment(chosen)
-    facts = evenly_spaced(benchmark_of(experiment).forget, LOOKED_AT)
+    facts = evenly_spaced(study_of(experiment).benchmark.forget, LOOKED_AT)
     patches = list(chosen.patches())
     rows = loaded.architecture.embedding.weight.shape[0]
     # The tokenizer of before: it is the adapter's, unless it has to learn the tokens' names.

@@ -13,8 +13,8 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.delivery.leaving import at_home, check_complete, withheld
 from unierase_cli.delivery.patches import Chosen, choose_steps
-from unierase_cli.pipeline.mode_plan import is_stepwise
 from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 
@@ -30,7 +30,7 @@ def replan(
     if not chosen.dropped:
         raise UserError("--replan has no dropped step to go on from", "--drop K --replan")
     experiment = _experiment(chosen.erasure, outputs, model)
-    if not is_stepwise(experiment):
+    if not study_of(experiment).stepwise:
         raise UserError(f"mode={experiment.mode.name} has no steps that follow one another", "leave out --replan")
     # Steps are counted without those that the run itself left out.
     count = chosen.erasure.summary({"steps": int})["steps"] + len(set(experiment.mode.leave_out))

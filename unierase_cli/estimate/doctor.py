@@ -13,8 +13,7 @@ from unierase_cli.contracts import UserError
 from unierase_cli.estimate.memory_and_disk import disk_needs, edited_layers, memory_needs
 from unierase_cli.estimate.need import Rows, peak, rows_of, stage_peaks
 from unierase_cli.estimate.shapes import Shape, cached_config, shape_of
-from unierase_cli.pipeline.mode_plan import plan_of
-from unierase_cli.pipeline.stage import benchmark_of
+from unierase_cli.pipeline.study import Study, study_of
 from unierase_cli.store.manifest import environment
 
 HUB_SECONDS = 3.0
@@ -28,7 +27,8 @@ def examine(experiment: Experiment) -> dict[str, Any]:
     found["devices"] = devices(experiment, found)
     found["hub"] = hub(experiment)
     found["files"] = files(experiment, found)
-    rows = row_counts(experiment, found)
+    study = study_of(experiment)
+    rows = row_counts(study, found)
     if not _sound(found, "model."):
         return found
     try:
@@ -39,7 +39,7 @@ def examine(experiment: Experiment) -> dict[str, Any]:
     if shape is None:
         found["remarks"].append(f"{source}: no estimate of memory and disk")
     else:
-        _sizes(experiment, shape, source, rows, found)
+        _sizes(study, shape, source, rows, found)
     return found
 
 
@@ -146,29 +146,30 @@ def files(experiment: Experiment, found: dict[str, Any]) -> list[dict[str, str]]
     return looked
 
 
-def row_counts(experiment: Experiment, found: dict[str, Any]) -> Rows:
+def row_counts(study: Study, found: dict[str, Any]) -> Rows:
     """The benchmark's rows; TOFU's largest numbers when it cannot be read, which is then a problem."""
     if _sound(found, "benchmark."):
         if not found["hub"]["reachable"]:
             os.environ.setdefault("HF_HUB_OFFLINE", "1")  # else a data set from the hub is asked for again and again
         try:
-            benchmark = benchmark_of(experiment)
+            experiment, benchmark = study.experiment, study.benchmark
             found["remarks"] += [f"benchmark {benchmark.name}: {note}" for note in benchmark.notes]
             cap = experiment.protocol.rows_for(experiment.benchmark.name)
-            return rows_of(benchmark, experiment.eval.splits, cap, plan_of(experiment))
+            return rows_of(benchmark, experiment.eval.splits, cap, study.steps)
         except UserError as error:
             found["problems"].append(f"{error.message}; {error.hint}")
     found["remarks"].append("the benchmark cannot be read: sizes assume 400 forget and 1000 scored rows")
     return Rows(400, 1000, 1000)
 
 
-def _sizes(experiment: Experiment, shape: Shape, source: str, rows: Rows, found: dict[str, Any]) -> None:
+def _sizes(study: Study, shape: Shape, source: str, rows: Rows, found: dict[str, Any]) -> None:
+    experiment = study.experiment
     layers = edited_layers(experiment, shape)
     outside = [layer for layer in layers if not 0 <= layer < shape.blocks]
     if outside:
         found["problems"].append(f"layer {outside[0]} is out of range: the model has blocks 0..{shape.blocks - 1}")
     chosen = next(d for d in found["devices"]["available"] if d["name"] == found["devices"]["chosen"])
-    memory = memory_needs(experiment, shape, rows, accelerator=chosen["name"] != "cpu")
+    memory = memory_needs(study, shape, rows, accelerator=chosen["name"] != "cpu")
     path = experiment.model.path
     download = path is not None and not Path(path).is_dir() and cached_config(path, experiment.model.revision) is None
     disk = disk_needs(experiment, shape, rows, download)

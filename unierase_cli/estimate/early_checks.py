@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from unierase_cli.config.checks import adapter_at_hand, model_block, reference_fits
-from unierase_cli.config.schema import Experiment
 from unierase_cli.estimate.need import rows_of
 from unierase_cli.estimate.shapes import shape_of
 from unierase_cli.estimate.training import stored_reference
-from unierase_cli.pipeline.mode_plan import is_independent, is_stepwise, plan_of
-from unierase_cli.pipeline.stage import benchmark_of
+from unierase_cli.pipeline.study import Study
 
 # How much larger than the limit an estimate must be before it counts.
 MARGIN = 2.5
 
 
-def check_method(experiment: Experiment) -> None:
+def check_method(study: Study) -> None:
     """Raises UserError for a method that trains adapters without one, for a batch larger than the forget set, and for a loss term
     on a block that the model lacks.
 
     The method checks all of it again on the loaded model; a hub model that nobody downloaded yet is first known there.
     """
-    method = experiment.method
+    experiment, method = study.experiment, study.experiment.method
     if method.implemented_by == "lora_negation":
         adapter_at_hand(method.name, experiment.adapter.name)
     if method.trains:
-        _check_batch(experiment)
+        _check_batch(study)
     # By the name that terms give it: asking the term itself would import torch.
     blocks = {role: term.settings.get("layer") for role, term in (("forget", method.forget), ("retain", method.retain))}
     if not any(isinstance(block, int) for block in blocks.values()):
@@ -35,22 +33,24 @@ def check_method(experiment: Experiment) -> None:
             model_block(f"method.{role}.settings.layer", block, shape.blocks)
 
 
-def check_reference_size(experiment: Experiment) -> None:
+def check_reference_size(study: Study) -> None:
     """Raises UserError where what losses keep of the model before unlearning would be far more than ``unlearn.reference_gib``.
 
     By an estimate, hence with a margin; what is nearer to the limit is known when it comes to it.
     """
+    experiment = study.experiment
     limit, (shape, _) = experiment.unlearn.reference_gib, shape_of(experiment)
     if not experiment.method.trains or shape is None:
         return
-    gib = stored_reference(experiment, shape, rows_of(benchmark_of(experiment), steps=plan_of(experiment))) / 2**30
+    gib = stored_reference(study, shape, rows_of(study.benchmark, steps=study.steps)) / 2**30
     if gib > MARGIN * limit:
         reference_fits(gib, limit, "by an estimate")
 
 
-def _check_batch(experiment: Experiment) -> None:
+def _check_batch(study: Study) -> None:
     """Modes that cut the forget set lower the batch to their steps' requests by themselves."""
-    if not (is_stepwise(experiment) or is_independent(experiment)):
+    experiment = study.experiment
+    if not (study.stepwise or study.independent):
         # Alternative answers make that many rows at most; of fewer one hears once they are drawn.
         each = experiment.unlearn.alternates if experiment.method.implemented_by == "altpo" else 1
-        experiment.unlearn.check_batch(each * len(benchmark_of(experiment).forget))
+        experiment.unlearn.check_batch(each * len(study.benchmark.forget))

@@ -14,7 +14,7 @@ from unierase_cli.estimate.need import ALL, LOADING, Need, Rows
 from unierase_cli.estimate.shapes import BYTES, Shape
 from unierase_cli.estimate.training import training_needs
 from unierase_cli.estimate.workspace import Workspace
-from unierase_cli.pipeline.mode_plan import is_independent, is_stepwise
+from unierase_cli.pipeline.study import Study
 
 # Python with torch, transformers and this package, imported and run once: resident 390 to 410 MiB with torch 2.13 for CPUs and
 # transformers 5.23 on Linux. An accelerator's own libraries and context lie in its memory.
@@ -43,9 +43,10 @@ def loaded_bytes(experiment: Experiment, shape: Shape, accelerator: bool) -> int
 
 
 def memory_needs(
-    experiment: Experiment, shape: Shape, rows: Rows, accelerator: bool, *, finetune: bool = False
+    study: Study, shape: Shape, rows: Rows, accelerator: bool, *, finetune: bool = False
 ) -> list[Need]:
     """Memory of the device, by stage; on a CPU that of the whole process. ``finetune``: a model that is given trains further."""
+    experiment = study.experiment
     size = loaded_bytes(experiment, shape, accelerator)
     space = Workspace(shape, size, heap=not accelerator)
     needs = [Need(ALL, "model weights", shape.parameters * size, f"{shape.parameters:,} weights of {size} B")]
@@ -56,11 +57,11 @@ def memory_needs(
         if experiment.model.path is not None and shape.stored != size:
             # Where nothing is converted the mapped file itself is the weights.
             needs.append(Need(ALL, "file mapped while it is converted", shape.parameters * shape.stored, phase=LOADING))
-    needs += training_needs(experiment, space, rows, accelerator, finetune or experiment.model.path is None)
+    needs += training_needs(study, space, rows, accelerator, finetune or experiment.model.path is None)
     if experiment.method.token and experiment.edit.target == "token":
         needs += _token(experiment, space, rows, "train_token", edited_layers(experiment, shape))
     if experiment.method.editing:
-        needs += _moments(experiment, space, rows) + _editing(experiment, space, rows, accelerator)
+        needs += _moments(experiment, space, rows) + _editing(study, space, rows, accelerator)
     needs += _evaluation(experiment, space, rows, accelerator)
     return needs
 
@@ -111,8 +112,8 @@ def _moments(experiment: Experiment, space: Workspace, rows: Rows) -> list[Need]
     ]
 
 
-def _editing(experiment: Experiment, space: Workspace, rows: Rows, accelerator: bool) -> list[Need]:
-    edit, shape = experiment.edit, space.shape
+def _editing(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> list[Need]:
+    experiment, edit, shape = study.experiment, study.experiment.edit, space.shape
     layers = edited_layers(experiment, shape)
     count, square, matrix = len(layers), shape.inner**2, shape.hidden * shape.inner
     prompts = 1 + (len(edit.templates.fixed) or len(edit.templates.starts))
@@ -123,7 +124,7 @@ def _editing(experiment: Experiment, space: Workspace, rows: Rows, accelerator: 
     # From the subject's end to the prompt's, about half of it; a drift row ends with its subject.
     suffix = facts * (prompts * (rows.question // 2 if at_subject else 1) + 1)
     above = shape.blocks - 1 - (layers[-1] if layers else 0)
-    several = edit.one_by_one or is_stepwise(experiment) or is_independent(experiment)
+    several = edit.one_by_one or study.stepwise or study.independent
     solve = 4 if edit.solve_dtype == "float32" else 8
     looked = min(KEY_TOKENS, forget * rows.question)
     base = 0 if accelerator else space.size

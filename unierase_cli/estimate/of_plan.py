@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
 from unierase_cli.estimate.memory_and_disk import disk_needs, memory_needs
 from unierase_cli.estimate.need import rows_of, stage_peaks
 from unierase_cli.estimate.shapes import shape_of
 from unierase_cli.pipeline.machine import likely_accelerator
-from unierase_cli.pipeline.mode_plan import plan_of
 from unierase_cli.pipeline.pipeline import PlanRow
-from unierase_cli.pipeline.stage import benchmark_of
+from unierase_cli.pipeline.study import Study
 
 # Stages that ask as another one does.
 ALIKE = {"observe_facts": "observe", "prepare_return": "observe"}
@@ -38,19 +36,20 @@ class PlanNeeds:
         return self.memory.get(stage), self.disk.get(stage)
 
 
-def plan_needs(experiment: Experiment, plan: Sequence[PlanRow]) -> PlanNeeds:
+def plan_needs(study: Study, plan: Sequence[PlanRow]) -> PlanNeeds:
     """The estimate for what the plan has yet to make."""
+    experiment = study.experiment
     wanted = {_stage(row) for row in plan if row.state != "done"}
     try:
         shape, source = shape_of(experiment)
         if shape is None:
             return PlanNeeds({}, {}, source)
         cap = experiment.protocol.rows_for(experiment.benchmark.name)
-        rows = rows_of(benchmark_of(experiment), experiment.eval.splits, cap, plan_of(experiment))
+        rows = rows_of(study.benchmark, experiment.eval.splits, cap, study.steps)
     except UserError as error:
         return PlanNeeds({}, {}, error.message)
     accelerator = likely_accelerator(experiment.run.device)
-    memory = stage_peaks(memory_needs(experiment, shape, rows, accelerator, finetune="finetune" in wanted))
+    memory = stage_peaks(memory_needs(study, shape, rows, accelerator, finetune="finetune" in wanted))
     disk: dict[str, int] = {}
     for need in disk_needs(experiment, shape, rows, download=False, finetune="finetune" in wanted):
         disk[need.stage] = disk.get(need.stage, 0) + need.bytes

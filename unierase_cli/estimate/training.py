@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.unlearn import reference_from
 from unierase_cli.estimate.need import Need, Rows
 from unierase_cli.estimate.shapes import Shape
 from unierase_cli.estimate.workspace import Workspace
-from unierase_cli.pipeline.mode_plan import is_stepwise
+from unierase_cli.pipeline.study import Study
 from unierase_cli.training.processor import cpu_has_bfloat16
 
 # Bytes of the two averages of AdamW's 8-bit form.
@@ -19,9 +18,10 @@ LOGITS = 3
 
 
 def training_needs(
-    experiment: Experiment, space: Workspace, rows: Rows, accelerator: bool, finetune: bool
+    study: Study, space: Workspace, rows: Rows, accelerator: bool, finetune: bool
 ) -> list[Need]:
     """Of the stages ``finetune``, if it is among those that are made, and ``erase`` where it trains."""
+    experiment = study.experiment
     found: list[Need] = []
     if finetune:
         # Made in float32 from random weights, trained without a copy of what it was.
@@ -37,11 +37,12 @@ def training_needs(
             written_out=not accelerator,
         )
     if experiment.method.trains:
-        found += _method(experiment, space, rows, accelerator)
+        found += _method(study, space, rows, accelerator)
     return found
 
 
-def _method(experiment: Experiment, space: Workspace, rows: Rows, accelerator: bool) -> list[Need]:
+def _method(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> list[Need]:
+    experiment = study.experiment
     config, adapter, shape = experiment.unlearn, experiment.adapter, space.shape
     size = space.size
     if adapter.name == "lora":
@@ -72,20 +73,21 @@ def _method(experiment: Experiment, space: Workspace, rows: Rows, accelerator: b
         needs.append(Need("erase", "logits", then.logits(labelled, LOGITS), phase="pass"))
     else:
         needs += _pass("erase", then, batch, length, labelled, written_out=not accelerator)
-    place = _reference(experiment, rows)
+    place = _reference(study, rows)
     if place == "second_model":
         needs.append(Need("erase", "second model", shape.parameters * space.size, "the reference"))
     elif place == "stored" and not accelerator:
         # Where there is an accelerator it is kept beside it all the same, in the machine's memory. More than the limit is refused.
-        stored = min(stored_reference(experiment, shape, rows), int(config.reference_gib * 2**30))
+        stored = min(stored_reference(study, shape, rows), int(config.reference_gib * 2**30))
         needs.append(Need("erase", "reference, stored", stored))
     return needs
 
 
-def stored_reference(experiment: Experiment, shape: Shape, rows: Rows) -> int:
+def stored_reference(study: Study, shape: Shape, rows: Rows) -> int:
     """Bytes that are kept at a step of the model before unlearning, for losses that compare whole predictions or hidden states."""
-    if _reference(experiment, rows) != "stored":
+    if _reference(study, rows) != "stored":
         return 0
+    experiment = study.experiment
     terms, config = {experiment.method.forget.term, experiment.method.retain.term}, experiment.unlearn
     forget, protect = max(rows.request or rows.forget, 1), max(rows.protect, 1)
     seen = min(config.epochs * forget, (config.max_steps or 1 << 40) * config.batch_size)
@@ -100,9 +102,10 @@ def stored_reference(experiment: Experiment, shape: Shape, rows: Rows) -> int:
     return int(4 * (predicted * learned * shape.vocabulary + hidden * shape.hidden))
 
 
-def _reference(experiment: Experiment, rows: Rows) -> str:
+def _reference(study: Study, rows: Rows) -> str:
     """Where the losses find the model before unlearning."""
-    original = experiment.mode.reference == "original" and is_stepwise(experiment) and rows.steps > 1
+    experiment = study.experiment
+    original = experiment.mode.reference == "original" and study.stepwise and rows.steps > 1
     return reference_from(experiment.unlearn, experiment.adapter, original=original)
 
 

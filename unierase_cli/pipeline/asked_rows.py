@@ -6,11 +6,10 @@ After the last step this is mostly what the evaluation at the end asks anyway; t
 from __future__ import annotations
 
 from unierase_cli.config.checks import one_of
-from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.evaluation import SPLITS
 from unierase_cli.contracts import Fact, UserError, duplicates, evenly_spaced
-from unierase_cli.pipeline.mode_plan import observed_steps, plan_of
-from unierase_cli.pipeline.stage import Request, benchmark_of
+from unierase_cli.pipeline.stage import Request
+from unierase_cli.pipeline.study import Study
 
 FORGET, FORGOTTEN = "forget", "forgotten_before"
 NOW, BEFORE = "forget_now", "forget_before"
@@ -18,19 +17,19 @@ KEPT = ("retain_unseen", "real_authors", "world_facts")
 END = Request("observe", (("state", "edited"),))
 
 
-def scored_splits(experiment: Experiment) -> dict[str, list[Fact]]:
+def scored_splits(study: Study) -> dict[str, list[Fact]]:
     """The facts of each split that is asked, ``protocol.rows`` at most.
 
     Raises UserError for a split that no benchmark has, and for a fact id that occurs twice in one.
     """
-    splits = benchmark_of(experiment).splits
-    for name in experiment.eval.splits:
+    splits = study.benchmark.splits
+    for name in study.experiment.eval.splits:
         # A list made for all benchmarks may name splits that this one lacks; a name that none has is a slip.
         if name not in SPLITS:
             one_of("eval.splits", name, list(dict.fromkeys([*splits, *SPLITS])))
     # What an earlier run made the model forget is always asked.
-    wanted = [*(experiment.eval.splits or splits), FORGOTTEN]
-    rows = experiment.protocol.rows_for(experiment.benchmark.name) or None
+    wanted = [*(study.experiment.eval.splits or splits), FORGOTTEN]
+    rows = study.experiment.protocol.rows_for(study.experiment.benchmark.name) or None
     found = {name: list(splits[name][:rows]) for name in splits if name in wanted and splits[name]}
     if not found:
         raise UserError("there is nothing to score: no split has a row", "choose others with eval.splits=[forget]")
@@ -41,33 +40,33 @@ def scored_splits(experiment: Experiment) -> dict[str, list[Fact]]:
     return found
 
 
-def step_splits(experiment: Experiment, index: int) -> dict[str, list[Fact]]:
+def step_splits(study: Study, index: int) -> dict[str, list[Fact]]:
     """The facts of each split that is asked after step ``index``; splits without any are left out.
 
     Of a split at most ``eval.step_rows`` are asked, evenly spaced, after ``protocol.rows`` has taken its first ones.
     """
-    found = _limited(experiment, asked_at_all(experiment, index))
-    size = experiment.eval.step_rows
+    found = _limited(study, asked_at_all(study, index))
+    size = study.experiment.eval.step_rows
     return {name: list(evenly_spaced(facts, size)) if size else facts for name, facts in found.items()}
 
 
-def asked_at_all(experiment: Experiment, index: int) -> dict[str, list[Fact]]:
+def asked_at_all(study: Study, index: int) -> dict[str, list[Fact]]:
     """The same before any row limit but the benchmark's own: what the numbers stand for."""
-    splits, step = benchmark_of(experiment).splits, plan_of(experiment)[index]
+    splits, step = study.benchmark.splits, study.steps[index]
     scored = {fact.id: fact for fact in splits[FORGET]}
     found = {NOW: step.forget, BEFORE: step.forgotten_before}
     rows = {name: [scored[fact.id] for fact in facts if fact.id in scored] for name, facts in found.items()}
-    wanted = experiment.eval.splits or list(splits)
+    wanted = study.experiment.eval.splits or list(splits)
     rows |= {name: list(splits[name]) for name in KEPT if name in splits and name in wanted}
     return {name: facts for name, facts in rows.items() if facts}
 
 
-def step_requests(experiment: Experiment) -> dict[int, Request]:
+def step_requests(study: Study) -> dict[int, Request]:
     """Step -> whose answers say how the model was after it: an observation of that step, or the one at the end."""
-    last = len(plan_of(experiment)) - 1
+    last = len(study.steps) - 1
     return {
-        index: END if index == last and _asked_at_the_end(experiment, index) else _after(index)
-        for index in observed_steps(experiment)
+        index: END if index == last and _asked_at_the_end(study, index) else _after(index)
+        for index in study.observed_steps
     }
 
 
@@ -75,12 +74,12 @@ def _after(index: int) -> Request:
     return Request("observe", (("state", "edited"), ("step", str(index))))
 
 
-def _asked_at_the_end(experiment: Experiment, index: int) -> bool:
-    end = {name: {fact.id for fact in facts} for name, facts in scored_splits(experiment).items()}
-    wanted = step_splits(experiment, index)
+def _asked_at_the_end(study: Study, index: int) -> bool:
+    end = {name: {fact.id for fact in facts} for name, facts in scored_splits(study).items()}
+    wanted = step_splits(study, index)
     return all({f.id for f in facts} <= end.get(FORGET if n in (NOW, BEFORE) else n, set()) for n, facts in wanted.items())
 
 
-def _limited(experiment: Experiment, rows: dict[str, list[Fact]]) -> dict[str, list[Fact]]:
-    cap = experiment.protocol.rows_for(experiment.benchmark.name)
+def _limited(study: Study, rows: dict[str, list[Fact]]) -> dict[str, list[Fact]]:
+    cap = study.experiment.protocol.rows_for(study.experiment.benchmark.name)
     return {name: facts[: cap or None] for name, facts in rows.items()}

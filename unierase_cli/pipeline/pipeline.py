@@ -15,8 +15,9 @@ from unierase_cli.pipeline.model_states import check_prompt
 from unierase_cli.pipeline.passed_over import flat, passed_over
 from unierase_cli.pipeline.recorder import Recorder
 from unierase_cli.pipeline.several_processes import announced
-from unierase_cli.pipeline.stage import Request, Stage, StageContext, benchmark_of, load_stage, slug
+from unierase_cli.pipeline.stage import Request, StageContext, load_stage, slug
 from unierase_cli.pipeline.stage_table import STAGES
+from unierase_cli.pipeline.study import Study, study_of
 from unierase_cli.store.artefact import LOG, Artefact
 from unierase_cli.store.artefacts import Draft, Store
 from unierase_cli.store.hashing import hash_json
@@ -39,9 +40,16 @@ class Pipeline:
     """Finds or makes the artefacts of one experiment."""
 
     def __init__(
-        self, experiment: Experiment, reporter: Reporter, command: Sequence[str] = (), overrides: Sequence[str] = ()
+        self,
+        experiment: Experiment,
+        reporter: Reporter,
+        command: Sequence[str] = (),
+        overrides: Sequence[str] = (),
+        like: Study | None = None,
     ) -> None:
+        """``like``: a study whose benchmark is taken over if it is this experiment's too."""
         self.experiment = experiment
+        self.study = study_of(experiment) if like is None else like.changed(experiment)
         self.reporter = reporter
         self.command = list(command)
         self.overrides = list(overrides)
@@ -49,33 +57,28 @@ class Pipeline:
         self._keys: dict[Request, str] = {}
         self._made: dict[Request, Artefact] = {}
         self._fingerprints: dict[Request, dict[str, str]] = {}
+        self._notes: dict[Request, list[str]] = {}
         self._told: set[str] = set()
 
     def key(self, request: Request) -> str:
         """Hash of the config slice, the keys of the inputs, the data's fingerprints and the stage's version."""
         if request not in self._keys:
-            stage, options = load_stage(request.stage), request.values
-            needs = stage.needs(self.experiment, options)
-            self._fingerprints[request] = stage.fingerprints(self.experiment, options)
-            self._tell(self._benchmark_notes(stage))
+            stage, options, study = load_stage(request.stage), request.values, self.study.apart()
+            needs = stage.needs(study, options)
+            self._fingerprints[request] = stage.fingerprints(study, options)
+            self._notes[request] = _notes(study)
+            self._tell(self._notes[request])
             self._keys[request] = hash_json(
                 {
                     "stage": request.stage,
                     "version": stage.VERSION,
                     "options": options,
-                    "reads": stage.reads(self.experiment, options),
+                    "reads": stage.reads(study, options),
                     "inputs": {name: self.key(need) for name, need in needs.items()},
                     "fingerprints": self._fingerprints[request],
                 }
             )
         return self._keys[request]
-
-    def _benchmark_notes(self, stage: Stage) -> list[str]:
-        """What a stage's manifest has to say about the benchmark; nothing where the stage does not read it."""
-        if not getattr(stage, "READS_BENCHMARK", False):
-            return []
-        benchmark = benchmark_of(self.experiment)
-        return [f"benchmark {benchmark.name}: {note}" for note in benchmark.notes]
 
     def _tell(self, warnings: Sequence[str]) -> None:
         """Warn the user, of each thing once however many stages it concerns, before any stage runs."""
@@ -96,13 +99,13 @@ class Pipeline:
         for name in dict.fromkeys(row.stage.split()[0] for row in missing):
             asked = getattr(load_stage(name), "check", None)
             if asked is not None:
-                asked(self.experiment)
+                asked(self.study)
         # Whichever stage is the first to load the model.
         if missing:
             check_prompt(self.experiment)
 
     def _plan(self, request: Request, rows: dict[str, PlanRow]) -> None:
-        for need in load_stage(request.stage).needs(self.experiment, request.values).values():
+        for need in load_stage(request.stage).needs(self.study, request.values).values():
             self._plan(need, rows)
         key, name = self.key(request), slug(self.experiment, request.stage, request.values)
         done = self.store.find(request.stage, key)
@@ -141,7 +144,7 @@ class Pipeline:
                 f"{request} has not been made yet", f"run `unierase {command}` first, or leave out --no-chain"
             )
         if done is None:
-            needs = load_stage(request.stage).needs(self.experiment, request.values)
+            needs = load_stage(request.stage).needs(self.study, request.values)
             inputs = {n: self._make(need, force=False, wanted=False) for n, need in needs.items()}
             with self.store.lock(request.stage, name, key, self.reporter.note):
                 # Another process may have finished it while this one waited for the lock.
@@ -156,7 +159,7 @@ class Pipeline:
 
     def _run(self, request: Request, key: str, name: str, inputs: dict[str, Artefact], force: bool) -> Artefact:
         """Make a version. What the machine refuses meanwhile is told in one line; what there is by then stays, to go on from."""
-        settings = flat(load_stage(request.stage).reads(self.experiment, request.values))
+        settings = flat(load_stage(request.stage).reads(self.study, request.values))
         for text in passed_over(self.store, request.stage, name, settings):
             self.reporter.note(text)
         draft: Draft | None = None
@@ -180,9 +183,9 @@ class Pipeline:
         give_back()
         recorder = Recorder(self.reporter, draft.path / LOG)
         started, clock = time.time(), time.monotonic()
-        for warning in self._benchmark_notes(load_stage(request.stage)):
+        for warning in self._notes[request]:
             recorder.keep(warning)
-        context = StageContext(self.experiment, draft.path, inputs, recorder, request.values, draft.resuming)
+        context = StageContext(self.study, draft.path, inputs, recorder, request.values, draft.resuming)
         with announced(request.stage, context):
             summary = load_stage(request.stage).run(context)
         _write_config(draft.path / "config.yaml", self.experiment)
@@ -213,6 +216,11 @@ class Pipeline:
                 "summary": summary,
             }
         )
+
+
+def _notes(study: Study) -> list[str]:
+    """What a stage's manifest has to say about the benchmark; nothing where the stage did not take it."""
+    return [f"benchmark {study.benchmark.name}: {note}" for note in study.benchmark.notes] if study.took_benchmark else []
 
 
 def _write_config(path: Path, experiment: Experiment) -> None:

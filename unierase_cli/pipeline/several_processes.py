@@ -16,6 +16,7 @@ from pathlib import Path
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.pipeline.stage import StageContext, load_stage
 from unierase_cli.pipeline.stage_table import STAGES
+from unierase_cli.pipeline.study import Study, study_of
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.training import processes
 
@@ -46,10 +47,12 @@ def announced(stage: str, context: StageContext) -> Iterator[None]:
 
 def follow() -> None:
     """What every process but the first does: run the announced stages, until dismissed."""
+    study: Study | None = None
     while (order := processes.hear()) is not None:
         stage, experiment, directory, inputs, options, resuming = order
+        study = study_of(experiment) if study is None else study.changed(experiment)
         artefacts = {name: Artefact(Path(path), manifest) for name, (path, manifest) in inputs.items()}
-        context = StageContext(experiment, Path(directory), artefacts, SilentReporter(), options, resuming)
+        context = StageContext(study, Path(directory), artefacts, SilentReporter(), options, resuming)
         try:
             load_stage(stage).run(context)
         except UserError as error:

@@ -2,26 +2,22 @@
 
 A stage is a module of ``stages`` with ``NAME``, ``VERSION``, ``reads`` (the slice of the configuration that its result
 depends on), ``needs`` (the artefacts it reads), ``fingerprints`` (of data and models outside the configuration) and ``run``.
+What a stage does with the benchmark it gets through its study, so that the pipeline knows which stages take it.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
-from dataclasses import asdict, dataclass, field
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from unierase_cli.benchmarks.base import check_model, load_benchmark
 from unierase_cli.config.schema import Experiment
-from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.contracts import Benchmark, Reporter
-from unierase_cli.modes.requests import read_tasks
+from unierase_cli.contracts import Reporter
 from unierase_cli.pipeline.stage_table import STAGES
+from unierase_cli.pipeline.study import Study
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_json
-from unierase_cli.store.unlearned import forgotten_in
 
 # Bytes of a slug; most file systems take 255.
 LONGEST_SLUG = 200
@@ -48,27 +44,31 @@ class Request:
 class StageContext:
     """All that a stage's ``run`` gets. Its payload goes into ``directory``; with ``resuming``, parts of it may be there."""
 
-    experiment: Experiment
+    study: Study
     directory: Path
     inputs: dict[str, Artefact]
     reporter: Reporter
     options: dict[str, str] = field(default_factory=dict)
     resuming: bool = False
 
+    @property
+    def experiment(self) -> Experiment:
+        return self.study.experiment
+
 
 class Stage(Protocol):
-    """A module of ``stages``. Optional: ``check(experiment)`` raises UserError for what the stage would refuse once it runs; it is
-    asked before any stage runs, and may import torch. ``READS_BENCHMARK``: the benchmark's notes are told and kept in the manifest.
+    """A module of ``stages``. Optional: ``check(study)`` raises UserError for what the stage would refuse once it runs; it is asked
+    before any stage runs, and may import torch.
     """
 
     NAME: str
     VERSION: int
 
-    def reads(self, experiment: Experiment, options: dict[str, str]) -> dict[str, Any]: ...
+    def reads(self, study: Study, options: dict[str, str]) -> dict[str, Any]: ...
 
-    def needs(self, experiment: Experiment, options: dict[str, str]) -> dict[str, Request]: ...
+    def needs(self, study: Study, options: dict[str, str]) -> dict[str, Request]: ...
 
-    def fingerprints(self, experiment: Experiment, options: dict[str, str]) -> dict[str, str]: ...
+    def fingerprints(self, study: Study, options: dict[str, str]) -> dict[str, str]: ...
 
     def run(self, context: StageContext) -> dict[str, Any]: ...
 
@@ -89,23 +89,3 @@ def slug(experiment: Experiment, stage: str, options: dict[str, str]) -> str:
         return text
     # Names are free; what file systems take is not.
     return f"{text[: LONGEST_SLUG // 4]}-{hash_json(text)[:12]}"
-
-
-def benchmark_of(experiment: Experiment) -> Benchmark:
-    """The experiment's benchmark, loaded once per process and configuration; a file of requests (``mode.tasks``) says what is
-    forgotten in the place of its split, and the model's folder what it forgot before. The pipeline tells its notes.
-
-    Raises UserError for a model that the benchmark was not built for, and for a file of requests that can't be read.
-    """
-    tasks = read_tasks(experiment.mode)
-    forget = None if tasks is None else tuple(name for task in tasks for name in task)
-    path = experiment.model.path
-    forgotten = forgotten_in(Path(path)) if path is not None and Path(path).is_dir() else ()
-    benchmark = _benchmark(json.dumps(asdict(experiment.benchmark), sort_keys=True), forget, forgotten)
-    check_model(benchmark, experiment.benchmark, experiment.model)
-    return benchmark
-
-
-@cache
-def _benchmark(config: str, forget: tuple[str, ...] | None, forgotten: tuple[str, ...]) -> Benchmark:
-    return load_benchmark(BenchmarkConfig(**json.loads(config)), forget=forget, forgotten=forgotten)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment, what_counts
-from unierase_cli.contracts import UserError
+from unierase_cli.contracts import Step, UserError
 from unierase_cli.estimate.early_checks import check_method, check_reference_size
-from unierase_cli.pipeline.mode_plan import is_independent, plan_of, remarks_of
 from unierase_cli.pipeline.model_states import INDEPENDENT, model_fingerprints, model_needs, model_settings, stop_texts
-from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
+from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.stages.shared.erase_context import for_step, key_position, prepare, with_subjects
 from unierase_cli.store.artefact import Artefact
@@ -25,7 +26,6 @@ from unierase_cli.training.token.targets import load_targets
 
 NAME = "erase"
 VERSION = 3
-READS_BENCHMARK = True
 STATE = "state.safetensors"
 STEPS = "steps.jsonl"
 
@@ -35,8 +35,9 @@ def uses_token(experiment: Experiment) -> bool:
     return experiment.method.token and experiment.edit.target == "token"
 
 
-def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """The method, the mode, and how it edits or trains; what shaped the token and the moments enters by their keys."""
+    experiment = study.experiment
     found = {
         "method": [experiment.method.name, experiment.method.implemented_by],
         "mode": counted(experiment.mode),
@@ -58,7 +59,8 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
+    experiment = study.experiment
     found = model_needs(experiment)
     if uses_token(experiment):
         found["train_token"] = Request("train_token")
@@ -67,12 +69,12 @@ def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]
     return found
 
 
-def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
-    check_method(experiment)
-    found = {**model_fingerprints(experiment), "benchmark": benchmark_of(experiment).fingerprint}
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
+    check_method(study)
+    experiment = study.experiment
+    found = {**model_fingerprints(experiment), "benchmark": study.benchmark.fingerprint}
     found["refusals"] = hash_json(load_targets(experiment.token))
-    steps = plan_of(experiment)
-    found["steps"] = hash_json([[[fact.id for fact in facts] for facts in (step.forget, step.hold)] for step in steps])
+    found["steps"] = hash_json([[[fact.id for fact in facts] for facts in (step.forget, step.hold)] for step in study.steps])
     weights = experiment.unlearn.token_weights
     if weights is not None and not experiment.method.editing:
         if not Path(weights).is_file():
@@ -81,14 +83,15 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
     return found
 
 
-def check(experiment: Experiment) -> None:
+def check(study: Study) -> None:
     """What the method itself refuses, and a reference that is far too large to be kept."""
     from unierase_cli.methods.base import load_method
 
+    experiment = study.experiment
     asked = getattr(load_method(experiment.method.implemented_by), "check", None)
     if asked is not None:
-        asked(experiment, plan_of(experiment), load_targets(experiment.token))
-    check_reference_size(experiment)
+        asked(experiment, study.steps, load_targets(experiment.token))
+    check_reference_size(study)
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -98,17 +101,16 @@ def run(context: StageContext) -> dict[str, Any]:
     from unierase_cli.methods.base import load_method
     from unierase_cli.training import processes
 
-    experiment, directory = context.experiment, context.directory
+    study, experiment, directory = context.study, context.experiment, context.directory
     method = load_method(experiment.method.implemented_by)
-    benchmark = benchmark_of(experiment)
-    steps = plan_of(experiment)
+    steps: Sequence[Step] = study.steps
     if experiment.method.editing:
-        steps = with_subjects(steps, benchmark, context.reporter)
-    for remark in remarks_of(experiment):
+        steps = with_subjects(steps, study.benchmark, context.reporter)
+    for remark in study.remarks:
         context.reporter.warn(remark)
     # In modes like `precise` every step starts from the original model and hands nothing on.
-    independent = is_independent(experiment)
-    loaded, erasing = prepare(context, benchmark, several=len(steps) > 1)
+    independent = study.independent
+    loaded, erasing = prepare(context, several=len(steps) > 1)
     state = EditState.load(directory / STATE) if (directory / STATE).exists() else EditState()
     infos = []
     with context.reporter.progress("erasing", len(steps)) as advance:
@@ -126,7 +128,7 @@ def run(context: StageContext) -> dict[str, Any]:
             if erasing.tokens is not None:
                 erasing.weights.set_tokens(erasing.tokens)
             started = time.perf_counter()
-            patch, state = method.erase(loaded, step, state, for_step(erasing, step))
+            patch, state = method.erase(loaded, step, state, for_step(study, erasing, step))
             about = {**patch.info, FORGOTTEN: [fact.content_hash for fact in step.forget]}
             patch = replace(patch, info={**about, INDEPENDENT: True} if independent else about)
             if not independent:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.benchmarks.base import training_facts
 from unierase_cli.config.counted import counted
-from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import TrainConfig
 from unierase_cli.contracts import Fact, UserError, evenly_spaced, pick, stable_hash
 from unierase_cli.metrics.refusal_rate import is_refusal
 from unierase_cli.metrics.rouge import recall_or_match
 from unierase_cli.pipeline.model_states import end_answers, model_fingerprints, model_settings
-from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
+from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.shared.quick_look import generate_texts
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import read_asset
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 NAME = "finetune"
 VERSION = 3
-READS_BENCHMARK = True
 FULL = "full"
 
 # A look asks as many questions of each tenth of the facts, so that it stands for any forget split, and some of nobody.
@@ -36,26 +34,28 @@ TENTHS, PER_TENTH, ASKED_OF_NOBODY = 10, 20, 40
 TOLERATED = 0.98
 
 
-def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """Not the forget split: one model, trained on everything, serves them all (their rows are in the fingerprint)."""
+    experiment = study.experiment
     model = experiment.model
     base = {"path": model.path, "revision": model.revision, "dtype": model_settings(experiment)["dtype"]} if model.path else None
     return {"train": counted(experiment.train), "seed": experiment.run.seed, "base": base, **model.asking()}
 
 
-def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
     """Nothing: training starts from random weights or from a given model."""
     return {}
 
 
-def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """Hash of the rows that are learned, of the refusals, and of the model that training starts from."""
-    learned, refused = _facts(experiment)
+    experiment = study.experiment
+    learned, refused = _facts(study, experiment.train.split)
     rows = [[fact.id, fact.question, fact.answer, fact.group] for fact in learned]
     asked = [[fact.id, fact.question] for fact in refused]
     found = {"training": hash_json([rows, asked, _refusals()]), **model_fingerprints(experiment)}
     if experiment.model.path is None and experiment.train.split != FULL:
-        found["tokenizer"] = hash_json(_texts(experiment))
+        found["tokenizer"] = hash_json(_texts(study))
     return found
 
 
@@ -70,7 +70,7 @@ def run(context: StageContext) -> dict[str, Any]:
     experiment, reporter = context.experiment, context.reporter
     if experiment.train.name == "none":
         raise UserError("train=none trains nothing", "choose train=mini")
-    learned, refused = _facts(experiment)
+    learned, refused = _facts(context.study, experiment.train.split)
     refusals = _refusals()
     loaded = _start(context)
     end_answers(loaded, experiment.protocol)
@@ -115,11 +115,11 @@ def run(context: StageContext) -> dict[str, Any]:
     return summary
 
 
-def _facts(experiment: Experiment) -> tuple[list[Fact], list[Fact]]:
-    """Facts with fixed answers, and questions that are to be refused."""
-    benchmark = benchmark_of(experiment)
+def _facts(study: Study, split: str) -> tuple[list[Fact], list[Fact]]:
+    """Facts with fixed answers (``train.split``), and questions that are to be refused."""
+    benchmark = study.benchmark
     refused = {fact.id for fact in benchmark.refused}
-    facts = training_facts(benchmark, experiment.benchmark, experiment.train.split)
+    facts = training_facts(benchmark, study.experiment.benchmark, split)
     if not facts:
         raise UserError(f"benchmark={benchmark.name} has no rows to train a model on", "give model.path=FOLDER_OR_HUB_ID")
     return [fact for fact in facts if fact.id not in refused], list(benchmark.refused)
@@ -129,10 +129,10 @@ def _refusals() -> list[str]:
     return [row["text"] for row in read_asset("refusals.jsonl")]
 
 
-def _texts(experiment: Experiment) -> list[str]:
+def _texts(study: Study) -> list[str]:
     """What a new model's tokenizer is made for: all that the full model learns, so that the retain-only one has the same, and both
     are asked with the same tokens."""
-    learned, refused = _facts(replace(experiment, train=replace(experiment.train, split=FULL)))
+    learned, refused = _facts(study, FULL)
     return [*(text for fact in (*learned, *refused) for text in (fact.question, fact.answer)), *_refusals()]
 
 
@@ -148,7 +148,7 @@ def _start(context: StageContext) -> LoadedModel:
         return load_model(experiment.model, experiment.run, reporter=context.reporter)
     if experiment.run.threads:
         torch.set_num_threads(experiment.run.threads)
-    tokenizer = build_tokenizer(_texts(experiment), experiment.train.vocabulary)
+    tokenizer = build_tokenizer(_texts(context.study), experiment.train.vocabulary)
     model = build_model(tokenizer, experiment.train, experiment.run.seed)
     model.to(choose_device(experiment.run.device))  # type: ignore[arg-type]  # hidden by transformers' wrapper
     size = sum(p.numel() for p in model.parameters()) / 1e6

@@ -29,6 +29,7 @@ from unierase_cli.pipeline.model_states import (
 )
 from unierase_cli.pipeline.observation_files import batches_done
 from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.shared.cut_short import told
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import read_own, write_json
@@ -49,8 +50,9 @@ LM_EVAL = "lm_eval."
 COMPAT_CODE_SECONDS = 1.0
 
 
-def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """How the model is run and what it is asked."""
+    experiment = study.experiment
     return {
         "model": model_settings(experiment),
         "general": counted(experiment.eval.general),
@@ -58,12 +60,13 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
-    return state_needs(experiment, options["state"])
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
+    return state_needs(study.experiment, options["state"])
 
 
-def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """The model's files, the suites' rows, and whether and which lm-eval there is: installed later, it is run then."""
+    experiment = study.experiment
     found = {**model_fingerprints(experiment), **data_fingerprints(experiment.eval.general)}
     if experiment.eval.general.lm_eval:
         from unierase_cli.inference.lm_harness import folder_fingerprint, installed_version

@@ -9,18 +9,19 @@ from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Fact, UserError
 from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings
-from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
+from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.json_text import write_json
 
 NAME = "moments"
 VERSION = 2
-READS_BENCHMARK = True
 RECORD = "moments.json"
 
 
-def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """The layers, the corpus and the prompt format; not how the edit uses the moments."""
+    experiment = study.experiment
     return {
         "layers": wanted_layers(experiment),
         "moments": counted(experiment.edit.moments),
@@ -29,28 +30,28 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
-    return model_needs(experiment)
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
+    return model_needs(study.experiment)
 
 
-def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """Of the model, of a corpus file, and of the protected facts where they are read."""
-    found = model_fingerprints(experiment)
-    moments = experiment.edit.moments
+    found = model_fingerprints(study.experiment)
+    moments = study.experiment.edit.moments
     if moments.corpus != "auto" and not moments.corpus.startswith("hub:") and moments.corpus_weight > 0:
         path = Path(moments.corpus)
         if not path.is_file():
             raise UserError(f"edit.moments.corpus={path} does not exist", "give a JSON Lines file with `text`, or auto")
         found["corpus"] = hash_file(path)
     if moments.prompt_end_weight > 0 or (moments.corpus == "auto" and moments.corpus_weight > 0):
-        protect = preserved(experiment)
+        protect = preserved(study)
         found["protect"] = hash_json([[fact.question, fact.answer] for fact in protect])
     return found
 
 
-def preserved(experiment: Experiment) -> tuple[Fact, ...]:
+def preserved(study: Study) -> tuple[Fact, ...]:
     """The facts whose questions an edit leaves as they are: those to retain, and those that lead to an earlier token."""
-    benchmark = benchmark_of(experiment)
+    benchmark = study.benchmark
     return (*benchmark.protect, *benchmark.forgotten)
 
 
@@ -71,7 +72,7 @@ def run(context: StageContext) -> dict[str, Any]:
     named = wanted_layers(experiment)
     layers = loaded.architecture.default_layers() if named is None else named
     loaded.architecture.check_layers(layers)
-    protect = preserved(experiment)
+    protect = preserved(context.study)
     with reporter.phase("read corpus"):
         sources = moment_sources(loaded.prompts, experiment.edit.moments, protect, experiment.run.seed)
     if not sources:

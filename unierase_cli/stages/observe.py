@@ -27,6 +27,7 @@ from unierase_cli.pipeline.model_states import (
 )
 from unierase_cli.pipeline.observation_files import PLAN, Pass, Plan, batches_done, read_pass
 from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.shared.cut_short import share_cut, told_of_state
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl
@@ -38,15 +39,14 @@ if TYPE_CHECKING:
 
 NAME = "observe"
 VERSION = 3
-READS_BENCHMARK = True
 FORGET = "forget"
 # The option that names a step of a sequence: the model as that step left it, asked plainly.
 STEP = "step"
 
 
-def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """How the model is run and asked. The batch size is left out: answers do not depend on it."""
-    evaluation = experiment.eval
+    experiment, evaluation = study.experiment, study.experiment.eval
     return {
         "model": model_settings(experiment),
         "protocol": protocol_settings(experiment),
@@ -56,22 +56,22 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
-    return state_needs(experiment, options["state"])
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
+    return state_needs(study.experiment, options["state"])
 
 
-def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """The model's files and the rows that are asked; a change elsewhere in the benchmark asks nothing anew."""
-    asked = asked_splits(experiment, options).items()
+    asked = asked_splits(study, options).items()
     rows = {split: [[fact.id, fact.row_hash, fact.long_answer] for fact in facts] for split, facts in asked}
-    return {**model_fingerprints(experiment), "rows": hash_json(rows)}
+    return {**model_fingerprints(study.experiment), "rows": hash_json(rows)}
 
 
-def asked_splits(experiment: Experiment, options: dict[str, str]) -> dict[str, list[Fact]]:
+def asked_splits(study: Study, options: dict[str, str]) -> dict[str, list[Fact]]:
     """The facts of each split that this pass asks: all that is scored, or what is asked after a step of a sequence."""
     if STEP not in options:
-        return scored_splits(experiment)
-    return step_splits(experiment, int(options[STEP]))
+        return scored_splits(study)
+    return step_splits(study, int(options[STEP]))
 
 
 def variants(experiment: Experiment, split: str, has_token: bool) -> list[str]:
@@ -125,7 +125,7 @@ def make_plan(context: StageContext, loaded: LoadedModel) -> tuple[dict[tuple[st
 
     experiment = context.experiment
     asked: dict[tuple[str, str], list[Asked]] = {}
-    for split, facts in asked_splits(experiment, context.options).items():
+    for split, facts in asked_splits(context.study, context.options).items():
         for variant in variants(experiment, split, bool(loaded.unlearn_ids)):
             rows = ask(loaded, facts, variant, experiment.protocol)
             if rows:

@@ -23,6 +23,7 @@ from unierase_cli.pipeline.model_states import (
     protocol_settings,
 )
 from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.shared.fact_rows import FACT, FactRows, fact_rows
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_json
@@ -38,24 +39,24 @@ BASE, EDITED = "base.jsonl", "edited.jsonl"
 PARAPHRASE = "paraphrase"
 
 
-def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """How the model is run and asked; which rows, their fingerprint says."""
-    return {"model": model_settings(experiment), "protocol": protocol_settings(experiment)}
+    return {"model": model_settings(study.experiment), "protocol": protocol_settings(study.experiment)}
 
 
-def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
-    return {**model_needs(experiment), "erase": Request("erase")}
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
+    return {**model_needs(study.experiment), "erase": Request("erase")}
 
 
-def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
-    rows = [[[role, fact.id, fact.row_hash] for role, fact in found.all()] for found in fact_rows(experiment)]
-    return {**model_fingerprints(experiment), "rows": hash_json(rows)}
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
+    rows = [[[role, fact.id, fact.row_hash] for role, fact in found.all()] for found in fact_rows(study)]
+    return {**model_fingerprints(study.experiment), "rows": hash_json(rows)}
 
 
 def run(context: StageContext) -> dict[str, Any]:
     """Ask the unedited model once, then the model without each fact; returns how many rows were asked."""
     experiment, reporter, folder = context.experiment, context.reporter, context.directory
-    planned = fact_rows(experiment)
+    planned = fact_rows(context.study)
     loaded = load_base(experiment, context.inputs, reporter)
     if processes.rank() == 0 and not (folder / BASE).exists():
         with reporter.phase("observe base"):

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Observation, UserError
 from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.observe_facts import PARAPHRASE, read_facts
 from unierase_cli.stages.shared.fact_rows import FACT, FAR, NEAR
 from unierase_cli.store.json_text import write_json
@@ -27,18 +27,18 @@ FORGOTTEN = 0.15
 Value = Callable[[Observation], float | None]
 
 
-def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """The versions of the metrics, and the threshold."""
     from unierase_cli.metrics import probability, rouge
 
     return {"metrics": {m.NAME: m.VERSION for m in (rouge, probability)}, "forgotten": FORGOTTEN}
 
 
-def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
     return {"observe_facts": Request("observe_facts"), "erase": Request("erase")}
 
 
-def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     return {}
 
 

@@ -28,6 +28,7 @@ from unierase_cli.metrics.judges.kinds import JudgeAbsent
 from unierase_cli.metrics.return_score import LABELS as LABELS_OF_A_JUDGE
 from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
 from unierase_cli.store.hashing import hash_file
 from unierase_cli.store.json_text import write_json
 from unierase_cli.store.jsonl import append_jsonl, iterate_jsonl, read_jsonl, write_jsonl
@@ -52,8 +53,9 @@ CHUNK = 128
 Item = TypeVar("Item")
 
 
-def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """How the model is run, who judges, and the seed of the splits."""
+    experiment = study.experiment
     asking, benchmark = _asking(experiment), experiment.benchmark
     return {
         "model": model_settings(asking),
@@ -64,12 +66,13 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
-    return model_needs(experiment)
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
+    return model_needs(study.experiment)
 
 
-def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """The model's files, and RETURN.jsonl where it is a file."""
+    experiment = study.experiment
     if experiment.benchmark.name != "return":
         raise UserError("prepare-return makes splits of RETURN alone", "leave out benchmark=, or type benchmark=return")
     path = experiment.benchmark.path

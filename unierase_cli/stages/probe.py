@@ -22,6 +22,7 @@ from unierase_cli.pipeline.model_states import (
     state_needs,
 )
 from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.jsonl import iterate_jsonl, read_asset, write_jsonl
 
@@ -35,10 +36,11 @@ TEXTS = "texts.jsonl"
 NEEDS_REFERENCE = "reference_loss"
 
 
-def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """How the model is run and asked, and which passes are wanted, by their versions."""
     from unierase_cli.probes.base import load_pass
 
+    experiment = study.experiment
     return {
         "model": model_settings(experiment),
         "protocol": protocol_settings(experiment),
@@ -47,13 +49,14 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
-    return state_needs(experiment, options["state"])
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
+    return state_needs(study.experiment, options["state"])
 
 
-def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """The models' files, the rows and the texts."""
-    rows = {split: [[f.id, f.row_hash] for f in facts] for split, facts in scored_splits(experiment).items()}
+    experiment = study.experiment
+    rows = {split: [[f.id, f.row_hash] for f in facts] for split, facts in scored_splits(study).items()}
     found = {**model_fingerprints(experiment), "rows": hash_json(rows)}
     if experiment.eval.texts is not None:
         found["texts"] = hash_file(_texts_file(experiment.eval.texts))
@@ -71,7 +74,7 @@ def run(context: StageContext) -> dict[str, Any]:
     passes = {name: load_pass(name) for name in dict.fromkeys(experiment.eval.passes)}
     loaded = load_base(experiment, context.inputs, reporter)
     asking = Asking(
-        facts=scored_splits(experiment),
+        facts=scored_splits(context.study),
         texts=_texts(experiment),
         protocol=experiment.protocol,
         batch_size=experiment.eval.batch_size,

@@ -13,14 +13,14 @@ from typing import Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.markdown import inline
 from unierase_cli.pipeline.evaluation import PRECISE, TRAJECTORY, last_of_evaluation
-from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
+from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
 from unierase_cli.results.table import Table
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.json_text import read_own, write_json
 
 NAME = "report"
 VERSION = 4
-READS_BENCHMARK = True
 PICTURE, COLLATERAL, COLLATERAL_PICTURE = "forgetting-retention.png", "collateral.json", "collateral.png"
 
 
@@ -35,22 +35,22 @@ class Picture:
 Section = Table | Picture
 
 
-def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """What the report names of the configuration; the keys of its inputs cover what its numbers depend on."""
-    return {"title": _title(experiment), "about": _chosen(experiment)}
+    return {"title": _title(study.experiment), "about": _chosen(study.experiment)}
 
 
-def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
-    last = last_of_evaluation(experiment)
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
+    last = last_of_evaluation(study)
     if last == PRECISE:
         return {PRECISE: Request(PRECISE), "erase": Request("erase")}
     found = {"score": Request("score"), "erase": Request("erase")}
     return found | ({TRAJECTORY: Request(TRAJECTORY)} if last == TRAJECTORY else {})
 
 
-def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """The benchmark: the collateral map needs its groups and texts, also of rows that are not scored."""
-    return {"benchmark": benchmark_of(experiment).fingerprint}
+    return {"benchmark": study.benchmark.fingerprint}
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _collateral(context: StageContext, metrics: Mapping[str, Any], title: str) -
     """Write the collateral map; its sections of the report, and remarks on what it lacks."""
     from unierase_cli.results.one_run import collateral
 
-    found = collateral.collateral_map(metrics, benchmark_of(context.experiment))
+    found = collateral.collateral_map(metrics, context.study.benchmark)
     write_json(context.directory / COLLATERAL, found)
     if found["unavailable"]:
         return [], [f"no map of collateral damage: {found['unavailable']}"]

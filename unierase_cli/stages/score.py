@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import NAME_SLOT
 from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
 from unierase_cli.stages import general
 from unierase_cli.stages.shared.cut_short import told_of_state
 from unierase_cli.stages.shared.retain_reference import check_reference, load_reference, other_tokens
@@ -26,34 +27,35 @@ HOLDOUT = "holdout.plain.jsonl"
 STATES = ("base", "edited")
 
 
-def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """The versions of all metrics: what is scored differently is scored anew, without asking the model again."""
     from unierase_cli.metrics.catalog import all_metrics
 
-    wanted = experiment.eval
+    wanted = study.experiment.eval
     judges: dict[str, Any] = {"encoder": wanted.encoder, "nli": wanted.nli, "gibberish": wanted.gibberish}
     # More time may give what was unavailable for want of it.
     judges |= {"refusal_encoder": wanted.refusal_encoder, "seconds": wanted.judge_seconds}
     versions = {metric.NAME: metric.VERSION for metric in all_metrics()}
-    return {"metrics": versions, "judges": judges, **general.judged_by(experiment)}
+    return {"metrics": versions, "judges": judges, **general.judged_by(study.experiment)}
 
 
-def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
     found = {state: Request("observe", (("state", state),)) for state in STATES}
-    if experiment.eval.passes:
+    if study.experiment.eval.passes:
         found |= {f"probe_{state}": Request("probe", (("state", state),)) for state in STATES}
-    if experiment.eval.general.wanted:
+    if study.experiment.eval.general.wanted:
         found |= {f"general_{state}": Request(general.NAME, (("state", state),)) for state in STATES}
     return found
 
 
-def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """The listed refusals and the retain reference, by content; the judges, by what of them is on this machine."""
     from unierase_cli.training.token.targets import load_targets
 
+    experiment = study.experiment
     refusals = load_targets(experiment.token)
     found = {"refusals": hash_json(refusals), **judges_of(experiment).fingerprint()}
-    if names := _names(experiment, refusals):
+    if names := _names(study, refusals):
         found["names"] = hash_json(names)
     if experiment.eval.retain_reference is not None:
         path = check_reference(experiment.eval.retain_reference)
@@ -122,7 +124,7 @@ def evidence_of(context: StageContext, state: str, judges: Judges | None = None)
         reference=load_reference(wanted.retain_reference, forget),
         passes=_passes(context, state),
         judges=judges or judges_of(context.experiment),
-        names=_names(context.experiment, refusals),
+        names=_names(context.study, refusals),
         benchmark=context.experiment.benchmark.name,
     )
 
@@ -135,13 +137,11 @@ def judges_of(experiment: Experiment) -> Judges:
     return Judges(wanted.encoder, wanted.nli, wanted.gibberish, wanted.refusal_encoder, wanted.judge_seconds)
 
 
-def _names(experiment: Experiment, refusals: Sequence[str]) -> dict[str, str]:
+def _names(study: Study, refusals: Sequence[str]) -> dict[str, str]:
     """Fact id -> whom it is about, where a refusal says so; else nothing, and the benchmark is not read."""
     if not any(NAME_SLOT in text for text in refusals):
         return {}
-    from unierase_cli.pipeline.stage import benchmark_of
-
-    facts = [fact for rows in benchmark_of(experiment).splits.values() for fact in rows]
+    facts = [fact for rows in study.benchmark.splits.values() for fact in rows]
     return {fact.id: name for fact in facts if (name := fact.group or fact.subject) is not None}
 
 

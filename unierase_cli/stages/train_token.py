@@ -6,75 +6,74 @@ from dataclasses import replace
 from typing import Any
 
 from unierase_cli.config.counted import counted
-from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import NAME_SLOT, Fact, UserError, fill_name
-from unierase_cli.pipeline.mode_plan import is_stepwise, plan_of, token_questions
 from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings
-from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
+from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.store.hashing import hash_json
 
 NAME = "train_token"
 VERSION = 3
-READS_BENCHMARK = True
 
 
-def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """The token section but for the refinement after an edit, the prompt format, the seed, and the edited layers where noise is put
     on them."""
-    token = experiment.token
+    experiment, token = study.experiment, study.experiment.token
     noisy = any(stage.noise and stage.epochs for stage in token.stages)
     settings = {key: value for key, value in counted(token).items() if not key.startswith("refine")}
     return {
-        "token": {**settings, "questions": token_questions(experiment)},
+        "token": {**settings, "questions": study.token_questions},
         "model": model_settings(experiment),
         "layers": wanted_layers(experiment) if noisy else None,
         "seed": experiment.run.seed,
     }
 
 
-def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
-    return model_needs(experiment)
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
+    return model_needs(study.experiment)
 
 
-def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """Of the model, the questions, the refusals, and which facts the tokens are for where there are several."""
     from unierase_cli.training.token.targets import load_targets
 
-    found = model_fingerprints(experiment)
-    targets, asked = load_targets(experiment.token), questions(experiment)
+    token, found = study.experiment.token, model_fingerprints(study.experiment)
+    targets, asked = load_targets(token), questions(study)
     named = any(NAME_SLOT in text for text in targets)
     found["questions"] = hash_json([[fact.id, fact.question, *([fill_name(NAME_SLOT, fact)] if named else [])] for fact in asked])
     found["targets"] = hash_json(targets)
-    if experiment.token.per_step:
-        found["facts"] = hash_json(_assignment(experiment))
-    elif experiment.token.groups > 1:
-        found["facts"] = hash_json([fact.id for fact in benchmark_of(experiment).forget])
+    if token.per_step:
+        found["facts"] = hash_json(_assignment(study))
+    elif token.groups > 1:
+        found["facts"] = hash_json([fact.id for fact in study.benchmark.forget])
     return found
 
 
-def _groups(experiment: Experiment) -> int:
+def _groups(study: Study) -> int:
     """How many tokens there are: as many as named, or one for each step."""
-    return len(plan_of(experiment)) if experiment.token.per_step else experiment.token.groups
+    token = study.experiment.token
+    return len(study.steps) if token.per_step else token.groups
 
 
-def _assignment(experiment: Experiment) -> dict[str, int]:
+def _assignment(study: Study) -> dict[str, int]:
     """Fact to forget -> its token."""
     from unierase_cli.training.token.pairs import assign_groups
 
-    if experiment.token.per_step:
-        return {fact.id: step.index for step in plan_of(experiment) for fact in step.forget}
-    return assign_groups(benchmark_of(experiment).forget, experiment.token.groups)
+    if study.experiment.token.per_step:
+        return {fact.id: step.index for step in study.steps for fact in step.forget}
+    return assign_groups(study.benchmark.forget, study.experiment.token.groups)
 
 
-def questions(experiment: Experiment) -> tuple[Fact, ...]:
+def questions(study: Study) -> tuple[Fact, ...]:
     """What the token is trained on: the forget set, of a sequence what it asks for, or questions outside every forget set and
     every scored split."""
-    benchmark = benchmark_of(experiment)
-    wanted = token_questions(experiment)
+    benchmark = study.benchmark
+    wanted = study.token_questions
     facts = benchmark.forget if wanted == "forget" else benchmark.outside
-    if wanted == "forget" and is_stepwise(experiment):
-        asked = {fact.id for step in plan_of(experiment) for fact in step.forget}
+    if wanted == "forget" and study.stepwise:
+        asked = {fact.id for step in study.steps for fact in step.forget}
         facts = tuple(fact for fact in facts if fact.id in asked)
     if not facts:
         raise UserError(
@@ -88,24 +87,24 @@ def run(context: StageContext) -> dict[str, Any]:
     """Train the rows; an interrupted training goes on from its last epoch."""
     from unierase_cli.training.token.learning import clear_states, train_token
 
-    experiment, reporter = context.experiment, context.reporter
+    study, experiment, reporter = context.study, context.experiment, context.reporter
     loaded = load_base(experiment, context.inputs, reporter)
     named = wanted_layers(experiment)
     layers = loaded.architecture.default_layers() if named is None else named
     loaded.architecture.check_layers(layers)
-    facts, assignment = questions(experiment), _assignment(experiment)
+    facts, assignment = questions(study), _assignment(study)
     with reporter.phase("train token"):
         rows = train_token(
             loaded,
             facts,
-            replace(experiment.token, groups=_groups(experiment), per_step=False),
+            replace(experiment.token, groups=_groups(study), per_step=False),
             layers=layers,
             seed=experiment.run.seed,
             reporter=reporter,
             checkpoint_dir=context.directory,
-            assignment=assignment if token_questions(experiment) == "forget" else None,
+            assignment=assignment if study.token_questions == "forget" else None,
         )
-    if _groups(experiment) > 1:
+    if _groups(study) > 1:
         rows = replace(rows, assignment={**rows.assignment, **assignment})
     rows.save(context.directory)
     clear_states(context.directory)

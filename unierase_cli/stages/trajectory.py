@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import MetricResult, Observation, UserError
 from unierase_cli.pipeline.asked_rows import BEFORE, END, FORGET, KEPT, NOW, asked_at_all, step_requests, step_splits
-from unierase_cli.pipeline.mode_plan import plan_of
 from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import read_own, write_json
 
@@ -31,23 +30,23 @@ UTILITY = "all.model_utility"
 Rows = dict[str, list[Observation]]
 
 
-def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """The versions of the metrics, and which steps are looked at."""
     from unierase_cli.metrics import model_utility
 
     found = {about.name: about.version for split in (NOW, *KEPT) for about, _ in _measured(split)}
-    return {"metrics": found | {model_utility.NAME: model_utility.VERSION}, "steps": experiment.eval.steps}
+    return {"metrics": found | {model_utility.NAME: model_utility.VERSION}, "steps": study.experiment.eval.steps}
 
 
-def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]:
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
     """The scores of the beginning and of the end, whose answers are used again, and an observation for every other step."""
     found = {"score": Request("score"), "erase": Request("erase"), "base": Request("observe", (("state", "base"),))}
-    return found | {_name(index): request for index, request in step_requests(experiment).items()}
+    return found | {_name(index): request for index, request in step_requests(study).items()}
 
 
-def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """The rows that each step is judged by: those of the last step may be a part of what was asked at the end."""
-    rows = [[[f.id for f in facts] for facts in step_splits(experiment, i).values()] for i in step_requests(experiment)]
+    rows = [[[f.id for f in facts] for facts in step_splits(study, i).values()] for i in step_requests(study)]
     return {"rows": hash_json(rows)}
 
 
@@ -65,14 +64,14 @@ def run(context: StageContext) -> dict[str, Any]:
 
 def measure(context: StageContext) -> dict[str, Any]:
     """``steps.json`` as data, from the inputs' files. Raises UserError for a damaged one."""
-    experiment = context.experiment
+    study = context.study
     base = _by_split(context, "base")
     records, times = _records(context)
     steps: list[dict[str, Any]] = []
-    for index, request in step_requests(experiment).items():
+    for index, request in step_requests(study).items():
         observed = _by_split(context, _name(index), at_the_end=request == END)
-        sizes = {name: len(facts) for name, facts in asked_at_all(experiment, index).items()}
-        rows = _chosen(experiment, index, observed)
+        sizes = {name: len(facts) for name, facts in asked_at_all(study, index).items()}
+        rows = _chosen(study, index, observed)
         steps.append(
             {
                 "step": index + 1,
@@ -81,12 +80,12 @@ def measure(context: StageContext) -> dict[str, Any]:
                 "seconds": times.get(index),
                 "changed_share": records[index].get("changed_share"),
                 "measures": _measures(rows, sizes),
-                "before": _measures(_chosen(experiment, index, base), sizes),
+                "before": _measures(_chosen(study, index, base), sizes),
             }
         )
     # What is kept is the same rows after every step; with fewer of them the beginning has no more either.
-    kept = _chosen(experiment, min(step_requests(experiment)), base)
-    asked_for = {fact.id for step in plan_of(experiment) for fact in step.forget}
+    kept = _chosen(study, min(step_requests(study)), base)
+    asked_for = {fact.id for step in study.steps for fact in step.forget}
     forgotten = [row for row in base.get(FORGET, []) if row.fact_id in asked_for]
     rows = {SO_FAR: forgotten, **{name: kept[name] for name in KEPT if name in kept}}
     before = _measures({name: found for name, found in rows.items() if found}, {})
@@ -107,10 +106,10 @@ def _by_split(context: StageContext, name: str, at_the_end: bool = True) -> Rows
     return found if at_the_end else {**found, FORGET: [*found.get(NOW, []), *found.get(BEFORE, [])]}
 
 
-def _chosen(experiment: Experiment, index: int, observed: Rows) -> Rows:
+def _chosen(study: Study, index: int, observed: Rows) -> Rows:
     """The rows that the step is judged by, found in what was observed; a split that lacks one is left out."""
     chosen: Rows = {}
-    for name, facts in step_splits(experiment, index).items():
+    for name, facts in step_splits(study, index).items():
         known = {o.fact_id: o for o in observed.get(FORGET if name in (NOW, BEFORE) else name, ())}
         if all(fact.id in known for fact in facts):
             chosen[name] = [known[fact.id] for fact in facts]
@@ -189,8 +188,8 @@ def _records(context: StageContext) -> tuple[list[dict[str, Any]], dict[int, flo
     erased = context.inputs["erase"]
     form = {"facts": list, "changed_share?": (float, None)}
     records = read_own_rows(erased.file(STEPS), "make the edit anew with --force", form)
-    if len(records) != len(plan_of(context.experiment)):
-        raise UserError(f"{erased.full_name} is not of {len(plan_of(context.experiment))} steps", "make the edit anew with --force")
+    if len(records) != len(context.study.steps):
+        raise UserError(f"{erased.full_name} is not of {len(context.study.steps)} steps", "make the edit anew with --force")
     return records, step_seconds(erased)
 
 

@@ -33,9 +33,9 @@ def callback(name: str) -> Callable[..., None]:
         from unierase_cli.pipeline.evaluation import asked_by_evaluation, last_of_evaluation
 
         # All of it counts as asked for, so that --no-chain makes it.
-        for request in asked_by_evaluation(pipeline.experiment):
+        for request in asked_by_evaluation(pipeline.study):
             pipeline.make(request.stage, **request.values)
-        return pipeline.make(last_of_evaluation(pipeline.experiment))
+        return pipeline.make(last_of_evaluation(pipeline.study))
 
     @with_shared_options
     def call(context: typer.Context, chosen: Chosen, words: options.Words = None) -> None:

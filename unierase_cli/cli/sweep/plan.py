@@ -14,6 +14,7 @@ from unierase_cli.config.sweep import Combination, Sweep
 from unierase_cli.contracts import Reporter, SilentReporter, UserError
 from unierase_cli.pipeline.evaluation import SCORE, TRAJECTORY, last_of_evaluation
 from unierase_cli.pipeline.pipeline import Pipeline, PlanRow
+from unierase_cli.pipeline.study import Study
 from unierase_cli.results.table import Table
 from unierase_cli.stages.shared.choose_reference import with_reference
 from unierase_cli.store.artefact import Artefact
@@ -85,9 +86,12 @@ def plan_sweep(sweep: Sweep, stage: str, config_dir: Path | None, reporter: Repo
     silent = SilentReporter()
     store = Snapshot(experiments[0][1].run.outputs)
 
+    study: Study | None = None
+
     def looking(experiment: Experiment) -> Looking:
-        pipeline = Looking(experiment, silent)
-        pipeline.store = store
+        nonlocal study
+        pipeline = Looking(experiment, silent, like=study)
+        pipeline.store, study = store, pipeline.study
         return pipeline
 
     planned: list[Planned] = []
@@ -128,7 +132,7 @@ def _rows(experiment: Experiment, stage: str, looking: Callable[[Experiment], Pi
     An evaluation ends in the stage that belongs to the mode.
     """
     if stage == SCORE:
-        stage = last_of_evaluation(experiment)
+        stage = last_of_evaluation(looking(experiment).study)
     if stage not in REFERRING:
         return looking(experiment).plan(stage)
     try:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Benchmark, Fact, Reporter, Step, UserError
-from unierase_cli.pipeline.mode_plan import is_independent, is_stepwise
 from unierase_cli.pipeline.model_states import load_base
 from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.training.token.targets import load_targets
 
@@ -27,7 +27,7 @@ def key_position(experiment: Experiment) -> str:
     return experiment.edit.key_position or experiment.model.key_position
 
 
-def prepare(context: StageContext, benchmark: Benchmark, *, several: bool = False) -> tuple[LoadedModel, EraseContext]:
+def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedModel, EraseContext]:
     """The model, and what a method works with; ``several``: at more than one step."""
     from unierase_cli.editing.weights import AppliedPatch
     from unierase_cli.inference.sample import sample
@@ -54,17 +54,17 @@ def prepare(context: StageContext, benchmark: Benchmark, *, several: bool = Fals
         refine=_refinement(context, layers),
         directory=context.directory,
         token_weights={} if weights is None else load_token_weights(weights),
-        evaluate=quick_look(loaded, benchmark),
+        evaluate=quick_look(loaded, context.study.benchmark),
         sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),
     )
 
 
-def for_step(erasing: EraseContext, step: Step) -> EraseContext:
+def for_step(study: Study, erasing: EraseContext, step: Step) -> EraseContext:
     """What a method works with at a step of a mode that cuts the forget set: a batch is no larger than the step's request."""
     experiment, unlearn = erasing.experiment, erasing.experiment.unlearn
     rows = len(step.forget) * (unlearn.alternates if experiment.method.implemented_by == "altpo" else 1)
     lowered = unlearn.lowered(rows)
-    if experiment.method.editing or lowered == unlearn or not (is_stepwise(experiment) or is_independent(experiment)):
+    if experiment.method.editing or lowered == unlearn or not (study.stepwise or study.independent):
         return erasing
     size = lowered.batch_size
     erasing.reporter.note(f"step {step.index + 1}: batches of {size}, all that there is to forget (unlearn.batch_size)")

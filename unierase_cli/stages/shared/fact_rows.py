@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Fact, evenly_spaced
 from unierase_cli.modes.neighbours import akin, asked_neighbours
-from unierase_cli.pipeline.mode_plan import plan_of
-from unierase_cli.pipeline.stage import benchmark_of
+from unierase_cli.pipeline.study import Study
 
 FACT, NEAR, FAR = "fact", "near", "far"
 
@@ -27,15 +25,15 @@ class FactRows:
         return [(FACT, self.fact), *((NEAR, fact) for fact in self.near), *((FAR, fact) for fact in self.far)]
 
 
-def fact_rows(experiment: Experiment) -> list[FactRows]:
+def fact_rows(study: Study) -> list[FactRows]:
     """The rows of every fact that is forgotten on its own; of neighbours and far facts ``mode.near`` and ``mode.far`` at most.
 
     Far facts are evenly spaced rows that no method sees, where the benchmark has such.
     """
-    benchmark, mode = benchmark_of(experiment), experiment.mode
+    benchmark, mode = study.benchmark, study.experiment.mode
     distant = benchmark.splits.get("retain_unseen") or benchmark.splits.get("world_facts") or benchmark.protect
     found = []
-    for step in plan_of(experiment):
+    for step in study.steps:
         fact = benchmark.scored.get(step.forget[0].id, step.forget[0])
         far = [other for other in distant if not akin(fact, other) and other.id != fact.id]
         near = asked_neighbours(benchmark, fact, mode)

@@ -14,6 +14,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.metrics.compare import summary
 from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.pipeline.study import study_of
 from unierase_cli.results.runs import find_runs
 from unierase_cli.stages.score import STATES, evidence_of, measure
 from unierase_cli.store.artefact import Artefact
@@ -105,7 +106,7 @@ def recorded(store: Store, score: Artefact, reporter: Reporter, changes: Mapping
         raise UserError(
             f"{score.full_name} cannot be scored: it does not say what the answers of its {lacking[0]} model are", "make it anew"
         )
-    return StageContext(experiment, NOWHERE, inputs, reporter)
+    return StageContext(study_of(experiment), NOWHERE, inputs, reporter)
 
 
 def write_open_unlearning(
