@@ -37,14 +37,18 @@ MAY_IMPORT = {
     "config": set(),
     "contracts": set(),
     "assets": set(),
-    "plugins": set(),
+    "plugins": {"sources"},
+    "sources": set(),
     "words": set(),
     "temporary": set(),
     "signals": set(),
     "markdown": set(),
 }
 # What everybody may import: the shared nouns, the words of a text, what text becomes in Markdown, and the schema with its parts.
-SHARED = ("contracts", "plugins", "words", "temporary", "signals", "markdown", "config.schema", "config.sections", "config.checks")
+SHARED = (
+    "contracts", "plugins", "sources", "words", "temporary", "signals", "markdown", "config.schema", "config.sections",
+    "config.checks",
+)  # fmt: skip
 COMPOSING = ("config.compose", "config.catalog", "config.locate", "config.overrides")
 # Rooms that are imported before it is known whether torch will be needed.
 LIGHT = (

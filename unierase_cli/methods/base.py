@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
     from unierase_cli.models.token_rows import TokenRows
 
-NOT_METHODS = {"base", "closed_form", "gradient_checks", "gradient_rows", "gradient_terms", "trained"}
+NOT_METHODS = {"base", "closed_form", "gradient_checks", "gradient_rows", "gradient_terms", "settings", "trained"}
 METHODS = Plugins("unierase_cli.methods", "unierase.methods", "method=", "method", NOT_METHODS)
 
 

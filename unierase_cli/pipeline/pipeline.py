@@ -6,16 +6,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.models.heap import give_back
 from unierase_cli.pipeline.machine import machine
 from unierase_cli.pipeline.model_states import check_prompt
-from unierase_cli.pipeline.passed_over import flat, passed_over
+from unierase_cli.pipeline.passed_over import flat, passed_over, with_other_code
 from unierase_cli.pipeline.recorder import Recorder
 from unierase_cli.pipeline.several_processes import announced
 from unierase_cli.pipeline.stage import Request, Stage, StageContext, benchmark_of, load_stage, slug
+from unierase_cli.plugins import CODE
 from unierase_cli.store.artefact import LOG, Artefact
 from unierase_cli.store.artefacts import Draft, Store
 from unierase_cli.store.hashing import hash_json
@@ -49,27 +51,27 @@ class Pipeline:
         self.overrides = list(overrides)
         self.store = Store(experiment.run.outputs)
         self._keys: dict[Request, str] = {}
+        self._hashed: dict[Request, dict[str, Any]] = {}
         self._made: dict[Request, Artefact] = {}
         self._fingerprints: dict[Request, dict[str, str]] = {}
         self._told: set[str] = set()
 
     def key(self, request: Request) -> str:
-        """Hash of the config slice, the keys of the inputs, the data's fingerprints and the stage's version."""
+        """Hash of the config slice, the keys of the inputs, the fingerprints of data and code, and the stage's version."""
         if request not in self._keys:
             stage, options = load_stage(request.stage), request.values
             needs = stage.needs(self.experiment, options)
             self._fingerprints[request] = stage.fingerprints(self.experiment, options)
             self._tell(self._benchmark_notes(stage))
-            self._keys[request] = hash_json(
-                {
-                    "stage": request.stage,
-                    "version": stage.VERSION,
-                    "options": options,
-                    "reads": stage.reads(self.experiment, options),
-                    "inputs": {name: self.key(need) for name, need in needs.items()},
-                    "fingerprints": self._fingerprints[request],
-                }
-            )
+            self._hashed[request] = {
+                "stage": request.stage,
+                "version": stage.VERSION,
+                "options": options,
+                "reads": stage.reads(self.experiment, options),
+                "inputs": {name: self.key(need) for name, need in needs.items()},
+                "fingerprints": self._fingerprints[request],
+            }
+            self._keys[request] = hash_json(self._hashed[request])
         return self._keys[request]
 
     def _benchmark_notes(self, stage: Stage) -> list[str]:
@@ -158,8 +160,12 @@ class Pipeline:
 
     def _run(self, request: Request, key: str, name: str, inputs: dict[str, Artefact], force: bool) -> Artefact:
         """Make a version. What the machine refuses meanwhile is told in one line; what there is by then stays, to go on from."""
-        settings = flat(load_stage(request.stage).reads(self.experiment, request.values))
+        hashed = self._hashed[request]
+        code = {name: found for name, found in hashed["fingerprints"].items() if name.startswith(CODE)}
+        settings = flat(hashed["reads"]) | code
         for text in passed_over(self.store, request.stage, name, settings):
+            self.reporter.note(text)
+        for text in with_other_code(self.store, request.stage, name, hashed):
             self.reporter.note(text)
         draft: Draft | None = None
         try:

@@ -10,11 +10,13 @@ from typing import Any
 from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.contracts import UserError
 from unierase_cli.estimate.early_checks import check_method, check_reference_size
+from unierase_cli.methods.settings import completed
 from unierase_cli.pipeline.mode_plan import is_independent, is_stepwise, plan_of, remarks_of
 from unierase_cli.pipeline.model_states import INDEPENDENT, made_with, model_fingerprints, model_needs, stop_read
 from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
 from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.stages.shared.erase_context import for_step, key_position, prepare, with_subjects
+from unierase_cli.stages.shared.erasing_code import erasing_code
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.jsonl import append_jsonl, read_own_rows, write_jsonl
@@ -51,7 +53,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
         # What earlier versions did otherwise.
         anew = {"partners": "drawn anew each step"} if is_stepwise(experiment) else {}
         anew |= {"filled": "with end tokens"} if experiment.unlearn.layout == "closer_look" else {}
-        return {**found, "trained": what_counts(experiment), **sampled, **anew}
+        return {**found, "trained": what_counts(completed(experiment)), **sampled, **anew}
     refine = {k: v for k, v in asdict(token).items() if k.startswith("refine")} if token.refine_epochs else {}
     if refine and is_stepwise(experiment):
         refine["refine_earlier"] = "as many as the step's own"
@@ -89,7 +91,7 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
         if not Path(weights).is_file():
             raise UserError(f"unlearn.token_weights={weights} is not a file", "check the path")
         found["token_weights"] = hash_file(Path(weights))
-    return found
+    return {**found, **erasing_code(experiment)}
 
 
 def check(experiment: Experiment) -> None:

@@ -15,6 +15,7 @@ from unierase_cli.contracts import UserError
 from unierase_cli.pipeline.asked_rows import scored_splits
 from unierase_cli.pipeline.model_states import apply_erasure, load_base, model_fingerprints, model_settings, state_needs
 from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.plugins import code_of
 from unierase_cli.stages.observe import protocol_read
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.jsonl import iterate_jsonl, read_asset, write_jsonl
@@ -46,9 +47,11 @@ def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]
 
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
-    """The models' files, the rows and the texts."""
+    """The models' files, the rows and the texts, and the code of the passes."""
+    from unierase_cli.probes.base import PASSES
+
     rows = {split: [[f.id, f.row_hash] for f in facts] for split, facts in scored_splits(experiment).items()}
-    found = {**model_fingerprints(experiment), "rows": hash_json(rows)}
+    found = {**model_fingerprints(experiment), "rows": hash_json(rows), **code_of("pass", PASSES, *experiment.eval.passes)}
     if experiment.eval.texts is not None:
         found["texts"] = hash_file(_texts_file(experiment.eval.texts))
     if NEEDS_REFERENCE in experiment.eval.passes:

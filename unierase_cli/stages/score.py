@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+from unierase_cli.benchmarks.general.base import SUITES
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import NAME_SLOT
 from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.plugins import code_of
 from unierase_cli.stages import general
 from unierase_cli.stages.shared.cut_short import told_of_state
 from unierase_cli.stages.shared.retain_reference import check_reference, load_reference, other_tokens
@@ -50,11 +52,15 @@ def needs(experiment: Experiment, options: dict[str, str]) -> dict[str, Request]
 
 
 def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, str]:
-    """The listed refusals and the retain reference, by content; the judges, by what of them is on this machine."""
+    """The listed refusals and the retain reference, by content; the judges, by what of them is on this machine; the code of all
+    metrics, and of the suites, which judge the answers.
+    """
+    from unierase_cli.metrics.catalog import metric_code
     from unierase_cli.training.token.targets import load_targets
 
     refusals = load_targets(experiment.token)
     found = {"refusals": hash_json(refusals), **judges_of(experiment).fingerprint()}
+    found |= {**metric_code(), **code_of("suite", SUITES, *experiment.eval.general.suites)}
     if names := _names(experiment, refusals):
         found["names"] = hash_json(names)
     if experiment.eval.retain_reference is not None:
