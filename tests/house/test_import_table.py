@@ -20,7 +20,7 @@ MAY_IMPORT = {
         "inference", "editing", "models", "store",
     },
     "results": {"pipeline", "interchange", "metrics", "benchmarks", "store"},
-    "estimate": {"pipeline", "training", "models", "store"},
+    "estimate": {"pipeline", "methods", "training", "models", "store"},
     "pipeline": {"benchmarks", "modes", "training", "editing", "models", "store"},
     "interchange": {"metrics", "store"},
     "probes": {"training", "inference", "models", "store"},

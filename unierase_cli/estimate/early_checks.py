@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from unierase_cli.config.checks import adapter_at_hand, model_block, reference_fits
+from unierase_cli.config.checks import model_block, reference_fits
 from unierase_cli.config.schema import Experiment
 from unierase_cli.estimate.need import rows_of
 from unierase_cli.estimate.shapes import shape_of
 from unierase_cli.estimate.training import stored_reference
+from unierase_cli.methods.traits import check_adapter, rows_per_fact
 from unierase_cli.pipeline.mode_plan import is_independent, is_stepwise, plan_of
 from unierase_cli.pipeline.stage import benchmark_of
 
@@ -21,8 +22,7 @@ def check_method(experiment: Experiment) -> None:
     The method checks all of it again on the loaded model; a hub model that nobody downloaded yet is first known there.
     """
     method = experiment.method
-    if method.implemented_by == "lora_negation":
-        adapter_at_hand(method.name, experiment.adapter.name)
+    check_adapter(experiment)
     if method.trains:
         _check_batch(experiment)
     # By the name that terms give it: asking the term itself would import torch.
@@ -51,6 +51,5 @@ def check_reference_size(experiment: Experiment) -> None:
 def _check_batch(experiment: Experiment) -> None:
     """Modes that cut the forget set lower the batch to their steps' requests by themselves."""
     if not (is_stepwise(experiment) or is_independent(experiment)):
-        # Alternative answers make that many rows at most; of fewer one hears once they are drawn.
-        each = experiment.unlearn.alternates if experiment.method.implemented_by == "altpo" else 1
-        experiment.unlearn.check_batch(each * len(benchmark_of(experiment).forget))
+        # So many rows at most; of fewer one hears once they are drawn.
+        experiment.unlearn.check_batch(rows_per_fact(experiment.method) * len(benchmark_of(experiment).forget))

@@ -11,6 +11,7 @@ from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.contracts import UserError
 from unierase_cli.estimate.early_checks import check_method, check_reference_size
 from unierase_cli.methods.settings import completed
+from unierase_cli.methods.traits import samples
 from unierase_cli.pipeline.mode_plan import is_independent, is_stepwise, plan_of, remarks_of
 from unierase_cli.pipeline.model_states import INDEPENDENT, made_with, model_fingerprints, model_needs, stop_read
 from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
@@ -40,7 +41,7 @@ def uses_token(experiment: Experiment) -> bool:
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     """The method, the mode, and how it edits or trains; what shaped the token and the moments enters by their keys."""
-    token = experiment.token
+    token, experiment = experiment.token, completed(experiment)
     found = {
         "method": experiment.method.name,
         "mode": experiment.mode.planning(),
@@ -49,11 +50,11 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
     }
     if not experiment.method.editing:
         sampled = {"max_new_tokens": experiment.protocol.max_new_tokens, **stop_read(experiment)}
-        sampled = sampled if experiment.method.implemented_by == "altpo" else {}
+        sampled = sampled if samples(experiment.method) else {}
         # What earlier versions did otherwise.
         anew = {"partners": "drawn anew each step"} if is_stepwise(experiment) else {}
         anew |= {"filled": "with end tokens"} if experiment.unlearn.layout == "closer_look" else {}
-        return {**found, "trained": what_counts(completed(experiment)), **sampled, **anew}
+        return {**found, "trained": what_counts(experiment), **sampled, **anew}
     refine = {k: v for k, v in asdict(token).items() if k.startswith("refine")} if token.refine_epochs else {}
     if refine and is_stepwise(experiment):
         refine["refine_earlier"] = "as many as the step's own"
@@ -61,6 +62,7 @@ def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
         found["implementation"] = experiment.method.implemented_by
     return {
         **found,
+        "settings": experiment.method.settings,
         "edit": {k: v for k, v in asdict(experiment.edit).items() if k not in NOT_READ},
         "layers": wanted_layers(experiment),
         "key_position": key_position(experiment),

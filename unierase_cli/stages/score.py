@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unierase_cli.benchmarks.general.base import SUITES
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import NAME_SLOT
+from unierase_cli.methods.traits import changes_nothing
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.plugins import code_of
 from unierase_cli.stages import general
@@ -89,7 +90,7 @@ def measure(context: StageContext, names: Collection[str] | None = None) -> dict
         judges = judges_of(context.experiment)
         base, edited = (evidence_of(context, state, judges) for state in STATES)
         metrics = compare(base, edited, names)
-        idle = context.experiment.method.implemented_by == "none"
+        idle = changes_nothing(context.experiment.method)
         told = [None if idle else unchanged(base, edited), other_tokens(edited), left_out(edited)]
         told += [_asked_otherwise(context.experiment), came_back(metrics)]
         warnings = [text for text in told if text]

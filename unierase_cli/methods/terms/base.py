@@ -7,8 +7,9 @@ from typing import Any, Protocol, cast
 
 from torch import Tensor
 
+from unierase_cli.config.checks import complete
 from unierase_cli.contracts import UserError
-from unierase_cli.methods.settings import TERMS, complete
+from unierase_cli.methods.settings import TERMS
 from unierase_cli.training.unlearning.rows import RowBatch
 from unierase_cli.training.unlearning.views import View
 
@@ -29,11 +30,11 @@ class Term(Protocol):
     [B * L]). ``SETTINGS``: what can be set, with defaults. ``REFERENCE``: kind of row -> what is needed of the model before
     unlearning (``row_sums``, ``logits``, ``all_logits`` or ``blocks``).
 
-    Optional: ``per(settings)`` and ``reference(settings)`` in place of PER and REFERENCE; ``weights(batch, settings)``: the units'
-    weights, where they are not ``batch.token_weights`` (rows and positions: all 1); ``blocks(settings)``: layers whose outputs
-    are asked for; ``batch_wide(settings)``: whether a row's value depends on the rows beside it; ``check(settings)`` raises
-    UserError on impossible settings; ``after_step(state, losses, epoch, settings) -> state``: coefficients that move while
-    training ("forget", "retain").
+    Optional: ``per(settings)`` and ``reference(settings)``, where PER and REFERENCE hold for the default settings only;
+    ``weights(batch, settings)``: the units' weights, where they are not ``batch.token_weights`` (rows and positions: all 1);
+    ``blocks(settings)``: layers whose outputs are asked for; ``batch_wide(settings)``: whether a row's value depends on the rows
+    beside it; ``check(settings)`` raises UserError on impossible settings; ``after_step(state, losses, epoch, settings) -> state``:
+    coefficients that move while training ("forget", "retain").
     """
 
     ROWS: tuple[str, ...]
