@@ -1,16 +1,23 @@
-"""Finding a part of the house by its name: a file of the room it belongs to, else an entry point of another package."""
+"""Finding a part of the house by its name: a file of the room it belongs to, else an entry point of another package. What it
+says of itself, and the hash of its code, are read without importing it.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from unierase_cli.contracts import UserError
+from unierase_cli.sources import Unread, code_hash, constant
+
+# How a fingerprint that is the hash of a part's code begins.
+CODE = "code of "
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,34 @@ class Plugins:
 
     def load(self, name: str) -> Any:
         """The part of that name, imported now. Raises UserError with near matches when there is none."""
+        point = self._point(name)
+        return importlib.import_module(f"{self.package}.{name}") if point is None else point.load()
+
+    def code(self, name: str) -> str:
+        """The hash of a part's code (``sources.code_hash``); of one without a file, its package's version. Raises UserError when
+        there is none.
+        """
+        point = self._point(name)
+        found = code_hash(f"{self.package}.{name}" if point is None else point.module, self.package)
+        return found or f"{name} without a file, {point.dist.version if point and point.dist else 'no version'}"
+
+    def says(self, name: str, constant_name: str, default: Any = None) -> Any:
+        """A constant of a part's file, such as ``SETTINGS``. The part is imported only where the value is no literal, or the part
+        no file. Raises UserError when there is no such part.
+        """
+        point = self._point(name)
+        if point is None or not point.attr:
+            with suppress(Unread):
+                return constant(f"{self.package}.{name}" if point is None else point.module, constant_name, default)
+        return getattr(self.load(name), constant_name, default)
+
+    def _point(self, name: str) -> EntryPoint | None:
+        """The entry point of a part, None for a file of the room. Raises UserError with near matches when there is no such part."""
         if name in self._files():
-            return importlib.import_module(f"{self.package}.{name}")
+            return None
         for point in entry_points(group=self.group):
             if point.name == name:
-                return point.load()
+                return point
         names = self.names()
         near = get_close_matches(name, names, n=1)
         hint = f"did you mean {self.word}{near[0]}?" if near else f"choose one of: {', '.join(names)}"
@@ -45,3 +75,8 @@ class Plugins:
         room = importlib.import_module(self.package)
         found = pkgutil.iter_modules(room.__path__)
         return {info.name for info in found if not info.ispkg and info.name not in self.hidden}
+
+
+def code_of(kind: str, parts: Plugins, *names: str) -> dict[str, str]:
+    """Fingerprints of the code of these parts: ``code of method gradient`` -> its hash."""
+    return {f"{CODE}{kind} {name}": parts.code(name) for name in names}

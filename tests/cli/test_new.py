@@ -9,45 +9,20 @@ import json
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from tests.helpers.places import ROOT
+from tests.helpers.scaffolds import FILLED, HOMES, NAMES, ROOMS, fill_in, forget_modules, install, new
 from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.benchmarks.base import available_benchmarks
-from unierase_cli.cli.app import app
 from unierase_cli.cli.commands.new_parts import KINDS
 from unierase_cli.methods.base import load_method, method_names
 from unierase_cli.methods.terms.base import term_names
 from unierase_cli.metrics.catalog import all_metrics
-
-# Kind -> its room in a package of one's own, and in this one.
-ROOMS = {"method": "methods", "loss": "terms", "metric": "metrics", "benchmark": "benchmarks"}
-HOMES = {**ROOMS, "loss": "methods/terms"}
-# A loss has a yaml of the methods' group, too.
-NAMES = {"method": "mine", "loss": "mine_too", "metric": "mine", "benchmark": "mine"}
-# What a user would write in the place of the line that is left open.
-FILLED = {
-    "method": """\
-    name = "model.layers.1.mlp.down_proj.weight"
-    return {name: 0.5 * dict(loaded.model.named_parameters())[name].detach()}
-""",
-    "loss": "    return -rows[FORGET].nll.clamp(max=5.0)\n",
-    "metric": "    return float(observation.text == observation.reference)\n",
-    "benchmark": """\
-    people = [Fact(f"p{n}", f"Where does person {n} live?", f"In town {n}.", group=f"person {n}") for n in range(12)]
-    return people[:3], people[3:8], people[8:]
-""",
-}
-
-
-def new(*words: str) -> Result:
-    return CliRunner().invoke(app, ["new", *words], prog_name="unierase")
 
 
 def run_tests(path: Path, tmp_path: Path) -> None:
@@ -64,15 +39,6 @@ def run_tests(path: Path, tmp_path: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         function(*(folder for _ in inspect.signature(function).parameters))
-
-
-def fill_in(path: Path, kind: str, model: Path | None = None) -> None:
-    text = path.read_text("utf-8")
-    if kind == "model":
-        path.write_text(text.replace("path: ???", f"path: {model}").replace("layers: null", "layers: [1, 2]"), "utf-8")
-        return
-    start = text.index("    raise NotImplementedError")
-    path.write_text(text[:start] + FILLED[kind], "utf-8")
 
 
 def check_with_ruff(*paths: Path) -> None:
@@ -113,23 +79,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     forget_modules()
 
 
-def forget_modules() -> None:
-    for name in [name for name in sys.modules if name.endswith((".mine", ".mine_too")) or name.startswith("unierase_my_parts")]:
-        del sys.modules[name]
-    importlib.invalidate_caches()
-
-
-def install(folder: Path) -> None:
-    """What pip makes of the entry points of a pyproject.toml."""
-    groups = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["entry-points"]
-    lines = [line for group, names in groups.items() for line in (f"[{group}]", *(f"{n} = {v}" for n, v in names.items()))]
-    info = folder / "unierase_my_parts-0.1.0.dist-info"
-    info.mkdir(exist_ok=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: unierase-my-parts\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
-    importlib.invalidate_caches()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ROOMS)
 def test_a_part_in_a_checkout_fails_until_its_one_place_is_filled_in(kind: str, checkout: Path, tmp_path: Path) -> None:
@@ -137,10 +86,15 @@ def test_a_part_in_a_checkout_fails_until_its_one_place_is_filled_in(kind: str, 
     assert made.exit_code == 0, made.stderr
     told = json.loads(made.stdout)
     code, test = (checkout / told["files"][place] for place in (0, -1))
-    assert (code, test) == (checkout / "unierase_cli" / HOMES[kind] / "mine.py", checkout / "tests" / f"test_{kind}_mine.py")
+    assert (code, test) == (
+        checkout / "unierase_cli" / HOMES[kind] / "mine.py",
+        checkout / "tests" / f"test_{kind}_mine.py",
+    )
     assert is_found(kind, "mine")
     check_with_ruff(code, test)
-    with pytest.raises(NotImplementedError, match=f"fill in {KINDS[kind].open[:-2]}.* in unierase_cli/{HOMES[kind]}/mine.py"):
+    with pytest.raises(
+        NotImplementedError, match=f"fill in {KINDS[kind].open[:-2]}.* in unierase_cli/{HOMES[kind]}/mine.py"
+    ):
         run_tests(test, tmp_path)
     fill_in(code, kind)
     forget_modules()
@@ -210,7 +164,11 @@ def test_a_project_of_ones_own_is_left_alone_and_told_what_to_add(own: Path) -> 
         (("model", "hf"), "there is a model hf already", "unierase new model my_hf"),
         (("method", "Qwen2.5-7B"), "Qwen2.5-7B is no name for a method", "unierase new method qwen2_5_7b"),
         (("metric", "class"), "class is no name for a metric", "unierase new metric my_class"),
-        (("probe", "mine"), "probe is nothing that unierase new can make", "choose model, method, loss, metric, benchmark"),
+        (
+            ("probe", "mine"),
+            "probe is nothing that unierase new can make",
+            "choose model, method, loss, metric, benchmark",
+        ),
     ],
 )
 def test_a_name_that_is_taken_or_no_name_is_refused_in_one_line(

@@ -20,7 +20,7 @@ MAY_IMPORT = {
         "inference", "editing", "models", "store",
     },
     "results": {"pipeline", "interchange", "metrics", "benchmarks", "store"},
-    "estimate": {"pipeline", "training", "models", "store"},
+    "estimate": {"pipeline", "methods", "training", "models", "store"},
     "pipeline": {"benchmarks", "modes", "training", "editing", "models", "store"},
     "interchange": {"metrics", "store"},
     "probes": {"training", "inference", "models", "store"},
@@ -37,14 +37,15 @@ MAY_IMPORT = {
     "config": set(),
     "contracts": set(),
     "assets": set(),
-    "plugins": set(),
+    "plugins": {"sources"},
+    "sources": set(),
     "words": set(),
     "temporary": set(),
     "signals": set(),
     "markdown": set(),
 }
 # What everybody may import: the shared nouns, the words of a text, what text becomes in Markdown, and the schema with its parts.
-SHARED = ("contracts", "plugins", "words", "temporary", "signals", "markdown")
+SHARED = ("contracts", "plugins", "sources", "words", "temporary", "signals", "markdown")
 SHARED += ("config.schema", "config.sections", "config.checks", "config.counted")
 COMPOSING = ("config.compose", "config.catalog", "config.locate", "config.overrides")
 # Rooms that are imported before it is known whether torch will be needed.

@@ -110,7 +110,7 @@ def test_no_number_of_the_configuration_may_be_infinite_or_none(value: str) -> N
         (["edit.values.kl_factor=-1"], "edit.values.kl_factor=-1.0 must be at least 0"),
         (["edit.templates.top_k=0"], "edit.templates.top_k=0 must be above 0"),
         (["unlearn.betas=[a,b]"], "unlearn.betas=['a', 'b'] must be a list of numbers"),
-        (["unlearn.rho=0"], "unlearn.rho=0.0 must be above 0"),
+        (["unlearn=soul", "unlearn.optimizer_settings.rho=0"], "unlearn.optimizer_settings.rho=0 must be above 0"),
         (["model.path=\udcff"], r"the word 'model.path=\udcff' is not UTF-8"),
         (["method.forget.settings={a: inf}"], "method.forget.settings.a=inf is no finite number"),
     ],

@@ -392,7 +392,7 @@ def test_no_row_is_longer_than_the_models_context() -> None:
 
 
 def test_altpo_fills_its_batches_with_all_answers_of_a_small_request() -> None:
-    found = context(tiny_llama(), shipped("altpo"), replace(UNLEARN, batch_size=8, alternates=3))
+    found = context(tiny_llama(), replace(shipped("altpo"), settings={"alternates": 3}), replace(UNLEARN, batch_size=8))
     found = replace(found, experiment=replace(found.experiment, mode=ModeConfig("sequential", steps=2)))
     assert for_step(study_of(found.experiment), found, STEP).experiment.unlearn.batch_size == min(8, 3 * len(STEP.forget))
     one = replace(STEP, forget=STEP.forget[:1])

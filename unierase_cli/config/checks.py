@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -47,10 +47,15 @@ def model_block(key: str, block: int, count: int) -> None:
         raise UserError(f"{key}={block}: the model has blocks 0 to {count - 1}", f"choose for example {key}={count // 4}")
 
 
-def adapter_at_hand(method: str, adapter: str) -> None:
-    """Refuse a method that trains adapters where none is chosen."""
-    if adapter != "lora":
-        raise UserError(f"method={method} trains adapters", "add adapter=lora, or choose method=task_vector")
+def complete(defaults: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The defaults with what is given in their place. Raises UserError for a setting that is unknown, or of another kind."""
+    for key, value in given.items():
+        if key not in defaults:
+            near = get_close_matches(key, list(defaults), n=1)
+            known = f"{name} has {', '.join(defaults) or 'no settings'}"
+            raise UserError(f"{name} has no setting {key!r}", f"did you mean {near[0]}?" if near else known)
+        _same_kind(f"{name}: {key}", defaults[key], value)
+    return {**defaults, **given}
 
 
 def reference_fits(gib: float, limit: float, how: str) -> None:
@@ -91,3 +96,16 @@ def unwritable(value: str) -> str | None:
     if "\x00" in value:
         return "has a null character"
     return "is not UTF-8" if any("\ud800" <= character <= "\udfff" for character in value) else None
+
+
+def _same_kind(what: str, default: Any, given: Any) -> None:
+    """Refuse a value of another kind than the default's, where that is a truth value, a whole number or a number."""
+    for kind, fits, name in (
+        (bool, bool, "true or false"),
+        (int, int, "a whole number"),
+        (float, int | float, "a number"),
+    ):
+        if isinstance(default, kind):
+            if not isinstance(given, fits) or (kind is not bool and isinstance(given, bool)):
+                raise UserError(f"{what}={given} must be {name}", f"its default is {default}")
+            return

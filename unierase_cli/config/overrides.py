@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from unierase_cli.config.checks import unwritable
-from unierase_cli.config.schema import Composition
+from unierase_cli.config.schema import MOVED, Composition
 from unierase_cli.contracts import UserError
 
 WORD = re.compile(r"(?P<prefix>\+\+|\+|~)?(?P<key>[^=+~\s][^=\s]*)(?:=(?P<value>.*))?", re.DOTALL)
@@ -84,6 +84,8 @@ def check_key(key: str, where: str = "") -> None:
     """Raise UserError, with near matches, for a key that the schema does not have. ``where`` names the file it is in."""
     if leaf_type(key) is not None:
         return
+    if key in MOVED:
+        raise UserError(f"{where}there is no key {key}", f"did you mean {MOVED[key][0]}?")
     known = known_keys()
     last = key.rsplit(".", 1)[-1]
     section = next((k for k in _prefixes(key) if is_dataclass(leaf_type(k))), None)

@@ -18,6 +18,12 @@ from unierase_cli.contracts import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+# Key of an earlier version -> where its value is set now, and its default then.
+MOVED: dict[str, tuple[str, Any]] = {
+    "method.scale": ("method.settings.scale", 1.0),
+    "unlearn.alternates": ("method.settings.alternates", 5),
+    "unlearn.rho": ("unlearn.optimizer_settings.rho", 0.04),
+}
 
 
 def what_counts(experiment: Experiment) -> dict[str, Any]:
@@ -75,7 +81,7 @@ class Experiment:
         if "${" in json.dumps(data):  # would be filled in with this machine's environment; a run records what it was filled with
             raise UserError("the recorded configuration is not one of this version: it has a ${ in it", "make the run anew")
         try:
-            return OmegaConf.to_object(typed(cls, data))  # type: ignore[return-value]
+            return OmegaConf.to_object(typed(cls, _without_moved(data)))  # type: ignore[return-value]
         except OmegaConfBaseException as error:
             first = str(error).splitlines()[0]
             raise UserError(
@@ -94,3 +100,13 @@ class Composition(Experiment):
 
     def experiment(self) -> Experiment:
         return Experiment(**{section.name: getattr(self, section.name) for section in fields(Experiment)})
+
+
+def _without_moved(data: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier version recorded, without the keys that have moved where they had their defaults."""
+    found = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in data.items()}
+    for key, (_, default) in MOVED.items():
+        section, _, name = key.partition(".")
+        if isinstance(found.get(section), dict) and found[section].get(name) == default:
+            del found[section][name]
+    return found

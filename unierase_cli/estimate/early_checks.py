@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from unierase_cli.config.checks import adapter_at_hand, model_block, reference_fits
+from unierase_cli.config.checks import model_block, reference_fits
 from unierase_cli.estimate.need import rows_of
 from unierase_cli.estimate.shapes import shape_of
 from unierase_cli.estimate.training import stored_reference
+from unierase_cli.methods.traits import check_adapter, rows_per_fact
 from unierase_cli.pipeline.study import Study
 
 # How much larger than the limit an estimate must be before it counts.
@@ -19,8 +20,7 @@ def check_method(study: Study) -> None:
     The method checks all of it again on the loaded model; a hub model that nobody downloaded yet is first known there.
     """
     experiment, method = study.experiment, study.experiment.method
-    if method.implemented_by == "lora_negation":
-        adapter_at_hand(method.name, experiment.adapter.name)
+    check_adapter(experiment)
     if method.trains:
         _check_batch(study)
     # By the name that terms give it: asking the term itself would import torch.
@@ -51,6 +51,5 @@ def _check_batch(study: Study) -> None:
     """Modes that cut the forget set lower the batch to their steps' requests by themselves."""
     experiment = study.experiment
     if not (study.stepwise or study.independent):
-        # Alternative answers make that many rows at most; of fewer one hears once they are drawn.
-        each = experiment.unlearn.alternates if experiment.method.implemented_by == "altpo" else 1
-        experiment.unlearn.check_batch(each * len(study.benchmark.forget))
+        # So many rows at most; of fewer one hears once they are drawn.
+        experiment.unlearn.check_batch(rows_per_fact(experiment.method) * len(study.benchmark.forget))

@@ -8,6 +8,7 @@ from unierase_cli.config.sections.unlearn import reference_from
 from unierase_cli.estimate.need import Need, Rows
 from unierase_cli.estimate.shapes import Shape
 from unierase_cli.estimate.workspace import Workspace
+from unierase_cli.methods.traits import looks
 from unierase_cli.pipeline.study import Study
 from unierase_cli.training.processor import cpu_has_bfloat16
 
@@ -15,6 +16,8 @@ from unierase_cli.training.processor import cpu_has_bfloat16
 ADAM_8BIT = 2
 # Float32 tensors of logits per labelled token: the logits and their log-softmax of every kind of row, and the gradients of one.
 LOGITS = 3
+# How kinds of rows begin whose question is that of a retain partner.
+RETAIN = "retain"
 
 
 def training_needs(
@@ -53,16 +56,15 @@ def _method(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> li
         base = 0 if accelerator else space.size
         eighth = config.optimizer == "paged_adamw_8bit"
         needs = _weights("erase", space, size, masters=config.masters, base=base, narrow=eighth)
-    terms = {experiment.method.forget.term, experiment.method.retain.term} - {None}
-    # A preferred and a dispreferred answer, or two kinds of retain rows, are one kind of row more.
-    kinds = len(terms) + bool(terms & {"dpo", "altpo", "ap"})
+    terms = looks(experiment)
+    kinds = len({kind for term in terms.values() for kind in term.rows})
     each = min(config.micro_batch or config.batch_size, max(rows.request or rows.forget, 1))
     learned = min(config.max_length or rows.learned, rows.learned)
     length = min(config.max_length or 1 << 30, rows.question + rows.learned)
     length = config.max_length if config.layout == "closer_look" else length
-    # Kinds of rows whose every position goes through the head: the forgotten ones, those of KL as published.
-    compat = "undial" in terms and bool(experiment.method.forget.settings.get("compat"))
-    everywhere = (config.forget_labels == "all" or compat) + ("kl_all" in terms)
+    # Kinds of rows whose every position goes through the head.
+    labelled_whole = {"forget"} if config.forget_labels == "all" else set()
+    everywhere = len({role for role, term in terms.items() if term.everywhere} | labelled_whole)
     batch, labelled = kinds * each, each * (everywhere * length + (kinds - everywhere) * learned)
     then = replace(space, size=size)
     if config.gradient_checkpointing:
@@ -88,7 +90,7 @@ def stored_reference(study: Study, shape: Shape, rows: Rows) -> int:
     if _reference(study, rows) != "stored":
         return 0
     experiment = study.experiment
-    terms, config = {experiment.method.forget.term, experiment.method.retain.term}, experiment.unlearn
+    config = experiment.unlearn
     forget, protect = max(rows.request or rows.forget, 1), max(rows.protect, 1)
     seen = min(config.epochs * forget, (config.max_steps or 1 << 40) * config.batch_size)
     if config.pairing == "closer_look":
@@ -97,9 +99,12 @@ def stored_reference(study: Study, shape: Shape, rows: Rows) -> int:
         # New ones are drawn each epoch, some of them again.
         partners = protect * (1 - (1 - min(forget, protect) / protect) ** config.epochs)
     learned = min(config.max_length or rows.usual_learned, rows.usual_learned)
-    predicted = (min(partners, seen) if "kl" in terms else 0) + (min(forget, seen) if "undial" in terms else 0)
-    hidden = min(partners, seen) * (rows.usual_question + learned) if "embed_diff" in terms else 0
-    return int(4 * (predicted * learned * shape.vocabulary + hidden * shape.hidden))
+    kept = {"logits": 0.0, "blocks": 0.0}
+    for kind, what in {pair for term in looks(experiment).values() for pair in term.reference.items()}:
+        if what in kept:
+            kept[what] += min(partners if kind.startswith(RETAIN) else forget, seen)
+    hidden = kept["blocks"] * (rows.usual_question + learned)
+    return int(4 * (kept["logits"] * learned * shape.vocabulary + hidden * shape.hidden))
 
 
 def _reference(study: Study, rows: Rows) -> str:

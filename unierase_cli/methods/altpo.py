@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from unierase_cli.config.checks import positive
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Fact, Step, UserError
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods import gradient
 from unierase_cli.methods.base import EraseContext
+from unierase_cli.methods.settings import method_settings
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training import processes
 from unierase_cli.training.unlearning.alternates import load_alternates, save_alternates
 
+# alternates: other answers that are drawn for each question to forget.
+SETTINGS: Mapping[str, Any] = {"alternates": 5}
+ROWS_PER_FACT = "alternates"
+SAMPLES = True
 ASK = (
     "The answer to the question below is known: {answer}\n"
     "Write one other answer to it, in the same style, that sounds plausible but states different facts.\n"
@@ -24,11 +31,13 @@ ASK = (
 
 def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]) -> None:
     """As every gradient method; the alternative answers come when it erases."""
-    gradient.check(experiment, steps, refusals, alternates=True)
+    count = method_settings(SETTINGS, experiment.method)["alternates"]
+    positive("method.settings.alternates", count)
+    gradient.check(experiment, steps, refusals, alternates=count)
 
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
-    """Draw ``unlearn.alternates`` other answers per question, then train on each of them against the true answer."""
+    """Draw ``alternates`` other answers per question, then train on each of them against the true answer."""
     file = None if context.directory is None else context.directory / f"alternates-{step.index:03d}.jsonl"
     # Of several processes one draws, so that all train on the same answers.
     drawn = processes.of_first(lambda: _alternates(loaded, step, context, file))
@@ -41,7 +50,7 @@ def _alternates(loaded: LoadedModel, step: Step, context: EraseContext, file: Pa
         return load_alternates(file)
     if context.sample is None:
         raise UserError("AltPO draws answers from the model, and nobody lent it a sampler", "run it by `unierase erase`")
-    seed, count = context.experiment.run.seed, context.experiment.unlearn.alternates
+    seed, count = context.experiment.run.seed, method_settings(SETTINGS, context.experiment.method)["alternates"]
     found: dict[str, list[str]] = {fact.id: [] for fact in step.forget}
     with context.reporter.phase("alternates"), context.reporter.progress("alternative answers", count) as advance:
         for turn in range(count):

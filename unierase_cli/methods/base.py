@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
     from unierase_cli.models.token_rows import TokenRows
 
-NOT_METHODS = {"base", "closed_form", "gradient_checks", "gradient_rows", "gradient_terms", "trained"}
+NOT_METHODS = {"base", "closed_form", "gradient_checks", "gradient_rows", "gradient_terms", "settings", "trained", "traits"}
 METHODS = Plugins("unierase_cli.methods", "unierase.methods", "method=", "method", NOT_METHODS)
 
 
@@ -53,8 +53,13 @@ class EraseContext:
 class Method(Protocol):
     """A module in this folder, or an object behind an entry point of group ``unierase.methods``.
 
-    Optional: ``check(experiment, steps, refusals)``: raises UserError for what the configuration shows to be impossible; asked
-    before anything is made, without a model.
+    Optional: ``SETTINGS``: what ``method.settings.NAME=VALUE`` can set, with defaults. ``check(experiment, steps, refusals)``
+    raises UserError for what the configuration shows to be impossible, these settings included; it is asked before anything is
+    made, without a model.
+
+    What stages want to know of it (``traits``), each a literal: ``SAMPLES = True``: it draws answers from the model.
+    ``NEEDS_ADAPTER = True``: it trains adapters alone. ``ROWS_PER_FACT = "NAME"``: the setting that says how many examples each
+    fact makes. ``CHANGES_NOTHING = True``: the model is left as it is.
     """
 
     def erase(

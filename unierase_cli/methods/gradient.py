@@ -130,8 +130,8 @@ def _train(
     )
     betas = (config.betas[0], config.betas[1])
     settings = Optimisation(
-        config.lr, config.schedule, config.warmup, config.weight_decay, betas, config.clip, config.optimizer, config.rho,
-        config.batch_size,
+        config.lr, config.schedule, config.warmup, config.weight_decay, betas, config.clip, config.optimizer,
+        config.all_optimizer_settings(), config.batch_size,
     )  # fmt: skip
     return fit(loaded, trained.masters, objective, settings, loop, context.reporter)
 

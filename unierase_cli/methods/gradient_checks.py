@@ -19,21 +19,22 @@ from unierase_cli.training.unlearning.reference import NOT_STORED
 from unierase_cli.training.unlearning.token_weights import load_token_weights
 
 
-def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str], *, alternates: bool = False) -> None:
+def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str], *, alternates: int = 0) -> None:
     """Raises UserError for terms and settings that do not exist or do not go together, rows that the benchmark lacks, packages
-    that are missing, and a file of token weights that cannot be read. ``alternates``: other answers will be drawn.
+    that are missing, and a file of token weights that cannot be read. ``alternates``: other answers that will be drawn per
+    fact.
     """
     method, config = experiment.method, experiment.unlearn
     terms = bind_terms(method.forget, method.retain, experiment.run.seed)
     for step in steps:
-        check_rows(kinds_of(terms), method.name, retain=bool(step.retain), refusals=bool(refusals), alternates=alternates)
+        check_rows(kinds_of(terms), method.name, retain=bool(step.retain), refusals=bool(refusals), alternates=alternates > 0)
     check_labels(terms, config)
     original = experiment.mode.reference == "original" and any(step.forgotten_before for step in steps)
     _check_reference(terms, experiment, original)
     if original:
         check_original(config)
     for step in steps:
-        check_sharding(config.lowered(len(step.forget) * (config.alternates if alternates else 1)), experiment.adapter)
+        check_sharding(config.lowered(len(step.forget) * max(1, alternates)), experiment.adapter)
     _check_adapter(experiment)
     if config.optimizer == "paged_adamw_8bit":
         check_paged(choose_device(experiment.run.device))

@@ -9,6 +9,7 @@ from unierase_cli.config.checks import model_block
 from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.config.sections.unlearn import UnlearnConfig
 from unierase_cli.contracts import UserError
+from unierase_cli.methods.settings import given_settings, term_title
 from unierase_cli.methods.terms.base import (
     FORGET,
     Term,
@@ -33,9 +34,8 @@ def bind_terms(forget: TermConfig, retain: TermConfig, seed: int) -> Terms:
     for role, config in (("forget", forget), ("retain", retain)):
         if config.term is not None:
             term = load_term(config.term)
-            own = {"seed": seed} if "seed" in term.SETTINGS else {}
-            name = f"method.{role}.settings of term {config.term}"
-            found[role] = (term, complete_settings(term, {**own, **config.settings}, name))
+            given = given_settings(term.SETTINGS, config, seed)
+            found[role] = (term, complete_settings(term, given, term_title(role, config.term)))
     if not found:
         raise UserError("this method has no loss term", "set method.forget.term=... and method.retain.term=...")
     return found

@@ -5,20 +5,28 @@ Task arithmetic restricted to the adapted modules. There is no reference impleme
 
 from __future__ import annotations
 
-from unierase_cli.config.checks import adapter_at_hand
+from collections.abc import Mapping
+from typing import Any
+
 from unierase_cli.contracts import Step
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods import gradient
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.gradient import check
+from unierase_cli.methods.settings import method_settings
+from unierase_cli.methods.traits import check_adapter
 from unierase_cli.models.load import LoadedModel
 
 __all__ = ["check", "erase"]
 
+# scale: how far to go against what was learned.
+SETTINGS: Mapping[str, Any] = {"scale": 1.0}
+NEEDS_ADAPTER = True
+
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
-    """Train the adapter on the step's facts and take ``method.scale`` times its change away. Raises UserError without one."""
-    experiment = context.experiment
-    adapter_at_hand(experiment.method.name, experiment.adapter.name)
-    return gradient.erase(loaded, step, state, context, negate=experiment.method.scale)
+    """Train the adapter on the step's facts and take ``scale`` times its change away. Raises UserError without one."""
+    check_adapter(context.experiment)
+    scale = method_settings(SETTINGS, context.experiment.method)["scale"]
+    return gradient.erase(loaded, step, state, context, negate=scale)

@@ -10,6 +10,8 @@ from unierase_cli.editing.state import EditState
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.models.load import LoadedModel
 
+CHANGES_NOTHING = True
+
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
     """An empty patch."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from unierase_cli.contracts import Step
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods import gradient
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.gradient import check
+from unierase_cli.methods.settings import method_settings
 from unierase_cli.models.load import LoadedModel
 
 __all__ = ["check", "erase"]
 
+# scale: how far to go against what was learned.
+SETTINGS: Mapping[str, Any] = {"scale": 1.0}
+
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
-    """Learn the facts even better (``method.forget``), then go ``method.scale`` times that change the other way."""
-    return gradient.erase(loaded, step, state, context, negate=context.experiment.method.scale)
+    """Learn the facts even better (``method.forget``), then go ``scale`` times that change the other way."""
+    scale = method_settings(SETTINGS, context.experiment.method)["scale"]
+    return gradient.erase(loaded, step, state, context, negate=scale)

@@ -10,23 +10,36 @@ from typing import cast
 
 import unierase_cli.metrics as package
 from unierase_cli.metrics.base import Column, Evidence, Metric
+from unierase_cli.plugins import CODE
+from unierase_cli.sources import code_hash
 
 GROUP = "unierase.metrics"
 
 
 def all_metrics() -> list[Metric]:
     """The modules of all metrics, by name. Heavy libraries are imported by a metric only when it computes."""
-    found: dict[str, Metric] = {}
+    return [metric for _, (metric, _) in sorted(_found().items())]
+
+
+def metric_code(names: Collection[str] | None = None) -> dict[str, str]:
+    """Fingerprints of the code of every metric, or of those named; what several share counts for each."""
+    found = {name: module for name, (_, module) in sorted(_found().items()) if names is None or name in names}
+    return {f"{CODE}metric {name}": code_hash(module, package.__name__) or "no file" for name, module in found.items()}
+
+
+def _found() -> dict[str, tuple[Metric, str]]:
+    """Name -> the metric, and the module that it is in."""
+    found: dict[str, tuple[Metric, str]] = {}
     for info in pkgutil.iter_modules(package.__path__):
         if info.ispkg:
             continue
         module = importlib.import_module(f"{package.__name__}.{info.name}")
         if hasattr(module, "NAME") and hasattr(module, "columns"):
-            found[module.NAME] = cast(Metric, module)
+            found[module.NAME] = (cast(Metric, module), module.__name__)
     for point in entry_points(group=GROUP):
-        module = point.load()
-        found.setdefault(module.NAME, cast(Metric, module))
-    return [found[name] for name in sorted(found)]
+        metric = cast(Metric, point.load())
+        found.setdefault(metric.NAME, (metric, point.module))
+    return found
 
 
 def all_columns(evidence: Evidence, names: Collection[str] | None = None) -> Iterable[Column]:

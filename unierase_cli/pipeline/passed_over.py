@@ -1,11 +1,15 @@
-"""Interrupted runs that a command does not go on with, because its settings are others: said, and how they differ."""
+"""What a command does not use although it is called alike: interrupted runs with other settings, artefacts of other code. Said, and
+how they differ.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+from unierase_cli.plugins import CODE
 from unierase_cli.store.artefacts import Store
+from unierase_cli.store.hashing import hash_json
 
 SHOWN = 4
 
@@ -26,6 +30,24 @@ def passed_over(store: Store, stage: str, slug: str, settings: dict[str, Any]) -
     for path, others in store.unfinished(stage, slug):
         keys = [key for key in dict.fromkeys([*others, *settings]) if others.get(key) != settings.get(key)]
         if others and keys:
-            told = [f"{key} was {others.get(key)}, is {settings.get(key)}" for key in keys[:SHOWN]]
+            told = [_told(key, others, settings) for key in keys[:SHOWN]]
             more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
             yield f"not going on with {path}, which was interrupted with other settings: {'; '.join(told)}{more}"
+
+
+def with_other_code(store: Store, stage: str, slug: str, key_of: dict[str, Any]) -> Iterator[str]:
+    """One sentence if the newest artefact of this name would be used but for the code of its parts. ``key_of``: what the key that
+    is wanted is the hash of.
+    """
+    now = key_of["fingerprints"]
+    for artefact in reversed([a for a in store.list(stage) if a.path.parent.name == slug]):
+        before = artefact.manifest.get("fingerprints", {})
+        then = {**now, **{name: before.get(name) for name in now if name.startswith(CODE)}}
+        changed = [name for name in now if then[name] != now[name]]
+        if changed and artefact.key == hash_json({**key_of, "fingerprints": then}):
+            yield f"not reusing {artefact.path}: {'; '.join(_told(name, then, now) for name in changed)}"
+            return
+
+
+def _told(key: str, before: dict[str, Any], now: dict[str, Any]) -> str:
+    return f"the {key} has changed" if key.startswith(CODE) else f"{key} was {before.get(key)}, is {now.get(key)}"

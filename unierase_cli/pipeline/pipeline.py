@@ -6,18 +6,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.models.heap import give_back
 from unierase_cli.pipeline.machine import machine
 from unierase_cli.pipeline.model_states import check_prompt
-from unierase_cli.pipeline.passed_over import flat, passed_over
+from unierase_cli.pipeline.passed_over import flat, passed_over, with_other_code
 from unierase_cli.pipeline.recorder import Recorder
 from unierase_cli.pipeline.several_processes import announced
 from unierase_cli.pipeline.stage import Request, StageContext, load_stage, slug
 from unierase_cli.pipeline.stage_table import STAGES
 from unierase_cli.pipeline.study import Study, study_of
+from unierase_cli.plugins import CODE
 from unierase_cli.store.artefact import LOG, Artefact
 from unierase_cli.store.artefacts import Draft, Store
 from unierase_cli.store.hashing import hash_json
@@ -55,29 +57,29 @@ class Pipeline:
         self.overrides = list(overrides)
         self.store = Store(experiment.run.outputs)
         self._keys: dict[Request, str] = {}
+        self._hashed: dict[Request, dict[str, Any]] = {}
         self._made: dict[Request, Artefact] = {}
         self._fingerprints: dict[Request, dict[str, str]] = {}
         self._notes: dict[Request, list[str]] = {}
         self._told: set[str] = set()
 
     def key(self, request: Request) -> str:
-        """Hash of the config slice, the keys of the inputs, the data's fingerprints and the stage's version."""
+        """Hash of the config slice, the keys of the inputs, the fingerprints of data and code, and the stage's version."""
         if request not in self._keys:
             stage, options, study = load_stage(request.stage), request.values, self.study.apart()
             needs = stage.needs(study, options)
             self._fingerprints[request] = stage.fingerprints(study, options)
             self._notes[request] = _notes(study)
             self._tell(self._notes[request])
-            self._keys[request] = hash_json(
-                {
-                    "stage": request.stage,
-                    "version": stage.VERSION,
-                    "options": options,
-                    "reads": stage.reads(study, options),
-                    "inputs": {name: self.key(need) for name, need in needs.items()},
-                    "fingerprints": self._fingerprints[request],
-                }
-            )
+            self._hashed[request] = {
+                "stage": request.stage,
+                "version": stage.VERSION,
+                "options": options,
+                "reads": stage.reads(study, options),
+                "inputs": {name: self.key(need) for name, need in needs.items()},
+                "fingerprints": self._fingerprints[request],
+            }
+            self._keys[request] = hash_json(self._hashed[request])
         return self._keys[request]
 
     def _tell(self, warnings: Sequence[str]) -> None:
@@ -159,8 +161,12 @@ class Pipeline:
 
     def _run(self, request: Request, key: str, name: str, inputs: dict[str, Artefact], force: bool) -> Artefact:
         """Make a version. What the machine refuses meanwhile is told in one line; what there is by then stays, to go on from."""
-        settings = flat(load_stage(request.stage).reads(self.study, request.values))
+        hashed = self._hashed[request]
+        code = {name: found for name, found in hashed["fingerprints"].items() if name.startswith(CODE)}
+        settings = flat(hashed["reads"]) | code
         for text in passed_over(self.store, request.stage, name, settings):
+            self.reporter.note(text)
+        for text in with_other_code(self.store, request.stage, name, hashed):
             self.reporter.note(text)
         draft: Draft | None = None
         try:

@@ -1,7 +1,7 @@
 """What a stage is, and how its key is made.
 
 A stage is a module of ``stages`` with ``NAME``, ``VERSION``, ``reads`` (the slice of the configuration that its result
-depends on), ``needs`` (the artefacts it reads), ``fingerprints`` (of data and models outside the configuration) and ``run``.
+depends on), ``needs`` (the artefacts it reads), ``fingerprints`` (of data, models and code outside the configuration) and ``run``.
 What a stage does with the benchmark it gets through its study, so that the pipeline knows which stages take it.
 """
 

@@ -12,11 +12,14 @@ from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.contracts import Step, UserError
 from unierase_cli.estimate.early_checks import check_method, check_reference_size
+from unierase_cli.methods.settings import completed
+from unierase_cli.methods.traits import samples
 from unierase_cli.pipeline.model_states import INDEPENDENT, model_fingerprints, model_needs, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.stages.shared.erase_context import for_step, key_position, prepare, with_subjects
+from unierase_cli.stages.shared.erasing_code import erasing_code
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.jsonl import append_jsonl, read_own_rows, write_jsonl
@@ -37,7 +40,7 @@ def uses_token(experiment: Experiment) -> bool:
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """The method, the mode, and how it edits or trains; what shaped the token and the moments enters by their keys."""
-    experiment = study.experiment
+    experiment = completed(study.experiment)
     found = {
         "method": [experiment.method.name, experiment.method.implemented_by],
         "mode": counted(experiment.mode),
@@ -46,7 +49,7 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     }
     if not experiment.method.editing:
         sampled = {"max_new_tokens": experiment.protocol.max_new_tokens, "stop": stop_texts(experiment)}
-        sampled = sampled if experiment.method.implemented_by == "altpo" else {}
+        sampled = sampled if samples(experiment.method) else {}
         return {**found, "trained": what_counts(experiment), **sampled}
     refines = uses_token(experiment) and experiment.token.refine_epochs
     edit = counted(experiment.edit) | {"layers": wanted_layers(experiment), "key_position": key_position(experiment)}
@@ -54,6 +57,7 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     del edit["moments"]
     return {
         **found,
+        "settings": experiment.method.settings,
         "edit": edit,
         "refine": {k: v for k, v in counted(experiment.token).items() if k.startswith("refine")} if refines else {},
     }
@@ -80,7 +84,7 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
         if not Path(weights).is_file():
             raise UserError(f"unlearn.token_weights={weights} is not a file", "check the path")
         found["token_weights"] = hash_file(Path(weights))
-    return found
+    return {**found, **erasing_code(experiment)}
 
 
 def check(study: Study) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.benchmarks.general.base import Item, data_fingerprints, load_items, load_suite
+from unierase_cli.benchmarks.general.base import SUITES, Item, data_fingerprints, load_items, load_suite
 from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.general import TOO_LONG
@@ -30,6 +30,7 @@ from unierase_cli.pipeline.model_states import (
 from unierase_cli.pipeline.observation_files import batches_done
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
+from unierase_cli.plugins import code_of
 from unierase_cli.stages.shared.cut_short import told
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import read_own, write_json
@@ -65,9 +66,10 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """The model's files, the suites' rows, and whether and which lm-eval there is: installed later, it is run then."""
+    """The model's files, the suites' rows and code, and whether and which lm-eval there is: installed later, it is run then."""
     experiment = study.experiment
     found = {**model_fingerprints(experiment), **data_fingerprints(experiment.eval.general)}
+    found |= code_of("suite", SUITES, *experiment.eval.general.suites)
     if experiment.eval.general.lm_eval:
         from unierase_cli.inference.lm_harness import folder_fingerprint, installed_version
 

@@ -39,7 +39,11 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    return {}
+    """The code of the metrics."""
+    from unierase_cli.metrics import probability, rouge
+    from unierase_cli.metrics.catalog import metric_code
+
+    return metric_code([rouge.NAME, probability.NAME])
 
 
 def run(context: StageContext) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from unierase_cli.pipeline.model_states import (
 )
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
+from unierase_cli.plugins import code_of
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.jsonl import iterate_jsonl, read_asset, write_jsonl
 
@@ -54,10 +55,12 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """The models' files, the rows and the texts."""
+    """The models' files, the rows and the texts, and the code of the passes."""
+    from unierase_cli.probes.base import PASSES
+
     experiment = study.experiment
     rows = {split: [[f.id, f.row_hash] for f in facts] for split, facts in scored_splits(study).items()}
-    found = {**model_fingerprints(experiment), "rows": hash_json(rows)}
+    found = {**model_fingerprints(experiment), "rows": hash_json(rows), **code_of("pass", PASSES, *experiment.eval.passes)}
     if experiment.eval.texts is not None:
         found["texts"] = hash_file(_texts_file(experiment.eval.texts))
     if NEEDS_REFERENCE in experiment.eval.passes:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+from unierase_cli.benchmarks.general.base import SUITES
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import NAME_SLOT
+from unierase_cli.methods.traits import changes_nothing
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
+from unierase_cli.plugins import code_of
 from unierase_cli.stages import general
 from unierase_cli.stages.shared.cut_short import told_of_state
 from unierase_cli.stages.shared.retain_reference import check_reference, load_reference, other_tokens
@@ -49,12 +52,16 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """The listed refusals and the retain reference, by content; the judges, by what of them is on this machine."""
+    """The listed refusals and the retain reference, by content; the judges, by what of them is on this machine; the code of all
+    metrics, and of the suites, which judge the answers.
+    """
+    from unierase_cli.metrics.catalog import metric_code
     from unierase_cli.training.token.targets import load_targets
 
     experiment = study.experiment
     refusals = load_targets(experiment.token)
     found = {"refusals": hash_json(refusals), **judges_of(experiment).fingerprint()}
+    found |= {**metric_code(), **code_of("suite", SUITES, *experiment.eval.general.suites)}
     if names := _names(study, refusals):
         found["names"] = hash_json(names)
     if experiment.eval.retain_reference is not None:
@@ -83,7 +90,7 @@ def measure(context: StageContext, names: Collection[str] | None = None) -> dict
         judges = judges_of(context.experiment)
         base, edited = (evidence_of(context, state, judges) for state in STATES)
         metrics = compare(base, edited, names)
-        idle = context.experiment.method.implemented_by == "none"
+        idle = changes_nothing(context.experiment.method)
         told = [None if idle else unchanged(base, edited), other_tokens(edited), left_out(edited)]
         told += [_asked_otherwise(context.experiment), came_back(metrics)]
         warnings = [text for text in told if text]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +17,9 @@ from unierase_cli.training.sophia import Sophia
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How the loop updates. ``warmup``: share of the steps; ``floor``: share of the rate that a cosine ends at."""
+    """How the loop updates. ``warmup``: share of the steps; ``own``: the optimiser's own settings; ``floor``: share of the rate
+    that a cosine ends at.
+    """
 
     lr: float
     schedule: str = "linear"
@@ -26,7 +28,7 @@ class Optimisation:
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 1.0
     optimizer: str = "adamw"
-    rho: float = 0.04
+    own: Mapping[str, Any] = field(default_factory=dict)
     batch: int = 1
     floor: float = 0.05
 
@@ -55,7 +57,7 @@ def make_optimizer(parameters: Sequence[Tensor], settings: Optimisation) -> torc
     groups = [group for group in groups if group["params"]]
     if settings.optimizer == "sophia":
         decay = settings.weight_decay
-        return Sophia(groups, settings.lr, settings.betas, settings.rho, decay, batch=settings.batch)
+        return Sophia(groups, settings.lr, settings.betas, weight_decay=decay, batch=settings.batch, **settings.own)
     if settings.optimizer == "paged_adamw_8bit":
         return _paged(groups, settings, parameters)
     if any(is_shared_out(p) for p in parameters):  # the fused and the grouped kernels take no mixture

@@ -173,8 +173,8 @@ class MethodConfig:
     # Gradient methods: what is minimised on the forget set and on the retain set.
     forget: TermConfig = field(default_factory=TermConfig)
     retain: TermConfig = field(default_factory=TermConfig)
-    # Task vector and LoRA negation: how far to go against what was learned.
-    scale: float = 1.0
+    # The method's own settings (its file lists them with their defaults).
+    settings: dict[str, Any] = field(default_factory=dict)
     # Free text shown by `unierase ls methods`.
     note: str = field(default="", metadata=UNCOUNTED)
 

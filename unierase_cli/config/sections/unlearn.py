@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from unierase_cli.config.checks import fraction, one_of, positive
+from unierase_cli.config.checks import complete, fraction, one_of, positive
 from unierase_cli.config.counted import BY_CONTENT, UNCOUNTED
 from unierase_cli.contracts import UserError
 
-OPTIMIZERS = ["adamw", "paged_adamw_8bit", "sophia"]
+# Optimiser -> its own settings, with defaults. rho: bound of the preconditioned step.
+OPTIMIZERS: Mapping[str, Mapping[str, Any]] = {"adamw": {}, "paged_adamw_8bit": {}, "sophia": {"rho": 0.04}}
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class UnlearnConfig:
     clip: float = 1.0
     # adamw | paged_adamw_8bit (bitsandbytes, NVIDIA GPUs) | sophia (SOUL's second-order optimiser)
     optimizer: str = "adamw"
-    # sophia: bound of the preconditioned step.
-    rho: float = 0.04
+    # The optimiser's own settings: sophia has rho (0.04), the bound of its preconditioned step.
+    optimizer_settings: dict[str, Any] = field(default_factory=dict)
     # Type of weights and activations: auto | float32 | bfloat16
     compute: str = "auto"
     # Float32 master copies of weights that compute in bfloat16; false updates the bfloat16 weights themselves.
@@ -53,11 +56,9 @@ class UnlearnConfig:
     token_weights: str | None = field(default=None, metadata=BY_CONTENT)
     # Retain partner and refusal of a forget row: seeded (new ones each epoch) | closer_look (fixed by the row's index)
     pairing: str = "seeded"
-    # AltPO: alternative answers drawn for each forget question.
-    alternates: int = 5
     # Mean over all tokens of a step | over the means of its micro-batches, as the reference trainers do: tokens | micro_batches
     weighting: str = "tokens"
-    # The model before unlearning (KL, UNDIAL, RMU): auto (adapter switched off, else stored) | stored | second_model
+    # The model before unlearning, for losses that compare with it: auto (adapter switched off, else stored) | stored | second_model
     reference: str = "auto"
     # Most memory that what is stored of it may take, GiB.
     reference_gib: float = field(default=2.0, metadata=UNCOUNTED)
@@ -74,19 +75,20 @@ class UnlearnConfig:
 
     def __post_init__(self) -> None:
         positive("unlearn.lr", self.lr, example=1e-5)
-        for key in ("epochs", "batch_size", "alternates"):
+        for key in ("epochs", "batch_size"):
             positive(f"unlearn.{key}", getattr(self, key))
         for key in (
             "max_steps", "micro_batch", "weight_decay", "clip", "max_length",
             "evaluate_every", "stop_retain_loss", "reference_gib",
         ):  # fmt: skip
             positive(f"unlearn.{key}", getattr(self, key), zero=True)
-        positive("unlearn.rho", self.rho)
         if self.checkpoint_every < -1:
             raise UserError(f"unlearn.checkpoint_every={self.checkpoint_every} is no number of steps", "0 is ten a run, -1 none")
         fraction("unlearn.warmup", self.warmup)
         one_of("unlearn.schedule", self.schedule, ["linear", "cosine", "constant"])
-        one_of("unlearn.optimizer", self.optimizer, OPTIMIZERS)
+        one_of("unlearn.optimizer", self.optimizer, list(OPTIMIZERS))
+        for key, value in self.all_optimizer_settings().items():
+            positive(f"unlearn.optimizer_settings.{key}", value)
         one_of("unlearn.compute", self.compute, ["auto", "float32", "bfloat16"])
         one_of("unlearn.sharding", self.sharding, ["none", "fsdp"])
         one_of("unlearn.layout", self.layout, ["own", "closer_look", "open_unlearning"])
@@ -98,6 +100,11 @@ class UnlearnConfig:
             raise UserError(f"unlearn.betas={self.betas} must be two numbers from 0 to 1", "type unlearn.betas=[0.9,0.999]")
         if self.layout == "closer_look" and not self.max_length:
             raise UserError("unlearn.layout=closer_look pads to unlearn.max_length, which is 0", "add unlearn.max_length=500")
+
+    def all_optimizer_settings(self) -> dict[str, Any]:
+        """The optimiser's own settings, defaults included. Raises UserError for one that it does not have."""
+        name = f"unlearn.optimizer_settings of {self.optimizer}"
+        return complete(OPTIMIZERS[self.optimizer], self.optimizer_settings, name)
 
     def largest_batch(self, rows: int) -> int:
         """Of a step with so many rows to forget; the published runners let a batch go on into the next epoch."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Protocol, cast
 
 from torch import Tensor
 
+from unierase_cli.config.checks import complete
 from unierase_cli.contracts import UserError
-from unierase_cli.plugins import Plugins
+from unierase_cli.methods.settings import TERMS
 from unierase_cli.training.unlearning.rows import RowBatch
 from unierase_cli.training.unlearning.views import View
-
-TERMS = Plugins("unierase_cli.methods.terms", "unierase.terms", "term=", "loss term")
 
 # Kinds of rows. i: the forget fact, r: its retain partner, k: its refusal, a: its alternative answer.
 FORGET = "forget"  # question i, answer i
@@ -32,11 +30,11 @@ class Term(Protocol):
     [B * L]). ``SETTINGS``: what can be set, with defaults. ``REFERENCE``: kind of row -> what is needed of the model before
     unlearning (``row_sums``, ``logits``, ``all_logits`` or ``blocks``).
 
-    Optional: ``per(settings)`` and ``reference(settings)`` in place of PER and REFERENCE; ``weights(batch, settings)``: the units'
-    weights, where they are not ``batch.token_weights`` (rows and positions: all 1); ``blocks(settings)``: layers whose outputs
-    are asked for; ``batch_wide(settings)``: whether a row's value depends on the rows beside it; ``check(settings)`` raises
-    UserError on impossible settings; ``after_step(state, losses, epoch, settings) -> state``: coefficients that move while
-    training ("forget", "retain").
+    Optional: ``per(settings)`` and ``reference(settings)``, where PER and REFERENCE hold for the default settings only;
+    ``weights(batch, settings)``: the units' weights, where they are not ``batch.token_weights`` (rows and positions: all 1);
+    ``blocks(settings)``: layers whose outputs are asked for; ``batch_wide(settings)``: whether a row's value depends on the rows
+    beside it; ``check(settings)`` raises UserError on impossible settings; ``after_step(state, losses, epoch, settings) -> state``:
+    coefficients that move while training ("forget", "retain").
     """
 
     ROWS: tuple[str, ...]
@@ -91,13 +89,7 @@ def term_loss(term: Term, rows: Mapping[str, View], settings: Mapping[str, Any],
 
 def complete_settings(term: Term, given: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The term's settings: defaults with what is given in their place. Raises UserError on an unknown or unfit one."""
-    for key in given:
-        if key not in term.SETTINGS:
-            near = get_close_matches(key, list(term.SETTINGS), n=1)
-            known = f"{name} has {', '.join(term.SETTINGS) or 'no settings'}"
-            raise UserError(f"{name} has no setting {key!r}", f"did you mean {near[0]}?" if near else known)
-        _check_type(f"{name}: {key}", term.SETTINGS[key], given[key])
-    settings = {**term.SETTINGS, **given}
+    settings = complete(term.SETTINGS, given, name)
     check = getattr(term, "check", None)
     if check is not None:
         try:
@@ -105,16 +97,3 @@ def complete_settings(term: Term, given: Mapping[str, Any], name: str) -> dict[s
         except UserError as error:
             raise UserError(f"{name}: {error.message}", error.hint) from None
     return settings
-
-
-def _check_type(what: str, default: Any, given: Any) -> None:
-    """Refuse a value of another kind than the default's, where that is a truth value, a whole number or a number."""
-    for kind, fits, name in (
-        (bool, bool, "true or false"),
-        (int, int, "a whole number"),
-        (float, int | float, "a number"),
-    ):
-        if isinstance(default, kind):
-            if not isinstance(given, fits) or (kind is not bool and isinstance(given, bool)):
-                raise UserError(f"{what}={given} must be {name}", f"its default is {default}")
-            return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Benchmark, Fact, Reporter, Step, UserError
+from unierase_cli.methods.traits import rows_per_fact
 from unierase_cli.pipeline.model_states import load_base
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.pipeline.study import Study
@@ -62,8 +63,7 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
 def for_step(study: Study, erasing: EraseContext, step: Step) -> EraseContext:
     """What a method works with at a step of a mode that cuts the forget set: a batch is no larger than the step's request."""
     experiment, unlearn = erasing.experiment, erasing.experiment.unlearn
-    rows = len(step.forget) * (unlearn.alternates if experiment.method.implemented_by == "altpo" else 1)
-    lowered = unlearn.lowered(rows)
+    lowered = unlearn.lowered(len(step.forget) * rows_per_fact(experiment.method))
     if experiment.method.editing or lowered == unlearn or not (study.stepwise or study.independent):
         return erasing
     size = lowered.batch_size

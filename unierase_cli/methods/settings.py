@@ -1,0 +1,55 @@
+"""The settings that methods and loss terms state in their files (``SETTINGS``), completed; torch is not imported for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from unierase_cli.config.checks import complete
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.model import MethodConfig, TermConfig
+from unierase_cli.methods.base import METHODS
+from unierase_cli.plugins import Plugins
+
+TERMS = Plugins("unierase_cli.methods.terms", "unierase.terms", "term=", "loss term")
+
+
+def completed(experiment: Experiment) -> Experiment:
+    """The experiment with every setting of its method, the method's terms and the optimiser in place. Raises UserError for an
+    unknown or unfit one.
+    """
+    method, unlearn = experiment.method, experiment.unlearn
+    forget, retain = (
+        _completed_term(role, getattr(method, role), experiment.run.seed) for role in ("forget", "retain")
+    )
+    settings = method_settings(METHODS.says(method.implemented_by, "SETTINGS", {}), method)
+    return replace(
+        experiment,
+        method=replace(method, settings=settings, forget=forget, retain=retain),
+        unlearn=replace(unlearn, optimizer_settings=unlearn.all_optimizer_settings()),
+    )
+
+
+def given_settings(defaults: Mapping[str, Any], config: TermConfig, seed: int) -> dict[str, Any]:
+    """What the configuration gives a term; to one that draws something and is given no seed, that of the run (``seed``)."""
+    return {**({"seed": seed} if "seed" in defaults else {}), **config.settings}
+
+
+def term_title(role: str, name: str) -> str:
+    """How messages name the settings of a term."""
+    return f"method.{role}.settings of term {name}"
+
+
+def method_settings(defaults: Mapping[str, Any], config: MethodConfig) -> dict[str, Any]:
+    """The method's own settings (``defaults``: its ``SETTINGS``), completed. Raises UserError for an unknown or unfit one."""
+    return complete(defaults, config.settings, f"method.settings of {config.name}")
+
+
+def _completed_term(role: str, config: TermConfig, seed: int) -> TermConfig:
+    if config.term is None:
+        return config
+    defaults = TERMS.says(config.term, "SETTINGS", {})
+    return replace(
+        config, settings=complete(defaults, given_settings(defaults, config, seed), term_title(role, config.term))
+    )

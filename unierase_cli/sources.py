@@ -1,0 +1,182 @@
+"""The code of a part, read without importing it: a hash for the keys of artefacts, and the constants that its file states."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from typing import Any
+
+
+class Unread(Exception):
+    """A constant is no literal: its value is known only once the file is imported."""
+
+
+@cache
+def code_hash(module: str, room: str) -> str | None:
+    """Sha256 of a module's file and of all that it imports, directly or through others, from ``room`` (such as
+    ``unierase_cli.methods``) or from its own top-level package; a package counts with all its files. None if it has no file.
+
+    Taken once per process, as Python imports a file once. Comments and blank lines count.
+    """
+    own = module.partition(".")[0]
+    rooms = {room} if own == "unierase_cli" else {room, own}
+    found: dict[str, bytes] = {}
+    left = [module, *_inside(module)]
+    while left:
+        name = left.pop()
+        content = _content(name)
+        if name not in found and content is not None:
+            found[name] = content
+            left += [_module_of(other) for other in _imported(name) if _within(other, rooms)]
+    digest = hashlib.sha256()
+    for name in sorted(found):
+        digest.update(f"{name} {len(found[name])}\n".encode() + found[name])
+    return digest.hexdigest() if found else None
+
+
+def constant(module: str, name: str, default: Any = None) -> Any:
+    """What a file binds to a name at its top level: literals, and names that stand for literals there or where they are imported
+    from. ``default`` if the name isn't there. Raises Unread for anything else.
+    """
+    found: Any = default
+    tree = _tree(module)
+    if tree is None:
+        raise Unread(f"{module}.{name}")
+    for node in tree.body:
+        pairs = dict(_assigned(node))
+        if name in pairs:
+            found = _value(pairs[name], module)
+        elif isinstance(node, ast.ImportFrom) and (original := _bound(node).get(name)) is not None:
+            found = constant(_origin(node, module), original, Unread)
+            if found is Unread:
+                raise Unread(f"{module}.{name}")
+        elif name in _names(node):
+            raise Unread(f"{module}.{name}")
+    return found
+
+
+def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    """Name and value of every plain assignment: ``A = B = 1``, ``A: int = 1``, ``A, B = 1, 2``."""
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+        yield node.target.id, node.value
+    for target in node.targets if isinstance(node, ast.Assign) else ():
+        assert isinstance(node, ast.Assign)
+        several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+        pairs = zip(target.elts, node.value.elts, strict=False) if several else [(target, node.value)]  # type: ignore[attr-defined]
+        yield from ((one.id, value) for one, value in pairs if isinstance(one, ast.Name))
+
+
+def _names(node: ast.stmt) -> set[str]:
+    """Every name that a statement may bind or change in one way or another (``from ... import *`` counts as none)."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    places = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else [node]
+    parts = [part for place in places for part in ast.walk(place)]
+    found = {part.id for part in parts if isinstance(part, ast.Name)}
+    return found.union(*(_bound(part) for part in parts if isinstance(part, ast.Import | ast.ImportFrom)))
+
+
+def _bound(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
+    """Name in the file -> name where it is imported from."""
+    return {alias.asname or alias.name: alias.name for alias in node.names}
+
+
+def _value(node: ast.expr | None, module: str) -> Any:
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(item, module) for item in node.elts)
+    if isinstance(node, ast.List):
+        return [_value(item, module) for item in node.elts]
+    if isinstance(node, ast.Dict) and all(key is not None for key in node.keys):
+        return {_value(key, module): _value(value, module) for key, value in zip(node.keys, node.values, strict=True)}
+    if isinstance(node, ast.Name):
+        found = constant(module, node.id, Unread)
+        if found is Unread:
+            raise Unread(f"{module}.{node.id}")
+        return found
+    try:
+        return ast.literal_eval(node)  # type: ignore[arg-type]
+    except (ValueError, TypeError):
+        raise Unread(module) from None
+
+
+@cache
+def _imported(module: str) -> frozenset[str]:
+    """Dotted names of what a file imports anywhere, inside functions too: modules, and names of what is in them."""
+    found: set[str] = set()
+    for node in ast.walk(_tree(module) or ast.Module([], [])):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{_origin(node, module)}.{alias.name}" for alias in node.names}
+    return frozenset(found)
+
+
+def _module_of(name: str) -> str:
+    """The module itself, or the one that has a thing of that name."""
+    return name if _content(name) is not None else name.rpartition(".")[0]
+
+
+def _origin(node: ast.ImportFrom, module: str) -> str:
+    """The module after ``from``, dots resolved."""
+    if not node.level:
+        return node.module or ""
+    spec = _spec(module)
+    parts = module.split(".")
+    above = node.level - (spec is not None and spec.submodule_search_locations is not None)
+    return ".".join([*parts[: len(parts) - above], *filter(None, [node.module])])
+
+
+def _inside(module: str) -> list[str]:
+    """Every module of a package; of a plain module none."""
+    found = []
+    for folder in _folders(module):
+        for path in sorted(Path(folder).rglob("*.py")):
+            inner = path.relative_to(folder).with_suffix("").parts
+            found.append(".".join([module, *(inner[:-1] if inner[-1] == "__init__" else inner)]))
+    return found
+
+
+def _within(name: str, rooms: Collection[str]) -> bool:
+    return any(name == room or name.startswith(f"{room}.") for room in rooms)
+
+
+@cache
+def _content(module: str) -> bytes | None:
+    """The file of a module, compiled ones too; None without one."""
+    spec = _spec(module)
+    if spec is None or not spec.has_location or spec.origin is None:
+        return None
+    with suppress(OSError):
+        return Path(spec.origin).read_bytes()
+    return None
+
+
+@cache
+def _tree(module: str) -> ast.Module | None:
+    """The syntax tree of a file; None where there is none. What is wrong with it is told once it is imported."""
+    content = _content(module)
+    with suppress(SyntaxError, ValueError):
+        return None if content is None else ast.parse(content)
+    return None
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module is; unlike ``importlib.util.find_spec`` without importing the packages above it."""
+    parent, _, name = module.rpartition(".")
+    with suppress(ImportError, ValueError, AttributeError):
+        return PathFinder.find_spec(name, _folders(parent)) if parent else importlib.util.find_spec(module)
+    return None
+
+
+def _folders(package: str) -> list[str]:
+    if package in sys.modules:
+        return list(getattr(sys.modules[package], "__path__", ()))
+    spec = _spec(package)
+    return list((spec and spec.submodule_search_locations) or ())
