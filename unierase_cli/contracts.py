@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
+import msgspec
+
 from unierase_cli.words import folded, visible
 
 # White space and what closes a question, in any script that has signs of its own for it.
@@ -181,9 +183,8 @@ class Observation:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Observation:
-        data = dict(row)
-        data["answers"] = {k: [AnswerScore(**a) for a in v] for k, v in data.get("answers", {}).items()}
-        return cls(**data)
+        """Raises ValueError for what is no observation."""
+        return msgspec.convert(row, cls)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.cli.amounts import duration, moment
 from unierase_cli.cli.tables import pairs_table, show
-from unierase_cli.store.json_text import read_own
+from unierase_cli.store.json_text import read_as
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +44,7 @@ def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
     for name in (STEPS, PRECISE):
         holder = holder_of(artefact, store, name)
         if holder is not None:
-            found[name.partition(".")[0]] = read_own(holder.file(name), "unierase eval --force makes it anew")
+            found[name.partition(".")[0]] = read_as(holder.file(name), dict[str, Any], "unierase eval --force makes it anew")
     return found
 
 
@@ -154,19 +154,19 @@ def _mode_tables(artefact: Artefact, store: Store) -> list[Table]:
     makers = {STEPS: trajectory_table, PRECISE: precise_table}
     found = {name: holder_of(artefact, store, name) for name in makers}
     again = "unierase eval --force makes it anew"
-    return [makers[name](read_own(holder.file(name), again)) for name, holder in found.items() if holder is not None]
+    return [makers[name](read_as(holder.file(name), dict[str, Any], again)) for name, holder in found.items() if holder is not None]
 
 
 def read_metrics(scored: Artefact) -> dict[str, Any]:
     """``metrics.json`` of a score artefact. Raises UserError when it is damaged."""
-    from unierase_cli.results.runs import FORM
+    from unierase_cli.results.runs import read_metrics as read
 
-    return read_own(scored.file(METRICS), "unierase score --force makes it anew", FORM)
+    return read(scored)
 
 
 def read_comparison(artefact: Artefact) -> dict[str, Any]:
     """``comparison.json`` of a comparison. Raises UserError when it is damaged."""
-    return read_own(artefact.file(COMPARISON), "unierase report RUN RUN --force makes it anew")
+    return read_as(artefact.file(COMPARISON), dict[str, Any], "unierase report RUN RUN --force makes it anew")
 
 
 def _warnings(artefact: Artefact, scored: Artefact) -> list[str]:

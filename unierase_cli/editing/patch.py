@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec.structs import asdict
 from torch import Tensor
 
 from unierase_cli.contracts import UserError
@@ -79,21 +80,16 @@ class Patch:
         tensors = load_tensors(file)
         check_finite(tensors.items(), file, "make the edit anew with --force")
         try:
-            factors = {n: LowRank(tensors[f"layer.{n}.left"], tensors[f"layer.{n}.right"]) for n in record["layers"]}
-            # Absent from patches that were written before there were such changes.
-            dense = {n: tensors[f"dense.{n}"] for n in record.get("dense", [])}
-            named = {
-                n: LowRank(tensors[f"named.{n}.left"], tensors[f"named.{n}.right"]) for n in record.get("named", [])
-            }
-            about = record["tokens"]
-            rows = (
-                None
-                if about is None
-                else TokenRows(rows_in=tensors["tokens.rows_in"], rows_out=tensors.get("tokens.rows_out"), **about)
-            )
+            factors = {n: LowRank(tensors[f"layer.{n}.left"], tensors[f"layer.{n}.right"]) for n in record.layers}
+            dense = {n: tensors[f"dense.{n}"] for n in record.dense}
+            named = {n: LowRank(tensors[f"named.{n}.left"], tensors[f"named.{n}.right"]) for n in record.named}
+            rows = None
+            if record.tokens is not None:
+                about = asdict(record.tokens)
+                rows = TokenRows(rows_in=tensors["tokens.rows_in"], rows_out=tensors.get("tokens.rows_out"), **about)
             _check_factors([*factors.values(), *named.values()])
-            return cls(rows, factors, record["base_hashes"], record["info"], dense, named)
-        except (KeyError, TypeError, ValueError) as error:
+            return cls(rows, factors, record.base_hashes, record.info, dense, named)
+        except (KeyError, ValueError) as error:
             path = patch_path(directory, index, "json")
             raise UserError(f"{path} is missing or damaged ({error})", "make the edit anew with --force") from error
 

@@ -13,7 +13,7 @@ from typing import Any
 from unierase_cli.rerun.differences import of_files, of_numbers
 from unierase_cli.rerun.run_again import Repeated
 from unierase_cli.store.artefact import LOG, Artefact
-from unierase_cli.store.json_text import read_own
+from unierase_cli.store.json_text import read_as
 from unierase_cli.store.patch_files import TIMES
 
 CPU = "cpu"
@@ -97,7 +97,7 @@ def measured(folder: Path) -> dict[str, float | None]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    return read_own(path, "unierase eval --force makes it anew") if path.is_file() else None
+    return read_as(path, dict[str, Any], "unierase eval --force makes it anew") if path.is_file() else None
 
 
 def _changes(repeated: Sequence[Repeated]) -> list[dict[str, Any]]:

@@ -11,13 +11,9 @@ from typing import Any
 from unierase_cli.contracts import UserError
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
-from unierase_cli.store.json_text import read_own
+from unierase_cli.store.json_text import read_as
 
 SCORE, METRICS = "score", "metrics.json"
-# What every reader of metrics.json counts on.
-FORM = {
-    "states": {"base": {str: dict}, "edited": {str: dict}}, "columns?": [{"id": str}], "facts?": {str: [str]}, "examples?": [dict],
-}  # fmt: skip
 WILD = frozenset("*?[")
 # Stages whose time is an edit's own.
 PREPARING = ("train_token", "moments")
@@ -79,9 +75,13 @@ def find_runs(store: Store, words: Sequence[str]) -> list[ScoredRun]:
     return [read_run(store, score) for score in found.values()]
 
 
+def read_metrics(score: Artefact) -> dict[str, Any]:
+    return read_as(score.file(METRICS), dict[str, Any], "unierase score --force makes it anew")
+
+
 def read_run(store: Store, score: Artefact) -> ScoredRun:
     """A score artefact with all that a comparison needs of it. Raises UserError if its metrics cannot be read."""
-    metrics = read_own(score.file(METRICS), "unierase score --force makes it anew", FORM)
+    metrics = read_metrics(score)
     base = source_of(store, score, "base")
     trained = (base.manifest.get("inputs", {}) if base else {}).get("finetune", {}).get("key")
     prints = (base.manifest.get("fingerprints", {}) if base else {}).items()
@@ -173,7 +173,7 @@ def _costs(store: Store, score: Artefact) -> dict[str, Measured]:
         seconds = Measured(None, f"its {lost[0]} artefact is gone")
     else:
         seconds = _seconds([erase, *(artefact for artefact in made.values() if artefact is not None)])
-    share = erase.summary({}).get("changed_share")
+    share = erase.summary(dict[str, Any]).get("changed_share")
     changed = Measured(None, "the erase artefact does not record it")
     if isinstance(share, int | float) and not isinstance(share, bool):
         changed = Measured(100 * share)

@@ -7,6 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.contracts import UserError
 from unierase_cli.estimate.early_checks import check_method, check_reference_size
@@ -17,7 +19,8 @@ from unierase_cli.stages.moments import wanted_layers
 from unierase_cli.stages.shared.erase_context import for_step, key_position, prepare, with_subjects
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_file, hash_json
-from unierase_cli.store.jsonl import append_jsonl, read_own_rows, write_jsonl
+from unierase_cli.store.json_text import Finite
+from unierase_cli.store.jsonl import append_jsonl, read_rows_as, write_jsonl
 from unierase_cli.store.patch_files import TIMES
 from unierase_cli.store.unlearned import FORGOTTEN
 from unierase_cli.training.token.targets import load_targets
@@ -158,12 +161,19 @@ def run(context: StageContext) -> dict[str, Any]:
     return _summary(infos)
 
 
+class StepTime(msgspec.Struct):
+    """A line of ``times.jsonl``."""
+
+    step: int
+    seconds: Finite
+
+
 def step_seconds(erased: Artefact) -> dict[int, float]:
     """Seconds of each step of an erase artefact (the last time it was made), as far as they were kept."""
     if not erased.has(TIMES):
         return {}
-    rows = read_own_rows(erased.file(TIMES), "make the edit anew with --force", {"step": int, "seconds": float})
-    return {row["step"]: row["seconds"] for row in rows}
+    rows = read_rows_as(erased.file(TIMES), StepTime, "make the edit anew with --force")
+    return {row.step: row.seconds for row in rows}
 
 
 def _clear(directory: Path) -> None:

@@ -17,7 +17,7 @@ from unierase_cli.pipeline.mode_plan import is_stepwise, token_questions
 from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
 from unierase_cli.results.table import Table
 from unierase_cli.store.artefact import Artefact
-from unierase_cli.store.json_text import read_own, write_json
+from unierase_cli.store.json_text import read_as, write_json
 
 NAME = "report"
 VERSION = 3
@@ -89,7 +89,7 @@ def _of_single_facts(scored: Artefact) -> list[Section]:
     from unierase_cli.stages import precise
     from unierase_cli.store.jsonl import read_jsonl
 
-    found = read_own(scored.file(precise.FILE), "unierase eval --force makes it anew")
+    found = read_as(scored.file(precise.FILE), dict[str, Any], "unierase eval --force makes it anew")
     return [precise_tables.precise_table(found), precise_tables.fact_table(read_jsonl(scored.file(precise.FACTS)))]
 
 
@@ -98,9 +98,9 @@ def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[
     from unierase_cli.metrics.compare import summary
     from unierase_cli.results.one_run import tables
 
-    metrics = read_own(context.inputs["score"].file("metrics.json"), "unierase score --force makes it anew")
+    metrics = read_as(context.inputs["score"].file("metrics.json"), dict[str, Any], "unierase score --force makes it anew")
     patches = context.inputs["erase"].files("patch-*.json")
-    infos = [read_own(path, "make the edit anew with --force") for path in patches]
+    infos = [read_as(path, dict[str, Any], "make the edit anew with --force") for path in patches]
     damage, untold = _collateral(context, metrics, title)
     sections: list[Section] = [
         tables.headline_table(metrics),

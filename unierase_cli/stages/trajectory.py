@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import MetricResult, Observation, UserError
 from unierase_cli.pipeline.asked_rows import BEFORE, END, FORGET, KEPT, NOW, asked_at_all, step_requests, step_splits
 from unierase_cli.pipeline.mode_plan import plan_of
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.store.hashing import hash_json
-from unierase_cli.store.json_text import read_own, write_json
+from unierase_cli.store.json_text import Finite, read_as, write_json
 
 if TYPE_CHECKING:
     from unierase_cli.metrics.base import About, Compute, Evidence
@@ -29,6 +31,13 @@ FILE, PICTURE = "steps.json", "trajectory.png"
 SO_FAR = "forget_so_far"
 UTILITY = "all.model_utility"
 Rows = dict[str, list[Observation]]
+
+
+class StepRecord(msgspec.Struct):
+    """Of a line of ``steps.jsonl`` of an edit what is shown."""
+
+    facts: list[Any]
+    changed_share: Finite | None = None
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:
@@ -76,10 +85,10 @@ def measure(context: StageContext) -> dict[str, Any]:
         steps.append(
             {
                 "step": index + 1,
-                "facts": len(records[index]["facts"]),
-                "forgotten_so_far": sum(len(record["facts"]) for record in records[: index + 1]),
+                "facts": len(records[index].facts),
+                "forgotten_so_far": sum(len(record.facts) for record in records[: index + 1]),
                 "seconds": times.get(index),
-                "changed_share": records[index].get("changed_share"),
+                "changed_share": records[index].changed_share,
                 "measures": _measures(rows, sizes),
                 "before": _measures(_chosen(experiment, index, base), sizes),
             }
@@ -181,14 +190,13 @@ def _column(name: str) -> dict[str, Any]:
     return {"id": name, "title": titles[metric], "higher_is_better": (metric == first_token_unlearn.NAME) == forgetting}
 
 
-def _records(context: StageContext) -> tuple[list[dict[str, Any]], dict[int, float]]:
+def _records(context: StageContext) -> tuple[list[StepRecord], dict[int, float]]:
     """What every patch says of itself, and the seconds that each step took (the last time it was made)."""
     from unierase_cli.stages.erase import STEPS, step_seconds
-    from unierase_cli.store.jsonl import read_own_rows
+    from unierase_cli.store.jsonl import read_rows_as
 
     erased = context.inputs["erase"]
-    form = {"facts": list, "changed_share?": (float, None)}
-    records = read_own_rows(erased.file(STEPS), "make the edit anew with --force", form)
+    records = read_rows_as(erased.file(STEPS), StepRecord, "make the edit anew with --force")
     if len(records) != len(plan_of(context.experiment)):
         raise UserError(f"{erased.full_name} is not of {len(plan_of(context.experiment))} steps", "make the edit anew with --force")
     return records, step_seconds(erased)
@@ -196,4 +204,4 @@ def _records(context: StageContext) -> tuple[list[dict[str, Any]], dict[int, flo
 
 def read_steps(folder: Any) -> dict[str, Any]:
     """``steps.json`` of a trajectory's folder."""
-    return read_own(folder / FILE, "unierase eval --force makes it anew")
+    return read_as(folder / FILE, dict[str, Any], "unierase eval --force makes it anew")

@@ -5,30 +5,113 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
 
 from unierase_cli.contracts import UserError
-from unierase_cli.store.forms import Form, misfit
 from unierase_cli.store.hashing import recorded_hash
-from unierase_cli.store.json_text import read_json
+from unierase_cli.store.json_text import Finite, decoded, read_json
 
 MANIFEST = "manifest.json"
 LOG = "log.txt"
-# Every key of a manifest that is read anywhere, with its form; a folder with another one is no artefact.
-FORM = {
-    "stage": str, "key": str, "slug?": str, "version?": str, "stage_version?": (int, None), "seed?": (int, None),
-    "started?": float, "finished?": float, "order?": (float, None), "wall_seconds?": float, "resumed?": (bool, None),
-    "peak_memory_mib?": (float, None), "peak_gpu_memory_mib?": (float, None), "options?": {str: str},
-    "config?": {str: dict}, "inputs?": {str: {"path": str, "key": str}}, "fingerprints?": dict,
-    "files?": {str: {"size": int, "sha256": str}}, "summary?": ({"steps?": (int, None)}, None),
-    "environment?": {"packages?": {str: str}, "git_commit?": (str, None)}, "machine?": {"device?": str, "threads?": (int, None)},
-    "phases?": {str: {"seconds?": float, "peak_memory_mib?": (float, None), "peak_gpu_memory_mib?": (float, None)}},
-    "command?": [str], "overrides?": [str], "warnings?": [str],
-}  # fmt: skip
-# Sections of a recorded configuration that every edit and score has.
-SECTIONS = {"model": {"name": str}, "benchmark": {"name": str, "split": str}, "method": {"name": str}, "run": {"seed": int}}
+T = TypeVar("T")
 # Kinds of files that readers look for by pattern: one that was not there when the artefact was made must not be found.
 PAYLOAD = (".json", ".jsonl", ".safetensors")
+
+
+class Source(msgspec.Struct):
+    """What an artefact was made from."""
+
+    path: str
+    key: str
+
+
+class FileRecord(msgspec.Struct):
+    """A file's size in bytes, and its hash (see ``hashing.recorded_hash``)."""
+
+    size: int
+    sha256: str
+
+
+class Peaks(msgspec.Struct):
+    """Seconds and MiB of a phase."""
+
+    seconds: Finite = 0.0
+    peak_memory_mib: Finite | None = None
+    peak_gpu_memory_mib: Finite | None = None
+
+
+class Steps(msgspec.Struct):
+    """How many steps a summary tells of."""
+
+    steps: int | None = None
+
+
+class Environment(msgspec.Struct):
+    """What of the code is told."""
+
+    packages: dict[str, str] = {}
+    git_commit: str | None = None
+
+
+class Machine(msgspec.Struct):
+    """What of the machine is told."""
+
+    device: str = ""
+    threads: int | None = None
+
+
+class Manifest(Peaks, kw_only=True):
+    """Every key of a manifest that is read anywhere; a folder with one of another type is no artefact."""
+
+    stage: str
+    key: str
+    slug: str = ""
+    version: str = ""
+    stage_version: int | None = None
+    seed: int | None = None
+    started: Finite = 0.0
+    finished: Finite = 0.0
+    order: Finite | None = None
+    wall_seconds: Finite = 0.0
+    resumed: bool | None = None
+    options: dict[str, str] = {}
+    config: dict[str, dict[str, Any]] = {}
+    inputs: dict[str, Source] = {}
+    fingerprints: dict[str, Any] = {}
+    files: dict[str, FileRecord] = {}
+    summary: Steps | None = None
+    environment: Environment = msgspec.field(default_factory=Environment)
+    machine: Machine = msgspec.field(default_factory=Machine)
+    phases: dict[str, Peaks] = {}
+    command: list[str] = []
+    overrides: list[str] = []
+    warnings: list[str] = []
+
+
+class Named(msgspec.Struct):
+    """A section of a recorded configuration."""
+
+    name: str
+
+
+class BenchmarkSection(Named):
+    split: str
+
+
+class RunSection(msgspec.Struct):
+    seed: int
+
+
+class Sections(msgspec.Struct):
+    """Of a recorded configuration what every edit and score has."""
+
+    model: Named
+    benchmark: BenchmarkSection
+    method: Named
+    run: RunSection
+    mode: Named
 
 
 @dataclass(frozen=True)
@@ -58,8 +141,10 @@ class Artefact:
     def config(self) -> dict[str, Any]:
         """The recorded configuration. Raises UserError where the manifest has none."""
         found = {"mode": {"name": "batch"}, **self.manifest.get("config", {})}
-        if wrong := misfit(found, {**SECTIONS, "mode": {"name": str}}, "config"):
-            raise UserError(f"{self.path / MANIFEST} does not say how it was made: {wrong}", "make the run anew")
+        try:
+            decoded(found, Sections, "config")
+        except ValueError as error:
+            raise UserError(f"{self.path / MANIFEST} does not say how it was made: {error}", "make the run anew") from None
         return found
 
     @property
@@ -72,12 +157,12 @@ class Artefact:
         """``stage/slug@v003``: stages share slugs, this name is unique within an outputs folder."""
         return f"{self.stage}/{self.name}"
 
-    def summary(self, form: Form) -> dict[str, Any]:
-        """What the stage told of itself, of this form. Raises UserError where the manifest says something else."""
-        found = self.manifest.get("summary") or {}
-        if wrong := misfit(found, form, "summary"):
-            raise UserError(f"{self.path / MANIFEST} is damaged: {wrong}", self._anew)
-        return found
+    def summary(self, kind: type[T]) -> T:
+        """What the stage told of itself, as a ``kind``. Raises UserError where the manifest says something else."""
+        try:
+            return decoded(self.manifest.get("summary") or {}, kind, "summary")
+        except ValueError as error:
+            raise UserError(f"{self.path / MANIFEST} is damaged: {error}", self._anew) from None
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name; what is in it is another question (``file``)."""
@@ -138,8 +223,7 @@ class Artefact:
 def read_artefact(path: Path) -> Artefact:
     """The artefact in a folder. Raises OSError or ValueError for a manifest that is none."""
     manifest = read_json(path / MANIFEST)
-    if wrong := misfit(manifest, FORM):
-        raise ValueError(wrong)
+    decoded(manifest, Manifest)
     return Artefact(path, manifest)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
+
 from unierase_cli.contracts import UNLEARNING_TOKEN, UserError
-from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import read_json
+from unierase_cli.store.json_text import decoded, read_json
 
 # Written beside exported weights.
 RECORD = "unierase.json"
@@ -18,6 +19,12 @@ TAKEN_OVER = "taken_over"
 TOKENIZER = "tokenizer.json"
 # A tokenizer's added tokens, before its vocabulary: read without decoding tens of MB of json.
 ADDED = re.compile(rb'"content"\s*:\s*"(' + UNLEARNING_TOKEN.pattern.encode("ascii") + rb')"')
+
+
+class Forgotten(msgspec.Struct):
+    """What a record says of facts that the model forgot."""
+
+    forgotten: list[str] = []
 
 
 def unlearning_tokens_in(folder: Path) -> list[str]:
@@ -37,9 +44,6 @@ def forgotten_in(folder: Path) -> tuple[str, ...]:
     if not path.is_file():
         return ()
     try:
-        record = read_json(path)
-        if wrong := misfit(record, {f"{FORGOTTEN}?": [str]}):
-            raise ValueError(wrong)
+        return tuple(decoded(read_json(path), Forgotten).forgotten)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error})", "export the model anew") from error
-    return tuple(record.get(FORGOTTEN, ()))

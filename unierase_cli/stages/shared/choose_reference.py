@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import msgspec
+
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.contracts import Reporter, UserError
@@ -17,18 +19,37 @@ from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.stages.shared.retain_reference import OBSERVED
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
-from unierase_cli.store.forms import misfit
+from unierase_cli.store.json_text import decoded
 
 TRAIN = "train"
-# What must be known of observations to tell whether they fit; older manifests may lack some of it.
-RECORDED = {
-    "options": dict,
-    "config": {
-        "protocol": dict, "model": {"path": (str, None)}, "train?": {"split?": str}, "benchmark": dict, "mode?": dict, "eval": dict,
-    },
-}  # fmt: skip
 # Of the training: what the model is to learn, which differs, and what it is called.
 NOT_COMPARED = ("split", "name")
+
+
+class ModelPath(msgspec.Struct):
+    path: str | None
+
+
+class TrainSplit(msgspec.Struct):
+    split: str = ""
+
+
+class Asked(msgspec.Struct, kw_only=True):
+    """Sections of a recorded configuration that say how a model was made and asked."""
+
+    protocol: dict[str, Any]
+    model: ModelPath
+    train: TrainSplit = msgspec.field(default_factory=TrainSplit)
+    benchmark: dict[str, Any]
+    mode: dict[str, Any] = {}
+    eval: dict[str, Any]
+
+
+class Recorded(msgspec.Struct):
+    """What must be known of observations to tell whether they fit; older manifests may lack some of it."""
+
+    options: dict[str, Any]
+    config: Asked
 
 
 def with_reference(
@@ -80,7 +101,9 @@ def _found(experiment: Experiment) -> Artefact | None:
     """The newest observations, with the forget split's wrong answers scored, of this model trained on retain rows alone: made and
     asked alike in all but its training rows."""
     for artefact in reversed(Store(experiment.run.outputs).list("observe")):
-        if misfit(artefact.manifest, RECORDED):  # by a version that recorded less
+        try:
+            decoded(artefact.manifest, Recorded)
+        except ValueError:  # by a version that recorded less
             continue
         config = artefact.config
         model, train = config["model"], config.get("train", {})
