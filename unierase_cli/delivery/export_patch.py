@@ -51,7 +51,7 @@ def _fill(folder: Path, chosen: Chosen) -> tuple[Mapping[str, dict[str, Any]], d
         **erasure.manifest,
         "version": erasure.manifest.get("version", erasure.path.name),
         "inputs": {},
-        "summary": {**erasure.summary(dict[str, Any]), "steps": len(chosen.steps)},
+        "summary": {**erasure.summary, "steps": len(chosen.steps)},
         "steps": list(chosen.steps),
         "weights": chosen.dtype,
         "base_hashes": hashes,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from unierase_cli.contracts import UserError
 from unierase_cli.modes.base import load_mode
-from unierase_cli.store.artefact import Artefact, Steps
+from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.patch_files import PatchRecord, claimed_steps, first_gap, read_record, step_numbers
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def choose_steps(erasure: Artefact, until: int | None = None, drop: Sequence[int
     found, name = step_numbers(erasure), erasure.name
     if not found:
         raise UserError(f"{erasure.path} holds no patch", "the artefact is damaged: make it anew with --force")
-    count = max(found[-1] + 1, erasure.summary(Steps).steps or 0)
+    count = max(found[-1] + 1, erasure.summary.get("steps") or 0)
     if (missing := first_gap(found, count)) is not None:
         raise UserError(
             f"the patch of step {missing} of {name} is missing: there are steps {listed(found)} of {count}",

@@ -9,8 +9,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import replace
 
-import msgspec
-
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.delivery.leaving import at_home, check_complete, withheld
@@ -19,12 +17,6 @@ from unierase_cli.pipeline.mode_plan import is_stepwise
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
-
-
-class Counted(msgspec.Struct):
-    """Of the summary of an edit."""
-
-    steps: int
 
 
 def replan(
@@ -41,7 +33,7 @@ def replan(
     if not is_stepwise(experiment):
         raise UserError(f"mode={experiment.mode.name} has no steps that follow one another", "leave out --replan")
     # Steps are counted without those that the run itself left out.
-    count = chosen.erasure.summary(Counted).steps + len(set(experiment.mode.leave_out))
+    count = chosen.erasure.told("steps", int) + len(set(experiment.mode.leave_out))
     asked = [index for index in range(count) if index not in experiment.mode.leave_out]
     without = sorted({*experiment.mode.leave_out, *(asked[step] for step in chosen.dropped)})
     last = max(chosen.steps)

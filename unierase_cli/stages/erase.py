@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from msgspec import defstruct
 
 from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.contracts import UserError
@@ -28,6 +28,7 @@ from unierase_cli.training.token.targets import load_targets
 NAME = "erase"
 VERSION = 2
 READS_BENCHMARK = True
+TIME = defstruct("Time", [("step", int), ("seconds", Finite)])
 STATE = "state.safetensors"
 STEPS = "steps.jsonl"
 # Of the edit: names, what the moments' key covers, and what has been resolved.
@@ -161,18 +162,11 @@ def run(context: StageContext) -> dict[str, Any]:
     return _summary(infos)
 
 
-class StepTime(msgspec.Struct):
-    """A line of ``times.jsonl``."""
-
-    step: int
-    seconds: Finite
-
-
 def step_seconds(erased: Artefact) -> dict[int, float]:
     """Seconds of each step of an erase artefact (the last time it was made), as far as they were kept."""
     if not erased.has(TIMES):
         return {}
-    rows = read_rows_as(erased.file(TIMES), StepTime, "make the edit anew with --force")
+    rows = read_rows_as(erased.file(TIMES), TIME, "make the edit anew with --force")
     return {row.step: row.seconds for row in rows}
 
 

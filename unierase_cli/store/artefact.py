@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn, TypeVar
 
-import msgspec
+from msgspec import defstruct
 
 from unierase_cli.contracts import UserError
 from unierase_cli.store.hashing import recorded_hash
@@ -15,103 +15,37 @@ from unierase_cli.store.json_text import Finite, decoded, read_json
 
 MANIFEST = "manifest.json"
 LOG = "log.txt"
+PEAKS = [("peak_memory_mib", Finite | None, None), ("peak_gpu_memory_mib", Finite | None, None)]
+# Every key of a manifest that is read anywhere, with its type; a folder with another one is no artefact.
+MANIFEST_KIND = defstruct(
+    "Manifest",
+    [
+        ("stage", str), ("key", str), ("slug", str, ""), ("version", str, ""), ("stage_version", int | None, None),
+        ("seed", int | None, None), ("started", Finite, 0.0), ("finished", Finite, 0.0), ("order", Finite | None, None),
+        ("wall_seconds", Finite, 0.0), ("resumed", bool | None, None), *PEAKS, ("options", dict[str, str], {}),
+        ("config", dict[str, dict[str, Any]], {}), ("fingerprints", dict[str, Any], {}),
+        ("inputs", dict[str, defstruct("Input", [("path", str), ("key", str)])], {}),  # type: ignore[misc]
+        ("files", dict[str, defstruct("File", [("size", int), ("sha256", str)])], {}),  # type: ignore[misc]
+        ("summary", defstruct("Summary", [("steps", int | None, None)]) | None, None),
+        ("environment", defstruct("Environment", [("packages", dict[str, str], {}), ("git_commit", str | None, None)]), None),
+        ("machine", defstruct("Machine", [("device", str, ""), ("threads", int | None, None)]), None),
+        ("phases", dict[str, defstruct("Phase", [("seconds", Finite, 0.0), *PEAKS])], {}),  # type: ignore[misc]
+        ("command", list[str], []), ("overrides", list[str], []), ("warnings", list[str], []),
+    ],
+)  # fmt: skip
+# Sections of a recorded configuration that every edit and score has.
+NAMED = ("name", str)
+SECTIONS = defstruct(
+    "Sections",
+    [
+        ("model", defstruct("Model", [NAMED])), ("benchmark", defstruct("Benchmark", [NAMED, ("split", str)])),
+        ("method", defstruct("Method", [NAMED])), ("run", defstruct("Run", [("seed", int)])), ("mode", defstruct("Mode", [NAMED])),
+    ],
+)  # fmt: skip
 T = TypeVar("T")
 # Kinds of files that readers look for by pattern: one that was not there when the artefact was made must not be found.
 PAYLOAD = (".json", ".jsonl", ".safetensors")
 
-
-class Source(msgspec.Struct):
-    """What an artefact was made from."""
-
-    path: str
-    key: str
-
-
-class FileRecord(msgspec.Struct):
-    """A file's size in bytes, and its hash (see ``hashing.recorded_hash``)."""
-
-    size: int
-    sha256: str
-
-
-class Peaks(msgspec.Struct):
-    """Seconds and MiB of a phase."""
-
-    seconds: Finite = 0.0
-    peak_memory_mib: Finite | None = None
-    peak_gpu_memory_mib: Finite | None = None
-
-
-class Steps(msgspec.Struct):
-    """How many steps a summary tells of."""
-
-    steps: int | None = None
-
-
-class Environment(msgspec.Struct):
-    """What of the code is told."""
-
-    packages: dict[str, str] = {}
-    git_commit: str | None = None
-
-
-class Machine(msgspec.Struct):
-    """What of the machine is told."""
-
-    device: str = ""
-    threads: int | None = None
-
-
-class Manifest(Peaks, kw_only=True):
-    """Every key of a manifest that is read anywhere; a folder with one of another type is no artefact."""
-
-    stage: str
-    key: str
-    slug: str = ""
-    version: str = ""
-    stage_version: int | None = None
-    seed: int | None = None
-    started: Finite = 0.0
-    finished: Finite = 0.0
-    order: Finite | None = None
-    wall_seconds: Finite = 0.0
-    resumed: bool | None = None
-    options: dict[str, str] = {}
-    config: dict[str, dict[str, Any]] = {}
-    inputs: dict[str, Source] = {}
-    fingerprints: dict[str, Any] = {}
-    files: dict[str, FileRecord] = {}
-    summary: Steps | None = None
-    environment: Environment = msgspec.field(default_factory=Environment)
-    machine: Machine = msgspec.field(default_factory=Machine)
-    phases: dict[str, Peaks] = {}
-    command: list[str] = []
-    overrides: list[str] = []
-    warnings: list[str] = []
-
-
-class Named(msgspec.Struct):
-    """A section of a recorded configuration."""
-
-    name: str
-
-
-class BenchmarkSection(Named):
-    split: str
-
-
-class RunSection(msgspec.Struct):
-    seed: int
-
-
-class Sections(msgspec.Struct):
-    """Of a recorded configuration what every edit and score has."""
-
-    model: Named
-    benchmark: BenchmarkSection
-    method: Named
-    run: RunSection
-    mode: Named
 
 
 @dataclass(frozen=True)
@@ -142,7 +76,7 @@ class Artefact:
         """The recorded configuration. Raises UserError where the manifest has none."""
         found = {"mode": {"name": "batch"}, **self.manifest.get("config", {})}
         try:
-            decoded(found, Sections, "config")
+            decoded(found, SECTIONS, "config")
         except ValueError as error:
             raise UserError(f"{self.path / MANIFEST} does not say how it was made: {error}", "make the run anew") from None
         return found
@@ -157,10 +91,15 @@ class Artefact:
         """``stage/slug@v003``: stages share slugs, this name is unique within an outputs folder."""
         return f"{self.stage}/{self.name}"
 
-    def summary(self, kind: type[T]) -> T:
-        """What the stage told of itself, as a ``kind``. Raises UserError where the manifest says something else."""
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the stage told of itself."""
+        return self.manifest.get("summary") or {}
+
+    def told(self, name: str, kind: type[T]) -> T:
+        """A value of the summary. Raises UserError where it is missing or of another type."""
         try:
-            return decoded(self.manifest.get("summary") or {}, kind, "summary")
+            return decoded(self.summary.get(name), kind, f"summary.{name}")
         except ValueError as error:
             raise UserError(f"{self.path / MANIFEST} is damaged: {error}", self._anew) from None
 
@@ -223,7 +162,7 @@ class Artefact:
 def read_artefact(path: Path) -> Artefact:
     """The artefact in a folder. Raises OSError or ValueError for a manifest that is none."""
     manifest = read_json(path / MANIFEST)
-    decoded(manifest, Manifest)
+    decoded(manifest, MANIFEST_KIND)
     return Artefact(path, manifest)
 
 

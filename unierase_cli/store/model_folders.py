@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import msgspec
+from msgspec import defstruct
 
 from unierase_cli.contracts import UserError
 from unierase_cli.store.json_text import DESCRIPTION, ROWS, decoded, read_json
@@ -27,7 +27,7 @@ WIDTHS = (
 )  # fmt: skip
 TOKENS = [(f"{name}_token_id", int | list[int] | None, None) for name in ("eos", "bos", "pad")]
 # What is read here, or decides how much a model takes before its weights are looked at. Some families give a width per block.
-TEXT_CONFIG = msgspec.defstruct(
+TEXT_CONFIG = defstruct(
     "TextConfig",
     [
         ("architectures", list[str] | None, None), ("model_type", str | None, None), ("layer_types", list[str] | None, None),
@@ -36,19 +36,14 @@ TEXT_CONFIG = msgspec.defstruct(
     ],
 )  # fmt: skip
 KINDS: dict[str, Any] = {
-    CONFIG: msgspec.defstruct("Config", [("text_config", TEXT_CONFIG | None, None)], bases=(TEXT_CONFIG,)),
-    "generation_config.json": msgspec.defstruct("GenerationConfig", TOKENS),
+    CONFIG: defstruct("Config", [("text_config", TEXT_CONFIG | None, None)], bases=(TEXT_CONFIG,)),
+    "generation_config.json": defstruct("GenerationConfig", TOKENS),
     "tokenizer_config.json": dict[str, Any],
     "special_tokens_map.json": dict[str, Any],
 }
+INDEX_KIND = defstruct("Index", [("weight_map", dict[str, str])])
 # More blocks than any model has, and the largest other number: a model of more is not tried.
 MOST_BLOCKS, LARGEST = 10_000, 1 << 40
-
-
-class Index(msgspec.Struct):
-    """``weight_map``: tensor -> the file that it is in."""
-
-    weight_map: dict[str, str]
 
 
 def check_folder(folder: Path) -> None:
@@ -110,7 +105,7 @@ def _oversized(config: dict[str, Any], place: str = "") -> str | None:
 def check_index(path: Path) -> None:
     """Raise UserError unless the index names safetensors files in its own folder."""
     try:
-        index = decoded(read_json(path, ROWS), Index)
+        index = decoded(read_json(path, ROWS), INDEX_KIND)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}", "use a complete model folder") from error
     for name in sorted(set(index.weight_map.values())):

@@ -17,6 +17,8 @@ from unierase_cli.store.tensors import shapes_in
 ENDINGS = ("json", "safetensors")
 # Beside them: seconds of every step, apart from what must come out the same each time.
 TIMES = "times.jsonl"
+# What is read of a record's ``info``.
+INFO = msgspec.defstruct("Info", [("facts", list[Any], []), ("step", int, 0)])
 
 
 class TokenRecord(msgspec.Struct):
@@ -41,13 +43,6 @@ class PatchRecord(msgspec.Struct):
     info: dict[str, Any]
     dense: list[str] = []
     named: list[str] = []
-
-
-class StepInfo(msgspec.Struct):
-    """What is read of a record's ``info``."""
-
-    facts: list[Any] = []
-    step: int | None = None
 
 
 def patch_path(directory: Path, index: int, ending: str) -> Path:
@@ -92,7 +87,7 @@ def read_record(directory: Path, index: int) -> PatchRecord:
             if not file.resolve().is_relative_to(directory.resolve()):
                 raise OSError(f"its {ending} file is a link out of the folder")
         record = decoded(read_json(path, ROWS), PatchRecord)
-        decoded(record.info, StepInfo, "info")
+        decoded(record.info, INFO, "info")
         if wrong := _differing(record):
             raise ValueError(wrong)
         return record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import msgspec
+from msgspec import defstruct
 
 from unierase_cli.contracts import UNLEARNING_TOKEN, UserError
 from unierase_cli.store.json_text import decoded, read_json
@@ -14,17 +14,12 @@ from unierase_cli.store.json_text import decoded, read_json
 RECORD = "unierase.json"
 # Hashes of the forgotten facts (``Fact.content_hash``), in a patch's ``info`` and in the record of a folder.
 FORGOTTEN = "forgotten"
+RECORDED = defstruct("Recorded", [(FORGOTTEN, list[str], [])])
 # In the ``info`` of token rows: names of tokens of an earlier run whose rows this one goes on from.
 TAKEN_OVER = "taken_over"
 TOKENIZER = "tokenizer.json"
 # A tokenizer's added tokens, before its vocabulary: read without decoding tens of MB of json.
 ADDED = re.compile(rb'"content"\s*:\s*"(' + UNLEARNING_TOKEN.pattern.encode("ascii") + rb')"')
-
-
-class Forgotten(msgspec.Struct):
-    """What a record says of facts that the model forgot."""
-
-    forgotten: list[str] = []
 
 
 def unlearning_tokens_in(folder: Path) -> list[str]:
@@ -44,6 +39,6 @@ def forgotten_in(folder: Path) -> tuple[str, ...]:
     if not path.is_file():
         return ()
     try:
-        return tuple(decoded(read_json(path), Forgotten).forgotten)
+        return tuple(decoded(read_json(path), RECORDED).forgotten)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error})", "export the model anew") from error

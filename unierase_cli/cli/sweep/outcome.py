@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from msgspec import defstruct
 
 from unierase_cli.cli.render import ConsoleReporter, emit_json
 from unierase_cli.cli.sweep.plan import SCORED, Planned
@@ -21,13 +21,9 @@ from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import read_as, write_json
 
 RECORD = "sweep.json"
+# What a run writes of itself at its end.
+MADE = defstruct("Made", [("path", str)])
 AGAIN = "the same command runs these again, and nothing that is done"
-
-
-class Made(msgspec.Struct):
-    """Of what a run writes at its end: the artefact's folder."""
-
-    path: str
 
 
 @dataclass
@@ -74,7 +70,7 @@ class Results:
         run.seconds, run.log = finished.seconds, finished.job.log
         if finished.code == 0:
             try:
-                run.path = Path(read_as(finished.job.result, Made, AGAIN).path)
+                run.path = Path(read_as(finished.job.result, MADE, AGAIN).path)
                 run.state = "made"
             except UserError as error:
                 run.state, run.error = "failed", error.message

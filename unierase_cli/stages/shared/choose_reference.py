@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import msgspec
+from msgspec import defstruct
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.general import GeneralConfig
@@ -22,34 +22,15 @@ from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import decoded
 
 TRAIN = "train"
+Section = dict[str, Any]
+# What must be known of observations to tell whether they fit; older manifests may lack some of it.
+CONFIG = [
+    ("protocol", Section), ("model", defstruct("Model", [("path", str | None)])), ("benchmark", Section), ("eval", Section),
+    ("train", defstruct("Train", [("split", str, "")]), None), ("mode", Section, {}),
+]  # fmt: skip
+RECORDED = defstruct("Recorded", [("options", Section), ("config", defstruct("Config", CONFIG))])
 # Of the training: what the model is to learn, which differs, and what it is called.
 NOT_COMPARED = ("split", "name")
-
-
-class ModelPath(msgspec.Struct):
-    path: str | None
-
-
-class TrainSplit(msgspec.Struct):
-    split: str = ""
-
-
-class Asked(msgspec.Struct, kw_only=True):
-    """Sections of a recorded configuration that say how a model was made and asked."""
-
-    protocol: dict[str, Any]
-    model: ModelPath
-    train: TrainSplit = msgspec.field(default_factory=TrainSplit)
-    benchmark: dict[str, Any]
-    mode: dict[str, Any] = {}
-    eval: dict[str, Any]
-
-
-class Recorded(msgspec.Struct):
-    """What must be known of observations to tell whether they fit; older manifests may lack some of it."""
-
-    options: dict[str, Any]
-    config: Asked
 
 
 def with_reference(
@@ -102,7 +83,7 @@ def _found(experiment: Experiment) -> Artefact | None:
     asked alike in all but its training rows."""
     for artefact in reversed(Store(experiment.run.outputs).list("observe")):
         try:
-            decoded(artefact.manifest, Recorded)
+            decoded(artefact.manifest, RECORDED)
         except ValueError:  # by a version that recorded less
             continue
         config = artefact.config

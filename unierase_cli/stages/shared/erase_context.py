@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Benchmark, Fact, Reporter, Step, UserError
 from unierase_cli.pipeline.mode_plan import is_independent, is_stepwise
@@ -22,12 +20,6 @@ if TYPE_CHECKING:
     from unierase_cli.methods.base import EraseContext
     from unierase_cli.models.load import LoadedModel
     from unierase_cli.models.token_rows import TokenRows
-
-
-class Counted(msgspec.Struct):
-    """Of the summary of second moments."""
-
-    tokens: int
 
 
 def key_position(experiment: Experiment) -> str:
@@ -116,7 +108,7 @@ def _preservations(
             raise UserError("this method needs second moments", "set method.editing=true in its yaml")
         if layer in keep:
             return keep[layer]
-        stored = StoredMoments(artefact.whole, artefact.summary(Counted).tokens)
+        stored = StoredMoments(artefact.whole, artefact.told("tokens", int))
         found = stored.preservation(layer, config, solving_device(device_of(loaded.architecture, layer)))
         if config.one_by_one or several:
             keep[layer] = found
