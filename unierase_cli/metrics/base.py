@@ -50,6 +50,10 @@ class About:
     version: int
     higher_is_better: bool | None
 
+    def measure(self, value: float | None = None, n: int = 0, ci95: tuple[float, float] | None = None, **more: Any) -> Measure:
+        """A number of this metric."""
+        return Measure(self.name, value, n, ci95, version=self.version, higher_is_better=self.higher_is_better, **more)
+
 
 Compute = Callable[[Sequence[Observation]], Measure]
 
@@ -187,23 +191,10 @@ def mean_result(about: About, values: Sequence[float]) -> Measure:
         return unavailable(
             about, f"{wrong} of {len(values)} rows have no finite value", "look for overflow: try model.dtype=float32"
         )
-    return Measure(
-        about.name,
-        math.fsum(values) / len(values),
-        n=len(values),
-        ci95=mean_interval(values),
-        per_sample=tuple(float(value) for value in values),
-        version=about.version,
-        higher_is_better=about.higher_is_better,
-    )
+    mean, samples = math.fsum(values) / len(values), tuple(float(value) for value in values)
+    return about.measure(mean, len(values), mean_interval(values), per_sample=samples)
 
 
 def unavailable(about: About, reason: str, mend: str = "") -> Measure:
     """No number, but why, and what to do about it where anything can be done."""
-    return Measure(
-        about.name,
-        None,
-        version=about.version,
-        higher_is_better=about.higher_is_better,
-        unavailable=f"{reason}; {mend}" if mend else reason,
-    )
+    return about.measure(unavailable=f"{reason}; {mend}" if mend else reason)

@@ -27,7 +27,7 @@ def compute(
         if is_refusal(o.text, listed):
             clean = without_unlearning_tokens(o.text)
             nearest.append(max(range(len(listed)), key=lambda place: rouge_l_f1(clean, listed[place])))
-    return Measure(NAME, float(len(set(nearest))), n=len(nearest), version=VERSION, higher_is_better=HIGHER_IS_BETTER)
+    return ABOUT.measure(float(len(set(nearest))), len(nearest))
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:

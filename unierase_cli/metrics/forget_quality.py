@@ -50,7 +50,7 @@ def compute(observations: Sequence[Observation], reference: Reference | None = N
     if wrong := sum(map(math.isnan, [*unlearned, *retained])):
         return unavailable(ABOUT, f"{wrong} truth ratios are not numbers", "look for overflow: try model.dtype=float32")
     value = ks_p_value(unlearned, retained)
-    return Measure(NAME, value, n=len(observations), version=VERSION, higher_is_better=HIGHER_IS_BETTER)
+    return ABOUT.measure(value, len(observations))
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:

@@ -86,9 +86,7 @@ def _of_task(task: str, rows: Sequence[Row]) -> Iterable[Column]:
         mine = [row for row in rows if row["metric"] == metric]
         about = About(metric, metric, VERSION, mine[0].get("higher_is_better"))
         if "total" in mine[0]:
-            result = Measure(
-                metric, mine[0]["total"], mine[0]["n"], version=VERSION, higher_is_better=about.higher_is_better
-            )
+            result = about.measure(mine[0]["total"], mine[0]["n"])
         else:
             result = mean_result(about, [float(row["value"]) for row in mine])
         yield Column(metric, f"lm-eval {task} {metric}", SPLIT, GENERAL, result, variant)

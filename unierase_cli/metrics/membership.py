@@ -72,11 +72,5 @@ def area(about: About, forget: Sequence[Observation], holdout: Sequence[Observat
             "observe forget and holdout alike, with model.dtype=float32 if the model overflows",
         )
     value = float(area_under_curve(np.array([strangers]), np.array([members]))[0])
-    return Measure(
-        about.name,
-        value,
-        n=len(members) + len(strangers),
-        ci95=two_sample_interval(strangers, members, area_under_curve),
-        version=about.version,
-        higher_is_better=about.higher_is_better,
-    )
+    interval = two_sample_interval(strangers, members, area_under_curve)
+    return about.measure(value, len(members) + len(strangers), interval)

@@ -30,7 +30,7 @@ def compute(observations: Sequence[Observation], rows: Sequence[Mapping[str, Any
         chosen = resampled(len(rows), NAME)
         interval = percentiles(_bounded_exp(losses[chosen].sum(1) / tokens[chosen].sum(1)))
     value = float(_bounded_exp(losses.sum() / tokens.sum()))
-    return Measure(NAME, value, len(rows), interval, version=VERSION, higher_is_better=HIGHER_IS_BETTER)
+    return ABOUT.measure(value, len(rows), interval)
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:

@@ -98,4 +98,4 @@ def _relative_to(
     value = privacy_leak(found.value, retained)
     # The reference is taken as it is; a larger AUC is a smaller leak.
     interval = found.ci95 and (privacy_leak(found.ci95[1], retained), privacy_leak(found.ci95[0], retained))
-    return Measure(about.name, value, found.n, interval, version=about.version, higher_is_better=about.higher_is_better)
+    return about.measure(value, found.n, interval)

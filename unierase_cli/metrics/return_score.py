@@ -123,7 +123,7 @@ def _share(about: About, now: Measure, before: Measure, *, falls: bool = False) 
     left = now.value / before.value
     values = _resampled(now, before)
     interval = None if values is None else percentiles(1 - values if falls else values)
-    return _result(about, 1 - left if falls else left, now.n, interval)
+    return about.measure(1 - left if falls else left, now.n, interval)
 
 
 def _resampled(now: Measure, before: Measure) -> NDArray[np.float64] | None:
@@ -144,14 +144,10 @@ def _mean(about: About, first: Measure, second: Measure) -> Measure:
             return unavailable(about, f"its part {result.name} is missing: {result.unavailable}")
     assert first.value is not None
     assert second.value is not None
-    return _result(about, (first.value + second.value) / 2, 2)
+    return about.measure((first.value + second.value) / 2, 2)
 
 
 def _shown(result: Measure) -> Measure:
     if result.value is None or result.value >= 0:
         return result
-    return _result(FORGETTING, 0.0, result.n, result.ci95 and (0.0, max(0.0, result.ci95[1])))
-
-
-def _result(about: About, value: float, n: int, interval: tuple[float, float] | None = None) -> Measure:
-    return Measure(about.name, value, n, interval, version=about.version, higher_is_better=about.higher_is_better)
+    return FORGETTING.measure(0.0, result.n, result.ci95 and (0.0, max(0.0, result.ci95[1])))

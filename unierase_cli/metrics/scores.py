@@ -135,23 +135,19 @@ class AfterStep(Struct, kw_only=True):
     before: dict[str, Measure] = {}
 
 
-class StepColumn(Struct):
-    id: str
-    title: str
-    higher_is_better: bool
-
-
 class Trajectory(Struct, kw_only=True):
-    """``steps.json``. ``before``: the unedited model on the same rows, all that is ever forgotten as ``forget_so_far``."""
+    """``steps.json``. ``columns``: ``id``, ``title`` and ``higher_is_better`` of each. ``before``: the unedited model on the same
+    rows, all that is ever forgotten as ``forget_so_far``.
+    """
 
     format: int = 1
-    columns: list[StepColumn] = []
+    columns: list[dict[str, Any]] = []
     before: dict[str, Measure]
     steps: list[AfterStep]
 
     def to_json(self) -> dict[str, Any]:
         steps = [asdict(s) | {"measures": _brief(s.measures), "before": _brief(s.before)} for s in self.steps]
-        return asdict(self) | {"columns": list(map(asdict, self.columns)), "before": _brief(self.before), "steps": steps}
+        return asdict(self) | {"before": _brief(self.before), "steps": steps}
 
 
 class OverFacts(Struct, kw_only=True):
@@ -175,9 +171,6 @@ class Precise(Struct, kw_only=True):
     facts: int
     threshold: float | None = None
     measures: list[OverFacts]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"measures": list(map(asdict, self.measures))}
 
 
 def _brief(measures: dict[str, Measure]) -> dict[str, Any]:

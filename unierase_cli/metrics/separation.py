@@ -43,9 +43,7 @@ def compute(observations: Sequence[Observation], never_edited: Sequence[Observat
         return unavailable(ABOUT, NO_TOKEN)
     value = float(area_under_curve(np.array([edited]), np.array([others]))[0])
     interval = two_sample_interval(edited, others, area_under_curve)
-    return Measure(
-        NAME, value, n=len(edited) + len(others), ci95=interval, version=VERSION, higher_is_better=HIGHER_IS_BETTER
-    )
+    return ABOUT.measure(value, len(edited) + len(others), interval)
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:

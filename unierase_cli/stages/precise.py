@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from msgspec import to_builtins
+
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Observation, UserError
 from unierase_cli.pipeline.stage import Request, StageContext
@@ -54,7 +56,7 @@ def run(context: StageContext) -> dict[str, Any]:
     rows = [one_fact(fact, base, said, times.get(place)) for place, (fact, said) in enumerate(edited.items())]
     write_jsonl(context.directory / FACTS, rows)
     found = measures(rows)
-    write_json(context.directory / FILE, Precise(facts=len(rows), threshold=FORGOTTEN, measures=found).to_json())
+    write_json(context.directory / FILE, to_builtins(Precise(facts=len(rows), threshold=FORGOTTEN, measures=found)))
     return {"facts": len(rows), **{measure.id: measure.after for measure in found}}
 
 

@@ -21,7 +21,7 @@ from unierase_cli.store.json_text import Finite, write_json
 
 if TYPE_CHECKING:
     from unierase_cli.metrics.base import About, Compute, Evidence
-    from unierase_cli.metrics.scores import StepColumn, Trajectory
+    from unierase_cli.metrics.scores import Trajectory
 
 NAME = "trajectory"
 VERSION = 1
@@ -168,15 +168,14 @@ def _measured(split: str) -> Sequence[tuple[About, Compute]]:
     return found if split in KEPT else [*found, (first_token_unlearn.ABOUT, first_token_unlearn.compute)]
 
 
-def _column(name: str) -> StepColumn:
+def _column(name: str) -> dict[str, Any]:
     from unierase_cli.metrics import first_token_unlearn, model_utility, probability, rouge
-    from unierase_cli.metrics.scores import StepColumn
 
     titles = {m.ABOUT.name: m.ABOUT.title for m in (rouge, probability, first_token_unlearn, model_utility)}
     titles[probability.NORMALISED.name] = probability.NORMALISED.title
     split, _, metric = name.partition(".")
     forgetting = split in (NOW, BEFORE, SO_FAR)
-    return StepColumn(name, titles[metric], (metric == first_token_unlearn.NAME) == forgetting)
+    return {"id": name, "title": titles[metric], "higher_is_better": (metric == first_token_unlearn.NAME) == forgetting}
 
 
 def _records(context: StageContext) -> tuple[list[Any], dict[int, float]]:

@@ -8,9 +8,9 @@ finds an adapter_config.json takes the model that this one names.
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import defstruct
+from msgspec import Meta, defstruct
 
 from unierase_cli.contracts import UserError
 from unierase_cli.store.json_text import DESCRIPTION, ROWS, decoded, read_json
@@ -22,9 +22,11 @@ CONVERT = "from transformers import AutoModelForCausalLM as Model; Model.from_pr
 LARGE = ("tokenizer.json", "vocab.json", INDEX)
 BLOCKS = ("num_hidden_layers", "n_layer", "num_layers")
 WIDTHS = (
-    *BLOCKS, "hidden_size", "n_embd", "intermediate_size", "n_inner", "num_attention_heads", "n_head", "num_key_value_heads",
+    "hidden_size", "n_embd", "intermediate_size", "n_inner", "num_attention_heads", "n_head", "num_key_value_heads",
     "head_dim", "vocab_size", "max_position_embeddings", "n_positions",
 )  # fmt: skip
+# More blocks than any model has, and the largest other number: a model of more is not tried.
+MOST_BLOCKS, LARGEST = Annotated[int, Meta(le=10_000)], Annotated[int, Meta(le=1 << 40)]
 TOKENS = [(f"{name}_token_id", int | list[int] | None, None) for name in ("eos", "bos", "pad")]
 # What is read here, or decides how much a model takes before its weights are looked at. Some families give a width per block.
 TEXT_CONFIG = defstruct(
@@ -32,7 +34,8 @@ TEXT_CONFIG = defstruct(
     [
         ("architectures", list[str] | None, None), ("model_type", str | None, None), ("layer_types", list[str] | None, None),
         ("tie_word_embeddings", bool | None, None), ("sliding_window", int | None, None), *TOKENS,
-        *((name, int | list[int] | None, None) for name in WIDTHS),
+        *((name, MOST_BLOCKS | list[MOST_BLOCKS] | None, None) for name in BLOCKS),
+        *((name, LARGEST | list[LARGEST] | None, None) for name in WIDTHS),
     ],
 )  # fmt: skip
 KINDS: dict[str, Any] = {
@@ -42,9 +45,6 @@ KINDS: dict[str, Any] = {
     "special_tokens_map.json": dict[str, Any],
 }
 INDEX_KIND = defstruct("Index", [("weight_map", dict[str, str])])
-# More blocks than any model has, and the largest other number: a model of more is not tried.
-MOST_BLOCKS, LARGEST = 10_000, 1 << 40
-
 
 def check_folder(folder: Path) -> None:
     """Raise UserError for weights as pickles alone, for a description that is too large to be one or has not its form
@@ -82,24 +82,11 @@ def check_description(path: Path) -> dict[str, Any]:
     try:
         found = read_json(path)
         decoded(found, KINDS[path.name])
-        if path.name == CONFIG and (wrong := _oversized(found)):
-            raise ValueError(wrong)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist", "model.path must name a Hugging Face model folder") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}", "use the original model's file") from error
     return dict(found)
-
-
-def _oversized(config: dict[str, Any], place: str = "") -> str | None:
-    """The first width in a config.json that no model has."""
-    for name in WIDTHS:
-        most = MOST_BLOCKS if name in BLOCKS else LARGEST
-        found = config.get(name)
-        if any(number > most for number in (found if isinstance(found, list) else [found or 0])):
-            return f"{place}{name} is larger than {most:,}"
-    inner = config.get("text_config")
-    return _oversized(inner, "text_config.") if isinstance(inner, dict) else None
 
 
 def check_index(path: Path) -> None:

@@ -65,14 +65,10 @@ class Pooled(Struct):
     ci95: tuple[float, float] | None = None
 
 
-class RunName(Struct):
-    name: str
-    key: str
-    seed: int
-
-
 class Row(Struct, kw_only=True):
-    """``number`` counts the edited rows from 1; it is None for models that nothing was erased from. ``values``: by column id."""
+    """``number`` counts the edited rows from 1; it is None for models that nothing was erased from. ``values``: by
+    column id. ``runs``: ``name``, ``key`` and ``seed`` of each.
+    """
 
     number: int | None = None
     kind: str
@@ -80,7 +76,7 @@ class Row(Struct, kw_only=True):
     label: str
     differences: dict[str, Any] = {}
     seeds: list[int]
-    runs: list[RunName]
+    runs: list[dict[str, Any]]
     values: dict[str, Pooled]
 
 
@@ -207,7 +203,7 @@ def _recipe(run: ScoredRun) -> dict[str, Any]:
 
 
 def _row(kind: str, label: str, runs: Sequence[ScoredRun], values: dict[str, Pooled], **more: Any) -> Row:
-    named = [RunName(run.name, run.score.key, run.seed) for run in runs]
+    named = [{"name": run.name, "key": run.score.key, "seed": run.seed} for run in runs]
     return Row(kind=kind, label=label, seeds=[run.seed for run in runs], runs=named, values=values, **more)
 
 

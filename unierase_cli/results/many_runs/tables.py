@@ -163,7 +163,7 @@ def to_markdown(title: str, compared: Sequence[Compared], picture: str | None) -
         mode = f" ({table.mode} mode)" if len(compared) > 1 else ""
         if table.remarks:
             lines += [f"### Remarks{inline(mode)}", "", *(f"- {inline(remark)}" for remark in table.remarks), ""]
-        runs = tuple((row_name(r), str(run.seed), run.name, run.key[:12]) for r in table.rows for run in r.runs)
+        runs = tuple((row_name(r), str(run["seed"]), run["name"], run["key"][:12]) for r in table.rows for run in r.runs)
         lines.append(Table(f"Runs{mode}", ("row", "seed", "score", "key"), runs, frozenset({"seed"})).markdown())
     return "\n".join(lines)
 
