@@ -28,7 +28,7 @@ from unierase_cli.training.token.targets import load_targets
 NAME = "erase"
 VERSION = 2
 READS_BENCHMARK = True
-TIME = defstruct("Time", [("step", int), ("seconds", Finite)])
+TIME: Any = defstruct("Time", [("step", int), ("seconds", Finite)])
 STATE = "state.safetensors"
 STEPS = "steps.jsonl"
 # Of the edit: names, what the moments' key covers, and what has been resolved.

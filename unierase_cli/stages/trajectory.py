@@ -30,7 +30,7 @@ SO_FAR = "forget_so_far"
 UTILITY = "all.model_utility"
 Rows = dict[str, list[Observation]]
 # Of a line of an edit's ``steps.jsonl`` what is shown.
-RECORD = defstruct("Record", [("facts", list[Any]), ("changed_share", Finite | None, None)])
+RECORD: Any = defstruct("Record", [("facts", list[Any]), ("changed_share", Finite | None, None)])
 
 
 def reads(experiment: Experiment, options: dict[str, str]) -> dict[str, Any]:

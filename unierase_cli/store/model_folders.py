@@ -26,7 +26,8 @@ WIDTHS = (
     "head_dim", "vocab_size", "max_position_embeddings", "n_positions",
 )  # fmt: skip
 # More blocks than any model has, and the largest other number: a model of more is not tried.
-MOST_BLOCKS, LARGEST = Annotated[int, Meta(le=10_000)], Annotated[int, Meta(le=1 << 40)]
+Blocks = Annotated[int, Meta(le=10_000)]
+Width = Annotated[int, Meta(le=1 << 40)]
 TOKENS = [(f"{name}_token_id", int | list[int] | None, None) for name in ("eos", "bos", "pad")]
 # What is read here, or decides how much a model takes before its weights are looked at. Some families give a width per block.
 TEXT_CONFIG = defstruct(
@@ -34,8 +35,8 @@ TEXT_CONFIG = defstruct(
     [
         ("architectures", list[str] | None, None), ("model_type", str | None, None), ("layer_types", list[str] | None, None),
         ("tie_word_embeddings", bool | None, None), ("sliding_window", int | None, None), *TOKENS,
-        *((name, MOST_BLOCKS | list[MOST_BLOCKS] | None, None) for name in BLOCKS),
-        *((name, LARGEST | list[LARGEST] | None, None) for name in WIDTHS),
+        *((name, Blocks | list[Blocks] | None, None) for name in BLOCKS),
+        *((name, Width | list[Width] | None, None) for name in WIDTHS),
     ],
 )  # fmt: skip
 KINDS: dict[str, Any] = {
@@ -44,7 +45,7 @@ KINDS: dict[str, Any] = {
     "tokenizer_config.json": dict[str, Any],
     "special_tokens_map.json": dict[str, Any],
 }
-INDEX_KIND = defstruct("Index", [("weight_map", dict[str, str])])
+INDEX_KIND: Any = defstruct("Index", [("weight_map", dict[str, str])])
 
 def check_folder(folder: Path) -> None:
     """Raise UserError for weights as pickles alone, for a description that is too large to be one or has not its form

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from msgspec import defstruct
 
@@ -14,7 +15,7 @@ from unierase_cli.store.json_text import decoded, read_json
 RECORD = "unierase.json"
 # Hashes of the forgotten facts (``Fact.content_hash``), in a patch's ``info`` and in the record of a folder.
 FORGOTTEN = "forgotten"
-RECORDED = defstruct("Recorded", [(FORGOTTEN, list[str], [])])
+RECORDED: Any = defstruct("Recorded", [(FORGOTTEN, list[str], [])])
 # In the ``info`` of token rows: names of tokens of an earlier run whose rows this one goes on from.
 TAKEN_OVER = "taken_over"
 TOKENIZER = "tokenizer.json"

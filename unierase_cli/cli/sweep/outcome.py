@@ -22,7 +22,7 @@ from unierase_cli.store.json_text import read_as, write_json
 
 RECORD = "sweep.json"
 # What a run writes of itself at its end.
-MADE = defstruct("Made", [("path", str)])
+MADE: Any = defstruct("Made", [("path", str)])
 AGAIN = "the same command runs these again, and nothing that is done"
 
 

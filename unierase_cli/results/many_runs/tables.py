@@ -177,7 +177,7 @@ def _rows_in_words(some: Sequence[Row], rows: Sequence[Row]) -> str:
     if len(edited) == 1:
         return ", ".join([*words, f"row {row_name(edited[0])}"])
     spans: list[list[int]] = []
-    for number in sorted(row.number for row in edited):
+    for number in sorted(row.number for row in edited if row.number is not None):
         if spans and number == spans[-1][1] + 1:
             spans[-1][1] = number
         else:
@@ -189,8 +189,8 @@ def _rows_in_words(some: Sequence[Row], rows: Sequence[Row]) -> str:
 def _best(rows: Sequence[Row], columns: Sequence[ColumnSpec], before: int) -> Iterator[tuple[int, int]]:
     """(row, column) of the best edited models: all that show the best number, if they are not simply all of them."""
     for place, column in enumerate(columns):
-        means = {n: row.values[column.id].mean for n, row in enumerate(rows) if row.kind == EDITED}
-        means = {number: mean for number, mean in means.items() if mean is not None}
+        shown = {n: row.values[column.id].mean for n, row in enumerate(rows) if row.kind == EDITED}
+        means = {number: mean for number, mean in shown.items() if mean is not None}
         if not means:
             continue
         best = _number((max if column.higher_is_better else min)(means.values()), column.unit)

@@ -24,7 +24,7 @@ from unierase_cli.store.json_text import decoded
 TRAIN = "train"
 Section = dict[str, Any]
 # What must be known of observations to tell whether they fit; older manifests may lack some of it.
-CONFIG = [
+CONFIG: list[Any] = [
     ("protocol", Section), ("model", defstruct("Model", [("path", str | None)])), ("benchmark", Section), ("eval", Section),
     ("train", defstruct("Train", [("split", str, "")]), None), ("mode", Section, {}),
 ]  # fmt: skip
