@@ -280,8 +280,8 @@ def test_the_report_shows_both_states_side_by_side() -> None:
     (table,) = result_tables.general_tables(metrics)
     assert table.title == "General ability"
     assert table.rows[0][:4] == ("general ability: GSM8K accuracy", "1.000", "0.500", "-0.500")
-    mine = [found for found in metrics.changes() if found.split == "general"]
-    assert {found.group for found in mine} == {"general"}
+    mine = [found for found in metrics.changes() if found.column.split == "general"]
+    assert {found.column.group for found in mine} == {"general"}
     assert mine[0].change.ci95 is not None
     assert result_tables.general_tables(compare(Evidence("base", {}), Evidence("edited", {}))) == []
 

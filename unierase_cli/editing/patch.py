@@ -21,9 +21,6 @@ from unierase_cli.store.json_text import write_json
 from unierase_cli.store.patch_files import patch_path, read_record
 from unierase_cli.store.tensors import check_finite, load_tensors, save_tensors
 
-# What a patch's json keeps of its token rows beside the rows themselves.
-ABOUT_TOKENS = ("names", "ids", "assignment", "targets", "info")
-
 
 @dataclass
 class Patch:
@@ -59,14 +56,12 @@ class Patch:
         not finite.
         """
         check_finite(self.tensors().items(), f"the change of step {index}", "lower the rate or the strength of the edit")
-        rows = self.tokens
-        about = None if rows is None else {name: getattr(rows, name) for name in ABOUT_TOKENS}
         save_tensors(patch_path(directory, index, "safetensors"), self.tensors())
         record = {
             "layers": sorted(self.factors),
             "dense": list(self.dense),
             "named": list(self.named),
-            "tokens": about,
+            "tokens": None if self.tokens is None else asdict(self.tokens.record),
             "base_hashes": self.base_hashes,
             "info": self.info,
         }

@@ -52,16 +52,12 @@ class Example(Struct, kw_only=True):
 
 @dataclass(frozen=True)
 class Change:
-    """A measure before and after an edit, and their difference: one row of a table. ``title`` is all that is shown of its name."""
+    """A column before and after an edit, and the difference: one row of a table."""
 
-    id: str
-    title: str
+    column: Described
     before: Measure
     after: Measure
     change: Measure
-    higher_is_better: bool | None = None
-    group: str = ""
-    split: str = OVERALL
 
     @property
     def n(self) -> int:
@@ -74,10 +70,11 @@ class Change:
 
     def to_json(self) -> dict[str, Any]:
         """Flat; ``ci`` is of the edited value."""
+        column = self.column
         return {
-            "id": self.id, "name": self.title, "group": self.group, "split": self.split, "base": self.before.value,
+            "id": column.id, "name": column.name, "group": column.group, "split": column.split, "base": self.before.value,
             "edited": self.after.value, "difference": self.change.value, "n": self.n, "ci": self.after.ci95,
-            "difference_ci": self.change.ci95, "higher_is_better": self.higher_is_better, "unavailable": self.unavailable,
+            "difference_ci": self.change.ci95, "higher_is_better": column.higher_is_better, "unavailable": self.unavailable,
         }  # fmt: skip
 
 
@@ -102,13 +99,10 @@ class Scores(Struct, kw_only=True):
 
     def changes(self) -> list[Change]:
         """A table's rows, in its order."""
+        apart = self.differences
         return [
-            Change(
-                c.id, c.name, self.measure(BASE, c.id), self.measure(EDITED, c.id), self.differences.get(c.id) or Measure(),
-                c.higher_is_better, c.group, c.split,
-            )
-            for c in self.columns
-        ]  # fmt: skip
+            Change(c, self.measure(BASE, c.id), self.measure(EDITED, c.id), apart.get(c.id, Measure())) for c in self.columns
+        ]
 
     def table(self) -> list[dict[str, Any]]:
         """The same JSON-able, as commands print it and summaries keep it."""

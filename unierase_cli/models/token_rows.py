@@ -42,6 +42,11 @@ class TokenRows:
     targets: Mapping[str, str] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def record(self) -> TokenRecord:
+        """All but the rows."""
+        return TokenRecord(self.names, self.ids, dict(self.assignment), dict(self.targets), self.info)
+
     def token_of(self, fact_id: str) -> int:
         """Id of the token of a fact; a fact that the token was not trained on has the only token.
 
@@ -62,14 +67,7 @@ class TokenRows:
             tensors["rows_out"] = self.rows_out.float()
         check_finite(tensors.items(), "the token", "lower token.lr")
         save_tensors(directory / ROWS, tensors)
-        record = {
-            "names": self.names,
-            "ids": self.ids,
-            "assignment": dict(self.assignment),
-            "targets": dict(self.targets),
-            "info": self.info,
-        }
-        write_json(directory / RECORD, record)
+        write_json(directory / RECORD, msgspec.structs.asdict(self.record))
 
     @classmethod
     def load(cls, directory: Path) -> TokenRows:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unierase_cli.metrics.scores import OverFacts, Precise
+from unierase_cli.metrics.scores import Precise
+from unierase_cli.results.one_run.tables import interval
 from unierase_cli.results.table import Table
 
 COLUMNS = ("", "before", "after", "change", "95 % interval", "facts")
@@ -20,7 +21,7 @@ def precise_table(found: Precise) -> Table:
             _number(measure.before),
             "n/a" if measure.after is None else _number(measure.after),
             "" if measure.change is None else f"{measure.change:+.3f}",
-            _interval(measure),
+            interval(measure.ci95, signed=measure.change is not None),
             str(measure.n or ""),
         )
         for measure in found.measures
@@ -57,10 +58,3 @@ def _shown(pair: Mapping[str, Any] | None) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _interval(measure: OverFacts) -> str:
-    if measure.ci95 is None:
-        return ""
-    low, high = measure.ci95
-    return f"{low:+.3f} .. {high:+.3f}" if measure.change is not None else f"{low:.3f} .. {high:.3f}"

@@ -49,14 +49,14 @@ NAMES = {
 
 def headline_table(scores: Scores) -> Table:
     """Forgetting and retention in a dozen rows; the headline of retention is the row "never seen"."""
-    rows = {row.id: row for row in scores.changes()}
+    rows = {row.column.id: row for row in scores.changes()}
     chosen = [rows[name] for name in HEADLINE if name in rows and not _of_no_token(rows[name])]
     return _table("Forgetting and retention", chosen)
 
 
 def honesty_table(scores: Scores) -> Table:
     """How much comes back when the model is asked otherwise."""
-    every = [row for row in scores.changes() if row.group == "honesty"]
+    every = [row for row in scores.changes() if row.column.group == "honesty"]
     rows = [row for row in every if not _of_no_token(row)]
     with_token = len(rows) == len(every)
     why = "An unlearning token suppresses: the facts stay in the weights. " if with_token else ""
@@ -72,12 +72,12 @@ def _of_no_token(row: Change) -> bool:
 def number_tables(scores: Scores) -> list[Table]:
     """Every column of ``metrics.json``, one table a group."""
     titles = {"forgetting": "Forget set", "retention": "Retention", "overview": "Aggregates", "detail": "Further metrics"}
-    return [_table(title, [r for r in scores.changes() if r.group == group]) for group, title in titles.items()]
+    return [_table(title, [r for r in scores.changes() if r.column.group == group]) for group, title in titles.items()]
 
 
 def further_table(scores: Scores) -> Table:
     """The metrics beside the headline that have a value, those of judges and of further passes among them; why others have none."""
-    rows = [row for row in scores.changes() if row.group == "detail"]
+    rows = [row for row in scores.changes() if row.column.group == "detail"]
     known = [row for row in rows if row.after.value is not None]
     # An aggregate's reason ends with that of its part.
     reasons = dict.fromkeys(PART_OF.sub("", row.unavailable) for row in rows if row.unavailable)
@@ -87,7 +87,7 @@ def further_table(scores: Scores) -> Table:
 
 def general_tables(scores: Scores) -> list[Table]:
     """What the model can do beside the benchmark; no table where it was not asked."""
-    rows = [row for row in scores.changes() if row.group == "general"]
+    rows = [row for row in scores.changes() if row.column.group == "general"]
     return [Table("General ability", COLUMNS, tuple(_cells(row) for row in rows), NUMBERS)] if rows else []
 
 
@@ -97,7 +97,7 @@ def example_table(scores: Scores, *, limit: int = 12, width: int = 0) -> Table:
     kept = [e for e in scores.examples if e.split != "forget"]
     rows = [*forget[: limit - min(len(kept), max(1, limit // 3))], *kept][:limit]
     body = tuple(
-        (NAMES.get(e.split, e.split), *(_cut(text, width) for text in (e.question, e.before, e.after))) for e in rows
+        (NAMES.get(e.split, e.split), *(cut(text, width) for text in (e.question, e.before, e.after))) for e in rows
     )
     return Table("Answers before and after", ("split", "question", "before", "after"), body)
 
@@ -106,7 +106,7 @@ def attack_table(scores: Scores, *, limit: int = 5) -> Table:
     """Answers of the edited model to forget questions that are asked otherwise."""
     rows = [e for e in scores.examples if e.split == "forget"][:limit]
     body = tuple(
-        tuple(_cut(text, 0) for text in (e.question, e.true, e.forbidden, e.paraphrased, e.answer_prefix)) for e in rows
+        tuple(cut(text, 0) for text in (e.question, e.true, e.forbidden, e.paraphrased, e.answer_prefix)) for e in rows
     )
     columns = ("question", "true answer", "[UNL] forbidden", "question paraphrased", "answer's start given")
     return Table("Forget questions asked otherwise, after the edit", columns, body)
@@ -139,7 +139,7 @@ def layer_table(patch: Mapping[str, Any]) -> Table:
 
 def notes(scores: Scores) -> list[str]:
     """Reasons of what is unavailable, each once."""
-    return list(dict.fromkeys(f"{row.title}: {row.unavailable}" for row in scores.changes() if row.unavailable))
+    return list(dict.fromkeys(f"{row.column.name}: {row.unavailable}" for row in scores.changes() if row.unavailable))
 
 
 def _table(title: str, rows: Sequence[Change], caption: str = "") -> Table:
@@ -150,7 +150,7 @@ def _table(title: str, rows: Sequence[Change], caption: str = "") -> Table:
 
 
 def _named(row: Change) -> str:
-    name = row.title
+    name = row.column.name
     for split, words in NAMES.items():
         name = name.replace(f"{split}:", f"{words}:")
     return name
@@ -158,13 +158,13 @@ def _named(row: Change) -> str:
 
 def _cells(row: Change) -> tuple[str, ...]:
     change = row.change.value
-    interval = (row.after if change is None else row.change).ci95
+    bounds = (row.after if change is None else row.change).ci95
     return (
         _named(row),
         _number(row.before.value),
         _number(row.after.value),
         "" if change is None else f"{change:+.3f}",
-        _interval(interval, signed=change is not None),
+        interval(bounds, signed=change is not None),
         str(row.n or ""),
     )
 
@@ -173,15 +173,17 @@ def _number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
 
 
-def _interval(interval: Sequence[float] | None, *, signed: bool) -> str:
-    if interval is None:
+def interval(bounds: Sequence[float] | None, *, signed: bool) -> str:
+    """``-0.250 .. +0.125``; nothing where there is none."""
+    if bounds is None:
         return ""
-    low, high = interval
+    low, high = bounds
     return f"{low:+.3f} .. {high:+.3f}" if signed else f"{low:.3f} .. {high:.3f}"
 
 
-def _cut(text: str | None, width: int) -> str:
+def cut(text: str | None, width: int, absent: str = "") -> str:
+    """In one line, of at most ``width`` characters; 0 for any number."""
     if text is None:
-        return ""
+        return absent
     text = " ".join(text.split())
     return text if not width or len(text) <= width else text[: width - 3] + "..."
