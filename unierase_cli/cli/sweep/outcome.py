@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from msgspec import defstruct
+import msgspec
 
 from unierase_cli.cli.render import ConsoleReporter, emit_json
 from unierase_cli.cli.sweep.plan import SCORED, Planned
@@ -22,7 +22,7 @@ from unierase_cli.store.json_text import read_as, write_json
 
 RECORD = "sweep.json"
 # What a run writes of itself at its end.
-MADE: Any = defstruct("Made", [("path", str)])
+MADE: Any = msgspec.defstruct("Made", [("folder", str, msgspec.field(name="path"))])
 AGAIN = "the same command runs these again, and nothing that is done"
 
 
@@ -70,7 +70,7 @@ class Results:
         run.seconds, run.log = finished.seconds, finished.job.log
         if finished.code == 0:
             try:
-                run.path = Path(read_as(finished.job.result, MADE, AGAIN).path)
+                run.path = Path(read_as(finished.job.result, MADE, AGAIN).folder)
                 run.state = "made"
             except UserError as error:
                 run.state, run.error = "failed", error.message
