@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
+import msgspec
+
 from unierase_cli.words import folded, visible
 
 # White space and what closes a question, in any script that has signs of its own for it.
@@ -181,32 +183,45 @@ class Observation:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Observation:
-        data = dict(row)
-        data["answers"] = {k: [AnswerScore(**a) for a in v] for k, v in data.get("answers", {}).items()}
-        return cls(**data)
+        """Raises ValueError for what is no observation."""
+        return msgspec.convert(row, cls)
 
 
 @dataclass(frozen=True)
-class MetricResult:
-    """A number with its sample, or the reason why there is none.
+class Measure:
+    """A number with its sample and 95 % interval, or why there is none and what mends it.
 
-    ``unavailable`` holds the reason and the command that mends it; then ``value`` is None. An aggregate of which a
-    member is unavailable is itself unavailable. ``parts``: an aggregate's members by label (``real_authors.rouge``).
+    ``unavailable`` holds the reason and the command that mends it; then ``value`` is None. Neither: it does not apply. An
+    aggregate of which a member is unavailable is itself unavailable. ``parts``: labels of an aggregate's members
+    (``real_authors.rouge``), None in files of before they were written down; ``members``: these, where it was computed.
     """
 
-    name: str
-    value: float | None
+    name: str = ""
+    value: float | None = None
     n: int = 0
     ci95: tuple[float, float] | None = None
     per_sample: tuple[float, ...] = ()
     version: int = 1
     higher_is_better: bool | None = None
     unavailable: str | None = None
-    parts: tuple[tuple[str, MetricResult], ...] = ()
+    parts: tuple[str, ...] | None = None
+    members: tuple[tuple[str, Measure], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Of the parts the labels alone: their numbers stand in columns of their own."""
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"parts": [label for label, _ in self.parts]}
+        """Of the members the labels alone: their numbers stand in columns of their own."""
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "members"}
+        return found | {"parts": list(self.parts or (label for label, _ in self.members))}
+
+    def brief(self) -> dict[str, Any]:
+        """The number, its interval and its sample's size alone, or why there is none."""
+        if self.value is None:
+            return {"value": None, "unavailable": self.unavailable}
+        return {"value": self.value, "ci95": self.ci95, "n": self.n}
+
+    @classmethod
+    def from_json(cls, found: Any) -> Measure:
+        """Either form. Raises ValueError for what is none."""
+        return msgspec.convert(found, cls)
 
 
 class Reporter(Protocol):

@@ -14,7 +14,7 @@ from tests.helpers.judges import classifier, opened
 from tests.helpers.said import REFUSALS, said
 from unierase_cli.benchmarks.general import human_eval
 from unierase_cli.config.compose import compose
-from unierase_cli.contracts import MetricResult, UserError
+from unierase_cli.contracts import Measure, UserError
 from unierase_cli.inference.sandbox import sandbox
 from unierase_cli.launch.local import run_locally
 from unierase_cli.metrics import general_ability, gibberish
@@ -102,13 +102,13 @@ def test_a_judge_that_fails_makes_its_metrics_unavailable_with_the_reason_and_al
         ("retain_unseen", "plain"): [said("The sky.", split="retain_unseen")],
     }
     base, edited = (Evidence(state, rows, refusals=REFUSALS, judges=judges) for state in ("base", "edited"))
-    metrics = compare(base, edited, ["entailment_score", "gibberish", "cosine_similarity", "rouge"])
+    scores = compare(base, edited, ["entailment_score", "gibberish", "cosine_similarity", "rouge"])
     for state in ("base", "edited"):
-        results = metrics["states"][state]
-        assert FAILURES[name] in results["forget.entailment_score"]["unavailable"]
-        assert FAILURES[name] in results["retain_unseen.entailment_score"]["unavailable"]
+        results = scores.states[state]
+        assert FAILURES[name] in str(results["forget.entailment_score"].unavailable)
+        assert FAILURES[name] in str(results["retain_unseen.entailment_score"].unavailable)
         for metric in ("gibberish", "cosine_similarity", "rouge"):
-            assert results[f"forget.{metric}"]["value"] is not None
+            assert results[f"forget.{metric}"].value is not None
 
 
 def test_a_judge_of_ones_own_that_raises_is_an_absent_one() -> None:
@@ -176,7 +176,7 @@ def test_refusals_are_not_told_by_another_rule_for_one_model_because_the_encoder
 
     judges = Judges.of(encode_refusals=encode)
 
-    def idk(output: str) -> MetricResult:
+    def idk(output: str) -> Measure:
         evidence = Evidence(
             "base", {}, refusals=REFUSALS, passes={"general.gsm8k": [general_row(output=output)]}, judges=judges
         )

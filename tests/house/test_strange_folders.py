@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
@@ -35,8 +37,7 @@ from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.pipeline.observation_files import read_state
 from unierase_cli.results.runs import find_runs
 from unierase_cli.store.artefacts import Store
-from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import DESCRIPTION, read_json, write_json
+from unierase_cli.store.json_text import DESCRIPTION, Finite, decoded, read_json, write_json
 from unierase_cli.store.model_folders import ADAPTER, INDEX
 from unierase_cli.store.patch_files import stored_shapes
 from unierase_cli.store.tensors import load_tensors, save_tensors
@@ -115,22 +116,46 @@ def test_a_description_of_gigabytes_is_not_read(tmp_path: Path) -> None:
     assert Store(tmp_path).list() == []
 
 
+class Inner(msgspec.Struct):
+    y: str
+
+
+class Outer(msgspec.Struct):
+    """Of every kind that files are read as."""
+
+    a: int = 0
+    b: str | None = None
+    c: Finite = 0.0
+    d: list[int] = []
+    e: dict[str, Inner] = {}
+    f: int | list[int] | None = None
+
+
 @pytest.mark.parametrize(
-    ("value", "form", "wrong"),
+    ("value", "wrong"),
     [
-        ({"a": 1}, {"a": int, "b?": str}, None),
-        ({"a": 1, "b": None}, {"a": int, "b?": (str, None)}, None),
-        ({"a": True}, {"a": int}, "a is no whole number"),
-        ({"a": float("nan")}, {"a": float}, "a is no number"),
-        ({"a": 10**400}, {"a": float}, "a is no number"),
-        ({"a": [1, "2"]}, {"a": [int]}, "a[1] is no whole number"),
-        ({"a": {"x": {"y": 1}}}, {"a": {str: {"y": str}}}, "a.x.y is no text"),
-        ({}, {"a": int}, "a is missing"),
-        ([], {"a": int}, "it is no object"),
+        ({"a": True}, "a: expected int, got bool"),
+        ({"a": 1.0}, "a: expected int, got float"),
+        ({"b": 1}, "b: expected str | null, got int"),
+        ({"c": True}, "c: expected float, got bool"),
+        ({"c": float("nan")}, "c: expected float that is finite"),
+        ({"c": float("inf")}, "c: expected float that is finite"),
+        ({"c": float("-inf")}, "c: expected float that is finite"),
+        ({"c": 10**400}, "c: number out of range"),
+        ({"d": [1, "2"]}, "d[1]: expected int, got str"),
+        ({"e": {"x": {"y": 1}}}, "e[...].y: expected str, got int"),
+        ({"e": {"x": {}}}, "e[...]: object missing required field y"),
+        ({"f": [1, "2"]}, "f[1]: expected int, got str"),
+        ([], "expected object, got array"),
     ],
 )
-def test_what_does_not_fit_is_told_with_its_place(value: Any, form: Any, wrong: str | None) -> None:
-    assert misfit(value, form) == wrong
+def test_what_is_of_another_type_is_told_with_its_place(value: Any, wrong: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(wrong)}$"):
+        decoded(value, Outer)
+
+
+def test_what_is_of_the_right_type_is_taken_and_other_keys_are_free() -> None:
+    assert decoded({"a": 10**30, "b": None, "c": 1, "f": None, "other": {}}, Outer) == Outer(a=10**30, c=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -397,7 +422,7 @@ def test_a_patch_file_that_is_a_link_out_of_its_folder_is_not_read(tmp_path: Pat
     [
         ({"split": "../../etc", "variant": "plain"}, "called by a path"),
         ({"split": "forget", "variant": "/plain"}, "called by a path"),
-        ({"split": 3, "variant": "plain"}, "passes\\[0\\].split is no text"),
+        ({"split": 3, "variant": "plain"}, "passes\\[0\\].split: expected str, got int"),
     ],
 )
 def test_a_plan_of_observations_does_not_lead_out_of_its_folder(

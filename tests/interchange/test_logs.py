@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from unierase_cli.cli.app import app
-from unierase_cli.contracts import MetricResult, UserError
+from unierase_cli.contracts import Measure, UserError
 from unierase_cli.interchange.tofu_log import SETS, read_log
 from unierase_cli.interchange.tofu_scores import LogScores, score_log
 from unierase_cli.metrics import closer_look
@@ -166,8 +166,8 @@ def test_closer_looks_aggregates_take_numbers_as_well_as_results() -> None:
 
 
 def test_an_aggregate_is_never_made_of_fewer_members() -> None:
-    members: dict[str, MetricResult | float] = {**dict.fromkeys(closer_look.MEMBERS, 0.5)}
-    members["entailment_score"] = MetricResult("entailment_score", None, unavailable="eval.nli is null")
+    members: dict[str, Measure | float] = {**dict.fromkeys(closer_look.MEMBERS, 0.5)}
+    members["entailment_score"] = Measure("entailment_score", None, unavailable="eval.nli is null")
     for found in (closer_look.model_utility_retain(members), closer_look.forget_efficacy(members)):
         assert found.value is None
         assert "entailment_score" in str(found.unavailable)

@@ -140,7 +140,7 @@ def test_the_file_or_its_folder_is_a_retain_reference_of_a_run(store: Store, tmp
     for named in (tmp_path / "ou", tmp_path / "ou" / "TOFU_EVAL.json"):
         changes = {"eval.retain_reference": str(named)}
         (made,) = rescore(store, ["run"], reporter=SilentReporter(), changes=changes, names=["forget_quality"])
-        (row,) = made.rows
+        (row,) = made.scores.table()
         assert row["base"] == pytest.approx(1.0)
         assert row["edited"] < 0.05
         experiment = recorded(store, run, SilentReporter(), changes).experiment
@@ -268,9 +268,9 @@ def test_observed_references_of_another_split_or_model_are_not_compared_in_silen
     for slug in ("other", "family"):
         changes = {"eval.retain_reference": str(store.resolve(f"{slug}_base@v001").path)}
         (found[slug],) = rescore(store, ["run"], reporter=SilentReporter(), changes=changes, names=["forget_quality"])
-    assert "other forget questions" in found["other"].rows[0]["unavailable"]
-    assert found["family"].rows[0]["edited"] is not None
-    assert any("8 of 8 answers into other tokens" in warning for warning in found["family"].metrics["warnings"])
+    assert "other forget questions" in str(found["other"].scores.changes()[0].unavailable)
+    assert found["family"].scores.changes()[0].after.value is not None
+    assert any("8 of 8 answers into other tokens" in warning for warning in found["family"].scores.warnings)
 
 
 def test_what_we_write_is_read_as_a_log_with_the_same_numbers(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from unierase_cli.contracts import AnswerScore, MetricResult, Observation
+from unierase_cli.contracts import AnswerScore, Measure, Observation
 from unierase_cli.metrics import forget_quality, model_utility, probability, truth_ratio
 from unierase_cli.metrics.base import Evidence, Reference, mean_result
 from unierase_cli.metrics.rouge import ABOUT
@@ -52,7 +52,7 @@ def rows(folder: Path, run: str, split: str) -> list[Observation]:
     return found
 
 
-def rouge(folder: Path, run: str, split: str) -> MetricResult:
+def rouge(folder: Path, run: str, split: str) -> Measure:
     entries = next(v for k, v in log(folder, run).items() if k.removesuffix(".json") == SPLITS[split][0])
     return mean_result(ABOUT, entries["rougeL_recall"])
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.said import said
-from unierase_cli.contracts import AnswerScore, MetricResult, Observation
+from unierase_cli.contracts import AnswerScore, Measure, Observation
 from unierase_cli.metrics import (
     attacks,
     exact_memorization,
@@ -46,7 +46,7 @@ def rows(split: str, *log_probs: float) -> list[Observation]:
     return [likely(value, split=split, fact=str(i)) for i, value in enumerate(log_probs)]
 
 
-def columns(metric: Any, evidence: Evidence) -> dict[str, MetricResult]:
+def columns(metric: Any, evidence: Evidence) -> dict[str, Measure]:
     found: list[Column] = list(metric.columns(evidence))
     assert {column.group for column in found} == {DETAIL}
     return {column.id: column.result for column in found}

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from unierase_cli.contracts import MetricResult
+from unierase_cli.contracts import Measure
 from unierase_cli.metrics.base import About, mean_result
 from unierase_cli.metrics.statistics import paired
 from unierase_cli.metrics.statistics.aggregate import difference_interval, harmonic_mean
@@ -89,7 +89,7 @@ def test_holm_multiplies_step_by_step_and_never_falls() -> None:
     assert holm([]) == []
 
 
-def members(n: int, seed: int = 0, scale: float = 1.0) -> list[tuple[str, MetricResult]]:
+def members(n: int, seed: int = 0, scale: float = 1.0) -> list[tuple[str, Measure]]:
     """Three metrics on each of two splits, of rows that are easy or hard for all three."""
     generator = np.random.default_rng(seed)
     found = []
@@ -101,7 +101,7 @@ def members(n: int, seed: int = 0, scale: float = 1.0) -> list[tuple[str, Metric
     return found
 
 
-def samples(of: list[tuple[str, MetricResult]]) -> dict[str, tuple[float, ...]]:
+def samples(of: list[tuple[str, Measure]]) -> dict[str, tuple[float, ...]]:
     return {label: member.per_sample for label, member in of}
 
 
@@ -131,9 +131,9 @@ def test_metrics_of_one_row_are_resampled_together() -> None:
 
 
 def test_an_aggregate_of_single_rows_or_of_members_without_rows_has_no_interval() -> None:
-    assert harmonic_mean("h", [("s.m", MetricResult("m", 0.5)), ("t.m", MetricResult("m", 0.4))], 1).ci95 is None
+    assert harmonic_mean("h", [("s.m", Measure("m", 0.5)), ("t.m", Measure("m", 0.4))], 1).ci95 is None
     assert harmonic_mean("h", members(1), 1).ci95 is None
-    assert harmonic_mean("h", [("s.m", MetricResult("m", 0.0, per_sample=(0.0, 0.0)))], 1).ci95 == (0.0, 0.0)
+    assert harmonic_mean("h", [("s.m", Measure("m", 0.0, per_sample=(0.0, 0.0)))], 1).ci95 == (0.0, 0.0)
 
 
 def test_the_difference_of_two_aggregates_is_paired() -> None:

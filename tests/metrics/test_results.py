@@ -12,19 +12,21 @@ import pytest
 
 from tests.helpers.said import REFUSALS, said
 from tests.helpers.states import state
-from unierase_cli.contracts import MetricResult
+from unierase_cli.contracts import Measure
 from unierase_cli.metrics import closer_look, model_utility, probability, rouge, truth_ratio
 from unierase_cli.metrics.base import Evidence, mean_result
 from unierase_cli.metrics.catalog import all_columns, all_metrics
-from unierase_cli.metrics.compare import compare, summary, unchanged
+from unierase_cli.metrics.compare import compare, unchanged
 from unierase_cli.metrics.rouge import ABOUT
+from unierase_cli.metrics.scores import Scores
 from unierase_cli.metrics.statistics.aggregate import harmonic_mean
 from unierase_cli.metrics.statistics.bootstrap import mean_interval, resampled
+from unierase_cli.store.json_text import decoded
 
 
-def results(*values: float | None) -> list[tuple[str, MetricResult]]:
+def results(*values: float | None) -> list[tuple[str, Measure]]:
     return [
-        (f"part{i}", MetricResult("m", v, unavailable=None if v is not None else "it is gone; bring it back"))
+        (f"part{i}", Measure("m", v, unavailable=None if v is not None else "it is gone; bring it back"))
         for i, v in enumerate(values)
     ]
 
@@ -118,7 +120,7 @@ def test_model_utility_has_nine_parts_and_refuses_to_be_made_of_fewer() -> None:
 
 def test_the_comparison_is_json_and_holds_both_states_and_paired_differences() -> None:
     compared = compare(state("base", True, False), state("edited", False, True))
-    metrics: dict[str, Any] = json.loads(json.dumps(compared, allow_nan=False))
+    metrics: dict[str, Any] = json.loads(json.dumps(compared.to_json(), allow_nan=False))
     assert metrics["rows"] == {"forget": 6, "retain_unseen": 6, "world_facts": 6}
     difference = metrics["differences"]["forget.rouge"]
     # Of "The sky is blue." the refusal says one word.
@@ -139,10 +141,17 @@ def test_the_comparison_is_json_and_holds_both_states_and_paired_differences() -
     assert groups == sorted(groups, key=["forgetting", "retention", "honesty", "overview", "detail"].index)
 
 
+def test_scores_come_back_from_their_file_as_they_were() -> None:
+    scores = compare(state("base", True, False), state("edited", False, True))
+    found = decoded(json.loads(json.dumps(scores.to_json())), Scores)
+    assert found.table() == scores.table()
+    assert json.dumps(found.to_json()) == json.dumps(scores.to_json())
+
+
 def test_aggregates_have_intervals_and_name_their_parts() -> None:
     splits = ("forget", "retain_unseen", "real_authors", "world_facts")
     base, edited = state("base", True, False, splits), state("edited", False, True, splits)
-    metrics: dict[str, Any] = json.loads(json.dumps(compare(base, edited), allow_nan=False))
+    metrics: dict[str, Any] = json.loads(json.dumps(compare(base, edited).to_json(), allow_nan=False))
     for name in ("all.model_utility", "all.model_utility_arithmetic"):
         found = metrics["states"]["edited"][name]
         assert found["ci95"] == pytest.approx([found["value"]] * 2)  # all six rows of a split are alike
@@ -152,16 +161,16 @@ def test_aggregates_have_intervals_and_name_their_parts() -> None:
 
 
 def test_whatever_has_a_value_for_each_row_has_an_interval() -> None:
-    metrics = compare(*(state(name, name == "base", True) for name in ("base", "edited")))
-    for name, found in metrics["states"]["edited"].items():
+    scores = compare(*(state(name, name == "base", True) for name in ("base", "edited")))
+    for name, found in scores.states["edited"].items():
         whole = name == "forget.different_refusals"  # a count over all rows, not a mean of theirs
-        assert (found["ci95"] is not None) == (found["value"] is not None and not whole), name
+        assert (found.ci95 is not None) == (found.value is not None and not whole), name
 
 
 def test_the_summary_is_one_row_per_column_with_reasons_where_numbers_lack() -> None:
-    metrics = compare(state("base", True, False), state("edited", False, True))
-    rows = summary(metrics)
-    assert [row["id"] for row in rows] == [column["id"] for column in metrics["columns"]]
+    scores = compare(state("base", True, False), state("edited", False, True))
+    rows = scores.table()
+    assert [row["id"] for row in rows] == [column.id for column in scores.columns]
     by_id = {row["id"]: row for row in rows}
     assert by_id["forget.rouge"]["name"] == "forget: ROUGE-L recall"
     assert (by_id["forget.refusal_rate"]["base"], by_id["forget.refusal_rate"]["edited"]) == (0, 1)
@@ -189,13 +198,23 @@ def test_rouge_of_many_rows_against_many_refusals_is_quick() -> None:
     assert rouge.compute(evidence.rows("forget")).n == 200
 
 
+def test_a_measure_is_read_in_both_of_its_forms() -> None:
+    number, none = Measure("rouge", 0.5, 4, (0.25, 0.75), (0.5, 0.5)), Measure("rouge", unavailable="it is gone; bring it back")
+    for measure in (number, none):
+        assert Measure.from_json(measure.to_json()) == replace(measure, parts=())
+        brief = Measure("", measure.value, measure.n, measure.ci95, unavailable=measure.unavailable)
+        assert Measure.from_json(measure.brief()) == brief
+    with pytest.raises(ValueError, match="bool"):
+        Measure.from_json({"value": True})
+
+
 @pytest.mark.parametrize(("rows", "shown"), [(5, 5), (8, 8), (80, 8)])
 def test_examples_are_spread_over_the_split(rows: int, shown: int) -> None:
     base, edited = (Evidence(state, {("forget", "plain"): [said("x", fact_id=str(i)) for i in range(rows)]}) for state in "be")
-    examples = [int(example["fact_id"]) for example in compare(base, edited)["examples"]]
+    examples = [int(example.fact_id) for example in compare(base, edited).examples]
     assert examples == list(range(0, rows, rows // shown))
 
 
 def test_a_truth_ratio_turned_upside_down_has_its_interval_turned_too() -> None:
-    found = closer_look.upside_down(MetricResult("truth_ratio", 0.25, 3, (0.125, 0.5), (0.0, 0.25, 0.5)))
+    found = closer_look.upside_down(Measure("truth_ratio", 0.25, 3, (0.125, 0.5), (0.0, 0.25, 0.5)))
     assert (found.value, found.ci95, found.per_sample) == (0.75, (0.5, 0.875), (1.0, 0.75, 0.5))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.said import said
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics import return_score
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.compare import compare
@@ -45,7 +45,7 @@ def evidence(state: str, judges: Judges | None = None, **right: int) -> Evidence
 
 
 def states(base: Evidence, edited: Evidence) -> dict[str, dict[str, Any]]:
-    return compare(base, edited)["states"]
+    return compare(base, edited).to_json()["states"]
 
 
 def test_an_answer_is_right_unless_it_contradicts_the_question_with_the_true_answer() -> None:
@@ -98,12 +98,12 @@ def test_the_interval_of_a_forget_score_that_is_shown_as_zero_is_cut_at_zero() -
 
 def test_less_accuracy_is_better_on_both_forget_splits_alone() -> None:
     base, edited = (evidence(state, forget=9, forget_eval=8, retain_unseen=9) for state in ("base", "edited"))
-    columns = {column["id"]: column for column in compare(base, edited)["columns"]}
+    columns = {column.id: column for column in compare(base, edited).columns}
     splits = ("forget", "forget_eval", "retain_unseen")
-    better = {name: columns[f"{name}.nli_accuracy"]["higher_is_better"] for name in splits}
+    better = {name: columns[f"{name}.nli_accuracy"].higher_is_better for name in splits}
     assert better == {"forget": False, "forget_eval": False, "retain_unseen": True}
-    assert columns["forget_eval.rouge"]["group"] == "forgetting"
-    assert columns["forget_eval.rouge"]["higher_is_better"] is False
+    assert columns["forget_eval.rouge"].group == "forgetting"
+    assert columns["forget_eval.rouge"].higher_is_better is False
 
 
 def test_without_a_judge_every_score_says_so() -> None:
@@ -152,6 +152,6 @@ def test_how_often_the_judge_takes_a_refusal_for_wrong_is_said() -> None:
 
 
 def test_two_rows_are_enough_for_an_interval_of_a_share_and_one_is_not() -> None:
-    two = MetricResult("accuracy", 0.5, 2, None, (0.0, 1.0))
+    two = Measure("accuracy", 0.5, 2, None, (0.0, 1.0))
     assert return_score._resampled(two, two) is not None
-    assert return_score._resampled(MetricResult("accuracy", 1.0, 1, None, (1.0,)), two) is None
+    assert return_score._resampled(Measure("accuracy", 1.0, 1, None, (1.0,)), two) is None

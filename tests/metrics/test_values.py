@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.said import REFUSALS, answer, said, scored
-from unierase_cli.contracts import AnswerScore, MetricResult, Observation
+from unierase_cli.contracts import AnswerScore, Measure, Observation
 from unierase_cli.metrics import (
     degenerate_output,
     different_refusals,
@@ -323,7 +323,7 @@ def test_rows_without_wrong_answers_are_told_from_wrong_answers_that_were_not_sc
         assert known.endswith(give)
 
 
-def forget_quality_against_itself(rows: list[Observation]) -> MetricResult:
+def forget_quality_against_itself(rows: list[Observation]) -> Measure:
     return forget_quality.compute(rows, Reference({("forget", "plain"): rows}))
 
 

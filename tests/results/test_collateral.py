@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from unierase_cli.benchmarks.parts.neighbours import nearest_forgotten
-from unierase_cli.contracts import Benchmark, Fact
+from unierase_cli.contracts import Benchmark, Fact, Measure
+from unierase_cli.metrics.scores import Scores
 from unierase_cli.results.one_run import collateral
 from unierase_cli.results.one_run.collateral import collateral_map, worst_table
 
@@ -33,17 +33,19 @@ def benchmark(groups: bool = True) -> Benchmark:
     return Benchmark("own", forget, protect, splits, "print")
 
 
-def metrics(lost: dict[str, float], known: Benchmark) -> dict[str, Any]:
+def metrics(lost: dict[str, float], known: Benchmark) -> Scores:
     """Scores of 1 before the edit; after it ``lost`` is missing, by group."""
     splits = {name: rows for name, rows in known.splits.items() if name != "forget"}
     states = {
         state: {
-            f"{name}.rouge": {"per_sample": [1.0 - (state == "edited") * lost.get(fact.group or "", 0.0) for fact in rows]}
+            f"{name}.rouge": Measure(
+                per_sample=tuple(1.0 - (state == "edited") * lost.get(fact.group or "", 0.0) for fact in rows)
+            )
             for name, rows in splits.items()
         }
         for state in ("base", "edited")
     }
-    return {"facts": {f"{name}.plain": [fact.id for fact in rows] for name, rows in splits.items()}, "states": states}
+    return Scores(facts={f"{name}.plain": [fact.id for fact in rows] for name, rows in splits.items()}, states=states)
 
 
 LOST = {"Ben": 0.5, "Cleo": 0.25, "Dan": 0.125}
@@ -108,7 +110,8 @@ def test_a_fact_without_a_group_is_its_own_and_has_no_interval() -> None:
     single = Fact("lone", "what of harbour ships?", "sea.")
     known.splits["retain_unseen"] = (*known.splits["retain_unseen"], single)  # type: ignore[index]
     scores = metrics(LOST, known)
-    scores["states"]["edited"]["retain_unseen.rouge"]["per_sample"][-1] = 0.0
+    after = scores.states["edited"]
+    after["retain_unseen.rouge"] = Measure(per_sample=(*after["retain_unseen.rouge"].per_sample[:-1], 0.0))
     found = collateral_map(scores, known)
     assert (found["groups"][0]["group"], found["groups"][0]["ci95"], found["groups"][0]["change"]) == ("lone", None, -1.0)
     assert "Of a single question there is no interval." in worst_table(found).caption
@@ -116,12 +119,11 @@ def test_a_fact_without_a_group_is_its_own_and_has_no_interval() -> None:
 
 def test_rows_that_the_benchmark_does_not_have_are_counted() -> None:
     known, scores = benchmark(), metrics(LOST, benchmark())
-    scores["facts"]["retain_near.plain"][0] = "gone"
+    scores.facts["retain_near.plain"][0] = "gone"
     assert collateral_map(scores, known)["unknown"] == 1
-    scores["facts"] = {name: ["gone", *(f"gone{i}" for i in range(len(ids) - 1))] for name, ids in scores["facts"].items()}
+    scores.facts = {name: ["gone", *(f"gone{i}" for i in range(len(ids) - 1))] for name, ids in scores.facts.items()}
     assert collateral_map(scores, known)["unavailable"] == "the benchmark has none of the scored rows"
-    unscored = {"facts": {}, "states": {"base": {}, "edited": {}}}
-    assert "no retained split was scored" in collateral_map(unscored, known)["unavailable"]
+    assert "no retained split was scored" in collateral_map(Scores(states={}), known)["unavailable"]
 
 
 def test_equal_maps_give_an_equal_picture(tmp_path: Path) -> None:

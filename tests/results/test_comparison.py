@@ -29,11 +29,12 @@ from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.stage import Request
 from unierase_cli.results.many_runs.comparison import compare_runs
 from unierase_cli.results.many_runs.labels import configuration, labelled
-from unierase_cli.results.many_runs.rows import COLUMNS, COST, balance
+from unierase_cli.results.many_runs.rows import COLUMNS, COST, Compared, balance
 from unierase_cli.results.many_runs.tables import tables
 from unierase_cli.results.table import Table
 from unierase_cli.store.artefact import Artefact, read_artefact
 from unierase_cli.store.artefacts import Store
+from unierase_cli.store.json_text import decoded
 from unierase_cli.store.jsonl import dump_line
 
 
@@ -85,7 +86,7 @@ def test_the_balance_is_clipped_and_needs_something_to_forget() -> None:
     assert balance((0.8, 0.5), (0.9, 0.6)).value == 0
     assert balance((0.8, 0.5), (0.0, 0.6)).value == 1
     assert balance((0.8, 0.5), (0.4, 0.25)).value == pytest.approx(0.5)
-    assert "nothing to forget" in balance((0.0, 0.5), (0.0, 0.5)).reason
+    assert "nothing to forget" in str(balance((0.0, 0.5), (0.0, 0.5)).unavailable)
     assert balance((None, 0.5), (0.0, 0.5)).value is None
 
 
@@ -304,7 +305,7 @@ def test_runs_are_named_by_path_pattern_key_and_by_what_was_made_from_them(store
 def test_the_best_of_the_edited_models_is_bold_by_each_columns_direction(store: Store) -> None:
     scored(store, "a", forget=0.1, kept=0.5, seconds=5.0)
     scored(store, "b", forget=0.3, kept=0.9, seconds=9.0)
-    (table,) = tables(compared(store), width=400)
+    (table,) = tables(decoded(compared(store), Compared), width=400)
     bold = {(table.rows[row][0], table.columns[column].replace("\n", " ")) for row, column in table.strong}
     assert ("2 a" if table.rows[1][0] == "1 b" else "1 a", "forget ROUGE") in bold
     assert {column for label, column in bold if label.endswith("b")} == {"never seen", "bal- ance"}
@@ -329,7 +330,7 @@ def test_narrow_terminals_get_two_tables_and_long_labels_a_table_of_rows(store: 
     for seed in (0, 1):
         scored(store, seed=seed, unlearn__lr=1e-4, unlearn__epochs=3, unlearn__warmup=0.25)
     scored(store, unlearn__lr=1e-5)
-    table = compared(store)
+    table = decoded(compared(store), Compared)
     assert [len(tables(table, width=width)) for width in (400, 140, 100)] == [1, 2, 3]
     for width in (140, 100):
         for part in tables(table, width=width)[-2:]:

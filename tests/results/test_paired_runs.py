@@ -50,7 +50,7 @@ def finished(
     score = scored(store, method, seed, **settings)
     seen = {("forget", "plain"): said("forget", forget, edition), ("retain_unseen", "plain"): said("retain_unseen", kept, edition)}
     found = compare(Evidence("base", seen), Evidence("edited", seen, refusals=["I do not know."]))
-    given(score, ("metrics.json", json.dumps(found)))
+    given(score, ("metrics.json", json.dumps(found.to_json())))
     observed = Path(score.manifest["inputs"]["edited"]["path"])
     passes = [Pass(split, variant, [o.fact_id for o in rows], []) for (split, variant), rows in seen.items()]
     Plan("edited", [], [], passes).save(observed)
@@ -146,7 +146,7 @@ def test_an_aggregate_is_tested_over_the_rows_of_its_parts(store: Store) -> None
     worse["world_facts", "plain"] = [replace(o, text="The sky.") for o in worse["world_facts", "plain"]]
     scores = [finished(store, method) for method in ("npo_gd", "ga_gd")]
     for score, seen in zip(scores, (whole, replace(whole, observations=worse, _results={})), strict=True):
-        given(score, ("metrics.json", json.dumps(compare(seen, seen))))
+        given(score, ("metrics.json", json.dumps(compare(seen, seen).to_json())))
     compared = compare_pair(store, [score.full_name for score in scores], metrics=["model_utility"])
     found = column(compared, "all.model_utility")
     assert found["difference"] < 0

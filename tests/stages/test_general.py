@@ -24,7 +24,7 @@ from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.inference.suites import answers_to, questions_of
 from unierase_cli.metrics import general_ability
 from unierase_cli.metrics.base import Evidence
-from unierase_cli.metrics.compare import compare, summary
+from unierase_cli.metrics.compare import compare
 from unierase_cli.metrics.judges.judges import Judges
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens
@@ -280,9 +280,9 @@ def test_the_report_shows_both_states_side_by_side() -> None:
     (table,) = result_tables.general_tables(metrics)
     assert table.title == "General ability"
     assert table.rows[0][:4] == ("general ability: GSM8K accuracy", "1.000", "0.500", "-0.500")
-    mine = [found for found in summary(metrics) if found["split"] == "general"]
-    assert {found["group"] for found in mine} == {"general"}
-    assert mine[0]["difference_ci"] is not None
+    mine = [found for found in metrics.changes() if found.column.split == "general"]
+    assert {found.column.group for found in mine} == {"general"}
+    assert mine[0].change.ci95 is not None
     assert result_tables.general_tables(compare(Evidence("base", {}), Evidence("edited", {}))) == []
 
 

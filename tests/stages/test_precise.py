@@ -22,11 +22,13 @@ from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.inference import observe as asking
 from unierase_cli.methods.base import load_method
+from unierase_cli.metrics.scores import Precise
 from unierase_cli.models.load import load_model
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.stage import Request
 from unierase_cli.pipeline.study import study_of
 from unierase_cli.results.one_run.precise_tables import fact_table, precise_table
+from unierase_cli.results.runs import read_precise
 from unierase_cli.stages import observe_facts, precise
 from unierase_cli.stages.shared.fact_rows import fact_rows
 from unierase_cli.store.artefact import Artefact
@@ -187,7 +189,7 @@ def test_the_measures_are_means_over_facts(made: tuple[Experiment, Artefact]) ->
         assert measures["fact_first_unlearn"]["after"] == 1.0
     else:
         assert measures["fact_first_unlearn"]["after"] is None
-        assert ("fact: first token is [UNL]", "", "n/a") in [row[:3] for row in precise_table(found).rows]
+        assert ("fact: first token is [UNL]", "", "n/a") in [row[:3] for row in precise_table(read_precise(artefact)).rows]
     base, edited = observe_facts.read_facts(observed)
     row = precise.one_fact(rows[0]["fact"], base, edited[rows[0]["fact"]], rows[0]["seconds"])
     assert json.loads(json.dumps(row)) == rows[0]
@@ -204,13 +206,13 @@ def test_a_true_answer_without_a_word_makes_the_measures_of_words_unavailable(ma
         for fact, rows in edited.items()
     }
     rows = [precise.one_fact(fact, base, found, None) for fact, found in said.items()]
-    measures = {told["id"]: told for told in precise.measures(rows)}
+    measures = {told.id: told for told in precise.measures(rows)}
     for name in ("forgotten", "fact_rouge"):
-        assert measures[name]["after"] is None
-        assert "true answers of 1 of 3 facts have no word" in measures[name]["unavailable"]
-    assert measures["fact_probability"]["after"] is not None
+        assert measures[name].after is None
+        assert "true answers of 1 of 3 facts have no word" in str(measures[name].unavailable)
+    assert measures["fact_probability"].after is not None
     assert any("n/a" in row for row in fact_table(rows).rows)
-    assert precise_table({"facts": 3, "measures": list(measures.values())}).rows
+    assert precise_table(Precise(facts=3, measures=list(measures.values()))).rows
 
 
 def test_a_report_of_single_facts_has_no_model_after_them_all(made: tuple[Experiment, Artefact]) -> None:

@@ -8,8 +8,8 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -18,10 +18,11 @@ from markdown_it import MarkdownIt
 from tests.helpers.report_rows import REFUSAL, observed
 from unierase_cli.cli.tables import console_on, show
 from unierase_cli.config.schema import Experiment
-from unierase_cli.contracts import SilentReporter
+from unierase_cli.contracts import Measure, SilentReporter
 from unierase_cli.delivery.adapter_card import adapter_card
 from unierase_cli.metrics.base import NO_TOKEN, Evidence
 from unierase_cli.metrics.compare import compare
+from unierase_cli.metrics.scores import Scores
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.pipeline.study import study_of
 from unierase_cli.results.one_run import tables as result_tables
@@ -32,41 +33,39 @@ from unierase_cli.store.artefact import Artefact
 
 
 @pytest.fixture
-def metrics() -> dict[str, Any]:
+def scores() -> Scores:
     def evidence(state: str) -> Evidence:
         seen = {(s, "plain"): [observed(state, s, n) for n in range(6)] for s in ("forget", "retain_unseen")}
         if state == "edited":
             seen["forget", "unlearn_forbidden"] = [observed(state, "forget", n, "unlearn_forbidden") for n in range(6)]
         return Evidence(state, seen, refusals=[REFUSAL], special_ids=[9])
 
-    found = compare(evidence("base"), evidence("edited"))
-    found["warnings"] = []
-    return json.loads(json.dumps(found))
+    return compare(evidence("base"), evidence("edited"))
 
 
-def test_the_headline_tells_forgetting_and_retention_before_and_after(metrics: dict[str, Any]) -> None:
-    rows = {row[0]: row for row in result_tables.headline_table(metrics).rows}
+def test_the_headline_tells_forgetting_and_retention_before_and_after(scores: Scores) -> None:
+    rows = {row[0]: row for row in result_tables.headline_table(scores).rows}
     forget = next(cells for name, cells in rows.items() if name.startswith("forget: ROUGE"))
     retain = next(cells for name, cells in rows.items() if name.startswith("retain, never seen: ROUGE"))
     assert forget[1:4] == ("1.000", "0.000", "-1.000")
     assert retain[1:4] == ("1.000", "1.000", "+0.000")
 
 
-def test_what_comes_back_with_the_token_forbidden_is_told(metrics: dict[str, Any]) -> None:
-    rows = result_tables.honesty_table(metrics).rows
+def test_what_comes_back_with_the_token_forbidden_is_told(scores: Scores) -> None:
+    rows = result_tables.honesty_table(scores).rows
     forbidden = next(row for row in rows if "[UNL] forbidden" in row[0])
     assert forbidden[1:3] == ("n/a", "1.000")
 
 
-def test_of_a_method_without_a_token_nothing_is_said_of_it(metrics: dict[str, Any]) -> None:
-    without = copy.deepcopy(metrics)
-    for column in without["columns"]:
-        if "[UNL]" in column["title"]:
-            without["states"]["edited"][column["id"]].update(value=None, unavailable=NO_TOKEN)
+def test_of_a_method_without_a_token_nothing_is_said_of_it(scores: Scores) -> None:
+    without = copy.deepcopy(scores)
+    for column in without.columns:
+        if "[UNL]" in column.title:
+            without.states["edited"][column.id] = Measure(unavailable=NO_TOKEN)
     table = result_tables.honesty_table(without)
     assert not any("[UNL]" in row[0] for row in (*table.rows, *result_tables.headline_table(without).rows))
     assert "suppresses" not in table.caption
-    assert "suppresses" in result_tables.honesty_table(metrics).caption
+    assert "suppresses" in result_tables.honesty_table(scores).caption
 
 
 def test_cells_are_escaped_in_markdown_and_html() -> None:
@@ -128,13 +127,13 @@ def test_the_terminal_shows_text_as_it_is_and_control_characters_written_out() -
     assert "[bold]x[/bold] :smile: \\x1b]0;name\\x07" in stream.getvalue()
 
 
-def test_a_report_has_its_tables_its_picture_and_nothing_from_outside(metrics: dict[str, Any], tmp_path: Path) -> None:
+def test_a_report_has_its_tables_its_picture_and_nothing_from_outside(scores: Scores, tmp_path: Path) -> None:
     inputs = {}
     for name in ("score", "erase"):
         folder = tmp_path / name / "v001"
         folder.mkdir(parents=True)
         inputs[name] = Artefact(folder, {"stage": name, "key": "k" * 64, "wall_seconds": 1.0})
-    (inputs["score"].path / "metrics.json").write_text(json.dumps(metrics))
+    (inputs["score"].path / "metrics.json").write_text(json.dumps(scores.to_json()))
     layer = dict.fromkeys(
         ("layer", "rank", "size", "mean_kbk", "lambda_", "applied", "residual_before", "residual_after", "relative_norm"), 1
     )
@@ -154,17 +153,17 @@ def test_a_report_has_its_tables_its_picture_and_nothing_from_outside(metrics: d
     assert json.loads((out / report.COLLATERAL).read_text())["groups"] == []
 
 
-def test_a_report_maps_collateral_damage_where_the_benchmark_has_groups(metrics: dict[str, Any], tmp_path: Path) -> None:
+def test_a_report_maps_collateral_damage_where_the_benchmark_has_groups(scores: Scores, tmp_path: Path) -> None:
     unseen = [fact.id for fact in study_of(Experiment()).benchmark.splits["retain_unseen"]]
-    metrics["facts"]["retain_unseen.plain"] = unseen
+    scores.facts["retain_unseen.plain"] = unseen
     for number, state in enumerate(("base", "edited")):
-        values = [1.0 - number * (index % 5) / 5 for index in range(len(unseen))]
-        metrics["states"][state]["retain_unseen.rouge"]["per_sample"] = values
+        values = tuple(1.0 - number * (index % 5) / 5 for index in range(len(unseen)))
+        scores.states[state]["retain_unseen.rouge"] = replace(scores.states[state]["retain_unseen.rouge"], per_sample=values)
     inputs = {}
     for name in ("score", "erase"):
         (tmp_path / name / "v001").mkdir(parents=True)
         inputs[name] = Artefact(tmp_path / name / "v001", {"stage": name, "key": "k" * 64, "wall_seconds": 1.0})
-    (inputs["score"].path / "metrics.json").write_text(json.dumps(metrics))
+    (inputs["score"].path / "metrics.json").write_text(json.dumps(scores.to_json()))
     made = report.run(StageContext(study_of(Experiment()), tmp_path, inputs, SilentReporter()))
     assert {report.COLLATERAL, report.COLLATERAL_PICTURE} < set(made["files"])
     assert all((tmp_path / name).exists() for name in made["files"])
@@ -176,10 +175,10 @@ def test_a_report_maps_collateral_damage_where_the_benchmark_has_groups(metrics:
     assert sum(row["n"] for row in groups) == len(unseen)
 
 
-def test_numbers_of_a_single_row_are_said_to_have_no_interval(metrics: dict[str, Any]) -> None:
-    assert "single row" not in result_tables.headline_table(metrics).caption
-    metrics["states"]["edited"]["forget.rouge"] |= {"n": 1, "ci95": None}
-    assert result_tables.headline_table(metrics).caption == "Of a single row there is no interval: forget: ROUGE-L recall."
+def test_numbers_of_a_single_row_are_said_to_have_no_interval(scores: Scores) -> None:
+    assert "single row" not in result_tables.headline_table(scores).caption
+    scores.states["edited"]["forget.rouge"] = replace(scores.states["edited"]["forget.rouge"], n=1, ci95=None)
+    assert result_tables.headline_table(scores).caption == "Of a single row there is no interval: forget: ROUGE-L recall."
 
 
 def test_a_gradient_methods_patch_has_no_table_of_layers() -> None:

@@ -22,6 +22,7 @@ from unierase_cli.delivery.export import export
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.metrics.compare import came_back
+from unierase_cli.metrics.scores import Scores
 from unierase_cli.models.load import LoadedModel, load_model
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.models.vocabulary import add_unlearning_tokens, get_rows
@@ -29,6 +30,7 @@ from unierase_cli.pipeline.observation_files import read_state
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages.moments import preserved
+from unierase_cli.store.json_text import decoded
 from unierase_cli.store.unlearned import TAKEN_OVER, forgotten_in, unlearning_tokens_in
 
 STAGE = TokenStage(epochs=1, least_steps=0)
@@ -178,10 +180,10 @@ def test_the_unedited_state_of_such_a_model_has_a_token(once: Path, tmp_path: Pa
 
 
 def test_facts_that_come_back_are_told() -> None:
-    def metrics(before: float, after: float) -> dict:
+    def metrics(before: float, after: float) -> Scores:
         states = {"base": {"forgotten_before.rouge": {"value": before}}, "edited": {"forgotten_before.rouge": {"value": after}}}
-        return {"states": states}
+        return decoded({"states": states}, Scores)
 
     assert came_back(metrics(0.03, 0.83)) is not None
     assert came_back(metrics(0.03, 0.05)) is None
-    assert came_back({"states": {"base": {}, "edited": {}}}) is None
+    assert came_back(Scores(states={})) is None

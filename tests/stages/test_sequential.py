@@ -41,6 +41,7 @@ from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.stage import Request, slug
 from unierase_cli.pipeline.study import study_of
 from unierase_cli.results.one_run.trajectory_tables import trajectory_table
+from unierase_cli.results.runs import read_steps
 from unierase_cli.stages import erase as erase_stage
 from unierase_cli.stages import train_token
 from unierase_cli.store.artefact import Artefact
@@ -453,7 +454,7 @@ def test_a_report_shows_the_way_as_a_table_and_a_picture(
     assert "### Step by step" in text
     assert "![forgetting and retention after each request](trajectory.png)" in text
     assert (report.path / "trajectory.png").stat().st_size > 5000
-    table = trajectory_table(trajectory[0])
+    table = trajectory_table(read_steps(trajectory[1]))
     assert [row[0] for row in table.rows] == ["0", "1", "2", "3"]
     assert "model\nutility" not in table.columns, "a column without a number is left out"
     assert text.count("The edit, layer by layer") == 1

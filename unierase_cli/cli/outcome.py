@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.cli.amounts import duration, moment
 from unierase_cli.cli.tables import pairs_table, show
-from unierase_cli.store.json_text import read_own
+from unierase_cli.store.json_text import read_as
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unierase_cli.store.artefacts import Store
 
 METRICS, COMPARISON = "metrics.json", "comparison.json"
+COMPARE_AGAIN = "unierase report RUN RUN --force makes it anew"
 # Where to read on.
 REPORT, COMPARED = "report.md", "comparison.md"
 # What a mode adds: requests one after another, facts one by one.
@@ -37,14 +38,14 @@ def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
     scored = scores_of(artefact, store)
     found = {**as_data(artefact), "summary": artefact.manifest.get("summary")}
     if scored is not None:
-        from unierase_cli.results.one_run.tables import numbers
+        from unierase_cli.results.runs import read_scores
 
-        found["metrics"] = numbers(read_metrics(scored))
+        found["metrics"] = read_scores(scored).table()
         found["warnings"] = _warnings(artefact, scored)
     for name in (STEPS, PRECISE):
         holder = holder_of(artefact, store, name)
         if holder is not None:
-            found[name.partition(".")[0]] = read_own(holder.file(name), "unierase eval --force makes it anew")
+            found[name.partition(".")[0]] = read_as(holder.file(name), dict[str, Any], "unierase eval --force makes it anew")
     return found
 
 
@@ -66,16 +67,17 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
         _print_place(console, artefact)
         return
     from unierase_cli.results.one_run import tables as result_tables
+    from unierase_cli.results.runs import read_scores
 
-    metrics = read_metrics(scored)
-    tables = [result_tables.headline_table(metrics), *of_mode, result_tables.honesty_table(metrics)]
-    tables += result_tables.general_tables(metrics)
+    scores = read_scores(scored)
+    tables = [result_tables.headline_table(scores), *of_mode, result_tables.honesty_table(scores)]
+    tables += result_tables.general_tables(scores)
     if everything:
-        tables += result_tables.number_tables(metrics)
+        tables += result_tables.number_tables(scores)
     elif _asked_for_more(scored):
-        tables.append(result_tables.further_table(metrics))
-    if metrics["examples"]:
-        tables.append(result_tables.example_table(metrics, limit=SHOWN, width=WIDTH))
+        tables.append(result_tables.further_table(scores))
+    if scores.examples:
+        tables.append(result_tables.example_table(scores, limit=SHOWN, width=WIDTH))
     for table in tables:
         if table.rows:
             show(console, table)
@@ -98,12 +100,13 @@ def _asked_for_more(scored: Artefact) -> bool:
 
 def show_comparison(console: Console, artefact: Artefact) -> None:
     """The tables of each mode as wide as the terminal allows, with their remarks."""
+    from unierase_cli.results.many_runs.comparison import Comparison
     from unierase_cli.results.many_runs.tables import CAPTION, tables
 
-    for compared in read_comparison(artefact)["tables"]:
+    for compared in read_as(artefact.file(COMPARISON), Comparison, COMPARE_AGAIN).tables:
         for table in tables(compared, width=console.width):
             show(console, table)
-        for remark in compared["remarks"]:
+        for remark in compared.remarks:
             console.print(f"note: {remark}", soft_wrap=True)
     console.print(CAPTION, style="dim")
     console.print(str(artefact.file(COMPARED)), style="bold", soft_wrap=True)
@@ -150,23 +153,16 @@ def _mode_tables(artefact: Artefact, store: Store) -> list[Table]:
     """The table of a sequence's steps, or of facts that were forgotten one by one; none for a batch."""
     from unierase_cli.results.one_run.precise_tables import precise_table
     from unierase_cli.results.one_run.trajectory_tables import trajectory_table
+    from unierase_cli.results.runs import read_precise, read_steps
 
-    makers = {STEPS: trajectory_table, PRECISE: precise_table}
-    found = {name: holder_of(artefact, store, name) for name in makers}
-    again = "unierase eval --force makes it anew"
-    return [makers[name](read_own(holder.file(name), again)) for name, holder in found.items() if holder is not None]
-
-
-def read_metrics(scored: Artefact) -> dict[str, Any]:
-    """``metrics.json`` of a score artefact. Raises UserError when it is damaged."""
-    from unierase_cli.results.runs import FORM
-
-    return read_own(scored.file(METRICS), "unierase score --force makes it anew", FORM)
+    steps, precise = (holder_of(artefact, store, name) for name in (STEPS, PRECISE))
+    found = [trajectory_table(read_steps(steps))] if steps is not None else []
+    return found + ([precise_table(read_precise(precise))] if precise is not None else [])
 
 
 def read_comparison(artefact: Artefact) -> dict[str, Any]:
     """``comparison.json`` of a comparison. Raises UserError when it is damaged."""
-    return read_own(artefact.file(COMPARISON), "unierase report RUN RUN --force makes it anew")
+    return read_as(artefact.file(COMPARISON), dict[str, Any], COMPARE_AGAIN)
 
 
 def _warnings(artefact: Artefact, scored: Artefact) -> list[str]:

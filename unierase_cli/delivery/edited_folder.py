@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.delivery.leaving import public_name, write_leaving
 from unierase_cli.delivery.patches import Chosen, later_steps, listed
-from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import read_json
+from unierase_cli.store.json_text import Finite, decoded, read_json
 from unierase_cli.store.new_folder import check_free, new_folder
 from unierase_cli.store.unlearned import FORGOTTEN, RECORD, forgotten_in
 
@@ -28,11 +29,34 @@ if TYPE_CHECKING:
 
 BASE = "unierase-base"
 ROWS, LOST = "rows.safetensors", "lost.safetensors"
-LOSSES = {str: {"type": str, "share": float, "written": bool}}
-FORM = {
-    "run": str, "key": str, "steps": [int], "dropped": [int],
-    "base": {"tensors": {str: str}, "rows": int, "lost": LOSSES, "stored?": (str, None)},
-}  # fmt: skip
+
+
+class Loss(msgspec.Struct):
+    """Of one edited matrix: its base's type, and the share of entries that subtracting does not give back."""
+
+    type: str
+    share: Finite
+    written: bool
+
+
+class Base(msgspec.Struct):
+    """The model before: a hash for every tensor, how many rows its vocabulary had, the type that it was stored in."""
+
+    tensors: dict[str, str]
+    rows: int
+    lost: dict[str, Loss]
+    stored: str | None = None
+
+
+class FolderRecord(msgspec.Struct):
+    """What ``unierase.json`` says of the run, and of the model before."""
+
+    run: str
+    key: str
+    steps: list[int]
+    dropped: list[int]
+    base: Base
+    unlearning_tokens: dict[str, int] = {}
 
 
 def recorded_experiment(chosen: Chosen, device: str = "auto") -> Experiment:
@@ -84,17 +108,14 @@ def write_edited(loaded: LoadedModel, chosen: Chosen, destination: Path, reporte
     }
 
 
-def read_folder_record(folder: Path) -> dict[str, Any] | None:
+def read_folder_record(folder: Path) -> FolderRecord | None:
     """The record of an edited folder; None for a folder without one. Raises UserError when it is damaged."""
     path = folder / RECORD
     if not path.exists():
         return None
     try:
-        record = read_json(path)
-        if wrong := misfit(record, FORM):
-            raise ValueError(wrong)
-        return record
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return decoded(read_json(path), FolderRecord)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error})", "give the original model with --base FOLDER") from error
 
 
@@ -111,9 +132,9 @@ def _fill(folder: Path, loaded: LoadedModel, chosen: Chosen, reporter: Reporter)
     from unierase_cli.models.files import save_folder
 
     base = _describe_base(loaded, reporter)
-    tokens = [record["tokens"] for record in chosen.records() if record.get("tokens")]
-    if tokens:
-        _keep_vocabulary(loaded, sorted({i for about in tokens for i in about["ids"]}), folder / BASE)
+    ids = {i for record in chosen.records() if record.tokens for i in record.tokens.ids}
+    if ids:
+        _keep_vocabulary(loaded, sorted(ids), folder / BASE)
     with reporter.phase("apply"):
         applied = apply_patches(loaded, chosen.patches())
     with reporter.phase("check"):
@@ -137,7 +158,7 @@ def _fill(folder: Path, loaded: LoadedModel, chosen: Chosen, reporter: Reporter)
 def _check(loaded: LoadedModel, chosen: Chosen) -> None:
     from unierase_cli.editing.weights import AppliedPatch
 
-    wanted = {name: value for record in chosen.records() for name, value in record["base_hashes"].items()}
+    wanted = {name: value for record in chosen.records() for name, value in record.base_hashes.items()}
     AppliedPatch(loaded).check(wanted)
 
 
@@ -145,7 +166,7 @@ def _forgotten(loaded: LoadedModel, chosen: Chosen) -> list[str]:
     """Hashes of what the chosen steps forget, and of what the unedited model had forgotten before them."""
     source = Path(loaded.source)
     before = forgotten_in(source) if source.is_dir() else ()
-    now = [name for record in chosen.records() for name in record["info"].get(FORGOTTEN, ())]
+    now = [name for record in chosen.records() for name in record.info.get(FORGOTTEN, ())]
     return list(dict.fromkeys([*before, *now]))
 
 
@@ -194,7 +215,7 @@ def _keep_lost(loaded: LoadedModel, chosen: Chosen, applied: AppliedPatch, folde
     from unierase_cli.editing.undo import changes_by_parameter, narrowest, remainder
     from unierase_cli.store.tensors import save_tensors
 
-    if any(record.get("dense") for record in chosen.records()):
+    if any(record.dense for record in chosen.records()):
         return {}
     found: dict[str, Any] = {}
     tensors: dict[str, Tensor] = {}

@@ -29,7 +29,7 @@ ROUNDING = 1e-4
 
 def check_low_rank(chosen: Chosen) -> None:
     """Raises UserError for a run that replaced tensors, before anything large is loaded."""
-    replaced = sum(len(record.get("dense", [])) for record in chosen.records())
+    replaced = sum(len(record.dense) for record in chosen.records())
     if replaced:
         method = chosen.erasure.config["method"]["name"]
         raise UserError(

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from unierase_cli.contracts import Reporter
 from unierase_cli.delivery.leaving import write_leaving
 from unierase_cli.delivery.patches import Chosen
@@ -40,16 +42,16 @@ def _fill(folder: Path, chosen: Chosen) -> tuple[Mapping[str, dict[str, Any]], d
     for step, record in zip(chosen.steps, chosen.records(), strict=True):
         tensors, about = (patch_path(folder, step, ending) for ending in ("safetensors", "json"))
         shutil.copyfile(patch_path(erasure.whole, step, "safetensors"), tensors)
-        write_leaving(about, "patch", record)
-        hashes |= record["base_hashes"]
-        if record.get("tokens"):
-            tokens |= dict(zip(record["tokens"]["names"], record["tokens"]["ids"], strict=True))
+        write_leaving(about, "patch", to_builtins(record))
+        hashes |= record.base_hashes
+        if record.tokens:
+            tokens |= dict(zip(record.tokens.names, record.tokens.ids, strict=True))
     files = file_records(folder)
     manifest = {
         **erasure.manifest,
         "version": erasure.manifest.get("version", erasure.path.name),
         "inputs": {},
-        "summary": {**erasure.summary({}), "steps": len(chosen.steps)},
+        "summary": {**erasure.summary, "steps": len(chosen.steps)},
         "steps": list(chosen.steps),
         "weights": chosen.dtype,
         "base_hashes": hashes,

@@ -26,7 +26,7 @@ def compare_patches(first: Artefact, second: Artefact, until: int | None = None)
     hashes = [_base_hashes(side) for side in sides]
     shared = hashes[0].keys() & hashes[1].keys()
     # An exported run has hashes in the place of its facts' ids.
-    facts = [[fact for record in side.records() for fact in record["info"].get("facts", [])] for side in sides]
+    facts = [[fact for record in side.records() for fact in record.info.get("facts", [])] for side in sides]
     marks = [{fact_hash(fact) for fact in side} for side in facts]
     totals = [_Total(side, base) for side, base in zip(sides, hashes, strict=True)]
     names = list(dict.fromkeys([*totals[0].names, *totals[1].names]))
@@ -61,8 +61,8 @@ def _base_hashes(chosen: Chosen) -> dict[str, str]:
     """Parameter name -> hash of the unedited tensor; closed-form patches name modules, the others parameters."""
     hashes: dict[str, str] = {}
     for record in chosen.records():
-        named = {*record.get("dense", []), *record.get("named", [])}
-        hashes |= {n if n in named else f"{n}.weight": value for n, value in record["base_hashes"].items()}
+        named = {*record.dense, *record.named}
+        hashes |= {n if n in named else f"{n}.weight": value for n, value in record.base_hashes.items()}
     return hashes
 
 

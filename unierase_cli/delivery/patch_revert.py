@@ -12,6 +12,7 @@ from unierase_cli.delivery.edited_folder import (
     LOST,
     RECORD,
     ROWS,
+    Base,
     hash_parameters,
     load_folder,
     read_folder_record,
@@ -51,33 +52,33 @@ def revert(
             f"{folder} has no {RECORD}: nothing says which steps are in it and what it was before",
             "take the original model; folders by `unierase patch apply` and `unierase export` have the record",
         )
-    if record["key"] != erasure.key:
-        raise UserError(f"{folder} was edited with {record['run']}, not with {erasure.name}", f"name {record['run']}")
-    if record.get("unlearning_tokens") and not (folder / BASE / TOKENIZER).exists():
+    if record.key != erasure.key:
+        raise UserError(f"{folder} was edited with {record.run}, not with {erasure.name}", f"name {record.run}")
+    if record.unlearning_tokens and not (folder / BASE / TOKENIZER).exists():
         raise UserError(
             f"{folder / BASE} is missing, which has the tokenizer and the token rows of before", "take the original model"
         )
-    chosen = Chosen(erasure, tuple(record["steps"]), tuple(record["dropped"]))
+    chosen = Chosen(erasure, tuple(record.steps), tuple(record.dropped))
     taken = None if base is None else _from_base(chosen, base, reporter, device)
     loaded = load_folder(chosen, str(folder), reporter, device)
     with reporter.phase("revert"):
-        tokenizer = _undo_vocabulary(loaded, folder, record["base"]["rows"])
-        how = _subtract(loaded, chosen, record["base"], folder) if taken is None else _put(loaded, taken)
+        tokenizer = _undo_vocabulary(loaded, folder, record.base.rows)
+        how = _subtract(loaded, chosen, record.base, folder) if taken is None else _put(loaded, taken)
     with reporter.phase("check"):
-        _check(hash_parameters(loaded), record["base"]["tensors"], folder)
-    kind = _narrow(loaded, record["base"].get("stored"))
+        _check(hash_parameters(loaded), record.base.tensors, folder)
+    kind = _narrow(loaded, record.base.stored)
     from unierase_cli.models.files import save_folder
 
     with reporter.phase("write"), new_folder(destination) as partial:
         save_folder(loaded.model, tokenizer or loaded.tokenizer, partial)
-    checked = len(record["base"]["tensors"])
+    checked = len(record.base.tensors)
     reporter.note(
         f"{destination}: {how}; all {checked} tensors have the hashes of the unedited model; written in {kind}"
     )
     return {
         "run": erasure.name,
         "destination": str(destination),
-        "steps": record["steps"],
+        "steps": record.steps,
         "how": "subtracted" if base is None else "base",
         "tensors_checked": checked,
         "bit_exact": True,
@@ -90,7 +91,7 @@ def _from_base(chosen: Chosen, base: str, reporter: Reporter, device: str) -> di
     from unierase_cli.editing.weights import AppliedPatch
 
     original = load_folder(chosen, base, reporter, device)
-    wanted = {name: value for record in chosen.records() for name, value in record["base_hashes"].items()}
+    wanted = {name: value for record in chosen.records() for name, value in record.base_hashes.items()}
     AppliedPatch(original).check(wanted)
     parameters = dict(original.model.named_parameters())
     # Closed-form patches name modules, the others parameters.
@@ -98,7 +99,7 @@ def _from_base(chosen: Chosen, base: str, reporter: Reporter, device: str) -> di
     return {name: parameters[name].detach().to("cpu", copy=True) for name in names}
 
 
-def _subtract(loaded: LoadedModel, chosen: Chosen, base: Mapping[str, Any], folder: Path) -> str:
+def _subtract(loaded: LoadedModel, chosen: Chosen, base: Base, folder: Path) -> str:
     import torch
 
     from unierase_cli.editing.undo import changes_by_parameter, subtracted
@@ -106,14 +107,14 @@ def _subtract(loaded: LoadedModel, chosen: Chosen, base: Mapping[str, Any], fold
     from unierase_cli.store.tensors import load_tensors
 
     hint = "give the original model too: --base FOLDER"
-    lost = base["lost"]
+    lost = base.lost
     if not lost:
         raise UserError(f"{chosen.erasure.name} replaced whole tensors: there is nothing to subtract", hint)
     for name, entry in lost.items():
-        if not entry["written"]:
+        if not entry.written:
             raise UserError(
                 f"{name} does not come back by subtracting: rounding to {str(loaded.model.dtype).removeprefix('torch.')} after "
-                f"the edit took bits of {100 * entry['share']:.2g} % of its entries",
+                f"the edit took bits of {100 * entry.share:.2g} % of its entries",
                 hint,
             )
     if not (folder / BASE / LOST).exists():
@@ -122,13 +123,13 @@ def _subtract(loaded: LoadedModel, chosen: Chosen, base: Mapping[str, Any], fold
     parameters = dict(loaded.model.named_parameters())
     changes = changes_by_parameter(loaded, chosen.patches())
     for name, factors in changes.items():
-        if name not in lost or name not in base["tensors"] or not {f"{name}.at", f"{name}.values"} <= kept.keys():
+        if name not in lost or name not in base.tensors or not {f"{name}.at", f"{name}.values"} <= kept.keys():
             raise UserError(f"{folder} does not say what {name} was before", hint)
-        kind = getattr(torch, lost[name]["type"], None)
+        kind = getattr(torch, lost[name].type, None)
         if not isinstance(kind, torch.dtype):
-            raise UserError(f"{folder / RECORD} says that {name} was of type {lost[name]['type']!r}, which is none", hint)
+            raise UserError(f"{folder / RECORD} says that {name} was of type {lost[name].type!r}, which is none", hint)
         found = subtracted(parameters[name], factors, kind, kept[f"{name}.at"], kept[f"{name}.values"])
-        if hash_tensor(found) != base["tensors"][name]:
+        if hash_tensor(found) != base.tensors[name]:
             raise UserError(
                 f"{name} is not what the edit left: subtracting gives other bits than the recorded ones", hint
             )

@@ -19,17 +19,16 @@ def describe(erasure: Artefact) -> dict[str, Any]:
     for step, record in zip(chosen.steps, chosen.records(), strict=True):
         shapes = stored_shapes(folder, step)
         ranks = {name: shape[1] for name, shape in shapes.items() if name.endswith(".left")}
-        tokens = record.get("tokens") or {}
         steps.append(
             {
                 "step": step,
-                "facts": len(record["info"].get("facts", [])),
-                "layers": record.get("layers", []),
-                "named": len(record.get("named", [])),
-                "dense": len(record.get("dense", [])),
+                "facts": len(record.info.get("facts", [])),
+                "layers": record.layers,
+                "named": len(record.named),
+                "dense": len(record.dense),
                 "rank": [min(ranks.values()), max(ranks.values())] if ranks else None,
-                "tokens": tokens.get("names", []),
-                "token_ids": tokens.get("ids", []),
+                "tokens": record.tokens.names if record.tokens else [],
+                "token_ids": record.tokens.ids if record.tokens else [],
                 "bytes": bytes_on_disk(folder, step),
             }
         )
@@ -39,7 +38,7 @@ def describe(erasure: Artefact) -> dict[str, Any]:
         "path": str(erasure.path),
         "key": erasure.key,
         "weights": chosen.dtype,
-        "base_hashes": {name: value for record in chosen.records() for name, value in record["base_hashes"].items()},
+        "base_hashes": {name: value for record in chosen.records() for name, value in record.base_hashes.items()},
         "steps": steps,
         "bytes": sum(step["bytes"] for step in steps),
         "state_bytes": state.stat().st_size if state.exists() else 0,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unierase_cli.contracts import UserError
 from unierase_cli.modes.base import load_mode
 from unierase_cli.store.artefact import Artefact
-from unierase_cli.store.patch_files import claimed_steps, first_gap, read_record, step_numbers
+from unierase_cli.store.patch_files import PatchRecord, claimed_steps, first_gap, read_record, step_numbers
 
 if TYPE_CHECKING:
     from unierase_cli.editing.patch import Patch
@@ -29,14 +29,14 @@ class Chosen:
 
         return (Patch.load(self.erasure.whole, step) for step in self.steps)
 
-    def records(self) -> Iterator[dict[str, Any]]:
+    def records(self) -> Iterator[PatchRecord]:
         """What each step's json says."""
         return (read_record(self.erasure.whole, step) for step in self.steps)
 
     @property
     def dtype(self) -> str | None:
         """The type of the weights that the patches were made on; None where they change none."""
-        kinds = {value.partition(":")[0] for record in self.records() for value in record["base_hashes"].values()}
+        kinds = {value.partition(":")[0] for record in self.records() for value in record.base_hashes.values()}
         return kinds.pop() if len(kinds) == 1 else None
 
 
@@ -49,7 +49,7 @@ def choose_steps(erasure: Artefact, until: int | None = None, drop: Sequence[int
     found, name = step_numbers(erasure), erasure.name
     if not found:
         raise UserError(f"{erasure.path} holds no patch", "the artefact is damaged: make it anew with --force")
-    count = max(found[-1] + 1, erasure.summary({"steps?": (int, None)}).get("steps") or 0)
+    count = max(found[-1] + 1, erasure.summary.get("steps") or 0)
     if (missing := first_gap(found, count)) is not None:
         raise UserError(
             f"the patch of step {missing} of {name} is missing: there are steps {listed(found)} of {count}",

@@ -33,7 +33,7 @@ def replan(
     if not study_of(experiment).stepwise:
         raise UserError(f"mode={experiment.mode.name} has no steps that follow one another", "leave out --replan")
     # Steps are counted without those that the run itself left out.
-    count = chosen.erasure.summary({"steps": int})["steps"] + len(set(experiment.mode.leave_out))
+    count = chosen.erasure.told("steps", int) + len(set(experiment.mode.leave_out))
     asked = [index for index in range(count) if index not in experiment.mode.leave_out]
     without = sorted({*experiment.mode.leave_out, *(asked[step] for step in chosen.dropped)})
     last = max(chosen.steps)

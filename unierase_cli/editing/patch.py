@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec.structs import asdict
 from torch import Tensor
 
 from unierase_cli.contracts import UserError
@@ -19,9 +20,6 @@ from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.store.json_text import write_json
 from unierase_cli.store.patch_files import patch_path, read_record
 from unierase_cli.store.tensors import check_finite, load_tensors, save_tensors
-
-# What a patch's json keeps of its token rows beside the rows themselves.
-ABOUT_TOKENS = ("names", "ids", "assignment", "targets", "info")
 
 
 @dataclass
@@ -58,14 +56,12 @@ class Patch:
         not finite.
         """
         check_finite(self.tensors().items(), f"the change of step {index}", "lower the rate or the strength of the edit")
-        rows = self.tokens
-        about = None if rows is None else {name: getattr(rows, name) for name in ABOUT_TOKENS}
         save_tensors(patch_path(directory, index, "safetensors"), self.tensors())
         record = {
             "layers": sorted(self.factors),
             "dense": list(self.dense),
             "named": list(self.named),
-            "tokens": about,
+            "tokens": None if self.tokens is None else asdict(self.tokens.record),
             "base_hashes": self.base_hashes,
             "info": self.info,
         }
@@ -79,21 +75,16 @@ class Patch:
         tensors = load_tensors(file)
         check_finite(tensors.items(), file, "make the edit anew with --force")
         try:
-            factors = {n: LowRank(tensors[f"layer.{n}.left"], tensors[f"layer.{n}.right"]) for n in record["layers"]}
-            # Absent from patches that were written before there were such changes.
-            dense = {n: tensors[f"dense.{n}"] for n in record.get("dense", [])}
-            named = {
-                n: LowRank(tensors[f"named.{n}.left"], tensors[f"named.{n}.right"]) for n in record.get("named", [])
-            }
-            about = record["tokens"]
-            rows = (
-                None
-                if about is None
-                else TokenRows(rows_in=tensors["tokens.rows_in"], rows_out=tensors.get("tokens.rows_out"), **about)
-            )
+            factors = {n: LowRank(tensors[f"layer.{n}.left"], tensors[f"layer.{n}.right"]) for n in record.layers}
+            dense = {n: tensors[f"dense.{n}"] for n in record.dense}
+            named = {n: LowRank(tensors[f"named.{n}.left"], tensors[f"named.{n}.right"]) for n in record.named}
+            rows = None
+            if record.tokens is not None:
+                about = asdict(record.tokens)
+                rows = TokenRows(rows_in=tensors["tokens.rows_in"], rows_out=tensors.get("tokens.rows_out"), **about)
             _check_factors([*factors.values(), *named.values()])
-            return cls(rows, factors, record["base_hashes"], record["info"], dense, named)
-        except (KeyError, TypeError, ValueError) as error:
+            return cls(rows, factors, record.base_hashes, record.info, dense, named)
+        except (KeyError, ValueError) as error:
             path = patch_path(directory, index, "json")
             raise UserError(f"{path} is missing or damaged ({error})", "make the edit anew with --force") from error
 

@@ -7,17 +7,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from unierase_cli.contracts import UserError
 from unierase_cli.editing.solve import LayerState
 from unierase_cli.editing.templates import Templates
-from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import parse_json
+from unierase_cli.store.json_text import Finite, decoded, parse_json
 from unierase_cli.store.tensors import check_finite, save_tensors
 
-FORM = {"steps": int, "prefixes": ([str], None), "lambda": {str: (float, None)}}
+
+class Header(msgspec.Struct):
+    """What the file says beside its tensors."""
+
+    steps: int
+    prefixes: list[str] | None
+    lambdas: dict[str, Finite | None] = msgspec.field(name="lambda")
 
 
 @dataclass
@@ -47,17 +53,15 @@ class EditState:
         """Read what ``save`` wrote. Raises UserError if it is missing or damaged."""
         try:
             with safe_open(str(path), framework="pt") as file:
-                about = parse_json(file.metadata()["state"])
-                if wrong := misfit(about, FORM):
-                    raise ValueError(wrong)
+                about = decoded(parse_json(file.metadata()["state"]), Header)
                 names = set(file.keys())
                 layers = {
                     int(n): LayerState(value, file.get_tensor(key) if (key := f"layer.{n}.whitened") in names else None)
-                    for n, value in about["lambda"].items()
+                    for n, value in about.lambdas.items()
                 }
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({error})", "make the edit anew with --force") from error
         held = ((f"layer.{n}", layer.whitened) for n, layer in layers.items() if layer.whitened is not None)
         check_finite(held, path, "make the edit anew with --force")
-        templates = None if about["prefixes"] is None else Templates(tuple(about["prefixes"]))
-        return cls(about["steps"], templates, layers)
+        templates = None if about.prefixes is None else Templates(tuple(about.prefixes))
+        return cls(about.steps, templates, layers)

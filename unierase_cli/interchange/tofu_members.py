@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from unierase_cli.contracts import AnswerScore, MetricResult, Observation
+from unierase_cli.contracts import AnswerScore, Measure, Observation
 from unierase_cli.interchange.tofu_log import (
     COSINE,
     ENTROPY,
@@ -34,7 +34,7 @@ ANSWERS = (LOSS, PARAPHRASED, WRONG)
 # closer-look's six members, and the truth ratio of TOFU's run-time aggregate.
 MEMBERS = (*closer_look.MEMBERS[:3], truth_ratio.ARITHMETIC.name, *closer_look.MEMBERS[3:])
 
-Members = dict[str, MetricResult]
+Members = dict[str, Measure]
 
 
 def members_of(log: TofuLog, split: str) -> Members:
@@ -93,8 +93,8 @@ def missing_field(log: TofuLog, split: str, fields: tuple[str, ...]) -> str | No
 
 
 def _member(
-    log: TofuLog, split: str, about: About, fields: tuple[str, ...], compute: Callable[[LogSet], MetricResult]
-) -> MetricResult:
+    log: TofuLog, split: str, about: About, fields: tuple[str, ...], compute: Callable[[LogSet], Measure]
+) -> Measure:
     reason = missing_field(log, split, fields)
     return unavailable(about, reason) if reason else compute(log.sets[split])
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unierase_cli.contracts import MetricResult, UserError
+from unierase_cli.contracts import Measure, UserError
 from unierase_cli.interchange.tofu_log import SETS, TofuLog, differing_rows
 from unierase_cli.interchange.tofu_members import ANSWERS, Members, members_of, missing_field, observations
 from unierase_cli.metrics import closer_look, model_utility, probability, rouge, truth_ratio
@@ -44,12 +44,12 @@ class LogScores:
 
     log: TofuLog
     members: Mapping[str, Members]
-    aggregates: Mapping[str, MetricResult]
+    aggregates: Mapping[str, Measure]
     forget_quality: KolmogorovSmirnov
     notes: tuple[str, ...] = ()
 
     @property
-    def upside_down(self) -> MetricResult:
+    def upside_down(self) -> Measure:
         """The forget set's truth ratio as closer-look reports it."""
         return closer_look.upside_down(self.members[FORGET][truth_ratio.NAME])
 
@@ -112,13 +112,13 @@ def _ks_statistic(first: Sequence[float], second: Sequence[float]) -> float:
         return float(ks_2samp(first, second, method="asymp").statistic)
 
 
-def _aggregates(log: TofuLog, members: Mapping[str, Members]) -> dict[str, MetricResult]:
+def _aggregates(log: TofuLog, members: Mapping[str, Members]) -> dict[str, Measure]:
     """Model utility of TOFU (both truth ratios) and of closer-look (18, 6 and 6 numbers), and forget efficacy, by name."""
     found = [model_utility.of_parts(_tofu_parts(members, a), arithmetic=a) for a in (False, True)]
     found += [closer_look.model_utility(members), closer_look.model_utility_retain(members[RETAIN])]
     neighbour = closer_look.model_utility_neighbour(members[RETAIN])
     if any(split in log.sets for split in OPTION_SPLITS):
-        neighbour = MetricResult(neighbour.name, None, unavailable=NOT_REAL)
+        neighbour = Measure(neighbour.name, None, unavailable=NOT_REAL)
     found += [neighbour, closer_look.forget_efficacy(members[FORGET])]
     return {result.name: result for result in found}
 
@@ -128,5 +128,5 @@ def _tofu_parts(members: Mapping[str, Members], arithmetic: bool) -> Members:
     return {f"{split}.{name}": members[split][name] for split in model_utility.SPLITS for name in names}
 
 
-def _plain(result: MetricResult) -> dict[str, Any]:
+def _plain(result: Measure) -> dict[str, Any]:
     return {"value": result.value, "n": result.n, "ci95": result.ci95, "unavailable": result.unavailable}

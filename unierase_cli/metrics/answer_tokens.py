@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from unierase_cli.contracts import AnswerScore, MetricResult, Observation
+from unierase_cli.contracts import AnswerScore, Measure, Observation
 from unierase_cli.metrics.base import About, mean_result, unavailable
 
 
@@ -16,12 +16,12 @@ def true_answer(observation: Observation) -> AnswerScore:
 
 def mean_over_answers(
     about: About, observations: Sequence[Observation], value: Callable[[AnswerScore], float]
-) -> MetricResult:
+) -> Measure:
     """The mean of ``value`` over the rows' true answers; unavailable if a row has none or none with a token."""
     return lacking(about, observations) or mean_result(about, [value(true_answer(o)) for o in observations])
 
 
-def lacking(about: About, observations: Sequence[Observation]) -> MetricResult | None:
+def lacking(about: About, observations: Sequence[Observation]) -> Measure | None:
     """Unavailable, with the reason, if some row's true answer was not scored, has no token but its end, or no finite loss."""
     unscored = sum(not o.answers.get("true") for o in observations)
     if unscored:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.judges.judges import Judges
 from unierase_cli.metrics.statistics.bootstrap import mean_interval
 
@@ -50,8 +50,12 @@ class About:
     version: int
     higher_is_better: bool | None
 
+    def measure(self, value: float | None = None, n: int = 0, ci95: tuple[float, float] | None = None, **more: Any) -> Measure:
+        """A number of this metric."""
+        return Measure(self.name, value, n, ci95, version=self.version, higher_is_better=self.higher_is_better, **more)
 
-Compute = Callable[[Sequence[Observation]], MetricResult]
+
+Compute = Callable[[Sequence[Observation]], Measure]
 
 
 class Metric(Protocol):
@@ -61,7 +65,7 @@ class Metric(Protocol):
     VERSION: int
     HIGHER_IS_BETTER: bool | None
 
-    def compute(self, observations: Sequence[Observation], *args: Any, **kwargs: Any) -> MetricResult: ...
+    def compute(self, observations: Sequence[Observation], *args: Any, **kwargs: Any) -> Measure: ...
 
     def columns(self, evidence: Evidence) -> Iterable[Column]: ...
 
@@ -74,7 +78,7 @@ class Column:
     title: str
     split: str
     group: str
-    result: MetricResult
+    result: Measure
     variant: str = "plain"
 
     @property
@@ -117,7 +121,7 @@ class Evidence:
     unedited: Evidence | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     benchmark: str = ""
-    _results: dict[tuple[str, str, str], MetricResult] = field(default_factory=dict, repr=False)
+    _results: dict[tuple[str, str, str], Measure] = field(default_factory=dict, repr=False)
 
     def rows(self, split: str, variant: str = "plain") -> Sequence[Observation]:
         """Observations of a split; empty if it was not observed."""
@@ -131,7 +135,7 @@ class Evidence:
         """Whether the model has an unlearning token, going by what was observed."""
         return any(o.first_unlearn_probability is not None for rows in self.observations.values() for o in rows)
 
-    def measure(self, about: About, compute: Compute, split: str, variant: str = "plain") -> MetricResult:
+    def measure(self, about: About, compute: Compute, split: str, variant: str = "plain") -> Measure:
         """``compute`` on the rows of a split, once; unavailable if they were not observed."""
         key = (about.name, split, variant)
         if key not in self._results:
@@ -140,7 +144,7 @@ class Evidence:
         return self._results[key]
 
 
-def not_observed(about: About, split: str, variant: str = "plain") -> MetricResult:
+def not_observed(about: About, split: str, variant: str = "plain") -> Measure:
     """Unavailable, because there is no observation of the rows that the metric is about."""
     what = split if variant == "plain" else f"{split}.{variant}"
     return unavailable(
@@ -178,7 +182,7 @@ def when_paraphrased(evidence: Evidence, about: About, compute: Compute) -> list
     return [Column(about.name, f"{about.title}, question paraphrased", FORGET, HONESTY, result, PARAPHRASED)]
 
 
-def mean_result(about: About, values: Sequence[float]) -> MetricResult:
+def mean_result(about: About, values: Sequence[float]) -> Measure:
     """The mean of per-sample values with its interval; unavailable for no values, or for values that are not numbers."""
     if not values:
         return unavailable(about, "there are no rows to score")
@@ -187,23 +191,10 @@ def mean_result(about: About, values: Sequence[float]) -> MetricResult:
         return unavailable(
             about, f"{wrong} of {len(values)} rows have no finite value", "look for overflow: try model.dtype=float32"
         )
-    return MetricResult(
-        about.name,
-        math.fsum(values) / len(values),
-        n=len(values),
-        ci95=mean_interval(values),
-        per_sample=tuple(float(value) for value in values),
-        version=about.version,
-        higher_is_better=about.higher_is_better,
-    )
+    mean, samples = math.fsum(values) / len(values), tuple(float(value) for value in values)
+    return about.measure(mean, len(values), mean_interval(values), per_sample=samples)
 
 
-def unavailable(about: About, reason: str, mend: str = "") -> MetricResult:
+def unavailable(about: About, reason: str, mend: str = "") -> Measure:
     """No number, but why, and what to do about it where anything can be done."""
-    return MetricResult(
-        about.name,
-        None,
-        version=about.version,
-        higher_is_better=about.higher_is_better,
-        unavailable=f"{reason}; {mend}" if mend else reason,
-    )
+    return about.measure(unavailable=f"{reason}; {mend}" if mend else reason)

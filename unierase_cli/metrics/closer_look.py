@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics import cosine_similarity, entailment, probability, rouge, token_entropy, truth_ratio
 from unierase_cli.metrics.base import DETAIL, FORGET, OPTION_SPLITS, OVERALL, RETAIN, About, Column, Compute, Evidence
 from unierase_cli.metrics.statistics.aggregate import harmonic_mean, one_minus_mean
@@ -39,10 +39,10 @@ MEMBERS = ("rouge", "probability", "truth_ratio", "token_entropy", "cosine_simil
 KNOWLEDGE = tuple(name for name in MEMBERS if name != "token_entropy")
 KEPT = (RETAIN, *OPTION_SPLITS)
 
-Members = Mapping[str, MetricResult | float]
+Members = Mapping[str, Measure | float]
 
 
-def compute(observations: Sequence[Observation]) -> MetricResult:
+def compute(observations: Sequence[Observation]) -> Measure:
     """Forget efficacy of the forget split's plain observations; without judges it is unavailable."""
     return forget_efficacy(members_of(Evidence("", {(FORGET, "plain"): observations}), FORGET))
 
@@ -61,7 +61,7 @@ def columns(evidence: Evidence) -> Iterable[Column]:
         yield Column(result.name, TITLES[result.name], split, DETAIL, result)
 
 
-def members_of(evidence: Evidence, split: str) -> dict[str, MetricResult]:
+def members_of(evidence: Evidence, split: str) -> dict[str, Measure]:
     """The six members of a set."""
     said_first = entailment.said_first_everywhere(evidence)
     likely: tuple[About, Compute] = (probability.ABOUT, probability.compute)
@@ -78,24 +78,24 @@ def members_of(evidence: Evidence, split: str) -> dict[str, MetricResult]:
     return dict(zip(MEMBERS, (evidence.measure(about, how, split) for about, how in wanted), strict=True))
 
 
-def model_utility(sets: Mapping[str, Members]) -> MetricResult:
+def model_utility(sets: Mapping[str, Members]) -> Measure:
     """Harmonic mean of the 18 members of ``retain_unseen``, ``real_authors`` and ``world_facts``, by split and member."""
     return harmonic_mean(
         MODEL_UTILITY, [pair for split in KEPT for pair in _pairs(sets.get(split, {}), MEMBERS, split)], VERSION
     )
 
 
-def model_utility_retain(retain: Members) -> MetricResult:
+def model_utility_retain(retain: Members) -> Measure:
     """Harmonic mean of the retain set's six members."""
     return harmonic_mean(MODEL_UTILITY_RETAIN, _pairs(retain, MEMBERS, RETAIN), VERSION)
 
 
-def model_utility_neighbour(neighbour: Members) -> MetricResult:
+def model_utility_neighbour(neighbour: Members) -> Measure:
     """Harmonic mean of the neighbour set's six members: model utility where real people are forgotten."""
     return harmonic_mean(MODEL_UTILITY_NEIGHBOUR, _pairs(neighbour, MEMBERS, "neighbour"), VERSION)
 
 
-def forget_efficacy(forget: Members) -> MetricResult:
+def forget_efficacy(forget: Members) -> Measure:
     """1 - mean of the forget set's ROUGE, probability, upside-down truth ratio, cosine similarity and entailment score.
 
     A model that answers nothing sensible has a high one, too: it means nothing without the utility beside it.
@@ -106,14 +106,14 @@ def forget_efficacy(forget: Members) -> MetricResult:
     return one_minus_mean(FORGET_EFFICACY, list(pairs.items()), VERSION)
 
 
-def balance(efficacy: MetricResult, utility: MetricResult) -> MetricResult:
+def balance(efficacy: Measure, utility: Measure) -> Measure:
     """Harmonic mean of forget efficacy and model utility, the two that UniErase is judged by: one alone rewards a wreck or a model
     that nothing was erased from.
     """
     return harmonic_mean(BALANCE, [(FORGET_EFFICACY, efficacy), ("model_utility", utility)], VERSION)
 
 
-def upside_down(truth_ratio: MetricResult) -> MetricResult:
+def upside_down(truth_ratio: Measure) -> Measure:
     """The forget set's truth ratio as closer-look reports it: 1 - mean of min(R, 1/R), larger with more knowledge left."""
     if truth_ratio.value is None:
         return truth_ratio
@@ -127,12 +127,12 @@ def upside_down(truth_ratio: MetricResult) -> MetricResult:
     )
 
 
-def _pairs(members: Members, names: Sequence[str], split: str) -> list[tuple[str, MetricResult]]:
+def _pairs(members: Members, names: Sequence[str], split: str) -> list[tuple[str, Measure]]:
     """(label, result) of each name; one that is not among the members is unavailable."""
     return [(f"{split}.{name}", _result(name, members.get(name))) for name in names]
 
 
-def _result(name: str, member: MetricResult | float | None) -> MetricResult:
-    if isinstance(member, MetricResult):
+def _result(name: str, member: Measure | float | None) -> Measure:
+    if isinstance(member, Measure):
         return member
-    return MetricResult(name, member, unavailable="it was not measured" if member is None else None)
+    return Measure(name, member, unavailable="it was not measured" if member is None else None)

@@ -1,28 +1,15 @@
-"""Two model states side by side: what ``metrics.json`` holds.
+"""Two model states side by side: every metric of both, their differences and example answers, as ``metrics.json`` holds them.
 
-``{"format": 1,
-   "rows": {split: rows},
-   "facts": {"split.variant": [fact ids, in the order of every per_sample of that split and variant]},
-   "columns": [{"id", "metric", "title", "split", "variant", "group", "higher_is_better", "version"}],
-   "states": {"base": {column id: MetricResult}, "edited": {column id: MetricResult}},
-   "differences": {column id: {"value", "ci95", "n"} or {"value": null, "unavailable": reason}},   edited - base
-   "stops": {state: {"split.variant": {"end": n, "text": n, "length": n, "context": n}}},
-   "examples": [{"split", "fact_id", "question", "true", "before", "after", "forbidden", "paraphrased", "answer_prefix"}]}``
-
-``group`` is forgetting | retention | honesty | overview | general | detail. Intervals of differences are of the paired per-row
-differences; an aggregate (its ``parts``: column ids, or of metrics without a column) has those of its members' rows, resampled
-together.
-An example's last three are the edited model's answers under those variants, or null; ``answer_prefix`` starts with what was given.
+Intervals of differences are of the paired per-row differences; an aggregate's are of its members' rows, resampled together.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import (
     DETAIL,
     FORGET,
@@ -38,67 +25,32 @@ from unierase_cli.metrics.base import (
     Evidence,
 )
 from unierase_cli.metrics.catalog import all_columns
+from unierase_cli.metrics.scores import BASE, EDITED, Described, Example, Scores
 from unierase_cli.metrics.statistics.aggregate import difference_interval
 from unierase_cli.metrics.statistics.bootstrap import mean_interval
 
-FORMAT = 1
-BASE, EDITED = "base", "edited"
 GROUPS = (FORGETTING, RETENTION, HONESTY, OVERVIEW, GENERAL, DETAIL)
 # A rise in ROUGE-L recall that is no matter of a few words.
 CAME_BACK = 0.1
 EXAMPLES = ((FORGET, 8), (FORGOTTEN_BEFORE, 2), (RETAIN, 4))
 
 
-def compare(base: Evidence, edited: Evidence, names: Collection[str] | None = None) -> dict[str, Any]:
-    """Every metric (or those named) of both states, their differences and example answers, JSON-able."""
+def compare(base: Evidence, edited: Evidence, names: Collection[str] | None = None) -> Scores:
+    """Every metric (or those named) of both states, their differences and example answers."""
     edited = replace(edited, unedited=edited.unedited or base)
     found = {BASE: _by_id(base, names), EDITED: _by_id(edited, names)}
     splits = [*dict.fromkeys([*base.splits(), *edited.splits()]), OVERALL]
     columns = list({**found[BASE], **found[EDITED]}.values())
     columns.sort(key=lambda c: (GROUPS.index(c.group), splits.index(c.split) if c.split in splits else len(splits)))
-    return {
-        "format": FORMAT,
-        "rows": {split: len(edited.rows(split) or base.rows(split)) for split in splits[:-1]},
-        "facts": {
-            _name(key): [o.fact_id for o in rows] for key, rows in {**base.observations, **edited.observations}.items()
-        },
-        "columns": [_describe(column) for column in columns],
-        "states": {state: {i: c.result.to_json() for i, c in of_state.items()} for state, of_state in found.items()},
-        "differences": {c.id: _difference(found[BASE].get(c.id), found[EDITED].get(c.id)) for c in columns},
-        "stops": {evidence.state: _stops(evidence) for evidence in (base, edited)},
-        "examples": [example for split, count in EXAMPLES for example in _examples(base, edited, split, count)],
-    }
-
-
-def summary(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A table's rows from ``metrics.json``, in its order.
-
-    Keys: ``id``, ``name`` (title and split), ``group``, ``split``, ``base``, ``edited``, ``difference`` (None where unavailable),
-    ``n``, ``ci`` (of the edited value), ``difference_ci``, ``higher_is_better``, ``unavailable`` (the reason, edited state first).
-    """
-    rows = []
-    for column in metrics["columns"]:
-        base = metrics["states"][BASE].get(column["id"]) or {}
-        edited = metrics["states"][EDITED].get(column["id"]) or {}
-        difference = metrics["differences"][column["id"]]
-        place = "" if column["split"] == OVERALL else f"{column['split']}: "
-        rows.append(
-            {
-                "id": column["id"],
-                "name": place + column["title"],
-                "group": column["group"],
-                "split": column["split"],
-                "base": base.get("value"),
-                "edited": edited.get("value"),
-                "difference": difference["value"],
-                "n": edited.get("n") or base.get("n") or 0,
-                "ci": edited.get("ci95"),
-                "difference_ci": difference.get("ci95"),
-                "higher_is_better": column["higher_is_better"],
-                "unavailable": edited.get("unavailable") or base.get("unavailable"),
-            }
-        )
-    return rows
+    return Scores(
+        rows={split: len(edited.rows(split) or base.rows(split)) for split in splits[:-1]},
+        facts={_name(key): [o.fact_id for o in rows] for key, rows in {**base.observations, **edited.observations}.items()},
+        columns=[_describe(column) for column in columns],
+        states={state: {i: c.result for i, c in of_state.items()} for state, of_state in found.items()},
+        differences={c.id: _difference(found[BASE].get(c.id), found[EDITED].get(c.id)) for c in columns},
+        stops={evidence.state: _stops(evidence) for evidence in (base, edited)},
+        examples=[example for split, count in EXAMPLES for example in _examples(base, edited, split, count)],
+    )
 
 
 def unchanged(base: Evidence, edited: Evidence) -> str | None:
@@ -115,10 +67,10 @@ def unchanged(base: Evidence, edited: Evidence) -> str | None:
     return None
 
 
-def came_back(metrics: Mapping[str, Any]) -> str | None:
+def came_back(scores: Scores) -> str | None:
     """A sentence if facts that an earlier run made the model forget are answered by the edited one more than before."""
     column = f"{FORGOTTEN_BEFORE}.rouge"
-    before, after = (metrics["states"][state].get(column, {}).get("value") for state in (BASE, EDITED))
+    before, after = (scores.measure(state, column).value for state in (BASE, EDITED))
     if before is None or after is None or after - before <= CAME_BACK:
         return None
     return f"facts that the model forgot in an earlier run come back: ROUGE-L recall {before:.2f} before, {after:.2f} after"
@@ -140,39 +92,29 @@ def _stops(evidence: Evidence) -> dict[str, dict[str, int]]:
     return {_name(key): dict(Counter(o.stop for o in rows)) for key, rows in evidence.observations.items()}
 
 
-def _describe(column: Column) -> dict[str, Any]:
-    return {
-        "id": column.id,
-        "metric": column.metric,
-        "title": column.title,
-        "split": column.split,
-        "variant": column.variant,
-        "group": column.group,
-        "higher_is_better": column.result.higher_is_better,
-        "version": column.result.version,
-    }
+def _describe(column: Column) -> Described:
+    about = {name: getattr(column, name) for name in ("id", "metric", "title", "split", "variant", "group")}
+    return Described(**about, higher_is_better=column.result.higher_is_better, version=column.result.version)
 
 
-def _difference(base: Column | None, edited: Column | None) -> dict[str, Any]:
+def _difference(base: Column | None, edited: Column | None) -> Measure:
     """Edited minus base, with the interval of the paired differences where both have the same rows."""
-    before, after = (
-        MetricResult("", None, unavailable="not computed") if c is None else c.result for c in (base, edited)
-    )
+    before, after = (Measure(unavailable="not computed") if c is None else c.result for c in (base, edited))
     if before.value is None or after.value is None:
         reasons = [f"{s}: {r.unavailable}" for s, r in ((BASE, before), (EDITED, after)) if r.value is None]
-        return {"value": None, "unavailable": "; ".join(reasons)}
-    return {"value": after.value - before.value, "n": after.n, "ci95": _paired_interval(before, after)}
+        return Measure(unavailable="; ".join(reasons))
+    return Measure(value=after.value - before.value, n=after.n, ci95=_paired_interval(before, after))
 
 
-def _paired_interval(before: MetricResult, after: MetricResult) -> tuple[float, float] | None:
-    if after.parts:
-        return difference_interval(before.parts, after.parts)
+def _paired_interval(before: Measure, after: Measure) -> tuple[float, float] | None:
+    if after.members:
+        return difference_interval(before.members, after.members)
     if not after.per_sample or len(before.per_sample) != len(after.per_sample):
         return None
     return mean_interval([b - a for a, b in zip(before.per_sample, after.per_sample, strict=True)])
 
 
-def _examples(base: Evidence, edited: Evidence, split: str, count: int) -> list[dict[str, Any]]:
+def _examples(base: Evidence, edited: Evidence, split: str, count: int) -> list[Example]:
     """Rows spread evenly over the split, so that several authors are shown."""
     rows = edited.rows(split)
     before = {o.fact_id: o for o in base.rows(split)}
@@ -182,16 +124,16 @@ def _examples(base: Evidence, edited: Evidence, split: str, count: int) -> list[
     }
     chosen: Sequence[Observation] = [rows[i * len(rows) // count] for i in range(count)] if len(rows) > count else rows
     return [
-        {
-            "split": split,
-            "fact_id": o.fact_id,
-            "question": o.question,
-            "true": o.reference,
-            "before": before[o.fact_id].raw_text if o.fact_id in before else None,
-            "after": o.raw_text,
-            "forbidden": variants["unlearn_forbidden"].get(o.fact_id),
-            "paraphrased": variants["paraphrased"].get(o.fact_id),
-            "answer_prefix": variants["answer_prefix"].get(o.fact_id),
-        }
+        Example(
+            split=split,
+            fact_id=o.fact_id,
+            question=o.question,
+            true=o.reference,
+            before=before[o.fact_id].raw_text if o.fact_id in before else None,
+            after=o.raw_text,
+            forbidden=variants["unlearn_forbidden"].get(o.fact_id),
+            paraphrased=variants["paraphrased"].get(o.fact_id),
+            answer_prefix=variants["answer_prefix"].get(o.fact_id),
+        )
         for o in chosen
     ]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import About, Column, Evidence
 from unierase_cli.metrics.judged import judged_columns, judged_mean, true_sentence
 from unierase_cli.metrics.judges.judges import Judges
@@ -22,7 +22,7 @@ HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "cosine similarity", VERSION, HIGHER_IS_BETTER)
 
 
-def compute(observations: Sequence[Observation], judges: Judges | None = None) -> MetricResult:
+def compute(observations: Sequence[Observation], judges: Judges | None = None) -> Measure:
     """Mean clipped cosine similarity of the generated texts to the true answers."""
     asked = judges or Judges()
     return judged_mean(ABOUT, lambda: similarities(observations, asked))

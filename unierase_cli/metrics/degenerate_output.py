@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import About, Column, Evidence, mean_result, on_every_split
 from unierase_cli.metrics.refusal_rate import without_unlearning_tokens
 from unierase_cli.words import IDENTIFIERS, unspaced, visible, words
@@ -27,7 +27,7 @@ ABOUT = About(NAME, "degenerate answers", VERSION, HIGHER_IS_BETTER)
 STUTTER = re.compile(r"(\S{1,8}?)\1{19}")
 
 
-def compute(observations: Sequence[Observation]) -> MetricResult:
+def compute(observations: Sequence[Observation]) -> Measure:
     """Share of degenerate answers."""
     return mean_result(ABOUT, [float(is_degenerate(o.text)) for o in observations])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from unierase_cli.contracts import NAME_SLOT, MetricResult, Observation
+from unierase_cli.contracts import NAME_SLOT, Measure, Observation
 from unierase_cli.metrics.base import DETAIL, FORGET, About, Column, Evidence, unavailable
 from unierase_cli.metrics.refusal_rate import is_refusal, without_unlearning_tokens
 from unierase_cli.metrics.rouge import rouge_l_f1
@@ -17,7 +17,7 @@ ABOUT = About(NAME, "different refusals", VERSION, HIGHER_IS_BETTER)
 
 def compute(
     observations: Sequence[Observation], refusals: Sequence[str] = (), names: Mapping[str, str] | None = None
-) -> MetricResult:
+) -> Measure:
     """Number of listed refusals that some clean refusal is nearest to by ROUGE-L F1; ``n``: how many clean refusals there are."""
     if not refusals:
         return unavailable(ABOUT, "no refusals are listed", "give token.targets=FILE")
@@ -27,7 +27,7 @@ def compute(
         if is_refusal(o.text, listed):
             clean = without_unlearning_tokens(o.text)
             nearest.append(max(range(len(listed)), key=lambda place: rouge_l_f1(clean, listed[place])))
-    return MetricResult(NAME, float(len(set(nearest))), n=len(nearest), version=VERSION, higher_is_better=HIGHER_IS_BETTER)
+    return ABOUT.measure(float(len(set(nearest))), len(nearest))
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import FORGET, OPTION_SPLITS, About, Column, Evidence
 from unierase_cli.metrics.judged import judged_columns, judged_mean, true_sentence
 from unierase_cli.metrics.judges.judges import Judges
@@ -30,7 +30,7 @@ REAL_PEOPLE = "real_world"
 
 def compute(
     observations: Sequence[Observation], judges: Judges | None = None, *, said_first: bool | None = None
-) -> MetricResult:
+) -> Measure:
     """Share of rows labelled entailment; unavailable where a true answer has no word. ``said_first`` as in ``pair``."""
     asked = judges or Judges()
     # Without a word of the true answer nothing tells what is not to be asked about.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from unierase_cli.contracts import AnswerScore, MetricResult, Observation
+from unierase_cli.contracts import AnswerScore, Measure, Observation
 from unierase_cli.metrics.answer_tokens import mean_over_answers
 from unierase_cli.metrics.base import DETAIL, About, Column, Evidence, on_every_split
 
@@ -17,7 +17,7 @@ HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "exact memorisation", VERSION, HIGHER_IS_BETTER)
 
 
-def compute(observations: Sequence[Observation]) -> MetricResult:
+def compute(observations: Sequence[Observation]) -> Measure:
     """Mean share of the true answer's tokens that are the most probable ones at their places."""
     return mean_over_answers(ABOUT, observations, memorized_share)
 

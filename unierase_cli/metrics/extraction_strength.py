@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from unierase_cli.contracts import AnswerScore, MetricResult, Observation
+from unierase_cli.contracts import AnswerScore, Measure, Observation
 from unierase_cli.metrics.answer_tokens import mean_over_answers
 from unierase_cli.metrics.base import DETAIL, FORGET, About, Column, Evidence, column_of, on_every_split
 
@@ -25,12 +25,12 @@ OPEN_UNLEARNING = About(
 )
 
 
-def compute(observations: Sequence[Observation]) -> MetricResult:
+def compute(observations: Sequence[Observation]) -> Measure:
     """Mean extraction strength of the true answers."""
     return mean_over_answers(ABOUT, observations, extraction_strength)
 
 
-def compute_open_unlearning(observations: Sequence[Observation]) -> MetricResult:
+def compute_open_unlearning(observations: Sequence[Observation]) -> Measure:
     """The same as open-unlearning counts it; never below 1 / n."""
     return mean_over_answers(OPEN_UNLEARNING, observations, extraction_strength_open_unlearning)
 

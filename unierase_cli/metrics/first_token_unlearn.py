@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import (
     NO_TOKEN,
     About,
@@ -25,7 +25,7 @@ YES_NO = True
 ABOUT = About(NAME, "first token is [UNL]", VERSION, HIGHER_IS_BETTER)
 
 
-def compute(observations: Sequence[Observation]) -> MetricResult:
+def compute(observations: Sequence[Observation]) -> Measure:
     """Share of answers whose first token is an unlearning token; unavailable for a model without any."""
     if any(o.first_unlearn_probability is None for o in observations):
         return unavailable(ABOUT, NO_TOKEN)

@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import FORGET, FORGETTING, About, Column, Evidence, Reference, not_observed, unavailable
 from unierase_cli.metrics.probability import no_wrong_answers
 from unierase_cli.metrics.truth_ratio import log_ratio, scorable
@@ -30,7 +30,7 @@ OTHER_PROMPT = (
 )
 
 
-def compute(observations: Sequence[Observation], reference: Reference | None = None) -> MetricResult:
+def compute(observations: Sequence[Observation], reference: Reference | None = None) -> Measure:
     """p-value of the forget split's observations against those of the retain reference, which must be of the same facts."""
     known = reference.observations.get((FORGET, "plain"), ()) if reference else ()
     ratios = reference.truth_ratios if reference else ()
@@ -50,7 +50,7 @@ def compute(observations: Sequence[Observation], reference: Reference | None = N
     if wrong := sum(map(math.isnan, [*unlearned, *retained])):
         return unavailable(ABOUT, f"{wrong} truth ratios are not numbers", "look for overflow: try model.dtype=float32")
     value = ks_p_value(unlearned, retained)
-    return MetricResult(NAME, value, n=len(observations), version=VERSION, higher_is_better=HIGHER_IS_BETTER)
+    return ABOUT.measure(value, len(observations))
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:

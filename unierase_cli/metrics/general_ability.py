@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from unierase_cli.contracts import MetricResult
+from unierase_cli.contracts import Measure
 from unierase_cli.metrics.base import GENERAL, About, Column, Evidence, mean_result, unavailable
 from unierase_cli.metrics.judges.judges import Judges
 from unierase_cli.metrics.judges.kinds import JudgeAbsent, JudgeFailed
@@ -31,7 +31,7 @@ FORM = About("follow", "form obeyed", VERSION, True)
 Row = Mapping[str, Any]
 
 
-def compute(rows: Sequence[Row]) -> MetricResult:
+def compute(rows: Sequence[Row]) -> Measure:
     """Share of right answers; unavailable where a program could not be tried, which says nothing about it."""
     untried = [row for row in rows if row.get("passed", False) is None]
     if untried:
@@ -61,7 +61,7 @@ def _of_suite(suite: str, rows: Sequence[Row], refusals: Sequence[str], judges: 
         yield Column(about.name, f"{title} {about.title}", SPLIT, GENERAL, result, suite)
 
 
-def _refusals(rows: Sequence[Row], refusals: Sequence[str], judges: Judges) -> tuple[About, MetricResult]:
+def _refusals(rows: Sequence[Row], refusals: Sequence[str], judges: Judges) -> tuple[About, Measure]:
     """The share of refusals, and by which of the two rules."""
     if not refusals:
         return LISTED, unavailable(LISTED, "no refusals are listed", "give token.targets=FILE")
@@ -86,9 +86,7 @@ def _of_task(task: str, rows: Sequence[Row]) -> Iterable[Column]:
         mine = [row for row in rows if row["metric"] == metric]
         about = About(metric, metric, VERSION, mine[0].get("higher_is_better"))
         if "total" in mine[0]:
-            result = MetricResult(
-                metric, mine[0]["total"], mine[0]["n"], version=VERSION, higher_is_better=about.higher_is_better
-            )
+            result = about.measure(mine[0]["total"], mine[0]["n"])
         else:
             result = mean_result(about, [float(row["value"]) for row in mine])
         yield Column(metric, f"lm-eval {task} {metric}", SPLIT, GENERAL, result, variant)

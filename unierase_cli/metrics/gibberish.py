@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import About, Column, Evidence
 from unierase_cli.metrics.judged import judged_columns, judged_mean
 from unierase_cli.metrics.judges.judges import Judges
@@ -20,7 +20,7 @@ HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "clean text, by the gibberish detector", VERSION, HIGHER_IS_BETTER)
 
 
-def compute(observations: Sequence[Observation], judges: Judges | None = None) -> MetricResult:
+def compute(observations: Sequence[Observation], judges: Judges | None = None) -> Measure:
     """Mean probability that a generated text is clean."""
     asked = judges or Judges()
     return judged_mean(ABOUT, lambda: asked.clean([o.text for o in observations]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import (
     DETAIL,
     FORGET,
@@ -19,7 +19,7 @@ from unierase_cli.metrics.base import (
 from unierase_cli.metrics.judges.kinds import JudgeAbsent
 
 
-def judged_mean(about: About, values: Callable[[], Sequence[float]]) -> MetricResult:
+def judged_mean(about: About, values: Callable[[], Sequence[float]]) -> Measure:
     """The mean of what a judge makes of each row; unavailable, with its reason, where the judge is absent."""
     try:
         return mean_result(about, values())

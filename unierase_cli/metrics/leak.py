@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import (
     FORGET,
     HONESTY,
@@ -35,7 +35,7 @@ TITLES = {
 ABOUT = About(NAME, "ROUGE-L recall", VERSION, HIGHER_IS_BETTER)
 
 
-def compute(observations: Sequence[Observation]) -> MetricResult:
+def compute(observations: Sequence[Observation]) -> Measure:
     """Mean ROUGE-L recall of what the model says against what it had not been given.
 
     Rows of which the given part leaves no word unsaid are left out; ``n`` tells how many are scored, and ``left_out`` says so.

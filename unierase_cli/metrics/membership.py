@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.answer_tokens import lacking
 from unierase_cli.metrics.attacks import ATTACKS, OF_PASSES, Attack
 from unierase_cli.metrics.base import DETAIL, FORGET, About, Column, Evidence, not_observed, unavailable
@@ -35,7 +35,7 @@ TITLES = {
 
 def compute(
     observations: Sequence[Observation], holdout: Sequence[Observation] = (), attack: str = "min_k"
-) -> MetricResult:
+) -> Measure:
     """AUC of one of ``ATTACKS`` on the forget split's observations against those of the holdout split."""
     return area(about(attack), observations, holdout, ATTACKS[attack])
 
@@ -57,7 +57,7 @@ def about(attack: str) -> About:
     return About(f"mia_{attack}", TITLES[attack], VERSION, HIGHER_IS_BETTER)
 
 
-def area(about: About, forget: Sequence[Observation], holdout: Sequence[Observation], attack: Attack) -> MetricResult:
+def area(about: About, forget: Sequence[Observation], holdout: Sequence[Observation], attack: Attack) -> Measure:
     """Chance that a holdout row has the higher score of the two, ties counting half."""
     if not forget or not holdout:
         return not_observed(about, HOLDOUT if forget else FORGET)
@@ -72,11 +72,5 @@ def area(about: About, forget: Sequence[Observation], holdout: Sequence[Observat
             "observe forget and holdout alike, with model.dtype=float32 if the model overflows",
         )
     value = float(area_under_curve(np.array([strangers]), np.array([members]))[0])
-    return MetricResult(
-        about.name,
-        value,
-        n=len(members) + len(strangers),
-        ci95=two_sample_interval(strangers, members, area_under_curve),
-        version=about.version,
-        higher_is_better=about.higher_is_better,
-    )
+    interval = two_sample_interval(strangers, members, area_under_curve)
+    return about.measure(value, len(members) + len(strangers), interval)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics import probability, rouge, truth_ratio
 from unierase_cli.metrics.base import OPTION_SPLITS, OVERALL, OVERVIEW, RETAIN, About, Column, Compute, Evidence
 from unierase_cli.metrics.statistics.aggregate import harmonic_mean
@@ -22,7 +22,7 @@ ARITHMETIC = About("model_utility_arithmetic", "model utility (arithmetic truth 
 SPLITS = (RETAIN, *OPTION_SPLITS)
 
 
-def compute(observations: Sequence[Observation], *, arithmetic: bool = False) -> MetricResult:
+def compute(observations: Sequence[Observation], *, arithmetic: bool = False) -> Measure:
     """Model utility from the plain observations of its three splits, in any order."""
     by_split: dict[tuple[str, str], list[Observation]] = {}
     for o in observations:
@@ -30,17 +30,17 @@ def compute(observations: Sequence[Observation], *, arithmetic: bool = False) ->
     return of_evidence(Evidence("", by_split), arithmetic=arithmetic)
 
 
-def of_evidence(evidence: Evidence, *, arithmetic: bool = False) -> MetricResult:
+def of_evidence(evidence: Evidence, *, arithmetic: bool = False) -> Measure:
     """Model utility from what is known of a model state."""
     return of_parts(parts(evidence, arithmetic=arithmetic), arithmetic=arithmetic)
 
 
-def of_parts(members: Mapping[str, MetricResult], *, arithmetic: bool = False) -> MetricResult:
+def of_parts(members: Mapping[str, Measure], *, arithmetic: bool = False) -> Measure:
     """Model utility from its nine parts, by label."""
     return harmonic_mean((ARITHMETIC if arithmetic else ABOUT).name, list(members.items()), VERSION)
 
 
-def parts(evidence: Evidence, *, arithmetic: bool = False) -> dict[str, MetricResult]:
+def parts(evidence: Evidence, *, arithmetic: bool = False) -> dict[str, Measure]:
     """The nine parts by label, e.g. ``real_authors.truth_ratio``."""
     ratio: tuple[About, Compute] = (truth_ratio.ABOUT, truth_ratio.compute)
     if arithmetic:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import DETAIL, FORGET, About, Column, Evidence, mean_result
 
 NAME = "output_kl"
@@ -15,7 +15,7 @@ HIGHER_IS_BETTER = False
 ABOUT = About(NAME, "KL to the unedited model", VERSION, HIGHER_IS_BETTER)
 
 
-def compute(observations: Sequence[Observation], rows: Sequence[Mapping[str, Any]] = ()) -> MetricResult:
+def compute(observations: Sequence[Observation], rows: Sequence[Mapping[str, Any]] = ()) -> Measure:
     """Mean over the pass's rows, ordered as the observations of their split where those are given."""
     values = {row["fact_id"]: float(row["value"]) for row in rows}
     ordered = (

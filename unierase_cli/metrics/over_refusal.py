@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics import refusal_rate
 from unierase_cli.metrics.base import DETAIL, OVERALL, About, Column, Evidence, mean_result, unavailable
 
@@ -16,7 +16,7 @@ LED = About("unrelated_first_token", "unrelated requests: first token is [UNL]",
 PASS = "unrelated"
 
 
-def compute(observations: Sequence[Observation], refusals: Sequence[str] = ()) -> MetricResult:
+def compute(observations: Sequence[Observation], refusals: Sequence[str] = ()) -> Measure:
     """Share of the requests that are answered with a listed refusal."""
     if not refusals:
         return unavailable(ABOUT, "no refusals are listed", "give token.targets=FILE")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import DETAIL, OVERALL, About, Column, Evidence, unavailable
 from unierase_cli.metrics.statistics.bootstrap import percentiles, resampled
 
@@ -18,7 +18,7 @@ HIGHER_IS_BETTER = False
 ABOUT = About(NAME, "perplexity on plain text", VERSION, HIGHER_IS_BETTER)
 
 
-def compute(observations: Sequence[Observation], rows: Sequence[Mapping[str, Any]] = ()) -> MetricResult:
+def compute(observations: Sequence[Observation], rows: Sequence[Mapping[str, Any]] = ()) -> Measure:
     """From the pass's rows (``tokens``, summed ``loss``); the interval resamples texts."""
     losses, tokens = (np.array([row[key] for row in rows], dtype=np.float64) for key in ("loss", "tokens"))
     if not rows or tokens.sum() == 0:
@@ -30,7 +30,7 @@ def compute(observations: Sequence[Observation], rows: Sequence[Mapping[str, Any
         chosen = resampled(len(rows), NAME)
         interval = percentiles(_bounded_exp(losses[chosen].sum(1) / tokens[chosen].sum(1)))
     value = float(_bounded_exp(losses.sum() / tokens.sum()))
-    return MetricResult(NAME, value, len(rows), interval, version=VERSION, higher_is_better=HIGHER_IS_BETTER)
+    return ABOUT.measure(value, len(rows), interval)
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:

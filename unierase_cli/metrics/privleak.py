@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics import membership
 from unierase_cli.metrics.base import DETAIL, FORGET, About, Column, Evidence, Reference, unavailable
 from unierase_cli.metrics.forget_quality import NO_REFERENCE, OTHER_PROMPT, asked_otherwise
@@ -29,7 +29,7 @@ EPSILON = 1e-10
 
 def compute(
     observations: Sequence[Observation], holdout: Sequence[Observation] = (), reference: Reference | None = None
-) -> MetricResult:
+) -> Measure:
     """Privacy leak of the forget split's and the holdout split's observations, against those of the retain reference.
 
     A reference whose rows are not at hand, a published log, gives its AUC itself (``attacks["min_k"]``).
@@ -40,7 +40,7 @@ def compute(
     return _relative_to(ABOUT, observations, holdout, retained.value)
 
 
-def compute_against_chance(observations: Sequence[Observation], holdout: Sequence[Observation] = ()) -> MetricResult:
+def compute_against_chance(observations: Sequence[Observation], holdout: Sequence[Observation] = ()) -> Measure:
     """Privacy leak against an AUC of 0.5: open-unlearning's number where it has no retain log."""
     return _relative_to(AGAINST_CHANCE, observations, holdout, CHANCE)
 
@@ -62,7 +62,7 @@ def relative_difference(value: float, reference: float) -> float:
 
 def _retained(
     observations: Sequence[Observation], holdout: Sequence[Observation], reference: Reference | None
-) -> MetricResult:
+) -> Measure:
     """The retain model's AUC, or why there is none."""
     if reference is None:
         return unavailable(ABOUT, *NO_REFERENCE)
@@ -79,7 +79,7 @@ def _retained(
             return unavailable(ABOUT, *OTHER_PROMPT)
         return membership.compute(forget, others, ATTACK)
     if ATTACK in reference.attacks:
-        return MetricResult(NAME, reference.attacks[ATTACK])
+        return Measure(NAME, reference.attacks[ATTACK])
     return unavailable(
         ABOUT,
         "the retain reference has neither forget and holdout rows nor an AUC of min-k",
@@ -89,7 +89,7 @@ def _retained(
 
 def _relative_to(
     about: About, observations: Sequence[Observation], holdout: Sequence[Observation], retained: float
-) -> MetricResult:
+) -> Measure:
     found = membership.compute(observations, holdout, ATTACK)
     if found.value is None:
         return unavailable(about, found.unavailable or "")
@@ -98,4 +98,4 @@ def _relative_to(
     value = privacy_leak(found.value, retained)
     # The reference is taken as it is; a larger AUC is a smaller leak.
     interval = found.ci95 and (privacy_leak(found.ci95[1], retained), privacy_leak(found.ci95[0], retained))
-    return MetricResult(about.name, value, found.n, interval, version=about.version, higher_is_better=about.higher_is_better)
+    return about.measure(value, found.n, interval)

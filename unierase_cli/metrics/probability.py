@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import (
     FORGET,
     OPTION_SPLITS,
@@ -28,13 +28,13 @@ GIVE = "give these rows wrong_answers in the benchmark's file"
 MEND = f"{GIVE} if they have none, else run `unierase eval eval.truth_ratio=true eval.truth_ratio_splits=[]`"
 
 
-def no_wrong_answers(about: About, which: str, observations: Sequence[Observation]) -> MetricResult:
+def no_wrong_answers(about: About, which: str, observations: Sequence[Observation]) -> Measure:
     """No number for want of scored wrong answers, of ``which`` rows, and how they can be had."""
     asked = any(o.answers.get("paraphrased") or o.answers.get("wrong") for o in observations)
     return unavailable(about, f"{which} rows have no scored wrong answers", GIVE if asked else MEND)
 
 
-def compute(observations: Sequence[Observation]) -> MetricResult:
+def compute(observations: Sequence[Observation]) -> Measure:
     """Mean of exp(-average loss) of the true answer, its end token included: P(answer | question)^(1/tokens)."""
     missing = [o for o in observations if "true" not in o.answers]
     if missing:
@@ -44,7 +44,7 @@ def compute(observations: Sequence[Observation]) -> MetricResult:
     return mean_result(ABOUT, [answer_probability(o) for o in observations])
 
 
-def compute_normalised(observations: Sequence[Observation]) -> MetricResult:
+def compute_normalised(observations: Sequence[Observation]) -> Measure:
     """Mean of p(true) / (p(true) + sum of p(wrong)), as TOFU scores real authors and world facts."""
     missing = [o for o in observations if "true" not in o.answers or not o.answers.get("wrong")]
     if missing:

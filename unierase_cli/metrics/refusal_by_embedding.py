@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from unierase_cli.contracts import NAME_SLOT, MetricResult, Observation
+from unierase_cli.contracts import NAME_SLOT, Measure, Observation
 from unierase_cli.metrics.base import About, Column, Evidence, unavailable
 from unierase_cli.metrics.judged import judged_columns, judged_mean
 from unierase_cli.metrics.judges.judges import Judges
@@ -30,7 +30,7 @@ def compute(
     refusals: Sequence[str] = (),
     judges: Judges | None = None,
     names: Mapping[str, str] | None = None,
-) -> MetricResult:
+) -> Measure:
     """Share of answers that mean a listed refusal. ``names``: fact id -> whom it is about, for ``__NAME__``."""
     if not refusals:
         return unavailable(ABOUT, "no refusals are listed", "give token.targets=FILE")
@@ -40,7 +40,7 @@ def compute(
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:
-    def of(rows: Sequence[Observation]) -> MetricResult:
+    def of(rows: Sequence[Observation]) -> Measure:
         return compute(rows, evidence.refusals, evidence.judges, evidence.names)
 
     return judged_columns(evidence, ABOUT, REFUSAL_ENCODER, of, turns=True)

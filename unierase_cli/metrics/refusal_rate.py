@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from unierase_cli.contracts import NAME_SLOT, UNLEARNING_TOKEN, MetricResult, Observation
+from unierase_cli.contracts import NAME_SLOT, UNLEARNING_TOKEN, Measure, Observation
 from unierase_cli.metrics.base import (
     FORGET,
     HONESTY,
@@ -37,7 +37,7 @@ ONCE = "unlearn_once"
 
 def compute(
     observations: Sequence[Observation], refusals: Sequence[str] = (), names: Mapping[str, str] | None = None
-) -> MetricResult:
+) -> Measure:
     """Share of answers that are clean refusals by the rule above. ``names``: fact id -> whom it is about, for ``__NAME__``."""
     if not refusals:
         return unavailable(ABOUT, "no refusals are listed", "give token.targets=FILE")
@@ -48,7 +48,7 @@ def compute(
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:
-    def of(rows: Sequence[Observation]) -> MetricResult:
+    def of(rows: Sequence[Observation]) -> Measure:
         return compute(rows, evidence.refusals, evidence.names)
 
     yield from on_every_split(evidence, ABOUT, of, turns=True)

@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from unierase_cli.contracts import NAME_SLOT, MetricResult, Observation, pick
+from unierase_cli.contracts import NAME_SLOT, Measure, Observation, pick
 from unierase_cli.metrics.base import (
     FORGET_UNSEEN,
     OVERALL,
@@ -56,7 +56,7 @@ REFUSED = About("return_refusals_contradict", "refusals that the judge takes for
 LABELS = frozenset({"entailment", "neutral", "contradiction"})
 
 
-def compute(observations: Sequence[Observation], judges: Judges | None = None) -> MetricResult:
+def compute(observations: Sequence[Observation], judges: Judges | None = None) -> Measure:
     """Share of answers that do not contradict the true ones."""
     try:
         labels = (judges or Judges()).classify([pair(o) for o in observations])
@@ -100,7 +100,7 @@ def columns(evidence: Evidence) -> Iterable[Column]:
         yield Column(about.name, about.title, OVERALL, OVERVIEW, result)
 
 
-def refusals_contradict(evidence: Evidence) -> MetricResult:
+def refusals_contradict(evidence: Evidence) -> Measure:
     """Each unseen forget question refused with a listed refusal instead: share of these answers that contradict the truth."""
     rows = []
     for o in evidence.rows(FORGET_UNSEEN):
@@ -112,7 +112,7 @@ def refusals_contradict(evidence: Evidence) -> MetricResult:
     return mean_result(REFUSED, [1 - value for value in right.per_sample])
 
 
-def _share(about: About, now: MetricResult, before: MetricResult, *, falls: bool = False) -> MetricResult:
+def _share(about: About, now: Measure, before: Measure, *, falls: bool = False) -> Measure:
     """What is left of an accuracy, or with ``falls`` what is lost of it."""
     for result, whose in ((now, "the accuracy"), (before, "the unedited model's accuracy")):
         if result.value is None:
@@ -123,10 +123,10 @@ def _share(about: About, now: MetricResult, before: MetricResult, *, falls: bool
     left = now.value / before.value
     values = _resampled(now, before)
     interval = None if values is None else percentiles(1 - values if falls else values)
-    return _result(about, 1 - left if falls else left, now.n, interval)
+    return about.measure(1 - left if falls else left, now.n, interval)
 
 
-def _resampled(now: MetricResult, before: MetricResult) -> NDArray[np.float64] | None:
+def _resampled(now: Measure, before: Measure) -> NDArray[np.float64] | None:
     """The share under every resample of the rows, the same rows of both where both have the same number; None for one row."""
     a, b = (np.asarray(result.per_sample, dtype=np.float64) for result in (now, before))
     if min(len(a), len(b)) < 2:
@@ -137,21 +137,17 @@ def _resampled(now: MetricResult, before: MetricResult) -> NDArray[np.float64] |
     return np.divide(a[first].mean(axis=1), old, out=np.zeros(len(old)), where=old > 0)
 
 
-def _mean(about: About, first: MetricResult, second: MetricResult) -> MetricResult:
+def _mean(about: About, first: Measure, second: Measure) -> Measure:
     """The mean of two scores, unavailable as soon as one is."""
     for result in (first, second):
         if result.value is None:
             return unavailable(about, f"its part {result.name} is missing: {result.unavailable}")
     assert first.value is not None
     assert second.value is not None
-    return _result(about, (first.value + second.value) / 2, 2)
+    return about.measure((first.value + second.value) / 2, 2)
 
 
-def _shown(result: MetricResult) -> MetricResult:
+def _shown(result: Measure) -> Measure:
     if result.value is None or result.value >= 0:
         return result
-    return _result(FORGETTING, 0.0, result.n, result.ci95 and (0.0, max(0.0, result.ci95[1])))
-
-
-def _result(about: About, value: float, n: int, interval: tuple[float, float] | None = None) -> MetricResult:
-    return MetricResult(about.name, value, n, interval, version=about.version, higher_is_better=about.higher_is_better)
+    return FORGETTING.measure(0.0, result.n, result.ci95 and (0.0, max(0.0, result.ci95[1])))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import About, Column, Evidence, mean_result, on_every_split, unavailable
 from unierase_cli.words import has_words, words
 
@@ -26,7 +26,7 @@ HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "ROUGE-L recall", VERSION, HIGHER_IS_BETTER)
 
 
-def compute(observations: Sequence[Observation]) -> MetricResult:
+def compute(observations: Sequence[Observation]) -> Measure:
     """Mean ROUGE-L recall of the generated texts."""
     return mean_overlap(ABOUT, observations, rouge_l_recall)
 
@@ -55,12 +55,12 @@ def rouge_l_f1(text: str, reference: str) -> float:
     return float(_score("rougeL", text, reference).fmeasure)
 
 
-def mean_overlap(about: About, observations: Sequence[Observation], score: Callable[[str, str], float]) -> MetricResult:
+def mean_overlap(about: About, observations: Sequence[Observation], score: Callable[[str, str], float]) -> Measure:
     """Mean of ``score(text, reference)``; unavailable where a true answer has no word that could come back."""
     return wordless(about, observations) or mean_result(about, [score(o.text, o.reference) for o in observations])
 
 
-def wordless(about: About, observations: Sequence[Observation]) -> MetricResult | None:
+def wordless(about: About, observations: Sequence[Observation]) -> Measure | None:
     """Unavailable, if a true answer is no words but emoji or punctuation: a mean without it would be over fewer rows.
 
     An empty one (of a published log) scores 0, as ``rouge_score`` has it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import DETAIL, About, Column, Evidence, on_every_split
 from unierase_cli.metrics.rouge import mean_overlap, rouge_1_recall
 
@@ -14,7 +14,7 @@ HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "ROUGE-1 recall", VERSION, HIGHER_IS_BETTER)
 
 
-def compute(observations: Sequence[Observation]) -> MetricResult:
+def compute(observations: Sequence[Observation]) -> Measure:
     """Mean ROUGE-1 recall of the generated texts."""
     return mean_overlap(ABOUT, observations, rouge_1_recall)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import (
     FORGET,
     HONESTY,
@@ -33,7 +33,7 @@ HIGHER_IS_BETTER = None
 ABOUT = About(NAME, "AUC of P([UNL]), edited against never edited", VERSION, HIGHER_IS_BETTER)
 
 
-def compute(observations: Sequence[Observation], never_edited: Sequence[Observation] = ()) -> MetricResult:
+def compute(observations: Sequence[Observation], never_edited: Sequence[Observation] = ()) -> Measure:
     """AUC of the forget split's observations against those of facts that were never edited."""
     if not observations or not never_edited:
         return not_observed(ABOUT, RETAIN if observations else FORGET)
@@ -43,9 +43,7 @@ def compute(observations: Sequence[Observation], never_edited: Sequence[Observat
         return unavailable(ABOUT, NO_TOKEN)
     value = float(area_under_curve(np.array([edited]), np.array([others]))[0])
     interval = two_sample_interval(edited, others, area_under_curve)
-    return MetricResult(
-        NAME, value, n=len(edited) + len(others), ci95=interval, version=VERSION, higher_is_better=HIGHER_IS_BETTER
-    )
+    return ABOUT.measure(value, len(edited) + len(others), interval)
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Sequence
 
-from unierase_cli.contracts import MetricResult, Observation
+from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import About, Column, Evidence, mean_result, on_every_split
 
 NAME = "token_entropy"
@@ -19,7 +19,7 @@ def compute(
     observations: Sequence[Observation],
     special_ids: Collection[int] = (),
     tokens: Sequence[Sequence[Hashable]] | None = None,
-) -> MetricResult:
+) -> Measure:
     """Mean normalised entropy of the tokens that were generated, those of ``special_ids`` left out.
 
     ``tokens``: the texts' tokens where a tokenizer is at hand. Closer-look tokenizes the decoded text anew, which differs from

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from unierase_cli.contracts import AnswerScore, MetricResult, Observation
+from unierase_cli.contracts import AnswerScore, Measure, Observation
 from unierase_cli.metrics.base import DETAIL, FORGET, About, Column, Evidence, column_of, mean_result
 from unierase_cli.metrics.probability import no_wrong_answers
 
@@ -23,17 +23,17 @@ KNOWLEDGE = About("truth_ratio_knowledge", "truth ratio (knowledge)", VERSION, H
 ARITHMETIC = About("truth_ratio_arithmetic", "truth ratio (arithmetic)", VERSION, HIGHER_IS_BETTER)
 
 
-def compute(observations: Sequence[Observation], *, forget: bool | None = None) -> MetricResult:
+def compute(observations: Sequence[Observation], *, forget: bool | None = None) -> Measure:
     """Geometric truth ratio. ``forget`` chooses the aggregation; None goes by the observations' split."""
     return _aggregated(ABOUT, observations, log_ratio, forget)
 
 
-def compute_arithmetic(observations: Sequence[Observation], *, forget: bool | None = None) -> MetricResult:
+def compute_arithmetic(observations: Sequence[Observation], *, forget: bool | None = None) -> Measure:
     """Arithmetic truth ratio, aggregated the same way."""
     return _aggregated(ARITHMETIC, observations, log_ratio_arithmetic, forget)
 
 
-def compute_knowledge(observations: Sequence[Observation]) -> MetricResult:
+def compute_knowledge(observations: Sequence[Observation]) -> Measure:
     """Mean of p(correct) / (p(correct) + p(wrong)), geometric: open-unlearning's ``prob_mean``."""
     values = [_sigmoid(-log_ratio(o)) for o in observations if scorable(o)]
     return mean_result(KNOWLEDGE, values) if len(values) == len(observations) else _lacking(KNOWLEDGE, observations)
@@ -73,7 +73,7 @@ def scorable(observation: Observation) -> bool:
 
 def _aggregated(
     about: About, observations: Sequence[Observation], ratio: Callable[[Observation], float], forget: bool | None
-) -> MetricResult:
+) -> Measure:
     if not all(scorable(o) for o in observations):
         return _lacking(about, observations)
     values = []
@@ -92,7 +92,7 @@ def _value(log_r: float, closer_to_one: bool) -> float:
     return -math.expm1(log_r) if log_r < 0 else 0.0
 
 
-def _lacking(about: About, observations: Sequence[Observation]) -> MetricResult:
+def _lacking(about: About, observations: Sequence[Observation]) -> Measure:
     missing = sum(not scorable(o) for o in observations)
     return no_wrong_answers(about, f"{missing} of {len(observations)}", observations)
 

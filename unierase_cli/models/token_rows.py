@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 from torch import Tensor
 
 from unierase_cli.contracts import UserError
 from unierase_cli.models.vocabulary import add_unlearning_tokens, set_rows
 from unierase_cli.store import json_text
-from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import write_json
+from unierase_cli.store.json_text import decoded, write_json
+from unierase_cli.store.patch_files import TokenRecord
 from unierase_cli.store.tensors import check_finite, load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 ROWS = "rows.safetensors"
 RECORD = "token.json"
-FORM = {"names": [str], "ids": [int], "assignment?": {str: int}, "targets?": {str: str}, "info?": dict}
 
 
 @dataclass
@@ -41,6 +41,11 @@ class TokenRows:
     assignment: Mapping[str, int] = field(default_factory=dict)
     targets: Mapping[str, str] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def record(self) -> TokenRecord:
+        """All but the rows."""
+        return TokenRecord(self.names, self.ids, dict(self.assignment), dict(self.targets), self.info)
 
     def token_of(self, fact_id: str) -> int:
         """Id of the token of a fact; a fact that the token was not trained on has the only token.
@@ -62,27 +67,18 @@ class TokenRows:
             tensors["rows_out"] = self.rows_out.float()
         check_finite(tensors.items(), "the token", "lower token.lr")
         save_tensors(directory / ROWS, tensors)
-        record = {
-            "names": self.names,
-            "ids": self.ids,
-            "assignment": dict(self.assignment),
-            "targets": dict(self.targets),
-            "info": self.info,
-        }
-        write_json(directory / RECORD, record)
+        write_json(directory / RECORD, msgspec.structs.asdict(self.record))
 
     @classmethod
     def load(cls, directory: Path) -> TokenRows:
         """Read what ``save`` wrote. Raises UserError when a file is missing or damaged."""
         path = directory / RECORD
         try:
-            record = json_text.read_json(path, json_text.ROWS)
-            if wrong := misfit(record, FORM):
-                raise ValueError(wrong)
+            record = decoded(json_text.read_json(path, json_text.ROWS), TokenRecord)
             tensors = load_tensors(directory / ROWS)
             check_finite(tensors.items(), directory / ROWS, "make the token anew with --force")
-            return cls(rows_in=tensors["rows_in"], rows_out=tensors.get("rows_out"), **record)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return cls(rows_in=tensors["rows_in"], rows_out=tensors.get("rows_out"), **msgspec.structs.asdict(record))
+        except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path} is missing or damaged ({error})", "make the token anew with --force") from error
 
 

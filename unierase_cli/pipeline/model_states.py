@@ -14,7 +14,7 @@ from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.pipeline.machine import likely_accelerator
 from unierase_cli.pipeline.stage import Request
 from unierase_cli.store.artefact import Artefact
-from unierase_cli.store.patch_files import read_record, steps_in
+from unierase_cli.store.patch_files import PatchRecord, read_record, steps_in
 from unierase_cli.store.unlearned import unlearning_tokens_in
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def apply_erasure(loaded: LoadedModel, erasure: Path, upto: int | None = None) -
         raise UserError(f"{erasure} holds no patch", "the artefact is damaged: make it anew with --force")
     steps = [step for step in steps if upto is None or step <= upto]
     records = [read_record(erasure, step) for step in steps]
-    if len(steps) > 1 and any(record["info"].get(INDEPENDENT) for record in records):
+    if len(steps) > 1 and any(record.info.get(INDEPENDENT) for record in records):
         raise UserError(
             f"{erasure} holds {len(steps)} edits that each start from the original model: there is no model with all of them",
             "use mode=batch or mode=sequential for one, or unierase eval --mode precise to score each by itself",
@@ -132,13 +132,13 @@ def apply_erasure(loaded: LoadedModel, erasure: Path, upto: int | None = None) -
     apply_patches(loaded, (Patch.load(erasure, step) for step in wanted))
 
 
-def _not_overwritten(steps: Sequence[int], records: Sequence[dict[str, Any]]) -> list[int]:
+def _not_overwritten(steps: Sequence[int], records: Sequence[PatchRecord]) -> list[int]:
     """The steps whose patches show: tensors that a later step replaces need not be read (16 GB a step for an 8B model)."""
     replaced: set[str] = set()
     kept: list[int] = []
     for step, record in zip(reversed(steps), reversed(records), strict=True):
-        dense = set(record.get("dense", []))
-        if record["tokens"] or record["layers"] or record.get("named") or not dense or not dense <= replaced:
+        dense = set(record.dense)
+        if record.tokens or record.layers or record.named or not dense or not dense <= replaced:
             kept.insert(0, step)
         replaced |= dense
     return kept

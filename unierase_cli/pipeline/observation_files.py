@@ -13,15 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import Observation, UserError
-from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import ROWS, read_json, write_json
+from unierase_cli.store.json_text import ROWS, decoded, read_json, write_json
 from unierase_cli.store.jsonl import iterate_jsonl, read_jsonl, write_jsonl
 
 PLAN = "plan.json"
-FORM = {
-    "state": str, "special_ids": [int], "unlearn_ids": [int],
-    "passes": [{"split": str, "variant": str, "facts": [str], "batches": [[int]]}],
-}  # fmt: skip
 ANEW = "observe anew with --force"
 
 
@@ -56,15 +51,13 @@ class Plan:
     def load(cls, directory: Path) -> Plan:
         """Raises UserError when the plan is missing or damaged."""
         try:
-            data = read_json(directory / PLAN, ROWS)
-            if wrong := misfit(data, FORM):
-                raise ValueError(wrong)
-            if any("/" in part or "\\" in part for entry in data["passes"] for part in (entry["split"], entry["variant"])):
+            plan = decoded(read_json(directory / PLAN, ROWS), cls)
+            if any("/" in part or "\\" in part for entry in plan.passes for part in (entry.split, entry.variant)):
                 raise ValueError("a pass is called by a path")
-            if any(not 0 <= i < len(entry["facts"]) for entry in data["passes"] for batch in entry["batches"] for i in batch):
+            if any(not 0 <= i < len(entry.facts) for entry in plan.passes for batch in entry.batches for i in batch):
                 raise ValueError("a batch holds a fact that its pass does not have")
-            return cls(**{**data, "passes": [Pass(**entry) for entry in data["passes"]]})
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            return plan
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"{directory / PLAN} is missing or damaged ({error})", "run `unierase eval --force` to observe anew"
             ) from error
@@ -87,8 +80,8 @@ def read_pass(directory: Path, wanted: Pass) -> list[Observation]:
     found: dict[str, Observation] = {}
     for number, row in iterate_jsonl(path):
         try:
-            observation = Observation.from_json(row)
-        except (TypeError, AttributeError) as error:
+            observation = decoded(row, Observation)
+        except ValueError as error:
             raise UserError(f"{path}:{number}: not an observation ({error})", ANEW) from error
         if wrong := _damage(observation, wanted) or ("its fact came before" if observation.fact_id in found else ""):
             raise UserError(f"{path}:{number}: not an observation of this pass: {wrong}", ANEW)
@@ -103,23 +96,14 @@ def _damage(observation: Observation, wanted: Pass) -> str:
     """What is wrong with a row that is of the right shape; nothing for a sound one."""
     if (observation.split, observation.variant) != (wanted.split, wanted.variant):
         return f"it is of {observation.split}.{observation.variant}"
-    for name in ("fact_id", "row_hash", "question", "reference", "text"):
-        if not isinstance(getattr(observation, name), str):
-            return f"its {name} is no text"
     for kind, scores in observation.answers.items():
         for score in scores:
             columns = (score.log_probs, score.is_argmax, score.mean_log_prob, score.var_log_prob)
-            if not score.token_ids or any(len(column) != len(score.token_ids) for column in map(_listed, columns)):
+            if not score.token_ids or any(len(column) != len(score.token_ids) for column in columns):
                 return f"a score of its {kind} answer is not one number per token"
-            if type(score.spaces) is not int or not 0 <= score.spaces <= len(score.token_ids) - score.ends:
+            if not 0 <= score.spaces <= len(score.token_ids) - score.ends:
                 return f"a score of its {kind} answer does not say how many of its tokens close it"
     return ""
-
-
-def _listed(column: object) -> list[float]:
-    """The column if it is a list of numbers, else nothing."""
-    sound = isinstance(column, list) and all(isinstance(value, int | float) for value in column)
-    return list(column) if sound else []  # type: ignore[call-overload]
 
 
 def read_state(directory: Path) -> tuple[Plan, Mapping[tuple[str, str], list[Observation]]]:

@@ -7,13 +7,12 @@ where a tolerance is given, the run's metrics must agree to it; of a run that ha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from unierase_cli.rerun.differences import of_files, of_numbers
 from unierase_cli.rerun.run_again import Repeated
+from unierase_cli.results.runs import METRICS, PRECISE, STEPS, read_precise, read_scores, read_steps
 from unierase_cli.store.artefact import LOG, Artefact
-from unierase_cli.store.json_text import read_own
 from unierase_cli.store.patch_files import TIMES
 
 CPU = "cpu"
@@ -72,7 +71,7 @@ def _files(artefact: Artefact) -> set[str]:
 
 def _metrics(pair: Repeated) -> Iterable[dict[str, Any]]:
     """Every metric of an artefact that has some, then and now; one that only one of them has is no number."""
-    then, now = (measured(artefact.whole) for artefact in (pair.then, pair.now))
+    then, now = (measured(artefact) for artefact in (pair.then, pair.now))
     for name in dict.fromkeys([*then, *now]):
         first, second = then.get(name), now.get(name)
         if first is None or second is None:
@@ -82,22 +81,19 @@ def _metrics(pair: Repeated) -> Iterable[dict[str, Any]]:
         yield {"name": name, "then": first, "now": second, "difference": difference}
 
 
-def measured(folder: Path) -> dict[str, float | None]:
-    """The metrics in an artefact's folder by name; None for one that is unavailable."""
+def measured(artefact: Artefact) -> dict[str, float | None]:
+    """The metrics of an artefact by name; None for one that is unavailable. Raises UserError for a damaged file."""
     found: dict[str, float | None] = {}
-    if (read := _read(folder / "metrics.json")) is not None:
-        for state, metrics in read["states"].items():
-            found |= {f"{name} ({state})": metric["value"] for name, metric in metrics.items()}
-    if (read := _read(folder / "precise.json")) is not None:
-        found |= {f"{m['id']} ({when})": m[when] for m in read["measures"] for when in ("before", "after")}
-    if (read := _read(folder / "steps.json")) is not None:
-        for step in read["steps"]:
-            found |= {f"{name} (step {step['step']})": metric["value"] for name, metric in step["measures"].items()}
+    if artefact.has(METRICS):
+        for state, measures in read_scores(artefact).states.items():
+            found |= {f"{name} ({state})": measure.value for name, measure in measures.items()}
+    if artefact.has(PRECISE):
+        for mean in read_precise(artefact).measures:
+            found |= {f"{mean.id} (before)": mean.before, f"{mean.id} (after)": mean.after}
+    if artefact.has(STEPS):
+        for step in read_steps(artefact).steps:
+            found |= {f"{name} (step {step.step})": measure.value for name, measure in step.measures.items()}
     return found
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    return read_own(path, "unierase eval --force makes it anew") if path.is_file() else None
 
 
 def _changes(repeated: Sequence[Repeated]) -> list[dict[str, Any]]:

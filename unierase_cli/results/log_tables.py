@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unierase_cli.contracts import MetricResult
+from unierase_cli.contracts import Measure
 from unierase_cli.results.table import Table
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def reasons(scores: LogScores) -> list[str]:
     return [f"n/a: {text}" for text in found] + [f"note: {text}" for text in scores.notes]
 
 
-def _value(result: MetricResult) -> str:
+def _value(result: Measure) -> str:
     return _number(result.value)
 
 

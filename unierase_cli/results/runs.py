@@ -8,40 +8,30 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from unierase_cli.contracts import UserError
+from unierase_cli.contracts import Measure, UserError
+from unierase_cli.metrics.scores import Precise, Scores, Trajectory
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
-from unierase_cli.store.json_text import read_own
+from unierase_cli.store.json_text import read_as
 
-SCORE, METRICS = "score", "metrics.json"
-# What every reader of metrics.json counts on.
-FORM = {
-    "states": {"base": {str: dict}, "edited": {str: dict}}, "columns?": [{"id": str}], "facts?": {str: [str]}, "examples?": [dict],
-}  # fmt: skip
+SCORE = "score"
+METRICS, STEPS, PRECISE = "metrics.json", "steps.json", "precise.json"
+AGAIN = "unierase eval --force makes it anew"
 WILD = frozenset("*?[")
 # Stages whose time is an edit's own.
 PREPARING = ("train_token", "moments")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A number of one run and its 95 % interval over rows, or why there is none. Neither: it does not apply."""
-
-    value: float | None
-    reason: str = ""
-    ci95: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
 class ScoredRun:
-    """A score artefact: its ``metrics.json``, its recorded configuration, its costs by column and its unedited model.
+    """A score artefact: its scores, its recorded configuration, its costs by column and its unedited model.
 
     ``model`` tells unedited models apart: the key of the finetune artefact, or the fingerprint of the model's files.
     """
 
     score: Artefact
-    metrics: dict[str, Any]
-    costs: dict[str, Measured]
+    scores: Scores
+    costs: dict[str, Measure]
     model: str
 
     @property
@@ -59,14 +49,12 @@ class ScoredRun:
     @property
     def questions(self) -> int:
         """How many questions were asked, in all splits and variants."""
-        return sum(map(len, self.metrics.get("facts", {}).values()))
+        return sum(map(len, self.scores.facts.values()))
 
-    def number(self, state: str, column: str) -> Measured:
+    def number(self, state: str, column: str) -> Measure:
         """A column of ``metrics.json`` for ``base`` or ``edited``."""
-        found = self.metrics["states"][state].get(column)
-        if found is None:
-            return Measured(None, "it was not scored: the benchmark lacks it or eval.splits leaves it out")
-        return Measured(found["value"], found.get("unavailable") or "", found.get("ci95"))
+        lacking = Measure(unavailable="it was not scored: the benchmark lacks it or eval.splits leaves it out")
+        return self.scores.states.get(state, {}).get(column, lacking)
 
 
 def find_runs(store: Store, words: Sequence[str]) -> list[ScoredRun]:
@@ -79,14 +67,28 @@ def find_runs(store: Store, words: Sequence[str]) -> list[ScoredRun]:
     return [read_run(store, score) for score in found.values()]
 
 
+def read_scores(score: Artefact) -> Scores:
+    """``metrics.json`` of a score artefact. Raises UserError when it is damaged."""
+    return read_as(score.file(METRICS), Scores, "unierase score --force makes it anew")
+
+
+def read_steps(made: Artefact) -> Trajectory:
+    """``steps.json`` of a trajectory. Raises UserError when it is damaged."""
+    return read_as(made.file(STEPS), Trajectory, AGAIN)
+
+
+def read_precise(made: Artefact) -> Precise:
+    """``precise.json`` of facts that were forgotten one by one. Raises UserError when it is damaged."""
+    return read_as(made.file(PRECISE), Precise, AGAIN)
+
+
 def read_run(store: Store, score: Artefact) -> ScoredRun:
     """A score artefact with all that a comparison needs of it. Raises UserError if its metrics cannot be read."""
-    metrics = read_own(score.file(METRICS), "unierase score --force makes it anew", FORM)
     base = source_of(store, score, "base")
     trained = (base.manifest.get("inputs", {}) if base else {}).get("finetune", {}).get("key")
     prints = (base.manifest.get("fingerprints", {}) if base else {}).items()
     files = ",".join(f"{name}={value}" for name, value in sorted(prints) if name != "rows")
-    return ScoredRun(score, metrics, _costs(store, score), trained or files or "unknown")
+    return ScoredRun(score, read_scores(score), _costs(store, score), trained or files or "unknown")
 
 
 def _scores(store: Store, word: str, everything: Sequence[Artefact]) -> list[Artefact]:
@@ -159,39 +161,39 @@ def source_of(store: Store, artefact: Artefact, name: str) -> Artefact | None:
     return store.input_of(artefact, name)
 
 
-def _costs(store: Store, score: Artefact) -> dict[str, Measured]:
+def _costs(store: Store, score: Artefact) -> dict[str, Measure]:
     """Seconds (with the token's training and the second moments, which no other seed or split shares), peak memory in GiB and
     changed share in percent, from the manifests.
     """
     observed = source_of(store, score, "edited")
     erase = source_of(store, observed, "erase") if observed else None
     if erase is None:
-        gone = Measured(None, "its erase artefact is gone")
+        gone = Measure(unavailable="its erase artefact is gone")
         return dict.fromkeys(("seconds", "memory", "changed"), gone)
     made = {name: source_of(store, erase, name) for name in PREPARING if name in erase.manifest.get("inputs", {})}
     if lost := [name for name, artefact in made.items() if artefact is None]:
-        seconds = Measured(None, f"its {lost[0]} artefact is gone")
+        seconds = Measure(unavailable=f"its {lost[0]} artefact is gone")
     else:
         seconds = _seconds([erase, *(artefact for artefact in made.values() if artefact is not None)])
-    share = erase.summary({}).get("changed_share")
-    changed = Measured(None, "the erase artefact does not record it")
+    share = erase.summary.get("changed_share")
+    changed = Measure(unavailable="the erase artefact does not record it")
     if isinstance(share, int | float) and not isinstance(share, bool):
-        changed = Measured(100 * share)
+        changed = Measure(value=100 * share)
     return {"seconds": seconds, "memory": _memory(erase), "changed": changed}
 
 
-def _seconds(made: Sequence[Artefact]) -> Measured:
+def _seconds(made: Sequence[Artefact]) -> Measure:
     if any(a.manifest.get("resumed") for a in made):
-        return Measured(None, "it was interrupted and went on; only the last part was timed")
-    return Measured(sum(a.manifest.get("wall_seconds", 0.0) for a in made))
+        return Measure(unavailable="it was interrupted and went on; only the last part was timed")
+    return Measure(value=sum(a.manifest.get("wall_seconds", 0.0) for a in made))
 
 
-def _memory(erase: Artefact) -> Measured:
+def _memory(erase: Artefact) -> Measure:
     """Of the accelerator where there was one, else of the process."""
     key = "peak_gpu_memory_mib" if on_accelerator(erase) else "peak_memory_mib"
     recorded = [erase.manifest, *erase.manifest.get("phases", {}).values()]
     peaks = [found[key] for found in recorded if found.get(key) is not None]
-    return Measured(max(peaks) / 1024) if peaks else Measured(None, "the erase artefact does not record it")
+    return Measure(value=max(peaks) / 1024) if peaks else Measure(unavailable="the erase artefact does not record it")
 
 
 def on_accelerator(erase: Artefact) -> bool:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import defstruct
+
 from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.contracts import Step, UserError
@@ -22,13 +24,15 @@ from unierase_cli.stages.shared.erase_context import for_step, key_position, pre
 from unierase_cli.stages.shared.erasing_code import erasing_code
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_file, hash_json
-from unierase_cli.store.jsonl import append_jsonl, read_own_rows, write_jsonl
+from unierase_cli.store.json_text import Finite
+from unierase_cli.store.jsonl import append_jsonl, read_rows_as, write_jsonl
 from unierase_cli.store.patch_files import TIMES
 from unierase_cli.store.unlearned import FORGOTTEN
 from unierase_cli.training.token.targets import load_targets
 
 NAME = "erase"
 VERSION = 3
+TIME: Any = defstruct("Time", [("step", int), ("seconds", Finite)])
 STATE = "state.safetensors"
 STEPS = "steps.jsonl"
 
@@ -157,8 +161,8 @@ def step_seconds(erased: Artefact) -> dict[int, float]:
     """Seconds of each step of an erase artefact (the last time it was made), as far as they were kept."""
     if not erased.has(TIMES):
         return {}
-    rows = read_own_rows(erased.file(TIMES), "make the edit anew with --force", {"step": int, "seconds": float})
-    return {row["step"]: row["seconds"] for row in rows}
+    rows = read_rows_as(erased.file(TIMES), TIME, "make the edit anew with --force")
+    return {row.step: row.seconds for row in rows}
 
 
 def _clear(directory: Path) -> None:

@@ -33,7 +33,7 @@ from unierase_cli.pipeline.study import Study
 from unierase_cli.plugins import code_of
 from unierase_cli.stages.shared.cut_short import told
 from unierase_cli.store.hashing import hash_json
-from unierase_cli.store.json_text import read_own, write_json
+from unierase_cli.store.json_text import read_as, write_json
 from unierase_cli.store.jsonl import append_jsonl, read_jsonl, write_jsonl
 from unierase_cli.training import processes
 
@@ -154,7 +154,7 @@ def _left(context: StageContext, loaded: LoadedModel, asked: Mapping[str, Sequen
         size = choose_batch_size(context.experiment.eval.batch_size, loaded.device.type)
         made = {name: length_sorted([len(q.ids) for q in questions], size) for name, questions in asked.items()}
         write_json(path, {"state": context.options["state"], "questions": hashes, "batches": made})
-    plan = read_own(path, ANEW)
+    plan = read_as(path, dict[str, Any], ANEW)
     if plan.get("questions") != hashes:
         raise UserError(f"{path} was made for other questions", ANEW)
     planned = plan["batches"].items()

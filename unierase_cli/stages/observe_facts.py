@@ -155,6 +155,6 @@ def read_facts(made: Artefact) -> tuple[dict[tuple[str, str], Observation], dict
                     base[said.fact_id, said.variant] = said
                 else:
                     edited.setdefault(row["edited"], []).append((row["role"], Observation.from_json(row["observation"])))
-            except (TypeError, AttributeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError) as error:
                 raise UserError(f"{path}:{number}: not an observation ({error})", "unierase eval --force") from error
     return base, edited

@@ -1,15 +1,16 @@
 """Stage ``precise``: what forgetting one fact does to it, to its neighbours and to far facts, over all facts.
 
-``facts.jsonl`` has a row per forgotten fact. ``precise.json`` is ``{"format": 1, "facts", "threshold", "measures": [{"id", "title",
-"before", "after", "change", "ci95", "n", "higher_is_better", "unavailable"}]}``; means are over facts (of neighbours and far facts
-the mean of each fact's own), intervals over facts: of the change where there is one, else of the value after.
+``facts.jsonl`` has a row per forgotten fact. ``precise.json`` holds a ``metrics.scores.Precise``; means and intervals are over
+facts (of neighbours and far facts the mean of each fact's own).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from msgspec import to_builtins
 
 from unierase_cli.contracts import Observation, UserError
 from unierase_cli.pipeline.stage import Request, StageContext
@@ -18,6 +19,9 @@ from unierase_cli.stages.observe_facts import PARAPHRASE, read_facts
 from unierase_cli.stages.shared.fact_rows import FACT, FAR, NEAR
 from unierase_cli.store.json_text import write_json
 from unierase_cli.store.jsonl import write_jsonl
+
+if TYPE_CHECKING:
+    from unierase_cli.metrics.scores import OverFacts
 
 NAME = "precise"
 VERSION = 2
@@ -48,6 +52,7 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write facts.jsonl and precise.json; the summary holds every measure's value after."""
+    from unierase_cli.metrics.scores import Precise
     from unierase_cli.stages.erase import step_seconds
 
     base, edited = read_facts(context.inputs["observe_facts"])
@@ -55,9 +60,8 @@ def run(context: StageContext) -> dict[str, Any]:
     rows = [one_fact(fact, base, said, times.get(place)) for place, (fact, said) in enumerate(edited.items())]
     write_jsonl(context.directory / FACTS, rows)
     found = measures(rows)
-    about = {"format": 1, "facts": len(rows), "threshold": FORGOTTEN, "measures": found}
-    write_json(context.directory / FILE, about)
-    return {"facts": len(rows), **{told["id"]: told["after"] for told in found}}
+    write_json(context.directory / FILE, to_builtins(Precise(facts=len(rows), threshold=FORGOTTEN, measures=found)))
+    return {"facts": len(rows), **{measure.id: measure.after for measure in found}}
 
 
 def one_fact(
@@ -87,7 +91,7 @@ def one_fact(
     return {**row, "near_unchanged": _unchanged(base, by_role[NEAR]), "seconds": seconds}
 
 
-def measures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def measures(rows: Sequence[Mapping[str, Any]]) -> list[OverFacts]:
     """Means over facts of every column of ``facts.jsonl``."""
     shares = (
         ("fact_first_unlearn", "fact: first token is [UNL]", True),
@@ -110,40 +114,39 @@ def measures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found + [_of_share(*share, [row[share[0]] for row in rows]) for share in shares]
 
 
-def _of_share(name: str, title: str, better: bool, values: Sequence[Any]) -> dict[str, Any]:
+def _of_share(name: str, title: str, better: bool, values: Sequence[Any]) -> OverFacts:
     known = [float(value) for value in values if value is not None]
     return _measure(name, title, better, None, known, known)
 
 
-def _of_pairs(name: str, title: str, better: bool, values: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+def _of_pairs(name: str, title: str, better: bool, values: Sequence[Mapping[str, Any] | None]) -> OverFacts:
+    from unierase_cli.metrics.scores import OverFacts
+
     known = [value for value in values if value is not None]
     wordless = sum(value["before"] is None for value in known)
     if wordless:
         # A mean over the other facts would be of fewer.
         reason = f"true answers of {wordless} of {len(known)} facts have no word to compare"
-        return _absent({"id": name, "title": title, "higher_is_better": better, "n": len(known)}, reason)
+        return OverFacts(id=name, title=title, higher_is_better=better, n=len(known), unavailable=reason)
     before, after = [value["before"] for value in known], [value["after"] for value in known]
     return _measure(name, title, better, before, after, [a - b for a, b in zip(after, before, strict=True)])
 
 
 def _measure(
     name: str, title: str, better: bool, before: Sequence[float] | None, after: Sequence[float], spread: Sequence[float]
-) -> dict[str, Any]:
+) -> OverFacts:
+    from unierase_cli.metrics.scores import OverFacts
     from unierase_cli.metrics.statistics.bootstrap import mean_interval
 
-    about = {"id": name, "title": title, "higher_is_better": better, "n": len(after)}
+    found = OverFacts(id=name, title=title, higher_is_better=better, n=len(after))
     if not after:
-        reason = "no fact has a question in other words" if name.startswith(PARAPHRASE) else "no fact has such rows"
-        return _absent(about, reason)
-    first = fmean(before) if before else None
-    change = None if first is None else fmean(after) - first
-    return {
-        **about, "before": first, "after": fmean(after), "change": change, "ci95": mean_interval(list(spread)), "unavailable": None
-    }  # fmt: skip
-
-
-def _absent(about: Mapping[str, Any], reason: str) -> dict[str, Any]:
-    return {**about, "before": None, "after": None, "change": None, "ci95": None, "unavailable": reason}
+        found.unavailable = "no fact has a question in other words" if name.startswith(PARAPHRASE) else "no fact has such rows"
+        return found
+    found.after, found.ci95 = fmean(after), mean_interval(list(spread))
+    if before:
+        found.before = fmean(before)
+        found.change = found.after - found.before
+    return found
 
 
 def _pair(

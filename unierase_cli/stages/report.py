@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.markdown import inline
@@ -17,7 +17,10 @@ from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.results.table import Table
 from unierase_cli.store.artefact import Artefact
-from unierase_cli.store.json_text import read_own, write_json
+from unierase_cli.store.json_text import read_as, write_json
+
+if TYPE_CHECKING:
+    from unierase_cli.metrics.scores import Scores
 
 NAME = "report"
 VERSION = 4
@@ -71,37 +74,38 @@ def run(context: StageContext) -> dict[str, Any]:
 def _of_single_facts(scored: Artefact) -> list[Section]:
     """A mode in which there is no model after the last step: facts that were forgotten one by one."""
     from unierase_cli.results.one_run import precise_tables
+    from unierase_cli.results.runs import read_precise
     from unierase_cli.stages import precise
     from unierase_cli.store.jsonl import read_jsonl
 
-    found = read_own(scored.file(precise.FILE), "unierase eval --force makes it anew")
-    return [precise_tables.precise_table(found), precise_tables.fact_table(read_jsonl(scored.file(precise.FACTS)))]
+    facts = read_jsonl(scored.file(precise.FACTS))
+    return [precise_tables.precise_table(read_precise(scored)), precise_tables.fact_table(facts)]
 
 
 def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[str]]:
     """The model after the last step beside the unedited one, and the way there; also writes the pictures."""
-    from unierase_cli.metrics.compare import summary
     from unierase_cli.results.one_run import tables
+    from unierase_cli.results.runs import read_scores
 
-    metrics = read_own(context.inputs["score"].file("metrics.json"), "unierase score --force makes it anew")
-    patches = context.inputs["erase"].files("patch-*.json")
-    infos = [read_own(path, "make the edit anew with --force") for path in patches]
-    damage, untold = _collateral(context, metrics, title)
+    scores = read_scores(context.inputs["score"])
+    # Of many steps the last one: they are much alike, and each patch has its own numbers beside it.
+    patches = context.inputs["erase"].files("patch-*.json")[-1:]
+    infos = [read_as(path, dict[str, Any], "make the edit anew with --force") for path in patches]
+    damage, untold = _collateral(context, scores, title)
     sections: list[Section] = [
-        tables.headline_table(metrics),
+        tables.headline_table(scores),
         Picture(PICTURE, "forgetting against retention"),
         *_step_by_step(context),
-        tables.honesty_table(metrics),
+        tables.honesty_table(scores),
         *damage,
-        *tables.general_tables(metrics),
-        tables.example_table(metrics),
-        tables.attack_table(metrics),
-        # Of many steps the last one: they are much alike, and each patch has its own numbers beside it.
-        *tables.layer_tables(info.get("info", info) for info in infos[-1:]),
-        *tables.number_tables(metrics),
+        *tables.general_tables(scores),
+        tables.example_table(scores),
+        tables.attack_table(scores),
+        *tables.layer_tables(info.get("info", info) for info in infos),
+        *tables.number_tables(scores),
     ]
-    remarks = [*metrics.get("warnings", []), *tables.notes(summary(metrics)), *untold]
-    _draw(metrics, context.directory / PICTURE, title)
+    remarks = [*scores.warnings, *tables.notes(scores), *untold]
+    _draw(scores, context.directory / PICTURE, title)
     return sections, remarks
 
 
@@ -110,19 +114,20 @@ def _step_by_step(context: StageContext) -> list[Section]:
     if TRAJECTORY not in context.inputs:
         return []
     from unierase_cli.results.one_run.trajectory_tables import trajectory_table
+    from unierase_cli.results.runs import read_steps
     from unierase_cli.stages import trajectory
 
-    folder = context.inputs[TRAJECTORY].whole
-    shutil.copyfile(folder / trajectory.PICTURE, context.directory / trajectory.PICTURE)
+    made = context.inputs[TRAJECTORY]
+    shutil.copyfile(made.whole / trajectory.PICTURE, context.directory / trajectory.PICTURE)
     about = "forgetting and retention after each request"
-    return [trajectory_table(trajectory.read_steps(folder)), Picture(trajectory.PICTURE, about)]
+    return [trajectory_table(read_steps(made)), Picture(trajectory.PICTURE, about)]
 
 
-def _collateral(context: StageContext, metrics: Mapping[str, Any], title: str) -> tuple[list[Section], list[str]]:
+def _collateral(context: StageContext, scores: Scores, title: str) -> tuple[list[Section], list[str]]:
     """Write the collateral map; its sections of the report, and remarks on what it lacks."""
     from unierase_cli.results.one_run import collateral
 
-    found = collateral.collateral_map(metrics, context.study.benchmark)
+    found = collateral.collateral_map(scores, context.study.benchmark)
     write_json(context.directory / COLLATERAL, found)
     if found["unavailable"]:
         return [], [f"no map of collateral damage: {found['unavailable']}"]
@@ -156,18 +161,17 @@ def _about(context: StageContext) -> dict[str, str]:
     }
 
 
-def _draw(metrics: Mapping[str, Any], path: Path, title: str) -> None:
+def _draw(scores: Scores, path: Path, title: str) -> None:
     from unierase_cli.results.pictures import Point, forgetting_against_retention
 
     points = []
     for state, label in (("base", "before"), ("edited", "after")):
-        found = metrics["states"][state]
-        forget, retain = found.get("forget.rouge"), found.get("retain_unseen.rouge")
-        if forget and retain and forget["value"] is not None and retain["value"] is not None:
-            points.append(Point(label, forget["value"], retain["value"], forget["ci95"], retain["ci95"]))
-    forbidden = metrics["states"]["edited"].get("forget.unlearn_forbidden.leak")
-    if forbidden and forbidden["value"] is not None and points:
-        points.append(Point("after, [UNL] forbidden", forbidden["value"], points[-1].retain, forbidden["ci95"]))
+        forget, retain = scores.measure(state, "forget.rouge"), scores.measure(state, "retain_unseen.rouge")
+        if forget.value is not None and retain.value is not None:
+            points.append(Point(label, forget.value, retain.value, forget.ci95, retain.ci95))
+    forbidden = scores.measure("edited", "forget.unlearn_forbidden.leak")
+    if forbidden.value is not None and points:
+        points.append(Point("after, [UNL] forbidden", forbidden.value, points[-1].retain, forbidden.ci95))
     forgetting_against_retention(points, path, title=title)
 
 

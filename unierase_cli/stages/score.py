@@ -21,6 +21,7 @@ from unierase_cli.store.json_text import write_json
 if TYPE_CHECKING:
     from unierase_cli.metrics.base import Evidence
     from unierase_cli.metrics.judges.judges import Judges
+    from unierase_cli.metrics.scores import Scores
 
 NAME = "score"
 VERSION = 3
@@ -73,33 +74,31 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write ``metrics.json`` (see ``metrics.compare``); the summary holds the table's rows."""
-    from unierase_cli.metrics.compare import summary
-
-    metrics = measure(context)
-    write_json(context.directory / METRICS, metrics)
-    return {"rows": summary(metrics), "warnings": metrics["warnings"]}
+    """Write ``metrics.json`` (see ``metrics.scores``); the summary holds the table's rows."""
+    scores = measure(context)
+    write_json(context.directory / METRICS, scores.to_json())
+    return {"rows": scores.table(), "warnings": scores.warnings}
 
 
-def measure(context: StageContext, names: Collection[str] | None = None) -> dict[str, Any]:
-    """``metrics.json`` as data (see ``metrics.compare``) from the inputs' files; of all metrics, or of those named."""
+def measure(context: StageContext, names: Collection[str] | None = None) -> Scores:
+    """What ``metrics.json`` holds, from the inputs' files; of all metrics, or of those named."""
     from unierase_cli.metrics.compare import came_back, compare, unchanged
     from unierase_cli.metrics.leak import left_out
 
     with context.reporter.phase("score"):
         judges = judges_of(context.experiment)
         base, edited = (evidence_of(context, state, judges) for state in STATES)
-        metrics = compare(base, edited, names)
+        scores = compare(base, edited, names)
         idle = changes_nothing(context.experiment.method)
         told = [None if idle else unchanged(base, edited), other_tokens(edited), left_out(edited)]
-        told += [_asked_otherwise(context.experiment), came_back(metrics)]
+        told += [_asked_otherwise(context.experiment), came_back(scores)]
         warnings = [text for text in told if text]
     for text in warnings:
         context.reporter.warn(text)
     # Told when the model was asked.
     cut = (told_of_state(evidence.state, _plain_stops(evidence)) for evidence in (base, edited))
-    metrics["warnings"] = [*warnings, *(text for text in cut if text)]
-    return metrics
+    scores.warnings = [*warnings, *(text for text in cut if text)]
+    return scores
 
 
 def _plain_stops(evidence: Evidence) -> list[str]:

@@ -1,10 +1,7 @@
 """Stage ``trajectory``: how forgetting and retention go along a sequence of requests, from what was observed after each step.
 
-``steps.json`` is ``{"format": 1, "columns": [{"id", "title", "higher_is_better"}], "before": {column id: Measure}, "steps":
-[{"step": from 1, "facts", "forgotten_so_far", "seconds", "changed_share", "measures": {column id: Measure}, "before": {column id:
-Measure}}]}``. A Measure is ``{"value", "ci95", "n"}``, or ``{"value": null, "unavailable": reason}``. ``before`` is the unedited
-model on the same rows: all that is ever forgotten (``forget_so_far``), and the step's own. ``forget_so_far`` of a step is the mean
-over its facts and all earlier ones, each of the two with the weight of its size where ``eval.step_rows`` asks only some of it.
+``steps.json`` holds a ``metrics.scores.Trajectory``. ``forget_so_far`` of a step is the mean over its facts and all earlier ones,
+each of the two with the weight of its size where ``eval.step_rows`` asks only some of it.
 """
 
 from __future__ import annotations
@@ -12,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.contracts import MetricResult, Observation, UserError
+from msgspec import defstruct
+
+from unierase_cli.contracts import Measure, Observation, UserError
 from unierase_cli.pipeline.asked_rows import BEFORE, END, FORGET, KEPT, NOW, asked_at_all, step_requests, step_splits
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.store.hashing import hash_json
-from unierase_cli.store.json_text import read_own, write_json
+from unierase_cli.store.json_text import Finite, write_json
 
 if TYPE_CHECKING:
     from unierase_cli.metrics.base import About, Compute, Evidence
+    from unierase_cli.metrics.scores import Trajectory
 
 NAME = "trajectory"
 VERSION = 1
@@ -28,6 +28,8 @@ FILE, PICTURE = "steps.json", "trajectory.png"
 SO_FAR = "forget_so_far"
 UTILITY = "all.model_utility"
 Rows = dict[str, list[Observation]]
+# Of a line of an edit's ``steps.jsonl`` what is shown.
+RECORD: Any = defstruct("Record", [("facts", list[Any]), ("changed_share", Finite | None, None)])
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
@@ -55,33 +57,34 @@ def run(context: StageContext) -> dict[str, Any]:
     from unierase_cli.results.one_run.trajectory_picture import draw
 
     found = measure(context)
-    write_json(context.directory / FILE, found)
+    write_json(context.directory / FILE, found.to_json())
     e = context.experiment
-    draw(found, context.directory / PICTURE, title=f"{e.method.name}, {len(found['steps'])} steps, {e.model.name}")
-    last: dict[str, dict[str, Any]] = found["steps"][-1]["measures"]
-    return {"steps": len(found["steps"]), **{name: told["value"] for name, told in last.items()}}
+    draw(found, context.directory / PICTURE, title=f"{e.method.name}, {len(found.steps)} steps, {e.model.name}")
+    return {"steps": len(found.steps), **{name: measure.value for name, measure in found.steps[-1].measures.items()}}
 
 
-def measure(context: StageContext) -> dict[str, Any]:
-    """``steps.json`` as data, from the inputs' files. Raises UserError for a damaged one."""
+def measure(context: StageContext) -> Trajectory:
+    """What ``steps.json`` holds, from the inputs' files. Raises UserError for a damaged one."""
+    from unierase_cli.metrics.scores import AfterStep, Trajectory
+
     study = context.study
     base = _by_split(context, "base")
     records, times = _records(context)
-    steps: list[dict[str, Any]] = []
+    steps: list[AfterStep] = []
     for index, request in step_requests(study).items():
         observed = _by_split(context, _name(index), at_the_end=request == END)
         sizes = {name: len(facts) for name, facts in asked_at_all(study, index).items()}
         rows = _chosen(study, index, observed)
         steps.append(
-            {
-                "step": index + 1,
-                "facts": len(records[index]["facts"]),
-                "forgotten_so_far": sum(len(record["facts"]) for record in records[: index + 1]),
-                "seconds": times.get(index),
-                "changed_share": records[index].get("changed_share"),
-                "measures": _measures(rows, sizes),
-                "before": _measures(_chosen(study, index, base), sizes),
-            }
+            AfterStep(
+                step=index + 1,
+                facts=len(records[index].facts),
+                forgotten_so_far=sum(len(record.facts) for record in records[: index + 1]),
+                seconds=times.get(index),
+                changed_share=records[index].changed_share,
+                measures=_measures(rows, sizes),
+                before=_measures(_chosen(study, index, base), sizes),
+            )
         )
     # What is kept is the same rows after every step; with fewer of them the beginning has no more either.
     kept = _chosen(study, min(step_requests(study)), base)
@@ -89,8 +92,8 @@ def measure(context: StageContext) -> dict[str, Any]:
     forgotten = [row for row in base.get(FORGET, []) if row.fact_id in asked_for]
     rows = {SO_FAR: forgotten, **{name: kept[name] for name in KEPT if name in kept}}
     before = _measures({name: found for name, found in rows.items() if found}, {})
-    columns = list(dict.fromkeys([*(name for step in steps for name in step["measures"]), *before]))
-    return {"format": 1, "columns": [_column(name) for name in columns], "before": before, "steps": steps}
+    columns = list(dict.fromkeys([*(name for step in steps for name in step.measures), *before]))
+    return Trajectory(columns=[_column(name) for name in columns], before=before, steps=steps)
 
 
 def _name(index: int) -> str:
@@ -116,24 +119,24 @@ def _chosen(study: Study, index: int, observed: Rows) -> Rows:
     return chosen
 
 
-def _measures(rows: Rows, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+def _measures(rows: Rows, sizes: Mapping[str, int]) -> dict[str, Measure]:
     """Every measure on every split, and model utility over the three splits it is made of."""
     from unierase_cli.metrics import model_utility
     from unierase_cli.metrics.base import Evidence
 
     evidence = Evidence("", {(split, "plain"): found for split, found in rows.items()})
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Measure] = {}
     for split in rows:
         for about, compute in _measured(split):
-            found[f"{split}.{about.name}"] = _told(evidence.measure(about, compute, split))
+            found[f"{split}.{about.name}"] = evidence.measure(about, compute, split)
     if NOW in rows:
         found |= _so_far(rows, sizes, evidence)
     if any(split in rows for split in KEPT):
-        found[UTILITY] = _told(model_utility.of_evidence(evidence))
+        found[UTILITY] = model_utility.of_evidence(evidence)
     return found
 
 
-def _so_far(rows: Rows, sizes: Mapping[str, int], evidence: Evidence) -> dict[str, dict[str, Any]]:
+def _so_far(rows: Rows, sizes: Mapping[str, int], evidence: Evidence) -> dict[str, Measure]:
     """Means over the step's facts and all earlier ones. With an interval where all of them were asked."""
     parts = [split for split in (NOW, BEFORE) if split in rows]
     whole = all(len(rows[split]) == sizes[split] for split in parts)
@@ -141,15 +144,15 @@ def _so_far(rows: Rows, sizes: Mapping[str, int], evidence: Evidence) -> dict[st
     found = {}
     for about, compute in _measured(NOW):
         if whole:
-            found[f"{SO_FAR}.{about.name}"] = _told(compute([o for split in parts for o in rows[split]]))
+            found[f"{SO_FAR}.{about.name}"] = compute([o for split in parts for o in rows[split]])
             continue
         measured = {split: evidence.measure(about, compute, split) for split in parts}
         reason = next((result.unavailable for result in measured.values() if result.value is None), None)
         if reason is not None:
-            found[f"{SO_FAR}.{about.name}"] = {"value": None, "unavailable": reason}
+            found[f"{SO_FAR}.{about.name}"] = Measure(unavailable=reason)
             continue
         value = sum((measured[split].value or 0.0) * sizes[split] / total for split in parts)
-        found[f"{SO_FAR}.{about.name}"] = {"value": value, "ci95": None, "n": sum(len(rows[split]) for split in parts)}
+        found[f"{SO_FAR}.{about.name}"] = Measure(value=value, n=sum(len(rows[split]) for split in parts))
     return found
 
 
@@ -164,12 +167,6 @@ def _measured(split: str) -> Sequence[tuple[About, Compute]]:
     return found if split in KEPT else [*found, (first_token_unlearn.ABOUT, first_token_unlearn.compute)]
 
 
-def _told(result: MetricResult) -> dict[str, Any]:
-    if result.value is None:
-        return {"value": None, "unavailable": result.unavailable}
-    return {"value": result.value, "ci95": result.ci95, "n": result.n}
-
-
 def _column(name: str) -> dict[str, Any]:
     from unierase_cli.metrics import first_token_unlearn, model_utility, probability, rouge
 
@@ -180,19 +177,13 @@ def _column(name: str) -> dict[str, Any]:
     return {"id": name, "title": titles[metric], "higher_is_better": (metric == first_token_unlearn.NAME) == forgetting}
 
 
-def _records(context: StageContext) -> tuple[list[dict[str, Any]], dict[int, float]]:
+def _records(context: StageContext) -> tuple[list[Any], dict[int, float]]:
     """What every patch says of itself, and the seconds that each step took (the last time it was made)."""
     from unierase_cli.stages.erase import STEPS, step_seconds
-    from unierase_cli.store.jsonl import read_own_rows
+    from unierase_cli.store.jsonl import read_rows_as
 
     erased = context.inputs["erase"]
-    form = {"facts": list, "changed_share?": (float, None)}
-    records = read_own_rows(erased.file(STEPS), "make the edit anew with --force", form)
+    records = read_rows_as(erased.file(STEPS), RECORD, "make the edit anew with --force")
     if len(records) != len(context.study.steps):
         raise UserError(f"{erased.full_name} is not of {len(context.study.steps)} steps", "make the edit anew with --force")
     return records, step_seconds(erased)
-
-
-def read_steps(folder: Any) -> dict[str, Any]:
-    """``steps.json`` of a trajectory's folder."""
-    return read_own(folder / FILE, "unierase eval --force makes it anew")

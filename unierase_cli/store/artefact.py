@@ -5,30 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+from msgspec import defstruct
 
 from unierase_cli.contracts import UserError
-from unierase_cli.store.forms import Form, misfit
 from unierase_cli.store.hashing import recorded_hash
-from unierase_cli.store.json_text import read_json
+from unierase_cli.store.json_text import Finite, decoded, read_json
 
 MANIFEST = "manifest.json"
 LOG = "log.txt"
-# Every key of a manifest that is read anywhere, with its form; a folder with another one is no artefact.
-FORM = {
-    "stage": str, "key": str, "slug?": str, "version?": str, "stage_version?": (int, None), "seed?": (int, None),
-    "started?": float, "finished?": float, "order?": (float, None), "wall_seconds?": float, "resumed?": (bool, None),
-    "peak_memory_mib?": (float, None), "peak_gpu_memory_mib?": (float, None), "options?": {str: str},
-    "config?": {str: dict}, "inputs?": {str: {"path": str, "key": str}}, "fingerprints?": dict,
-    "files?": {str: {"size": int, "sha256": str}}, "summary?": ({"steps?": (int, None)}, None),
-    "environment?": {"packages?": {str: str}, "git_commit?": (str, None)}, "machine?": {"device?": str, "threads?": (int, None)},
-    "phases?": {str: {"seconds?": float, "peak_memory_mib?": (float, None), "peak_gpu_memory_mib?": (float, None)}},
-    "command?": [str], "overrides?": [str], "warnings?": [str],
-}  # fmt: skip
+PEAKS = [("peak_memory_mib", Finite | None, None), ("peak_gpu_memory_mib", Finite | None, None)]
+# Every key of a manifest that is read anywhere, with its type; a folder with another one is no artefact.
+MANIFEST_KIND = defstruct(
+    "Manifest",
+    [
+        ("stage", str), ("key", str), ("slug", str, ""), ("version", str, ""), ("stage_version", int | None, None),
+        ("seed", int | None, None), ("started", Finite, 0.0), ("finished", Finite, 0.0), ("order", Finite | None, None),
+        ("wall_seconds", Finite, 0.0), ("resumed", bool | None, None), *PEAKS, ("options", dict[str, str], {}),
+        ("config", dict[str, dict[str, Any]], {}), ("fingerprints", dict[str, Any], {}),
+        ("inputs", dict[str, defstruct("Input", [("path", str), ("key", str)])], {}),  # type: ignore[misc]
+        ("files", dict[str, defstruct("File", [("size", int), ("sha256", str)])], {}),  # type: ignore[misc]
+        ("summary", defstruct("Summary", [("steps", int | None, None)]) | None, None),
+        ("environment", defstruct("Environment", [("packages", dict[str, str], {}), ("git_commit", str | None, None)]), None),
+        ("machine", defstruct("Machine", [("device", str, ""), ("threads", int | None, None)]), None),
+        ("phases", dict[str, defstruct("Phase", [("seconds", Finite, 0.0), *PEAKS])], {}),  # type: ignore[misc]
+        ("command", list[str], []), ("overrides", list[str], []), ("warnings", list[str], []),
+    ],
+)  # fmt: skip
 # Sections of a recorded configuration that every edit and score has.
-SECTIONS = {"model": {"name": str}, "benchmark": {"name": str, "split": str}, "method": {"name": str}, "run": {"seed": int}}
+NAMED = ("name", str)
+SECTIONS = defstruct(
+    "Sections",
+    [
+        ("model", defstruct("Model", [NAMED])), ("benchmark", defstruct("Benchmark", [NAMED, ("split", str)])),
+        ("method", defstruct("Method", [NAMED])), ("run", defstruct("Run", [("seed", int)])), ("mode", defstruct("Mode", [NAMED])),
+    ],
+)  # fmt: skip
+T = TypeVar("T")
 # Kinds of files that readers look for by pattern: one that was not there when the artefact was made must not be found.
 PAYLOAD = (".json", ".jsonl", ".safetensors")
+
 
 
 @dataclass(frozen=True)
@@ -58,8 +75,10 @@ class Artefact:
     def config(self) -> dict[str, Any]:
         """The recorded configuration. Raises UserError where the manifest has none."""
         found = {"mode": {"name": "batch"}, **self.manifest.get("config", {})}
-        if wrong := misfit(found, {**SECTIONS, "mode": {"name": str}}, "config"):
-            raise UserError(f"{self.path / MANIFEST} does not say how it was made: {wrong}", "make the run anew")
+        try:
+            decoded(found, SECTIONS, "config")
+        except ValueError as error:
+            raise UserError(f"{self.path / MANIFEST} does not say how it was made: {error}", "make the run anew") from None
         return found
 
     @property
@@ -72,12 +91,17 @@ class Artefact:
         """``stage/slug@v003``: stages share slugs, this name is unique within an outputs folder."""
         return f"{self.stage}/{self.name}"
 
-    def summary(self, form: Form) -> dict[str, Any]:
-        """What the stage told of itself, of this form. Raises UserError where the manifest says something else."""
-        found = self.manifest.get("summary") or {}
-        if wrong := misfit(found, form, "summary"):
-            raise UserError(f"{self.path / MANIFEST} is damaged: {wrong}", self._anew)
-        return found
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the stage told of itself."""
+        return self.manifest.get("summary") or {}
+
+    def told(self, name: str, kind: type[T]) -> T:
+        """A value of the summary. Raises UserError where it is missing or of another type."""
+        try:
+            return decoded(self.summary.get(name), kind, f"summary.{name}")
+        except ValueError as error:
+            raise UserError(f"{self.path / MANIFEST} is damaged: {error}", self._anew) from None
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name; what is in it is another question (``file``)."""
@@ -138,8 +162,7 @@ class Artefact:
 def read_artefact(path: Path) -> Artefact:
     """The artefact in a folder. Raises OSError or ValueError for a manifest that is none."""
     manifest = read_json(path / MANIFEST)
-    if wrong := misfit(manifest, FORM):
-        raise ValueError(wrong)
+    decoded(manifest, MANIFEST_KIND)
     return Artefact(path, manifest)
 
 

@@ -1,19 +1,27 @@
-"""JSON that somebody else may have written: what Python's reader lets through or dies of is a ValueError in one line here."""
+"""JSON that somebody else may have written: what Python's reader lets through or dies of, and a value of another type than its
+reader counts on, is a ValueError in one line here.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import msgspec
 
 from unierase_cli.contracts import UserError
-from unierase_cli.store.forms import Form, misfit
 from unierase_cli.store.whole import write_text
 
 # Bytes of a file that describes something (a manifest, a config.json): kilobytes are usual.
 DESCRIPTION = 16 << 20
 # Bytes of a file with numbers or texts of every row.
 ROWS = 512 << 20
+# A number that is neither NaN nor infinite. Everywhere else, too, true and false are no numbers.
+Finite = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+T = TypeVar("T")
 
 
 def parse_json(text: str) -> Any:
@@ -56,17 +64,28 @@ def read_json(path: Path, most: int = DESCRIPTION) -> Any:
     return parse_json(content.decode("utf-8-sig"))
 
 
-def read_own(path: Path, mend: str, form: Form = dict) -> dict[str, Any]:
-    """The object in a file that a stage wrote, of this form (see ``store.forms``). Raises UserError with ``mend``, what makes it
-    anew, for a missing or damaged one.
+def decoded(value: Any, kind: type[T], place: str = "") -> T:
+    """The value as a ``kind``: a msgspec.Struct, a dataclass or what ``msgspec.convert`` takes; keys that it lacks are ignored.
+
+    Raises ValueError that says where (below ``place``) something is of another type: ``inputs[...].path: expected str, got int``.
     """
     try:
-        found = read_json(path, ROWS)
-        if wrong := misfit(found, form):
-            raise ValueError(wrong)
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        wrong, _, spot = str(error).replace("`", "").partition(" - at ")
+        wrong = re.sub(r"[<>]= -?1\.79\S+", "that is finite", wrong[0].lower() + wrong[1:])
+        spot = f"{place}{spot.removeprefix('$')}".removeprefix(".")
+        raise ValueError(f"{spot}: {wrong}" if spot else wrong) from None
+
+
+def read_as(path: Path, kind: type[T], mend: str) -> T:
+    """What a stage wrote into a file, as a ``kind`` (see ``decoded``). Raises UserError with ``mend``, what makes it anew, for a
+    missing or damaged one.
+    """
+    try:
+        return decoded(read_json(path, ROWS), kind)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}", mend) from error
-    return found
 
 
 def write_json(path: Path, value: Any) -> None:

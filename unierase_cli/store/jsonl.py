@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from unierase_cli.contracts import UserError
-from unierase_cli.store.forms import Form, misfit
-from unierase_cli.store.json_text import parse_json
+from unierase_cli.store.json_text import decoded, parse_json
 from unierase_cli.store.whole import whole
 
+T = TypeVar("T")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 WIDE = (b"\xff\xfe", b"\xfe\xff")
 BLOCK = 1 << 16
@@ -42,13 +42,15 @@ def read_jsonl(path: str | Path, *, torn_tail: bool = False) -> list[dict[str, A
     return [row for _, row in iterate_jsonl(path, torn_tail=torn_tail)]
 
 
-def read_own_rows(path: Path, mend: str, form: Form) -> list[dict[str, Any]]:
-    """Every object of a file that a stage wrote, each of this form. Raises UserError with ``mend``, what makes it anew."""
+def read_rows_as(path: Path, kind: type[T], mend: str) -> list[T]:
+    """Every object of a file that a stage wrote, as a ``kind`` (see ``json_text.decoded``). Raises UserError with ``mend``, what
+    makes it anew."""
     rows = []
     for number, row in iterate_jsonl(path):
-        if wrong := misfit(row, form):
-            raise UserError(f"{path}:{number} is damaged: {wrong}", mend)
-        rows.append(row)
+        try:
+            rows.append(decoded(row, kind))
+        except ValueError as error:
+            raise UserError(f"{path}:{number} is damaged: {error}", mend) from None
     return rows
 
 

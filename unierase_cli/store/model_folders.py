@@ -8,38 +8,44 @@ finds an adapter_config.json takes the model that this one names.
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, defstruct
 
 from unierase_cli.contracts import UserError
-from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import DESCRIPTION, ROWS, read_json
+from unierase_cli.store.json_text import DESCRIPTION, ROWS, decoded, read_json
 
 CONFIG, ADAPTER, INDEX = "config.json", "adapter_config.json", "model.safetensors.index.json"
 PICKLED = ("pytorch_model", "model")
 CONVERT = "from transformers import AutoModelForCausalLM as Model; Model.from_pretrained('{}').save_pretrained('NEW')"
 # A vocabulary of a quarter of a million tokens with its merges has some 30 MB.
 LARGE = ("tokenizer.json", "vocab.json", INDEX)
-# What is read here, or decides how much a model takes before its weights are looked at. Some families give a width per block.
-WIDTH, TOKENS, FLAG, TEXT = (int, [int], None), (int, [int], None), (bool, None), (str, None)
 BLOCKS = ("num_hidden_layers", "n_layer", "num_layers")
 WIDTHS = (
-    *BLOCKS, "hidden_size", "n_embd", "intermediate_size", "n_inner", "num_attention_heads", "n_head", "num_key_value_heads",
+    "hidden_size", "n_embd", "intermediate_size", "n_inner", "num_attention_heads", "n_head", "num_key_value_heads",
     "head_dim", "vocab_size", "max_position_embeddings", "n_positions",
 )  # fmt: skip
-ENTRIES: dict[str, Any] = {
-    "architectures?": ([str], None), "model_type?": TEXT, "layer_types?": ([str], None),
-    "tie_word_embeddings?": FLAG, "eos_token_id?": TOKENS, "bos_token_id?": TOKENS, "pad_token_id?": TOKENS,
-    **{f"{name}?": WIDTH for name in WIDTHS}, "sliding_window?": (int, None),
-}  # fmt: skip
-FORMS: dict[str, Any] = {
-    CONFIG: {**ENTRIES, "text_config?": (ENTRIES, None)},
-    "generation_config.json": {f"{name}_token_id?": TOKENS for name in ("eos", "bos", "pad")},
-    "tokenizer_config.json": {},
-    "special_tokens_map.json": {},
-}
 # More blocks than any model has, and the largest other number: a model of more is not tried.
-MOST_BLOCKS, LARGEST = 10_000, 1 << 40
-
+Blocks = Annotated[int, Meta(le=10_000)]
+Width = Annotated[int, Meta(le=1 << 40)]
+TOKENS = [(f"{name}_token_id", int | list[int] | None, None) for name in ("eos", "bos", "pad")]
+# What is read here, or decides how much a model takes before its weights are looked at. Some families give a width per block.
+TEXT_CONFIG = defstruct(
+    "TextConfig",
+    [
+        ("architectures", list[str] | None, None), ("model_type", str | None, None), ("layer_types", list[str] | None, None),
+        ("tie_word_embeddings", bool | None, None), ("sliding_window", int | None, None), *TOKENS,
+        *((name, Blocks | list[Blocks] | None, None) for name in BLOCKS),
+        *((name, Width | list[Width] | None, None) for name in WIDTHS),
+    ],
+)  # fmt: skip
+KINDS: dict[str, Any] = {
+    CONFIG: defstruct("Config", [("text_config", TEXT_CONFIG | None, None)], bases=(TEXT_CONFIG,)),
+    "generation_config.json": defstruct("GenerationConfig", TOKENS),
+    "tokenizer_config.json": dict[str, Any],
+    "special_tokens_map.json": dict[str, Any],
+}
+INDEX_KIND: Any = defstruct("Index", [("weight_map", dict[str, str])])
 
 def check_folder(folder: Path) -> None:
     """Raise UserError for weights as pickles alone, for a description that is too large to be one or has not its form
@@ -53,7 +59,7 @@ def check_folder(folder: Path) -> None:
             raise UserError(
                 f"{path} has {size}, and no model's has more than {most / 1e6:,.0f}", "use the original model's files"
             )
-    for name in FORMS:
+    for name in KINDS:
         if (folder / name).exists():
             check_description(folder / name)
     if (folder / ADAPTER).exists():
@@ -73,11 +79,10 @@ def refuse_pickles(folder: Path) -> None:
 
 
 def check_description(path: Path) -> dict[str, Any]:
-    """The object in a file of FORMS. Raises UserError naming the value that is of another kind than any model's."""
+    """The object in a file of KINDS. Raises UserError naming the value that is of another kind than any model's."""
     try:
         found = read_json(path)
-        if wrong := misfit(found, FORMS[path.name]) or (path.name == CONFIG and _oversized(found)):
-            raise ValueError(wrong)
+        decoded(found, KINDS[path.name])
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist", "model.path must name a Hugging Face model folder") from error
     except (OSError, ValueError) as error:
@@ -85,26 +90,13 @@ def check_description(path: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _oversized(config: dict[str, Any], place: str = "") -> str | None:
-    """The first width in a config.json that no model has."""
-    for name in WIDTHS:
-        most = MOST_BLOCKS if name in BLOCKS else LARGEST
-        found = config.get(name)
-        if any(number > most for number in (found if isinstance(found, list) else [found or 0])):
-            return f"{place}{name} is larger than {most:,}"
-    inner = config.get("text_config")
-    return _oversized(inner, "text_config.") if isinstance(inner, dict) else None
-
-
 def check_index(path: Path) -> None:
     """Raise UserError unless the index names safetensors files in its own folder."""
     try:
-        index = read_json(path, ROWS)
-        if wrong := misfit(index, {"weight_map": {str: str}}):
-            raise ValueError(wrong)
+        index = decoded(read_json(path, ROWS), INDEX_KIND)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}", "use a complete model folder") from error
-    for name in sorted(set(index["weight_map"].values())):
+    for name in sorted(set(index.weight_map.values())):
         place = PurePosixPath(name)
         if place.is_absolute() or ".." in place.parts or "\\" in name:
             raise UserError(f"{path} names {name!r}, which leads out of its folder", "use the original model's files")

@@ -7,21 +7,42 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from unierase_cli.contracts import UserError
 from unierase_cli.store.artefact import Artefact
-from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import ROWS, read_json
+from unierase_cli.store.json_text import ROWS, decoded, read_json
 from unierase_cli.store.tensors import shapes_in
 
 ENDINGS = ("json", "safetensors")
 # Beside them: seconds of every step, apart from what must come out the same each time.
 TIMES = "times.jsonl"
-# What every reader of a step's json counts on; ``dense`` and ``named`` are absent from patches of before there were any.
-TOKENS = {"names": [str], "ids": [int], "assignment": {str: int}, "targets": {str: str}, "info": dict}
-FORM = {
-    "layers": [int], "tokens": (TOKENS, None), "dense?": [str], "named?": [str],
-    "base_hashes": {str: str}, "info": {"facts?": list, "step?": int},
-}  # fmt: skip
+# What is read of a record's ``info``.
+INFO = msgspec.defstruct("Info", [("facts", list[Any], []), ("step", int, 0)])
+
+
+class TokenRecord(msgspec.Struct):
+    """Unlearning tokens without their rows (see ``models.token_rows.TokenRows``), as ``token.json`` and a step's json have them."""
+
+    names: list[str]
+    ids: list[int]
+    assignment: dict[str, int] = {}
+    targets: dict[str, str] = {}
+    info: dict[str, Any] = {}
+
+
+class PatchRecord(msgspec.Struct):
+    """A step's json: what is changed (see ``editing.patch.Patch``), and the hashes of the tensors that it belongs to.
+
+    ``dense`` and ``named`` are absent from patches of before there were any.
+    """
+
+    layers: list[int]
+    tokens: TokenRecord | None
+    base_hashes: dict[str, str]
+    info: dict[str, Any]
+    dense: list[str] = []
+    named: list[str] = []
 
 
 def patch_path(directory: Path, index: int, ending: str) -> Path:
@@ -43,7 +64,7 @@ def step_numbers(artefact: Artefact) -> list[int]:
 def claimed_steps(artefact: Artefact) -> Iterator[tuple[int, int]]:
     """Every step by its file's name, and the step that the file says it is; not held against the manifest, as above."""
     for index in steps_in(artefact.path):
-        yield index, read_record(artefact.path, index)["info"].get("step", index)
+        yield index, read_record(artefact.path, index).info.get("step", index)
 
 
 def first_gap(steps: Sequence[int], count: int) -> int | None:
@@ -55,7 +76,7 @@ def first_gap(steps: Sequence[int], count: int) -> int | None:
     return place if place < max(count, (steps[-1] + 1) if steps else 0) else None
 
 
-def read_record(directory: Path, index: int) -> dict[str, Any]:
+def read_record(directory: Path, index: int) -> PatchRecord:
     """The json of step ``index``. Raises UserError when one of the step's files is missing, or the json damaged."""
     path = patch_path(directory, index, "json")
     try:
@@ -65,11 +86,12 @@ def read_record(directory: Path, index: int) -> dict[str, Any]:
                 raise OSError(f"its {ending} file is missing")
             if not file.resolve().is_relative_to(directory.resolve()):
                 raise OSError(f"its {ending} file is a link out of the folder")
-        record = read_json(path, ROWS)
-        if wrong := misfit(record, FORM) or _differing(record):
+        record = decoded(read_json(path, ROWS), PatchRecord)
+        decoded(record.info, INFO, "info")
+        if wrong := _differing(record):
             raise ValueError(wrong)
         return record
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is missing or damaged ({error})", "make the edit anew with --force") from error
 
 
@@ -84,14 +106,14 @@ def stored_shapes(directory: Path, index: int) -> dict[str, list[int]]:
         ) from error
 
 
-def _differing(record: dict[str, Any]) -> str | None:
+def _differing(record: PatchRecord) -> str | None:
     """What is wrong with values that have the right types."""
-    tokens = record["tokens"]
-    if any(value.count(":") != 1 for value in record["base_hashes"].values()):
+    tokens = record.tokens
+    if any(value.count(":") != 1 for value in record.base_hashes.values()):
         return "a base hash is not TYPE:SHA256"
-    if any(layer < 0 for layer in record["layers"]):
+    if any(layer < 0 for layer in record.layers):
         return "a layer is below 0"
-    if tokens and (len(tokens["names"]) != len(tokens["ids"]) or any(i < 0 for i in tokens["ids"])):
+    if tokens and (len(tokens.names) != len(tokens.ids) or any(i < 0 for i in tokens.ids)):
         return "its tokens' names and ids do not go together"
     return None
 

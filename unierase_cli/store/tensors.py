@@ -8,9 +8,10 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from unierase_cli.contracts import UserError
-from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import parse_json
+from unierase_cli.store.json_text import decoded, parse_json
 from unierase_cli.store.whole import whole
 
 if TYPE_CHECKING:
@@ -22,6 +23,14 @@ SAMPLE = 1 << 14
 LONGEST_HEAD = 100_000_000
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "BOOL": 1}
 BYTES |= {f"{sign}{bits}": bits // 8 for sign in "IU" for bits in (64, 32, 16, 8)}
+
+
+class Entry(msgspec.Struct):
+    """What a file's head says of one tensor."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, object] | None = None) -> None:
@@ -81,7 +90,7 @@ def shapes_in(path: Path) -> dict[str, list[int]]:
     Raises OSError, or ValueError for a head that does not describe this file: too long, no JSON, tensors beyond the end, or of
     other bytes than type and shape make.
     """
-    return {name: entry["shape"] for name, entry in _entries(path)[0].items()}
+    return {name: entry.shape for name, entry in _entries(path)[0].items()}
 
 
 def samples_of(path: Path) -> Iterator[bytes]:
@@ -90,27 +99,25 @@ def samples_of(path: Path) -> Iterator[bytes]:
     with path.open("rb") as stream:
         yield stream.read(start)
         for entry in entries.values():
-            first, end = (start + offset for offset in entry["data_offsets"])
+            first, end = (start + offset for offset in entry.data_offsets)
             size = min(SAMPLE, end - first)
             for place in (first, (first + end - size) // 2, end - size):
                 stream.seek(place)
                 yield stream.read(size)
 
 
-def _entries(path: Path) -> tuple[dict[str, Any], int]:
+def _entries(path: Path) -> tuple[dict[str, Entry], int]:
     """The head's entries, checked, and where the tensors' bytes begin."""
     with path.open("rb") as stream:
         left = path.stat().st_size - 8
         length = int.from_bytes(stream.read(8), "little")
         if not 2 <= length <= min(left, LONGEST_HEAD):
             raise ValueError(f"its head claims {length:,} bytes, and the file has {left:,}")
-        head = parse_json(stream.read(length).decode("utf-8"))
-    if wrong := misfit(head, {str: ({"dtype": str, "shape": [int], "data_offsets": [int]}, {str: str})}):
-        raise ValueError(wrong)
-    entries = {name: entry for name, entry in head.items() if name != "__metadata__"}
+        head = decoded(parse_json(stream.read(length).decode("utf-8")), dict[str, dict[str, Any]])
+    entries = {name: decoded(entry, Entry, name) for name, entry in head.items() if name != "__metadata__"}
     for name, entry in entries.items():
-        start, end = entry["data_offsets"] if len(entry.get("data_offsets", ())) == 2 else (-1, -1)
-        size = prod(entry["shape"]) * BYTES.get(entry["dtype"], -1)
-        if min(entry["shape"], default=0) < 0 or not 0 <= start <= end <= left - length or end - start != size:
+        start, end = entry.data_offsets
+        size = prod(entry.shape) * BYTES.get(entry.dtype, -1)
+        if min(entry.shape, default=0) < 0 or not 0 <= start <= end <= left - length or end - start != size:
             raise ValueError(f"{name} does not lie in the file as its type and shape say")
     return entries, 8 + length

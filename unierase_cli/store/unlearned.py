@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+from msgspec import defstruct
 
 from unierase_cli.contracts import UNLEARNING_TOKEN, UserError
-from unierase_cli.store.forms import misfit
-from unierase_cli.store.json_text import read_json
+from unierase_cli.store.json_text import decoded, read_json
 
 # Written beside exported weights.
 RECORD = "unierase.json"
 # Hashes of the forgotten facts (``Fact.content_hash``), in a patch's ``info`` and in the record of a folder.
 FORGOTTEN = "forgotten"
+RECORDED: Any = defstruct("Recorded", [(FORGOTTEN, list[str], [])])
 # In the ``info`` of token rows: names of tokens of an earlier run whose rows this one goes on from.
 TAKEN_OVER = "taken_over"
 TOKENIZER = "tokenizer.json"
@@ -37,9 +40,6 @@ def forgotten_in(folder: Path) -> tuple[str, ...]:
     if not path.is_file():
         return ()
     try:
-        record = read_json(path)
-        if wrong := misfit(record, {f"{FORGOTTEN}?": [str]}):
-            raise ValueError(wrong)
+        return tuple(decoded(read_json(path), RECORDED).forgotten)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error})", "export the model anew") from error
-    return tuple(record.get(FORGOTTEN, ()))

@@ -134,18 +134,18 @@ def rescore_runs(journal: Journal, runs: Sequence[str], metrics: str | None, wis
     from unierase_cli.results.one_run import tables as result_tables
 
     if wishes.json:
-        emit_json([{**as_data(r.score), "metrics": r.rows, "warnings": r.metrics["warnings"]} for r in made])
+        emit_json([{**as_data(r.score), "metrics": r.scores.table(), "warnings": r.scores.warnings} for r in made])
         return
     console = journal.reporter.console
     for run in made:
         console.print(run.score.full_name, style="bold", soft_wrap=True)
-        tables = [result_tables.headline_table(run.metrics), result_tables.honesty_table(run.metrics)]
+        tables = [result_tables.headline_table(run.scores), result_tables.honesty_table(run.scores)]
         if names is not None:
-            tables = [*result_tables.number_tables(run.metrics), tables[1]]
+            tables = [*result_tables.number_tables(run.scores), tables[1]]
         for table in tables:
             if table.rows:
                 show(console, table)
-        for text in result_tables.notes(run.rows) if names is not None else []:
+        for text in result_tables.notes(run.scores) if names is not None else []:
             console.print(f"n/a: {text}", soft_wrap=True)
 
 

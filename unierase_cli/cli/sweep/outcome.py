@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from unierase_cli.cli.render import ConsoleReporter, emit_json
 from unierase_cli.cli.sweep.plan import SCORED, Planned
 from unierase_cli.contracts import UserError
@@ -16,9 +18,11 @@ from unierase_cli.pipeline.evaluation import PRECISE
 from unierase_cli.results.table import Table
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
-from unierase_cli.store.json_text import read_own, write_json
+from unierase_cli.store.json_text import read_as, write_json
 
 RECORD = "sweep.json"
+# What a run writes of itself at its end.
+MADE: Any = msgspec.defstruct("Made", [("folder", str, msgspec.field(name="path"))])
 AGAIN = "the same command runs these again, and nothing that is done"
 
 
@@ -66,7 +70,7 @@ class Results:
         run.seconds, run.log = finished.seconds, finished.job.log
         if finished.code == 0:
             try:
-                run.path = Path(read_own(finished.job.result, AGAIN, {"path": str})["path"])
+                run.path = Path(read_as(finished.job.result, MADE, AGAIN).folder)
                 run.state = "made"
             except UserError as error:
                 run.state, run.error = "failed", error.message

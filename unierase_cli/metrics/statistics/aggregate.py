@@ -12,45 +12,45 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unierase_cli.contracts import MetricResult
+from unierase_cli.contracts import Measure
 from unierase_cli.metrics.statistics.bootstrap import percentiles, resampled
 
 Array = NDArray[np.float64]
-Members = Sequence[tuple[str, MetricResult]]
+Members = Sequence[tuple[str, Measure]]
 
 
-def harmonic_mean(name: str, members: Members, version: int) -> MetricResult:
+def harmonic_mean(name: str, members: Members, version: int) -> Measure:
     """Harmonic mean of (label, result) pairs; any 0 makes it 0. Unavailable as soon as one member is, with its reason.
 
     Labels start with the split, as in ``real_authors.rouge``. ``n`` is the number of members. The interval is None unless every
     member has two rows or more. Raises ValueError for a negative member or for none at all.
     """
     found = _values(name, members, version)
-    if isinstance(found, MetricResult):
+    if isinstance(found, Measure):
         return found
     values = np.array(found, dtype=np.float64)
     if values.min() < 0:
         raise ValueError(f"{name}: a harmonic mean of negative numbers")
-    return MetricResult(
+    return Measure(
         name,
         float(harmonic(values)),
         n=len(values),
         ci95=harmonic_interval(members),
         version=version,
         higher_is_better=True,
-        parts=tuple(members),
+        members=tuple(members),
     )
 
 
-def one_minus_mean(name: str, members: Members, version: int) -> MetricResult:
+def one_minus_mean(name: str, members: Members, version: int) -> Measure:
     """1 - arithmetic mean of (label, result) pairs: what is left once their mean is taken away. Unavailable as soon as one is."""
     found = _values(name, members, version)
-    if isinstance(found, MetricResult):
+    if isinstance(found, Measure):
         return found
     value = 1 - math.fsum(found) / len(found)
     blocks = row_blocks({label: member.per_sample for label, member in members})
     interval = None if blocks is None else percentiles(1 - _resampled_means(blocks).mean(axis=0))
-    return MetricResult(name, value, n=len(found), ci95=interval, version=version, higher_is_better=True)
+    return Measure(name, value, n=len(found), ci95=interval, version=version, higher_is_better=True)
 
 
 def harmonic(means: Array) -> Array:
@@ -102,7 +102,7 @@ def _shapes(blocks: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
     return {key: block.shape for key, block in blocks.items()}
 
 
-def _values(name: str, members: Members, version: int) -> list[float] | MetricResult:
+def _values(name: str, members: Members, version: int) -> list[float] | Measure:
     """The members' values, or the result that says which member has none."""
     if not members:
         raise ValueError(f"{name} has no members")
@@ -111,7 +111,7 @@ def _values(name: str, members: Members, version: int) -> list[float] | MetricRe
         return [float(member.value) for _, member in members if member.value is not None]
     label, reason = missing[0]
     also = f" (and {len(missing) - 1} more of its {len(members)} parts)" if len(missing) > 1 else ""
-    return MetricResult(
+    return Measure(
         name,
         None,
         version=version,

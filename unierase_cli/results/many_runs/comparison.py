@@ -1,21 +1,21 @@
 """Many finished runs in one table: methods side by side, seeds pooled, with the unedited model above them.
 
-``comparison.json`` is ``{"format": 1, "columns": [...], "tables": [{"benchmark", "split", "model", "mode", "rows", "remarks"}]}``,
-rows as ``comparison_rows`` makes them, one table per mode.
+``comparison.json`` is ``{"format": 1, "columns": [...], "tables": [rows.Compared]}``, one table per mode.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from msgspec import Struct, to_builtins
 
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.pipeline.stage import COMPARISON
 from unierase_cli.results.many_runs.quality import with_forget_quality
-from unierase_cli.results.many_runs.rows import COLUMNS, EDITED, FORGET, KEPT, compare_table
+from unierase_cli.results.many_runs.rows import COLUMNS, EDITED, FORGET, KEPT, Compared, Pooled, compare_table
 from unierase_cli.results.many_runs.tables import remarks_on, to_csv, to_markdown
 from unierase_cli.results.runs import ScoredRun, find_runs
 from unierase_cli.store.artefact import Artefact
@@ -32,6 +32,12 @@ NO_RETAIN = (
     "there is no retain-only model to compare with: score one (unierase eval method=none with this benchmark and "
     "train.split=retain or model.path= of one) and name that run with --retain RUN"
 )
+
+
+class Comparison(Struct):
+    """What of ``comparison.json`` is read."""
+
+    tables: list[Compared]
 
 
 def compare_runs(
@@ -113,17 +119,17 @@ def _make(
                 "finished": time.time(),
                 "wall_seconds": round(time.monotonic() - clock, 3),
                 "resumed": draft.resuming,
-                "warnings": [remark for table in compared for remark in table["remarks"]],
+                "warnings": [remark for table in compared for remark in table.remarks],
                 "summary": {
                     "runs": len(runs),
-                    "rows": sum(row["kind"] == EDITED for table in compared for row in table["rows"]),
+                    "rows": sum(row.kind == EDITED for table in compared for row in table.rows),
                     "files": [TEXT, SHEET, DATA, *([PICTURE] if (draft.path / PICTURE).exists() else [])],
                 },
             }
         )
 
 
-def _tables(runs: Sequence[ScoredRun], retain: Sequence[ScoredRun]) -> list[dict[str, Any]]:
+def _tables(runs: Sequence[ScoredRun], retain: Sequence[ScoredRun]) -> list[Compared]:
     modes: dict[str, list[ScoredRun]] = defaultdict(list)
     for run in runs:
         modes[run.config["mode"]["name"]].append(run)
@@ -134,52 +140,52 @@ def _tables(runs: Sequence[ScoredRun], retain: Sequence[ScoredRun]) -> list[dict
         remarks = [*remarks_on(rows), *remarks, *_unlike(members), *_unlike_asked([*members, *retain])]
         remarks += [] if retain else [NO_RETAIN]
         place = {"benchmark": benchmark, "split": split, "model": model, "mode": mode}
-        compared.append({**place, "rows": rows, "remarks": list(dict.fromkeys(remarks))})
+        compared.append(Compared(**place, rows=rows, remarks=list(dict.fromkeys(remarks))))
     return compared
 
 
-def _write(folder: Path, compared: Sequence[Mapping[str, Any]]) -> None:
+def _write(folder: Path, compared: Sequence[Compared]) -> None:
     columns = [column._asdict() for column in COLUMNS]
-    write_json(folder / DATA, {"format": FORMAT, "columns": columns, "tables": compared})
+    write_json(folder / DATA, {"format": FORMAT, "columns": columns, "tables": to_builtins(compared)})
     (folder / SHEET).write_text(to_csv(compared), "utf-8")
     first = compared[0]
-    title = f"{first['benchmark']} {first['split']}, {first['model']}"
+    title = f"{first.benchmark} {first.split}, {first.model}"
     drawn = _draw(compared, folder / PICTURE, title)
     (folder / TEXT).write_text(to_markdown(f"Comparison: {title}", compared, PICTURE if drawn else None), "utf-8")
 
 
-def _draw(compared: Sequence[Mapping[str, Any]], path: Path, title: str) -> bool:
+def _draw(compared: Sequence[Compared], path: Path, title: str) -> bool:
     from unierase_cli.results.pictures import Point, labelled_points
 
     points: list[Point] = []
     for table in compared:
-        for row in table["rows"]:
-            forget, kept = row["values"][FORGET], row["values"][KEPT]
-            if forget["mean"] is None or kept["mean"] is None:
+        for row in table.rows:
+            forget, kept = row.values[FORGET], row.values[KEPT]
+            if forget.mean is None or kept.mean is None:
                 continue
-            edited = row["kind"] == EDITED
-            mode = f" ({table['mode']})" if edited and len(compared) > 1 else ""
-            mark = f"{row['number']}{mode}" if edited else ""
-            label = row["label"] + mode
+            edited = row.kind == EDITED
+            mode = f" ({table.mode})" if edited and len(compared) > 1 else ""
+            mark = f"{row.number}{mode}" if edited else ""
+            label = row.label + mode
             if edited or label not in [point.label for point in points]:
                 spread = (_spread(forget), _spread(kept))
-                points.append(Point(label, forget["mean"], kept["mean"], *spread, row["method"], mark))
+                points.append(Point(label, forget.mean, kept.mean, *spread, row.method, mark))
     if points:
         labelled_points(points, path, title=title)
     return bool(points)
 
 
-def _spread(value: Mapping[str, Any]) -> tuple[float, float] | None:
+def _spread(value: Pooled) -> tuple[float, float] | None:
     """One standard deviation over seeds to either side; of a single seed the 95 % interval over rows."""
-    return value["ci95"] if value["sd"] is None else (value["mean"] - value["sd"], value["mean"] + value["sd"])
+    return value.ci95 if value.sd is None or value.mean is None else (value.mean - value.sd, value.mean + value.sd)
 
 
 def _unlike(runs: Sequence[ScoredRun]) -> list[str]:
     """Remarks on runs whose numbers were not made alike: other metric versions, other machines."""
     versions: dict[str, set[int]] = defaultdict(set)
     for run in runs:
-        for column in run.metrics["columns"]:
-            versions[column.get("title", column["id"])].add(column.get("version", 1))
+        for column in run.scores.columns:
+            versions[column.title or column.id].add(column.version)
     remarks = [
         f"{title} was computed by its versions {', '.join(map(str, sorted(found)))}; unierase score computes it anew"
         for title, found in versions.items()
@@ -195,7 +201,7 @@ def _unlike(runs: Sequence[ScoredRun]) -> list[str]:
 def _unlike_asked(runs: Sequence[ScoredRun]) -> list[str]:
     asked: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     for run in runs:
-        for place, facts in run.metrics.get("facts", {}).items():
+        for place, facts in run.scores.facts.items():
             if place.endswith(".plain"):
                 asked[place.removesuffix(".plain")].add(tuple(sorted(facts)))
     return [

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from unierase_cli.contracts import Observation
 from unierase_cli.metrics import forget_quality
 from unierase_cli.metrics.base import FORGET, Reference
+from unierase_cli.metrics.scores import BASE, EDITED
 from unierase_cli.pipeline.observation_files import PLAN, Plan, read_pass
 from unierase_cli.results.runs import ScoredRun, source_of
 from unierase_cli.store.artefacts import Store
 
 COLUMN = f"{FORGET}.{forget_quality.NAME}"
-STATES = ("base", "edited")
 
 
 def with_forget_quality(store: Store, runs: Iterable[ScoredRun], references: Sequence[ScoredRun]) -> list[ScoredRun]:
@@ -30,13 +32,12 @@ def with_forget_quality(store: Store, runs: Iterable[ScoredRun], references: Seq
 
 
 def _measured(store: Store, run: ScoredRun, reference: Reference) -> ScoredRun:
-    states = dict(run.metrics["states"])
-    for state in STATES:
-        scored = states[state].get(COLUMN)
-        rows = _forget_rows(store, run, state) if scored is None or scored["value"] is None else []
+    states = dict(run.scores.states)
+    for state in (BASE, EDITED):
+        rows = _forget_rows(store, run, state) if run.number(state, COLUMN).value is None else []
         if rows:
-            states[state] = {**states[state], COLUMN: forget_quality.compute(rows, reference).to_json()}
-    return replace(run, metrics={**run.metrics, "states": states})
+            states[state] = {**states.get(state, {}), COLUMN: forget_quality.compute(rows, reference)}
+    return replace(run, scores=structs.replace(run.scores, states=states))
 
 
 def _forget_rows(store: Store, run: ScoredRun, state: str) -> list[Observation]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
+from unierase_cli.contracts import Measure
 from unierase_cli.results.many_runs.labels import configuration, labelled
-from unierase_cli.results.runs import Measured, ScoredRun
+from unierase_cli.results.runs import ScoredRun
 from unierase_cli.store.hashing import hash_json
 
 FORGETTING, RETENTION, COST, BALANCE = "forgetting", "retention", "cost", "balance"
@@ -49,48 +52,82 @@ COLUMNS = (
 )
 
 
-def compare_table(runs: Sequence[ScoredRun], retain: Sequence[ScoredRun]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows (``number, kind, method, label, differences, seeds, runs, values``) in their order, and remarks.
+class Pooled(Struct):
+    """Measures of several seeds as one: ``sd`` (of the sample) only for two seeds or more, ``ci95`` (over rows) only for one.
 
-    ``number`` counts the edited rows from 1; it is None for models that nothing was erased from.
-    ``values``: column id -> ``{"mean", "sd", "n", "unavailable", "ci95"}``; ``sd`` (of the sample) only for two seeds or more,
-    ``ci95`` (over rows) only for one.
+    ``unavailable``: why there is none, "" where it does not apply.
     """
+
+    mean: float | None
+    sd: float | None = None
+    n: int = 0
+    unavailable: str | None = None
+    ci95: tuple[float, float] | None = None
+
+
+class Row(Struct, kw_only=True):
+    """``number`` counts the edited rows from 1; it is None for models that nothing was erased from. ``values``: by
+    column id. ``runs``: ``name``, ``key`` and ``seed`` of each.
+    """
+
+    number: int | None = None
+    kind: str
+    method: str = ""
+    label: str
+    differences: dict[str, Any] = {}
+    seeds: list[int]
+    runs: list[dict[str, Any]]
+    values: dict[str, Pooled]
+
+
+class Compared(Struct, kw_only=True):
+    """One table of a comparison: the runs of one mode."""
+
+    benchmark: str
+    split: str
+    model: str
+    mode: str
+    rows: list[Row]
+    remarks: list[str]
+
+
+def compare_table(runs: Sequence[ScoredRun], retain: Sequence[ScoredRun]) -> tuple[list[Row], list[str]]:
+    """Rows in their order, and remarks."""
     first, remarks = _reference(UNEDITED, "unedited model", runs)
     rows = [first]
     if retain:
         row, told = _reference(RETAIN_ONLY, "retain-only model", retain)
         rows.append(row)
         remarks += told
-    before = [first["values"][column]["mean"] for column in (FORGET, KEPT)]
+    before = [first.values[column].mean for column in (FORGET, KEPT)]
     for row in rows:
-        after = [row["values"][column]["mean"] for column in (FORGET, KEPT)]
-        row["values"]["balance"] = _pooled([balance(before, after)], row["seeds"][:1])
+        after = [row.values[column].mean for column in (FORGET, KEPT)]
+        row.values["balance"] = _pooled([balance(before, after)], row.seeds[:1])
     edited, told = _edited_rows(runs)
     remarks += told
-    edited.sort(key=lambda row: (-_or_below(row["values"]["balance"]["mean"]), row["label"]))
+    edited.sort(key=lambda row: (-_or_below(row.values["balance"].mean), row.label))
     for number, row in enumerate(edited, 1):
-        row["number"] = number
+        row.number = number
     return [*rows, *edited], remarks
 
 
-def balance(before: Sequence[float | None], after: Sequence[float | None]) -> Measured:
+def balance(before: Sequence[float | None], after: Sequence[float | None]) -> Measure:
     """Harmonic mean of what is forgotten and what is kept, each relative to the unedited model and clipped to 0..1.
 
     ``before``, ``after``: ROUGE-L recall of the forget set and of the retain rows never seen.
     """
     forget, kept = before
     if forget is None or kept is None or after[0] is None or after[1] is None:
-        return Measured(None, "it needs the ROUGE-L of forget and retain never seen, before and after")
+        return Measure(unavailable="it needs the ROUGE-L of forget and retain never seen, before and after")
     if forget <= 0 or kept <= 0:
-        return Measured(None, "the unedited model knows nothing to forget or to keep")
+        return Measure(unavailable="the unedited model knows nothing to forget or to keep")
     forgotten = min(1.0, max(0.0, 1 - after[0] / forget))
     remaining = min(1.0, max(0.0, after[1] / kept))
     total = forgotten + remaining
-    return Measured(2 * forgotten * remaining / total if total else 0.0)
+    return Measure(value=2 * forgotten * remaining / total if total else 0.0)
 
 
-def _edited_rows(runs: Sequence[ScoredRun]) -> tuple[list[dict[str, Any]], list[str]]:
+def _edited_rows(runs: Sequence[ScoredRun]) -> tuple[list[Row], list[str]]:
     methods: dict[str, dict[str, list[ScoredRun]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         methods[run.config["method"]["name"]][hash_json(configuration(run.config))].append(run)
@@ -104,12 +141,11 @@ def _edited_rows(runs: Sequence[ScoredRun]) -> tuple[list[dict[str, Any]], list[
             remarks += told
             seeds = [run.seed for run in chosen]
             values = {c.id: _pooled([_measured(run, c.id) for run in chosen], seeds) for c in COLUMNS}
-            row = _row(EDITED, label, chosen, values)
-            rows.append({**row, "method": method, "differences": different})
+            rows.append(_row(EDITED, label, chosen, values, method=method, differences=different))
     return rows, remarks
 
 
-def _measured(run: ScoredRun, column: str) -> Measured:
+def _measured(run: ScoredRun, column: str) -> Measure:
     if column == "balance":
         before, after = ([run.number(state, c).value for c in (FORGET, KEPT)] for state in ("base", "edited"))
         return balance(before, after)
@@ -130,7 +166,7 @@ def _one_per_seed(label: str, runs: Sequence[ScoredRun]) -> tuple[list[ScoredRun
     return chosen, remarks
 
 
-def _reference(kind: str, label: str, runs: Sequence[ScoredRun]) -> tuple[dict[str, Any], list[str]]:
+def _reference(kind: str, label: str, runs: Sequence[ScoredRun]) -> tuple[Row, list[str]]:
     """A model that nothing was erased from: the ``base`` state of its runs, one value per model (seeds may share one)."""
     fullest = sorted(runs, key=lambda run: (run.questions, _finished(run)), reverse=True)
     models: dict[str, ScoredRun] = {}
@@ -143,10 +179,10 @@ def _reference(kind: str, label: str, runs: Sequence[ScoredRun]) -> tuple[dict[s
         models.setdefault(of_seed[0].model, of_seed[0])
         if others := sorted({run.name for run in of_seed if run.model != of_seed[0].model}):
             remarks.append(f"{label}: not all runs of seed {seed} start from the same one; not in its row: {', '.join(others)}")
-    values: dict[str, Any] = {}
+    values: dict[str, Pooled] = {}
     for column in COLUMNS:
         if column.part not in (FORGETTING, RETENTION):
-            values[column.id] = _pooled([Measured(None)] * len(models), [])
+            values[column.id] = _pooled([Measure()] * len(models), [])
             continue
         per_model = []
         for model in models:
@@ -166,28 +202,23 @@ def _recipe(run: ScoredRun) -> dict[str, Any]:
     return {key: value for key, value in run.config.get("train", {}).items() if key not in ("name", "split")}
 
 
-def _row(kind: str, label: str, runs: Sequence[ScoredRun], values: Mapping[str, Any]) -> dict[str, Any]:
+def _row(kind: str, label: str, runs: Sequence[ScoredRun], values: dict[str, Pooled], **more: Any) -> Row:
     named = [{"name": run.name, "key": run.score.key, "seed": run.seed} for run in runs]
-    seeds = [run.seed for run in runs]
-    row: dict[str, Any] = {"number": None, "kind": kind, "method": "", "label": label, "differences": {}}
-    return {**row, "seeds": seeds, "runs": named, "values": values}
+    return Row(kind=kind, label=label, seeds=[run.seed for run in runs], runs=named, values=values, **more)
 
 
-def _pooled(found: Sequence[Measured], seeds: Sequence[int]) -> dict[str, Any]:
-    """Mean and standard deviation, of one seed the interval over rows; unavailable, with the reason, if a single seed lacks it
-    ("" where it does not apply).
-    """
+def _pooled(found: Sequence[Measure], seeds: Sequence[int]) -> Pooled:
+    """Unavailable, with the reason, if a single seed lacks it."""
     missing = [index for index, one in enumerate(found) if one.value is None]
     if missing:
-        reason = found[missing[0]].reason
+        reason = found[missing[0]].unavailable or ""
         if len(missing) < len(found):
             lacking = ", ".join(str(seeds[index]) for index in missing)
             reason = f"{len(missing)} of {len(found)} seeds lack it (seed {lacking}): {reason}"
-        return {"mean": None, "sd": None, "n": len(found) - len(missing), "unavailable": reason, "ci95": None}
+        return Pooled(None, n=len(found) - len(missing), unavailable=reason)
     numbers = [one.value for one in found if one.value is not None]
     sd = statistics.stdev(numbers) if len(numbers) > 1 else None
-    interval = found[0].ci95 if len(found) == 1 else None
-    return {"mean": statistics.fmean(numbers), "sd": sd, "n": len(numbers), "unavailable": None, "ci95": interval}
+    return Pooled(statistics.fmean(numbers), sd, len(numbers), ci95=found[0].ci95 if len(found) == 1 else None)
 
 
 def _finished(run: ScoredRun) -> float:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from unierase_cli.markdown import inline
-from unierase_cli.results.many_runs.rows import BALANCE, COLUMNS, COST, EDITED, FORGETTING, RETENTION, ColumnSpec
+from unierase_cli.results.many_runs.rows import (
+    BALANCE,
+    COLUMNS,
+    COST,
+    EDITED,
+    FORGETTING,
+    RETENTION,
+    ColumnSpec,
+    Compared,
+    Pooled,
+    Row,
+)
 from unierase_cli.results.table import Table
 
 # Headers for the terminal, where every character of width counts.
@@ -45,7 +55,7 @@ CAPTION = (
 )
 
 
-def tables(compared: Mapping[str, Any], *, width: int) -> list[Table]:
+def tables(compared: Compared, *, width: int) -> list[Table]:
     """For a terminal of ``width`` characters: one table if it fits, else two of the same rows (forgetting; retention and cost).
 
     Headers and ``mean ± sd`` are broken into two lines. Where long labels leave no room for the numbers, a table of the rows
@@ -60,46 +70,46 @@ def tables(compared: Mapping[str, Any], *, width: int) -> list[Table]:
     return [_legend(compared), *(_table(compared, n, parts, narrow=True, numbers=True) for n, parts in PARTS.items())]
 
 
-def row_name(row: Mapping[str, Any]) -> str:
+def row_name(row: Row) -> str:
     """The label with the row's number in front."""
-    return row["label"] if row["number"] is None else f"{row['number']} {row['label']}"
+    return row.label if row.number is None else f"{row.number} {row.label}"
 
 
-def cell(value: Mapping[str, Any], column: ColumnSpec, plus_minus: str = " ± ") -> str:
+def cell(value: Pooled, column: ColumnSpec, plus_minus: str = " ± ") -> str:
     """``0.074 ± 0.012``; ``n/a`` with a reason in the remarks; a dash where the column does not apply."""
-    if value["mean"] is None:
-        return "n/a" if value["unavailable"] else "-"
-    text = _number(value["mean"], column.unit)
-    if value["sd"] is None:
+    if value.mean is None:
+        return "n/a" if value.unavailable else "-"
+    text = _number(value.mean, column.unit)
+    if value.sd is None:
         return text
-    spread = f"{value['sd']:.3f}" if column.unit == "rate" and "e" not in text else _number(value["sd"], column.unit)
+    spread = f"{value.sd:.3f}" if column.unit == "rate" and "e" not in text else _number(value.sd, column.unit)
     return f"{text}{plus_minus}{spread}"
 
 
 def _table(
-    compared: Mapping[str, Any], name: str, parts: Sequence[str], *, narrow: bool, numbers: bool = False
+    compared: Compared, name: str, parts: Sequence[str], *, narrow: bool, numbers: bool = False
 ) -> Table:
     columns = [column for column in COLUMNS if column.part in parts]
     heads = tuple(NARROW.get(c.id, c.title) if narrow else c.title for c in columns)
     with_seeds = FORGETTING in parts and not numbers
     rows = []
-    for row in compared["rows"]:
-        label = f"{row['number'] or ''} {row['method'] or row['kind'].replace('_', '-')}".strip() if numbers else row_name(row)
-        cells = [cell(row["values"][c.id], c, "\n±" if narrow else " ± ") for c in columns]
-        rows.append((label, *([str(len(row["runs"]))] if with_seeds else []), *cells))
+    for row in compared.rows:
+        label = f"{row.number or ''} {row.method or row.kind.replace('_', '-')}".strip() if numbers else row_name(row)
+        cells = [cell(row.values[c.id], c, "\n±" if narrow else " ± ") for c in columns]
+        rows.append((label, *([str(len(row.runs))] if with_seeds else []), *cells))
     first = ("", "seeds") if with_seeds else ("",)
-    strong = frozenset(_best(compared["rows"], columns, len(first)))
+    strong = frozenset(_best(compared.rows, columns, len(first)))
     title = f"{name}: {_place(compared)}" if name else _place(compared)
     return Table(title, (*first, *heads), tuple(rows), frozenset({*first[1:], *heads}), "", strong)
 
 
-def _legend(compared: Mapping[str, Any]) -> Table:
-    rows = tuple((row_name(row), " ".join(map(str, row["seeds"]))) for row in compared["rows"])
+def _legend(compared: Compared) -> Table:
+    rows = tuple((row_name(row), " ".join(map(str, row.seeds))) for row in compared.rows)
     return Table(f"Rows: {_place(compared)}", ("", "seeds"), rows)
 
 
-def _place(compared: Mapping[str, Any]) -> str:
-    return f"{compared['benchmark']} {compared['split']}, {compared['model']}, {compared['mode']} mode"
+def _place(compared: Compared) -> str:
+    return f"{compared.benchmark} {compared.split}, {compared.model}, {compared.mode} mode"
 
 
 def _least_width(table: Table) -> int:
@@ -108,20 +118,20 @@ def _least_width(table: Table) -> int:
     return table.width() - max(0, label - LABEL)
 
 
-def remarks_on(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def remarks_on(rows: Sequence[Row]) -> list[str]:
     """What is unavailable, and why: rows and columns with one reason in one sentence."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for column in COLUMNS:
-        lacking: dict[str, list[Mapping[str, Any]]] = {}
+        lacking: dict[str, list[Row]] = {}
         for row in rows:
-            if reason := row["values"][column.id]["unavailable"]:
+            if reason := row.values[column.id].unavailable:
                 lacking.setdefault(reason, []).append(row)
         for reason, where in lacking.items():
             reasons.setdefault((reason, _rows_in_words(where, rows)), []).append(column.title)
     return [f"n/a in {', '.join(titles)} of {where}: {reason}" for (reason, where), titles in reasons.items()]
 
 
-def to_csv(compared: Sequence[Mapping[str, Any]]) -> str:
+def to_csv(compared: Sequence[Compared]) -> str:
     """One line per row with all digits: ``<column>``, ``<column>.sd`` over seeds, and ``<column>.low`` and ``.high``, the 95 %
     interval over rows of a single seed; empty where there is no number.
     """
@@ -130,17 +140,17 @@ def to_csv(compared: Sequence[Mapping[str, Any]]) -> str:
     numbers = [name for column in COLUMNS for name in (column.id, *(f"{column.id}.{part}" for part in ("sd", "low", "high")))]
     writer.writerow(["benchmark", "split", "model", "mode", "row", "kind", "method", "label", "seeds", *numbers])
     for table in compared:
-        place = [table[name] for name in ("benchmark", "split", "model", "mode")]
-        for row in table["rows"]:
-            values = [row["values"][column.id] for column in COLUMNS]
-            found = [number for v in values for number in (v["mean"], v["sd"], *(v["ci95"] or (None, None)))]
-            seeds = " ".join(str(seed) for seed in row["seeds"])
-            names = [row["number"] or "", row["kind"], row["method"], row["label"], seeds]
+        place = [table.benchmark, table.split, table.model, table.mode]
+        for row in table.rows:
+            values = [row.values[column.id] for column in COLUMNS]
+            found = [number for v in values for number in (v.mean, v.sd, *(v.ci95 or (None, None)))]
+            seeds = " ".join(str(seed) for seed in row.seeds)
+            names = [row.number or "", row.kind, row.method, row.label, seeds]
             writer.writerow([*place, *names, *("" if value is None else value for value in found)])
     return stream.getvalue()
 
 
-def to_markdown(title: str, compared: Sequence[Mapping[str, Any]], picture: str | None) -> str:
+def to_markdown(title: str, compared: Sequence[Compared], picture: str | None) -> str:
     """The tables, what their columns mean, the picture, the remarks, and the runs behind every row."""
     lines = [f"# {inline(title)}", ""]
     for table in compared:
@@ -150,24 +160,24 @@ def to_markdown(title: str, compared: Sequence[Mapping[str, Any]], picture: str 
         lines += [f"![forgetting against retention]({picture})", ""]
         lines += ["Bars: one standard deviation over seeds to either side; of a single seed the 95 % interval over rows.", ""]
     for table in compared:
-        mode = f" ({table['mode']} mode)" if len(compared) > 1 else ""
-        if table["remarks"]:
-            lines += [f"### Remarks{inline(mode)}", "", *(f"- {inline(remark)}" for remark in table["remarks"]), ""]
-        runs = tuple((row_name(r), str(run["seed"]), run["name"], run["key"][:12]) for r in table["rows"] for run in r["runs"])
+        mode = f" ({table.mode} mode)" if len(compared) > 1 else ""
+        if table.remarks:
+            lines += [f"### Remarks{inline(mode)}", "", *(f"- {inline(remark)}" for remark in table.remarks), ""]
+        runs = tuple((row_name(r), str(run["seed"]), run["name"], run["key"][:12]) for r in table.rows for run in r.runs)
         lines.append(Table(f"Runs{mode}", ("row", "seed", "score", "key"), runs, frozenset({"seed"})).markdown())
     return "\n".join(lines)
 
 
-def _rows_in_words(some: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
+def _rows_in_words(some: Sequence[Row], rows: Sequence[Row]) -> str:
     """``every row``, or ``unedited model, rows 1-3, 5``; a single row with its label."""
     if len(some) == len(rows):
         return "every row"
-    words = [row["label"] for row in some if row["number"] is None]
-    edited = [row for row in some if row["number"] is not None]
+    words = [row.label for row in some if row.number is None]
+    edited = [row for row in some if row.number is not None]
     if len(edited) == 1:
         return ", ".join([*words, f"row {row_name(edited[0])}"])
     spans: list[list[int]] = []
-    for number in sorted(row["number"] for row in edited):
+    for number in sorted(row.number for row in edited if row.number is not None):
         if spans and number == spans[-1][1] + 1:
             spans[-1][1] = number
         else:
@@ -176,11 +186,11 @@ def _rows_in_words(some: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str
     return ", ".join([*words, *([f"rows {told}"] if spans else [])])
 
 
-def _best(rows: Sequence[Mapping[str, Any]], columns: Sequence[ColumnSpec], before: int) -> Iterator[tuple[int, int]]:
+def _best(rows: Sequence[Row], columns: Sequence[ColumnSpec], before: int) -> Iterator[tuple[int, int]]:
     """(row, column) of the best edited models: all that show the best number, if they are not simply all of them."""
     for place, column in enumerate(columns):
-        means = {n: row["values"][column.id]["mean"] for n, row in enumerate(rows) if row["kind"] == EDITED}
-        means = {number: mean for number, mean in means.items() if mean is not None}
+        shown = {n: row.values[column.id].mean for n, row in enumerate(rows) if row.kind == EDITED}
+        means = {number: mean for number, mean in shown.items() if mean is not None}
         if not means:
             continue
         best = _number((max if column.higher_is_better else min)(means.values()), column.unit)

@@ -17,6 +17,7 @@ from typing import Any
 
 from unierase_cli.benchmarks.parts.neighbours import group_key, nearest_forgotten
 from unierase_cli.contracts import Benchmark, Fact
+from unierase_cli.metrics.scores import BASE, EDITED, Scores
 from unierase_cli.metrics.statistics.bootstrap import mean_interval
 from unierase_cli.metrics.statistics.rank_correlation import Correlation, spearman
 from unierase_cli.results.one_run.tables import NAMES
@@ -34,13 +35,13 @@ COLUMNS = ("group", "split", "alike", "nearest forgotten", "before", "after", "c
 
 
 def collateral_map(
-    metrics: Mapping[str, Any],
+    scores: Scores,
     benchmark: Benchmark,
     *,
     likeness: Likeness = nearest_forgotten,
     described: str = TFIDF,
 ) -> dict[str, Any]:
-    """The map of a scored run, from its ``metrics.json``.
+    """The map of a scored run.
 
     ``likeness`` may be another one, such as an encoder's; ``described`` says which. A fact without a group is its own; a benchmark
     none of whose facts has one has no map, and the result says so.
@@ -52,7 +53,7 @@ def collateral_map(
         return _without(found, f"the facts of {benchmark.name} have no groups (such as authors)")
     changes: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for split in SPLITS:
-        for fact_id, before, after in _values(metrics, split):
+        for fact_id, before, after in _values(scores, split):
             if fact_id in facts:
                 changes[group_key(facts[fact_id]), split].append((before, after))
             else:
@@ -118,10 +119,10 @@ def _without(found: Mapping[str, Any], reason: str) -> dict[str, Any]:
     return {**found, "groups": [], "correlation": {"unavailable": reason}, "unavailable": reason}
 
 
-def _values(metrics: Mapping[str, Any], split: str) -> list[tuple[str, float, float]]:
+def _values(scores: Scores, split: str) -> list[tuple[str, float, float]]:
     """Fact id and its score before and after, of a split that was scored row by row in both states."""
-    facts = metrics.get("facts", {}).get(f"{split}.plain", [])
-    states = [(metrics["states"][state].get(f"{split}.{MEASURE}") or {}).get("per_sample") or [] for state in ("base", "edited")]
+    facts = scores.facts.get(f"{split}.plain", [])
+    states = [scores.measure(state, f"{split}.{MEASURE}").per_sample for state in (BASE, EDITED)]
     if not facts or any(len(values) != len(facts) for values in states):
         return []
     return list(zip(facts, *states, strict=True))

@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unierase_cli.metrics.scores import Precise
+from unierase_cli.results.one_run.tables import interval
 from unierase_cli.results.table import Table
 
 COLUMNS = ("", "before", "after", "change", "95 % interval", "facts")
 LISTED = 20
 
 
-def precise_table(found: Mapping[str, Any]) -> Table:
+def precise_table(found: Precise) -> Table:
     """The measures over all facts."""
     body = tuple(
         (
-            measure["title"],
-            _number(measure["before"]),
-            "n/a" if measure["after"] is None else _number(measure["after"]),
-            "" if measure["change"] is None else f"{measure['change']:+.3f}",
-            _interval(measure),
-            str(measure["n"] or ""),
+            measure.title,
+            _number(measure.before),
+            "n/a" if measure.after is None else _number(measure.after),
+            "" if measure.change is None else f"{measure.change:+.3f}",
+            interval(measure.ci95, signed=measure.change is not None),
+            str(measure.n or ""),
         )
-        for measure in found["measures"]
+        for measure in found.measures
     )
-    caption = f"{found['facts']} facts, each forgotten by itself from the original model; neighbours share its group or subject."
+    caption = f"{found.facts} facts, each forgotten by itself from the original model; neighbours share its group or subject."
     return Table("One fact at a time", COLUMNS, body, frozenset(COLUMNS[1:]), caption)
 
 
@@ -56,10 +58,3 @@ def _shown(pair: Mapping[str, Any] | None) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _interval(measure: Mapping[str, Any]) -> str:
-    if measure["ci95"] is None:
-        return ""
-    low, high = measure["ci95"]
-    return f"{low:+.3f} .. {high:+.3f}" if measure["change"] is not None else f"{low:.3f} .. {high:.3f}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unierase_cli.metrics.base import NO_TOKEN
-from unierase_cli.metrics.compare import summary
+from unierase_cli.metrics.scores import Change, Scores
 from unierase_cli.results.table import Table
 
 PART_OF = re.compile(r"^.*is missing(?: \(and .*? parts\))?: ")
@@ -47,21 +47,16 @@ NAMES = {
 }
 
 
-def numbers(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows behind the tables, as ``metrics.compare.summary`` has them."""
-    return summary(metrics)
-
-
-def headline_table(metrics: Mapping[str, Any]) -> Table:
+def headline_table(scores: Scores) -> Table:
     """Forgetting and retention in a dozen rows; the headline of retention is the row "never seen"."""
-    rows = {row["id"]: row for row in summary(metrics)}
+    rows = {row.column.id: row for row in scores.changes()}
     chosen = [rows[name] for name in HEADLINE if name in rows and not _of_no_token(rows[name])]
     return _table("Forgetting and retention", chosen)
 
 
-def honesty_table(metrics: Mapping[str, Any]) -> Table:
+def honesty_table(scores: Scores) -> Table:
     """How much comes back when the model is asked otherwise."""
-    every = [row for row in summary(metrics) if row["group"] == "honesty"]
+    every = [row for row in scores.changes() if row.column.group == "honesty"]
     rows = [row for row in every if not _of_no_token(row)]
     with_token = len(rows) == len(every)
     why = "An unlearning token suppresses: the facts stay in the weights. " if with_token else ""
@@ -69,49 +64,50 @@ def honesty_table(metrics: Mapping[str, Any]) -> Table:
     return _table("What comes back", rows, caption)
 
 
-def _of_no_token(row: Mapping[str, Any]) -> bool:
+def _of_no_token(row: Change) -> bool:
     """Whether a row is about [UNL] and the edited model has none."""
-    return row["edited"] is None and row["unavailable"] == NO_TOKEN
+    return row.after.value is None and row.unavailable == NO_TOKEN
 
 
-def number_tables(metrics: Mapping[str, Any]) -> list[Table]:
+def number_tables(scores: Scores) -> list[Table]:
     """Every column of ``metrics.json``, one table a group."""
     titles = {"forgetting": "Forget set", "retention": "Retention", "overview": "Aggregates", "detail": "Further metrics"}
-    return [_table(title, [r for r in summary(metrics) if r["group"] == group]) for group, title in titles.items()]
+    return [_table(title, [r for r in scores.changes() if r.column.group == group]) for group, title in titles.items()]
 
 
-def further_table(metrics: Mapping[str, Any]) -> Table:
+def further_table(scores: Scores) -> Table:
     """The metrics beside the headline that have a value, those of judges and of further passes among them; why others have none."""
-    rows = [row for row in summary(metrics) if row["group"] == "detail"]
-    known = [row for row in rows if row["edited"] is not None]
+    rows = [row for row in scores.changes() if row.column.group == "detail"]
+    known = [row for row in rows if row.after.value is not None]
     # An aggregate's reason ends with that of its part.
-    reasons = dict.fromkeys(PART_OF.sub("", row["unavailable"]) for row in rows if row["unavailable"])
+    reasons = dict.fromkeys(PART_OF.sub("", row.unavailable) for row in rows if row.unavailable)
     caption = "\n".join(f"n/a: {reason}" for reason in reasons)
     return Table("Further metrics", COLUMNS, tuple(_cells(row) for row in known), NUMBERS, caption)
 
 
-def general_tables(metrics: Mapping[str, Any]) -> list[Table]:
+def general_tables(scores: Scores) -> list[Table]:
     """What the model can do beside the benchmark; no table where it was not asked."""
-    rows = [row for row in summary(metrics) if row["group"] == "general"]
+    rows = [row for row in scores.changes() if row.column.group == "general"]
     return [Table("General ability", COLUMNS, tuple(_cells(row) for row in rows), NUMBERS)] if rows else []
 
 
-def example_table(metrics: Mapping[str, Any], *, limit: int = 12, width: int = 0) -> Table:
+def example_table(scores: Scores, *, limit: int = 12, width: int = 0) -> Table:
     """The same questions before and after, forget rows first, a third of kept ones. ``width`` cuts long answers; 0 doesn't."""
-    forget = [e for e in metrics["examples"] if e["split"] == "forget"]
-    kept = [e for e in metrics["examples"] if e["split"] != "forget"]
+    forget = [e for e in scores.examples if e.split == "forget"]
+    kept = [e for e in scores.examples if e.split != "forget"]
     rows = [*forget[: limit - min(len(kept), max(1, limit // 3))], *kept][:limit]
     body = tuple(
-        (NAMES.get(e["split"], e["split"]), *(_cut(e[key], width) for key in ("question", "before", "after"))) for e in rows
+        (NAMES.get(e.split, e.split), *(cut(text, width) for text in (e.question, e.before, e.after))) for e in rows
     )
     return Table("Answers before and after", ("split", "question", "before", "after"), body)
 
 
-def attack_table(metrics: Mapping[str, Any], *, limit: int = 5) -> Table:
+def attack_table(scores: Scores, *, limit: int = 5) -> Table:
     """Answers of the edited model to forget questions that are asked otherwise."""
-    rows = [e for e in metrics["examples"] if e["split"] == "forget"][:limit]
-    keys = ("question", "true", "forbidden", "paraphrased", "answer_prefix")
-    body = tuple(tuple(_cut(e[key], 0) for key in keys) for e in rows)
+    rows = [e for e in scores.examples if e.split == "forget"][:limit]
+    body = tuple(
+        tuple(cut(text, 0) for text in (e.question, e.true, e.forbidden, e.paraphrased, e.answer_prefix)) for e in rows
+    )
     columns = ("question", "true answer", "[UNL] forbidden", "question paraphrased", "answer's start given")
     return Table("Forget questions asked otherwise, after the edit", columns, body)
 
@@ -141,35 +137,35 @@ def layer_table(patch: Mapping[str, Any]) -> Table:
     return Table("The edit, layer by layer", columns, body, frozenset(columns[1:]), caption)
 
 
-def notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+def notes(scores: Scores) -> list[str]:
     """Reasons of what is unavailable, each once."""
-    return list(dict.fromkeys(f"{row['name']}: {row['unavailable']}" for row in rows if row["unavailable"]))
+    return list(dict.fromkeys(f"{row.column.name}: {row.unavailable}" for row in scores.changes() if row.unavailable))
 
 
-def _table(title: str, rows: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
-    """Rows of the summary; the caption says which numbers have no interval since they are of a single row."""
-    single = [_named(row) for row in rows if row["n"] == 1 and row["edited"] is not None and row["ci"] is None]
+def _table(title: str, rows: Sequence[Change], caption: str = "") -> Table:
+    """The rows; the caption says which numbers have no interval since they are of a single row."""
+    single = [_named(row) for row in rows if row.n == 1 and row.after.value is not None and row.after.ci95 is None]
     told = f"Of a single row there is no interval: {', '.join(single)}." if single else ""
     return Table(title, COLUMNS, tuple(_cells(row) for row in rows), NUMBERS, " ".join(filter(None, (caption, told))))
 
 
-def _named(row: Mapping[str, Any]) -> str:
-    name = row["name"]
+def _named(row: Change) -> str:
+    name = row.column.name
     for split, words in NAMES.items():
         name = name.replace(f"{split}:", f"{words}:")
     return name
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    change = row["difference"]
-    interval = row["difference_ci"] if change is not None else row["ci"]
+def _cells(row: Change) -> tuple[str, ...]:
+    change = row.change.value
+    bounds = (row.after if change is None else row.change).ci95
     return (
         _named(row),
-        _number(row["base"]),
-        _number(row["edited"]),
+        _number(row.before.value),
+        _number(row.after.value),
         "" if change is None else f"{change:+.3f}",
-        _interval(interval, signed=change is not None),
-        str(row["n"] or ""),
+        interval(bounds, signed=change is not None),
+        str(row.n or ""),
     )
 
 
@@ -177,15 +173,17 @@ def _number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
 
 
-def _interval(interval: Sequence[float] | None, *, signed: bool) -> str:
-    if interval is None:
+def interval(bounds: Sequence[float] | None, *, signed: bool) -> str:
+    """``-0.250 .. +0.125``; nothing where there is none."""
+    if bounds is None:
         return ""
-    low, high = interval
+    low, high = bounds
     return f"{low:+.3f} .. {high:+.3f}" if signed else f"{low:.3f} .. {high:.3f}"
 
 
-def _cut(text: str | None, width: int) -> str:
+def cut(text: str | None, width: int, absent: str = "") -> str:
+    """In one line, of at most ``width`` characters; 0 for any number."""
     if text is None:
-        return ""
+        return absent
     text = " ".join(text.split())
     return text if not width or len(text) <= width else text[: width - 3] + "..."

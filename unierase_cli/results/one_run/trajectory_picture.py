@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from unierase_cli.metrics.scores import Trajectory
 from unierase_cli.results.pictures import save
 
 # Column -> name, colour and marker; what is to be forgotten in full lines, what is to be kept in broken ones.
@@ -21,7 +21,7 @@ KEPT = (
 )
 
 
-def draw(found: Mapping[str, Any], path: Path, *, title: str) -> None:
+def draw(found: Trajectory, path: Path, *, title: str) -> None:
     """Write a PNG of ``steps.json``: two panels over the steps, the unedited model at 0, with 95 % intervals as bands."""
     import matplotlib
 
@@ -46,14 +46,14 @@ def draw(found: Mapping[str, Any], path: Path, *, title: str) -> None:
     save(figure, path)
 
 
-def _curve(axes: Any, found: Mapping[str, Any], column: str, label: str, colour: str, marker: str, dashes: str) -> None:
-    points = [(0, found["before"].get(column))] + [(step["step"], step["measures"].get(column)) for step in found["steps"]]
-    known = [(x, measure) for x, measure in points if measure is not None and measure["value"] is not None]
+def _curve(axes: Any, found: Trajectory, column: str, label: str, colour: str, marker: str, dashes: str) -> None:
+    points = [(0, found.before.get(column))] + [(step.step, step.measures.get(column)) for step in found.steps]
+    known = [(x, measure) for x, measure in points if measure is not None and measure.value is not None]
     if not known:
         return
-    places, values = [x for x, _ in known], [measure["value"] for _, measure in known]
+    places, values = [x for x, _ in known], [measure.value for _, measure in known]
     axes.plot(places, values, color=colour, marker=marker, markersize=5, linewidth=1.4, linestyle=dashes, label=label)
-    bands = [(x, *measure["ci95"]) for x, measure in known if measure.get("ci95")]
+    bands = [(x, *measure.ci95) for x, measure in known if measure.ci95]
     if len(bands) > 1:
         x, low, high = zip(*bands, strict=True)
         axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)

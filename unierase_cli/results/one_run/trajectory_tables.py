@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from unierase_cli.contracts import Measure
+from unierase_cli.metrics.scores import AfterStep, Trajectory
 from unierase_cli.results.table import Table
 
 # Columns of the table: what stands above them and which measure they show; those without a value anywhere are left out.
@@ -22,10 +23,10 @@ CAPTION = "ROUGE-L recall after each request: of what was to be forgotten low is
 CAPTION += "Step 0 is the unedited model, all requests in its column `all so far`."
 
 
-def trajectory_table(found: Mapping[str, Any]) -> Table:
+def trajectory_table(found: Trajectory) -> Table:
     """A row per step."""
-    rows = [("0", "", found["before"], "", "")]
-    rows += [(str(s["step"]), str(s["facts"]), s["measures"], _seconds(s), _share(s)) for s in found["steps"]]
+    rows = [("0", "", found.before, "", "")]
+    rows += [(str(s.step), str(s.facts), s.measures, _seconds(s), _share(s)) for s in found.steps]
     shown = [(title, name) for title, name in SHOWN if any(_value(row[2], name) for row in rows)]
     columns = ("step", "facts", *(title for title, _ in shown), "seconds", "changed")
     body = tuple(
@@ -35,14 +36,14 @@ def trajectory_table(found: Mapping[str, Any]) -> Table:
     return Table("Step by step", columns, body, frozenset(columns), CAPTION)
 
 
-def _value(measures: Mapping[str, Any], name: str) -> str:
-    value = (measures.get(name) or {}).get("value")
+def _value(measures: Mapping[str, Measure], name: str) -> str:
+    value = measures.get(name, Measure()).value
     return "" if value is None else f"{value:.3f}"
 
 
-def _seconds(step: Mapping[str, Any]) -> str:
-    return "" if step["seconds"] is None else f"{step['seconds']:.0f}"
+def _seconds(step: AfterStep) -> str:
+    return "" if step.seconds is None else f"{step.seconds:.0f}"
 
 
-def _share(step: Mapping[str, Any]) -> str:
-    return "" if step["changed_share"] is None else f"{100 * step['changed_share']:.2f} %"
+def _share(step: AfterStep) -> str:
+    return "" if step.changed_share is None else f"{100 * step.changed_share:.2f} %"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from functools import cache
@@ -11,31 +11,33 @@ from typing import Any
 import numpy as np
 
 from unierase_cli.contracts import UserError
+from unierase_cli.metrics.base import OVERALL
+from unierase_cli.metrics.scores import EDITED, Described
 from unierase_cli.metrics.statistics.aggregate import harmonic, paired_difference_interval, row_blocks
 from unierase_cli.metrics.statistics.paired import aggregate_sign_flip, compare_rows
 from unierase_cli.results.many_runs.rows import COLUMNS
 from unierase_cli.results.runs import ScoredRun
 
 Pair = tuple[ScoredRun, ScoredRun]
-EDITED, EVERYTHING, OVERALL = "edited", "all", "all"
+EVERYTHING = "all"
 # An aggregate's recorded value and the one of its recorded parts agree to this if it is their harmonic mean.
 AGREES = 1e-6
 
 
-def chosen_columns(pairs: Sequence[Pair], wanted: Sequence[str]) -> list[dict[str, Any]]:
-    """Descriptions (as in ``metrics.json``, with a ``name``) of the columns that every run has.
+def chosen_columns(pairs: Sequence[Pair], wanted: Sequence[str]) -> list[Described]:
+    """The columns that every run has.
 
     ``wanted``: column ids, names of metrics or splits, or ``all``. Raises UserError for a word that means no column.
     """
-    shared = set.intersection(*({column["id"] for column in run.metrics["columns"]} for pair in pairs for run in pair))
-    known = {c["id"]: {**c, "name": _name(c)} for c in pairs[0][0].metrics["columns"] if c["id"] in shared}
+    shared = set.intersection(*({column.id for column in run.scores.columns} for pair in pairs for run in pair))
+    known = {c.id: c for c in pairs[0][0].scores.columns if c.id in shared}
     if not wanted:
         return [known[column.id] for column in COLUMNS if column.id in known]
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Described] = {}
     for word in wanted:
-        matches = [i for i, c in known.items() if word in (EVERYTHING, i, c.get("metric"), c.get("split"))]
+        matches = [i for i, c in known.items() if word in (EVERYTHING, i, c.metric, c.split)]
         if not matches:
-            words = [*known, *(str(c[key]) for c in known.values() for key in ("metric", "split") if key in c)]
+            words = [*known, *(word for c in known.values() for word in (c.metric, c.split))]
             near = get_close_matches(word, list(dict.fromkeys(words)), n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"choose of: {', '.join(known)}"
             raise UserError(f"--metrics {word}: no column of both runs is called so", hint)
@@ -43,21 +45,21 @@ def chosen_columns(pairs: Sequence[Pair], wanted: Sequence[str]) -> list[dict[st
     return list(found.values())
 
 
-def compare_column(pairs: Sequence[Pair], column: Mapping[str, Any]) -> dict[str, Any] | str:
+def compare_column(pairs: Sequence[Pair], column: Described) -> dict[str, Any] | str:
     """The column's test (``metrics.paired.PairedTest``, without ``holm``) as a row of the result, or why there is none."""
-    versions = {c.get("version", 1) for pair in pairs for run in pair for c in run.metrics["columns"] if c["id"] == column["id"]}
+    versions = {c.version for pair in pairs for run in pair for c in run.scores.columns if c.id == column.id}
     if len(versions) > 1:
         return f"the runs have it of versions {', '.join(map(str, sorted(versions)))}; `unierase score` computes it anew"
-    parts = [run.metrics["states"][EDITED].get(column["id"], {}).get("parts") for pair in pairs for run in pair]
-    described = {key: column.get(key) for key in ("id", "name", "higher_is_better")}
+    parts = [run.scores.measure(EDITED, column.id).parts for pair in pairs for run in pair]
+    described = {"id": column.id, "name": name_of(column), "higher_is_better": column.higher_is_better}
     if any(parts):
-        found = _aggregate(pairs, column["id"], parts)
+        found = _aggregate(pairs, column.id, parts)
         return found if isinstance(found, str) else {**described, **found}
-    aligned = matched(pairs, column["id"])
+    aligned = matched(pairs, column.id)
     if isinstance(aligned, str):
         return aligned
     _, first, second, only = aligned
-    yes_no = _yes_no().get(column.get("metric", ""), False)
+    yes_no = _yes_no().get(column.metric, False)
     test = compare_rows(first, second, yes_no=yes_no)
     return {**described, **asdict(test), "only_first": only[0], "only_second": only[1], "yes_no": yes_no}
 
@@ -83,18 +85,18 @@ def matched(
 
 def _by_fact(run: ScoredRun, column: str) -> dict[str, float] | str:
     """A column's values of the edited model by fact id, or why there are none."""
-    described = next((c for c in run.metrics["columns"] if c["id"] == column), None)
-    found = run.metrics["states"][EDITED].get(column)
+    described = next((c for c in run.scores.columns if c.id == column), None)
+    found = run.scores.states.get(EDITED, {}).get(column)
     if described is None or found is None:
         return f"{run.name} has no column {column}"
-    if found["value"] is None:
-        return found.get("unavailable") or "it was not scored"
-    values = found.get("per_sample") or ()
+    if found.value is None:
+        return found.unavailable or "it was not scored"
+    values = found.per_sample
     if not values:
-        older = described.get("split") == OVERALL and "parts" not in found
+        older = described.split == OVERALL and found.parts is None
         mend = "; an older version scored it, `unierase score` writes down its parts" if older else ""
         return f"it is one number of all rows together{mend}"
-    facts = run.metrics["facts"].get(f"{described['split']}.{described.get('variant', 'plain')}", ())
+    facts = run.scores.facts.get(f"{described.split}.{described.variant}", [])
     if len(facts) != len(values):
         return f"it scores {len(values)} of {len(facts)} rows, and which ones is not recorded"
     return dict(zip(facts, values, strict=True))
@@ -107,11 +109,10 @@ def _aggregate(pairs: Sequence[Pair], column: str, parts: Sequence[Sequence[str]
         return "not all runs have it of the same parts"
     for pair in pairs:
         for run in pair:
-            states = run.metrics["states"][EDITED]
-            members = [states.get(label, {}).get("value") for label in labels]
+            value, *members = (run.scores.measure(EDITED, name).value for name in (column, *labels))
             if None in members:
                 return f"its part {labels[members.index(None)]} is no column of {run.name}"
-            if abs(float(harmonic(np.array(members))) - states[column]["value"]) > AGREES:
+            if value is None or abs(float(harmonic(np.array(members))) - value) > AGREES:
                 return "it is not the harmonic mean of its parts; there is no test of it"
     first, second, only = {}, {}, (0, 0)
     for label in labels:
@@ -143,11 +144,9 @@ def _aggregate(pairs: Sequence[Pair], column: str, parts: Sequence[Sequence[str]
     }
 
 
-def _name(column: Mapping[str, Any]) -> str:
+def name_of(column: Described) -> str:
     """As people read it: the comparison's short title, else split and title."""
-    short = next((known.title for known in COLUMNS if known.id == column["id"]), None)
-    place = "" if column.get("split", OVERALL) == OVERALL else f"{column['split']}: "
-    return short or place + column["title"]
+    return next((known.title for known in COLUMNS if known.id == column.id), column.name)
 
 
 @cache

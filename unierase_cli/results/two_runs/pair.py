@@ -16,7 +16,7 @@ from unierase_cli.contracts import UserError
 from unierase_cli.metrics.statistics.paired import holm
 from unierase_cli.results.many_runs.labels import configuration, labelled
 from unierase_cli.results.runs import SCORE, WILD, ScoredRun, find_runs
-from unierase_cli.results.two_runs.columns import Pair, chosen_columns, compare_column
+from unierase_cli.results.two_runs.columns import Pair, chosen_columns, compare_column, name_of
 from unierase_cli.results.two_runs.questions import changed_most, other_questions
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.hashing import hash_json
@@ -61,7 +61,7 @@ def compare_pair(
     for column in chosen_columns(pairs, metrics):
         found = compare_column(pairs, column)
         if isinstance(found, str):
-            untested.append((column["name"], found))
+            untested.append((name_of(column), found))
         else:
             columns.append(found)
     if not columns:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from unierase_cli.metrics.statistics.paired import EXACT_ROWS, FLIPS
-from unierase_cli.results.one_run.tables import NAMES
+from unierase_cli.results.one_run.tables import NAMES, cut, interval
 from unierase_cli.results.table import Table
 
 SIGNIFICANT = 0.05
+ABSENT = "(no longer there)"
 CAPTION = (
     "A, B: means over the rows that both runs have. 95 %: paired bootstrap interval of B - A over rows. p: two-sided sign-flip "
     f"permutation test (all patterns up to {EXACT_ROWS} differing rows, else {FLIPS} random ones). Holm: corrected for all columns "
@@ -28,9 +29,8 @@ def _tests(compared: Mapping[str, Any]) -> Table:
     heads = ["A", "B", "B - A", "95 %", "p", "Holm", *(["McNemar"] if with_mcnemar else []), "n", "A > B", "A < B", "ties"]
     body, strong = [], set()
     for number, row in enumerate(compared["columns"]):
-        low_high = "" if row["ci95"] is None else "{:+.3f} .. {:+.3f}".format(*row["ci95"])
         counts = ["-" if row[key] is None else str(row[key]) for key in ("higher_first", "higher_second", "ties")]
-        cells = [f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['difference']:+.3f}", low_high]
+        cells = [f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['difference']:+.3f}", interval(row["ci95"], signed=True)]
         cells += [_p(row["p"]), _p(row["holm"]), *([_p(row["mcnemar"])] if with_mcnemar else []), str(row["n"]), *counts]
         body.append((row["name"], *cells))
         if row["holm"] <= SIGNIFICANT:
@@ -48,7 +48,7 @@ def _questions(compared: Mapping[str, Any], width: int) -> list[Table]:
     for split in splits:
         body = tuple(
             (
-                *(_cut(row[key], width) for key in ("question", "true", "first", "second")),
+                *(cut(row[key], width, ABSENT) for key in ("question", "true", "first", "second")),
                 f"{row['rouge_first']:.3f}",
                 f"{row['rouge_second']:.3f}",
             )
@@ -68,10 +68,3 @@ def _p(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
-
-
-def _cut(text: str | None, width: int) -> str:
-    if text is None:
-        return "(no longer there)"
-    text = " ".join(text.split())
-    return text if not width or len(text) <= width else text[: width - 3] + "..."

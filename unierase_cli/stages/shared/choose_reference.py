@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from msgspec import defstruct
+
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.contracts import Reporter, UserError
@@ -17,16 +19,16 @@ from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.stages.shared.retain_reference import OBSERVED
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
-from unierase_cli.store.forms import misfit
+from unierase_cli.store.json_text import decoded
 
 TRAIN = "train"
+Section = dict[str, Any]
 # What must be known of observations to tell whether they fit; older manifests may lack some of it.
-RECORDED = {
-    "options": dict,
-    "config": {
-        "protocol": dict, "model": {"path": (str, None)}, "train?": {"split?": str}, "benchmark": dict, "mode?": dict, "eval": dict,
-    },
-}  # fmt: skip
+CONFIG: list[Any] = [
+    ("protocol", Section), ("model", defstruct("Model", [("path", str | None)])), ("benchmark", Section), ("eval", Section),
+    ("train", defstruct("Train", [("split", str, "")]), None), ("mode", Section, {}),
+]  # fmt: skip
+RECORDED = defstruct("Recorded", [("options", Section), ("config", defstruct("Config", CONFIG))])
 # Of the training: what the model is to learn, which differs, and what it is called.
 NOT_COMPARED = ("split", "name")
 
@@ -80,7 +82,9 @@ def _found(experiment: Experiment) -> Artefact | None:
     """The newest observations, with the forget split's wrong answers scored, of this model trained on retain rows alone: made and
     asked alike in all but its training rows."""
     for artefact in reversed(Store(experiment.run.outputs).list("observe")):
-        if misfit(artefact.manifest, RECORDED):  # by a version that recorded less
+        try:
+            decoded(artefact.manifest, RECORDED)
+        except ValueError:  # by a version that recorded less
             continue
         config = artefact.config
         model, train = config["model"], config.get("train", {})

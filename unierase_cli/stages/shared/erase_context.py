@@ -108,7 +108,7 @@ def _preservations(
             raise UserError("this method needs second moments", "set method.editing=true in its yaml")
         if layer in keep:
             return keep[layer]
-        stored = StoredMoments(artefact.whole, artefact.summary({"tokens": int})["tokens"])
+        stored = StoredMoments(artefact.whole, artefact.told("tokens", int))
         found = stored.preservation(layer, config, solving_device(device_of(loaded.architecture, layer)))
         if config.one_by_one or several:
             keep[layer] = found

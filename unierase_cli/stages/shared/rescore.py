@@ -12,7 +12,7 @@ from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
-from unierase_cli.metrics.compare import summary
+from unierase_cli.metrics.scores import Scores
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.pipeline.study import study_of
 from unierase_cli.results.runs import find_runs
@@ -38,15 +38,10 @@ NOWHERE = Path(os.devnull)
 
 @dataclass(frozen=True)
 class Rescored:
-    """A run and its metrics (as in ``metrics.json``) as they are computed now."""
+    """A run and its scores as they are computed now."""
 
     score: Artefact
-    metrics: dict[str, Any]
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """A table's rows (see ``metrics.compare.summary``)."""
-        return summary(self.metrics)
+    scores: Scores
 
 
 def rescore(
