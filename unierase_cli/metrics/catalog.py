@@ -1,4 +1,7 @@
-"""Finding metrics: every file of this folder that names one, then the entry points of group ``unierase.metrics``."""
+"""Finding metrics: every file of this folder that names one, then the entry points of group ``unierase.metrics``.
+
+A file may offer further metrics of the same face in ``MORE``.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ GROUP = "unierase.metrics"
 
 
 def all_metrics() -> list[Metric]:
-    """The modules of all metrics, by name. Heavy libraries are imported by a metric only when it computes."""
+    """All metrics, by name. Heavy libraries are imported by a metric only when it computes."""
     found: dict[str, Metric] = {}
     for info in pkgutil.iter_modules(package.__path__):
         if info.ispkg:
             continue
         module = importlib.import_module(f"{package.__name__}.{info.name}")
         if hasattr(module, "NAME") and hasattr(module, "columns"):
-            found[module.NAME] = cast(Metric, module)
+            found |= {metric.NAME: cast(Metric, metric) for metric in (module, *getattr(module, "MORE", ()))}
     for point in entry_points(group=GROUP):
         module = point.load()
         found.setdefault(module.NAME, cast(Metric, module))
