@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from unierase_cli.cli import options
-from unierase_cli.cli.options import Folder, Run, Wishes, as_words
+from unierase_cli.cli.options import Chosen, Folder, Run, with_shared_options
 from unierase_cli.cli.render import emit_json
 from unierase_cli.cli.session import compose_for, print_config
 from unierase_cli.contracts import UserError
@@ -138,36 +138,16 @@ def export_run(
         emit_json(result)
 
 
-def doctor(
-    context: typer.Context,
-    words: options.Words = None,
-    experiment: options.ExperimentName = None,
-    model: options.ModelName = None,
-    benchmark: options.BenchmarkName = None,
-    method: options.MethodName = None,
-    outputs: options.Outputs = None,
-    device: options.Device = None,
-    config_dir: options.ConfigDir = None,
-    show_config: options.PrintConfig = False,
-    json: options.Json = False,
-) -> None:
-    named = as_words(
-        words,
-        experiment=experiment,
-        model=model,
-        benchmark=benchmark,
-        method=method,
-        outputs=outputs,
-        device=device,
-    )
-    wishes = Wishes(named, config_dir, json=json)
-    if show_config:
+@with_shared_options("dry_run", "force", "no_chain")
+def doctor(context: typer.Context, chosen: Chosen, words: options.Words = None) -> None:
+    wishes = chosen.wishes(words or [])
+    if wishes.print_config:
         print_config(wishes)
         return
     from unierase_cli.estimate.doctor import examine
 
     found = examine(compose_for(context.obj, wishes))
-    if json:
+    if wishes.json:
         emit_json(found)
     else:
         from unierase_cli.cli.tables import doctor_tables, show

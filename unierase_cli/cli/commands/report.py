@@ -45,7 +45,7 @@ def callback(name: str) -> Callable[..., None]:
     return report
 
 
-@with_shared_options
+@with_shared_options()
 def report(
     context: typer.Context,
     chosen: Chosen,

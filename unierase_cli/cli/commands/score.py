@@ -64,7 +64,7 @@ def callback(name: str) -> Callable[..., None]:
     return score
 
 
-@with_shared_options
+@with_shared_options()
 def score(
     context: typer.Context,
     chosen: Chosen,
