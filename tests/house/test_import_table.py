@@ -39,17 +39,22 @@ MAY_IMPORT = {
     "assets": set(),
     "plugins": set(),
     "words": set(),
+    "sizes": set(),
     "temporary": set(),
     "signals": set(),
     "markdown": set(),
 }
-# What everybody may import: the shared nouns, the words of a text, what text becomes in Markdown, and the schema with its parts.
-SHARED = ("contracts", "plugins", "words", "temporary", "signals", "markdown", "config.schema", "config.sections", "config.checks")
+# What everybody may import: the shared nouns, the words of a text, what text becomes in Markdown, sizes, and the schema with
+# its parts.
+SHARED = (
+    "contracts", "plugins", "words", "sizes", "temporary", "signals", "markdown", "config.schema", "config.sections",
+    "config.checks",
+)  # fmt: skip
 COMPOSING = ("config.compose", "config.catalog", "config.locate", "config.overrides")
 # Rooms that are imported before it is known whether torch will be needed.
 LIGHT = (
-    "contracts", "config", "store", "benchmarks", "modes", "metrics", "interchange", "pipeline", "stages", "results", "estimate",
-    "delivery", "rerun", "launch", "cli",
+    "contracts", "sizes", "config", "store", "benchmarks", "modes", "metrics", "interchange", "pipeline", "stages", "results",
+    "estimate", "delivery", "rerun", "launch", "cli",
 )  # fmt: skip
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "hydra")
 

@@ -15,12 +15,13 @@ from safetensors import SafetensorError, safe_open
 
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.sizes import PREFIX_BYTES
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.tensors import save_tensors
 from unierase_cli.training.optimizer_state import kept_state, restore_state
 from unierase_cli.training.token.noise import Perturbation, Perturbed
 from unierase_cli.training.token.pairs import TokenExample
-from unierase_cli.training.unlearning.row_batches import PREFIX_BYTES, Batch, Leaves, Prefixes, gradients
+from unierase_cli.training.unlearning.row_batches import Batch, Leaves, Prefixes, gradients
 
 
 @dataclass(frozen=True)
