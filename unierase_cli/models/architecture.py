@@ -58,11 +58,6 @@ class Architecture:
         with torch.no_grad():
             module.weight.copy_(value)
 
-    def add_to_weight(self, layer: int, delta_hd: Tensor) -> None:
-        """Add [h, d] in float32 and round once."""
-        weight = self.weight(layer)
-        self.set_weight(layer, weight + delta_hd.to(weight.device, torch.float32))
-
     def projected(self, layer: int, keys: Tensor) -> Tensor:
         """What the projection puts out for keys [..., d], bias included, [..., h] in the keys' type."""
         module = self.projection(layer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
@@ -24,18 +23,7 @@ What = Annotated[
 ]
 
 
-def callback(name: str) -> Callable[..., None]:
-    """The function behind a command."""
-    functions: dict[str, Callable[..., None]] = {
-        "export": export_run,
-        "ls": list_things,
-        "show": show_run,
-        "doctor": doctor,
-    }
-    return functions[name]
-
-
-def list_things(
+def ls(
     context: typer.Context,
     what: What = None,
     outputs: Folder = "outputs",
@@ -88,7 +76,7 @@ def list_things(
         context.obj.reporter.note(f"nothing has been made yet in {outputs}; try: unierase run experiment=demo")
 
 
-def show_run(context: typer.Context, run: Run, outputs: Folder = "outputs", json: options.Json = False) -> None:
+def show(context: typer.Context, run: Run, outputs: Folder = "outputs", json: options.Json = False) -> None:
     from unierase_cli.cli.outcome import outcome, show_manifest, show_outcome
     from unierase_cli.store.artefacts import Store
 
@@ -102,7 +90,7 @@ def show_run(context: typer.Context, run: Run, outputs: Folder = "outputs", json
     show_outcome(context.obj.reporter.console, artefact, store, everything=True)
 
 
-def export_run(
+def export(
     context: typer.Context,
     run: Run,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -38,11 +38,6 @@ Retain = Annotated[
         autocompletion=complete_run,
     ),
 ]
-
-
-def callback(name: str) -> Callable[..., None]:
-    """The function behind the command."""
-    return report
 
 
 @with_shared_options()

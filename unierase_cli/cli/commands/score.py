@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,11 +57,6 @@ RetainLog = Annotated[
     Path | None,
     typer.Option("--retain-log", metavar="LOG", help="With --tofu-log: the retain model's log, for forget quality."),
 ]
-
-
-def callback(name: str) -> Callable[..., None]:
-    """The function behind the command."""
-    return score
 
 
 @with_shared_options()

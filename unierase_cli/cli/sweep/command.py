@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,11 +62,6 @@ Launcher = Annotated[
 ]
 Seeds = Annotated[str | None, typer.Option("--seed", metavar="N,N", help="run.seed=N,N")]
 Yes = Annotated[bool, typer.Option("--yes", help=f"More than {MANY} combinations are meant.")]
-
-
-def callback(name: str) -> Callable[..., None]:
-    """The function behind the command."""
-    return sweep
 
 
 @with_shared_options("print_config", "no_chain")

@@ -107,9 +107,9 @@ def example_table(metrics: Mapping[str, Any], *, limit: int = 12, width: int = 0
     return Table("Answers before and after", ("split", "question", "before", "after"), body)
 
 
-def attack_table(metrics: Mapping[str, Any], *, limit: int = 5) -> Table:
+def attack_table(metrics: Mapping[str, Any]) -> Table:
     """Answers of the edited model to forget questions that are asked otherwise."""
-    rows = [e for e in metrics["examples"] if e["split"] == "forget"][:limit]
+    rows = [e for e in metrics["examples"] if e["split"] == "forget"][:5]
     keys = ("question", "true", "forbidden", "paraphrased", "answer_prefix")
     body = tuple(tuple(_cut(e[key], 0) for key in keys) for e in rows)
     columns = ("question", "true answer", "[UNL] forbidden", "question paraphrased", "answer's start given")
