@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.estimate.need import ALL, LOADING, Need, Rows
 from unierase_cli.estimate.shapes import BYTES, Shape
 from unierase_cli.estimate.training import training_needs
@@ -29,12 +30,13 @@ from unierase_cli.sizes import (
     SCORED_POSITIONS,
     WIDENED_ROWS,
 )
+from unierase_cli.training.token.targets import load_targets
 
 # Python with torch, transformers and this package, imported and run once: resident 390 to 410 MiB with torch 2.13 for CPUs and
 # transformers 5.23 on Linux. An accelerator's own libraries and context lie in its memory.
 PROCESS_BYTES, CONTEXT_BYTES = 400 << 20, 500 << 20
-# Refusals of the project's own list, their length, and the longest questions of a suite of general abilities, in tokens.
-REFUSALS, REFUSAL_LENGTH, SUITE_TOKENS = 44, 20, 600
+# Lengths of a refusal and of the longest questions of a suite of general abilities, in tokens.
+REFUSAL_LENGTH, SUITE_TOKENS = 20, 600
 OBSERVATION_BYTES = 6000
 # The third checkpoint is written before the oldest goes.
 WRITTEN = CHECKPOINTS + 1
@@ -98,7 +100,8 @@ def _token(experiment: Experiment, space: Workspace, rows: Rows, stage: str, lay
         needs.append(need("prefixes of all questions", held, f"{count} of {rows.question} tokens", phase))
     if refining:
         return needs
-    tokens = min(REFUSAL_TOKENS, 3 * min(rows.forget, REFUSALS) * (rows.question + REFUSAL_LENGTH))
+    refusals = len(load_targets(TokenConfig()))
+    tokens = min(REFUSAL_TOKENS, 3 * min(rows.forget, refusals) * (rows.question + REFUSAL_LENGTH))
     needs.append(Need(stage, "pass over refusals", space.forward(tokens), f"{tokens} tokens", "refusals"))
     return needs
 
