@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.places import ROOT
 from unierase_cli.benchmarks.base import (
-    available_benchmarks,
+    BENCHMARKS,
     check_benchmark,
     check_overlap,
     evenly_spaced,
@@ -32,8 +32,8 @@ PLAIN = Benchmark("test", FORGET, KEEP, {"forget": FORGET}, "")
 
 
 def test_benchmarks_are_the_modules_of_the_folder() -> None:
-    assert {"fictional", "tofu", "jsonl"} <= set(available_benchmarks())
-    assert not {"base", "parts"} & set(available_benchmarks())
+    assert {"fictional", "tofu", "jsonl"} <= set(BENCHMARKS.names())
+    assert not {"base", "parts"} & set(BENCHMARKS.names())
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
@@ -207,4 +207,4 @@ def test_every_benchmark_has_a_yaml_of_known_keys() -> None:
         values = OmegaConf.to_container(OmegaConf.load(path))
         assert set(values) <= {field.name for field in fields(BenchmarkConfig)}  # type: ignore[arg-type]
         config = BenchmarkConfig(**values)
-        assert (config.implementation or config.name) in available_benchmarks()  # type: ignore[arg-type]
+        assert (config.implementation or config.name) in BENCHMARKS.names()  # type: ignore[arg-type]

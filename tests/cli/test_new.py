@@ -18,9 +18,9 @@ import pytest
 from tests.helpers.places import ROOT
 from tests.helpers.scaffolds import FILLED, HOMES, NAMES, ROOMS, fill_in, forget_modules, install, new
 from tests.helpers.tiny_models import save_folder, tiny_llama
-from unierase_cli.benchmarks.base import available_benchmarks
+from unierase_cli.benchmarks.base import BENCHMARKS
 from unierase_cli.cli.commands.new_parts import KINDS
-from unierase_cli.methods.base import load_method, method_names
+from unierase_cli.methods.base import METHODS, load_method
 from unierase_cli.methods.terms.base import term_names
 from unierase_cli.metrics.catalog import all_metrics
 
@@ -48,7 +48,7 @@ def check_with_ruff(*paths: Path) -> None:
 
 def is_found(kind: str, name: str) -> bool:
     names: dict[str, Callable[[], list[str]]] = {
-        "method": method_names, "loss": term_names, "benchmark": available_benchmarks,
+        "method": METHODS.names, "loss": term_names, "benchmark": BENCHMARKS.names,
         "metric": lambda: [metric.NAME for metric in all_metrics()],
     }  # fmt: skip
     return name in names[kind]()

@@ -42,25 +42,6 @@ def test_notes_and_warnings_are_printed_and_remembered() -> None:
     assert reporter.warnings == ["careful"]
 
 
-def test_phases_add_up_with_their_peak_memory() -> None:
-    reporter, _ = plain()
-    for _ in range(2):
-        with reporter.phase("load"):
-            sum(range(1000))
-    assert reporter.phases["load"]["seconds"] >= 0
-    assert reporter.phases["load"]["peak_memory_mib"] > 1
-
-
-def test_a_phase_that_fails_is_timed_too() -> None:
-    reporter, _ = plain()
-    try:
-        with reporter.phase("load"):
-            raise ValueError
-    except ValueError:
-        pass
-    assert "load" in reporter.phases
-
-
 def test_in_a_terminal_jobs_inside_jobs_and_messages_share_the_screen() -> None:
     stream = io.StringIO()
     reporter = ConsoleReporter(stream, interactive=True)

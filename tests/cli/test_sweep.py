@@ -203,30 +203,3 @@ def test_without_submitit_a_slurm_sweep_says_how_to_install_it(outputs: Path, mo
     assert refused.exit_code == 2
     assert 'pip install "unierase[slurm]"' in refused.stderr
     assert list(outputs.iterdir()) == []
-
-
-@pytest.mark.parametrize("script", ["sweep-tofu-mini.sh", "sweep-splits.sh"])
-def test_the_shell_sweeps_are_loops_over_these_commands(script: str) -> None:
-    path = ROOT / "scripts" / script
-    assert subprocess.run(["bash", "-n", path]).returncode == 0
-    done = subprocess.run(
-        ["bash", path, "eval=quick"], capture_output=True, text=True, env={"UNIERASE": "echo unierase", "PATH": "/usr/bin:/bin"}
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert all(line.startswith("unierase ") for line in lines)
-    runs = [line for line in lines if " report " not in line]
-    assert len(runs) == 6
-    assert all(line.endswith(" eval=quick") for line in runs)
-
-
-def test_a_shell_sweep_goes_on_after_a_failure_and_says_so(tmp_path: Path) -> None:
-    failing = tmp_path / "failing.sh"
-    failing.write_text('echo "$@"; exit 1\n')
-    path = ROOT / "scripts" / "sweep-tofu-mini.sh"
-    done = subprocess.run(
-        ["bash", path], capture_output=True, text=True, env={"UNIERASE": f"bash {failing}", "SEEDS": "0", "PATH": "/usr/bin:/bin"}
-    )
-    assert done.returncode != 0
-    assert done.stdout.count("experiment=tofu_mini") == 3
-    assert "4 commands failed" in done.stderr

@@ -44,10 +44,10 @@ def test_apply_and_revert_lead_there_and_back(config: Experiment, run: Artefact,
     assert there.exit_code == 0, there.stderr
     found = json.loads(there.stdout)
     assert (found["steps"], found["dropped"], found["unlearning_tokens"]) == ([0, 2], [1], ["<unlearn_0>"])
-    again = command(config, "patch", "revert", edited, "run@v001", back, "--json")
+    again = command(config, "patch", "revert", edited, "run@v001", back, "--base", model, "--json")
     assert again.exit_code == 0, again.stderr
     found = json.loads(again.stdout)
-    assert (found["how"], found["bit_exact"], found["weights"]) == ("subtracted", True, "bfloat16")
+    assert (found["bit_exact"], found["weights"]) == (True, "bfloat16")
     one, two = (load_file(Path(folder) / "model.safetensors") for folder in (model, back))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert found["tensors_checked"] == len(one)
@@ -59,7 +59,7 @@ def test_without_json_everything_is_said_on_stderr(config: Experiment, run: Arte
     )
     assert result.stdout == ""
     assert "run@v001 (steps 0) is merged in" in result.stderr
-    assert "`unierase patch revert` takes it back without the original" in result.stderr
+    assert "`unierase patch revert` takes it back, with the original model (--base FOLDER)" in result.stderr
 
 
 @pytest.mark.parametrize(

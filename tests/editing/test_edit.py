@@ -25,7 +25,7 @@ from unierase_cli.editing.spans import make_requests
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.templates import Templates
 from unierase_cli.methods import alphaedit, memit, unierase
-from unierase_cli.methods.base import load_method, method_names
+from unierase_cli.methods.base import METHODS, load_method
 from unierase_cli.models.architecture import find_architecture
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows, apply_token
@@ -320,8 +320,8 @@ def test_keys_of_the_state_stay_what_they_were_when_an_edit_fails_later() -> Non
 
 
 def test_methods_are_found_by_their_files_and_unknown_ones_get_a_near_match() -> None:
-    assert {"unierase", "alphaedit", "memit"} <= set(method_names())
-    assert "base" not in method_names()
+    assert {"unierase", "alphaedit", "memit"} <= set(METHODS.names())
+    assert "base" not in METHODS.names()
     assert load_method("memit") is memit
     with pytest.raises(UserError, match="did you mean method=alphaedit"):
         load_method("alphaedt")

@@ -13,7 +13,7 @@ from tests.helpers.patches import bits, dense_patch, low_rank, make_patch, named
 from tests.helpers.tiny_models import tiny, tiny_llama
 from unierase_cli.contracts import UserError
 from unierase_cli.editing.apply import apply_patches
-from unierase_cli.editing.patch import Patch, changed_parameters, has_patch
+from unierase_cli.editing.patch import Patch, changed_parameters
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.token_rows import apply_token
@@ -62,9 +62,9 @@ def test_only_the_named_projections_and_rows_change() -> None:
 def test_a_saved_patch_gives_the_same_bits_as_the_one_in_memory(family: str, tmp_path: Path) -> None:
     one, two = tiny(family), tiny(family)
     patch = make_patch(one, 1, rows_for(one, ["<unlearn_0>"]))
-    assert not has_patch(tmp_path, 4)
+    assert not (tmp_path / "patch-004.json").exists()
     patch.save(tmp_path, 4)
-    assert has_patch(tmp_path, 4)
+    assert (tmp_path / "patch-004.json").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["patch-004.json", "patch-004.safetensors"]
     apply_patches(one, [patch])
     apply_patches(two, [Patch.load(tmp_path, 4)])
@@ -277,7 +277,7 @@ def test_a_patch_that_is_not_finite_is_neither_written_nor_read(tmp_path: Path, 
     told = f"2 of {tensors[name].numel()} values of {name} are NaN or infinite"
     with pytest.raises(UserError, match=f"the change of step 1: {told} - lower the rate"):
         patch.save(tmp_path, 1)
-    assert not has_patch(tmp_path, 1)
+    assert not (tmp_path / "patch-001.json").exists()
     save_tensors(tmp_path / "patch-000.safetensors", tensors)
     with pytest.raises(UserError, match=f"patch-000.safetensors: {told} - make the edit anew"):
         Patch.load(tmp_path, 0)

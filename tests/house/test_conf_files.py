@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 import yaml
@@ -11,13 +13,20 @@ import yaml
 from tests.helpers.places import ROOT
 from unierase_cli.config import catalog, locate
 from unierase_cli.config.compose import compose, compose_launcher
-from unierase_cli.config.schema import Experiment
+from unierase_cli.config.schema import Composition, Experiment
 from unierase_cli.contracts import UserError
 
 CONF = locate.shipped_folder()
 CHOICES = [(group, name) for group, names in catalog.groups([CONF]).items() for name in names]
 # What a yaml may leave to the user, as ???.
 LEFT_OPEN = {"model.path": "/models/a", "benchmark.data_dir": "/data/a", "benchmark.path": "/data/a.jsonl"}
+# Settings as somebody published them, stated in full: another default of ours must not change them.
+PUBLISHED = {
+    "adapter/lora", "edit/reference", "edit/memit_reference", "token/reference", "train/tofu",
+    "unlearn/closer_look", "unlearn/open_unlearning", "unlearn/soul", "unlearn/unierase_runner",
+    "protocol/closer_look", "protocol/open_unlearning", "protocol/return", "protocol/tofu", "protocol/unierase",
+}  # fmt: skip
+DEFAULTS = asdict(Composition())
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +122,41 @@ def test_protocols_ask_as_their_authors_do() -> None:
 
 def test_the_name_typed_finds_returns_file() -> None:
     assert compose(["benchmark=return"]).benchmark.implementation == "return_qa"
+
+
+def written(group: str, name: str) -> dict[str, Any]:
+    """The values that a yaml states, without those that Hydra reads; of a whole experiment's, by section."""
+    stated = yaml.safe_load((CONF / group / f"{name}.yaml").read_text("utf-8"))
+    return {key: value for key, value in stated.items() if key not in ("defaults", "name")}
+
+
+def repeated(stated: dict[str, Any], default: dict[str, Any]) -> Iterator[str]:
+    """Keys that are stated with the value that they have anyway."""
+    for key, value in stated.items():
+        usual = default.get(key)
+        if isinstance(value, dict) and isinstance(usual, dict):
+            yield from (f"{key}.{inner}" for inner in repeated(value, usual))
+        # PyYAML reads 1e-5 as a text.
+        elif value == usual or (isinstance(usual, float) and isinstance(value, str) and float(value) == usual):
+            yield key
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{group}={name}" for group, name in CHOICES])
+def test_a_yaml_states_only_what_differs_from_the_schema(group: str, name: str) -> None:
+    if f"{group}/{name}" in PUBLISHED:
+        assert written(group, name)
+    elif group == "experiment":
+        assert not [
+            f"{section}.{key}" for section, keys in written(group, name).items() for key in repeated(keys, DEFAULTS[section])
+        ]
+    else:
+        assert not list(repeated(written(group, name), DEFAULTS[group]))
+
+
+def test_what_a_default_choice_gives_is_what_the_schema_gives() -> None:
+    composed_by_default, plain = compose(), Experiment()
+    for section in ("mode", "method", "token", "edit", "unlearn", "adapter", "protocol", "eval", "run"):
+        found = getattr(composed_by_default, section)
+        if section == "method":
+            found = replace(found, note="")
+        assert found == getattr(plain, section), section

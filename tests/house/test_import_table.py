@@ -40,18 +40,20 @@ MAY_IMPORT = {
     "plugins": {"sources"},
     "sources": set(),
     "words": set(),
+    "sizes": set(),
     "temporary": set(),
     "signals": set(),
     "markdown": set(),
 }
-# What everybody may import: the shared nouns, the words of a text, what text becomes in Markdown, and the schema with its parts.
-SHARED = ("contracts", "plugins", "sources", "words", "temporary", "signals", "markdown")
+# What everybody may import: the shared nouns, the words of a text, what text becomes in Markdown, sizes, and the schema with
+# its parts.
+SHARED = ("contracts", "plugins", "sources", "words", "sizes", "temporary", "signals", "markdown")
 SHARED += ("config.schema", "config.sections", "config.checks", "config.counted")
 COMPOSING = ("config.compose", "config.catalog", "config.locate", "config.overrides")
 # Rooms that are imported before it is known whether torch will be needed.
 LIGHT = (
-    "contracts", "config", "store", "benchmarks", "modes", "metrics", "interchange", "pipeline", "stages", "results", "estimate",
-    "delivery", "rerun", "launch", "cli",
+    "contracts", "sizes", "config", "store", "benchmarks", "modes", "metrics", "interchange", "pipeline", "stages", "results",
+    "estimate", "delivery", "rerun", "launch", "cli",
 )  # fmt: skip
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "hydra")
 

@@ -125,7 +125,7 @@ EDITS = {
     "patch show": ["patch", "show", "RUN"],
     "patch diff": ["patch", "diff", "RUN", "RUN"],
     "patch apply": ["patch", "apply", "MODEL", "RUN", "OUT", "--device", "cpu"],
-    "patch revert": ["patch", "revert", "EDITED", "RUN", "OUT", "--device", "cpu"],
+    "patch revert": ["patch", "revert", "EDITED", "RUN", "OUT", "--base", "MODEL", "--device", "cpu"],
 }
 
 

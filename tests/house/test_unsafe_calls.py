@@ -59,7 +59,6 @@ STARTS = {
     "scripts/bench_memory.py": "runs stages",
     "scripts/compare.py": "runs unierase",
     "scripts/kill_test.py": "runs unierase",
-    "scripts/seeds.py": "runs unierase",
     "scripts/tradeoff.py": "runs unierase",
 }
 

@@ -59,7 +59,7 @@ def test_scores_do_not_depend_on_the_batch_size_beyond_rounding(batch_size: int)
 def test_the_head_may_be_applied_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = tiny_llama(seed=2)
     expected = score_answers(loaded, items(loaded))
-    monkeypatch.setattr(logprobs, "PIECE", 5)
+    monkeypatch.setattr(logprobs, "SCORED_POSITIONS", 5)
     for found, other in zip(score_answers(loaded, items(loaded)), expected, strict=True):
         agree(found, other, 1e-5)
 

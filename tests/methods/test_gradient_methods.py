@@ -27,7 +27,7 @@ from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.inference.sample import sample
 from unierase_cli.methods import gradient_checks
-from unierase_cli.methods.base import load_method, method_names
+from unierase_cli.methods.base import METHODS, load_method
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.terms import gd
 from unierase_cli.models.load import LoadedModel
@@ -57,7 +57,7 @@ def test_every_method_of_the_field_is_shipped() -> None:
     eight = {"ga_gd", "ga_kl", "npo_gd", "npo_kl", "me_gd", "dpo_gd", "dpo_kl", "idk_ap"}
     newer = {"simnpo", "rmu", "undial", "altpo", "wga", "satimp", "ceu", "pdu", "task_vector", "lora_negation"}
     assert eight | newer <= set(GRADIENT)
-    assert {"gradient", "altpo", "task_vector", "lora_negation"} <= set(method_names())
+    assert {"gradient", "altpo", "task_vector", "lora_negation"} <= set(METHODS.names())
 
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])

@@ -26,8 +26,7 @@ from unierase_cli.metrics import (
     extraction_strength,
     membership,
     privleak,
-    rouge_1_recall,
-    rouge_l_f1,
+    rouge,
 )
 from unierase_cli.metrics.base import Evidence, Reference
 from unierase_cli.metrics.judges.judges import Judges
@@ -110,14 +109,14 @@ def test_golden_premise_hypothesis_and_least_recall_match_closer_look(folder: Pa
 def test_golden_texts_have_closer_looks_rouge_1_recall(folder: Path) -> None:
     pairs = expected(folder, "closer_text.json")
     rows = [said(pair["generated"], pair["ground_truth"]) for pair in pairs]
-    assert list(rouge_1_recall.compute(rows).per_sample) == near([pair["rouge1_recall"] for pair in pairs])
+    assert list(rouge.ROUGE_1_RECALL.compute(rows).per_sample) == near([pair["rouge1_recall"] for pair in pairs])
 
 
 @pytest.mark.parametrize("model", STABLE)
 def test_golden_rouge_variants_match_open_unlearning(folder: Path, model: str) -> None:
     log = expected(folder, "ou_eval.json")[model]["forget_Q_A_ROUGE"]["value_by_index"]
     rows = observations(folder, model, False)["forget"]
-    for metric, key in ((rouge_1_recall, "rouge1_recall"), (rouge_l_f1, "rougeL_f1")):
+    for metric, key in ((rouge.ROUGE_1_RECALL, "rouge1_recall"), (rouge.ROUGE_L_F1, "rougeL_f1")):
         assert list(metric.compute(rows).per_sample) == near([log[str(i)][key] for i in range(len(rows))])
 
 

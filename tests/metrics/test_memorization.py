@@ -17,9 +17,7 @@ from unierase_cli.metrics import (
     membership,
     privleak,
     refusal_rate,
-    rouge_1_f1,
-    rouge_1_recall,
-    rouge_l_f1,
+    rouge,
 )
 from unierase_cli.metrics.base import DETAIL, Column, Evidence, Reference
 
@@ -54,10 +52,10 @@ def columns(metric: Any, evidence: Evidence) -> dict[str, Measure]:
 
 def test_rouge_1_counts_words_in_any_order_and_f1_also_what_is_said_too_much() -> None:
     o = said("blue is the the sky", "The sky is blue.")
-    assert rouge_1_recall.compute([o]).value == 1
+    assert rouge.ROUGE_1_RECALL.compute([o]).value == 1
     # Longest common subsequence 2 ("the sky"): precision 2/5, recall 2/4.
-    assert rouge_l_f1.compute([o]).value == pytest.approx(2 * 0.4 * 0.5 / 0.9)
-    assert rouge_1_recall.compute([said("")]).value == rouge_l_f1.compute([said("")]).value == 0
+    assert rouge.ROUGE_L_F1.compute([o]).value == pytest.approx(2 * 0.4 * 0.5 / 0.9)
+    assert rouge.ROUGE_1_RECALL.compute([said("")]).value == rouge.ROUGE_L_F1.compute([said("")]).value == 0
 
 
 def test_exact_memorisation_is_the_share_of_foreseen_tokens_without_the_end() -> None:
@@ -185,7 +183,7 @@ def test_refusals_where_nothing_should_be_refused_are_already_among_the_clean_re
     assert [found[f"{split}.refusal_rate"].higher_is_better for split in splits] == [True, False, False, False, False]
 
 
-@pytest.mark.parametrize("metric", [rouge_1_recall, rouge_1_f1, rouge_l_f1], ids=lambda metric: metric.NAME)
+@pytest.mark.parametrize("metric", [rouge.ROUGE_1_RECALL, rouge.ROUGE_1_F1, rouge.ROUGE_L_F1], ids=lambda metric: metric.NAME)
 def test_overlap_with_the_true_answer_is_better_high_but_low_on_the_forget_split(metric: Any) -> None:
     rows = [said("The sky")]
     assert metric.compute(rows).higher_is_better is True

@@ -21,9 +21,6 @@ from unierase_cli.metrics import (
     probability,
     refusal_rate,
     rouge,
-    rouge_1_f1,
-    rouge_1_recall,
-    rouge_l_f1,
     separation,
     token_entropy,
     truth_ratio,
@@ -70,7 +67,7 @@ def test_a_word_with_an_accent_keeps_its_letters_and_its_neighbours_are_stemmed(
     assert rouge.rouge_l_recall("José García writes", "José García wrote poems") == pytest.approx(2 / 4)
 
 
-ON_WORDS = [rouge, rouge_1_recall, rouge_1_f1, rouge_l_f1, leak]
+ON_WORDS = [rouge, rouge.ROUGE_1_RECALL, rouge.ROUGE_1_F1, rouge.ROUGE_L_F1, leak]
 
 
 @pytest.mark.parametrize("metric", ON_WORDS, ids=lambda metric: metric.NAME)

@@ -37,7 +37,7 @@ def test_a_weight_is_rounded_once_to_the_parameters_type() -> None:
     loaded.model.to(torch.bfloat16)
     architecture = loaded.architecture
     start, delta = architecture.weight(1), torch.full((32, 48), 1e-3)
-    architecture.add_to_weight(1, delta)
+    architecture.set_weight(1, start + delta)
     assert torch.equal(architecture.projection(1).weight, (start + delta).to(torch.bfloat16))
 
 

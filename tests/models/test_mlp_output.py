@@ -63,7 +63,7 @@ def test_a_change_of_the_down_projection_reaches_the_block_as_is_said(family: st
     key, out, before = at_the_end(loaded, ids)
     norm = output_norm(architecture, LAYER)
     delta = torch.randn(32, 48, generator=torch.Generator().manual_seed(1)) * 0.1
-    architecture.add_to_weight(LAYER, delta)
+    architecture.set_weight(LAYER, architecture.weight(LAYER) + delta)
     shift = at_the_end(loaded, ids)[2] - before
     assert (norm is not None) == (family in NORMALISING)
     wanted = delta @ key

@@ -17,7 +17,7 @@ from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import Benchmark, Fact, UserError
 from unierase_cli.modes import batch, precise, sequential
-from unierase_cli.modes.base import mode_names
+from unierase_cli.modes.base import MODES
 from unierase_cli.modes.neighbours import asked_neighbours
 from unierase_cli.modes.requests import read_tasks
 from unierase_cli.pipeline.study import study_of
@@ -43,7 +43,7 @@ def tasks_file(folder: Path, rows: list[Any]) -> str:
 
 
 def test_the_modes_are_found_by_their_files() -> None:
-    assert mode_names() == ["batch", "precise", "sequential"]
+    assert MODES.names() == ["batch", "precise", "sequential"]
 
 
 def test_batch_is_one_step() -> None:

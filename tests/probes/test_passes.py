@@ -50,7 +50,7 @@ def asking(**changes: Any) -> Asking:
 def changed(loaded: LoadedModel) -> None:
     """A new token and another down projection, as an edit leaves them."""
     add_unlearning_tokens(loaded, ["<unlearn_0>"], torch.Generator().manual_seed(1))
-    loaded.architecture.add_to_weight(1, torch.full_like(loaded.architecture.weight(1), 0.01))
+    loaded.architecture.set_weight(1, loaded.architecture.weight(1) + 0.01)
 
 
 def test_gradient_norms_are_those_of_autograd_and_leave_the_model_frozen() -> None:

@@ -79,14 +79,14 @@ def test_every_group_of_every_split_has_a_row_and_the_worst_come_first() -> None
     json.dumps(found, allow_nan=False)
 
 
-def test_the_correlation_counts_a_group_once() -> None:
+def test_the_correlation_counts_a_group_once(monkeypatch: pytest.MonkeyPatch) -> None:
     known = benchmark()
-    found = collateral_map(metrics(LOST, known), known, likeness=lambda f, k: {
-        f"group:{name}": (value, "group:Ada") for name, value in {"Ben": 0.9, "Cleo": 0.5, "Dan": 0.2, "Eve": 0.1}.items()
-    }, described="made up")  # fmt: skip
+    likeness = {"Ben": 0.9, "Cleo": 0.5, "Dan": 0.2, "Eve": 0.1}
+    alike = {f"group:{name}": (value, "group:Ada") for name, value in likeness.items()}
+    monkeypatch.setattr(collateral, "nearest_forgotten", lambda forgotten, kept: alike)
+    found = collateral_map(metrics(LOST, known), known)
     correlation = found["correlation"]
     assert (correlation["rho"], correlation["n"], correlation["p"]) == (pytest.approx(-1), 4, pytest.approx(2 / 24))
-    assert found["likeness"] == "made up"
     assert "Spearman correlation of change and likeness -1.00 (p = 0.083, n = 4 groups)" in worst_table(found).caption
 
 

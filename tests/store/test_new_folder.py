@@ -31,7 +31,7 @@ COMMANDS = {
     "patch": ("export", "RUN", "OUT", "--as", "patch"),
     "lora": ("export", "RUN", "OUT", "--as", "lora"),
     "apply": ("patch", "apply", "MODEL", "RUN", "OUT"),
-    "revert": ("patch", "revert", "EDITED", "RUN", "OUT"),
+    "revert": ("patch", "revert", "EDITED", "RUN", "OUT", "--base", "MODEL"),
 }
 
 

@@ -36,7 +36,7 @@ def test_training_lowers_the_refusals_loss_and_refinement_does_so_on_the_edited_
     generator = torch.Generator().manual_seed(1)
     for layer in (1, 2):
         weight = loaded.architecture.weight(layer)
-        loaded.architecture.add_to_weight(layer, 0.5 * weight.std() * torch.randn(weight.shape, generator=generator))
+        loaded.architecture.set_weight(layer, weight + 0.5 * weight.std() * torch.randn(weight.shape, generator=generator))
     before = weights(loaded)
     refined = refine_token(loaded, rows, FACTS, config, layers=[1, 2], seed=0, reporter=SilentReporter())
     again = refined.info["refined"]["phases"][0]["losses"]

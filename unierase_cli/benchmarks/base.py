@@ -24,11 +24,6 @@ BENCHMARKS = Plugins("unierase_cli.benchmarks", "unierase.benchmarks", "benchmar
 Loader = Callable[[BenchmarkConfig, Reporter | None], Benchmark]
 
 
-def available_benchmarks() -> list[str]:
-    """Names of the benchmarks that are installed, without importing any of them."""
-    return BENCHMARKS.names()
-
-
 def load_benchmark(
     config: BenchmarkConfig,
     reporter: Reporter | None = None,

@@ -25,7 +25,8 @@ ABOUT = """Make language models forget, and measure what they forget and what th
   unierase eval --model tofu_mini model.path=DIR    any stage; what it needs is made first
   unierase ls models                                what there is to choose from
 """
-# Command -> module in this folder whose ``callback(name)`` gives the function (or which has SUBCOMMANDS), and one line of help.
+# Command -> module in this folder with the function of that name (or with ``callback(name)`` that gives it, or SUBCOMMANDS), and
+# one line of help.
 COMMANDS = {
     "run": ("commands.stage", "Everything, from the model to the report."),
     "prepare-return": ("commands.stage", "Make RETURN's splits for a model: whom does it know?"),
@@ -71,7 +72,8 @@ class Commands(TyperGroup):
             built = typer.Typer(help=about, context_settings=SETTINGS, **plain)
             # A module has one function per command, or, for a command of several words, a table of them.
             several = getattr(found, "SUBCOMMANDS", None)
-            for word, (function, line) in (several or {cmd_name: (found.callback(cmd_name), about)}).items():
+            single = found.callback(cmd_name) if hasattr(found, "callback") else getattr(found, cmd_name, None)
+            for word, (function, line) in (several or {cmd_name: (single, about)}).items():
                 built.command(word, help=line, context_settings=SETTINGS)(function)
             self.commands[cmd_name] = typer.main.get_command(built)
         return self.commands[cmd_name]

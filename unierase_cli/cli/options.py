@@ -111,25 +111,36 @@ class Chosen:
     def wishes(self, words: Sequence[str], **others: Any) -> Wishes:
         """What the command line asks for. ``others``: shared options that take the place of what was chosen."""
         values = {**self.values, **others}
-        plain = {name: values[name] for name in ("config_dir", "dry_run", "print_config", "json")}
+        plain = {name: values[name] for name in ("config_dir", "dry_run", "print_config", "json") if name in values}
         return Wishes(as_words(words, **{name: value for name, value in values.items() if name not in plain}), **plain)
 
 
-def with_shared_options(call: Callable[..., None]) -> Callable[..., None]:
-    """A command's function with the shared options after its own parameters; it gets their values as ``chosen``."""
+def with_shared_options(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """For a command's function: the shared options after its own parameters; it gets their values as ``chosen``.
 
-    def command(**given: Any) -> None:
-        chosen = Chosen({name: given.pop(name) for name in SHARED})
-        call(**given, chosen=chosen)
+    ``without``: shared options that make no sense for it. One that it has itself is its own.
+    """
 
-    own = [p for p in inspect.signature(call, eval_str=True).parameters.values() if p.name != "chosen"]
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    shared = [inspect.Parameter(n, kind, default=default, annotation=type_) for n, (type_, default) in SHARED.items()]
-    # typer reads a command's options off its signature.
-    command.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
-    command.__name__ = call.__name__
-    return command
+    def shared_by(call: Callable[..., None]) -> Callable[..., None]:
+        own = {name: p for name, p in inspect.signature(call, eval_str=True).parameters.items() if name != "chosen"}
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        shared = {
+            name: inspect.Parameter(name, kind, default=default, annotation=type_)
+            for name, (type_, default) in SHARED.items()
+            if name not in own and name not in without
+        }
+
+        def command(**given: Any) -> None:
+            call(chosen=Chosen({name: given.pop(name) for name in shared}), **given)
+
+        # typer reads a command's options off its signature.
+        parameters = [*own.values(), *shared.values()]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        command.__name__ = call.__name__
+        return command
+
+    return shared_by
 
 
 def runs_and_words(typed: Sequence[str] | None) -> tuple[list[str], list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +21,7 @@ WORTH_A_LINE = 2.0
 
 
 class ConsoleReporter:
-    """contracts.Reporter for people. Remembers warnings, notes and what the phases took, for whoever writes them down."""
+    """contracts.Reporter for people. Remembers warnings."""
 
     def __init__(self, stream: TextIO | None = None, *, interactive: bool | None = None, every: float = EVERY) -> None:
         self.stream = stream or sys.stderr
@@ -30,7 +29,6 @@ class ConsoleReporter:
         self.every = every
         self.notes: list[str] = []
         self.warnings: list[str] = []
-        self.phases: dict[str, dict[str, float]] = {}
         self._console: Console | None = None
         self._bars: Progress | None = None
         self._open = 0
@@ -63,14 +61,12 @@ class ConsoleReporter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Times a part of the job; the same name twice adds up."""
+        """Says what a long part of the job took."""
         started = time.perf_counter()
         try:
             yield
         finally:
             seconds = time.perf_counter() - started
-            before = self.phases.get(name, {}).get("seconds", 0.0)
-            self.phases[name] = {"seconds": round(before + seconds, 3), "peak_memory_mib": peak_memory()}
             if seconds >= WORTH_A_LINE:
                 self._line(f"  {name}: {duration(seconds)}", "dim")
 
@@ -143,12 +139,6 @@ def _make_bars(console: Console) -> Progress:
         console=console,
         transient=True,
     )
-
-
-def peak_memory() -> float:
-    """Peak resident memory of this process so far, in MiB."""
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(usage / (1024.0 if sys.platform != "darwin" else 1024.0**2), 1)
 
 
 def _without_nan(value: Any) -> Any:

@@ -1,8 +1,7 @@
-"""A model folder with a run's changes in it, and the note beside it by which they can be taken back.
+"""A model folder with a run's changes in it, and the note beside it that says what was changed.
 
 The folder is a plain Hugging Face folder. ``unierase.json`` in it says which run and steps were put in and has the hash of every
-tensor of the model before; ``unierase-base/`` has what cannot be computed back: the tokenizer, the rows that the unlearning tokens
-took the place of, and the entries of edited matrices that subtracting the change does not give (see editing/undo).
+tensor of the model before, by which the original is known again; nothing in the folder gives back what was forgotten.
 """
 
 from __future__ import annotations
@@ -17,34 +16,18 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.delivery.leaving import public_name, write_leaving
 from unierase_cli.delivery.patches import Chosen, later_steps, listed
-from unierase_cli.store.json_text import Finite, decoded, read_json
+from unierase_cli.store.json_text import decoded, read_json
 from unierase_cli.store.new_folder import check_free, new_folder
 from unierase_cli.store.unlearned import FORGOTTEN, RECORD, forgotten_in
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from unierase_cli.editing.weights import AppliedPatch
     from unierase_cli.models.load import LoadedModel
 
-BASE = "unierase-base"
-ROWS, LOST = "rows.safetensors", "lost.safetensors"
-
-
-class Loss(msgspec.Struct):
-    """Of one edited matrix: its base's type, and the share of entries that subtracting does not give back."""
-
-    type: str
-    share: Finite
-    written: bool
-
-
 class Base(msgspec.Struct):
-    """The model before: a hash for every tensor, how many rows its vocabulary had, the type that it was stored in."""
+    """The model before: a hash for every tensor, where it came from, the type that it was stored in."""
 
     tensors: dict[str, str]
-    rows: int
-    lost: dict[str, Loss]
+    source: str | None = None
     stored: str | None = None
 
 
@@ -56,7 +39,6 @@ class FolderRecord(msgspec.Struct):
     steps: list[int]
     dropped: list[int]
     base: Base
-    unlearning_tokens: dict[str, int] = {}
 
 
 def recorded_experiment(chosen: Chosen, device: str = "auto") -> Experiment:
@@ -97,7 +79,7 @@ def write_edited(loaded: LoadedModel, chosen: Chosen, destination: Path, reporte
     reporter.note(
         f"{chosen.erasure.name} (steps {listed(chosen.steps)}) is merged in {destination}; unlearning tokens: {told}"
     )
-    reporter.note(_way_back(record["base"]["lost"]))
+    reporter.note("`unierase patch revert` takes it back, with the original model (--base FOLDER)")
     return {
         "run": chosen.erasure.name,
         "destination": str(destination),
@@ -116,7 +98,7 @@ def read_folder_record(folder: Path) -> FolderRecord | None:
     try:
         return decoded(read_json(path), FolderRecord)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error})", "give the original model with --base FOLDER") from error
+        raise UserError(f"{path} is damaged ({error})", "take the original model") from error
 
 
 def hash_parameters(loaded: LoadedModel) -> dict[str, str]:
@@ -127,18 +109,13 @@ def hash_parameters(loaded: LoadedModel) -> dict[str, str]:
 
 
 def _fill(folder: Path, loaded: LoadedModel, chosen: Chosen, reporter: Reporter) -> dict[str, Any]:
-    """Edit the model and write it, what its base was, and the record, which is returned."""
+    """Edit the model and write it with its record, which is returned."""
     from unierase_cli.editing.apply import apply_patches
     from unierase_cli.models.files import save_folder
 
     base = _describe_base(loaded, reporter)
-    ids = {i for record in chosen.records() if record.tokens for i in record.tokens.ids}
-    if ids:
-        _keep_vocabulary(loaded, sorted(ids), folder / BASE)
     with reporter.phase("apply"):
-        applied = apply_patches(loaded, chosen.patches())
-    with reporter.phase("check"):
-        base["lost"] = _keep_lost(loaded, chosen, applied, folder / BASE)
+        apply_patches(loaded, chosen.patches())
     with reporter.phase("write"):
         save_folder(loaded.model, loaded.tokenizer, folder)
     names = [str(loaded.tokenizer.convert_ids_to_tokens(i)) for i in loaded.unlearn_ids]
@@ -181,63 +158,5 @@ def _describe_base(loaded: LoadedModel, reporter: Reporter) -> dict[str, Any]:
         "source": loaded.source,
         "fingerprint": loaded.fingerprint,
         "stored": None if stored is None else str(stored).removeprefix("torch."),
-        "rows": loaded.architecture.embedding.weight.shape[0],
         "tensors": tensors,
     }
-
-
-def _keep_vocabulary(loaded: LoadedModel, ids: list[int], folder: Path) -> None:
-    """The tokenizer of before, and the rows that the unlearning tokens are about to take."""
-    from unierase_cli.models.vocabulary import get_bias, get_rows
-    from unierase_cli.store.tensors import save_tensors
-
-    folder.mkdir(parents=True, exist_ok=True)
-    loaded.tokenizer.save_pretrained(folder)
-    taken = [i for i in ids if i < loaded.architecture.embedding.weight.shape[0]]
-    if not taken:
-        return
-    import torch
-
-    rows_in, rows_out = get_rows(loaded, taken)
-    tensors: dict[str, Tensor] = {"ids": torch.tensor(taken), "rows_in": rows_in}
-    if rows_out is not None:
-        tensors["rows_out"] = rows_out
-    bias = get_bias(loaded, taken)
-    if bias is not None:
-        tensors["bias"] = bias
-    save_tensors(folder / ROWS, tensors)
-
-
-def _keep_lost(loaded: LoadedModel, chosen: Chosen, applied: AppliedPatch, folder: Path) -> dict[str, Any]:
-    """Per edited matrix the type of its base and the share of entries that subtracting does not give back; these entries are
-    written where they are few. Empty where a step replaced whole tensors.
-    """
-    from unierase_cli.editing.undo import changes_by_parameter, narrowest, remainder
-    from unierase_cli.store.tensors import save_tensors
-
-    if any(record.dense for record in chosen.records()):
-        return {}
-    found: dict[str, Any] = {}
-    tensors: dict[str, Tensor] = {}
-    parameters = dict(loaded.model.named_parameters())
-    for name, changes in changes_by_parameter(loaded, chosen.patches()).items():
-        left = remainder(parameters[name], changes, applied.bases[name])
-        found[name] = {"type": narrowest(applied.bases[name]), "share": left.share, "written": left.at is not None}
-        if left.at is not None and left.values is not None:
-            tensors |= {f"{name}.at": left.at, f"{name}.values": left.values}
-    if tensors:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_tensors(folder / LOST, tensors)
-    return found
-
-
-def _way_back(lost: dict[str, dict[str, Any]]) -> str:
-    if not lost:
-        return "whole tensors were replaced: `unierase patch revert` needs the original model (--base FOLDER)"
-    worst = max(entry["share"] for entry in lost.values())
-    if all(entry["written"] for entry in lost.values()):
-        return f"`unierase patch revert` takes it back without the original ({100 * worst:.2g} % of the entries are kept beside it)"
-    return (
-        f"rounding took bits of up to {100 * worst:.2g} % of the entries of an edited matrix: `unierase patch revert` needs the "
-        "original model (--base FOLDER)"
-    )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from unierase_cli.editing.adapter import TokenRow
     from unierase_cli.editing.patch import Patch
+    from unierase_cli.editing.solve import LowRank
     from unierase_cli.models.load import LoadedModel
 
 # Forget prompts that logits are compared on: two positions of each are kept, over the whole vocabulary.
@@ -55,7 +56,6 @@ def _fill(
     """Write tokenizer, adapter, card and record, which is returned; ``name``: what the folder will be called."""
     from unierase_cli.editing.adapter import content, load_adapter, write_adapter
     from unierase_cli.editing.apply import apply_patches
-    from unierase_cli.editing.undo import changes_by_parameter
     from unierase_cli.models.vocabulary import add_unlearning_tokens
 
     experiment = recorded_experiment(chosen)
@@ -71,7 +71,7 @@ def _fill(
         wanted = _logits(loaded, facts, own)
         applied.revert()
     tokenizer_grows = _place(loaded, tokens)
-    adapter = content(loaded, changes_by_parameter(loaded, patches), rank)
+    adapter = content(loaded, _changes(loaded, patches), rank)
     adapter.tokens = tokens
     if tokenizer_grows:
         import torch
@@ -103,6 +103,23 @@ def _fill(
     kept = write_leaving(folder / RECORD, "record", record)
     (folder / "README.md").write_text(adapter_card(kept, name), "utf-8")
     return kept
+
+
+def _changes(loaded: LoadedModel, patches: Sequence[Patch]) -> dict[str, list[LowRank]]:
+    """Parameter name -> its changes in step order, [rows, columns] as the parameter is stored."""
+    from transformers.pytorch_utils import Conv1D
+
+    from unierase_cli.editing.low_rank import transposed
+
+    found: dict[str, list[LowRank]] = {}
+    for patch in patches:
+        for name, change in patch.named.items():
+            found.setdefault(name, []).append(change)
+        for layer, change in sorted(patch.factors.items()):
+            stored = isinstance(loaded.architecture.projection(layer), Conv1D)
+            name = f"{loaded.architecture.projection_name(layer)}.weight"
+            found.setdefault(name, []).append(transposed(change) if stored else change)
+    return found
 
 
 def _tokens(loaded: LoadedModel, patches: Sequence[Patch]) -> list[TokenRow]:

@@ -110,7 +110,6 @@ BASE = {
     "stored": names,
     "rows": numbers,
     "tensors": hashes,
-    "lost": names,
 }
 LORA = (
     "rank", "rank_of_change", "kept", "resize_to", "prompts", "reserved_tokens",

@@ -14,11 +14,8 @@ from unierase_cli.contracts import Reporter
 from unierase_cli.editing.spans import EditRequest
 from unierase_cli.editing.values import Values, find_values, join_values
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.sizes import LOGIT_BYTES, MOST_FACTS
 from unierase_cli.store.tensors import save_tensors
-
-# Logits of a batch (float32, with their gradients) are kept below this.
-LOGIT_BYTES = 2 << 30
-MOST_FACTS = 64
 
 
 def search_values(

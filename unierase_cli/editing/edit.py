@@ -27,8 +27,7 @@ from unierase_cli.editing.values import Values, join_values
 from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.devices import device_of
 from unierase_cli.models.mlp_output import output_norm
-
-BATCH_TOKENS = 8192
+from unierase_cli.sizes import KEY_TOKENS
 
 
 @dataclass
@@ -127,7 +126,7 @@ def _look(editing: Editing, requests: Sequence[EditRequest], state: EditState, l
         state.templates.weights,
         output_of=editing.layers[-1],
         pad_id=loaded.prompts.pad_id,
-        batch_tokens=BATCH_TOKENS,
+        batch_tokens=KEY_TOKENS,
         room=loaded.room,
     )
     where = solving_device(device_of(loaded.architecture, layer))
@@ -191,7 +190,7 @@ def _edit_jointly(editing: Editing, requests: Sequence[EditRequest], state: Edit
         [r.prompts[0] for r in requests],
         outputs_of=[layers[-1]],
         pad_id=loaded.prompts.pad_id,
-        batch_tokens=BATCH_TOKENS,
+        batch_tokens=KEY_TOKENS,
         room=loaded.room,
     ).outputs[layers[-1]]
     edited.reports[-1].residual_after = _mean_norm(values.z.to(after) - after)

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.contracts import UserError
+from unierase_cli.sizes import WIDENED_ROWS
 
-# Rows of eigenvectors that are widened to the solve's type at a time.
-ROWS_AT_ONCE = 2048
 # Directions that are protected to less than this, or are free to less than this share of the freest one's, are left out of the
 # factor: far below float32 eigenvectors' own error.
 NEGLIGIBLE = 1e-9
@@ -53,9 +52,9 @@ class Preservation:
     def _within(self, keys: Tensor, weights: Tensor) -> Tensor:
         """V' diag(weights) V @ keys."""
         part = torch.zeros_like(keys)
-        for start in range(0, self.vectors.shape[0], ROWS_AT_ONCE):
-            rows = self.vectors[start : start + ROWS_AT_ONCE].to(keys)
-            part += rows.T @ (weights[start : start + ROWS_AT_ONCE].to(keys)[:, None] * (rows @ keys))
+        for start in range(0, self.vectors.shape[0], WIDENED_ROWS):
+            rows = self.vectors[start : start + WIDENED_ROWS].to(keys)
+            part += rows.T @ (weights[start : start + WIDENED_ROWS].to(keys)[:, None] * (rows @ keys))
         return part
 
     @property

@@ -97,11 +97,6 @@ def _check_factors(factors: Iterable[LowRank]) -> None:
             raise ValueError("a change is no pair of matrices with equally many columns")
 
 
-def has_patch(directory: Path, index: int) -> bool:
-    """Whether step ``index`` was saved completely."""
-    return patch_path(directory, index, "json").exists()
-
-
 def changed_parameters(patch: Patch, loaded: LoadedModel) -> int:
     """Number of parameters that a patch touches: every element of a touched tensor, and those of the token rows."""
     sizes = {f"{loaded.architecture.projection_name(n)}.weight": _size(f) for n, f in patch.factors.items()}

@@ -10,25 +10,36 @@ from collections.abc import Sequence
 from functools import partial
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.estimate.need import ALL, LOADING, Need, Rows
 from unierase_cli.estimate.shapes import BYTES, Shape
 from unierase_cli.estimate.training import training_needs
 from unierase_cli.estimate.workspace import Workspace
 from unierase_cli.pipeline.study import Study
+from unierase_cli.sizes import (
+    CACHE_ROOM,
+    CHECKPOINTS,
+    CPU_ROWS,
+    CPU_SCORED_ROWS,
+    GPU_ROWS,
+    KEY_TOKENS,
+    LOGIT_BYTES,
+    MOST_FACTS,
+    PREFIX_BYTES,
+    REFUSAL_TOKENS,
+    SCORED_POSITIONS,
+    WIDENED_ROWS,
+)
+from unierase_cli.training.token.targets import load_targets
 
 # Python with torch, transformers and this package, imported and run once: resident 390 to 410 MiB with torch 2.13 for CPUs and
 # transformers 5.23 on Linux. An accelerator's own libraries and context lie in its memory.
 PROCESS_BYTES, CONTEXT_BYTES = 400 << 20, 500 << 20
-# As the code has them: facts and logits of a search for z (editing/checkpoints.py), padded tokens of a pass that looks at keys
-# (editing/edit.py) or scores refusals (training/token_checks.py), rows that are widened for a solve (editing/nullspace.py), what
-# prefixes may take (training/row_batches.py), positions scored at a time (inference/logprobs.py), room of a growing memory.
-MOST_FACTS, LOGIT_BYTES, KEY_TOKENS, REFUSAL_TOKENS = 64, 2 << 30, 8192, 4096
-WIDENED_ROWS, PREFIX_BYTES, PIECE, ROOM = 2048, 8 << 30, 256, 64
-# Refusals of the project's own list, their length, and the longest questions of a suite of general abilities, in tokens.
-REFUSALS, REFUSAL_LENGTH, SUITE_TOKENS = 44, 20, 600
+# Lengths of a refusal and of the longest questions of a suite of general abilities, in tokens.
+REFUSAL_LENGTH, SUITE_TOKENS = 20, 600
 OBSERVATION_BYTES = 6000
-# Two are kept, and the third is written before the oldest goes (training/checkpoints.py).
-CHECKPOINTS = 3
+# The third checkpoint is written before the oldest goes.
+WRITTEN = CHECKPOINTS + 1
 
 
 def edited_layers(experiment: Experiment, shape: Shape) -> list[int]:
@@ -90,7 +101,8 @@ def _token(experiment: Experiment, space: Workspace, rows: Rows, stage: str, lay
         needs.append(need("prefixes of all questions", held, f"{count} of {rows.question} tokens", phase))
     if refining:
         return needs
-    tokens = min(REFUSAL_TOKENS, 3 * min(rows.forget, REFUSALS) * (rows.question + REFUSAL_LENGTH))
+    refusals = len(load_targets(TokenConfig()))
+    tokens = min(REFUSAL_TOKENS, 3 * min(rows.forget, refusals) * (rows.question + REFUSAL_LENGTH))
     needs.append(Need(stage, "pass over refusals", space.forward(tokens), f"{tokens} tokens", "refusals"))
     return needs
 
@@ -153,27 +165,27 @@ def _editing(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> l
 def _evaluation(experiment: Experiment, space: Workspace, rows: Rows, accelerator: bool) -> list[Need]:
     """Generation and scoring; the stages of an evaluation are alike but for their questions."""
     config, protocol, shape = experiment.eval, experiment.protocol, space.shape
-    wanted = config.batch_size or (128 if accelerator else 64)
-    answers = min(28, wanted) if not accelerator else wanted
+    wanted = config.batch_size or (GPU_ROWS if accelerator else CPU_ROWS)
+    answers = min(CPU_SCORED_ROWS, wanted) if not accelerator else wanted
     general = config.general
     needs = []
     asked = [("observe", min(wanted, max(rows.largest, 1)), rows.question, protocol.max_new_tokens)]
     if general.wanted:
         asked.append(("general", wanted, SUITE_TOKENS, general.max_new_tokens))
     for stage, batch, question, new in asked:
-        prefill, length = batch * question, question + new + ROOM
+        prefill, length = batch * question, question + new + CACHE_ROOM
         read = batch * length * shape.heads * shape.head_size
         need = partial(Need, stage)
         needs += [
             need("pass over prompts", space.forward(prefill), f"{batch} rows of {question} tokens", "prompts"),
-            need("attention's memory", space.cache(batch, question + ROOM), "", "prompts"),
+            need("attention's memory", space.cache(batch, question + CACHE_ROOM), "", "prompts"),
             need("attention's memory, grown", space.cache(batch, length), f"{question + new} tokens a row", "answers"),
             # A block's memory is copied when it grows, and its keys and values are repeated for all heads while it is read.
             need("a block's memory while it is read", space.copies(2, read, space.size), "", "answers"),
             need("logits", space.logits(batch, 3), f"3 x {batch} rows", "answers"),
         ]
     batch, tokens = asked[0][1], answers * (rows.answer + 1)
-    piece = min(PIECE, tokens)
+    piece = min(SCORED_POSITIONS, tokens)
     need = partial(Need, "observe")
     return [
         *needs,
@@ -197,7 +209,7 @@ def disk_needs(
         needs.append(Need("download", "model from the hub", shape.parameters * shape.stored))
     if finetune or experiment.model.path is None:
         needs.append(Need("finetune", "model", shape.parameters * 4))
-        needs.append(Need("finetune", "checkpoints while training", CHECKPOINTS * shape.parameters * 12))
+        needs.append(Need("finetune", "checkpoints while training", WRITTEN * shape.parameters * 12))
     if experiment.method.editing:
         per_fact = shape.inner + shape.hidden
         needs.append(Need("moments", "moments.safetensors", len(layers) * shape.inner**2 * 4))
@@ -211,7 +223,7 @@ def disk_needs(
         size = BYTES.get(experiment.model.dtype, shape.stored)
         needs.append(Need("erase", "changed weights", rows.steps * shape.parameters * size, f"{rows.steps} x all weights"))
         if experiment.unlearn.checkpoint_every >= 0:
-            needs.append(Need("erase", "checkpoints while training", CHECKPOINTS * shape.parameters * 12))
+            needs.append(Need("erase", "checkpoints while training", WRITTEN * shape.parameters * 12))
     observed = rows.scored * 2 + rows.forget * len(experiment.eval.forget_variants) * 2
     needs.append(Need("observe", "observations", observed * OBSERVATION_BYTES, f"{observed} rows"))
     return needs

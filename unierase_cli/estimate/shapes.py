@@ -11,6 +11,7 @@ from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
+from unierase_cli.sizes import default_layers
 from unierase_cli.store.model_folders import check_description
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
@@ -65,9 +66,8 @@ class Shape:
         return self.vocabulary * self.hidden * (1 if self.tied else 2) + self.blocks * block + ends
 
     def default_layers(self) -> list[int]:
-        """The rule of Architecture.default_layers for a model that no preset describes."""
-        count, start = (3, round(0.15 * self.blocks)) if self.blocks <= 16 else (5, round(0.12 * self.blocks))
-        return list(range(start, max(min(start + count, self.blocks - 1), start + 1)))
+        """Of a model that no preset describes."""
+        return default_layers(self.blocks)
 
 
 # Families whose weights the widths add up to.

@@ -6,13 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-T = TypeVar("T")
+from unierase_cli.sizes import CPU_ROWS, CPU_SCORED_ROWS, GPU_ROWS
 
-# Beyond these a batch is no faster: a CPU is saturated, and on a GPU the longest answer of a batch holds it up.
-CPU_ROWS = 64
-GPU_ROWS = 128
-# Given answers fill a CPU with fewer rows, since all their tokens run at once; more only leave its caches.
-CPU_SCORED_ROWS = 28
+T = TypeVar("T")
 
 
 def choose_batch_size(wanted: int, device_type: str, *, scoring: bool = False) -> int:

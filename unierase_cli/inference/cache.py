@@ -8,8 +8,7 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-# Positions that are set aside whenever the memory has to grow.
-ROOM = 64
+from unierase_cli.sizes import CACHE_ROOM
 
 
 class GrowingLayer(DynamicLayer):
@@ -26,7 +25,7 @@ class GrowingLayer(DynamicLayer):
         held = self.get_seq_length()
         total = held + key_states.shape[-2]
         if total > self._buffers[0].shape[-2]:
-            self._buffers = [_with_room(buffer, held, total + ROOM) for buffer in self._buffers]
+            self._buffers = [_with_room(buffer, held, total + CACHE_ROOM) for buffer in self._buffers]
         for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[..., held:total, :] = new
         return self._show(total)
@@ -36,7 +35,7 @@ class GrowingLayer(DynamicLayer):
         total = self.get_seq_length()
         if total > 0:
             rows = indices.to(self._buffers[0].device)
-            self._buffers = [_with_room(buffer[rows, :, :total], total, total + ROOM) for buffer in self._buffers]
+            self._buffers = [_with_room(buffer[rows, :, :total], total, total + CACHE_ROOM) for buffer in self._buffers]
             self._show(total)
 
     def _show(self, total: int) -> tuple[Tensor, Tensor]:

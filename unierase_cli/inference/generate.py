@@ -9,7 +9,7 @@ A row also ends where its text reaches one of ``loaded.stop_texts``, as if that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -60,7 +60,6 @@ def generate(
     forbid: Sequence[int] | None = None,
     once: bool = False,
     batch_size: int = 0,
-    progress: Callable[..., None] | None = None,
 ) -> list[Generated]:
     """Continue every prompt greedily until one of the model's stop tokens or stop texts, in the order given.
 
@@ -79,10 +78,8 @@ def generate(
 
     for batch in batches:
         found: list[Generated] = []
-        for part, answers in loaded.room.parts("answers to generate", batch, decode):
+        for _, answers in loaded.room.parts("answers to generate", batch, decode):
             found += answers
-            if progress is not None:
-                progress(len(part))
         results.append(found)
     return restored(batches, results)
 

@@ -21,9 +21,8 @@ from unierase_cli.inference.batching import choose_batch_size, length_sorted
 from unierase_cli.inference.generate import check_room
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import pad_sequences
+from unierase_cli.sizes import SCORED_POSITIONS
 
-# Positions that go through the head at a time: little enough for a CPU's caches, enough to read a large head seldom.
-PIECE = 256
 DIGITS = 7
 
 Item = tuple[Sequence[int], Sequence[int]]
@@ -149,9 +148,9 @@ def _token_statistics(loaded: LoadedModel, hidden: Tensor, targets: Tensor) -> S
     ``hidden`` [N, h]. mean = sum_v p log p, variance = sum_v p (log p)^2 - mean^2 (spec: metrics, section 4, min-k++).
     """
     pieces: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    for start in range(0, len(targets), PIECE):
-        logits = loaded.architecture.logits(hidden[start : start + PIECE]).float()
-        wanted = targets[start : start + PIECE].to(logits.device)
+    for start in range(0, len(targets), SCORED_POSITIONS):
+        logits = loaded.architecture.logits(hidden[start : start + SCORED_POSITIONS]).float()
+        wanted = targets[start : start + SCORED_POSITIONS].to(logits.device)
         log_p = torch.log_softmax(logits, dim=-1)
         weighted = log_p.exp().mul_(log_p)
         mean = weighted.sum(-1)

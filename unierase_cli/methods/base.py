@@ -69,11 +69,6 @@ class Method(Protocol):
         ...
 
 
-def method_names() -> list[str]:
-    """Every method that can be found."""
-    return METHODS.names()
-
-
 def load_method(name: str) -> Method:
     """The method of that name. Raises UserError with near matches when there is none."""
     return cast(Method, METHODS.load(name))

@@ -9,7 +9,7 @@ import torch
 
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.contracts import Fact, Step, UserError
-from unierase_cli.editing.edit import BATCH_TOKENS, Edited, Editing, edit_facts
+from unierase_cli.editing.edit import Edited, Editing, edit_facts
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.report import changed_share
 from unierase_cli.editing.spans import EditRequest, make_requests, without_subject
@@ -18,6 +18,7 @@ from unierase_cli.editing.templates import choose_templates
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences
+from unierase_cli.sizes import KEY_TOKENS
 from unierase_cli.training.token.targets import choose_targets, listed_refusals
 
 Targets = Mapping[str, Sequence[int]]
@@ -154,7 +155,7 @@ def first_token_probability(loaded: LoadedModel, requests: Sequence[EditRequest]
         wanted = torch.tensor([requests[i].target[0] for i in rows], device=chances.device)
         return chances.gather(1, wanted[:, None])[:, 0].cpu()
 
-    for batch in length_sorted_batches([len(r.prompts[0].ids) for r in requests], BATCH_TOKENS):
+    for batch in length_sorted_batches([len(r.prompts[0].ids) for r in requests], KEY_TOKENS):
         for rows, found in loaded.room.parts("prompts to look at", batch, look):
             out[list(rows)] = found
     return out

@@ -1,4 +1,7 @@
-"""Finding metrics: every file of this folder that names one, then the entry points of group ``unierase.metrics``."""
+"""Finding metrics: every file of this folder that names one, then the entry points of group ``unierase.metrics``.
+
+A file may offer further metrics of the same face in ``MORE``.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ GROUP = "unierase.metrics"
 
 
 def all_metrics() -> list[Metric]:
-    """The modules of all metrics, by name. Heavy libraries are imported by a metric only when it computes."""
+    """All metrics, by name. Heavy libraries are imported by a metric only when it computes."""
     return [metric for _, (metric, _) in sorted(_found().items())]
 
 
@@ -35,7 +38,7 @@ def _found() -> dict[str, tuple[Metric, str]]:
             continue
         module = importlib.import_module(f"{package.__name__}.{info.name}")
         if hasattr(module, "NAME") and hasattr(module, "columns"):
-            found[module.NAME] = (cast(Metric, module), module.__name__)
+            found |= {m.NAME: (cast(Metric, m), module.__name__) for m in (module, *getattr(module, "MORE", ()))}
     for point in entry_points(group=GROUP):
         metric = cast(Metric, point.load())
         found.setdefault(metric.NAME, (metric, point.module))

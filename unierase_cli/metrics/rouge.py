@@ -2,7 +2,7 @@
 
 The headline is ROUGE-L recall with Porter stemming, as TOFU reports it: on ASCII text to the digit, elsewhere over the words of
 ``unierase_cli.words``, where ``rouge_score`` drops all but a to z and 0 to 9 ("García" is one word and not two). Only ASCII words
-of more than three letters are stemmed.
+of more than three letters are stemmed. Beside it: ROUGE-1 recall, and the F1 of both.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from unierase_cli.contracts import Measure, Observation
-from unierase_cli.metrics.base import About, Column, Evidence, mean_result, on_every_split, unavailable
+from unierase_cli.metrics.base import DETAIL, About, Column, Evidence, mean_result, on_every_split, unavailable
 from unierase_cli.words import has_words, words
 
 if TYPE_CHECKING:
@@ -95,6 +95,44 @@ def _scorer(kind: str) -> RougeScorer:
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer([kind], tokenizer=_Words())
+
+
+class Overlap:
+    """A further metric of this file: the mean of ``score(text, reference)``."""
+
+    def __init__(self, name: str, title: str, score: Callable[[str, str], float], about: str) -> None:
+        self.NAME, self.VERSION, self.HIGHER_IS_BETTER = name, VERSION, HIGHER_IS_BETTER
+        self.ABOUT = About(name, title, VERSION, HIGHER_IS_BETTER)
+        self.score = score
+        self.__doc__ = about
+
+    def compute(self, observations: Sequence[Observation]) -> Measure:
+        """Mean over the generated texts."""
+        return mean_overlap(self.ABOUT, observations, self.score)
+
+    def columns(self, evidence: Evidence) -> Iterable[Column]:
+        return on_every_split(evidence, self.ABOUT, self.compute, turns=True, group=DETAIL)
+
+
+ROUGE_1_RECALL = Overlap(
+    "rouge_1_recall",
+    "ROUGE-1 recall",
+    rouge_1_recall,
+    "ROUGE-1 recall: share of the true answer's words that are said, in any order (Lin 2004; TOFU logs it beside ROUGE-L).",
+)
+ROUGE_1_F1 = Overlap(
+    "rouge_1_f1",
+    "ROUGE-1 F1",
+    rouge_1_f1,
+    "ROUGE-1 F1: unlike recall it also falls with what is said beyond the true answer (Lin 2004).",
+)
+ROUGE_L_F1 = Overlap(
+    "rouge_l_f1",
+    "ROUGE-L F1",
+    rouge_l_f1,
+    "ROUGE-L F1: unlike recall it also falls with what is said beyond the true answer (Lin 2004; open-unlearning logs it).",
+)
+MORE = (ROUGE_1_RECALL, ROUGE_1_F1, ROUGE_L_F1)
 
 
 class _Words:

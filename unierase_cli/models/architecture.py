@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from unierase_cli.contracts import UserError
+from unierase_cli.sizes import default_layers
 
 Projection = nn.Linear | Conv1D
 # What a block may remember by (config.layer_types): keys and values per token, which every part here can go on from.
@@ -57,11 +58,6 @@ class Architecture:
         with torch.no_grad():
             module.weight.copy_(value)
 
-    def add_to_weight(self, layer: int, delta_hd: Tensor) -> None:
-        """Add [h, d] in float32 and round once."""
-        weight = self.weight(layer)
-        self.set_weight(layer, weight + delta_hd.to(weight.device, torch.float32))
-
     def projected(self, layer: int, keys: Tensor) -> Tensor:
         """What the projection puts out for keys [..., d], bias included, [..., h] in the keys' type."""
         module = self.projection(layer)
@@ -74,10 +70,8 @@ class Architecture:
         return _widths(self.projection(layer))[0]
 
     def default_layers(self) -> list[int]:
-        """Rule for unlisted models: 5 blocks from 0.12 L; 3 blocks from 0.15 L where L <= 16, since 4-8 of 16 collapsed."""
-        count, start = (3, round(0.15 * self.n_blocks)) if self.n_blocks <= 16 else (5, round(0.12 * self.n_blocks))
-        # A block above the edited ones must be left to turn the value into the answer.
-        return list(range(start, max(min(start + count, self.n_blocks - 1), start + 1)))
+        """Blocks to edit where no preset says."""
+        return default_layers(self.n_blocks)
 
     def check_layers(self, layers: list[int]) -> None:
         """Raise UserError unless ``layers`` are existing blocks in ascending order."""

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from transformers import AddedToken
 
-from unierase_cli.contracts import UserError
 from unierase_cli.models.encoding import token_id
 
 if TYPE_CHECKING:
@@ -91,24 +90,17 @@ def put_back_rows(
     loaded: LoadedModel,
     size: int,
     ids: Sequence[int],
-    rows_in: Tensor | None,
+    rows_in: Tensor,
     rows_out: Tensor | None,
-    bias: Tensor | None = None,
+    bias: Tensor | None,
 ) -> None:
-    """Undo ``add_unlearning_tokens``: ``size`` rows, and of those that were taken (``ids``) the former rows and bias.
-
-    Raises UserError for a size or an id that the model cannot have had: rows are only ever added.
-    """
+    """Undo ``add_unlearning_tokens``: ``size`` rows, and of those that were taken (``ids``) the former rows and bias."""
     architecture = loaded.architecture
-    most = architecture.embedding.weight.shape[0]
-    if not 0 < size <= most or any(not 0 <= index < size for index in ids):
-        told = f"the model is to have had {size} rows, of which tokens took {list(ids)}; it has {most}"
-        raise UserError(told, "use the record that the folder was written with")
     if architecture.embedding.weight.shape[0] != size:
         loaded.model.resize_token_embeddings(size, mean_resizing=False)
         architecture.refresh_ends(loaded.model)
         loaded.model.requires_grad_(False)
-    if ids and rows_in is not None:
+    if ids:
         set_rows(loaded, ids, rows_in, rows_out)
         if bias is not None:
             set_bias(loaded, ids, bias)

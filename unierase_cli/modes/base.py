@@ -22,11 +22,6 @@ class Mode(Protocol):
     def plan(self, benchmark: Benchmark, config: ModeConfig) -> list[Step]: ...
 
 
-def mode_names() -> list[str]:
-    """Every mode that can be found."""
-    return MODES.names()
-
-
 def load_mode(name: str) -> Mode:
     """The mode of that name. Raises UserError with near matches when there is none."""
     return cast(Mode, MODES.load(name))

@@ -42,10 +42,10 @@ MARKERS = "osD^vP*X<>"
 BESIDE = 30
 
 
-def forgetting_against_retention(points: Sequence[Point], path: Path, *, title: str, joined: bool = False) -> None:
+def forgetting_against_retention(points: Sequence[Point], path: Path, *, title: str) -> None:
     """Write a PNG: forget-set ROUGE-L recall (left is forgotten) against retention (up is kept).
 
-    The best corner is the upper left. ``joined`` draws a line through the points, for trade-off curves.
+    The best corner is the upper left.
     """
     import matplotlib
 
@@ -53,8 +53,6 @@ def forgetting_against_retention(points: Sequence[Point], path: Path, *, title: 
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6.4, 4.8), dpi=120)
-    if joined:
-        axes.plot([p.forget for p in points], [p.retain for p in points], color="0.75", linewidth=1, zorder=1)
     for index, point in enumerate(points):
         axes.errorbar(
             point.forget,

@@ -14,7 +14,7 @@ Box = tuple[float, float, float, float]
 
 
 def place_labels(
-    axes: Any, texts: Sequence[tuple[str, float, float, Any]], *, obstacles: Sequence[Box] = (), fontsize: float = 8
+    axes: Any, texts: Sequence[tuple[str, float, float, Any]], *, obstacles: Sequence[Box] = ()
 ) -> None:
     """Annotate ``texts`` (label, x, y, colour) on matplotlib ``axes`` whose limits are final.
 
@@ -33,7 +33,7 @@ def place_labels(
     for index in sorted(range(len(texts)), key=lambda i: (-places[i][1], places[i][0])):
         text, x, y, colour = texts[index]
         note = axes.annotate(
-            text, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=fontsize, color=colour, zorder=4,
+            text, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=8, color=colour, zorder=4,
             arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
         )  # fmt: skip
         for distance, (right, up) in ((d, direction) for d in DISTANCES for direction in DIRECTIONS):

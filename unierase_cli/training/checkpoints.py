@@ -10,11 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.sizes import CHECKPOINTS
 from unierase_cli.store.hashing import hash_file
 from unierase_cli.store.json_text import read_json, write_json
 from unierase_cli.store.tensors import load_tensors, save_tensors
-
-KEPT = 2
 
 
 def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
@@ -22,7 +21,7 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], info
     path = folder / f"checkpoint-{step:06d}.safetensors"
     save_tensors(path, dict(tensors))
     write_json(path.with_suffix(".json"), {"step": step, "sha256": hash_file(path), **info})
-    for old in _found(folder)[KEPT:]:
+    for old in _found(folder)[CHECKPOINTS:]:
         old.unlink(missing_ok=True)
         old.with_suffix(".safetensors").unlink(missing_ok=True)
 

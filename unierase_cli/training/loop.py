@@ -22,7 +22,8 @@ from unierase_cli.training import processes
 from unierase_cli.training.checkpoints import load_checkpoint, save_checkpoint
 from unierase_cli.training.events import Events
 from unierase_cli.training.optimisation import Masters, Optimisation, make_optimizer
-from unierase_cli.training.sharding import clip, like, whole
+from unierase_cli.training.optimizer_state import kept_state, restore_state
+from unierase_cli.training.sharding import clip
 
 # Steps between returns of freed memory: batches differ in shape, so a CPU's heap would grow to twice what is in use.
 TRIMMED_EVERY = 8
@@ -187,15 +188,9 @@ def _save(
     assert plan.directory is not None
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, Any] = {}
-    for i, master in enumerate(masters.tensors):
-        for name, value in {"master": master, **optimizer.state[master]}.items():
-            if not isinstance(value, Tensor):  # bitsandbytes counts its steps in a plain number
-                scalars[f"{name}.{i}"] = value
-                continue
-            # One at a time: what is put together from shares must not pile up on the devices.
-            put_together = whole(value)
-            if processes.rank() == 0:
-                tensors[f"{name}.{i}"] = put_together.detach().cpu()
+    for key, value in kept_state(masters.tensors, optimizer, "master"):
+        if processes.rank() == 0:
+            (tensors if isinstance(value, Tensor) else scalars)[key] = value
     if processes.rank() == 0:
         record = {"parts": progress.parts, "looks": progress.looks, "stopped": progress.stopped}
         info = {"identity": plan.identity, "state": objective.state, "progress": record, "scalars": scalars}
@@ -210,20 +205,7 @@ def _restore(
     if found is None:
         return Progress()
     info, tensors = found
-    for i, master in enumerate(masters.tensors):
-        with torch.no_grad():
-            master.copy_(like(master, tensors[f"master.{i}"]))
-        kept = {**tensors, **info["scalars"]}
-        names = [key.rpartition(".")[0] for key in kept if key.rpartition(".")[2] == str(i)]
-        state = {name: kept[f"{name}.{i}"] for name in names if name != "master"}
-        optimizer.state[master] = {n: _placed(optimizer, master, n, v) for n, v in state.items()}
+    restore_state(masters.tensors, optimizer, "master", {**tensors, **info["scalars"]})
     objective.state.update(info["state"])
     reporter.note(f"going on after step {info['step']} of {plan.steps}")
     return Progress(info["step"], **info["progress"])
-
-
-def _placed(optimizer: torch.optim.Optimizer, master: Tensor, name: str, value: Any) -> Any:
-    """A restored piece of an optimiser's state where that optimiser keeps it: step counts stay on the CPU unless it is fused."""
-    if not isinstance(value, Tensor) or (name == "step" and not optimizer.defaults.get("fused")):
-        return value
-    return value.to(master.device) if name == "step" else like(master, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,11 +27,6 @@ COMMANDS = {
     "/quit": "end",
 }
 TITLES = {"before": "before", "after": "after the edit"}
-
-
-def callback(name: str) -> Callable[..., None]:
-    """The function behind the command."""
-    return chat
 
 
 def chat(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -33,11 +32,6 @@ Anyway = Annotated[
     bool, typer.Option("--anyway", help="Compare even if benchmark, protocol or the unedited model differ.")
 ]
 Folder = Annotated[str, typer.Option("--outputs", metavar="FOLDER", help="Folder of the artefacts.")]
-
-
-def callback(name: str) -> Callable[..., None]:
-    """The function behind the command."""
-    return compare
 
 
 def compare(

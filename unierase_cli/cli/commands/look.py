@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from unierase_cli.cli import options
-from unierase_cli.cli.options import Folder, Run, Wishes, as_words
+from unierase_cli.cli.options import Chosen, Folder, Run, with_shared_options
 from unierase_cli.cli.render import emit_json
 from unierase_cli.cli.session import compose_for, print_config
 from unierase_cli.contracts import UserError
@@ -24,18 +23,7 @@ What = Annotated[
 ]
 
 
-def callback(name: str) -> Callable[..., None]:
-    """The function behind a command."""
-    functions: dict[str, Callable[..., None]] = {
-        "export": export_run,
-        "ls": list_things,
-        "show": show_run,
-        "doctor": doctor,
-    }
-    return functions[name]
-
-
-def list_things(
+def ls(
     context: typer.Context,
     what: What = None,
     outputs: Folder = "outputs",
@@ -89,7 +77,7 @@ def list_things(
         context.obj.reporter.note(f"nothing has been made yet in {outputs}; try: unierase run experiment=demo")
 
 
-def show_run(context: typer.Context, run: Run, outputs: Folder = "outputs", json: options.Json = False) -> None:
+def show(context: typer.Context, run: Run, outputs: Folder = "outputs", json: options.Json = False) -> None:
     from unierase_cli.cli.outcome import outcome, show_manifest, show_outcome
     from unierase_cli.store.artefacts import Store
 
@@ -103,7 +91,7 @@ def show_run(context: typer.Context, run: Run, outputs: Folder = "outputs", json
     show_outcome(context.obj.reporter.console, artefact, store, everything=True)
 
 
-def export_run(
+def export(
     context: typer.Context,
     run: Run,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
@@ -139,36 +127,16 @@ def export_run(
         emit_json(result)
 
 
-def doctor(
-    context: typer.Context,
-    words: options.Words = None,
-    experiment: options.ExperimentName = None,
-    model: options.ModelName = None,
-    benchmark: options.BenchmarkName = None,
-    method: options.MethodName = None,
-    outputs: options.Outputs = None,
-    device: options.Device = None,
-    config_dir: options.ConfigDir = None,
-    show_config: options.PrintConfig = False,
-    json: options.Json = False,
-) -> None:
-    named = as_words(
-        words,
-        experiment=experiment,
-        model=model,
-        benchmark=benchmark,
-        method=method,
-        outputs=outputs,
-        device=device,
-    )
-    wishes = Wishes(named, config_dir, json=json)
-    if show_config:
+@with_shared_options("dry_run", "force", "no_chain")
+def doctor(context: typer.Context, chosen: Chosen, words: options.Words = None) -> None:
+    wishes = chosen.wishes(words or [])
+    if wishes.print_config:
         print_config(wishes)
         return
     from unierase_cli.estimate.doctor import examine
 
     found = examine(compose_for(context.obj, wishes))
-    if json:
+    if wishes.json:
         emit_json(found)
     else:
         from unierase_cli.cli.tables import doctor_tables, show

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -26,11 +25,6 @@ Into = Annotated[
     Path | None,
     typer.Option("--into", metavar="FOLDER", help="A package of your own; without it the checkout that you are in."),
 ]
-
-
-def callback(name: str) -> Callable[..., None]:
-    """The function behind the command."""
-    return new
 
 
 def new(context: typer.Context, what: What, name: Name, into: Into = None, json: options.Json = False) -> None:

@@ -24,7 +24,7 @@ Drop = Annotated[
 Replan = Annotated[bool, typer.Option("--replan", help="Compute the other steps anew, as if it had never been asked for.")]
 Original = Annotated[
     str | None,
-    typer.Option("--base", metavar="FOLDER", help="The original model, where subtracting cannot give its bits back."),
+    typer.Option("--base", metavar="FOLDER", help="The original model (folder or hub id), checked by hash."),
 ]
 Other = Annotated[str, typer.Argument(metavar="RUN", help="The run to compare it with.", autocompletion=complete_run)]
 
@@ -111,7 +111,7 @@ def show(context: typer.Context, run: Run, outputs: Folder = "outputs", json: op
 
 SUBCOMMANDS = {
     "apply": (apply, "Write MODEL_DIR with the changes of RUN as a plain Hugging Face folder."),
-    "revert": (revert, "Write the unedited model again from a folder that apply or export made; checked by hashes."),
+    "revert": (revert, "Write the unedited model of a folder that apply or export made, from the original; checked by hashes."),
     "diff": (diff, "Show what differs between the patches of two runs."),
     "show": (show, "Show a run's steps: facts, layers, rank, size."),
 }

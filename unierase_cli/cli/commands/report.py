@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,12 +40,7 @@ Retain = Annotated[
 ]
 
 
-def callback(name: str) -> Callable[..., None]:
-    """The function behind the command."""
-    return report
-
-
-@with_shared_options
+@with_shared_options()
 def report(
     context: typer.Context,
     chosen: Chosen,

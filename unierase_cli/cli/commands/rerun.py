@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -26,11 +25,6 @@ Tolerance = Annotated[
 Since = Annotated[
     str | None, typer.Option("--from", metavar="STAGE", help="Repeat from this stage on; take what comes before as it is.")
 ]
-
-
-def callback(name: str) -> Callable[..., None]:
-    """The function behind the command."""
-    return rerun
 
 
 def rerun(

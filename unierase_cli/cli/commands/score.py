@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,12 +59,7 @@ RetainLog = Annotated[
 ]
 
 
-def callback(name: str) -> Callable[..., None]:
-    """The function behind the command."""
-    return score
-
-
-@with_shared_options
+@with_shared_options()
 def score(
     context: typer.Context,
     chosen: Chosen,

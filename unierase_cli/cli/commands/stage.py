@@ -37,7 +37,7 @@ def callback(name: str) -> Callable[..., None]:
             pipeline.make(request.stage, **request.values)
         return pipeline.make(last_of_evaluation(pipeline.study))
 
-    @with_shared_options
+    @with_shared_options()
     def call(context: typer.Context, chosen: Chosen, words: options.Words = None) -> None:
         typed, benchmark = words or [], chosen.values["benchmark"]
         if benchmark is None and not any(word.startswith("benchmark=") for word in typed):

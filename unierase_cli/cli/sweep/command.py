@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +14,7 @@ import typer
 
 from unierase_cli.cli import options
 from unierase_cli.cli.complete import complete_sweep
+from unierase_cli.cli.options import Chosen, with_shared_options
 from unierase_cli.cli.render import emit_json
 from unierase_cli.contracts import UserError
 from unierase_cli.pipeline.stage_table import stage_of
@@ -63,29 +64,15 @@ Seeds = Annotated[str | None, typer.Option("--seed", metavar="N,N", help="run.se
 Yes = Annotated[bool, typer.Option("--yes", help=f"More than {MANY} combinations are meant.")]
 
 
-def callback(name: str) -> Callable[..., None]:
-    """The function behind the command."""
-    return sweep
-
-
+@with_shared_options("print_config", "no_chain")
 def sweep(
     context: typer.Context,
+    chosen: Chosen,
     words: Words = None,
     stage: Stage = Command.EVAL,
     jobs: Jobs = None,
     launcher: Launcher = None,
-    experiment: options.ExperimentName = None,
-    model: options.ModelName = None,
-    benchmark: options.BenchmarkName = None,
-    method: options.MethodName = None,
-    mode: options.ModeName = None,
     seed: Seeds = None,
-    outputs: options.Outputs = None,
-    device: options.Device = None,
-    config_dir: options.ConfigDir = None,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    force: options.Force = False,
     yes: Yes = False,
 ) -> None:
     if whole_number("WORLD_SIZE", 1) > 1:
@@ -93,39 +80,29 @@ def sweep(
     from unierase_cli.config.sweep import expand
 
     journal: Journal = context.obj
-    named = options.as_words(
-        words,
-        experiment=experiment,
-        model=model,
-        benchmark=benchmark,
-        method=method,
-        mode=mode,
-        outputs=outputs,
-        device=device,
-        force=force,
-    )
+    wishes = chosen.wishes(words or [])
     more = {"seed": seed, "launcher": launcher, "launcher.jobs": jobs}
-    combinations = expand([*named, *(f"{key}={value}" for key, value in more.items() if value is not None)])
+    combinations = expand([*wishes.words, *(f"{key}={value}" for key, value in more.items() if value is not None)])
     if len(combinations) > MANY and not yes:
         raise UserError(f"these words make {len(combinations)} runs", "add --yes if they are meant")
     from unierase_cli.cli.sweep.plan import plan_data, plan_sweep, plan_table
     from unierase_cli.config.compose import compose_launcher
 
-    planned = plan_sweep(combinations, stage_of(stage), config_dir, journal.reporter)
+    planned = plan_sweep(combinations, stage_of(stage), wishes.config_dir, journal.reporter)
     journal.outputs = planned[0].experiment.run.outputs
-    if dry_run and json:
+    if wishes.dry_run and wishes.json:
         emit_json(plan_data(planned))
         return
     from unierase_cli.cli.tables import show
 
     show(journal.reporter.console, plan_table(planned))
-    if dry_run:
+    if wishes.dry_run:
         return
-    settings = compose_launcher(planned[0].combination.words, config_dir)
-    results = _run(journal, planned, stage, settings, config_dir)
+    settings = compose_launcher(planned[0].combination.words, wishes.config_dir)
+    results = _run(journal, planned, stage, settings, wishes.config_dir)
     from unierase_cli.cli.sweep.outcome import show_results
 
-    show_results(results, journal.reporter, as_json=json)
+    show_results(results, journal.reporter, as_json=wishes.json)
     if results.failed:
         raise typer.Exit(1)
 

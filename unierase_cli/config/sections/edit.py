@@ -51,7 +51,7 @@ class MomentsConfig:
     # auto (benchmark's own protected texts) | path of JSON Lines with `text` | hub:<dataset>/<config>/<split>/<column>
     corpus: str = "auto"
     # Texts read at most, in seeded order; 0 reads all.
-    samples: int = 0
+    samples: int = 1000
     # Tokens of a text read at most.
     max_tokens: int = 512
     # Weight of the corpus tokens' moment, and of the moment of the last prompt tokens of protected questions.

@@ -1,4 +1,8 @@
-"""Percentile bootstrap intervals, seeded so that two looks at the same numbers agree."""
+"""Percentile bootstrap intervals, seeded so that two looks at the same numbers agree.
+
+They are those of ``scipy.stats.bootstrap`` with the same generator; the resamples stay in sight here, since the members of an
+aggregate, and two states of a split, share them.
+"""
 
 from __future__ import annotations
 

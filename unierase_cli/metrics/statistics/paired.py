@@ -18,7 +18,8 @@ from unierase_cli.metrics.statistics.aggregate import harmonic, row_blocks
 from unierase_cli.metrics.statistics.bootstrap import mean_interval
 
 Array = NDArray[np.float64]
-# Up to so many rows that differ, every one of the 2^m sign patterns is looked at.
+# Up to so many rows that differ, every one of the 2^m sign patterns is looked at. scipy.stats.permutation_test gives the same
+# p-values in ten times the time.
 EXACT_ROWS = 16
 # Random sign patterns beyond that; the observed one counts too, so that p is never 0.
 FLIPS = 9999

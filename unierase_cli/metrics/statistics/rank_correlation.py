@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from math import factorial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unierase_cli.contracts import stable_hash
 
-# Up to so many pairs every order is looked at (7! = 5040), else as many random ones, with the observed order among them.
-EXACT_PAIRS = 7
+# Of up to 7 pairs every order is looked at (7! = 5040), else so many random ones, with the observed order among them.
 SHUFFLES = 9999
 BLOCK = 1000
-ROUNDING = 1e-9
 
 Array = NDArray[np.float64]
 
@@ -40,18 +38,19 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> Correlation | s
     a, b = (_ranks(values) for values in zip(*sorted(zip(first, second, strict=True)), strict=True))
     if not a.any() or not b.any():
         return "one side has the same value everywhere"
-    scale = float(np.linalg.norm(a) * np.linalg.norm(b))
-    rho = float(a @ b) / scale
-    least = (abs(rho) - ROUNDING) * scale
-    if len(a) <= EXACT_PAIRS:
-        orders = np.array(list(permutations(b)))
-        return Correlation(rho, float((np.abs(orders @ a) >= least).mean()), len(a), True)
-    generator = np.random.default_rng(stable_hash("rank correlation", len(a)))
-    reached = 0
-    for start in range(0, SHUFFLES, BLOCK):
-        rows = np.tile(b, (min(BLOCK, SHUFFLES - start), 1))
-        reached += int((np.abs(generator.permuted(rows, axis=1) @ a) >= least).sum())
-    return Correlation(rho, (1 + reached) / (1 + SHUFFLES), len(a), False)
+    from scipy.stats import permutation_test
+
+    found = permutation_test(
+        (b,),
+        lambda orders, axis: np.abs((orders * a).sum(axis=axis)),
+        permutation_type="pairings",
+        alternative="greater",
+        n_resamples=SHUFFLES,
+        batch=BLOCK,
+        random_state=np.random.default_rng(stable_hash("rank correlation", len(a))),
+    )
+    rho = float(a @ b) / float(np.linalg.norm(a) * np.linalg.norm(b))
+    return Correlation(rho, float(found.pvalue), len(a), exact=factorial(len(a)) <= SHUFFLES)
 
 
 def _ranks(values: Sequence[float]) -> Array:

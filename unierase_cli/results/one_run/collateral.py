@@ -9,14 +9,14 @@ correlation has one value per group. ``unknown``: scored rows that the benchmark
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from unierase_cli.benchmarks.parts.neighbours import group_key, nearest_forgotten
-from unierase_cli.contracts import Benchmark, Fact
+from unierase_cli.contracts import Benchmark
 from unierase_cli.metrics.scores import BASE, EDITED, Scores
 from unierase_cli.metrics.statistics.bootstrap import mean_interval
 from unierase_cli.metrics.statistics.rank_correlation import Correlation, spearman
@@ -27,26 +27,17 @@ FORMAT = 1
 SPLITS = ("retain_near", "retain_unseen", "retain_protected")
 MEASURE = "rouge"
 TFIDF = "TF-IDF cosine of the group's questions and answers, names left out"
-# Facts to forget, retained facts -> of every retained group the similarity to the nearest forgotten one, and that one's key.
-Likeness = Callable[[Sequence[Fact], Sequence[Fact]], Mapping[str, tuple[float, str]]]
 # Groups that are named in the picture, and rows of the table.
 NAMED, LISTED = 6, 8
 COLUMNS = ("group", "split", "alike", "nearest forgotten", "before", "after", "change", "95 % interval", "n")
 
 
-def collateral_map(
-    scores: Scores,
-    benchmark: Benchmark,
-    *,
-    likeness: Likeness = nearest_forgotten,
-    described: str = TFIDF,
-) -> dict[str, Any]:
+def collateral_map(scores: Scores, benchmark: Benchmark) -> dict[str, Any]:
     """The map of a scored run.
 
-    ``likeness`` may be another one, such as an encoder's; ``described`` says which. A fact without a group is its own; a benchmark
-    none of whose facts has one has no map, and the result says so.
+    A fact without a group is its own; a benchmark none of whose facts has one has no map, and the result says so.
     """
-    found: dict[str, Any] = {"format": FORMAT, "measure": "ROUGE-L recall", "likeness": described, "unknown": 0}
+    found: dict[str, Any] = {"format": FORMAT, "measure": "ROUGE-L recall", "likeness": TFIDF, "unknown": 0}
     kept = [fact for split in SPLITS for fact in benchmark.splits.get(split, ())]
     facts = {fact.id: fact for fact in [*benchmark.protect, *kept]}
     if all(fact.group is None for fact in [*benchmark.forget, *facts.values()]):
@@ -61,7 +52,7 @@ def collateral_map(
     if not changes:
         reason = "no retained split was scored before and after"
         return _without(found, "the benchmark has none of the scored rows" if found["unknown"] else reason)
-    alike = likeness(benchmark.forget, list(facts.values()))
+    alike = nearest_forgotten(benchmark.forget, list(facts.values()))
     rows = [_row(*place, values, *alike[place[0]]) for place, values in changes.items()]
     rows.sort(key=lambda row: (row["change"], -row["similarity"], row["group"], row["split"]))
     return {**found, "groups": rows, "correlation": _correlation(changes, alike), "unavailable": None}

@@ -102,9 +102,9 @@ def example_table(scores: Scores, *, limit: int = 12, width: int = 0) -> Table:
     return Table("Answers before and after", ("split", "question", "before", "after"), body)
 
 
-def attack_table(scores: Scores, *, limit: int = 5) -> Table:
+def attack_table(scores: Scores) -> Table:
     """Answers of the edited model to forget questions that are asked otherwise."""
-    rows = [e for e in scores.examples if e.split == "forget"][:limit]
+    rows = [e for e in scores.examples if e.split == "forget"][:5]
     body = tuple(
         tuple(cut(text, 0) for text in (e.question, e.true, e.forbidden, e.paraphrased, e.answer_prefix)) for e in rows
     )

@@ -10,13 +10,13 @@ import torch
 from unierase_cli.contracts import Fact, Reporter
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences
+from unierase_cli.sizes import REFUSAL_TOKENS
 from unierase_cli.training.token.pairs import TokenExample
 from unierase_cli.training.token.prefix import run_prefix
 
-# Questions that each refusal is tried on, facts that the continuation is tried on, padded tokens in a batch.
+# Questions that each refusal is tried on, facts that the continuation is tried on, and rows in a batch of those.
 QUESTIONS = 3
 SAMPLE = 100
-BATCH_TOKENS = 4096
 BATCH_ROWS = 32
 
 
@@ -52,7 +52,7 @@ def target_log_probs(loaded: LoadedModel, facts: Sequence[Fact], texts: Sequence
             found.append((text, float(chosen.sum()), len(scored)))
         return found
 
-    for rows in length_sorted_batches([len(p) + len(a) for _, p, a in pairs], BATCH_TOKENS):
+    for rows in length_sorted_batches([len(p) + len(a) for _, p, a in pairs], REFUSAL_TOKENS):
         for _, scores in loaded.room.parts("refusals to score", rows, score):
             for text, total, tokens in scores:
                 sums[text] += total

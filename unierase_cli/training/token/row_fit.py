@@ -15,11 +15,13 @@ from safetensors import SafetensorError, safe_open
 
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.sizes import PREFIX_BYTES
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.tensors import save_tensors
+from unierase_cli.training.optimizer_state import kept_state, restore_state
 from unierase_cli.training.token.noise import Perturbation, Perturbed
 from unierase_cli.training.token.pairs import TokenExample
-from unierase_cli.training.unlearning.row_batches import PREFIX_BYTES, Batch, Leaves, Prefixes, gradients
+from unierase_cli.training.unlearning.row_batches import Batch, Leaves, Prefixes, gradients
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,7 @@ def _steps(
 
 
 def _save(path: Path, identity: str, leaves: Leaves, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    tensors = {f"leaf.{i}": leaf for i, leaf in enumerate(leaves.parameters)}
-    for i, leaf in enumerate(leaves.parameters):
-        tensors |= {f"{name}.{i}": value for name, value in optimizer.state[leaf].items()}
+    tensors = dict(kept_state(leaves.parameters, optimizer, "leaf"))
     save_tensors(path, tensors, {"identity": identity, "progress": asdict(progress)})
 
 
@@ -155,12 +155,5 @@ def _restore(
     progress.phase, progress.epoch = about["progress"]["phase"], about["progress"]["epoch"]
     progress.losses = about["progress"]["losses"]
     optimizer = torch.optim.Adam(leaves.parameters, lr=phases[progress.phase].lr)
-    for i, leaf in enumerate(leaves.parameters):
-        with torch.no_grad():
-            leaf.copy_(tensors[f"leaf.{i}"])
-        names = [key.rpartition(".")[0] for key in tensors if key.endswith(f".{i}") and not key.startswith("leaf.")]
-        kept = {name: tensors[f"{name}.{i}"] for name in names}
-        optimizer.state[leaf] = {
-            name: value if name == "step" else value.to(leaf.device) for name, value in kept.items()
-        }
+    restore_state(leaves.parameters, optimizer, "leaf", tensors)
     return optimizer

@@ -15,8 +15,6 @@ from unierase_cli.training.token.pairs import TokenExample
 from unierase_cli.training.token.prefix import Prefix, run_prefix, run_suffix
 from unierase_cli.training.unlearning.losses import refusal_loss, row_logits
 
-# Prefixes of all batches are kept while they take less than this; those beyond are run again in each step.
-PREFIX_BYTES = 8 << 30
 # What runs at a time, as models.room counts it.
 PURPOSE = "questions of the token's training"
 
