@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from unierase_cli.config.catalog import Choice
+    from unierase_cli.config.meanings import Key
     from unierase_cli.estimate.of_plan import PlanNeeds
     from unierase_cli.pipeline.pipeline import PlanRow
     from unierase_cli.stages.shared.part_names import Part
@@ -115,6 +116,12 @@ def choice_table(group: str, choices: Sequence[Choice]) -> Table:
 def parts_table(kind: str, parts: Sequence[Part]) -> Table:
     """Loss terms or metrics."""
     return Table(kind, ("name", "about"), tuple((part.name, part.about) for part in parts))
+
+
+def key_table(keys: Sequence[Key]) -> Table:
+    """Keys of the configuration."""
+    told = "default: the schema's; a choice of the group may set another (--print-config shows what a command composes)"
+    return Table("KEY=VALUE", ("key", "default", "meaning"), tuple((k.name, k.default, k.meaning) for k in keys), caption=told)
 
 
 def pairs_table(title: str, pairs: Iterable[tuple[str, Any]]) -> Table:

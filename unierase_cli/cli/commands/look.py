@@ -20,7 +20,12 @@ PLURALS = {"models": "model", "benchmarks": "benchmark", "methods": "method", "m
 PLURALS |= {"edits": "edit", "trains": "train", "protocols": "protocol", "evals": "eval", "experiments": "experiment"}
 What = Annotated[
     str | None,
-    typer.Argument(metavar="[WHAT]", help="models, methods, losses, metrics, ... or a stage; nothing lists all artefacts."),
+    typer.Argument(
+        metavar="[WHAT]", help="models, methods, losses, metrics, keys, ... or a stage; nothing lists all artefacts."
+    ),
+]
+Section = Annotated[
+    str | None, typer.Argument(metavar="[SECTION]", help="After keys: only those of a section (edit, edit.values).")
 ]
 
 
@@ -38,22 +43,34 @@ def callback(name: str) -> Callable[..., None]:
 def list_things(
     context: typer.Context,
     what: What = None,
+    section: Section = None,
     outputs: Folder = "outputs",
     config_dir: options.ConfigDir = None,
     json: options.Json = False,
 ) -> None:
     from unierase_cli.cli.outcome import as_data
-    from unierase_cli.cli.tables import artefact_table, choice_table, parts_table, show
+    from unierase_cli.cli.tables import artefact_table, choice_table, key_table, parts_table, show
     from unierase_cli.config import catalog
     from unierase_cli.config.locate import config_folders
     from unierase_cli.pipeline.stage import COMPARISON, STAGES
     from unierase_cli.stages.shared.part_names import KINDS, list_parts
     from unierase_cli.store.artefacts import Store
 
+    console = context.obj.reporter.console
+    if what == "keys":
+        from unierase_cli.config.meanings import list_keys
+
+        keys = list_keys(section)
+        if json:
+            emit_json([vars(key) for key in keys])
+        else:
+            show(console, key_table(keys))
+        return
+    if section is not None:
+        raise UserError(f"ls {what} takes no further word, and {section} is one", f"unierase ls {what}")
     folders = config_folders(config_dir)
     groups = catalog.groups(folders)
     group = PLURALS.get(what or "", what)
-    console = context.obj.reporter.console
     if group in groups:
         found = catalog.choices(folders, group)
         if json:
@@ -71,7 +88,7 @@ def list_things(
     stage = None if what is None else what.replace("-", "_")
     stages = (*STAGES, COMPARISON)
     if stage is not None and stage not in stages:
-        known = [*(plural for plural, name in PLURALS.items() if name in groups), *KINDS, *stages]
+        known = [*(plural for plural, name in PLURALS.items() if name in groups), *KINDS, "keys", *stages]
         near = get_close_matches(what or "", known, n=2)
         raise UserError(
             f"ls knows no {what}",
