@@ -165,6 +165,7 @@ def doctor(
     outputs: options.Outputs = None,
     device: options.Device = None,
     config_dir: options.ConfigDir = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show every version, device and estimate.")] = False,
     show_config: options.PrintConfig = False,
     json: options.Json = False,
 ) -> None:
@@ -187,15 +188,16 @@ def doctor(
     if json:
         emit_json(found)
     else:
-        from unierase_cli.cli.tables import doctor_tables, show
+        from unierase_cli.cli.findings import full_tables, summary_table
+        from unierase_cli.cli.tables import show
 
-        for table in doctor_tables(found):
+        for table in full_tables(found) if everything else [summary_table(found)]:
             show(context.obj.reporter.console, table)
         for remark in found["remarks"]:
             context.obj.reporter.note(f"note: {remark}")
         for problem in found["problems"]:
             context.obj.reporter.note(f"problem: {problem}")
         if not found["problems"]:
-            context.obj.reporter.note("no problems found")
+            context.obj.reporter.note("no problems found" + ("" if everything else " (--all shows every estimate)"))
     if found["problems"]:
         raise typer.Exit(1)
