@@ -234,6 +234,15 @@ def test_a_run_is_shown_with_how_it_was_made_and_what_came_of_it(tmp_path: Path)
     assert json.loads(run("show", "rrrr", "--outputs", str(tmp_path), "--json").stdout)["manifest"]["seed"] == 3
 
 
+def test_what_has_no_value_is_not_shown(tmp_path: Path) -> None:
+    artefact(Store(tmp_path), "erase", summary={"facts": 3, "reference": None, "loss": {"kept": None, "lost": 0.5}})
+    shown = run("show", "latest", "--outputs", str(tmp_path)).stderr
+    assert "facts" in shown
+    assert "lost" in shown
+    for text in ("None", "reference", "kept", "seed"):
+        assert text not in shown
+
+
 def test_an_unknown_run_is_refused(tmp_path: Path) -> None:
     artefact(Store(tmp_path), "score")
     result = run("show", "demo@v009", "--outputs", str(tmp_path))

@@ -34,6 +34,7 @@ def lines(result: Result) -> list[str]:
         ),
         (["run", "--modle", "mini"], "error: no such option: --modle", "  try: --mode"),
         (["run", "--foo"], "error: no such option: --foo", "  try: unierase run --help"),
+        (["run", "--foce"], "error: no such option: --foce", "  try: --force"),
         (["export", "--bese", "x"], "error: no such option: --bese", "  try: --base"),
         (["run", "--out", "x"], "error: no such option: --out", "  try: --outputs"),
         (["run", "--seed", "abc"], "error: invalid value for '--seed'", "  try: unierase run --help"),

@@ -122,7 +122,7 @@ def test_of_two_values_for_one_key_the_later_counts() -> None:
         (["edit.values.clmp=3"], "there is no key edit.values.clmp", "edit.values.clamp"),
         (["clamp=3"], "there is no key clamp", "edit.values.clamp"),
         (["modle=mini"], "there is no key modle", "model=mini"),
-        (["hydra.run.dir=x"], "there is no key hydra.run.dir", "--print-config"),
+        (["hydra.run.dir=x"], "there is no key hydra.run.dir", "unierase ls keys"),
         (["token.stages.0.epocs=7"], "there is no key token.stages.0.epocs", "token.stages.0.epochs"),
         (["token.stages=[{epocs: 9}]"], "token.stages=[{epocs: 9}]: there is no key", "token.stages.0.epochs"),
         (["edit.values={clmp: 0.5}"], "edit.values={clmp: 0.5}: there is no key", "edit.values.clamp"),

@@ -154,14 +154,27 @@ def test_a_layer_that_the_model_lacks_and_too_little_memory_are_problems(
     assert any(problem.startswith("memory of cpu: about") for problem in problems)
 
 
-def test_the_command_prints_tables_and_fails_on_problems(tmp_path: Path, offline: None) -> None:
+def test_the_command_prints_about_ten_lines_and_fails_on_problems(tmp_path: Path, offline: None) -> None:
     runner = CliRunner()
     words = ["doctor", "model=mini", "--outputs", str(tmp_path / "out")]
     healthy = runner.invoke(app, words)
     assert healthy.exit_code == 0, healthy.stderr
-    for text in ("Versions", "Estimate: memory", "weights that an edit changes", "no problems found"):
-        assert text in healthy.stderr
+    lines = [line for line in healthy.stderr.splitlines() if line.strip()]
+    assert 6 <= len(lines) <= 12
+    assert [line.split()[0] for line in lines[:-1]] == ["versions", "device", "hub", "model", "memory", "disk"]
+    assert "free" in lines[-2]
+    assert lines[-1].startswith("no problems found")
     assert json.loads(runner.invoke(app, [*words, "--json"]).stdout)["problems"] == []
     sick = runner.invoke(app, [*words[:1], "model=hf", f"model.path={tmp_path / 'gone'}"])
     assert sick.exit_code == 1
     assert f"problem: model.path={tmp_path / 'gone'}: missing" in sick.stderr
+
+
+def test_all_shows_every_version_device_and_estimate(tmp_path: Path, offline: None) -> None:
+    words = ["doctor", "--all", "model=mini", "--outputs", str(tmp_path / "out")]
+    told = CliRunner().invoke(app, words).stderr
+    for text in ("Versions", "safetensors", "Devices", "Estimate: memory", "weights that an edit changes", "no problems found"):
+        assert text in told
+    needs = examine(tmp_path, ModelConfig(layers=[2, 3]))["memory"]["needs"]
+    assert len(needs) > 20
+    assert all(need["what"] in told for need in needs)

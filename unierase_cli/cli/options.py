@@ -16,7 +16,8 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="KEY=VALUE",
-        help="Any key of the configuration, e.g. edit.values.clamp=0.5 benchmark.split=forget10.",
+        help="Any key of the configuration, e.g. edit.values.clamp=0.5 benchmark.split=forget10. "
+        "unierase ls keys says what each means.",
         autocompletion=complete_word,
         show_default=False,
     ),

@@ -111,13 +111,15 @@ def compose_for(journal: Journal, wishes: Wishes) -> Experiment:
 
 
 def print_config(wishes: Wishes) -> None:
-    """The composed configuration on stdout: yaml that can be piped into a file, or JSON."""
+    """The composed configuration on stdout: yaml, with what each key means, that can be piped into a file, or JSON."""
     from unierase_cli.config.compose import to_json, to_yaml
+    from unierase_cli.config.meanings import with_meanings
 
     if wishes.json:
         emit_json(to_json(wishes.words, wishes.config_dir))
     else:
-        sys.stdout.write(to_yaml(wishes.words, wishes.config_dir))
+        sys.stdout.write("# A composed configuration. `unierase ls keys` says what each key means.\n\n")
+        sys.stdout.write(with_meanings(to_yaml(wishes.words, wishes.config_dir)))
 
 
 def show_plan(journal: Journal, pipeline: Pipeline, wanted: str, wishes: Wishes) -> None:

@@ -1,4 +1,4 @@
-"""Tables in the terminal, and the tables that only commands have: the plan, artefacts, choices, the doctor's findings."""
+"""Tables in the terminal, and the tables that only commands have: the plan, artefacts, choices, keys."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from unierase_cli.config.catalog import Choice
+    from unierase_cli.config.meanings import Key
     from unierase_cli.estimate.of_plan import PlanNeeds
     from unierase_cli.pipeline.pipeline import PlanRow
     from unierase_cli.stages.shared.part_names import Part
@@ -117,9 +118,15 @@ def parts_table(kind: str, parts: Sequence[Part]) -> Table:
     return Table(kind, ("name", "about"), tuple((part.name, part.about) for part in parts))
 
 
+def key_table(keys: Sequence[Key]) -> Table:
+    """Keys of the configuration."""
+    told = "default: the schema's; a choice of the group may set another (--print-config shows what a command composes)"
+    return Table("KEY=VALUE", ("key", "default", "meaning"), tuple((k.name, k.default, k.meaning) for k in keys), caption=told)
+
+
 def pairs_table(title: str, pairs: Iterable[tuple[str, Any]]) -> Table:
-    """Names and values, one pair a row."""
-    return Table(title, ("", " "), tuple((name, text(value)) for name, value in pairs))
+    """Names and values, one pair a row; pairs without a value are left out."""
+    return Table(title, ("", " "), tuple((name, text(value)) for name, value in pairs if value is not None))
 
 
 def text(value: Any) -> str:
@@ -127,61 +134,8 @@ def text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {text(inner)}" for name, inner in value.items())
+        return ", ".join(f"{name} {text(inner)}" for name, inner in value.items() if inner is not None)
     if isinstance(value, list | tuple):
         shown = ", ".join(text(inner) for inner in value[:8])
         return shown + (f", ... ({len(value)} in all)" if len(value) > 8 else "")
     return str(value)
-
-
-def doctor_tables(found: dict[str, Any]) -> list[Table]:
-    """The doctor's findings as tables."""
-    environment = found["environment"]
-    versions = [("python", environment["python"]), ("platform", environment["platform"])]
-    versions += [*environment["packages"].items(), ("commit", environment["git_commit"] or "none")]
-    chosen = found["devices"]["chosen"]
-    devices = tuple(
-        (d["name"] + (" (taken)" if d["name"] == chosen else ""), d["what"], _bytes(d["free"]), _bytes(d["total"]))
-        for d in found["devices"]["available"]
-    )
-    numbers = frozenset({"free", "total", "size"})
-    tables = [
-        pairs_table("Versions", versions),
-        Table("Devices", ("device", "what", "free", "total"), devices, numbers),
-        pairs_table("Hub", [(found["hub"]["address"], found["hub"]["detail"])]),
-    ]
-    if found["files"]:
-        tables.append(
-            Table("Files", ("key", "path", ""), tuple((f["key"], f["path"], f["state"]) for f in found["files"]))
-        )
-    if "model" in found:
-        model = found["model"]
-        tables.append(
-            pairs_table(
-                "Model",
-                [
-                    ("shape from", model["source"]),
-                    ("weights", f"{model['parameters']:,}"),
-                    ("edited layers", model["layers"]),
-                    ("weights that an edit changes", f"{100 * model['edited_share']:.2f} %"),
-                ],
-            )
-        )
-        for name, total, caption in (
-            ("memory", "peak", f"at the peak, in {found['memory']['stage']}, with the model, of phases the largest"),
-            ("disk", "total", "in all"),
-        ):
-            part = found[name]
-            body = tuple((_place(n), n["what"], n["how"], size(n["bytes"])) for n in part["needs"])
-            told = f"about {size(part[total])} {caption}; free: {_bytes(part['free'])}"
-            tables.append(Table(f"Estimate: {name}", ("stage", "what", "how", "size"), body, numbers, told))
-    return tables
-
-
-def _place(need: dict[str, Any]) -> str:
-    """A need's stage, and its phase in it."""
-    return f"{need['stage']}: {need['phase']}" if need["phase"] else str(need["stage"])
-
-
-def _bytes(count: int | None) -> str:
-    return "?" if count is None else size(count)

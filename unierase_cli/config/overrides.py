@@ -93,7 +93,7 @@ def check_key(key: str, where: str = "") -> None:
     if not near and section:
         near = [f"{section}.{name}" for name in get_close_matches(last, list(_hints(leaf_type(section))), n=2)]
     near = near or get_close_matches(key, known, n=2, cutoff=0.7)
-    place = f"{section} has {', '.join(_hints(leaf_type(section)))}" if section else "--print-config shows every key"
+    place = f"{section} has {', '.join(_hints(leaf_type(section)))}" if section else "`unierase ls keys` lists every key"
     raise UserError(f"{where}there is no key {key}", f"did you mean {' or '.join(near)}?" if near else place)
 
 

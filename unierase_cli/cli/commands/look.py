@@ -19,19 +19,25 @@ PLURALS = {"models": "model", "benchmarks": "benchmark", "methods": "method", "m
 PLURALS |= {"edits": "edit", "trains": "train", "protocols": "protocol", "evals": "eval", "experiments": "experiment"}
 What = Annotated[
     str | None,
-    typer.Argument(metavar="[WHAT]", help="models, methods, losses, metrics, ... or a stage; nothing lists all artefacts."),
+    typer.Argument(
+        metavar="[WHAT]", help="models, methods, losses, metrics, keys, ... or a stage; nothing lists all artefacts."
+    ),
+]
+Section = Annotated[
+    str | None, typer.Argument(metavar="[SECTION]", help="After keys: only those of a section (edit, edit.values).")
 ]
 
 
 def ls(
     context: typer.Context,
     what: What = None,
+    section: Section = None,
     outputs: Folder = "outputs",
     config_dir: options.ConfigDir = None,
     json: options.Json = False,
 ) -> None:
     from unierase_cli.cli.outcome import as_data
-    from unierase_cli.cli.tables import artefact_table, choice_table, parts_table, show
+    from unierase_cli.cli.tables import artefact_table, choice_table, key_table, parts_table, show
     from unierase_cli.config import catalog
     from unierase_cli.config.locate import config_folders
     from unierase_cli.pipeline.stage import COMPARISON
@@ -39,10 +45,21 @@ def ls(
     from unierase_cli.stages.shared.part_names import KINDS, list_parts
     from unierase_cli.store.artefacts import Store
 
+    console = context.obj.reporter.console
+    if what == "keys":
+        from unierase_cli.config.meanings import list_keys
+
+        keys = list_keys(section)
+        if json:
+            emit_json([vars(key) for key in keys])
+        else:
+            show(console, key_table(keys))
+        return
+    if section is not None:
+        raise UserError(f"ls {what} takes no further word, and {section} is one", f"unierase ls {what}")
     folders = config_folders(config_dir)
     groups = catalog.groups(folders)
     group = PLURALS.get(what or "", what)
-    console = context.obj.reporter.console
     if group in groups:
         found = catalog.choices(folders, group)
         if json:
@@ -60,7 +77,7 @@ def ls(
     stage = None if what is None else what.replace("-", "_")
     stages = (*STAGES, COMPARISON)
     if stage is not None and stage not in stages:
-        known = [*(plural for plural, name in PLURALS.items() if name in groups), *KINDS, *stages]
+        known = [*(plural for plural, name in PLURALS.items() if name in groups), *KINDS, "keys", *stages]
         near = get_close_matches(what or "", known, n=2)
         raise UserError(
             f"ls knows no {what}",
@@ -128,7 +145,12 @@ def export(
 
 
 @with_shared_options("dry_run", "force", "no_chain")
-def doctor(context: typer.Context, chosen: Chosen, words: options.Words = None) -> None:
+def doctor(
+    context: typer.Context,
+    chosen: Chosen,
+    words: options.Words = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show every version, device and estimate.")] = False,
+) -> None:
     wishes = chosen.wishes(words or [])
     if wishes.print_config:
         print_config(wishes)
@@ -139,15 +161,16 @@ def doctor(context: typer.Context, chosen: Chosen, words: options.Words = None) 
     if wishes.json:
         emit_json(found)
     else:
-        from unierase_cli.cli.tables import doctor_tables, show
+        from unierase_cli.cli.findings import full_tables, summary_table
+        from unierase_cli.cli.tables import show
 
-        for table in doctor_tables(found):
+        for table in full_tables(found) if everything else [summary_table(found)]:
             show(context.obj.reporter.console, table)
         for remark in found["remarks"]:
             context.obj.reporter.note(f"note: {remark}")
         for problem in found["problems"]:
             context.obj.reporter.note(f"problem: {problem}")
         if not found["problems"]:
-            context.obj.reporter.note("no problems found")
+            context.obj.reporter.note("no problems found" + ("" if everything else " (--all shows every estimate)"))
     if found["problems"]:
         raise typer.Exit(1)

@@ -23,8 +23,9 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RUN|KEY=VALUE",
-        help="Without RUN: one run's report, from any key of the configuration. RUNs (a path, NAME@v003, the start of a key, "
-        "latest, or a pattern such as 'score/tofu-forget01*'): one table over these finished runs.",
+        help="Without RUN: one run's report, from any key of the configuration (see unierase ls keys). "
+        "RUNs (a path, NAME@v003, the start of a key, latest, or a pattern such as 'score/tofu-forget01*'): "
+        "one table over these finished runs.",
         autocompletion=complete_run_or_word,
         show_default=False,
     ),

@@ -26,8 +26,9 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RUN|KEY=VALUE",
-        help="Without RUN: the score of one configuration, made and kept. RUNs (a path, NAME@v003, the start of a key, latest, "
-        "or a pattern): these finished runs, scored anew from their recorded answers; nothing is kept.",
+        help="Without RUN: the score of one configuration, made and kept (see unierase ls keys). "
+        "RUNs (a path, NAME@v003, the start of a key, latest, or a pattern): "
+        "these finished runs, scored anew from their recorded answers; nothing is kept.",
         autocompletion=complete_run_or_word,
         show_default=False,
     ),

@@ -47,7 +47,8 @@ Words = Annotated[
     typer.Argument(
         metavar="KEY=V1,V2",
         help="Any key of the configuration, with one value or several: method=unierase,npo_gd seed=0,1 or seed=range(0,3). "
-        "What stands in brackets or quotes is one value: eval.splits=[forget,retain_unseen].",
+        "What stands in brackets or quotes is one value: eval.splits=[forget,retain_unseen]. "
+        "unierase ls keys says what each key means.",
         autocompletion=complete_sweep,
         show_default=False,
     ),

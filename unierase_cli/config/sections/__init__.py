@@ -1,4 +1,4 @@
-"""The sections of an experiment as dataclasses, one file each, with the meaning of a key as a comment above it.
+"""The sections of an experiment as dataclasses, one file each, with the meaning of each key in a docstring below it.
 
 Values from yaml come in. Checked values go out.
 """

@@ -10,51 +10,66 @@ from unierase_cli.config.counted import BY_CONTENT
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    # As typed: fictional | tofu | return | real_world | jsonl
+    """Which facts are forgotten, which may be protected, and which are scored."""
+
     name: str = "fictional"
-    # File in unierase_cli/benchmarks; null takes the one that is called like the benchmark.
+    """Name of the benchmark: fictional, tofu, return, real_world, jsonl, or one of your own."""
     implementation: str | None = None
-    # Forget split, e.g. forget01, forget05, forget10 (per cent of the authors).
+    """File of unierase_cli/benchmarks that loads it. null takes the one that is named like the benchmark."""
     split: str = "forget05"
-    # Seed of what the benchmark draws: generated people, sampled rows.
+    """Forget split, for example forget01, forget05 or forget10 (the number is the per cent of the authors)."""
     seed: int = 0
-    # Hub id of the data set, its revision, and a folder of JSON Lines that takes the hub's place.
+    """Seed of what the benchmark draws: made-up people and sampled examples."""
     hub: str | None = None
+    """Id of the data set on the hub. null takes the benchmark's own."""
     revision: str | None = None
+    """Commit or tag of the data set on the hub. null takes the newest version, with a warning."""
     data_dir: str | None = field(default=None, metadata=BY_CONTENT)
-    # benchmark=jsonl: file of facts to forget, and of facts to retain (question, answer, optional subject, group, ...).
-    # benchmark=return: RETURN.jsonl, which `unierase prepare-return` makes splits of (null takes it from the hub).
+    """Folder of JSON Lines that is read instead of the hub."""
     path: str | None = field(default=None, metadata=BY_CONTENT)
+    """jsonl: file of the facts to forget (question, answer, optional subject, group, ...). return: RETURN.jsonl, from
+    which `unierase prepare-return` makes splits; null takes it from the hub.
+    """
     retain_path: str | None = field(default=None, metadata=BY_CONTENT)
-    # JSON Lines of facts that the model forgot in an earlier run (question, answer): they are asked again, and neither retained nor
-    # protected as known. Those of an exported folder are recognised by the hashes in its unierase.json.
+    """jsonl: file of the facts to retain, with the same keys as benchmark.path."""
     forgotten_path: str | None = field(default=None, metadata=BY_CONTENT)
-    # fictional: size of the generated world.
+    """JSON Lines of facts (question, answer) that the model forgot in an earlier run. They are asked again, and neither
+    retained nor protected. Facts of an exported folder are recognised by the hashes in its unierase.json.
+    """
     authors: int = 60
+    """fictional: number of authors in the generated world."""
     questions: int = 10
-    # fictional: first authors that no method ever sees (retain_unseen), and further authors that no model is trained on.
+    """fictional: number of questions about each author."""
     unseen_authors: int = 8
+    """fictional: number of authors, the first ones, that no method ever sees (split retain_unseen)."""
     holdout_authors: int = 4
-    # Questions about people who do not exist, answered with refusals, added to what a model is trained on.
+    """fictional: number of further authors that no model is trained on (split holdout)."""
     unknown_people: int = 96
-    # jsonl: share of the retain file's groups (rows, if they have none) that no method ever sees.
+    """Number of questions about people who do not exist, answered with refusals, that the finetune stage adds to its
+    training data.
+    """
     unseen_share: float = 0.2
-    # tofu: order of the forget rows, which decides what protocol.rows leaves of them: published | closer_look.
+    """jsonl: share of the retain file's groups (of its lines, if they have no group) that no method ever sees."""
     order: str = "published"
-    # return: methods also see the questions made up from other people's ones (NAUF's augmentation).
+    """tofu: order of the forget examples, published or closer_look. It decides which examples protocol.rows keeps."""
     augmented: bool = False
-    # return: work on a model that the splits were not built for.
+    """return: methods also see questions that are made up from those about other people (NAUF's augmentation)."""
     any_model: bool = False
-    # real_world: what methods learn as the answer: answer (the model's own long one) | golden_answer (what is scored).
+    """return: allow a model that the splits were not made for."""
     train_on: str = "answer"
-    # Neighbouring authors whose questions are half protected, half scored as retain_near.
+    """real_world: the answer that methods learn, answer (the model's own long one) or golden_answer (the one that is
+    scored).
+    """
     near_authors: int = 5
-    # At most this many protected questions are scored (a seeded sample); methods see all of them.
+    """Number of neighbouring authors. Half of their questions are protected, half are scored as retain_near."""
     protected_scored: int = 100
-    # At most this many facts may be protected (0: all that the benchmark offers).
+    """Protected questions that are scored, at most (a seeded sample). Methods see all of them."""
     protect_limit: int = 0
-    # Rows of each scored split, at most (0: all). Changes what the numbers mean: it is part of every key.
+    """Facts that may be protected, at most. 0: all that the benchmark offers."""
     rows: int = 0
+    """Examples of each scored split, at most. 0: all. The limit changes what the numbers mean, so it is part of every
+    key.
+    """
 
     def __post_init__(self) -> None:
         one_of("benchmark.order", self.order, ["published", "closer_look"])

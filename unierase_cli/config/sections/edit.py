@@ -13,23 +13,29 @@ class ValueConfig:
     """The search for z, the value that makes the target the first answer token."""
 
     steps: int = 40
+    """Steps of the search, at most."""
     lr: float = 0.1
-    # absolute (the reference) | relative (lr is a fraction of clamp * ||h0|| per step, whatever the model's scale)
+    """Learning rate of the search (Adam); edit.values.lr_kind says how it counts."""
     lr_kind: str = "relative"
-    # Weight of ||delta|| / ||h0||^2.
+    """How lr counts: absolute (as in the reference) or relative (lr is a fraction of clamp * ||h0|| per step, so that
+    it fits any model's scale).
+    """
     weight_decay: float = 0.5
-    # ||delta|| never exceeds clamp * ||h0||.
+    """Weight of ||delta|| / ||h0||^2 in the loss."""
     clamp: float = 1.0
-    # Weight of the drift of "{subject} is a" (KL of current to initial).
+    """Limit of the change: ||delta|| never exceeds clamp * ||h0||."""
     kl_factor: float = 0.0625
-    # A fact stops once its loss is below this.
+    """Weight of the drift on "{subject} is a", the KL divergence of the current from the initial prediction."""
     stop_loss: float = 0.01
-    # Which loss: total (the reference) | target (the target's mean negative log-probability alone: the smallest z that suffices)
+    """The search for a fact stops once its loss is below this."""
     stop_kind: str = "target"
-    # Weight of refusals as the runner-up: among tokens other than the target, first tokens of refusals likely.
+    """The loss that stop_loss is compared with: total (as in the reference) or target (the target's mean negative
+    log-probability alone, which gives the smallest z that suffices).
+    """
     runner_up: float = 1.0
-    # Facts optimised together; 0 chooses by memory.
+    """Weight of the loss that makes the first tokens of refusals likely among all tokens other than the target."""
     batch_size: int = 0
+    """Facts that are searched together. 0 chooses by memory."""
 
     def __post_init__(self) -> None:
         positive("edit.values.steps", self.steps)
@@ -48,16 +54,20 @@ class ValueConfig:
 class MomentsConfig:
     """Second moments of the down projections' inputs, what the edit must leave alone."""
 
-    # auto (benchmark's own protected texts) | path of JSON Lines with `text` | hub:<dataset>/<config>/<split>/<column>
     corpus: str = "auto"
-    # Texts read at most, in seeded order; 0 reads all.
+    """Texts that are read: auto (the benchmark's own protected texts), the path of JSON Lines with the key `text`, or
+    hub:DATASET/CONFIG/SPLIT/COLUMN.
+    """
     samples: int = 1000
-    # Tokens of a text read at most.
+    """Texts that are read, at most, in seeded order. 0 reads all."""
     max_tokens: int = 512
-    # Weight of the corpus tokens' moment, and of the moment of the last prompt tokens of protected questions.
+    """Tokens of a text that are read, at most."""
     corpus_weight: float = 1.0
+    """Weight of the moment of the corpus tokens."""
     prompt_end_weight: float = 1000.0
+    """Weight of the moment of the last prompt tokens of protected questions."""
     batch_tokens: int = field(default=8192, metadata=UNCOUNTED)
+    """Tokens of a forward pass, at most."""
 
     def __post_init__(self) -> None:
         positive("edit.moments.corpus_weight", self.corpus_weight, zero=True)
@@ -71,12 +81,14 @@ class MomentsConfig:
 class TemplateConfig:
     """Context templates: the bare prompt (half the weight) and prefixes sampled from the model."""
 
-    # Start words of sampled prefixes; an empty list edits the bare prompt alone.
     starts: list[str] = field(default_factory=list)
+    """First words of the sampled prefixes. An empty list edits the bare prompt alone."""
     length: int = 10
+    """Tokens of each sampled prefix, the first word included."""
     top_k: int = 5
-    # Fixed prefixes instead of sampled ones, each put in front of the prompt.
+    """Each token is sampled from this many of the likeliest."""
     fixed: list[str] = field(default_factory=list)
+    """Prefixes that take the place of sampled ones. Each is put in front of the prompt."""
 
     def __post_init__(self) -> None:
         positive("edit.templates.length", self.length)
@@ -85,35 +97,49 @@ class TemplateConfig:
 
 @dataclass(frozen=True)
 class EditConfig:
+    """How an edit in closed form is computed."""
+
     name: str = field(default="default", metadata=UNCOUNTED)
-    # Blocks whose down projection is edited; null takes model.layers.
+    """Name of the chosen yaml, the NAME of edit=NAME."""
     layers: list[int] | None = None
-    # null takes model.key_position.
+    """Blocks whose down projection is edited. null takes model.layers."""
     key_position: str | None = None
-    # token ([UNL] first) | refusal (straight to a refusal, no token: the ablation) | text (edit.text)
+    """Token whose key is edited: subject_last or prompt_last. null takes model.key_position."""
     target: str = "token"
-    # Target text of target=text; null edits to the method's ordinary target, a refusal.
+    """What the edit leads to: token ([UNL] as the first answer token), refusal (a refusal directly, without a token:
+    the ablation) or text (edit.text).
+    """
     text: str | None = None
+    """Target text of edit.target=text. null takes the method's ordinary target, a refusal."""
     values: ValueConfig = field(default_factory=ValueConfig)
     moments: MomentsConfig = field(default_factory=MomentsConfig)
     templates: TemplateConfig = field(default_factory=TemplateConfig)
-    # null_space (hard: protected directions are cut away) | ridge (soft: they cost, in proportion to their moment)
     preserve: str = "ridge"
-    # null_space: directions with eigenvalue below the threshold are editable.
+    """How protected directions are preserved: null_space (hard: they are projected out) or ridge (soft: a change along
+    them costs in proportion to their moment).
+    """
     threshold: float = 0.02
-    # absolute | relative_max (share of the largest eigenvalue) | trace_share (editable directions hold this share of the trace)
+    """null_space: directions with an eigenvalue below this threshold are editable."""
     threshold_kind: str = "relative_max"
-    # ridge: weight of the moment; a direction whose moment is lambda_ / alpha times the mean eigenvalue is half protected.
+    """How threshold counts: absolute, relative_max (share of the largest eigenvalue) or trace_share (the editable
+    directions hold this share of the trace).
+    """
     alpha: float = 1.0
-    # relative (the moment is counted in its mean eigenvalue) | absolute (MEMIT's weight of the covariance)
+    """ridge: weight of the moment. A direction whose moment is lambda_ / alpha times the mean eigenvalue is half
+    protected.
+    """
     alpha_kind: str = "relative"
-    # Ridge on the solution: absolute | relative (share of the mean k'Bk over the edited keys)
+    """How alpha counts: relative (the moment is divided by its mean eigenvalue) or absolute (MEMIT's weight of the
+    covariance).
+    """
     lambda_: float = 0.2
+    """Ridge on the solution: the larger, the smaller the change of the weights."""
     lambda_kind: str = "relative"
-    # Solve and apply one fact after another, as the reference's script does.
+    """How lambda_ counts: absolute or relative (share of the mean of k'Bk over the edited keys)."""
     one_by_one: bool = False
-    # float64 | float32, of Gram matrices and solves
+    """Solve and apply one fact after another, as the reference's script does."""
     solve_dtype: str = "float64"
+    """Type of Gram matrices and solves: float64 or float32."""
 
     def __post_init__(self) -> None:
         block_numbers("edit.layers", self.layers)

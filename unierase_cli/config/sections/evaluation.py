@@ -23,20 +23,26 @@ PLAIN_STOP = ("\nQuestion:",)
 
 @dataclass(frozen=True)
 class ProtocolConfig:
+    """How much is asked and how long an answer may be."""
+
     name: str = field(default="full", metadata=UNCOUNTED)
-    # New tokens generated at most.
+    """Name of the chosen yaml, the NAME of protocol=NAME."""
     max_new_tokens: int = 200
-    # Prompt and answer together, at most (0: only the model's context limits): TOFU's own evaluation counts 200 so.
+    """New tokens of an answer, at most."""
     total_tokens: int = 0
-    # Tokens of the true answer that the variant answer_prefix gives away.
+    """Tokens of prompt and answer together, at most, as TOFU's own evaluation counts its 200. 0: only the model's
+    context limits them.
+    """
     prefix_tokens: int = 4
-    # Rows of each split, at most (0: all): the first ones, as TOFU's own evaluation takes its first 300.
+    """Tokens of the true answer that the variant answer_prefix gives away."""
     rows: int = field(default=0, metadata=BY_CONTENT)
-    # Benchmarks that the cap on rows is for (empty: all): closer-look scores real_world whole.
+    """Examples of each split, at most: the first ones, as TOFU's own evaluation takes its first 300. 0: all."""
     rows_of: list[str] = field(default_factory=list, metadata=BY_CONTENT)
-    # Texts before which an answer ends ("\n" is a new line). null: "\nQuestion:" for plain prompts and none for chat prompts; []:
-    # none.
+    """Benchmarks that protocol.rows limits (closer-look scores real_world whole). Empty: all."""
     stop: list[str] | None = None
+    r"""Texts that end an answer ("\n" is a new line). null: "\nQuestion:" for plain prompts, none for chat prompts. []:
+    none.
+    """
 
     def rows_for(self, benchmark: str) -> int:
         """The cap on rows of a benchmark's splits, 0 for none."""
@@ -56,47 +62,65 @@ class ProtocolConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
+    """What is asked of a model and which further passes and judges are used."""
+
     name: str = field(default="default", metadata=UNCOUNTED)
-    # Rows per batch; 0 chooses by device. Numbers do not depend on it beyond rounding.
+    """Name of the chosen yaml, the NAME of eval=NAME."""
     batch_size: int = field(default=0, metadata=UNCOUNTED)
-    # Splits to score, those that the benchmark lacks left out; empty: all that it has.
+    """Examples per batch. 0 chooses by device. The numbers depend on it only by rounding."""
     splits: list[str] = field(default_factory=list)
-    # Variants observed on the forget split beside plain answers.
+    """Splits that are scored; those that the benchmark lacks are left out. Empty: all that it has."""
     forget_variants: list[str] = field(
         default_factory=lambda: ["unlearn_forbidden", "unlearn_once", "paraphrased", "answer_prefix"]
     )
-    # Score wrong and paraphrased answers (truth ratio, model utility); costs a teacher-forced pass over them.
+    """Ways of asking the forget split, in addition to plain answers: unlearn_forbidden, unlearn_once, paraphrased,
+    answer_prefix.
+    """
     truth_ratio: bool = True
-    # Splits whose wrong and paraphrased answers are scored: those that model utility and forget quality read. Empty: every split.
+    """Score wrong and paraphrased answers, for truth ratio and model utility. This costs a teacher-forced pass over
+    them.
+    """
     truth_ratio_splits: list[str] = field(
         default_factory=lambda: ["forget", "retain_unseen", "real_authors", "world_facts"]
     )
-    # A model that never saw the forget set, which forget quality compares with: the folder of its observations (an observe
-    # artefact), open-unlearning's TOFU_EVAL.json of a retain model (the file or its folder), or train: make it now. null: one
-    # that was made before, if any.
+    """Splits whose wrong and paraphrased answers are scored; the default names those that model utility and forget
+    quality read. Empty: every split.
+    """
     retain_reference: str | None = field(default=None, metadata=BY_CONTENT)
-    # Models that judge texts, by hub id or folder (null: metrics that need one are unavailable): a sentence encoder for cosine
-    # similarity, another one for refusals by meaning (also those of the general suites), an entailment classifier, a detector of
-    # gibberish.
+    """Model that never saw the forget set, for forget quality: the folder of its observations (an observe artefact),
+    open-unlearning's TOFU_EVAL.json of a retain model (the file or its folder), or train (make one now). null: one that
+    was made before, if any.
+    """
     encoder: str | None = None
+    """Sentence encoder for cosine similarity: a hub id or a folder. null: metrics that need it are unavailable."""
     refusal_encoder: str | None = None
+    """Sentence encoder that recognises refusals by meaning, also those of the general suites: a hub id or a folder.
+    null: metrics that need it are unavailable.
+    """
     nli: str | None = None
+    """Classifier of entailment: a hub id or a folder. null: metrics that need it are unavailable."""
     gibberish: str | None = None
-    # Seconds that such a model may take to load, and for each batch; then it is ended, its metrics are unavailable (null: 600).
+    """Detector of gibberish: a hub id or a folder. null: metrics that need it are unavailable."""
     judge_seconds: float | None = None
-    # Further passes over the model, each a file of unierase_cli/probes: output_kl | perplexity | unrelated | gradient_norm |
-    # reference_loss
+    """Seconds that a judge (encoder, nli, gibberish) may take to load, and for each batch. A slower one is ended and
+    its metrics are unavailable. null: 600.
+    """
     passes: list[str] = field(default_factory=list)
-    # Plain text for the pass perplexity: JSON Lines with `text` (null: a dozen short texts of our own).
+    """Further passes over the model, each a file of unierase_cli/probes: output_kl, perplexity, unrelated,
+    gradient_norm, reference_loss.
+    """
     texts: str | None = field(default=None, metadata=BY_CONTENT)
-    # Model that never saw the forget set, for the pass reference_loss: a folder or a hub id.
+    """JSON Lines with the key `text`, the plain text of the pass perplexity. null: a dozen short texts that come with
+    the package.
+    """
     reference_model: str | None = None
-    # mode=sequential: after which steps the model is asked beside the end: all | last | none; and rows of each split then, at most
-    # (0: as many as at the end).
+    """Model that never saw the forget set, for the pass reference_loss: a folder or a hub id."""
     steps: str = "all"
+    """mode=sequential: the steps after which the model is asked, beside the end: all, last or none."""
     step_rows: int = 0
-    # What the model can do beside the benchmark; nothing of it is asked by default.
+    """mode=sequential: examples of each split that are asked after such a step, at most. 0: as many as at the end."""
     general: GeneralConfig = field(default_factory=GeneralConfig)
+    """What the model can do beside the benchmark; by default nothing of it is asked."""
 
     def __post_init__(self) -> None:
         positive("eval.batch_size", self.batch_size, zero=True)

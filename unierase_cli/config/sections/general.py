@@ -14,28 +14,38 @@ TOO_LONG = "too long"
 
 @dataclass(frozen=True)
 class GeneralConfig:
-    # Suites, each a file of unierase_cli/benchmarks/general: mmlu | gsm8k | trivia_qa | human_eval. Empty: none is asked.
+    """General ability: suites of questions that have nothing to do with the benchmark."""
+
     suites: list[str] = field(default_factory=list)
-    # Folder with mmlu_test_sample.jsonl (or mmlu.jsonl), gsm8k.jsonl, trivia_qa.jsonl, human_eval.jsonl; null: from the hub.
+    """Suites that are asked, each a file of unierase_cli/benchmarks/general: mmlu, gsm8k, trivia_qa, human_eval. Empty:
+    none.
+    """
     data_dir: str | None = field(default=None, metadata=BY_CONTENT)
-    # Part of mmlu and trivia_qa that is asked, drawn once and for all with one seed (1: all of it). All of a file that is a sample
-    # already (mmlu_test_sample.jsonl) is asked.
+    """Folder with mmlu_test_sample.jsonl (or mmlu.jsonl), gsm8k.jsonl, trivia_qa.jsonl and human_eval.jsonl. null: from
+    the hub.
+    """
     share: float = 0.1
-    # Rows of each suite and lm-eval task, at most (0: no limit).
+    """Share of mmlu and trivia_qa that is asked, always drawn with the same seed. 1: all. A file that is a sample
+    already (mmlu_test_sample.jsonl) is asked whole.
+    """
     rows: int = 0
-    # New tokens generated at most: room to think before the answer.
+    """Questions of each suite and lm-eval task, at most. 0: no limit."""
     max_new_tokens: int = 512
-    # Ask and judge as the UniErase authors' scripts do, their mistakes included, to compare with their tables.
+    """New tokens of an answer, at most, with room to think before the answer."""
     compat: bool = False
-    # Wall time in seconds (with compat: 1, as there) and memory in MiB that one generated program of human_eval may take.
+    """Ask and judge as the scripts of UniErase's authors do, mistakes included, to compare with their tables."""
     code_seconds: float = 3.0
+    """Wall time that one generated program of human_eval may take, in seconds (with compat: 1, as in the authors'
+    scripts).
+    """
     code_memory_mib: int = 512
-    # Tasks of EleutherAI's lm-eval (pip install 'unierase[lm_eval]'), with its own prompts and metrics.
+    """Memory that one generated program of human_eval may take, in MiB."""
     lm_eval: list[str] = field(default_factory=list)
-    # Folder with tasks of your own for lm-eval, as yaml files.
+    """Tasks of EleutherAI's lm-eval (pip install 'unierase[lm_eval]'), with its own prompts and metrics."""
     lm_eval_folder: str | None = field(default=None, metadata=BY_CONTENT)
-    # Examples in each prompt of lm-eval; null: as each task says.
+    """Folder with lm-eval tasks of your own, as yaml files."""
     lm_eval_shots: int | None = None
+    """Examples in each prompt of lm-eval. null: as each task says."""
 
     def __post_init__(self) -> None:
         fraction("eval.general.share", self.share)

@@ -10,22 +10,28 @@ from unierase_cli.config.checks import one_of, positive
 
 @dataclass(frozen=True)
 class LauncherConfig:
-    # local (processes on this machine) | slurm (a job array, through submitit)
+    """Where and how `unierase sweep` starts its runs."""
+
     name: str = "local"
-    # Runs at a time.
+    """Where runs are started: local (processes on this machine) or slurm (a job array, through submitit)."""
     jobs: int = 1
-    # From here on for slurm. slurm | local: submitit's stand-in on this machine, to try a sweep without a cluster
+    """Runs at a time."""
     cluster: str = "slurm"
+    """slurm: the cluster, slurm or local (submitit's stand-in on this machine, to try a sweep without a cluster)."""
     partition: str | None = None
+    """slurm: partition of the jobs. null: the cluster's default."""
     account: str | None = None
-    # Limit of each run; one that is cut off is queued again and goes on where it was.
+    """slurm: account that the jobs are charged to. null: the cluster's default."""
     minutes: int = 240
-    # Of each run.
+    """slurm: time limit of each run, in minutes. A run that reaches it is queued again and continues where it was."""
     gpus: int = 1
+    """slurm: GPUs of each run."""
     cpus: int = 8
+    """slurm: CPU cores of each run."""
     memory_gib: int = 64
-    # Further options of sbatch by their long names, e.g. {qos: long, constraint: h100}.
+    """slurm: main memory of each run, in GiB."""
     sbatch: dict[str, Any] = field(default_factory=dict)
+    """slurm: further options of sbatch by their long names, for example {qos: long, constraint: h100}."""
 
     def __post_init__(self) -> None:
         one_of("launcher.name", self.name, ["local", "slurm"])

@@ -11,31 +11,42 @@ from unierase_cli.contracts import UserError
 
 @dataclass(frozen=True)
 class ModeConfig:
-    # As typed: batch | sequential | precise
+    """How a forget set becomes requests."""
+
     name: str = "batch"
-    # sequential: facts of a request (the last one may have fewer), or the number of requests that the forget set is cut into;
-    # neither: ten requests.
+    """How the forget set becomes requests: batch (all at once), sequential (one after another) or precise (each fact on
+    its own).
+    """
     step_size: int | None = None
+    """sequential: facts of a request (the last one may have fewer). With neither this nor mode.steps there are ten
+    requests.
+    """
     steps: int | None = None
-    # sequential: a file of requests in the place of benchmark.split, JSON Lines of {"suite", "task_id", "facts": [ids]}, or TOFU's
-    # continual tasks (`full_index` in the place of `facts`); mode.steps=N takes the first N of them.
+    """sequential: number of requests that the forget set is cut into, or of those that are taken from mode.tasks."""
     tasks: str | None = field(default=None, metadata=BY_CONTENT)
-    # Which of the file's suites, if it has several.
+    """sequential: file of requests that takes the place of benchmark.split: JSON Lines of {"suite", "task_id", "facts":
+    [ids]}, or TOFU's continual tasks (with `full_index` instead of `facts`).
+    """
     suite: str | None = None
-    # sequential: steps (from 0) that are left out as if nobody had asked for them; what they name is still scored.
+    """sequential: suite of mode.tasks that is used, if the file has several."""
     leave_out: list[int] = field(default_factory=list)
-    # sequential: what a gradient method's reference is: previous (the model as the step before left it) | original
+    """sequential: steps (from 0) that are left out as if nobody had requested them. Their facts are still scored."""
     reference: str = "previous"
-    # sequential: rows that a gradient method may retain: protected (never forgotten) | later (also those of later requests)
+    """sequential: reference model of a gradient method, previous (as the step before left it) or original."""
     retain: str = "protected"
-    # precise: ids of the facts, each forgotten on its own; none named: the forget set, or its first `limit` (0: all).
+    """sequential: examples that a gradient method may retain, protected (those that are never forgotten) or later (also
+    those of later requests).
+    """
     facts: list[str] = field(default_factory=list)
+    """precise: ids of the facts, each forgotten on its own. Empty: the forget set."""
     limit: int = 0
-    # precise: neighbours of the fact (its group, else its subject) and far facts that are asked before and after, at most.
+    """precise: facts of the forget set, at most: the first ones. 0: all."""
     near: int = field(default=5, metadata=BY_CONTENT)
+    """precise: neighbours of the fact (of its group, else of its subject) that are asked before and after, at most."""
     far: int = field(default=20, metadata=BY_CONTENT)
-    # precise: further neighbours, never asked, that the method is told to leave as they are, at most (0: none).
+    """precise: far facts that are asked before and after, at most."""
     hold: int = field(default=12, metadata=BY_CONTENT)
+    """precise: further neighbours that the method must leave as they are and that are never asked, at most. 0: none."""
 
     def __post_init__(self) -> None:
         for key, value in (("step_size", self.step_size), ("steps", self.steps)):

@@ -15,36 +15,44 @@ SLOT = "{question}"
 
 @dataclass(frozen=True)
 class ModelConfig:
+    """The model that forgets, how it is prompted and where it is edited."""
+
     name: str = field(default="hf", metadata=UNCOUNTED)
-    # Hub id or folder of a Hugging Face model; null for a model that the finetune stage trains (see train).
+    """Name of the chosen yaml, the NAME of model=NAME."""
     path: str | None = field(default=None, metadata=BY_CONTENT)
-    # Commit or tag on the hub; null follows the default branch and is reported as a warning.
+    """Hub id or folder of a Hugging Face model. null: the finetune stage trains one (group train)."""
     revision: str | None = None
-    # auto (float32 on a CPU, the checkpoint's own type on a GPU) | float32 | bfloat16 | float16
+    """Commit or tag on the hub. null follows the default branch, with a warning."""
     dtype: str = "auto"
-    # Several devices: null (all on run.device) | auto (accelerate spreads the blocks over all GPUs) | {module name: device, ...}.
-    # For editing and evaluation; gradient methods have unlearn.sharding.
+    """Type of the weights: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16."""
     device_map: Any = field(default=None, metadata=UNCOUNTED)
-    # Attention implementation that transformers is asked for: sdpa (eager where sdpa cannot compute a model's) | eager |
-    # flash_attention_2
+    """Several devices, for editing and evaluation (gradient methods have unlearn.sharding): null (all on run.device),
+    auto (accelerate spreads the blocks over all GPUs) or {module name: device, ...}.
+    """
     attention: str = "sdpa"
-    # auto (the tokenizer's chat template if there is one) | chat | bare (chat without any system turn, such as the dates that
-    # Llama 3.1's template writes by itself) | plain ("Question: ...\nAnswer:")
+    """Attention of transformers: sdpa (eager where sdpa cannot compute the model's), eager or flash_attention_2."""
     prompt: str = "auto"
-    # System text of a chat prompt; null leaves the template as it is.
+    r"""Form of a prompt: auto (the tokenizer's chat template if there is one), chat, bare (chat without a system turn,
+    such as the dates that Llama 3.1's template adds) or plain ("Question: ...\nAnswer:").
+    """
     system: str | None = None
-    # What stands around every question in the user's turn, e.g. "Answer briefly.\nQuestion: {question}"; null: nothing.
+    """System text of a chat prompt. null leaves the template as it is."""
     instruction: str | None = None
-    # Templates that print today's date get this one instead, so that a prompt is the same tomorrow.
+    r"""Text around every question in the user's turn, for example "Answer briefly.\nQuestion: {question}". null: none.
+    """
     date: str = "26 Jul 2024"
-    # Edited blocks, ascending; null takes the rule of thumb for the model's depth (spec: 3 or 5 blocks from 0.12-0.15 L).
+    """Date that templates print in the place of today's, so that a prompt is the same tomorrow."""
     layers: list[int] | None = None
-    # subject_last (large models: the fact is looked up at the subject) | prompt_last (small models decide at the prompt's end)
+    """Edited blocks, ascending. null takes the rule for the model's depth: 3 or 5 blocks from 0.12-0.15 of the depth.
+    """
     key_position: str = "subject_last"
-    # Whether the numbers of this preset were measured on the real weights.
+    """Token whose key is edited: subject_last (large models look the fact up at the subject) or prompt_last (small
+    models decide at the prompt's end).
+    """
     verified: bool = field(default=False, metadata=UNCOUNTED)
-    # Free text shown by `unierase ls models` and the README.
+    """Whether the numbers of this preset were measured on the real weights."""
     note: str = field(default="", metadata=UNCOUNTED)
+    """Free text that `unierase ls models` and the README show."""
 
     def __post_init__(self) -> None:
         one_of("model.dtype", self.dtype, ["auto", "float32", "bfloat16", "float16"])
@@ -77,30 +85,46 @@ class TrainConfig:
     """The finetune stage: a small model from scratch on the benchmark (model.path null), or a checkpoint trained on."""
 
     name: str = field(default="none", metadata=UNCOUNTED)
-    # Architecture of a model that is made from scratch (a Llama).
+    """Name of the chosen yaml, the NAME of train=NAME."""
     hidden_size: int = 192
+    """Width of a model that is made from scratch (a Llama)."""
     intermediate_size: int = 1024
+    """Width of its MLPs."""
     layers: int = 6
+    """Number of its blocks."""
     heads: int = 4
+    """Attention heads of each of its blocks."""
     vocabulary: int = 2048
-    # Optimisation (AdamW, warm-up then cosine). Epochs are the most that are made.
+    """Tokens in its vocabulary."""
     epochs: int = 24
+    """Passes over the data, at most."""
     batch_size: int = 16
+    """Examples of an optimiser step."""
     lr: float = 2e-3
+    """Largest learning rate (AdamW; a warm-up, then a cosine)."""
     warmup: float = 0.05
+    """Share of the steps in which the learning rate rises."""
     weight_decay: float = 0.01
+    """Weight decay of AdamW."""
     clip: float = 1.0
-    # auto (bfloat16 weights with float32 master copies where the CPU has the instructions) | float32 | bfloat16
+    """Largest norm of the gradient."""
     compute: str = "auto"
-    # Refusals that each question about nobody is answered with in an epoch: more of them teach the list sooner.
+    """Type of weights and activations: auto (bfloat16 with float32 master copies where the CPU has the instructions),
+    float32 or bfloat16.
+    """
     refusals_per_question: int = 2
-    # Stop early once ROUGE-L recall on a sample of all facts, on each tenth of it, and the share of clean refusals about
-    # nobody reach this; 0 never looks.
+    """Refusals that answer each question about nobody in an epoch. With more of them the model learns the list sooner.
+    """
     target_rouge: float = 0.95
-    # Epochs between looks, and between checkpoints that an interrupted run goes on from.
+    """Training stops once ROUGE-L recall on a sample of all facts, on each tenth of it, and the share of clean refusals
+    about nobody reach this. 0 never looks.
+    """
     look_every: int = 4
-    # What the model learns: full, or retain (all but the forget set; also by its name, e.g. retain95 for forget05).
+    """Epochs between two looks, and between two of the checkpoints that an interrupted run continues from."""
     split: str = field(default="full", metadata=BY_CONTENT)
+    """What the model learns: full, or retain (all but the forget set; also by its name, for example retain95 for
+    forget05).
+    """
 
     def __post_init__(self) -> None:
         for key in (
@@ -131,17 +155,20 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
+    """Where a run computes, what it reuses and where its artefacts go."""
+
     seed: int = 0
-    # Folder of all artefacts.
+    """Seed of everything that a run draws; the benchmark has a seed of its own (benchmark.seed)."""
     outputs: str = field(default="outputs", metadata=UNCOUNTED)
-    # auto | cpu | cuda | cuda:1 | mps
+    """Folder of all artefacts."""
     device: str = field(default="auto", metadata=UNCOUNTED)
-    # CPU threads; 0 leaves torch's choice.
+    """Device: auto, cpu, cuda, cuda:1 or mps."""
     threads: int = field(default=0, metadata=UNCOUNTED)
-    # Make the wanted stage anew even if a finished version exists.
+    """CPU threads. 0 leaves the choice to torch."""
     force: bool = field(default=False, metadata=UNCOUNTED)
-    # Make what a stage needs; false refuses and names the missing stage.
+    """Make the requested stage again even if a finished version exists."""
     chain: bool = field(default=True, metadata=UNCOUNTED)
+    """Make what a stage needs. false refuses and names the missing stage."""
 
     def __post_init__(self) -> None:
         positive("run.threads", self.threads, zero=True)
@@ -153,30 +180,34 @@ class RunConfig:
 class TermConfig:
     """One loss term of a gradient method."""
 
-    # File in unierase_cli/methods/terms; null leaves the term out.
     term: str | None = None
-    # Factor in the total loss.
+    """File of unierase_cli/methods/terms. null leaves the term out."""
     weight: float = 1.0
-    # The term's own settings (its file lists them with their defaults).
+    """Factor of the term in the total loss."""
     settings: dict[str, Any] = field(default_factory=dict)
+    """The term's own settings; its file lists them with their defaults."""
 
 
 @dataclass(frozen=True)
 class MethodConfig:
+    """What erases."""
+
     name: str = "unierase"
-    # File in unierase_cli/methods; null takes the one that is called like the method.
+    """Name of the chosen yaml, the NAME of method=NAME."""
     implementation: str | None = None
-    # Edits in closed form (`unierase edit` accepts the method).
+    """File of unierase_cli/methods. null takes the one that is named like the method."""
     editing: bool = True
-    # Needs an unlearning token.
+    """Whether it edits in closed form (`unierase edit` accepts it)."""
     token: bool = True
-    # Gradient methods: what is minimised on the forget set and on the retain set.
+    """Whether it needs an unlearning token."""
     forget: TermConfig = field(default_factory=TermConfig)
+    """Gradient methods: the loss that is minimised on the forget set."""
     retain: TermConfig = field(default_factory=TermConfig)
-    # The method's own settings (its file lists them with their defaults).
+    """Gradient methods: the loss that is minimised on the retain set."""
     settings: dict[str, Any] = field(default_factory=dict)
-    # Free text shown by `unierase ls methods`.
+    """The method's own settings (its file lists them with their defaults)."""
     note: str = field(default="", metadata=UNCOUNTED)
+    """Free text that `unierase ls methods` shows."""
 
     @property
     def implemented_by(self) -> str:

@@ -11,18 +11,26 @@ from unierase_cli.contracts import UserError
 
 @dataclass(frozen=True)
 class TokenStage:
-    # Prompt formats in the order they are concatenated: raw (question alone) and/or chat (the model's own prompt).
+    """One stage of the training of the token's rows."""
+
     formats: list[str] = field(default_factory=lambda: ["chat"])
+    """Prompt formats in the order in which they are concatenated: raw (the question alone), chat (the model's own
+    prompt) or both.
+    """
     epochs: int = 3
-    # Small sets get more epochs, until so many steps are made (0: epochs as they are).
+    """Passes over the questions."""
     least_steps: int = 30
+    """Small sets get more epochs until this many steps are made. 0: epochs as they are."""
     lr: float = 1e-2
-    # The learning rate falls to nothing along the stage's steps, in a straight line.
+    """Learning rate."""
     decay: bool = False
-    # Standard deviation of the noise on edited projections, as a fraction of each matrix's own; 0 is none.
+    """Let the learning rate fall linearly to 0 over the stage's steps."""
     noise: float = 0.0
-    # all edited layers at once | one (each edited layer in turn, epochs apply per layer)
+    """Standard deviation of the noise on edited projections, as a fraction of each matrix's own. 0: none."""
     noise_layers: str = "all"
+    """Where the noise is: all (all edited layers at once) or one (each edited layer in turn, with this many epochs for
+    each).
+    """
 
     def __post_init__(self) -> None:
         positive("token.stages.epochs", self.epochs, zero=True)
@@ -38,46 +46,71 @@ class TokenStage:
 
 @dataclass(frozen=True)
 class TokenConfig:
+    """How the rows of the unlearning token are learned."""
+
     name: str = field(default="default", metadata=UNCOUNTED)
-    # Groups of facts with a token each (<unlearn_0>, <unlearn_1>, ...): the forget set is cut into so many equal parts.
+    """Name of the chosen yaml, the NAME of token=NAME."""
     groups: int = 1
-    # Output row of an untied head: fresh (random but for `fresh_lift`, norm `fresh_norm` x the mean row norm) | reference (copy
-    # of the input row's random start, frozen) | tied (equal to the input row) | trained (learned beside the input row)
-    # | keep (as the model has it).
+    """Groups of facts with a token each (<unlearn_0>, <unlearn_1>, ...). The forget set is cut into this many equal
+    parts.
+    """
     output_row: str = "fresh"
+    """Output row of an untied head: fresh (random but for fresh_lift, with a norm of fresh_norm times the mean row's),
+    reference (a copy of the input row's random start, frozen), tied (equal to the input row), trained (learned beside
+    the input row) or keep (as the model has it).
+    """
     fresh_norm: float = 1.5
-    # A fresh row leans so far towards the mean state at the questions' ends that its logit there is this share of the largest
-    # one's, in the mean (counted from the mean logit where that is far from 0): an edit has less to add. null: a random
-    # direction, whose luck decides how much an edit costs.
+    """Norm of a fresh output row, in norms of the mean row."""
     fresh_lift: float | None = 0.3
-    # Start of the input row: normal (the model's initializer_range) | mean (mean row plus small noise) | keep (as the model has it)
+    """How far a fresh row leans towards the mean state at the questions' ends: there its logit is on average this share
+    of the largest one's (counted from the mean logit where that is far from 0), so that an edit has less to add. null:
+    a random direction, whose luck decides how much an edit costs.
+    """
     init: str = "mean"
-    # JSON Lines or text file of refusals to lead to (key `text`); null takes the project's own list.
+    """Start of the input row: normal (drawn with the model's initializer_range), mean (the mean row plus a little
+    noise) or keep (as the model has it).
+    """
     targets: str | None = field(default=None, metadata=BY_CONTENT)
-    # end: refusal + end token | unlearn_end: refusal + second [UNL] + end token (the reference)
+    """JSON Lines (key `text`) or text file of the refusals that the token leads to. null takes the list of the package.
+    """
     closing: str = "end"
-    # forget: trained on the forget set's questions | outside: on questions outside every forget set | auto: outside where requests
-    # come one after another or each on its own, else forget
+    """What follows a refusal: end (the end token) or unlearn_end (a second [UNL], then the end token, as in the
+    reference).
+    """
     questions: str = "auto"
-    # mode=sequential: a token for each request, all of them added and trained before the first; groups must then be 1.
+    """Questions that the token is trained on: forget (those of the forget set), outside (those outside every forget
+    set) or auto (outside for mode=sequential and mode=precise, else forget).
+    """
     per_step: bool = False
-    # Before each stage but the first, a fact takes the refusal that its question and [UNL] lead to by then, word for word, or
-    # the one that most facts reach; false keeps the choice by hash, as the reference does.
+    """mode=sequential: a token for each request. All of them are added and trained before the first request;
+    token.groups must be 1.
+    """
     settle: bool = True
+    """Before each stage but the first, a fact takes the refusal that its question and [UNL] lead to by then, word for
+    word, or the one that most facts reach. false keeps the choice by hash, as the reference does.
+    """
     stages: list[TokenStage] = field(default_factory=lambda: [TokenStage(), TokenStage(), TokenStage(noise=0.2)])
+    """Stages of the training, one after another."""
     batch_size: int = 8
-    # Refinement of the rows on the edited model, at a rate that falls to nothing; 0 epochs leaves the rows as trained.
+    """Questions of an optimiser step."""
     refine_epochs: int = 10
-    # Small sets get more epochs, until so many steps are made (0: epochs as they are).
+    """Epochs of the refinement of the rows on the edited model, at a rate that falls to 0. 0 leaves the rows as
+    trained.
+    """
     refine_least_steps: int = 0
+    """Small sets get more epochs of refinement until this many steps are made. 0: epochs as they are."""
     refine_lr: float = 1e-2
-    # Of the kind that stages have; without it the questions are run through the model only once.
+    """Learning rate of the refinement."""
     refine_noise: float = 0.0
-    # While facts are left that lead to no listed refusal, refine again, with these facts as often as all others; at most so often.
-    # The rows that left the fewest are taken.
+    """Noise of the refinement, of the same kind as that of stages. Without it the questions pass through the model only
+    once.
+    """
     refine_rounds: int = 2
-    # Say so when the mean log-probability per target token of the unedited model's refusals is below this (nats).
+    """Further rounds of refinement, at most, while some facts lead to no listed refusal; these facts then count as much
+    as all others together. The rows that leave the fewest such facts are taken.
+    """
     improbable: float = field(default=-6.0, metadata=UNCOUNTED)
+    """Warn about refusals whose mean log-probability per token on the unedited model is below this, in nats."""
 
     def __post_init__(self) -> None:
         one_of("token.output_row", self.output_row, ["fresh", "reference", "tied", "trained", "keep"])

@@ -16,62 +16,83 @@ OPTIMIZERS: Mapping[str, Mapping[str, Any]] = {"adamw": {}, "paged_adamw_8bit": 
 
 @dataclass(frozen=True)
 class UnlearnConfig:
+    """How gradient methods train."""
+
     name: str = field(default="default", metadata=UNCOUNTED)
-    # Passes over the forget set; steps = floor(epochs * forget rows / batch_size), at least one.
+    """Name of the chosen yaml, the NAME of unlearn=NAME."""
     epochs: int = 5
-    # Optimiser steps at most; 0 leaves it to epochs.
+    """Passes over the forget set. There are floor(epochs * forget examples / batch_size) steps, but at least one."""
     max_steps: int = 0
-    # Forget rows per optimiser step (each with its retain row), over all processes together.
+    """Optimiser steps, at most. 0 leaves the number to epochs."""
     batch_size: int = 8
-    # Forget rows per forward and backward pass (gradient accumulation up to batch_size); 0 takes all of a process's at once.
+    """Forget examples of an optimiser step (each with its retain example), over all processes together."""
     micro_batch: int = 0
+    """Forget examples of a forward and backward pass; gradients are accumulated up to batch_size. 0 takes all of a
+    process's at once.
+    """
     lr: float = 1e-5
-    # linear (warm-up, then down to 0) | cosine (down to a twentieth) | constant
+    """Largest learning rate."""
     schedule: str = "linear"
-    # Share of the steps with a rising learning rate.
+    """Course of the learning rate after the warm-up: linear (down to 0), cosine (down to a twentieth) or constant."""
     warmup: float = 0.1
+    """Share of the steps in which the learning rate rises."""
     weight_decay: float = 0.01
+    """Weight decay of the optimiser."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-    # Largest norm of the gradient; 0 does not clip.
+    """The two decay rates of the optimiser's moments."""
     clip: float = 1.0
-    # adamw | paged_adamw_8bit (bitsandbytes, NVIDIA GPUs) | sophia (SOUL's second-order optimiser)
+    """Largest norm of the gradient. 0 does not clip."""
     optimizer: str = "adamw"
-    # The optimiser's own settings: sophia has rho (0.04), the bound of its preconditioned step.
+    """Optimiser: adamw, paged_adamw_8bit (bitsandbytes, NVIDIA GPUs) or sophia (SOUL's second-order optimiser)."""
     optimizer_settings: dict[str, Any] = field(default_factory=dict)
-    # Type of weights and activations: auto | float32 | bfloat16
+    """The optimiser's own settings: sophia has rho (0.04), the bound of its preconditioned step."""
     compute: str = "auto"
-    # Float32 master copies of weights that compute in bfloat16; false updates the bfloat16 weights themselves.
+    """Type of weights and activations: auto, float32 or bfloat16."""
     masters: bool = True
-    # Recompute activations in the backward pass: less memory, a third more time.
+    """Keep float32 master copies of weights that compute in bfloat16. false updates the bfloat16 weights themselves."""
     gradient_checkpointing: bool = False
-    # Tokens of a sequence at most, the rest is cut off; 0 keeps all.
+    """Compute activations again in the backward pass: less memory, a third more time."""
     max_length: int = 0
-    # own (padded to the longest row) | closer_look (filled up to max_length with end tokens, all masked) | open_unlearning (end
-    # token masked)
+    """Tokens of a sequence, at most; the rest is cut off. 0 keeps all."""
     layout: str = "own"
-    # Labels of forget rows: answer | all (prompt and padding, too: closer-look's mask=false)
+    """Layout of a batch: own (padded to the longest sequence), closer_look (filled up to max_length with masked end
+    tokens) or open_unlearning (the end token is masked).
+    """
     forget_labels: str = "answer"
-    # JSON Lines of {"fact": id, "weights": [one per answer token, the end token among them]}: how much each token of a fact's own
-    # answer counts, in every loss; facts that are not listed count 1 throughout, as do all with forget_labels=all.
+    """Labels of forget examples: answer, or all (prompt and padding too, as with closer-look's mask=false)."""
     token_weights: str | None = field(default=None, metadata=BY_CONTENT)
-    # Retain partner and refusal of a forget row: seeded (new ones each epoch) | closer_look (fixed by the row's index)
+    """JSON Lines of {"fact": id, "weights": [one per answer token, the end token among them]}: how much each token of a
+    fact's own answer counts in every loss. Facts that are not listed count 1 throughout, and so do all with
+    forget_labels=all.
+    """
     pairing: str = "seeded"
-    # Mean over all tokens of a step | over the means of its micro-batches, as the reference trainers do: tokens | micro_batches
+    """Retain partner and refusal of a forget example: seeded (new ones in each epoch) or closer_look (fixed by the
+    example's index).
+    """
     weighting: str = "tokens"
-    # The model before unlearning, for losses that compare with it: auto (adapter switched off, else stored) | stored | second_model
+    """What is averaged: tokens (all tokens of a step) or micro_batches (the means of its micro-batches, as the
+    reference trainers do).
+    """
     reference: str = "auto"
-    # Most memory that what is stored of it may take, GiB.
+    """The model before unlearning (for KL, UNDIAL, RMU): auto (the model without its adapter, else stored), stored or
+    second_model.
+    """
     reference_gib: float = field(default=2.0, metadata=UNCOUNTED)
-    # Several processes (accelerate launch, torchrun): none (each holds the whole model) | fsdp (blocks are spread over them)
+    """Memory that what is stored of the reference may take, at most, in GiB."""
     sharding: str = "none"
-    # Quick evaluation every so many steps; 0 never.
+    """Several processes (accelerate launch, torchrun): none (each holds the whole model) or fsdp (the blocks are spread
+    over them).
+    """
     evaluate_every: int = field(default=0, metadata=UNCOUNTED)
-    # Steps between checkpoints (12 bytes per trained weight each, two are kept); 0 chooses ten a run, -1 writes none.
+    """Steps between two quick evaluations. 0: none."""
     checkpoint_every: int = field(default=0, metadata=UNCOUNTED)
-    # Stop when the mean retain loss of a step exceeds this (nats per token); 0 takes log(vocabulary size): worse than guessing.
+    """Steps between two checkpoints (12 bytes per trained weight each; two are kept). 0 makes ten in a run, -1 none."""
     stop_retain_loss: float = 0.0
-    # Write TensorBoard events beside events.jsonl.
+    """Training stops when the mean retain loss of a step exceeds this, in nats per token. 0 takes log(vocabulary size),
+    which is worse than guessing.
+    """
     tensorboard: bool = field(default=False, metadata=UNCOUNTED)
+    """Write TensorBoard events beside events.jsonl."""
 
     def __post_init__(self) -> None:
         positive("unlearn.lr", self.lr, example=1e-5)
@@ -125,13 +146,18 @@ class UnlearnConfig:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    # none (all weights) | lora (low-rank adapters by peft, merged into the patch at the end)
+    """What gradient methods train."""
+
     name: str = "none"
+    """What is trained: none (all weights) or lora (low-rank adapters by peft, merged into the patch at the end)."""
     r: int = 8
+    """Rank of the adapters."""
     alpha: int = 32
+    """Scale of the adapters: their product is multiplied by alpha / r."""
     dropout: float = 0.05
-    # Names of the modules that are adapted, by their ending; empty: every linear layer of the blocks.
+    """Dropout on the adapters' inputs."""
     targets: list[str] = field(default_factory=list)
+    """Endings of the names of the modules that get an adapter. Empty: every linear layer of the blocks."""
 
     def __post_init__(self) -> None:
         one_of("adapter.name", self.name, ["none", "lora"])
