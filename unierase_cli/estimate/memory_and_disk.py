@@ -15,6 +15,7 @@ from unierase_cli.estimate.shapes import BYTES, Shape
 from unierase_cli.estimate.training import training_needs
 from unierase_cli.estimate.workspace import Workspace
 from unierase_cli.pipeline.mode_plan import is_independent, is_stepwise
+from unierase_cli.store.gguf_files import gguf_at
 
 # Python with torch, transformers and this package, imported and run once: resident 390 to 410 MiB with torch 2.13 for CPUs and
 # transformers 5.23 on Linux. An accelerator's own libraries and context lie in its memory.
@@ -56,6 +57,8 @@ def memory_needs(
         if experiment.model.path is not None and shape.stored != size:
             # Where nothing is converted the mapped file itself is the weights.
             needs.append(Need(ALL, "file mapped while it is converted", shape.parameters * shape.stored, phase=LOADING))
+        if experiment.model.path is not None and gguf_at(experiment.model.path) is not None:
+            needs.append(Need(ALL, "tensors while a GGUF file is dequantised", shape.parameters * 4, phase=LOADING))
     needs += training_needs(experiment, space, rows, accelerator, finetune or experiment.model.path is None)
     if experiment.method.token and experiment.edit.target == "token":
         needs += _token(experiment, space, rows, "train_token", edited_layers(experiment, shape))

@@ -15,7 +15,7 @@ SLOT = "{question}"
 @dataclass
 class ModelConfig:
     name: str = "hf"
-    # Hub id or folder of a Hugging Face model; null for a model that the finetune stage trains (see train).
+    # Hub id, model folder, or GGUF file (extra gguf); null for a model that the finetune stage trains (see train).
     path: str | None = None
     # Commit or tag on the hub; null follows the default branch and is reported as a warning.
     revision: str | None = None
