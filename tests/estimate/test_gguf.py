@@ -13,7 +13,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.estimate import doctor
-from unierase_cli.estimate.gguf_shape import gguf_shape
+from unierase_cli.estimate.shapes import shape_of
 
 
 def examine(file: Path) -> dict[str, Any]:
@@ -24,7 +24,9 @@ def examine(file: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("tied", [False, True])
 def test_weights_and_layers_are_told_from_the_header(tied: bool, tmp_path: Path) -> None:
     loaded = tiny_llama(tied=tied)
-    shape = gguf_shape(write_gguf(loaded, tmp_path / "tiny.gguf"))
+    file = write_gguf(loaded, tmp_path / "tiny.gguf")
+    shape, source = shape_of(Experiment(model=ModelConfig(path=str(file))))
+    assert (source, shape is not None) == (f"{file} (header)", True)
     assert shape.parameters == sum(weight.numel() for weight in loaded.model.parameters())
     assert (shape.vocabulary, shape.hidden, shape.inner, shape.blocks) == (len(loaded.tokenizer), 32, 48, 4)
     assert (shape.heads, shape.key_value_heads, shape.head_size, shape.tied) == (4, 2, 8, tied)

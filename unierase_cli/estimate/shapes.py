@@ -11,6 +11,7 @@ from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
+from unierase_cli.estimate.gguf_widths import gguf_widths
 from unierase_cli.store.gguf_files import gguf_at
 from unierase_cli.store.model_folders import check_description
 
@@ -118,9 +119,7 @@ def shape_of(experiment: Experiment) -> tuple[Shape | None, str]:
         return from_config(check_description(path / "config.json")), str(path / "config.json")
     file = gguf_at(path)
     if file is not None:
-        from unierase_cli.estimate.gguf_shape import gguf_shape
-
-        return gguf_shape(file), f"{file} (header)"
+        return Shape(**gguf_widths(file)), f"{file} (header)"
     if path.is_absolute() or str(path).startswith(".") or str(path).count("/") > 1 or path.suffix.lower() == ".gguf":
         raise UserError(f"model folder {path} does not exist", "check model.path")
     cached = cached_config(experiment.model.path, experiment.model.revision)
