@@ -62,7 +62,8 @@ def _whole(folder: Path) -> bool:
 
 def _convert(file: Path, header: GgufHeader, folder: Path) -> None:
     with one_line("GGUF file", file), no_progress_bar(), redirect_stderr(io.StringIO()):
-        place, named = file.absolute().parent, {"gguf_file": file.name, "trust_remote_code": False, "local_files_only": True}
+        place = file.absolute().parent
+        named: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False, "local_files_only": True}
         loaded: Any = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **named)
         tokenizer = AutoTokenizer.from_pretrained(place, **named)
     model, info = loaded
@@ -83,7 +84,7 @@ def _forget_origin(model: PreTrainedModel) -> None:
     for name in ("quantization_config", "_model_name_or_path"):
         if hasattr(model.config, name):
             delattr(model.config, name)
-    model.hf_quantizer = None  # type: ignore[assignment]  # as in a model that was never quantised
+    model.__dict__.pop("hf_quantizer", None)
 
 
 def _drop_tokens_of_others(file: Path, header: GgufHeader) -> None:
