@@ -54,6 +54,10 @@ def test_known_models_have_their_published_size() -> None:
         "qwen2.5-7b": 7_615_616_512,
         "mistral-7b-v0.1": 7_241_732_096,
         "gpt2": 124_439_808,
+        "smollm2-135m": 134_515_008,
+        "smollm2-360m": 361_821_120,
+        "smollm2-1.7b": 1_711_376_384,
+        "qwen2.5-0.5b": 494_032_768,
     }
     assert {name: KNOWN[name].parameters for name in sizes} == sizes
 

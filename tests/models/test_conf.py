@@ -18,7 +18,8 @@ MEASURED = {"mini", "tofu_mini"}
 # Presets whose blocks nobody has traced: they follow the rule for their depth.
 BY_RULE = [
     "gemma_2_2b_it", "gemma_2_9b_it", "gemma_3_1b_it", "gemma_3_4b_it", "phi_2", "phi_3_5_mini_instruct", "phi_4_mini_instruct",
-    "pythia_6_9b", "olmo_2_7b_instruct", "falcon_7b_instruct", "stablelm_2_zephyr_1_6b", "qwen3_8b",
+    "pythia_6_9b", "olmo_2_7b_instruct", "falcon_7b_instruct", "stablelm_2_zephyr_1_6b", "qwen3_8b", "smollm2_135m_instruct",
+    "smollm2_360m_instruct", "smollm2_1_7b_instruct", "qwen2_5_0_5b_instruct", "gemma_3_270m_it",
 ]  # fmt: skip
 
 

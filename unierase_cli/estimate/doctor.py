@@ -11,9 +11,10 @@ from typing import Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
 from unierase_cli.estimate.memory_and_disk import disk_needs, edited_layers, memory_needs
-from unierase_cli.estimate.need import Rows, peak, rows_of, stage_peaks
+from unierase_cli.estimate.need import Need, Rows, peak, rows_of, stage_peaks
 from unierase_cli.estimate.shapes import Shape, cached_config, shape_of
 from unierase_cli.pipeline.study import Study, study_of
+from unierase_cli.store.gguf_files import check_gguf, gguf_at
 from unierase_cli.store.manifest import environment
 
 HUB_SECONDS = 3.0
@@ -128,7 +129,15 @@ def files(experiment: Experiment, found: dict[str, Any]) -> list[dict[str, str]]
             found["problems"].append(f"{key}={path}: {state}")
 
     model = experiment.model.path
-    if model is not None and not _is_hub_id(model):
+    file = None if model is None else gguf_at(model)
+    if file is not None:
+        try:
+            state = f"ok: {check_gguf(file).quantisation}"
+        except UserError as error:
+            state = "cannot be loaded"
+            found["problems"].append(f"{error.message}; {error.hint}")
+        looked.append({"key": "model.path", "path": str(file), "state": state})
+    elif model is not None and not _is_hub_id(model):
         look("model.path", model, ("config.json", "*.safetensors", "tokenizer*"))
     elif model is not None:
         local = cached_config(model, experiment.model.revision) is not None
@@ -171,8 +180,12 @@ def _sizes(study: Study, shape: Shape, source: str, rows: Rows, found: dict[str,
     chosen = next(d for d in found["devices"]["available"] if d["name"] == found["devices"]["chosen"])
     memory = memory_needs(study, shape, rows, accelerator=chosen["name"] != "cpu")
     path = experiment.model.path
-    download = path is not None and not Path(path).is_dir() and cached_config(path, experiment.model.revision) is None
+    file = None if path is None else gguf_at(path)
+    here = path is None or file is not None or Path(path).is_dir()
+    download = not here and cached_config(str(path), experiment.model.revision) is None
     disk = disk_needs(experiment, shape, rows, download)
+    if file is not None:
+        disk.append(Need("load model", "dequantised, in the hub's cache", shape.parameters * 4, "once per file"))
     worst, stage = peak(memory)
     found["model"] = {
         **asdict(shape),
@@ -210,7 +223,8 @@ def free_space(folder: Path) -> int | None:
 
 
 def _is_hub_id(path: str) -> bool:
-    return not Path(path).expanduser().exists() and not path.startswith(("/", ".", "~")) and path.count("/") <= 1
+    local = Path(path).expanduser().exists() or path.startswith(("/", ".", "~")) or path.lower().endswith(".gguf")
+    return not local and path.count("/") <= 1
 
 
 def _sound(found: dict[str, Any], keys: str) -> bool:

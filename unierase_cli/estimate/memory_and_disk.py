@@ -30,6 +30,7 @@ from unierase_cli.sizes import (
     SCORED_POSITIONS,
     WIDENED_ROWS,
 )
+from unierase_cli.store.gguf_files import gguf_at
 from unierase_cli.training.token.targets import load_targets
 
 # Python with torch, transformers and this package, imported and run once: resident 390 to 410 MiB with torch 2.13 for CPUs and
@@ -68,6 +69,8 @@ def memory_needs(
         if experiment.model.path is not None and shape.stored != size:
             # Where nothing is converted the mapped file itself is the weights.
             needs.append(Need(ALL, "file mapped while it is converted", shape.parameters * shape.stored, phase=LOADING))
+        if experiment.model.path is not None and gguf_at(experiment.model.path) is not None:
+            needs.append(Need(ALL, "tensors while a GGUF file is dequantised", shape.parameters * 4, phase=LOADING))
     needs += training_needs(study, space, rows, accelerator, finetune or experiment.model.path is None)
     if experiment.method.token and experiment.edit.target == "token":
         needs += _token(experiment, space, rows, "train_token", edited_layers(experiment, shape))

@@ -1,5 +1,5 @@
-"""How large a model is, from its config.json alone: nothing is loaded. torch is imported only for families whose weights are
-counted on a model without memory.
+"""How large a model is, from its config.json or its GGUF header: nothing is loaded. torch is imported only for families whose
+weights are counted on a model without memory.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
+from unierase_cli.estimate.gguf_widths import gguf_widths
 from unierase_cli.sizes import default_layers
+from unierase_cli.store.gguf_files import gguf_at
 from unierase_cli.store.model_folders import check_description
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
@@ -91,6 +93,10 @@ KNOWN = {
     "gemma-2-2b": Shape(256000, 2304, 9216, 26, 8, 4, 256, True),
     "gemma-2-9b": Shape(256000, 3584, 14336, 42, 16, 8, 256, True),
     "gemma-3-1b": Shape(262144, 1152, 6912, 26, 4, 1, 256, True, head_norms=True),
+    "gemma-3-270m": Shape(262144, 640, 2048, 18, 4, 1, 256, True, counted=268_098_176),
+    "smollm2-135m": Shape(49152, 576, 1536, 30, 9, 3, 64, True),
+    "smollm2-360m": Shape(49152, 960, 2560, 32, 15, 5, 64, True),
+    "smollm2-1.7b": Shape(49152, 2048, 8192, 24, 32, 32, 64, True),
     "phi-3.5-mini": Shape(32064, 3072, 8192, 32, 32, 32, 96, False),
     "phi-4-mini": Shape(200064, 3072, 8192, 32, 24, 8, 128, True),
     "olmo-2-1124-7b": Shape(100352, 4096, 11008, 32, 32, 32, 128, False),
@@ -104,14 +110,17 @@ KNOWN = {
 def shape_of(experiment: Experiment) -> tuple[Shape | None, str]:
     """The model's shape and where it was read; None with the reason when it cannot be told before a download.
 
-    Raises UserError for a folder that is missing or has no readable config.json.
+    Raises UserError for a folder or file that is missing or cannot be read.
     """
     if experiment.model.path is None:
         return _made_here(experiment), "train.* (made by the finetune stage)"
     path = Path(experiment.model.path).expanduser()
     if path.is_dir():
         return from_config(check_description(path / "config.json")), str(path / "config.json")
-    if path.is_absolute() or str(path).startswith(".") or str(path).count("/") > 1:
+    file = gguf_at(path)
+    if file is not None:
+        return Shape(**gguf_widths(file)), f"{file} (header)"
+    if path.is_absolute() or str(path).startswith(".") or str(path).count("/") > 1 or path.suffix.lower() == ".gguf":
         raise UserError(f"model folder {path} does not exist", "check model.path")
     cached = cached_config(experiment.model.path, experiment.model.revision)
     if cached is not None:

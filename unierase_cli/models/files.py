@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,36 +20,46 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file, logging
+from transformers.utils import cached_file
 
-from unierase_cli.contracts import UserError
+from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.models.architecture import refuse_unsupported
+from unierase_cli.models.reading import Source, no_progress_bar, one_line
+from unierase_cli.models.unpack import unpacked
+from unierase_cli.store.gguf_files import gguf_at
 from unierase_cli.store.model_folders import ADAPTER, INDEX, check_folder, check_index, refuse_adapter
 from unierase_cli.store.tensors import check_finite
 
-Source = str | Path
-UNREACHABLE = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError", "ConnectTimeout"}
 
+def resolve(path: str | Path | None, reporter: Reporter | None = None) -> Source:
+    """A Path for a folder, and for the one that a GGUF file is unpacked to; a str for a hub id.
 
-def resolve(path: str | Path | None) -> Source:
-    """A Path for a folder, a str for a hub id. Raises UserError for a folder that is not there."""
+    Raises UserError for a folder or a file that is not there, and for a GGUF file that cannot be loaded.
+    """
     if path is None or str(path) == "":
         raise UserError("no model is named", "give model.path=FOLDER_OR_HUB_ID, or choose model=mini train=mini")
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
+    file = gguf_at(folder)
+    if file is not None:
+        return unpacked(file, reporter)
     text = str(path)
+    if text.lower().endswith(".gguf"):
+        raise UserError(f"GGUF file {text} does not exist", "download it, and give its path as model.path")
     if isinstance(path, Path) or folder.exists() or not re.fullmatch(r"[\w][\w.\-]*(/[\w][\w.\-]*)?", text):
         what = "is a file, not a model folder" if folder.exists() else "does not exist"
-        raise UserError(f"model folder {text} {what}", "check model.path")
+        raise UserError(f"model folder {text} {what}", "model.path is a model folder, a GGUF file or a hub id")
     return text
 
 
 def read_config(source: Source, revision: str | None) -> PreTrainedConfig:
     """The model's configuration; mixtures of experts are refused here, before anything large is read."""
-    if isinstance(source, Path) and not (source / "config.json").is_file():
-        raise UserError(f"{source} has no config.json", "model.path must name a Hugging Face model folder")
     if isinstance(source, Path):
+        if not (source / "config.json").is_file():
+            inside = next((path.name for path in sorted(source.glob("*.gguf"))), None)
+            hint = "model.path must name a Hugging Face model folder" if inside is None else f"give model.path={source / inside}"
+            raise UserError(f"{source} has no config.json", hint)
         check_folder(source)
     with one_line("configuration", source):
         config = AutoConfig.from_pretrained(source, **_options(source, revision))
@@ -97,18 +105,6 @@ def read_weights(
     return model
 
 
-@contextmanager
-def no_progress_bar() -> Iterator[None]:
-    """Only the reporter speaks to the user."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
 def save_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write weights (safetensors), tokenizer and chat template as a Hugging Face folder. Raises UserError for weights that are not
     finite."""
@@ -144,60 +140,3 @@ def hub_reachable() -> bool:
     except OSError:
         return False
     return True
-
-
-@contextmanager
-def one_line(part: str, source: Source) -> Iterator[None]:
-    """Tell what reading a model's files raised as a user's mistake: where, what, what to do."""
-    try:
-        yield
-    except UserError:
-        raise
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"{source} does not fit into the device's memory", "choose a smaller model or device"
-        ) from error
-    except Exception as error:  # loaders raise OSError, ValueError, KeyError, SafetensorError, hub and http errors
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        if "trust_remote_code" in str(error):
-            what = f"{source} needs code from its own repository, which is never run"
-            raise UserError(what, "choose another model") from error
-        if isinstance(source, Path):
-            # Of a value of the wrong type the language's own errors say little without their name.
-            named = (
-                f"{type(error).__name__}: {first}"
-                if isinstance(error, TypeError | AttributeError | LookupError)
-                else first
-            )
-            raise UserError(
-                f"{source}: the {part} cannot be read: {named}", "check the files in this folder"
-            ) from error
-        raise UserError(f"{source}: {_hub_problem(error)}", _hub_hint(error)) from error
-
-
-def _hub_problem(error: Exception) -> str:
-    names = {type(e).__name__ for e in _chain(error)}
-    if "GatedRepoError" in names:
-        return "the hub asks for a login to this model"
-    if "RevisionNotFoundError" in names:
-        return "the hub knows no such revision"
-    if names & {"RepositoryNotFoundError", "HFValidationError"}:
-        return "no such folder here and no such model on the hub"
-    if names & UNREACHABLE or "connect" in str(error) or "offline" in str(error):
-        return "no such folder here, not in the local cache, and the hub cannot be reached"
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def _hub_hint(error: Exception) -> str:
-    names = {type(e).__name__ for e in _chain(error)}
-    if "GatedRepoError" in names:
-        return "accept its licence on the hub, then `hf auth login`"
-    if "RevisionNotFoundError" in names:
-        return "check model.revision"
-    return "check model.path, or download the model and give its folder"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from unierase_cli.contracts import UserError
-from unierase_cli.store.hashing import hash_bytes, hash_file, hash_json
+from unierase_cli.store.gguf_files import gguf_at
+from unierase_cli.store.hashing import hash_bytes, hash_file, hash_json, recorded_hash
 from unierase_cli.store.model_folders import refuse_pickles
 from unierase_cli.store.tensors import samples_of
 
@@ -15,11 +16,14 @@ DESCRIPTIONS = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_
 
 
 def fingerprint_model(path: str | Path) -> str:
-    """Hash of a model folder's configuration, tokenizer and safetensors files.
+    """Hash of a model folder's configuration, tokenizer and safetensors files, or of a GGUF file.
 
     Raises UserError if the folder is missing, or has its weights as pickles alone.
     """
     folder = Path(path)
+    file = gguf_at(folder)
+    if file is not None:
+        return recorded_hash(file)
     if not folder.is_dir():
         raise UserError(f"there is no model folder {folder}", "check model.path")
     refuse_pickles(folder)

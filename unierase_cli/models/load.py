@@ -14,12 +14,14 @@ from unierase_cli.contracts import Reporter, SilentReporter, UserError
 from unierase_cli.models.architecture import Architecture, find_architecture
 from unierase_cli.models.devices import check_placed, check_spreading, is_spread, placement
 from unierase_cli.models.encoding import known_unlearning_tokens
-from unierase_cli.models.files import one_line, read_config, read_tokenizer, read_weights, resolve
+from unierase_cli.models.files import read_config, read_tokenizer, read_weights, resolve
 from unierase_cli.models.fingerprint import fingerprint_model
 from unierase_cli.models.mlp_output import output_norm
 from unierase_cli.models.prompts import PromptFormatter
+from unierase_cli.models.reading import one_line
 from unierase_cli.models.room import Room
 from unierase_cli.store.environment import whole_number
+from unierase_cli.store.gguf_files import gguf_at
 from unierase_cli.store.tensors import check_finite
 
 
@@ -49,12 +51,15 @@ class LoadedModel:
 def load_model(
     config: ModelConfig, run: RunConfig, *, path: str | Path | None = None, reporter: Reporter | None = None
 ) -> LoadedModel:
-    """Load ``path`` (else ``config.path``): a folder, or a hub id.
+    """Load ``path`` (else ``config.path``): a folder, a GGUF file, or a hub id.
 
     Raises UserError when it is missing, unreachable, broken, of a kind that cannot be edited, or has weights that are not finite.
     """
     reporter = reporter or SilentReporter()
-    source = resolve(path if path is not None else config.path)
+    wanted = path if path is not None else config.path
+    source = resolve(wanted, reporter)
+    # What is told and recorded is the file that was named, not the folder that it was unpacked to.
+    named = source if wanted is None else gguf_at(wanted) or source
     revision = config.revision if isinstance(source, str) else None
     if isinstance(source, str) and revision is None:
         reporter.warn(f"model.revision is not set: {source} may change on the hub; pin it with model.revision=COMMIT")
@@ -72,17 +77,17 @@ def load_model(
     if config.device_map is None:
         model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the method's own signature
     check_placed(model)
-    check_finite(model.named_parameters(), source, "use the original model's files, or model.dtype=float32 or bfloat16")
+    check_finite(model.named_parameters(), named, "use the original model's files, or model.dtype=float32 or bfloat16")
     kind, where = str(model.dtype).removeprefix("torch."), placement(model) if is_spread(model) else device
-    reporter.note(f"{source}: {kind} on {where} ({reason}), attention {attention}{why}")
-    if isinstance(source, Path):
-        fingerprint = fingerprint_model(source)
+    reporter.note(f"{named}: {kind} on {where} ({reason}), attention {attention}{why}")
+    if isinstance(named, Path):
+        fingerprint = fingerprint_model(named)
     else:
         fingerprint = f"{source}@{getattr(model.config, '_commit_hash', None) or revision or 'default branch'}"
     # Some values are looked at only here: a tokenizer's end token, a generation's, the shape of a block.
-    with one_line("model", source):
+    with one_line("model", named):
         return wrap_model(
-            model, tokenizer, config=config, source=str(source), fingerprint=fingerprint, reporter=reporter
+            model, tokenizer, config=config, source=str(named), fingerprint=fingerprint, reporter=reporter
         )
 
 

@@ -14,6 +14,7 @@ from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.pipeline.machine import likely_accelerator
 from unierase_cli.pipeline.stage import Request
 from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.gguf_files import CHAT_TEMPLATE, gguf_at, read_gguf
 from unierase_cli.store.patch_files import PatchRecord, read_record, steps_in
 from unierase_cli.store.unlearned import unlearning_tokens_in
 
@@ -42,7 +43,8 @@ def state_needs(experiment: Experiment, state: str) -> dict[str, Request]:
 
 
 def model_fingerprints(experiment: Experiment) -> dict[str, str]:
-    """Hash of the model's files (local) or its hub id and revision; nothing for a model that finetune makes.
+    """Hash of the model's files (local) or its hub id and revision; nothing for a model that finetune makes. Of a GGUF file also
+    how it is stored.
 
     Unlearning tokens of earlier runs are named: a model that has some is asked with and without them.
     """
@@ -51,6 +53,9 @@ def model_fingerprints(experiment: Experiment) -> dict[str, str]:
     from unierase_cli.models.fingerprint import fingerprint_model
 
     path = Path(experiment.model.path)
+    file = gguf_at(path)
+    if file is not None:
+        return {"model": fingerprint_model(file), "quantisation": read_gguf(file).quantisation}
     if path.is_dir():
         tokens = unlearning_tokens_in(path)
         return {"model": fingerprint_model(path), **({"unlearning_tokens": " ".join(tokens)} if tokens else {})}
@@ -82,9 +87,12 @@ def stop_texts(experiment: Experiment) -> list[str]:
 
 
 def _asked_plainly(model: ModelConfig) -> bool:
-    """Whether prompts are plain. With ``model.prompt=auto`` the model decides: a folder says so before it is loaded, and of one on
-    the hub the id is in the key.
+    """Whether prompts are plain. With ``model.prompt=auto`` the model decides: a folder or file says so before it is loaded, and of
+    one on the hub the id is in the key.
     """
+    file = None if model.path is None else gguf_at(model.path)
+    if model.prompt == "auto" and file is not None:
+        return CHAT_TEMPLATE not in read_gguf(file).metadata
     if model.prompt != "auto" or model.path is None or not Path(model.path).is_dir():
         return model.prompt == "plain"
     settings = Path(model.path) / "tokenizer_config.json"
@@ -153,7 +161,7 @@ def load_edited(
     return loaded
 
 
-def check_prompt(experiment: Experiment) -> None:
+def check_prompt(experiment: Experiment, reporter: Reporter) -> None:
     """Raises UserError where the model's tokenizer has no prompt as ``model.prompt`` and ``model.system`` ask for it. A hub model
     that cannot be had is first known when it is loaded. Imports torch.
     """
@@ -163,7 +171,7 @@ def check_prompt(experiment: Experiment) -> None:
     from unierase_cli.models.files import read_tokenizer, resolve
     from unierase_cli.models.prompts import PromptFormatter
 
-    source = resolve(model.path)
+    source = resolve(model.path, reporter)
     try:
         tokenizer = read_tokenizer(source, model.revision if isinstance(source, str) else None)
     except UserError:

@@ -104,7 +104,7 @@ class Pipeline:
                 asked(self.study)
         # Whichever stage is the first to load the model.
         if missing:
-            check_prompt(self.experiment)
+            check_prompt(self.experiment, self.reporter)
 
     def _plan(self, request: Request, rows: dict[str, PlanRow]) -> None:
         for need in load_stage(request.stage).needs(self.study, request.values).values():

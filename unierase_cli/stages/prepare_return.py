@@ -213,6 +213,6 @@ def _invented(name: str, questions: Sequence[str], answers: Mapping[str, str]) -
 
 
 def _identity(experiment: Experiment) -> str:
-    """The model as ``check_model`` knows it again: a folder by its place, else the hub id or the preset's name."""
+    """The model as ``check_model`` knows it again: a folder or file by its place, else the hub id or the preset's name."""
     path = experiment.model.path
-    return experiment.model.name if path is None else str(Path(path).absolute()) if Path(path).is_dir() else path
+    return experiment.model.name if path is None else str(Path(path).absolute()) if Path(path).exists() else path

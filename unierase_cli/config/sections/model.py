@@ -20,7 +20,7 @@ class ModelConfig:
     name: str = field(default="hf", metadata=UNCOUNTED)
     """Name of the chosen yaml, the NAME of model=NAME."""
     path: str | None = field(default=None, metadata=BY_CONTENT)
-    """Hub id or folder of a Hugging Face model. null: the finetune stage trains one (group train)."""
+    """Hub id, model folder, or GGUF file (extra gguf). null: the finetune stage trains a model (group train)."""
     revision: str | None = None
     """Commit or tag on the hub. null follows the default branch, with a warning."""
     dtype: str = "auto"

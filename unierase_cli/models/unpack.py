@@ -1,0 +1,105 @@
+"""A GGUF file made into a plain model folder, once per file: read and dequantised by transformers, then saved as safetensors.
+
+The folder lies in the hub's cache, named by the file's hash: reading a file takes transformers a minute where a folder takes a
+second, and what is exported, patched or trained further needs a folder's form.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import constants
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from unierase_cli.contracts import Reporter, SilentReporter, UserError
+from unierase_cli.models.architecture import refuse_unsupported
+from unierase_cli.models.reading import no_progress_bar, one_line
+from unierase_cli.store.gguf_files import GgufHeader, check_gguf
+from unierase_cli.store.hashing import recorded_hash
+from unierase_cli.store.json_text import ROWS, read_json, write_json
+from unierase_cli.store.new_folder import new_folder
+
+# Llama 3's way of stretching its positions, which transformers does not take over from a file.
+STRETCHED = "rope_freqs.weight"
+
+
+def unpacked(file: Path, reporter: Reporter | None = None) -> Path:
+    """The folder with the file's weights in float32, its tokenizer, chat template and special tokens.
+
+    Raises UserError as ``check_gguf`` does, for a file that transformers cannot read or that lacks weights, and where the folder
+    cannot be written.
+    """
+    header = check_gguf(file)
+    reporter = reporter or SilentReporter()
+    if STRETCHED in header.shapes:
+        reporter.warn(f"{file}: its {STRETCHED} is not taken over, so the model's positions differ slightly from the original's")
+    folder = unpacked_folder(file)
+    if not _whole(folder):
+        reporter.note(f"{file}: {header.quantisation}; dequantised to float32 in {folder}, once per file")
+        try:
+            with reporter.phase("dequantise"), new_folder(folder) as partial:
+                _convert(file, header, partial)
+        except UserError:
+            # Another process may have been faster.
+            if not _whole(folder):
+                raise
+    return folder
+
+
+def unpacked_folder(file: Path) -> Path:
+    """Where the folder of a file lies, or would: another version of transformers may read the file otherwise."""
+    return Path(constants.HF_HOME) / "unierase-gguf" / f"{recorded_hash(file)[:32]}-{transformers.__version__}"
+
+
+def _whole(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
+
+
+def _convert(file: Path, header: GgufHeader, folder: Path) -> None:
+    with one_line("GGUF file", file), no_progress_bar(), redirect_stderr(io.StringIO()):
+        place = file.absolute().parent
+        named: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False, "local_files_only": True}
+        loaded: Any = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **named)
+        tokenizer = AutoTokenizer.from_pretrained(place, **named)
+    model, info = loaded
+    absent = sorted(info["missing_keys"])
+    if absent:
+        raise UserError(f"{file} lacks {len(absent)} weights, e.g. {absent[0]}", "use a file with a whole model")
+    refuse_unsupported(model.config.get_text_config(), type(model).__name__)
+    _forget_origin(model)
+    _end_turns(model, header)
+    with no_progress_bar():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _drop_tokens_of_others(folder / "tokenizer.json", header)
+
+
+def _forget_origin(model: PreTrainedModel) -> None:
+    """The weights are plain numbers now; with this entry ``save_pretrained`` refuses them."""
+    for name in ("quantization_config", "_model_name_or_path"):
+        if hasattr(model.config, name):
+            delattr(model.config, name)
+    model.__dict__.pop("hf_quantizer", None)
+
+
+def _drop_tokens_of_others(file: Path, header: GgufHeader) -> None:
+    """Byte-level tokenizers are made as GPT-2's, whose end token is added to a vocabulary that has none: it has no row."""
+    count = header.metadata.get("tokenizer.ggml.tokens")
+    described = read_json(file, ROWS)
+    own = [token for token in described["added_tokens"] if not isinstance(count, int) or token["id"] < count]
+    if len(own) < len(described["added_tokens"]):
+        write_json(file, {**described, "added_tokens": own})
+
+
+def _end_turns(model: PreTrainedModel, header: GgufHeader) -> None:
+    """A chat model's turns may end with another token than its texts."""
+    turn, settings = header.metadata.get("tokenizer.ggml.eot_token_id"), model.generation_config
+    if isinstance(turn, int) and settings is not None:
+        found = settings.eos_token_id
+        ids = [] if found is None else found if isinstance(found, list) else [found]
+        settings.eos_token_id = sorted({*ids, turn})
