@@ -175,10 +175,8 @@ def test_a_finished_run_without_a_reference_is_not_one_with_it(mode: str, tmp_pa
     ],
 )
 def test_mistakes_are_one_line_before_anything_starts(words: list[str], message: str, outputs: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "unierase_cli", "sweep", *words, f"outputs={outputs}"], capture_output=True, text=True, cwd=ROOT
-    )
-    assert result.returncode == 2
+    result = CliRunner().invoke(app, ["sweep", *words, f"outputs={outputs}"], prog_name="unierase")
+    assert result.exit_code == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) <= 2
     assert list(outputs.iterdir()) == []

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.quick_token import quick_token
 from tests.helpers.suites import made_rows, write_suites
 from tests.helpers.tiny_models import save_folder, tiny_gpt2, tiny_llama
 from unierase_cli.benchmarks.general.base import load_items, load_suite
@@ -19,7 +20,6 @@ from unierase_cli.config.sections.edit import EditConfig, MomentsConfig, ValueCo
 from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
 from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
-from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.inference.suites import answers_to, questions_of
 from unierase_cli.metrics import general_ability
@@ -289,8 +289,8 @@ def test_the_report_shows_both_states_side_by_side() -> None:
 def test_a_whole_run_asks_both_states_and_scores_them(tmp_path: Path) -> None:
     config = Experiment(
         model=ModelConfig(path=str(save_folder(model(), tmp_path / "model")), key_position="prompt_last"),
-        benchmark=BenchmarkConfig(name="fictional", split="forget05", authors=40, questions=10, rows=3),
-        token=TokenConfig(stages=[TokenStage(epochs=1, least_steps=0)]),
+        benchmark=BenchmarkConfig(name="fictional", split="forget10", authors=20, questions=5, rows=3),
+        token=quick_token(tmp_path),
         edit=EditConfig(values=ValueConfig(steps=2), moments=MomentsConfig(samples=20, max_tokens=12)),
         protocol=ProtocolConfig(max_new_tokens=4),
         eval=replace(experiment(tmp_path, suites=["gsm8k", "human_eval"]).eval, splits=["forget"], forget_variants=[]),

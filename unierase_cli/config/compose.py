@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from unierase_cli.config.checks import usable
 from unierase_cli.config.chosen import ROOT, composed
 from unierase_cli.config.locate import config_folders
 from unierase_cli.config.overrides import Override, check_key, describe_type, leaf_type, parse
-from unierase_cli.config.schema import Composition, Experiment
+from unierase_cli.config.schema import Composition, Experiment, structured
 from unierase_cli.config.sections.launcher import LauncherConfig
 from unierase_cli.contracts import UserError
 
@@ -88,16 +87,10 @@ def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictCon
     files += [catalog.locate(folders, group, name) for group, name in chosen.items()]
     _check_keys(plain, overrides, files)
     with _one_line(plain):
-        merged = OmegaConf.merge(_schema(), written)
+        merged = OmegaConf.merge(structured(Composition), written)
         OmegaConf.resolve(merged)
     assert isinstance(merged, DictConfig)
     return merged, sorted(missing), overrides
-
-
-@cache
-def _schema() -> DictConfig:
-    """The dataclasses as OmegaConf reads them. Merging into it works on a copy."""
-    return OmegaConf.structured(Composition)
 
 
 def _check_defaults(path: Path, content: dict[Any, Any]) -> None:
