@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,15 +55,29 @@ def experiment(tmp_path: Path, **general: Any) -> Experiment:
     return Experiment(eval=EvalConfig(batch_size=3, general=GeneralConfig(**values)))
 
 
+def use_models(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stage, "load_base", lambda *a: model())
+    patch.setattr(stage, "load_edited", lambda *a: model("edited"))
+
+
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "load_base", lambda *a: model())
-    monkeypatch.setattr(stage, "load_edited", lambda *a: model("edited"))
+    use_models(monkeypatch)
 
 
 def run(directory: Path, config: Experiment, state: str = "base") -> dict[str, Any]:
     directory.mkdir(parents=True, exist_ok=True)
     return stage.run(StageContext(config, directory, {}, SilentReporter(), {"state": state}))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, dict[str, Any], Path]:
+    """All suites asked without an interruption: by which experiment, the summary and the folder, which nobody changes."""
+    folder = tmp_path_factory.mktemp("whole")
+    config = experiment(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        use_models(patch)
+        return config, run(folder / "out", config), folder / "out"
 
 
 def contents(directory: Path) -> dict[str, Any]:
@@ -144,14 +159,12 @@ def test_a_program_gets_a_second_where_the_reference_gives_it_one(tmp_path: Path
     assert (seconds(), seconds(code_seconds=7.0), seconds(compat=True, code_seconds=7.0)) == (3.0, 7.0, 1.0)
 
 
-@pytest.mark.usefixtures("models")
-def test_every_row_keeps_what_was_said_and_what_was_right(tmp_path: Path) -> None:
-    config = experiment(tmp_path)
-    summary_ = run(tmp_path / "out", config)
+def test_every_row_keeps_what_was_said_and_what_was_right(whole: tuple[Experiment, dict[str, Any], Path]) -> None:
+    config, summary_, out = whole
     assert summary_["rows"] == SIZES
     assert "memory" in summary_["programs_confined_by"]
     for name, count in SIZES.items():
-        rows = sorted(read_jsonl(tmp_path / "out" / f"{name}.jsonl"), key=lambda row: row["place"])
+        rows = sorted(read_jsonl(out / f"{name}.jsonl"), key=lambda row: row["place"])
         items = load_items(name, config.eval.general)
         assert len(rows) == count
         assert [(row["suite"], row["id"], row["gold"]) for row in rows] == [(name, i.id, i.gold) for i in items]
@@ -162,10 +175,9 @@ def test_every_row_keeps_what_was_said_and_what_was_right(tmp_path: Path) -> Non
 @pytest.mark.usefixtures("models")
 @pytest.mark.parametrize("killed_after", [0, 1, 8])
 def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
+    whole: tuple[Experiment, dict[str, Any], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
 ) -> None:
-    config = experiment(tmp_path)
-    run(tmp_path / "whole", config)
+    config, _, out = whole
     appended, append = 0, stage.append_jsonl
 
     def die(path: Path, rows: Any) -> None:
@@ -183,7 +195,7 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(
     monkeypatch.setattr(stage, "append_jsonl", append)
     # The batches of the first run count, whatever the batch size is now.
     run(tmp_path / "cut", replace(config, eval=replace(config.eval, batch_size=7)))
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "cut") == contents(out)
 
 
 @pytest.mark.usefixtures("models")
@@ -193,10 +205,11 @@ def test_a_folder_that_was_begun_with_other_questions_is_refused(tmp_path: Path)
         run(tmp_path / "out", experiment(tmp_path, suites=["gsm8k"], rows=2))
 
 
-@pytest.mark.usefixtures("models")
-def test_rows_are_judged_when_they_are_scored(tmp_path: Path) -> None:
-    config = experiment(tmp_path)
-    run(tmp_path / "out", config)
+def test_rows_are_judged_when_they_are_scored(
+    whole: tuple[Experiment, dict[str, Any], Path], tmp_path: Path
+) -> None:
+    config, _, out = whole
+    shutil.copytree(out, tmp_path / "out")
     path = tmp_path / "out" / "gsm8k.jsonl"
     rows = [{**row, "output": f"The final answer is {row['gold']}."} for row in read_jsonl(path)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
