@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,12 @@ def _config(folder: Path | None, split: str = "forget05", **more: Any) -> Benchm
     return BenchmarkConfig(
         name="tofu", split=split, data_dir=str(folder) if folder else None, **{"unknown_people": 0, **more}
     )
+
+
+@cache
+def published(shared: Path, split: str, order: str = "published") -> Benchmark:
+    """A split of the real TOFU, which takes a second to read."""
+    return load_benchmark(_config(shared / "data" / "tofu", split, order=order))
 
 
 def test_rows_get_their_place_their_author_and_their_subject(folder: Path) -> None:
@@ -185,7 +192,7 @@ def test_an_unreachable_hub_is_told_in_one_line_with_the_way_out(monkeypatch: py
 
 @pytest.mark.parametrize(("split", "rows"), [("forget01", 40), ("forget05", 200), ("forget10", 400)])
 def test_real_tofu_has_the_published_sizes(shared: Path, split: str, rows: int) -> None:
-    benchmark: Benchmark = load_benchmark(_config(shared / "data" / "tofu", split))
+    benchmark = published(shared, split)
     sizes = {name: len(facts) for name, facts in benchmark.splits.items()}
     assert sizes == {
         "forget": rows, "retain_protected": 100, "retain_near": 50, "retain_unseen": 400,
@@ -200,15 +207,12 @@ def test_real_tofu_has_the_published_sizes(shared: Path, split: str, rows: int) 
 
 def test_settings_are_chosen_on_rows_that_no_report_uses(shared: Path) -> None:
     for tuning, reported in (("tune01", "forget01"), ("tune10", "forget10")):
-        chosen, final = (
-            load_benchmark(BenchmarkConfig(name="tofu", split=split, data_dir=str(shared / "data" / "tofu")))
-            for split in (tuning, reported)
-        )
+        chosen, final = (published(shared, split) for split in (tuning, reported))
         assert len(chosen.forget) == len(final.forget)
         assert len(chosen.splits["retain_unseen"]) == len(final.splits["retain_unseen"])
         used = {f.id for b in (final,) for name in ("forget", "retain_unseen") for f in b.splits[name]}
         assert not used & {f.id for name in ("forget", "retain_unseen") for f in chosen.splits[name]}
-        largest = load_benchmark(BenchmarkConfig(name="tofu", split="forget10", data_dir=str(shared / "data" / "tofu")))
+        largest = published(shared, "forget10")
         assert not {f.id for f in largest.forget} & {f.id for f in chosen.forget}
 
 
@@ -224,7 +228,7 @@ def test_closer_looks_order_has_the_same_rows_and_needs_its_file(folder: Path) -
 
 def test_the_first_rows_of_forget10_are_others_in_closer_looks_order(shared: Path) -> None:
     first = [
-        {fact.id for fact in load_benchmark(_config(shared / "data" / "tofu", "forget10", order=order)).forget[:300]}
+        {fact.id for fact in published(shared, "forget10", order).forget[:300]}
         for order in ("published", "closer_look")
     ]
     assert len(first[0] & first[1]) == 200

@@ -14,8 +14,17 @@ from unierase_cli.cli.app import app
 from unierase_cli.store.artefacts import Store
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A run for tests that only read."""
+    found = Store(tmp_path_factory.mktemp("read") / "outputs")
+    scored(found)
+    return found
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def own(tmp_path: Path) -> Store:
+    """A run for a test that changes its folder."""
     found = Store(tmp_path / "outputs")
     scored(found)
     return found
@@ -44,11 +53,11 @@ def test_a_finished_run_has_the_same_scores_as_when_it_was_made(store: Store, wo
     assert folders(store) == before
 
 
-def test_several_runs_are_scored_one_after_the_other(store: Store) -> None:
-    scored(store, "second", edited=state(0.9))
-    found = json.loads(run(store, "score/*", "--json").stdout)
+def test_several_runs_are_scored_one_after_the_other(own: Store) -> None:
+    scored(own, "second", edited=state(0.9))
+    found = json.loads(run(own, "score/*", "--json").stdout)
     assert [entry["name"] for entry in found] == ["run@v001", "second@v001"]
-    shown = run(store, "run", "second")
+    shown = run(own, "run", "second")
     assert "score/run@v001" in shown.stderr
     assert "score/second@v001" in shown.stderr
     assert shown.stdout == ""
@@ -79,25 +88,25 @@ def test_no_model_and_no_benchmark_is_loaded(store: Store, monkeypatch: pytest.M
     assert run(store, "latest").exit_code == 0
 
 
-def test_observations_that_are_gone_are_told(store: Store) -> None:
-    shutil.rmtree(store.root / "observe" / "run_edited")
-    result = run(store, "run")
+def test_observations_that_are_gone_are_told(own: Store) -> None:
+    shutil.rmtree(own.root / "observe" / "run_edited")
+    result = run(own, "run")
     assert result.exit_code == 2
     assert "the recorded answers of its edited model are gone" in result.stderr
     assert "asks the model anew" in result.stderr
 
 
-def test_damaged_observations_are_told_by_file(store: Store) -> None:
-    path = store.resolve("run_edited@v001").path / "forget.plain.jsonl"
+def test_damaged_observations_are_told_by_file(own: Store) -> None:
+    path = own.resolve("run_edited@v001").path / "forget.plain.jsonl"
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-40])
-    result = run(store, "run")
+    result = run(own, "run")
     assert result.exit_code == 2
     assert f"forget.plain.jsonl has {size - 40} bytes, not {size}" in " ".join(result.stderr.split())
 
 
-def test_a_moved_outputs_folder_still_scores(store: Store, tmp_path: Path) -> None:
-    shutil.move(store.root, tmp_path / "elsewhere")
+def test_a_moved_outputs_folder_still_scores(own: Store, tmp_path: Path) -> None:
+    shutil.move(own.root, tmp_path / "elsewhere")
     assert run(Store(tmp_path / "elsewhere"), "run").exit_code == 0
 
 
@@ -140,8 +149,8 @@ def test_mistakes_are_one_line_with_exit_code_2(words: list[str], message: str, 
     assert len(result.stderr.splitlines()) == 2
 
 
-def test_a_pattern_of_several_runs_is_no_run_to_export(store: Store, tmp_path: Path) -> None:
-    scored(store, "second")
-    result = run(store, "score/*", "--open-unlearning", str(tmp_path / "ou"))
+def test_a_pattern_of_several_runs_is_no_run_to_export(own: Store, tmp_path: Path) -> None:
+    scored(own, "second")
+    result = run(own, "score/*", "--open-unlearning", str(tmp_path / "ou"))
     assert "means several runs: score/run@v001, score/second@v001" in result.stderr
     assert not (tmp_path / "ou").exists()

@@ -9,7 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+from typer.testing import CliRunner
+
 from tests.helpers.places import ROOT
+from unierase_cli.cli.app import app
 
 HEAVY = ("torch", "transformers", "hydra", "omegaconf", "numpy", "datasets", "matplotlib")
 COMMANDS = ("run", "finetune", "train-token", "moments", "edit", "erase", "eval", "score", "report")
@@ -94,9 +97,8 @@ def test_without_a_word_the_help_is_shown() -> None:
 def test_shells_complete_commands_options_and_choices() -> None:
     def completed(words: str) -> list[str]:
         position = str(len(words.split(" ")) - 1)
-        return python(
-            "-m", "unierase_cli", _UNIERASE_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=position
-        ).stdout.split()
+        environment = {"_UNIERASE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": position}
+        return CliRunner().invoke(app, [], prog_name="unierase", env=environment).stdout.split()
 
     assert "finetune" in completed("unierase fin")
     assert "--dry-run" in completed("unierase run --dr")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -64,6 +63,7 @@ def test_a_dry_run_shows_what_each_combination_would_make_and_starts_nothing(out
     assert plan[0]["plan"][-1]["stage"] == "score"
 
 
+@pytest.mark.slow
 def test_a_failure_and_a_crash_leave_the_other_runs_alone_and_a_second_call_makes_only_what_is_missing(outputs: Path) -> None:
     words = ("method=ga_gd,rmu,none,npo_gd", "--jobs", "2")
     first = as_data(outputs, *words, code=1)
@@ -88,6 +88,7 @@ def test_a_failure_and_a_crash_leave_the_other_runs_alone_and_a_second_call_make
     assert states(as_data(outputs, *words)) == ["made", "made", "done", "done"]
 
 
+@pytest.mark.slow
 def test_what_two_runs_at_a_time_share_is_made_once_though_their_names_differ(outputs: Path) -> None:
     (outputs / sweep_stub.SLOW).touch()
     swept = as_data(outputs, "method=none", "seed=0,1", "--jobs", "2")
@@ -107,11 +108,13 @@ def test_of_combinations_that_make_the_same_artefact_one_is_run(outputs: Path) -
     assert len(list(Path(swept["folder"]).glob("*.log"))) == 1
 
 
+@pytest.mark.slow
 def test_several_splits_give_several_tables(outputs: Path) -> None:
     swept = as_data(outputs, "method=none", "benchmark.split=forget05,forget10", "--jobs", "2")
     assert [made["tables"][0]["split"] for made in swept["comparisons"]] == ["forget05", "forget10"]
 
 
+@pytest.mark.slow
 def test_other_commands_than_eval_can_be_swept(outputs: Path) -> None:
     erased = sweep(outputs, "method=none,npo_gd", "--stage", "erase")
     assert erased.exit_code == 0, erased.stderr
@@ -121,6 +124,7 @@ def test_other_commands_than_eval_can_be_swept(outputs: Path) -> None:
     assert as_data(outputs, "method=none", "--stage", "run")["comparisons"]
 
 
+@pytest.mark.slow
 def test_what_is_done_is_shown_and_not_run_again_unless_forced(outputs: Path) -> None:
     as_data(outputs, "method=none")
     before = made(outputs)
@@ -175,10 +179,8 @@ def test_a_finished_run_without_a_reference_is_not_one_with_it(mode: str, tmp_pa
     ],
 )
 def test_mistakes_are_one_line_before_anything_starts(words: list[str], message: str, outputs: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "unierase_cli", "sweep", *words, f"outputs={outputs}"], capture_output=True, text=True, cwd=ROOT
-    )
-    assert result.returncode == 2
+    result = CliRunner().invoke(app, ["sweep", *words, f"outputs={outputs}"], prog_name="unierase")
+    assert result.exit_code == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) <= 2
     assert list(outputs.iterdir()) == []

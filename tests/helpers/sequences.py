@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.quick_token import quick_token
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.edit import EditConfig, MomentsConfig, ValueConfig
 from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig, TermConfig
-from unierase_cli.config.sections.token import TokenConfig, TokenStage
+from unierase_cli.config.sections.token import TokenStage
 from unierase_cli.config.sections.unlearn import UnlearnConfig
 from unierase_cli.contracts import SilentReporter
 from unierase_cli.pipeline.pipeline import Pipeline
@@ -30,7 +31,7 @@ def experiment(folder: Path, outputs: Path, mode: ModeConfig, **changes: Any) ->
         ),
         "mode": mode,
         "method": UNIERASE,
-        "token": TokenConfig(stages=[TokenStage(epochs=1, least_steps=4)], refine_epochs=1),
+        "token": quick_token(folder.parent, stages=[TokenStage(epochs=1, least_steps=4)]),
         "edit": EditConfig(
             values=ValueConfig(steps=40, lr=0.5, lr_kind="relative", clamp=8.0, stop_loss=0.01, runner_up=0.0, kl_factor=0.0),
             moments=MomentsConfig(max_tokens=12, prompt_end_weight=0.0),

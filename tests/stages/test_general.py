@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.quick_token import quick_token
 from tests.helpers.suites import made_rows, write_suites
 from tests.helpers.tiny_models import save_folder, tiny_gpt2, tiny_llama
 from unierase_cli.benchmarks.general.base import load_items, load_suite
@@ -19,7 +21,6 @@ from unierase_cli.config.sections.edit import EditConfig, MomentsConfig, ValueCo
 from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
 from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
-from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.inference.suites import answers_to, questions_of
 from unierase_cli.metrics import general_ability
@@ -55,15 +56,29 @@ def experiment(tmp_path: Path, **general: Any) -> Experiment:
     return Experiment(eval=EvalConfig(batch_size=3, general=GeneralConfig(**values)))
 
 
+def use_models(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stage, "load_base", lambda *a: model())
+    patch.setattr(stage, "load_edited", lambda *a: model("edited"))
+
+
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "load_base", lambda *a: model())
-    monkeypatch.setattr(stage, "load_edited", lambda *a: model("edited"))
+    use_models(monkeypatch)
 
 
 def run(directory: Path, config: Experiment, state: str = "base") -> dict[str, Any]:
     directory.mkdir(parents=True, exist_ok=True)
     return stage.run(StageContext(study_of(config), directory, {}, SilentReporter(), {"state": state}))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, dict[str, Any], Path]:
+    """All suites asked without an interruption: by which experiment, the summary and the folder, which nobody changes."""
+    folder = tmp_path_factory.mktemp("whole")
+    config = experiment(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        use_models(patch)
+        return config, run(folder / "out", config), folder / "out"
 
 
 def contents(directory: Path) -> dict[str, Any]:
@@ -145,14 +160,12 @@ def test_a_program_gets_a_second_where_the_reference_gives_it_one(tmp_path: Path
     assert (seconds(), seconds(code_seconds=7.0), seconds(compat=True, code_seconds=7.0)) == (3.0, 7.0, 1.0)
 
 
-@pytest.mark.usefixtures("models")
-def test_every_row_keeps_what_was_said_and_what_was_right(tmp_path: Path) -> None:
-    config = experiment(tmp_path)
-    summary_ = run(tmp_path / "out", config)
+def test_every_row_keeps_what_was_said_and_what_was_right(whole: tuple[Experiment, dict[str, Any], Path]) -> None:
+    config, summary_, out = whole
     assert summary_["rows"] == SIZES
     assert "memory" in summary_["programs_confined_by"]
     for name, count in SIZES.items():
-        rows = sorted(read_jsonl(tmp_path / "out" / f"{name}.jsonl"), key=lambda row: row["place"])
+        rows = sorted(read_jsonl(out / f"{name}.jsonl"), key=lambda row: row["place"])
         items = load_items(name, config.eval.general)
         assert len(rows) == count
         assert [(row["suite"], row["id"], row["gold"]) for row in rows] == [(name, i.id, i.gold) for i in items]
@@ -163,10 +176,9 @@ def test_every_row_keeps_what_was_said_and_what_was_right(tmp_path: Path) -> Non
 @pytest.mark.usefixtures("models")
 @pytest.mark.parametrize("killed_after", [0, 1, 8])
 def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
+    whole: tuple[Experiment, dict[str, Any], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
 ) -> None:
-    config = experiment(tmp_path)
-    run(tmp_path / "whole", config)
+    config, _, out = whole
     appended, append = 0, stage.append_jsonl
 
     def die(path: Path, rows: Any) -> None:
@@ -184,7 +196,7 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(
     monkeypatch.setattr(stage, "append_jsonl", append)
     # The batches of the first run count, whatever the batch size is now.
     run(tmp_path / "cut", replace(config, eval=replace(config.eval, batch_size=7)))
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "cut") == contents(out)
 
 
 @pytest.mark.usefixtures("models")
@@ -194,10 +206,11 @@ def test_a_folder_that_was_begun_with_other_questions_is_refused(tmp_path: Path)
         run(tmp_path / "out", experiment(tmp_path, suites=["gsm8k"], rows=2))
 
 
-@pytest.mark.usefixtures("models")
-def test_rows_are_judged_when_they_are_scored(tmp_path: Path) -> None:
-    config = experiment(tmp_path)
-    run(tmp_path / "out", config)
+def test_rows_are_judged_when_they_are_scored(
+    whole: tuple[Experiment, dict[str, Any], Path], tmp_path: Path
+) -> None:
+    config, _, out = whole
+    shutil.copytree(out, tmp_path / "out")
     path = tmp_path / "out" / "gsm8k.jsonl"
     rows = [{**row, "output": f"The final answer is {row['gold']}."} for row in read_jsonl(path)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -289,8 +302,8 @@ def test_the_report_shows_both_states_side_by_side() -> None:
 def test_a_whole_run_asks_both_states_and_scores_them(tmp_path: Path) -> None:
     config = Experiment(
         model=ModelConfig(path=str(save_folder(model(), tmp_path / "model")), key_position="prompt_last"),
-        benchmark=BenchmarkConfig(name="fictional", split="forget05", authors=40, questions=10, rows=3),
-        token=TokenConfig(stages=[TokenStage(epochs=1, least_steps=0)]),
+        benchmark=BenchmarkConfig(name="fictional", split="forget10", authors=20, questions=5, rows=3),
+        token=quick_token(tmp_path),
         edit=EditConfig(values=ValueConfig(steps=2), moments=MomentsConfig(samples=20, max_tokens=12)),
         protocol=ProtocolConfig(max_new_tokens=4),
         eval=replace(experiment(tmp_path, suites=["gsm8k", "human_eval"]).eval, splits=["forget"], forget_variants=[]),

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.quick_token import quick_token
 from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.edit import EditConfig, MomentsConfig, ValueConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig
-from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.values import Values, find_values
@@ -37,7 +37,7 @@ def experiment(folder: Path, outputs: Path, **changes: Any) -> Experiment:
     """AlphaEdit on a tiny random model: no token, so that these two stages stand alone."""
     settings: dict[str, Any] = {
         "model": ModelConfig(path=str(folder), key_position="prompt_last"),
-        "benchmark": BenchmarkConfig(name="fictional", split="forget05", authors=40, questions=10),
+        "benchmark": BenchmarkConfig(name="fictional", split="forget10", authors=20, questions=5),
         "method": MethodConfig(name="alphaedit", token=False),
         "edit": EditConfig(
             values=ValueConfig(steps=2, lr=0.1, lr_kind="relative", batch_size=8),
@@ -155,7 +155,7 @@ def test_a_token_is_asked_for_only_where_the_edit_leads_to_one(folder: Path, tmp
 
 def test_unierase_takes_the_trained_token_and_refines_it_on_the_edited_model(folder: Path, tmp_path: Path) -> None:
     config = experiment(folder, tmp_path, method=MethodConfig(name="unierase", token=True))
-    token = TokenConfig(stages=[TokenStage(epochs=1)], refine_epochs=1)
+    token = quick_token(tmp_path)
     artefact = make(replace(config, token=token), "erase")
     trained = TokenRows.load(Path(artefact.manifest["inputs"]["train_token"]["path"]))
     rows = Patch.load(artefact.path, 0).tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,7 @@ def test_observations_do_not_depend_on_the_batch_size_beyond_rounding() -> None:
                 assert x.log_probs == pytest.approx(y.log_probs, abs=1e-5)
 
 
-@pytest.fixture
-def benchmark_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def use_rows(patch: pytest.MonkeyPatch) -> None:
     benchmark = Benchmark(
         "test",
         tuple(ROWS[:5]),
@@ -111,9 +111,25 @@ def benchmark_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         {"forget": tuple(ROWS[:5]), "retain_unseen": tuple(ROWS[5:]), "world_facts": ()},
         "x",
     )
-    monkeypatch.setattr("unierase_cli.pipeline.study.load_benchmark", lambda *_, **__: benchmark)
-    monkeypatch.setattr(stage, "load_base", lambda *_: tiny_llama(seed=4))
-    monkeypatch.setattr(stage, "load_edited", lambda *_: edited_model())
+    patch.setattr("unierase_cli.pipeline.study.load_benchmark", lambda *_, **__: benchmark)
+    patch.setattr(stage, "load_base", lambda *_: tiny_llama(seed=4))
+    patch.setattr(stage, "load_edited", lambda *_: edited_model())
+
+
+@pytest.fixture
+def benchmark_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_rows(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a pass over both states writes without an interruption, in ``base`` and ``edited``; nobody changes it."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        use_rows(patch)
+        for state in ("base", "edited"):
+            run(folder / state, state)
+    return folder
 
 
 def contents(directory: Path) -> dict[str, str]:
@@ -145,9 +161,8 @@ def test_a_model_without_a_token_is_not_asked_in_the_tokens_variants(tmp_path: P
 @pytest.mark.usefixtures("benchmark_rows")
 @pytest.mark.parametrize("killed_after", [0, 1, 3, 7])
 def test_an_interrupted_stage_goes_on_and_ends_like_an_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
 ) -> None:
-    run(tmp_path / "whole", "edited")
     appended, append = 0, stage.append_jsonl
 
     def die(path: Path, rows: Any) -> None:
@@ -165,18 +180,16 @@ def test_an_interrupted_stage_goes_on_and_ends_like_an_uninterrupted_one(
     monkeypatch.setattr(stage, "append_jsonl", append)
     # Another batch size must not matter: the stored plan counts.
     run(tmp_path / "cut", "edited", with_settings(experiment(), eval__batch_size=5))
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "cut") == contents(whole / "edited")
 
 
 @pytest.mark.usefixtures("benchmark_rows")
-def test_a_batch_that_was_written_in_part_is_asked_again(tmp_path: Path) -> None:
-    run(tmp_path / "whole", "edited")
-    whole = contents(tmp_path / "whole")
-    run(tmp_path / "cut", "edited")
+def test_a_batch_that_was_written_in_part_is_asked_again(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "edited", tmp_path / "cut")
     path = tmp_path / "cut" / "forget.plain.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))  # one batch of two and half of the next
     run(tmp_path / "cut", "edited")
-    assert contents(tmp_path / "cut") == whole
+    assert contents(tmp_path / "cut") == contents(whole / "edited")
 
 
 @pytest.mark.usefixtures("benchmark_rows")
@@ -213,9 +226,8 @@ def test_rows_of_the_protocol_are_the_first_ones() -> None:
 
 
 @pytest.mark.usefixtures("benchmark_rows")
-def test_scoring_puts_both_states_side_by_side(tmp_path: Path) -> None:
-    for state in ("base", "edited"):
-        run(tmp_path / state, state)
+def test_scoring_puts_both_states_side_by_side(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     summary = scored(tmp_path, SilentReporter())
     metrics = json.loads((tmp_path / "score" / "metrics.json").read_text())
     assert metrics["rows"] == {"forget": 5, "retain_unseen": 3}
@@ -240,9 +252,8 @@ def test_scoring_puts_both_states_side_by_side(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("benchmark_rows")
-def test_a_retain_reference_gives_a_forget_quality(tmp_path: Path) -> None:
-    for state in ("base", "edited"):
-        run(tmp_path / state, state)
+def test_a_retain_reference_gives_a_forget_quality(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     config = experiment(retain_reference=str(tmp_path / "base"))
     rows = {row["id"]: row for row in scored(tmp_path, SilentReporter(), config)["rows"]}
     assert rows["forget.forget_quality"]["base"] == pytest.approx(1.0)
@@ -251,9 +262,9 @@ def test_a_retain_reference_gives_a_forget_quality(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("benchmark_rows")
-def test_an_edit_without_effect_is_said(tmp_path: Path) -> None:
+def test_an_edit_without_effect_is_said(whole: Path, tmp_path: Path) -> None:
     for state in ("base", "edited"):
-        run(tmp_path / state, "base")
+        shutil.copytree(whole / "base", tmp_path / state)
         plan = Plan.load(tmp_path / state)
         replace(plan, state=state).save(tmp_path / state)
     reporter = SilentReporter()
@@ -262,8 +273,8 @@ def test_an_edit_without_effect_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("benchmark_rows")
-def test_damaged_observations_are_named_by_file_and_line(tmp_path: Path) -> None:
-    run(tmp_path / "base", "base")
+def test_damaged_observations_are_named_by_file_and_line(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "base", tmp_path / "base")
     path = tmp_path / "base" / "forget.plain.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text(lines[0] + '{"fact_id": "x"}\n')

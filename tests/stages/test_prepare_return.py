@@ -73,6 +73,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         return ["contradiction" if "PersonF Hill" in premise else "neutral" for premise, _ in pairs]
 
     monkeypatch.setattr(Judges, "classify", classify)
+    monkeypatch.setattr(stage, "NEW_TOKENS", 8)
     return shown
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.quick_token import quick_token
 from tests.helpers.tiny_models import FACTS, save_folder, tiny_llama
 from unierase_cli.benchmarks.base import load_benchmark
 from unierase_cli.config.schema import Experiment
@@ -51,7 +52,7 @@ def experiment(model: Path, folder: Path, forget: list[Fact], retain: list[Fact]
             unseen_share=0.0,
             near_authors=0,
         ),
-        "token": TokenConfig(stages=[STAGE], refine_epochs=1, refine_rounds=0),
+        "token": quick_token(folder, stages=[STAGE]),
         "edit": EditConfig(values=ValueConfig(steps=2), moments=MomentsConfig(samples=0)),
         "protocol": ProtocolConfig(max_new_tokens=4),
         "eval": EvalConfig(splits=["forget"], forget_variants=["plain", "unlearn_forbidden"]),

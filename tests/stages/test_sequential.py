@@ -252,6 +252,7 @@ def test_an_interrupted_sequence_leaves_its_patches_alone_and_ends_with_the_same
     assert [row["step"] for row in seconds] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_sequence_that_is_cut_otherwise_is_another_version_and_the_difference_is_told(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,6 +391,7 @@ def test_a_cap_for_another_benchmark_cuts_no_step(made: tuple[Experiment, Artefa
     assert set(map(len, step_splits(study_of(everywhere), 2).values())) == {1}
 
 
+@pytest.mark.slow
 def test_the_way_starts_from_what_is_asked_for_and_nothing_else(folder: Path, tmp_path: Path) -> None:
     config = experiment(folder, tmp_path, ModeConfig("sequential", steps=3, leave_out=[0]))
     found = read_json(make(config, "trajectory").path / "steps.json")
@@ -410,6 +412,7 @@ def test_the_last_step_is_not_asked_twice(made: tuple[Experiment, Artefact]) -> 
     assert END not in step_requests(study_of(cut)).values()
 
 
+@pytest.mark.slow
 def test_the_trajectory_has_the_numbers_of_every_step(
     made: tuple[Experiment, Artefact], trajectory: tuple[dict[str, Any], Artefact]
 ) -> None:
@@ -494,6 +497,7 @@ def test_an_evaluation_without_steps_is_that_of_a_batch(folder: Path, tmp_path: 
     assert not [row for row in Pipeline(quiet, SilentReporter()).plan("report") if row.stage == "trajectory"]
 
 
+@pytest.mark.slow
 def test_a_sequence_of_one_is_a_batch_with_the_same_token(folder: Path, tmp_path: Path) -> None:
     """The same edit of all facts at once, so that only the order of requests differs between the modes."""
     config = experiment(folder, tmp_path, ModeConfig("sequential", steps=1))

@@ -7,7 +7,7 @@ A benchmark is a module in this folder (or an entry point of the group ``unieras
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,8 @@ from unierase_cli.store.hashing import hash_json
 from unierase_cli.words import has_words
 
 BENCHMARKS = Plugins("unierase_cli.benchmarks", "unierase.benchmarks", "benchmark=", "choice")
+# All of a row but its long answer, which only metrics read: artefacts made before there were any stay of use.
+LEARNABLE = tuple(field.name for field in fields(Fact) if field.name != "long_answer")
 Loader = Callable[[BenchmarkConfig, Reporter | None], Benchmark]
 
 
@@ -168,8 +170,8 @@ def fingerprint(benchmark: Benchmark) -> str:
 
 
 def _learnable(fact: Fact) -> dict[str, Any]:
-    """All of a row but its long answer, which only metrics read: artefacts made before there were any stay of use."""
-    return {key: value for key, value in asdict(fact).items() if key != "long_answer"}
+    """All of a row that anything is learned from."""
+    return {name: getattr(fact, name) for name in LEARNABLE}
 
 
 def _loader(name: str) -> Loader:

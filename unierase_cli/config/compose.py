@@ -1,32 +1,26 @@
-"""From words to an Experiment: Hydra's Compose API, then the schema's types and checks. DictConfig never leaves this file."""
+"""From words to an Experiment: the chosen yamls, then the schema's types and checks. DictConfig never leaves this folder."""
 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import ConfigTypeError, OmegaConfBaseException, UnsupportedInterpolationType, ValidationError
 
 from unierase_cli.config import catalog
 from unierase_cli.config.checks import usable
+from unierase_cli.config.chosen import ROOT, composed
 from unierase_cli.config.locate import config_folders
-from unierase_cli.config.overrides import Override, check_key, describe_type, leaf_type, parse, quoted
+from unierase_cli.config.overrides import Override, check_key, describe_type, leaf_type, parse
 from unierase_cli.config.schema import Composition, Experiment, typed
 from unierase_cli.config.sections.launcher import LauncherConfig
 from unierase_cli.contracts import UserError
-from unierase_cli.temporary import temporary_folder
-
-ROOT = "config"
 
 
 def compose(words: Sequence[str] = (), config_dir: str | Path | None = None) -> Experiment:
@@ -82,9 +76,9 @@ def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictCon
         for path in catalog.yamls(folder):
             _check_defaults(path, catalog.read_yaml(path)[1])
     with _one_line():
-        composed, chosen = _hydra(folders, [override.for_hydra() for override in overrides])
-        plain = OmegaConf.to_container(composed, resolve=False)
-        missing = set(OmegaConf.missing_keys(composed))
+        written, chosen = composed(folders, overrides)
+        plain = OmegaConf.to_container(written, resolve=False)
+        missing = set(OmegaConf.missing_keys(written))
     if "experiment" in chosen:
         # OmegaConf lets a group's value win over an experiment's ???, which yet says that the user must give one.
         demanded = OmegaConf.missing_keys(OmegaConf.load(catalog.locate(folders, "experiment", chosen["experiment"])))
@@ -93,29 +87,9 @@ def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictCon
     files += [catalog.locate(folders, group, name) for group, name in chosen.items()]
     _check_keys(plain, overrides, files)
     with _one_line(plain):
-        merged = typed(Composition, composed)
+        merged = typed(Composition, written)
         OmegaConf.resolve(merged)
     return merged, sorted(missing), overrides
-
-
-def _hydra(folders: Sequence[Path], words: list[str]) -> tuple[DictConfig, dict[str, str]]:
-    """The composed configuration, and the choice that was made in each group."""
-    # Hydra wants the primary file in its first folder: a folder of one's own without one is lent the shipped file.
-    first = next((folder for folder in folders if (folder / f"{ROOT}.yaml").is_file()), None)
-    lending = first is not None and first != folders[0]
-    with temporary_folder("conf") if lending else nullcontext() as lent:
-        if first is not None and lent is not None:
-            shutil.copy(first / f"{ROOT}.yaml", lent)
-            folders = [lent, *folders]
-        others = ",".join(quoted(f"file://{folder}") for folder in folders[1:])
-        search = [f"hydra.searchpath=[{others}]"] if others else []
-        with initialize_config_dir(config_dir=str(folders[0]), version_base=None, job_name="unierase"):
-            # Hydra and OmegaConf bring functions for ${name:...}: one writes the environment into what is kept of a run, others
-            # make values of text or tell the time. None of them is of use here, so none of them works.
-            BaseContainer._resolvers.clear()
-            composed = hydra_compose(ROOT, overrides=[*search, *words], return_hydra_config=True)
-    chosen = {k: v for k, v in composed.hydra.runtime.choices.items() if v and not k.startswith("hydra/")}
-    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]), chosen
 
 
 def _check_defaults(path: Path, content: dict[Any, Any]) -> None:

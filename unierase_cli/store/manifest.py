@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -26,7 +27,8 @@ PACKAGES = (
 )
 
 
-def package_versions() -> dict[str, str]:
+@cache
+def package_versions() -> Mapping[str, str]:
     """The version of this package, as ``unierase --version`` has it, and the installed ones that numbers depend on."""
     versions = {"unierase": __version__}
     for name in PACKAGES:
@@ -57,7 +59,7 @@ def environment() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "packages": package_versions(),
+        "packages": dict(package_versions()),
         "git_commit": git_commit(),
     }
 
