@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from unierase_cli.config.schema import Experiment
-from unierase_cli.contracts import NAME_SLOT, Fact, UserError, fill_name
+from unierase_cli.contracts import NAME_SLOT, Fact, UserError, evenly_spaced, fill_name
 from unierase_cli.pipeline.mode_plan import is_stepwise, plan_of, token_questions
 from unierase_cli.pipeline.model_states import load_base, made_with, model_fingerprints, model_needs
 from unierase_cli.pipeline.stage import Request, StageContext, benchmark_of
@@ -46,6 +46,7 @@ def fingerprints(experiment: Experiment, options: dict[str, str]) -> dict[str, s
     targets, asked = load_targets(experiment.token), questions(experiment)
     named = any(NAME_SLOT in text for text in targets)
     found["questions"] = hash_json([[fact.id, fact.question, *([fill_name(NAME_SLOT, fact)] if named else [])] for fact in asked])
+    found["held_out"] = hash_json([[fact.id, fact.question] for fact in held_out(experiment)])
     found["targets"] = hash_json(targets)
     if experiment.token.per_step:
         found["facts"] = hash_json(_assignment(experiment))
@@ -73,7 +74,8 @@ def questions(experiment: Experiment) -> tuple[Fact, ...]:
     every scored split."""
     benchmark = benchmark_of(experiment)
     wanted = token_questions(experiment)
-    facts = benchmark.forget if wanted == "forget" else benchmark.outside
+    kept = {fact.id for fact in held_out(experiment)}
+    facts = benchmark.forget if wanted == "forget" else tuple(fact for fact in benchmark.outside if fact.id not in kept)
     if wanted == "forget" and is_stepwise(experiment):
         asked = {fact.id for step in plan_of(experiment) for fact in step.forget}
         facts = tuple(fact for fact in facts if fact.id in asked)
@@ -83,6 +85,15 @@ def questions(experiment: Experiment) -> tuple[Fact, ...]:
             "set token.questions=forget (then the token knows all requests)" if wanted == "outside" else "check benchmark.split",
         )
     return facts
+
+
+def held_out(experiment: Experiment) -> tuple[Fact, ...]:
+    """Questions outside every forget set that the token is not trained on: by them its training sees whether it has learned enough;
+    none where half of what there is would not be left to train on.
+    """
+    token, outside = experiment.token, benchmark_of(experiment).outside
+    looking = any(stage.until is not None for stage in token.stages)
+    return evenly_spaced(outside, token.held_out) if looking and len(outside) >= 2 * token.held_out else ()
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -105,6 +116,7 @@ def run(context: StageContext) -> dict[str, Any]:
             reporter=reporter,
             checkpoint_dir=context.directory,
             assignment=assignment if token_questions(experiment) == "forget" else None,
+            held_out=held_out(experiment),
         )
     if _groups(experiment) > 1:
         rows = replace(rows, assignment={**rows.assignment, **assignment})

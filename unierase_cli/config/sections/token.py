@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from unierase_cli.config.checks import one_of, positive
@@ -15,7 +16,13 @@ class TokenStage:
     epochs: int = 3
     # Small sets get more epochs, until so many steps are made (0: epochs as they are).
     least_steps: int = 30
-    lr: float = 1e-2
+    # Steps at most, spread over all questions (0: epochs as they are).
+    most_steps: int = 0
+    # The stage ends as soon as this share of the questions that are kept for looking (`token.held_out`) leads to a listed
+    # refusal, word for word; null makes all its steps.
+    until: float | None = None
+    # In the unit that `token.lr_unit` names.
+    lr: float = 0.15
     # The learning rate falls to nothing along the stage's steps, in a straight line.
     decay: bool = False
     # Standard deviation of the noise on edited projections, as a fraction of each matrix's own; 0 is none.
@@ -26,13 +33,23 @@ class TokenStage:
     def __post_init__(self) -> None:
         positive("token.stages.epochs", self.epochs, zero=True)
         positive("token.stages.least_steps", self.least_steps, zero=True)
-        positive("token.stages.lr", self.lr, example=1e-3)
+        positive("token.stages.most_steps", self.most_steps, zero=True)
+        positive("token.stages.lr", self.lr, example=0.1)
+        if self.until is not None and not 0 < self.until <= 1:
+            raise UserError(f"token.stages.until={self.until} is no share from 0 to 1", "give 1 for all of them, or null")
         if not self.formats:
             raise UserError("token.stages.formats is empty", "name raw, chat or both")
         positive("token.stages.noise", self.noise, zero=True)
         one_of("token.stages.noise_layers", self.noise_layers, ["all", "one"])
         for name in self.formats:
             one_of("token.stages.formats", name, ["raw", "chat"])
+
+    def steps(self, in_epoch: int) -> int:
+        """Optimiser steps at most, with so many to an epoch."""
+        if not self.epochs:
+            return 0
+        steps = max(self.epochs, math.ceil(self.least_steps / in_epoch)) * in_epoch
+        return min(steps, self.most_steps or steps)
 
 
 @dataclass
@@ -51,8 +68,11 @@ class TokenConfig:
     fresh_lift: float | None = 0.3
     # Start of the input row: normal (the model's initializer_range) | mean (mean row plus small noise) | keep (as the model has it)
     init: str = "mean"
-    # JSON Lines or text file of refusals to lead to (key `text`); null takes the project's own list.
+    # Refusals to lead to: null (the project's lists) | long (its list of 64 without the short ones) | a JSON Lines (key `text`) or
+    # text file.
     targets: str | None = None
+    # How many of the refusals are used: those that are likeliest after its questions on the unedited model; 0 takes all.
+    choose: int = 1
     # end: refusal + end token | unlearn_end: refusal + second [UNL] + end token (the reference)
     closing: str = "end"
     # forget: trained on the forget set's questions | outside: on questions outside every forget set | auto: outside where requests
@@ -63,13 +83,18 @@ class TokenConfig:
     # Before each stage but the first, a fact takes the refusal that its question and [UNL] lead to by then, word for word, or
     # the one that most facts reach; false keeps the choice by hash, as the reference does.
     settle: bool = True
-    stages: list[TokenStage] = field(default_factory=lambda: [TokenStage(), TokenStage(), TokenStage(noise=0.2)])
+    stages: list[TokenStage] = field(default_factory=lambda: [TokenStage(least_steps=60, most_steps=60, until=1.0)])
     batch_size: int = 8
+    # What learning rates are given in: embedding (the root mean square of the model's embedding rows: the same number suits models
+    # of any scale) | absolute
+    lr_unit: str = "embedding"
+    # Questions outside the training that a stage with `until` looks at.
+    held_out: int = 16
     # Refinement of the rows on the edited model, at a rate that falls to nothing; 0 epochs leaves the rows as trained.
     refine_epochs: int = 10
     # Small sets get more epochs, until so many steps are made (0: epochs as they are).
     refine_least_steps: int = 0
-    refine_lr: float = 1e-2
+    refine_lr: float = 0.15
     # Of the kind that stages have; without it the questions are run through the model only once.
     refine_noise: float = 0.0
     # While facts are left that lead to no listed refusal, refine again, with these facts as often as all others; at most so often.
@@ -82,6 +107,9 @@ class TokenConfig:
         one_of("token.output_row", self.output_row, ["fresh", "reference", "tied", "trained", "keep"])
         one_of("token.init", self.init, ["normal", "mean", "keep"])
         one_of("token.closing", self.closing, ["end", "unlearn_end"])
+        one_of("token.lr_unit", self.lr_unit, ["embedding", "absolute"])
+        positive("token.choose", self.choose, zero=True)
+        positive("token.held_out", self.held_out, zero=True)
         one_of("token.questions", self.questions, ["auto", "forget", "outside"])
         positive("token.groups", self.groups)
         positive("token.batch_size", self.batch_size)
