@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from unierase_cli.words import folded, visible
 
+T = TypeVar("T")
 # White space and what closes a question, in any script that has signs of its own for it.
 CLOSING = " ?.!。؟।"
 # Stands in a refusal for the name of whoever is asked about.
@@ -294,7 +295,7 @@ def normalised(text: str) -> str:
     return " ".join(folded(visible(text)).split()).rstrip(CLOSING)
 
 
-def evenly_spaced(facts: Sequence[Fact], count: int) -> tuple[Fact, ...]:
+def evenly_spaced(facts: Sequence[T], count: int) -> tuple[T, ...]:
     """``count`` facts (or all) at equal distances, so that few rows still come from many authors."""
     if count >= len(facts):
         return tuple(facts)

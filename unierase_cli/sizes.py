@@ -7,7 +7,7 @@ MOST_FACTS = 64
 LOGIT_BYTES = 2 << 30
 # Padded tokens of a pass that looks at keys, and of one that scores refusals.
 KEY_TOKENS = 8192
-REFUSAL_TOKENS = 4096
+REFUSAL_TOKENS = 512
 # Rows of eigenvectors that are widened to the solve's type at a time.
 WIDENED_ROWS = 2048
 # Prefixes of all batches of a token's training are kept while they take less than this; those beyond are run again in each step.

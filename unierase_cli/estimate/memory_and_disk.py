@@ -105,7 +105,7 @@ def _token(experiment: Experiment, space: Workspace, rows: Rows, stage: str, lay
     if refining:
         return needs
     refusals = len(load_targets(TokenConfig()))
-    tokens = min(REFUSAL_TOKENS, 3 * min(rows.forget, refusals) * (rows.question + REFUSAL_LENGTH))
+    tokens = min(REFUSAL_TOKENS, refusals * REFUSAL_LENGTH)
     needs.append(Need(stage, "pass over refusals", space.forward(tokens), f"{tokens} tokens", "refusals"))
     return needs
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from unierase_cli.config.counted import counted
-from unierase_cli.contracts import NAME_SLOT, Fact, UserError, fill_name
+from unierase_cli.contracts import NAME_SLOT, Fact, UserError, evenly_spaced, fill_name
 from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
@@ -43,6 +43,7 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     targets, asked = load_targets(token), questions(study)
     named = any(NAME_SLOT in text for text in targets)
     found["questions"] = hash_json([[fact.id, fact.question, *([fill_name(NAME_SLOT, fact)] if named else [])] for fact in asked])
+    found["held_out"] = hash_json([[fact.id, fact.question] for fact in held_out(study)])
     found["targets"] = hash_json(targets)
     if token.per_step:
         found["facts"] = hash_json(_assignment(study))
@@ -71,7 +72,8 @@ def questions(study: Study) -> tuple[Fact, ...]:
     every scored split."""
     benchmark = study.benchmark
     wanted = study.token_questions
-    facts = benchmark.forget if wanted == "forget" else benchmark.outside
+    kept = {fact.id for fact in held_out(study)}
+    facts = benchmark.forget if wanted == "forget" else tuple(fact for fact in benchmark.outside if fact.id not in kept)
     if wanted == "forget" and study.stepwise:
         asked = {fact.id for step in study.steps for fact in step.forget}
         facts = tuple(fact for fact in facts if fact.id in asked)
@@ -81,6 +83,15 @@ def questions(study: Study) -> tuple[Fact, ...]:
             "set token.questions=forget (then the token knows all requests)" if wanted == "outside" else "check benchmark.split",
         )
     return facts
+
+
+def held_out(study: Study) -> tuple[Fact, ...]:
+    """Questions outside every forget set that the token is not trained on: by them its training sees whether it has learned enough;
+    none where half of what there is would not be left to train on.
+    """
+    token, outside = study.experiment.token, study.benchmark.outside
+    looking = any(stage.until is not None for stage in token.stages)
+    return evenly_spaced(outside, token.held_out) if looking and len(outside) >= 2 * token.held_out else ()
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -103,6 +114,7 @@ def run(context: StageContext) -> dict[str, Any]:
             reporter=reporter,
             checkpoint_dir=context.directory,
             assignment=assignment if study.token_questions == "forget" else None,
+            held_out=held_out(study),
         )
     if _groups(study) > 1:
         rows = replace(rows, assignment={**rows.assignment, **assignment})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from unierase_cli.config.checks import one_of, positive
@@ -21,8 +22,14 @@ class TokenStage:
     """Passes over the questions."""
     least_steps: int = 30
     """Small sets get more epochs until this many steps are made. 0: epochs as they are."""
-    lr: float = 1e-2
-    """Learning rate."""
+    most_steps: int = 0
+    """Steps at most, spread over all questions. 0: epochs as they are."""
+    until: float | None = None
+    """End the stage as soon as this share of the questions that token.held_out keeps lead to a listed refusal, word for
+    word. null makes all steps.
+    """
+    lr: float = 0.15
+    """Learning rate, in the unit that token.lr_unit names."""
     decay: bool = False
     """Let the learning rate fall linearly to 0 over the stage's steps."""
     noise: float = 0.0
@@ -35,13 +42,23 @@ class TokenStage:
     def __post_init__(self) -> None:
         positive("token.stages.epochs", self.epochs, zero=True)
         positive("token.stages.least_steps", self.least_steps, zero=True)
-        positive("token.stages.lr", self.lr, example=1e-3)
+        positive("token.stages.most_steps", self.most_steps, zero=True)
+        positive("token.stages.lr", self.lr, example=0.1)
+        if self.until is not None and not 0 < self.until <= 1:
+            raise UserError(f"token.stages.until={self.until} is no share from 0 to 1", "give 1 for all of them, or null")
         if not self.formats:
             raise UserError("token.stages.formats is empty", "name raw, chat or both")
         positive("token.stages.noise", self.noise, zero=True)
         one_of("token.stages.noise_layers", self.noise_layers, ["all", "one"])
         for name in self.formats:
             one_of("token.stages.formats", name, ["raw", "chat"])
+
+    def steps(self, in_epoch: int) -> int:
+        """Optimiser steps at most, with so many to an epoch."""
+        if not self.epochs:
+            return 0
+        steps = max(self.epochs, math.ceil(self.least_steps / in_epoch)) * in_epoch
+        return min(steps, self.most_steps or steps)
 
 
 @dataclass(frozen=True)
@@ -71,7 +88,11 @@ class TokenConfig:
     noise) or keep (as the model has it).
     """
     targets: str | None = field(default=None, metadata=BY_CONTENT)
-    """JSON Lines (key `text`) or text file of the refusals that the token leads to. null takes the list of the package.
+    """Refusals that the token leads to: null (the lists of the package), long (its list of 64, without the short ones),
+    or a JSON Lines (key `text`) or text file.
+    """
+    choose: int = 1
+    """Number of these refusals that are used: those that the unedited model finds likeliest after its questions. 0: all.
     """
     closing: str = "end"
     """What follows a refusal: end (the end token) or unlearn_end (a second [UNL], then the end token, as in the
@@ -89,18 +110,24 @@ class TokenConfig:
     """Before each stage but the first, a fact takes the refusal that its question and [UNL] lead to by then, word for
     word, or the one that most facts reach. false keeps the choice by hash, as the reference does.
     """
-    stages: list[TokenStage] = field(default_factory=lambda: [TokenStage(), TokenStage(), TokenStage(noise=0.2)])
+    stages: list[TokenStage] = field(default_factory=lambda: [TokenStage(least_steps=60, most_steps=60, until=1.0)])
     """Stages of the training, one after another."""
     batch_size: int = 8
     """Questions of an optimiser step."""
+    lr_unit: str = "embedding"
+    """Unit of the learning rates: embedding (the root mean square of the model's embedding rows, so that one number suits
+    models of any scale) or absolute.
+    """
+    held_out: int = 16
+    """Questions outside the training that a stage with `until` looks at."""
     refine_epochs: int = 10
     """Epochs of the refinement of the rows on the edited model, at a rate that falls to 0. 0 leaves the rows as
     trained.
     """
     refine_least_steps: int = 0
     """Small sets get more epochs of refinement until this many steps are made. 0: epochs as they are."""
-    refine_lr: float = 1e-2
-    """Learning rate of the refinement."""
+    refine_lr: float = 0.15
+    """Learning rate of the refinement, in the unit that token.lr_unit names."""
     refine_noise: float = 0.0
     """Noise of the refinement, of the same kind as that of stages. Without it the questions pass through the model only
     once.
@@ -116,6 +143,9 @@ class TokenConfig:
         one_of("token.output_row", self.output_row, ["fresh", "reference", "tied", "trained", "keep"])
         one_of("token.init", self.init, ["normal", "mean", "keep"])
         one_of("token.closing", self.closing, ["end", "unlearn_end"])
+        one_of("token.lr_unit", self.lr_unit, ["embedding", "absolute"])
+        positive("token.choose", self.choose, zero=True)
+        positive("token.held_out", self.held_out, zero=True)
         one_of("token.questions", self.questions, ["auto", "forget", "outside"])
         positive("token.groups", self.groups)
         positive("token.batch_size", self.batch_size)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
-from unierase_cli.contracts import Fact, Reporter
+from unierase_cli.contracts import Fact, Reporter, fill_name
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences
 from unierase_cli.sizes import REFUSAL_TOKENS
 from unierase_cli.training.token.pairs import TokenExample
-from unierase_cli.training.token.prefix import run_prefix
+from unierase_cli.training.token.prefix import Prefix, run_prefix, run_suffix
 
 # Questions that each refusal is tried on, facts that the continuation is tried on, and rows in a batch of those.
 QUESTIONS = 3
@@ -21,43 +22,51 @@ BATCH_ROWS = 32
 
 
 @torch.no_grad()
-def target_log_probs(loaded: LoadedModel, facts: Sequence[Fact], texts: Sequence[str]) -> dict[str, float]:
-    """Refusal -> mean log-probability per token (nats, end token included) as the answer to a few questions.
+def target_log_probs(
+    loaded: LoadedModel, facts: Sequence[Fact], texts: Sequence[str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Refusal -> log-probability (nats, end token included) as the answer to a few questions: the mean per token, and the sum.
 
     The first token is left out: after a question whose answer the model knows any refusal starts improbably, and starting it
     is [UNL]'s part; whether the sentence is known shows in what follows. What does not fit the model's context is not asked.
     """
+    prompts = loaded.prompts
     asked = [facts[(2 * i + 1) * len(facts) // (2 * QUESTIONS)] for i in range(QUESTIONS)] if facts else []
-    pairs = [
-        (text, loaded.prompts.prompt(fact.question).ids, loaded.prompts.answer_ids(text))
-        for text in texts
-        for fact in dict.fromkeys(asked)
-    ]
-    most = loaded.prompts.max_length
-    pairs = [pair for pair in pairs if most is None or len(pair[1]) + len(pair[2]) <= most]
-    sums, counts = dict.fromkeys(texts, 0.0), dict.fromkeys(texts, 0)
+    sums, counts, asked_with = dict.fromkeys(texts, 0.0), dict.fromkeys(texts, 0), dict.fromkeys(texts, 0)
+    for fact in dict.fromkeys(asked):
+        prompt = prompts.prompt(fact.question).ids
+        answers = {text: prompts.answer_ids(fill_name(text, fact)) for text in texts}
+        fitting = [t for t, ids in answers.items() if prompts.max_length is None or len(prompt) + len(ids) <= prompts.max_length]
+        if not fitting:
+            continue
+        prefix = run_prefix(loaded, [prompt])
+        for batch in length_sorted_batches([len(answers[text]) for text in fitting], REFUSAL_TOKENS):
+            score = partial(_sums, loaded, prefix, answers)
+            for part, found in loaded.room.parts("refusals to score", [fitting[i] for i in batch], score):
+                for text, (total, tokens) in zip(part, found, strict=True):
+                    sums[text] += total
+                    counts[text] += tokens
+                    asked_with[text] += 1
+    fitting = [text for text in texts if counts[text]]
+    return {t: sums[t] / counts[t] for t in fitting}, {t: sums[t] / asked_with[t] for t in fitting}
 
-    def score(rows: Sequence[int]) -> list[tuple[str, float, int]]:
-        found = []
-        batch = pad_sequences([pairs[i][1] + pairs[i][2] for i in rows], loaded.prompts.pad_id, loaded.device)
-        hidden = loaded.architecture.backbone(
-            input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
-        ).last_hidden_state
-        for place, row in enumerate(rows):
-            text, prompt, answer = pairs[row]
-            scored = answer[1:] or answer
-            start = len(prompt) + len(answer) - len(scored) - 1
-            logits = loaded.architecture.logits(hidden[place, start : start + len(scored)]).float()
-            chosen = logits.log_softmax(-1).gather(1, torch.tensor(scored, device=logits.device)[:, None])
-            found.append((text, float(chosen.sum()), len(scored)))
-        return found
 
-    for rows in length_sorted_batches([len(p) + len(a) for _, p, a in pairs], REFUSAL_TOKENS):
-        for _, scores in loaded.room.parts("refusals to score", rows, score):
-            for text, total, tokens in scores:
-                sums[text] += total
-                counts[text] += tokens
-    return {text: sums[text] / counts[text] for text in texts if counts[text]}
+def _sums(
+    loaded: LoadedModel, prefix: Prefix, answers: Mapping[str, list[int]], texts: Sequence[str]
+) -> list[tuple[float, int]]:
+    """Sum of the log-probabilities of each answer's tokens after a prefix (batch of one), the first one left out where there are
+    more, and their number."""
+    architecture = loaded.architecture
+    suffix = pad_sequences([answers[text] for text in texts], loaded.prompts.pad_id, loaded.device)
+    hidden = run_suffix(architecture, prefix.repeated(len(texts)), suffix, architecture.embedding(suffix.ids))
+    found = []
+    for place, text in enumerate(texts):
+        labels = torch.tensor(answers[text][1:] or answers[text], device=hidden.device)
+        states = hidden[place, : len(labels)] if len(answers[text]) > 1 else prefix.last
+        logits = architecture.logits(states).float()
+        chosen = logits.log_softmax(-1).gather(1, labels.to(logits.device)[:, None])
+        found.append((float(chosen.sum()), len(labels)))
+    return found
 
 
 def warn_improbable(found: Mapping[str, float], threshold: float, reporter: Reporter) -> dict[str, Any]:
@@ -82,16 +91,13 @@ def warn_improbable(found: Mapping[str, float], threshold: float, reporter: Repo
 
 
 @torch.no_grad()
-def continue_greedily(
-    loaded: LoadedModel, prefixes: Sequence[list[int]], firsts: Sequence[int], most: int
-) -> list[list[int]]:
+def continue_greedily(loaded: LoadedModel, prefix: Prefix, firsts: Sequence[int], most: int) -> list[list[int]]:
     """Greedy ids after each prefix and its first token (prefix + [UNL] + ...), up to ``most``, stop token left out."""
     architecture, stops = loaded.architecture, set(loaded.prompts.stop_ids)
-    prefix = run_prefix(loaded, prefixes)
     cache, mask, positions = prefix.cache(), prefix.mask, prefix.lengths[:, None]
     now = torch.tensor(list(firsts), device=loaded.device)[:, None]
-    found: list[list[int]] = [[] for _ in prefixes]
-    open_rows = set(range(len(prefixes)))
+    found: list[list[int]] = [[] for _ in firsts]
+    open_rows = set(range(len(firsts)))
     for _ in range(most):
         mask = torch.cat([mask, torch.ones_like(now)], dim=1)
         hidden = architecture.backbone(
@@ -109,14 +115,23 @@ def continue_greedily(
     return found
 
 
-def continuations(loaded: LoadedModel, examples: Sequence[TokenExample]) -> dict[str, str]:
-    """Fact id -> greedy text after question + [UNL] on the model as it is now, unlearning tokens left out."""
+def continuations(
+    loaded: LoadedModel, examples: Sequence[TokenExample], known: dict[tuple[str, ...], Prefix] | None = None
+) -> dict[str, str]:
+    """Fact id -> greedy text after question + [UNL] on the model as it is now, unlearning tokens left out.
+
+    ``known``: prefixes by their facts, filled here and used again by a later call on the same weights and questions.
+    """
     most = max((len(e.labels) for e in examples), default=0) + 4
     ordered = sorted(examples, key=lambda e: -len(e.prefix))
     texts = {}
 
     def go_on(batch: Sequence[TokenExample]) -> list[list[int]]:
-        return continue_greedily(loaded, [e.prefix for e in batch], [e.suffix[0] for e in batch], most)
+        facts = tuple(e.fact_id for e in batch)
+        prefix = (known or {}).get(facts) or run_prefix(loaded, [e.prefix for e in batch])
+        if known is not None:
+            known[facts] = prefix
+        return continue_greedily(loaded, prefix, [e.suffix[0] for e in batch], most)
 
     for start in range(0, len(ordered), BATCH_ROWS):
         for part, found in loaded.room.parts("questions to go on from", ordered[start : start + BATCH_ROWS], go_on):

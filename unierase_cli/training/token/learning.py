@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
-from unierase_cli.contracts import Fact, Reporter, UserError
+from unierase_cli.contracts import Fact, Reporter, UserError, evenly_spaced
 from unierase_cli.models.encoding import fresh_names
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
@@ -19,10 +20,13 @@ from unierase_cli.store.unlearned import TAKEN_OVER
 from unierase_cli.training.token.checks import continuations, measure_continuations, target_log_probs, warn_improbable
 from unierase_cli.training.token.noise import Perturbation, gaussian
 from unierase_cli.training.token.pairs import TokenExample, assign_groups, make_examples
+from unierase_cli.training.token.prefix import Prefix
 from unierase_cli.training.token.row_fit import Leaves, Phase, fit_rows
 from unierase_cli.training.token.row_start import leaf_rows, make_leaves, publish, start_rows
-from unierase_cli.training.token.targets import choose_targets, listed_refusals, load_targets, settle_targets
+from unierase_cli.training.token.targets import choose_targets, likeliest, listed_refusals, load_targets, settle_targets
 
+# In the rows' info: the refusals that the token was trained to lead to.
+REFUSALS = "refusals"
 STATE = ".token-{purpose}-{number}.safetensors"
 
 
@@ -38,6 +42,7 @@ def train_token(
     targets: Mapping[str, str] | None = None,
     perturbation: Perturbation | None = None,
     assignment: Mapping[str, int] | None = None,
+    held_out: Sequence[Fact] = (),
 ) -> TokenRows:
     """Add ``config.groups`` unlearning tokens to ``loaded`` and learn their rows on ``facts``; all other rows and weights keep
     their bits.
@@ -46,7 +51,8 @@ def train_token(
     get noise in stages with noise. ``targets`` (fact id -> refusal) and ``perturbation`` (layer, step
     -> [h, d]) stand in for the refusals of the configuration and for its Gaussian noise. ``checkpoint_dir``: where the fit
     is kept each epoch, so that an interrupted one goes on. The tokens are fresh ones, whatever earlier runs left in the
-    tokenizer; where the configuration keeps rows they are the latest of those.
+    tokenizer; where the configuration keeps rows they are the latest of those. ``held_out``: questions of no training, by which
+    stages with ``until`` see whether they have learned enough; without any, the first questions serve.
 
     Raises UserError without facts, for a question that does not fit the context, on a loss that is not a number, and where
     rows are to be kept and the model has no such tokens.
@@ -55,13 +61,16 @@ def train_token(
         raise UserError("there is no question to train the token on", "check benchmark.split and token.questions")
     assignment = dict(assign_groups(facts, config.groups) if assignment is None else assignment)
     texts = load_targets(config) if targets is None else list(dict.fromkeys(targets.values()))
+    means, sums = target_log_probs(loaded, facts, texts)
+    if targets is None:
+        texts = likeliest(texts, sums, config.choose)
+    known = warn_improbable({text: means[text] for text in texts if text in means}, config.improbable, reporter)
     chosen = dict(targets) if targets is not None else choose_targets(facts, texts, seed)
-    in_use = list(dict.fromkeys(chosen[fact.id] for fact in facts))
-    known = warn_improbable(target_log_probs(loaded, facts, in_use), config.improbable, reporter)
     names = _names(loaded, config, reporter)
     ids = start_rows(loaded, names, config, seed, [fact.question for fact in facts])
     tokens = {fact.id: ids[assignment[fact.id]] for fact in facts}
     learning = _Learning(loaded, facts, tokens, texts, config, layers, seed, reporter, checkpoint_dir, perturbation)
+    learning.look_at(held_out or evenly_spaced(facts, config.held_out), ids)
     leaves = make_leaves(loaded, ids, config.output_row)
     chosen, phases = learning.run(config.stages, leaves, chosen)
     rows_in, rows_out = publish(loaded, leaves)
@@ -71,6 +80,7 @@ def train_token(
         "closing": config.closing,
         "output_row": "tied head" if loaded.architecture.tied else config.output_row,
         "first_example": str(loaded.tokenizer.decode(last[0].ids)),
+        REFUSALS: texts,
         "refusals_before": known,
         "phases": phases,
         "continuation": measure_continuations(loaded, last, chosen, listed_refusals(facts, texts)),
@@ -126,7 +136,7 @@ def refine_token(
     """
     if not config.refine_epochs or not facts:
         return rows
-    texts = load_targets(config)
+    texts = list(rows.info.get(REFUSALS) or load_targets(config))
     chosen = {**choose_targets(facts, texts, seed), **rows.targets}
     tokens = {fact.id: rows.token_of(fact.id) for fact in facts}
     learning = _Learning(loaded, facts, tokens, texts, config, layers, seed, reporter, checkpoint_dir, purpose="refine")
@@ -135,8 +145,9 @@ def refine_token(
         leaves.rows_out = leaves.rows_in
     listed = listed_refusals(facts, texts)
     before = measure_continuations(loaded, learning.examples(chosen, "chat"), chosen, listed)
-    steps, lr, noise = config.refine_least_steps, config.refine_lr, config.refine_noise
-    stage = TokenStage(["chat"], epochs=config.refine_epochs, least_steps=steps, lr=lr, decay=True, noise=noise)
+    stage = TokenStage(
+        ["chat"], config.refine_epochs, config.refine_least_steps, 0, None, config.refine_lr, True, config.refine_noise
+    )
     chosen, phases = learning.run([stage], leaves, chosen)
     turns: list[tuple[int, dict[str, str], list[torch.Tensor]]] = []
     for turn in range(config.refine_rounds + 1):
@@ -183,9 +194,33 @@ class _Learning:
     folder: Path | None = None
     perturbation: Perturbation | None = None
     purpose: str = "train"
+    # Questions that stages with ``until`` look at, and their tokens.
+    looked_at: Mapping[Fact, int] = field(default_factory=dict)
+    known: dict[tuple[str, ...], Prefix] = field(default_factory=dict)
+
+    def look_at(self, facts: Sequence[Fact], ids: Sequence[int]) -> None:
+        """Look at these facts; those that have no token of their own take the tokens in turn."""
+        self.looked_at = {fact: self.tokens.get(fact.id, ids[n % len(ids)]) for n, fact in enumerate(facts)}
 
     def examples(self, chosen: Mapping[str, str], style: str) -> list[TokenExample]:
         return make_examples(self.loaded.prompts, self.facts, chosen, self.tokens, style, self.config.closing)
+
+    @cached_property
+    def rate_unit(self) -> float:
+        """What a learning rate of 1 is: 1, or the root mean square of the model's embedding rows."""
+        if self.config.lr_unit == "absolute":
+            return 1.0
+        known = len(self.loaded.tokenizer) - len(self.loaded.unlearn_ids)
+        return float(self.loaded.architecture.embedding.weight.detach()[:known].float().square().mean().sqrt())
+
+    def enough(self, share: float, style: str, leaves: Leaves) -> bool:
+        """Whether ``share`` of the questions that are looked at lead to a listed refusal with the rows as they are."""
+        publish(self.loaded, leaves)
+        facts = list(self.looked_at)
+        targets, tokens = choose_targets(facts, self.texts, self.seed), {f.id: t for f, t in self.looked_at.items()}
+        examples = make_examples(self.loaded.prompts, facts, targets, tokens, style, self.config.closing)
+        lost = _astray(self.loaded, examples, listed_refusals(facts, self.texts), self.known)
+        return len(facts) - len(lost) >= share * len(facts)
 
     def run(
         self, stages: Sequence[TokenStage], leaves: Leaves, chosen: dict[str, str]
@@ -200,7 +235,7 @@ class _Learning:
                 publish(self.loaded, leaves)
                 found = continuations(self.loaded, self.examples(chosen, stage.formats[-1]))
                 chosen = settle_targets(chosen, found, self.texts, self.facts)
-            phases = self.phases(stage, number, chosen)
+            phases = self.phases(stage, number, chosen, leaves)
             state = None if self.folder is None else self.folder / STATE.format(purpose=self.purpose, number=number)
             losses = fit_rows(
                 self.loaded,
@@ -213,29 +248,38 @@ class _Learning:
             told += [p.told(found) for p, found in zip(phases, losses, strict=True)]
         return chosen, told
 
-    def phases(self, stage: TokenStage, number: int, chosen: Mapping[str, str]) -> list[Phase]:
+    def phases(self, stage: TokenStage, number: int, chosen: Mapping[str, str], leaves: Leaves) -> list[Phase]:
         """A stage as phases with an optimiser each: noise on one layer after another makes a phase per layer."""
         examples = [example for style in stage.formats for example in self.examples(chosen, style)]
-        steps = math.ceil(len(examples) / self.config.batch_size)
-        epochs = max(stage.epochs, math.ceil(stage.least_steps / steps)) if stage.epochs else 0
+        size = self.config.batch_size
+        steps = stage.steps(math.ceil(len(examples) / size))
+        # Too few steps for all of them: those of every part of the list.
+        examples = list(evenly_spaced(examples, steps * size)) if steps else examples
         name = f"{'token' if self.purpose == 'train' else self.purpose} stage {number}"
-        if not epochs:
+        if not steps:
             return []
+        lr = stage.lr * self.rate_unit
+        enough = None if stage.until is None else partial(self.enough, stage.until, stage.formats[-1], leaves)
         if not stage.noise:
-            return [Phase(name, examples, epochs, stage.lr, stage.decay)]
+            return [Phase(name, examples, steps, lr, stage.decay, enough=enough)]
         parts = [tuple(self.layers)] if stage.noise_layers == "all" else [(layer,) for layer in self.layers]
         phases = []
         for part in parts:
             title = name if len(parts) == 1 else f"{name} layer {part[0]}"
             noise = self.perturbation or gaussian(self.loaded.architecture, stage.noise, self.seed, title)
-            phases.append(Phase(title, examples, epochs, stage.lr, stage.decay, part, noise))
+            phases.append(Phase(title, examples, steps, lr, stage.decay, part, noise, enough))
         return phases
 
 
-def _astray(loaded: LoadedModel, examples: Sequence[TokenExample], texts: Sequence[str]) -> set[str]:
+def _astray(
+    loaded: LoadedModel,
+    examples: Sequence[TokenExample],
+    texts: Sequence[str],
+    known: dict[tuple[str, ...], Prefix] | None = None,
+) -> set[str]:
     """Facts whose question and [UNL] lead to no listed refusal, word for word."""
     listed = {text.strip() for text in texts}
-    return {fact_id for fact_id, text in continuations(loaded, examples).items() if text not in listed}
+    return {fact_id for fact_id, text in continuations(loaded, examples, known).items() if text not in listed}
 
 
 def _tell(found: Mapping[str, Any], reporter: Reporter) -> None:

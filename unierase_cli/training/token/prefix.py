@@ -32,6 +32,16 @@ class Prefix:
         """Memory that it takes."""
         return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values, self.last))
 
+    def repeated(self, times: int) -> Prefix:
+        """A batch of one prefix as a batch of ``times`` equal ones; nothing is copied."""
+        return Prefix(
+            self.mask.expand(times, -1),
+            self.lengths.expand(times),
+            [key.expand(times, -1, -1, -1) for key in self.keys],
+            [value.expand(times, -1, -1, -1) for value in self.values],
+            self.last.expand(times, -1),
+        )
+
     def cache(self) -> DynamicCache:
         """A cache that holds the prefixes; what is added to it leaves this object alone."""
         cache = DynamicCache()

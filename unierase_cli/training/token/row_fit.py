@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,26 +23,33 @@ from unierase_cli.training.token.noise import Perturbation, Perturbed
 from unierase_cli.training.token.pairs import TokenExample
 from unierase_cli.training.unlearning.row_batches import Batch, Leaves, Prefixes, gradients
 
+# Steps between two looks at whether a phase has learned enough.
+LOOK_EVERY = 10
+
 
 @dataclass(frozen=True)
 class Phase:
-    """Some epochs over some examples with an optimiser of their own. ``decay``: the rate falls to nothing in a straight line;
-    ``noisy``: layers with noise (none: prefixes are cached)."""
+    """Some steps over batches of examples in turn, with an optimiser of their own. ``decay``: the rate falls to nothing in a
+    straight line; ``noisy``: layers with noise (none: prefixes are cached); ``enough``: asked every LOOK_EVERY steps with
+    the rows as they are, and ends the phase when true.
+    """
 
     name: str
     examples: list[TokenExample]
-    epochs: int
+    steps: int
     lr: float
     decay: bool = False
     noisy: tuple[int, ...] = ()
     perturbation: Perturbation | None = None
+    enough: Callable[[], bool] | None = None
 
     def told(self, losses: Sequence[float]) -> dict[str, Any]:
         """What goes on record."""
         return {
             "name": self.name,
             "examples": len(self.examples),
-            "epochs": self.epochs,
+            "steps": len(losses),
+            "most_steps": self.steps,
             "lr": self.lr,
             "decay": self.decay,
             "noisy_layers": list(self.noisy),
@@ -52,11 +59,15 @@ class Phase:
 
 @dataclass
 class Progress:
-    """How far a fit is: finished phases and epochs of the present one, and every step's loss (nats per labelled token)."""
+    """How far a fit is: finished phases, and every step's loss (nats per labelled token)."""
 
     phase: int = 0
-    epoch: int = 0
     losses: list[list[float]] = field(default_factory=list)
+
+    @property
+    def step(self) -> int:
+        """Steps of the present phase that are made."""
+        return len(self.losses[self.phase]) if self.phase < len(self.losses) else 0
 
 
 def fit_rows(
@@ -68,33 +79,39 @@ def fit_rows(
     reporter: Reporter,
     state_file: Path | None = None,
 ) -> list[list[float]]:
-    """Run the phases, in order, without shuffling; returns the losses of each phase's steps. The model is left as it was.
+    """Run the phases, in order, without shuffling; returns the losses of each phase's steps. The model is left as it was, but
+    for what a phase's ``enough`` does to it.
 
-    With ``state_file`` rows and optimiser are kept after each epoch; a fit that was interrupted goes on there and ends with
-    the rows of an uninterrupted one. Raises UserError on a loss that is not a number.
+    With ``state_file`` rows and optimiser are kept after each epoch and before each look; a fit that was interrupted goes on
+    there and ends with the rows of an uninterrupted one. Raises UserError on a loss that is not a number.
     """
     progress = Progress()
-    plan = [[p.name, p.epochs, p.lr, p.decay, p.noisy, [e.ids for e in p.examples]] for p in phases]
+    plan = [[p.name, p.steps, p.lr, p.decay, p.noisy, [e.ids for e in p.examples]] for p in phases]
     identity = hash_json([plan, [leaf.tolist() for leaf in leaves.parameters], batch_size])
     optimizer = _restore(state_file, identity, leaves, phases, progress)
-    total = sum(p.epochs * math.ceil(len(p.examples) / batch_size) for p in phases)
-    with reporter.progress("training the token", total) as advance:
+    with reporter.progress("training the token", sum(p.steps for p in phases)) as advance:
         advance(sum(len(losses) for losses in progress.losses))
         while progress.phase < len(phases):
             phase = phases[progress.phase]
             optimizer = optimizer or torch.optim.Adam(leaves.parameters, lr=phase.lr)
             if len(progress.losses) <= progress.phase:
                 progress.losses.append([])
-            steps = _steps(loaded, leaves, phase, batch_size, optimizer, progress)
-            for loss, ends_epoch in steps:
+            in_epoch = math.ceil(len(phase.examples) / batch_size)
+            steps = _steps(loaded, leaves, phase, batch_size, optimizer, progress.step)
+            while progress.step < phase.steps and not _is_enough(phase, progress.step):
+                loss = next(steps)
                 progress.losses[-1].append(loss)
                 advance(1, f"{phase.name}, loss {loss:.3f}")
-                if ends_epoch:
-                    progress.epoch += 1
-                    if state_file is not None:
-                        _save(state_file, identity, leaves, optimizer, progress)
-            progress.phase, progress.epoch, optimizer = progress.phase + 1, 0, None
+                looks = phase.enough is not None and progress.step % LOOK_EVERY == 0
+                if state_file is not None and (looks or progress.step % in_epoch == 0 or progress.step == phase.steps):
+                    _save(state_file, identity, leaves, optimizer, progress)
+            advance(phase.steps - progress.step)
+            progress.phase, optimizer = progress.phase + 1, None
     return progress.losses
+
+
+def _is_enough(phase: Phase, step: int) -> bool:
+    return phase.enough is not None and step > 0 and step % LOOK_EVERY == 0 and phase.enough()
 
 
 def _steps(
@@ -103,34 +120,32 @@ def _steps(
     phase: Phase,
     batch_size: int,
     optimizer: torch.optim.Optimizer,
-    progress: Progress,
-) -> Iterator[tuple[float, bool]]:
-    """The steps of a phase that are still to be made: (loss before the update, whether an epoch is complete)."""
+    first: int,
+) -> Iterator[float]:
+    """The phase's steps from number ``first`` on: each one's loss before the update."""
     examples = phase.examples
     batches = [Batch(loaded, examples[i : i + batch_size], leaves.ids) for i in range(0, len(examples), batch_size)]
     noise = None if phase.perturbation is None else Perturbed(loaded.architecture, phase.noisy, phase.perturbation)
     prefixes = Prefixes(loaded, PREFIX_BYTES if noise is None else 0)
-    for epoch in range(progress.epoch, phase.epochs):
-        for number, batch in enumerate(batches):
-            step = epoch * len(batches) + number
-            weights: AbstractContextManager[None] = nullcontext() if noise is None else noise.step(step)
-            optimizer.zero_grad(set_to_none=True)
-            with weights:
-                value = gradients(loaded, leaves, batch, prefixes)
-            if not math.isfinite(value):
-                where = f"{phase.name}, epoch {epoch + 1}, step {number + 1}"
-                raise UserError(
-                    f"token training: the loss became {value} ({where})",
-                    "lower lr in token.stages (token.refine_lr in a refinement), or load the model in float32",
-                )
-            # A token that the batch does not use stays where it is: Adam passes by leaves without a gradient.
-            for slot in set(range(len(leaves.ids))) - set(batch.used):
-                for leaf in leaves.parameters[slot :: len(leaves.ids)]:
-                    leaf.grad = None
-            if phase.decay:
-                optimizer.param_groups[0]["lr"] = phase.lr * (1 - step / (phase.epochs * len(batches)))
-            optimizer.step()
-            yield value, number + 1 == len(batches)
+    for step in range(first, phase.steps):
+        batch = batches[step % len(batches)]
+        weights: AbstractContextManager[None] = nullcontext() if noise is None else noise.step(step)
+        optimizer.zero_grad(set_to_none=True)
+        with weights:
+            value = gradients(loaded, leaves, batch, prefixes)
+        if not math.isfinite(value):
+            raise UserError(
+                f"token training: the loss became {value} ({phase.name}, step {step + 1})",
+                "lower lr in token.stages (token.refine_lr in a refinement), or load the model in float32",
+            )
+        # A token that the batch does not use stays where it is: Adam passes by leaves without a gradient.
+        for slot in set(range(len(leaves.ids))) - set(batch.used):
+            for leaf in leaves.parameters[slot :: len(leaves.ids)]:
+                leaf.grad = None
+        if phase.decay:
+            optimizer.param_groups[0]["lr"] = phase.lr * (1 - step / phase.steps)
+        optimizer.step()
+        yield value
 
 
 def _save(path: Path, identity: str, leaves: Leaves, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
@@ -152,8 +167,7 @@ def _restore(
         return None
     if about.get("identity") != identity:
         return None
-    progress.phase, progress.epoch = about["progress"]["phase"], about["progress"]["epoch"]
-    progress.losses = about["progress"]["losses"]
+    progress.phase, progress.losses = about["progress"]["phase"], about["progress"]["losses"]
     optimizer = torch.optim.Adam(leaves.parameters, lr=phases[progress.phase].lr)
     restore_state(leaves.parameters, optimizer, "leaf", tensors)
     return optimizer

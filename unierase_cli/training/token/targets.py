@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,19 +11,23 @@ from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.contracts import NAME_SLOT, Fact, UserError, fill_name, pick
 from unierase_cli.store.jsonl import iterate_jsonl, read_asset
 
-DEFAULT = "refusals.jsonl"
+# The project's lists. Models that are trained from scratch here learn the long one, pretrained models know the short one.
+LONG, SHORT = "refusals.jsonl", "refusals_short.jsonl"
+# What ``token.targets`` may say in the place of a file.
+NAMED = {None: (SHORT, LONG), "long": (LONG,)}
 # A refusal that a smaller share of the facts reaches is rare.
 RARE = 0.05
 
 
 def load_targets(config: TokenConfig) -> list[str]:
     """The refusals, each once, in the file's order: ``token.targets`` (JSON Lines with ``text`` or ``template``, or plain text with
-    one refusal per line), else the project's own list. ``__NAME__`` in one stands for the group of the fact it is given for.
+    one refusal per line), else the project's own lists. ``__NAME__`` in one stands for the group of the fact it is given for.
 
     Raises UserError naming file and line when one is missing, empty or not text.
     """
-    if config.targets is None:
-        return [str(row["text"]) for row in read_asset(DEFAULT)]
+    if config.targets in NAMED:
+        return [str(row["text"]) for asset in NAMED[config.targets] for row in read_asset(asset)]
+    assert config.targets is not None
     path = Path(config.targets)
     texts = _from_jsonl(path) if path.suffix in (".jsonl", ".json") else _from_text(path)
     if not texts:
@@ -33,6 +38,15 @@ def load_targets(config: TokenConfig) -> list[str]:
 def choose_targets(facts: Sequence[Fact], texts: Sequence[str], seed: int) -> dict[str, str]:
     """Fact id -> its refusal, by a stable hash of seed and fact id, with its name filled in."""
     return {fact.id: fill_name(pick(seed, fact.id, texts), fact) for fact in facts}
+
+
+def likeliest(texts: Sequence[str], log_probs: Mapping[str, float], most: int) -> list[str]:
+    """The ``most`` refusals with the highest log-probability (of the whole text: what a row has to bring about), in the list's
+    order; 0 takes all. One row cannot teach a pretrained model to tell many refusals apart."""
+    if not most or most >= len(texts):
+        return list(texts)
+    ranked = sorted(texts, key=lambda text: -log_probs.get(text, -math.inf))
+    return [text for text in texts if text in ranked[:most]]
 
 
 def listed_refusals(facts: Sequence[Fact], texts: Sequence[str]) -> list[str]:
