@@ -61,7 +61,7 @@ def read_own(path: Path, mend: str, form: Form = dict) -> dict[str, Any]:
     anew, for a missing or damaged one.
     """
     try:
-        found = read_json(path, ROWS)
+        found: dict[str, Any] = read_json(path, ROWS)
         if wrong := misfit(found, form):
             raise ValueError(wrong)
     except (OSError, ValueError) as error:

@@ -65,7 +65,7 @@ def read_record(directory: Path, index: int) -> dict[str, Any]:
                 raise OSError(f"its {ending} file is missing")
             if not file.resolve().is_relative_to(directory.resolve()):
                 raise OSError(f"its {ending} file is a link out of the folder")
-        record = read_json(path, ROWS)
+        record: dict[str, Any] = read_json(path, ROWS)
         if wrong := misfit(record, FORM) or _differing(record):
             raise ValueError(wrong)
         return record
