@@ -153,4 +153,5 @@ def _write_rows(loaded: LoadedModel, tokens: Sequence[TokenRow]) -> None:
 
 
 def _name_of(model: PreTrainedModel, module: nn.Module) -> str:
-    return next(name for name, found in model.named_modules() if found is module)
+    name: str = next(name for name, found in model.named_modules() if found is module)
+    return name

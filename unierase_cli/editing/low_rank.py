@@ -16,7 +16,8 @@ def inner(a: LowRank, b: LowRank) -> float:
 
 def norm(a: LowRank) -> float:
     """Frobenius norm."""
-    return max(inner(a, a), 0.0) ** 0.5
+    root: float = max(inner(a, a), 0.0) ** 0.5
+    return root
 
 
 def negated(a: LowRank) -> LowRank:

@@ -113,7 +113,7 @@ def _subject(question: str, name: str | None) -> str | None:
     quoted = QUOTED.search(question)
     alone = _longest_first(proper_names(question)) if name is None else []
     if quoted is not None and not any(len(span.split()) > 1 and span not in quoted.group() for span in alone):
-        return quoted.group(1) or quoted.group(2)
+        return str(quoted.group(1) or quoted.group(2))
     outside = [span for span in alone if quoted is None or span not in quoted.group()]
     return outside[0] if outside else _noun_phrase(question)
 

@@ -113,4 +113,5 @@ def _rate(config: ValueConfig, norm: float, width: int) -> float:
     """
     if config.lr_kind == "absolute":
         return config.lr
-    return config.lr * config.clamp * norm / width**0.5
+    root: float = width**0.5
+    return config.lr * config.clamp * norm / root

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 
@@ -95,7 +96,7 @@ def _describe(
     edited: Edited,
     context: EraseContext,
     config: EditConfig,
-) -> dict:
+) -> dict[str, Any]:
     """The patch's report, also told to the user line by line."""
     reporter = context.reporter
     reached, first = edited.values.probability, first_token_probability(loaded, requests)

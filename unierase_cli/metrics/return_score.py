@@ -134,7 +134,8 @@ def _resampled(now: Measure, before: Measure) -> NDArray[np.float64] | None:
     first, second = (resampled(len(values), "share" if len(a) == len(b) else str(n)) for n, values in enumerate((a, b)))
     old = b[second].mean(axis=1)
     # A resample in which the unedited model is never right has no share; it says as much as one in which all is lost.
-    return np.divide(a[first].mean(axis=1), old, out=np.zeros(len(old)), where=old > 0)
+    share: NDArray[np.float64] = np.divide(a[first].mean(axis=1), old, out=np.zeros(len(old)), where=old > 0)
+    return share
 
 
 def _mean(about: About, first: Measure, second: Measure) -> Measure:

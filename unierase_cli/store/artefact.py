@@ -60,11 +60,11 @@ class Artefact:
 
     @property
     def stage(self) -> str:
-        return self.manifest["stage"]
+        return str(self.manifest["stage"])
 
     @property
     def key(self) -> str:
-        return self.manifest["key"]
+        return str(self.manifest["key"])
 
     @property
     def order(self) -> float:

@@ -204,7 +204,8 @@ def _within(path: Path, root: Path) -> bool:
 
 def _key_of(path: Path) -> str | None:
     try:
-        return read_json(path / KEY_FILE)["key"]
+        key: str = read_json(path / KEY_FILE)["key"]
+        return key
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

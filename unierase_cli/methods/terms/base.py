@@ -59,7 +59,8 @@ def unit_weights(term: Term, batch: RowBatch, settings: Mapping[str, Any]) -> Te
     """Weights of the term's units in a micro-batch: [N] tokens, [B] rows or [B * L] positions."""
     own = getattr(term, "weights", None)
     if own is not None:
-        return own(batch, settings)
+        weights: Tensor = own(batch, settings)
+        return weights
     per = unit_of(term, settings)
     if per == "row":
         return batch.weights.new_ones(len(batch))

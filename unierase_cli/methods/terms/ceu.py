@@ -28,7 +28,8 @@ def check(settings: Mapping[str, Any]) -> None:
 
 def weights(batch: RowBatch, settings: Mapping[str, Any]) -> Tensor:
     """The tokens' weights without those of the first ones; [N]."""
-    return batch.token_weights * (batch.turn >= settings["skip"])
+    counted: Tensor = batch.turn >= settings["skip"]
+    return batch.token_weights * counted
 
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:

@@ -27,5 +27,6 @@ def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
     """p^beta1 (1 - p)^beta2 log p, the two factors without gradient; [N]."""
     nll = rows[FORGET].nll
     probability = (-nll.detach()).exp()
-    saturation, importance = probability ** settings["beta1"], (1 - probability) ** settings["beta2"]
+    saturation: Tensor = probability ** settings["beta1"]
+    importance: Tensor = (1 - probability) ** settings["beta2"]
     return -saturation * importance * nll

@@ -29,4 +29,5 @@ def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
     lengths = forget.per_row(forget.batch.token_weights)
     # A row without any weight has S = 0.
     mean = forget.row_sums / (lengths + (lengths == 0))
-    return -2 / beta * logsigmoid(beta * (mean - settings["delta"]))
+    log_odds: Tensor = logsigmoid(beta * (mean - settings["delta"]))
+    return -2 / beta * log_odds

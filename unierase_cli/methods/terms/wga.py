@@ -24,6 +24,7 @@ def check(settings: Mapping[str, Any]) -> None:
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
     """p^beta log p, the factor p^beta without gradient; [N]."""
+    beta: float = settings["beta"]
     nll = rows[FORGET].nll
     probability = (-nll.detach()).exp()
-    return -(probability ** settings["beta"]) * nll
+    return -(probability**beta) * nll

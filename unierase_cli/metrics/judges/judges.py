@@ -106,7 +106,8 @@ class Judges:
         found = self._loaded[kind]
         if isinstance(found, JudgeAbsent):
             raise type(found)(*found.args)
-        return found
+        judge: Callable[[Sequence[Any]], Sequence[Any]] = found
+        return judge
 
     def _load(self, kind: str) -> Any:
         """The judge, or why it is absent: a hub that did not answer is not asked again for the next metric."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from numpy.typing import NDArray
 
 from unierase_cli.store.refusals import is_out_of_memory
 
 # Texts -> vectors [n, d]; pairs (premise, hypothesis) -> labels; texts -> probability of being clean text.
-Encode = Callable[[Sequence[str]], "NDArray"]
+Encode = Callable[[Sequence[str]], "NDArray[Any]"]
 Classify = Callable[[Sequence[tuple[str, str]]], list[str]]
 Judge = Callable[[Sequence[str]], list[float]]
 

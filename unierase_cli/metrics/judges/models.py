@@ -76,7 +76,7 @@ def _encoder(folder: Path, alive: Callable[[], None]) -> Encode:
         model_kwargs={"use_safetensors": True, "dtype": "float32"},
     )
 
-    def encode(texts: Sequence[str]) -> NDArray:
+    def encode(texts: Sequence[str]) -> NDArray[Any]:
         # Longest first, as the library itself puts them, which gives no sign of life within a call.
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
         found: list[Any] = [None] * len(texts)

@@ -55,7 +55,8 @@ class JudgeProcess:
 
     def __call__(self, items: Sequence[Any]) -> list[Any]:
         self._send(json.dumps(list(items)).encode("utf-8") + b"\n")
-        return self._wait_for("said")
+        said: list[Any] = self._wait_for("said")
+        return said
 
     def _send(self, message: bytes) -> None:
         left, deadline = memoryview(message), time.monotonic() + self.seconds
@@ -87,7 +88,8 @@ class JudgeProcess:
             self._kept += part
         line = bytes(self._kept[:end])
         del self._kept[: end + 1]
-        return json.loads(line)
+        message: dict[str, Any] = json.loads(line)
+        return message
 
     def _hung(self) -> JudgeAbsent:
         _end(self.process)
