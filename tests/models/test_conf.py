@@ -40,7 +40,7 @@ def test_a_preset_that_nobody_has_traced_follows_the_rule_for_its_depth(name: st
     blocks = int(re.match(r"(\d+) blocks", preset["note"])[1])
     model = GPT2LMHeadModel(GPT2Config(vocab_size=10, n_embd=8, n_head=1, n_layer=blocks, n_positions=8))
     assert preset["layers"] == find_architecture(model).default_layers()
-    assert not preset["verified"]
+    assert not ModelConfig(**preset).verified
 
 
 def test_one_billion_parameters_are_not_edited_in_the_layers_of_eight() -> None:
