@@ -173,6 +173,7 @@ def test_every_row_keeps_what_was_said_and_what_was_right(whole: tuple[Experimen
 
 
 @pytest.mark.usefixtures("models")
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_after", [0, 1, 8])
 def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(
     whole: tuple[Experiment, dict[str, Any], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int

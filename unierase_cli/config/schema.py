@@ -62,7 +62,7 @@ class Experiment:
         if "${" in json.dumps(data):  # would be filled in with this machine's environment; a run records what it was filled with
             raise UserError("the recorded configuration is not one of this version: it has a ${ in it", "make the run anew")
         try:
-            merged = OmegaConf.merge(structured(cls), data)
+            merged = OmegaConf.merge(structured(cls), data)  # type: ignore[arg-type]
             return OmegaConf.to_object(merged)  # type: ignore[return-value]
         except OmegaConfBaseException as error:
             first = str(error).splitlines()[0]
