@@ -300,6 +300,7 @@ def test_the_report_shows_both_states_side_by_side() -> None:
     assert result_tables.general_tables(compare(Evidence("base", {}), Evidence("edited", {}))) == []
 
 
+@pytest.mark.slow
 def test_a_whole_run_asks_both_states_and_scores_them(tmp_path: Path) -> None:
     config = Experiment(
         model=ModelConfig(path=str(save_folder(model(), tmp_path / "model")), key_position="prompt_last"),
