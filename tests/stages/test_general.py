@@ -174,6 +174,7 @@ def test_every_row_keeps_what_was_said_and_what_was_right(whole: tuple[Experimen
 
 
 @pytest.mark.usefixtures("models")
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_after", [0, 1, 8])
 def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(
     whole: tuple[Experiment, dict[str, Any], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
@@ -299,6 +300,7 @@ def test_the_report_shows_both_states_side_by_side() -> None:
     assert result_tables.general_tables(compare(Evidence("base", {}), Evidence("edited", {}))) == []
 
 
+@pytest.mark.slow
 def test_a_whole_run_asks_both_states_and_scores_them(tmp_path: Path) -> None:
     config = Experiment(
         model=ModelConfig(path=str(save_folder(model(), tmp_path / "model")), key_position="prompt_last"),
