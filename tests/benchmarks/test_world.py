@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from unierase_cli.contracts import duplicates, normalised
+from unierase_cli.benchmarks.base import load_benchmark
+from unierase_cli.config.compose import compose
+from unierase_cli.contracts import UserError, duplicates, normalised
 from unierase_cli.store.jsonl import read_asset
 from unierase_cli.words import words
 
@@ -57,3 +60,35 @@ def test_wrong_answers_are_neither_the_answer_nor_another_spelling_of_it(rows: l
         assert len({normalised(wrong) for wrong in row["wrong_answers"]}) == 3, row["id"]
         for wrong in row["wrong_answers"]:
             assert not any(holds(wrong, right) or holds(right, wrong) for right in (row["answer"], *row["aliases"])), row["id"]
+
+
+def test_without_a_folder_all_questions_are_served_and_said_to_be_unproved(rows: list[Row]) -> None:
+    benchmark = load_benchmark(compose(["benchmark=world", "benchmark.split=forget05"]).benchmark)
+    assert len(benchmark.training) == len(rows)
+    assert len(benchmark.forget) == len(rows) * 5 // 100
+    few = load_benchmark(compose(["benchmark=world", "benchmark.protect_limit=30"]).benchmark)
+    assert {fact.group for fact in few.splits["retain_near"]} <= {fact.group for fact in few.protect}
+    assert len(few.protect) == 30
+    assert any("unierase prepare" in note for note in benchmark.notes)
+    assert benchmark.outside
+    groups = {name: {fact.group for fact in facts} for name, facts in benchmark.splits.items()}
+    assert groups["retain_near"] <= groups["forget"]
+    assert not groups["retain_unseen"] & (groups["forget"] | {fact.group for fact in benchmark.protect})
+    for split in ("all", "forget00", "forget51"):
+        with pytest.raises(UserError, match=f"benchmark.split={split} is not a forget split"):
+            load_benchmark(compose(["benchmark=world", f"benchmark.split={split}"]).benchmark)
+
+
+def test_a_folder_that_was_not_prepared_is_refused(tmp_path: Path) -> None:
+    for folder, complaint in ((tmp_path, "not a folder that unierase prepare made"), (tmp_path / "none", "is not a folder")):
+        for name in ("world", "jsonl"):
+            with pytest.raises(UserError, match=complaint):
+                load_benchmark(compose([f"benchmark={name}", f"benchmark.data_dir={folder}"]).benchmark)
+
+
+def test_a_fact_keeps_its_first_paraphrase_and_its_wrong_answers(rows: list[Row]) -> None:
+    benchmark = load_benchmark(compose(["benchmark=world"]).benchmark)
+    row = next(row for row in rows if row["id"] == benchmark.forget[0].id)
+    fact = benchmark.forget[0]
+    assert fact.paraphrased_question == row["paraphrases"][0]
+    assert (fact.subject, list(fact.wrong_answers), fact.group) == (row["subject"], row["wrong_answers"], row["group"])

@@ -22,7 +22,7 @@ from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.manifest import environment
 from unierase_cli.store.refusals import as_user_error
 
-COMMANDS = {"train_token": "train-token", "prepare_return": "prepare-return"}
+COMMANDS = {"train_token": "train-token", "ask": "prepare"}
 COMMANDS |= dict.fromkeys(("observe", "observe_facts", "probe", "general", "trajectory", "precise"), "eval")
 
 

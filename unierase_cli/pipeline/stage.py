@@ -13,17 +13,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from unierase_cli.benchmarks.base import check_model, load_benchmark
+from unierase_cli.benchmarks.base import load_benchmark
+from unierase_cli.benchmarks.parts.built_for import check_model
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Benchmark, Reporter
+from unierase_cli.models.fingerprint import local_fingerprint
 from unierase_cli.modes.requests import read_tasks
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.unlearned import forgotten_in
 
 STAGES = (
-    "prepare_return", "finetune", "train_token", "moments", "erase", "observe", "observe_facts", "probe", "general", "score",
+    "ask", "prepare", "finetune", "train_token", "moments", "erase", "observe", "observe_facts", "probe", "general", "score",
     "trajectory", "precise", "report",
 )  # fmt: skip
 # Bytes of a slug; most file systems take 255.
@@ -88,7 +90,7 @@ def slug(experiment: Experiment, stage: str, options: dict[str, str]) -> str:
     parts = [f"{experiment.benchmark.name}-{experiment.benchmark.split}", experiment.model.name]
     if stage == "finetune":
         parts = [experiment.model.name, f"{experiment.benchmark.name}-{experiment.train.split}"]
-    elif stage == "prepare_return":
+    elif stage in ("ask", "prepare"):
         parts = [experiment.benchmark.name, experiment.model.name]
     elif stage == "train_token":
         parts.append(f"token-{experiment.token.name}")
@@ -119,7 +121,7 @@ def benchmark_of(experiment: Experiment) -> Benchmark:
     path = experiment.model.path
     forgotten = forgotten_in(Path(path)) if path is not None and Path(path).is_dir() else ()
     benchmark = _benchmark(json.dumps(asdict(experiment.benchmark), sort_keys=True), forget, forgotten)
-    check_model(benchmark, experiment.benchmark, experiment.model)
+    check_model(benchmark, experiment.benchmark, experiment.model, lambda: local_fingerprint(path))
     return benchmark
 
 

@@ -21,7 +21,8 @@ SCORE = "score"
 # Command -> the stage that it makes.
 STAGES = {
     "run": "report",
-    "prepare-return": "prepare_return",
+    "prepare": "prepare",
+    "prepare-return": "prepare",
     "finetune": "finetune",
     "train-token": "train_token",
     "moments": "moments",
@@ -30,7 +31,7 @@ STAGES = {
     "eval": SCORE,
 }
 # Command -> the benchmark that it is for, unless another is named.
-BENCHMARKS = {"prepare-return": "return"}
+BENCHMARKS = {"prepare": "world", "prepare-return": "return"}
 
 
 def callback(name: str) -> Callable[..., None]:
@@ -38,6 +39,12 @@ def callback(name: str) -> Callable[..., None]:
     stage = STAGES[name]
 
     def make(pipeline: Pipeline) -> Artefact:
+        if stage == "prepare":
+            from unierase_cli.pipeline.stage import load_stage
+
+            # What it reads of the model counts as asked for too.
+            if "ask" in load_stage(stage).needs(pipeline.experiment, {}):
+                pipeline.make("ask")
         if stage != SCORE:
             return pipeline.make(stage)
         from unierase_cli.pipeline.evaluation import asked_by_evaluation, last_of_evaluation

@@ -9,7 +9,7 @@ from unierase_cli.config.checks import fraction, one_of, positive
 
 @dataclass
 class BenchmarkConfig:
-    # As typed: fictional | tofu | return | real_world | jsonl
+    # As typed: fictional | tofu | return | real_world | world | jsonl
     name: str = "fictional"
     # File in unierase_cli/benchmarks; null takes the one that is called like the benchmark.
     implementation: str | None = None
@@ -17,12 +17,13 @@ class BenchmarkConfig:
     split: str = "forget05"
     # Seed of what the benchmark draws: generated people, sampled rows.
     seed: int = 0
-    # Hub id of the data set, its revision, and a folder of JSON Lines that takes the hub's place.
+    # Hub id of the data set, its revision, and a folder of JSON Lines that takes the hub's place (world, jsonl: one that
+    # `unierase prepare` made).
     hub: str | None = None
     revision: str | None = None
     data_dir: str | None = None
     # benchmark=jsonl: file of facts to forget, and of facts to retain (question, answer, optional subject, group, ...).
-    # benchmark=return: RETURN.jsonl, which `unierase prepare-return` makes splits of (null takes it from the hub).
+    # benchmark=return: RETURN.jsonl, which `unierase prepare` makes splits of (null takes it from the hub).
     path: str | None = None
     retain_path: str | None = None
     # JSON Lines of facts that the model forgot in an earlier run (question, answer): they are asked again, and neither retained nor
@@ -36,13 +37,13 @@ class BenchmarkConfig:
     holdout_authors: int = 4
     # Questions about people who do not exist, answered with refusals, added to what a model is trained on.
     unknown_people: int = 96
-    # jsonl: share of the retain file's groups (rows, if they have none) that no method ever sees.
+    # jsonl, world: share of the retained groups (rows, if they have none) that no method ever sees.
     unseen_share: float = 0.2
     # tofu: order of the forget rows, which decides what protocol.rows leaves of them: published | closer_look.
     order: str = "published"
     # return: methods also see the questions made up from other people's ones (NAUF's augmentation).
     augmented: bool = False
-    # return: work on a model that the splits were not built for.
+    # return, world, jsonl: work on a model that the splits were not built for.
     any_model: bool = False
     # real_world: what methods learn as the answer: answer (the model's own long one) | golden_answer (what is scored).
     train_on: str = "answer"
