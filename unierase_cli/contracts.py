@@ -73,6 +73,16 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class BuiltFor:
+    """The model whose knowledge a benchmark's rows were chosen by: hub id, preset or folder; ``fingerprint``: hash of its files,
+    where they were at hand.
+    """
+
+    model: str
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """A forget set, what a method may see of the rest, and the splits that are scored.
 
@@ -82,9 +92,9 @@ class Benchmark:
     ``real_authors``, ``world_facts`` those that the benchmark has. ``outside``: questions outside every forget set and
     every scored split, for training a token without the future leaking. ``training``: everything that a target model is
     trained on (the finetune stage); ``refused``: questions about people who do not exist, to be answered with refusals.
-    ``built_for``: the model (hub id or folder) whose knowledge the rows were chosen by, if they were. ``published``: its authors
-    say what is protected and what is scored. A fact to forget and the scored fact of the same id may have other answers: what a
-    method learns, and what counts as the truth; ``scored`` has the latter by id, whatever cap leaves of the splits.
+    ``built_for``: the model whose knowledge the rows were chosen by, if they were. ``published``: its authors say what is
+    protected and what is scored. A fact to forget and the scored fact of the same id may have other answers: what a method
+    learns, and what counts as the truth; ``scored`` has the latter by id, whatever cap leaves of the splits.
     ``forgotten``: what the model forgot in an earlier run, as far as its facts are known; all are scored as ``forgotten_before``.
     """
 
@@ -97,7 +107,7 @@ class Benchmark:
     training: tuple[Fact, ...] = ()
     refused: tuple[Fact, ...] = ()
     notes: tuple[str, ...] = ()
-    built_for: str | None = None
+    built_for: BuiltFor | None = None
     published: bool = False
     scored: Mapping[str, Fact] = field(default_factory=dict)
     forgotten: tuple[Fact, ...] = ()

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from unierase_cli.benchmarks.base import check_model, load_benchmark
+from unierase_cli.benchmarks.base import load_benchmark
+from unierase_cli.benchmarks.parts.built_for import check_model
 from unierase_cli.benchmarks.return_qa import PUBLISHED_FOR
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.model import ModelConfig
-from unierase_cli.contracts import Benchmark, UserError
+from unierase_cli.contracts import Benchmark, BuiltFor, UserError
 from unierase_cli.store.jsonl import write_jsonl
 
 Row = dict[str, Any]
@@ -159,7 +160,7 @@ def test_a_missing_folder_a_missing_file_and_an_empty_one_are_told(folder: Path)
 )
 def test_another_model_than_the_splits_were_made_for_is_refused(folder: Path, path: str | None, fits: bool) -> None:
     benchmark, model = _load(folder), ModelConfig(path=path)
-    assert benchmark.built_for == PUBLISHED_FOR
+    assert benchmark.built_for == BuiltFor(PUBLISHED_FOR)
     check_model(benchmark, _config(folder, any_model=True), model)
     if fits:
         check_model(benchmark, _config(folder), model)

@@ -94,7 +94,8 @@ def outputs(tmp_path: Path, fake: None) -> str:
     ("command", "made"),
     [
         ("run", ["report"]),
-        ("prepare-return", ["prepare_return"]),
+        ("prepare", ["ask", "prepare"]),
+        ("prepare-return", ["prepare"]),
         ("finetune", ["finetune"]),
         ("train-token", ["train_token"]),
         ("moments", ["moments"]),
@@ -116,6 +117,13 @@ def test_prepare_return_is_about_return_without_being_told(words: list[str], out
     result = run("prepare-return", outputs, *words)
     assert result.exit_code == 0, result.stderr
     assert FakePipeline.latest.experiment.benchmark.implementation == "return_qa"
+
+
+def test_prepare_asks_the_shipped_questions_unless_others_are_named(outputs: str) -> None:
+    assert run("prepare", outputs).exit_code == 0
+    assert FakePipeline.latest.experiment.benchmark.name == "world"
+    assert run("prepare", outputs, "benchmark=jsonl").exit_code == 0
+    assert FakePipeline.latest.experiment.benchmark.name == "jsonl"
 
 
 def test_options_are_sugar_for_keys_and_typed_keys_win(tmp_path: Path, fake: None) -> None:

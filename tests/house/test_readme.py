@@ -20,9 +20,11 @@ from tests.helpers.gradient_steps import erased, loss_on
 from tests.helpers.places import ROOT
 from tests.helpers.recorded import scored, state
 from tests.helpers.tiny_models import save_folder, tiny_llama
-from unierase_cli.benchmarks.return_qa import BUILT_FOR
+from unierase_cli.benchmarks.parts.built_for import BUILT_FOR, write_built_for
+from unierase_cli.benchmarks.parts.prepared import FORGET, NEIGHBOURS, NEVER_SEEN, PROTECTED
 from unierase_cli.cli.app import COMMANDS, app
 from unierase_cli.config.sections.model import MethodConfig, TermConfig
+from unierase_cli.contracts import BuiltFor
 from unierase_cli.methods.terms import base
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.jsonl import write_jsonl
@@ -31,7 +33,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 ROOMS = ("conf", "scripts", "tests", "unierase_cli")
 TEXTS = [ROOT / "README.md", *(path for room in ROOMS for path in sorted((ROOT / room).rglob("README.md")))]
 # Commands that show what they would do, and those that read recorded runs only; of the others the options are checked.
-PLANNING = ("run", "finetune", "train-token", "moments", "edit", "erase", "eval", "sweep", "prepare-return")
+PLANNING = ("run", "finetune", "train-token", "moments", "edit", "erase", "eval", "sweep", "prepare", "prepare-return")
 READING = ("ls", "show", "score", "report", "compare", "new")
 RECORDED = (
     "tofu-forget01_tofu_mini_unierase_batch_seed0",
@@ -89,6 +91,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(place / "idk.jsonl", [{"text": "I can't say that."}, {"text": "That is unknown to me."}])
     write_jsonl(place / "refuse.jsonl", [{"text": "I know nothing of __NAME__."}])
     write_return(place / "ITS_FOLDER", str(place / "MODEL"))
+    write_known(place / "PREPARED", str(place / "MODEL"))
     people = [{"name": name, "qa": [{"question": f"Who is {name}?", "answer": "A poet."}]} for name in ("Ada", "Bo")]
     write_jsonl(place / "RETURN.jsonl", people)
     for slug in RECORDED:
@@ -132,6 +135,14 @@ def write_return(folder: Path, model: str) -> None:
             ]
             write_jsonl(folder / f"{role}_{part}.jsonl", rows)
     (folder / BUILT_FOR).write_text(json.dumps({"model": model}), "utf-8")
+
+
+def write_known(folder: Path, model: str) -> None:
+    """What ``prepare`` makes of the questions that a model knows."""
+    folder.mkdir()
+    for role in (FORGET, PROTECTED, NEIGHBOURS, NEVER_SEEN):
+        write_jsonl(folder / f"{role}.jsonl", [{"question": f"Who is {role} {n}?", "answer": "A poet."} for n in range(4)])
+    write_built_for(folder, BuiltFor(model))
 
 
 def tried(words: list[str]) -> list[str]:

@@ -57,7 +57,8 @@ LINES: tuple[tuple[Any, ...], ...] = (
     ("sweep", "--stage", FILE, "--dry-run"), ("sweep", "--launcher", FILE, "--dry-run"), ("doctor", "--device", FILE),
     ("doctor", "--outputs", FILE), ("run", "--dry-run", "--seed", NUMBER), ("run", "--dry-run", "--outputs", FILE),
     ("run", "--dry-run", "--config-dir", FILE), ("eval", "--print-config", RUN), (RUN,), (RUN, RUN),
-    *((command, "--dry-run", RUN) for command in ("run", "finetune", "train-token", "moments", "edit", "erase", "prepare-return")),
+    *((command, "--dry-run", RUN) for command in ("run", "finetune", "train-token", "moments", "edit", "erase")),
+    ("prepare", "--dry-run", RUN), ("prepare-return", "--dry-run", RUN),
 )  # fmt: skip
 KEYED = (
     ("eval.retain_reference=",), ("token.targets=",), ("mode=sequential", "mode.tasks="),
@@ -65,7 +66,7 @@ KEYED = (
     ("benchmark=jsonl", "benchmark.path="), ("model=hf", "model.path="),
     ("eval.general.suites=[mmlu]", "eval.general.data_dir="), ("eval.passes=[perplexity]", "eval.texts="), ("eval.nli=",),
     ("eval.passes=[reference_loss]", "eval.reference_model="), ("edit.moments.corpus=",),
-    ("benchmark=real_world", "benchmark.data_dir="),
+    ("benchmark=real_world", "benchmark.data_dir="), ("benchmark=world", "benchmark.data_dir="),
 )  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def command_lines() -> Any:
     slots = {RUN: st.sampled_from(RUNS), FILE: st.sampled_from(FILES), NUMBER: st.sampled_from(NUMBERS)}
     line = st.sampled_from(LINES).flatmap(lambda words: st.tuples(*(slots.get(word, st.just(word)) for word in words)))
     commands = st.sampled_from(
-        [("run", "--dry-run"), ("eval", "--dry-run"), ("prepare-return", "--dry-run"), ("doctor",)]
+        [("run", "--dry-run"), ("eval", "--dry-run"), ("prepare", "--dry-run"), ("prepare-return", "--dry-run"), ("doctor",)]
     )
     keyed = st.builds(
         lambda command, words, file: (*command, *words[:-1], words[-1] + file),
@@ -133,7 +134,7 @@ def test_strange_arguments_give_a_result_or_one_line(place: Path, monkeypatch: p
 
 
 def test_every_command_is_tried() -> None:
-    tried = {words[0] for words in LINES if isinstance(words[0], str)} | {"eval", "doctor", "prepare-return"}
+    tried = {words[0] for words in LINES if isinstance(words[0], str)} | {"eval", "doctor", "prepare", "prepare-return"}
     assert tried == set(COMMANDS)
 
 

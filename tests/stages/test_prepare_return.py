@@ -10,7 +10,8 @@ import pytest
 
 from tests.helpers.settings import with_settings
 from tests.helpers.tiny_models import save_folder, tiny_llama
-from unierase_cli.benchmarks.base import check_model, load_benchmark
+from unierase_cli.benchmarks.base import load_benchmark
+from unierase_cli.benchmarks.parts.built_for import check_model
 from unierase_cli.benchmarks.parts.construction import (
     Person,
     Question,
@@ -28,7 +29,7 @@ from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.metrics.judges.judges import Judges
 from unierase_cli.pipeline.pipeline import Pipeline
-from unierase_cli.stages import prepare_return as stage
+from unierase_cli.stages.shared import asking, prepare_people
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.jsonl import read_jsonl, write_jsonl
 
@@ -73,12 +74,12 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         return ["contradiction" if "PersonF Hill" in premise else "neutral" for premise, _ in pairs]
 
     monkeypatch.setattr(Judges, "classify", classify)
-    monkeypatch.setattr(stage, "NEW_TOKENS", 8)
+    monkeypatch.setattr(prepare_people, "NEW_TOKENS", 8)
     return shown
 
 
 def make(experiment: Experiment) -> Artefact:
-    return Pipeline(experiment, SilentReporter()).make("prepare_return")
+    return Pipeline(experiment, SilentReporter()).make("prepare")
 
 
 def test_a_person_is_known_from_four_right_answers_in_five() -> None:
@@ -170,9 +171,9 @@ def test_the_judge_sees_the_question_with_the_true_and_with_the_given_answer(
 def test_an_interrupted_run_asks_only_what_is_left(
     experiment: Experiment, judged: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "CHUNK", 5)
+    monkeypatch.setattr(asking, "CHUNK", 5)
     asked: list[int] = []
-    real = stage._asked
+    real = asking.asked
 
     def counting(stop_after: int) -> Any:
         def make_answer(*arguments: Any) -> Any:
@@ -188,33 +189,29 @@ def test_an_interrupted_run_asks_only_what_is_left(
 
         return make_answer
 
-    monkeypatch.setattr(stage, "_asked", counting(2))
+    monkeypatch.setattr(asking, "asked", counting(2))
     with pytest.raises(KeyboardInterrupt):
         make(experiment)
-    monkeypatch.setattr(stage, "_asked", counting(10**6))
+    monkeypatch.setattr(asking, "asked", counting(10**6))
     made = make(experiment)
     assert sum(asked) == 6 * 4 + len(read_jsonl(made.path / "made_up.jsonl"))
     assert made.manifest["resumed"]
 
 
 def test_without_a_judge_nothing_is_asked(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "load_base", lambda *_: pytest.fail("the model was loaded"))
-    with pytest.raises(UserError, match="whom the model knows can't be told without a judge") as caught:
+    monkeypatch.setattr(prepare_people, "load_base", lambda *_: pytest.fail("the model was loaded"))
+    with pytest.raises(UserError, match="what the model knows can't be told without a judge") as caught:
         make(with_settings(experiment, eval__nli=None))
     assert "eval.nli=" in caught.value.hint
 
 
-def test_another_benchmark_and_a_missing_file_are_refused(
-    experiment: Experiment, judged: list[tuple[str, str]]
-) -> None:
+def test_a_missing_file_is_refused(experiment: Experiment, judged: list[tuple[str, str]]) -> None:
     with pytest.raises(UserError, match=r"benchmark.path=/nowhere/RETURN\.jsonl is not a file"):
         make(with_settings(experiment, benchmark__path="/nowhere/RETURN.jsonl"))
-    with pytest.raises(UserError, match="splits of RETURN alone"):
-        make(with_settings(experiment, benchmark=BenchmarkConfig(name="tofu")))
 
 
 def test_it_asks_as_the_protocol_of_that_name_does() -> None:
     protocol = compose(["protocol=return"])
-    assert protocol.model.instruction == stage.INSTRUCTION
-    assert protocol.protocol.max_new_tokens == stage.NEW_TOKENS
-    assert stage._asking(compose([])).model.instruction == stage.INSTRUCTION
+    assert protocol.model.instruction == prepare_people.INSTRUCTION
+    assert protocol.protocol.max_new_tokens == prepare_people.NEW_TOKENS
+    assert prepare_people.as_return_asks(compose([])).model.instruction == prepare_people.INSTRUCTION

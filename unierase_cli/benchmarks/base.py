@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any, cast
 
 from unierase_cli.benchmarks.parts.forgotten import with_forgotten
 from unierase_cli.benchmarks.parts.requested import as_scored, with_forget
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.config.sections.model import ModelConfig
 from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, duplicates, evenly_spaced, normalised
 from unierase_cli.plugins import Plugins
 from unierase_cli.store.hashing import hash_json
@@ -134,29 +132,6 @@ def check_overlap(forget: Sequence[Fact], retain: Sequence[Fact]) -> None:
         f"{first.question!r} ({first.id} and {kept.id})",
         "remove them from one of the two",
     )
-
-
-def check_model(benchmark: Benchmark, config: BenchmarkConfig, model: ModelConfig) -> None:
-    """Refuse a model that the benchmark's rows were not chosen for; ``benchmark.any_model`` lets it pass."""
-    wanted = benchmark.built_for
-    if wanted is None or config.any_model or _is_model(wanted, model.path or model.name):
-        return
-    given = model.path or model.name
-    raise UserError(
-        f"benchmark={benchmark.name}: these splits ask what {wanted} knows, and the model is {given}",
-        "make its own: unierase prepare-return model=... benchmark.path=RETURN.jsonl eval.nli=..., then "
-        "benchmark.data_dir=ITS_FOLDER; or benchmark.any_model=true for numbers that mean less",
-    )
-
-
-def _is_model(wanted: str, given: str) -> bool:
-    """Whether a hub id or a folder is the wanted model: the folder itself, or anything that has its name as a part (a copy, a
-    cache of the hub).
-    """
-    if Path(wanted).is_absolute():
-        return Path(given).absolute() == Path(wanted)
-    parts = {part.casefold() for part in given.replace("--", "/").split("/")}
-    return wanted.rpartition("/")[2].casefold() in parts
 
 
 def fingerprint(benchmark: Benchmark) -> str:

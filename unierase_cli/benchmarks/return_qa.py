@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.benchmarks.parts.assemble import as_published, drop_asked
+from unierase_cli.benchmarks.parts.built_for import read_built_for
 from unierase_cli.benchmarks.parts.rows import fact_from_row, read_text
 from unierase_cli.benchmarks.parts.sources import Rows, folder_source
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, normalised
-from unierase_cli.store.json_text import read_json
+from unierase_cli.contracts import Benchmark, BuiltFor, Fact, Reporter, UserError, normalised
 
 PUBLISHED_FOR = "meta-llama/Meta-Llama-3-8B-Instruct"
-# Beside splits that were made here: which model they were made for.
-BUILT_FOR = "built_for.json"
 ROLES, PARTS = ("forget", "retain"), ("train", "eval")
 FILES = tuple(f"{role}_{part}" for role in ROLES for part in PARTS)
 Source = Callable[..., Rows | None]
@@ -52,7 +50,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
         forget_splits={"forget": rows["forget_train"], "forget_eval": rows["forget_eval"]},
         protected=rows["retain_train"],
         unseen=rows["retain_eval"],
-        built_for=_built_for(Path(config.data_dir)),
+        built_for=read_built_for(Path(config.data_dir)) or BuiltFor(PUBLISHED_FOR),
         notes=notes,
     )
 
@@ -138,16 +136,3 @@ def _augmented(source: Source, role: str, rows: Mapping[str, Sequence[Fact]], no
     real = {normalised(fact.question) for fact in rows[f"{role}_train"]}
     made_up = [fact for fact in made_up if normalised(fact.question) not in real]
     return drop_asked(made_up, known, name, "another row", notes)
-
-
-def _built_for(folder: Path) -> str:
-    """The model that the splits were made for: as noted beside them, else the published one."""
-    path = folder / BUILT_FOR
-    if not path.exists():
-        return PUBLISHED_FOR
-    try:
-        return str(read_json(path)["model"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} cannot be read: {error}", "make the splits anew: unierase prepare-return --force"
-        ) from error

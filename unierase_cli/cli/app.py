@@ -29,7 +29,8 @@ ABOUT = """Make language models forget, and measure what they forget and what th
 # one line of help.
 COMMANDS = {
     "run": ("commands.stage", "Everything, from the model to the report."),
-    "prepare-return": ("commands.stage", "Make RETURN's splits for a model: whom does it know?"),
+    "prepare": ("commands.stage", "Find out what a model knows; share it out to forget and to keep."),
+    "prepare-return": ("commands.stage", "Short for prepare benchmark=return: RETURN's splits for a model."),
     "finetune": ("commands.stage", "Train the target model on the benchmark."),
     "train-token": ("commands.stage", "Learn the unlearning token's rows."),
     "moments": ("commands.stage", "Measure what an edit must leave alone."),

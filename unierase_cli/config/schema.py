@@ -13,6 +13,7 @@ from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
 from unierase_cli.config.sections.launcher import LauncherConfig
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig, TrainConfig
+from unierase_cli.config.sections.prepare import PrepareConfig
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import UserError
@@ -77,6 +78,7 @@ class Experiment:
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     @classmethod

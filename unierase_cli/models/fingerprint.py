@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from unierase_cli.contracts import UserError
@@ -32,6 +33,20 @@ def fingerprint_model(path: str | Path) -> str:
     found = {file.name: hash_file(file) for name in DESCRIPTIONS if (file := folder / name).is_file()}
     found |= {file.name: _sampled(file) if large else hash_file(file) for file in weights}
     return hash_json(found)
+
+
+def local_fingerprint(path: str | Path | None) -> str | None:
+    """``fingerprint_model`` of a folder, taken once for as long as its files stay the same; None for what is no folder here."""
+    folder = Path(path) if path is not None else None
+    if folder is None or not folder.is_dir():
+        return None
+    files = [(file, file.stat()) for file in sorted(folder.iterdir()) if file.is_file()]
+    return _fingerprint(folder.absolute(), tuple((file.name, stat.st_size, stat.st_mtime_ns) for file, stat in files))
+
+
+@cache
+def _fingerprint(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
+    return fingerprint_model(folder)
 
 
 def _sampled(file: Path) -> str:

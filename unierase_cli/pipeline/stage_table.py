@@ -72,7 +72,8 @@ class StageEntry:
 
 # In the order in which they are listed.
 STAGES = {
-    "prepare_return": StageEntry(_prepared, "prepare-return", ("prepare-return",)),
+    "ask": StageEntry(_prepared, "prepare"),
+    "prepare": StageEntry(_prepared, "prepare", ("prepare", "prepare-return")),
     "finetune": StageEntry(_trained_model, "finetune", ("finetune",), _always),
     "train_token": StageEntry(_token, "train-token", ("train-token",)),
     "moments": StageEntry(_moments, "moments", ("moments",)),

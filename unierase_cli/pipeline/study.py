@@ -8,9 +8,11 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from unierase_cli.benchmarks.base import check_model, load_benchmark
+from unierase_cli.benchmarks.base import load_benchmark
+from unierase_cli.benchmarks.parts.built_for import check_model
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Benchmark, Step
+from unierase_cli.models.fingerprint import local_fingerprint
 from unierase_cli.modes.base import load_mode
 from unierase_cli.modes.requests import read_tasks
 from unierase_cli.store.unlearned import forgotten_in
@@ -98,5 +100,5 @@ def _benchmark(experiment: Experiment) -> Benchmark:
     path = experiment.model.path
     forgotten = forgotten_in(Path(path)) if path is not None and Path(path).is_dir() else ()
     benchmark = load_benchmark(experiment.benchmark, forget=forget, forgotten=forgotten)
-    check_model(benchmark, experiment.benchmark, experiment.model)
+    check_model(benchmark, experiment.benchmark, experiment.model, lambda: local_fingerprint(path))
     return benchmark

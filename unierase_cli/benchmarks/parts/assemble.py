@@ -8,10 +8,11 @@ protected and the rest are scored as ``near``. Everything else may be protected,
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from unierase_cli.benchmarks.parts.neighbours import group_key, nearest_groups
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.contracts import Benchmark, Fact, normalised, stable_hash
+from unierase_cli.contracts import Benchmark, BuiltFor, Fact, normalised, stable_hash
 
 OUTSIDE_AT_LEAST = 200
 
@@ -40,7 +41,42 @@ def assemble(
     near_rows = [fact for key in sorted(near_keys) for fact in retain if group_key(fact) == key]
     near = near_rows[1::2]
     protect = _without_scored_questions(retain, near, unseen, notes)
-    protect = _limit(protect, {fact.id for fact in near_rows}, config)
+    return in_columns(
+        config,
+        forget=forget,
+        protect=protect,
+        near=near,
+        beside=[fact.id for fact in near_rows],
+        unseen=unseen,
+        further_splits=further_splits,
+        training=training,
+        refused=refused,
+        forgotten_later=forgotten_later,
+        notes=notes,
+    )
+
+
+def in_columns(
+    config: BenchmarkConfig,
+    *,
+    forget: Sequence[Fact],
+    protect: Sequence[Fact],
+    near: Sequence[Fact],
+    unseen: Sequence[Fact],
+    training: Sequence[Fact],
+    beside: Collection[str] = (),
+    further_splits: Mapping[str, Sequence[Fact]] = MappingProxyType({}),
+    refused: Sequence[Fact] = (),
+    forgotten_later: Collection[str] = (),
+    built_for: BuiltFor | None = None,
+    notes: Sequence[str] = (),
+) -> Benchmark:
+    """A benchmark of which it is settled what may be protected, what is near and what no method sees.
+
+    ``beside``: ids of the rows of neighbouring groups (without any, of the groups of ``near``), which ``protect_limit`` spares.
+    """
+    groups = {group_key(fact) for fact in near}
+    protect = _limit(protect, set(beside) or {fact.id for fact in protect if group_key(fact) in groups}, config)
     protected = sample(protect, config.protected_scored, config.seed, "retain_protected")
     spare = {fact.id for fact in protected} | set(forgotten_later)
     splits = {
@@ -60,6 +96,7 @@ def assemble(
         training=tuple(training),
         refused=tuple(refused),
         notes=tuple(notes),
+        built_for=built_for,
     )
 
 
@@ -71,7 +108,7 @@ def as_published(
     forget_splits: Mapping[str, Sequence[Fact]],
     protected: Sequence[Fact],
     unseen: Sequence[Fact],
-    built_for: str | None = None,
+    built_for: BuiltFor | None = None,
     notes: Sequence[str] = (),
 ) -> Benchmark:
     """A benchmark whose authors have said what is protected and what is scored; nothing is held out beside that.

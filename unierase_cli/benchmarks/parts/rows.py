@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unierase_cli.contracts import Fact, UserError
+from unierase_cli.contracts import Fact, UserError, normalised
 
 KNOWN = frozenset(
     {
         "id", "question", "answer", "subject", "group", "paraphrased_question", "paraphrased_answer",
-        "wrong_answers", "perturbed_answer", "long_answer", "original_answer",
+        "wrong_answers", "perturbed_answer", "long_answer", "original_answer", "aliases", "paraphrases",
     }
 )  # fmt: skip
 EXAMPLE = 'a row looks like {"question": "Who ...?", "answer": "..."}'
@@ -28,6 +28,8 @@ def fact_from_row(
     """The row as a Fact. ``where`` is file:line; ``group`` and ``subject`` stand in where the row has none.
 
     ``wrong_answers`` and ``perturbed_answer``, ``long_answer`` and ``original_answer`` mean the same: the latter are TOFU's.
+    The first of the ``paraphrases`` stands in for ``paraphrased_question``; ``aliases`` (other spellings of the answer) only help
+    to find out what a model knows.
     Optional keys may be null. Raises UserError for a missing or empty question or answer, for values that are no strings, and
     for a subject that is not in the question.
     """
@@ -46,12 +48,23 @@ def fact_from_row(
         question=question,
         answer=answer,
         subject=subject,
-        paraphrased_question=read_text(row, "paraphrased_question", where),
+        paraphrased_question=read_text(row, "paraphrased_question", where)
+        or next(iter(read_texts(row, "paraphrases", where)), None),
         paraphrased_answer=read_text(row, "paraphrased_answer", where),
-        wrong_answers=_texts(row, "wrong_answers", where) or _texts(row, "perturbed_answer", where),
+        wrong_answers=read_texts(row, "wrong_answers", where) or read_texts(row, "perturbed_answer", where),
         group=read_text(row, "group", where) or group,
         long_answer=read_text(row, "long_answer", where) or read_text(row, "original_answer", where),
     )
+
+
+def phrasings(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The question and its paraphrases, each wording once."""
+    given = [read_text(row, key, where) for key in ("question", "paraphrased_question")]
+    found: dict[str, str] = {}
+    for text in (*given, *read_texts(row, "paraphrases", where)):
+        if text is not None:
+            found.setdefault(normalised(text), text)
+    return tuple(found.values())
 
 
 def unknown_keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -78,7 +91,8 @@ def read_text(row: Mapping[str, Any], key: str, where: str, *, required: bool = 
     return value
 
 
-def _texts(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+def read_texts(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    """The row's list of texts under a key, empty where there is none. Raises UserError for what is no list of texts."""
     values = row.get(key)
     if values is None:
         return ()
@@ -87,7 +101,7 @@ def _texts(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     for value in values:
         if not isinstance(value, str) or not value.strip():
             complaint = "an empty string" if isinstance(value, str) else _kind(value)
-            raise UserError(f'{where}: "{key}" holds {complaint}', "every wrong answer is a text of its own")
+            raise UserError(f'{where}: "{key}" holds {complaint}', "every entry is a text of its own")
     return tuple(values)
 
 

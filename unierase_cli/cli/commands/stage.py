@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # The command that makes more than one stage and what that needs.
 EVAL = "eval"
 # Command -> the benchmark that it is for, unless another is named.
-BENCHMARKS = {"prepare-return": "return"}
+BENCHMARKS = {"prepare": "world", "prepare-return": "return"}
 
 
 def callback(name: str) -> Callable[..., None]:
@@ -28,6 +28,12 @@ def callback(name: str) -> Callable[..., None]:
     stage = stage_of(name)
 
     def make(pipeline: Pipeline) -> Artefact:
+        if stage == "prepare":
+            from unierase_cli.pipeline.stage import load_stage
+
+            # What it reads of the model counts as asked for too.
+            if "ask" in load_stage(stage).needs(pipeline.study, {}):
+                pipeline.make("ask")
         if name != EVAL:
             return pipeline.make(stage)
         from unierase_cli.pipeline.evaluation import asked_by_evaluation, last_of_evaluation

@@ -13,7 +13,7 @@ class BenchmarkConfig:
     """Which facts are forgotten, which may be protected, and which are scored."""
 
     name: str = "fictional"
-    """Name of the benchmark: fictional, tofu, return, real_world, jsonl, or one of your own."""
+    """Name of the benchmark: fictional, tofu, return, real_world, world, jsonl, or one of your own."""
     implementation: str | None = None
     """File of unierase_cli/benchmarks that loads it. null takes the one that is named like the benchmark."""
     split: str = "forget05"
@@ -25,10 +25,10 @@ class BenchmarkConfig:
     revision: str | None = None
     """Commit or tag of the data set on the hub. null takes the newest version, with a warning."""
     data_dir: str | None = field(default=None, metadata=BY_CONTENT)
-    """Folder of JSON Lines that is read instead of the hub."""
+    """Folder of JSON Lines that is read instead of the hub; world, jsonl: one that `unierase prepare` made."""
     path: str | None = field(default=None, metadata=BY_CONTENT)
     """jsonl: file of the facts to forget (question, answer, optional subject, group, ...). return: RETURN.jsonl, from
-    which `unierase prepare-return` makes splits; null takes it from the hub.
+    which `unierase prepare` makes splits; null takes it from the hub.
     """
     retain_path: str | None = field(default=None, metadata=BY_CONTENT)
     """jsonl: file of the facts to retain, with the same keys as benchmark.path."""
@@ -49,13 +49,13 @@ class BenchmarkConfig:
     training data.
     """
     unseen_share: float = 0.2
-    """jsonl: share of the retain file's groups (of its lines, if they have no group) that no method ever sees."""
+    """jsonl, world: share of the retained groups (of examples, if they have no group) that no method ever sees."""
     order: str = "published"
     """tofu: order of the forget examples, published or closer_look. It decides which examples protocol.rows keeps."""
     augmented: bool = False
     """return: methods also see questions that are made up from those about other people (NAUF's augmentation)."""
     any_model: bool = False
-    """return: allow a model that the splits were not made for."""
+    """return, world, jsonl: allow a model that the splits were not made for."""
     train_on: str = "answer"
     """real_world: the answer that methods learn, answer (the model's own long one) or golden_answer (the one that is
     scored).

@@ -1,0 +1,52 @@
+"""Splits that ``unierase prepare`` made of what a model knows: a folder with a file for each role, and for which model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.benchmarks.parts.assemble import in_columns
+from unierase_cli.benchmarks.parts.built_for import read_built_for, write_built_for
+from unierase_cli.benchmarks.parts.known_facts import Shared
+from unierase_cli.benchmarks.parts.rows import fact_from_row
+from unierase_cli.benchmarks.parts.sources import folder_source
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.contracts import Benchmark, BuiltFor, Fact, UserError
+from unierase_cli.store.jsonl import write_jsonl
+
+FORGET, PROTECTED, NEIGHBOURS, NEVER_SEEN = "forget", "protected", "neighbours", "never_seen"
+
+
+def prepared(config: BenchmarkConfig, folder: str) -> Benchmark:
+    """The benchmark of a prepared folder. Raises UserError for a file that is missing and for rows that don't fit."""
+    source = folder_source(folder)
+    if not (Path(folder) / f"{FORGET}.jsonl").exists():
+        raise UserError(
+            f"benchmark.data_dir={folder} is not a folder that unierase prepare made", "type unierase prepare model=... to make one"
+        )
+
+    def facts(name: str) -> list[Fact]:
+        rows = source(name) or []
+        return [fact_from_row(row, where, f"{name}-{number:04d}") for number, (where, row) in enumerate(rows, start=1)]
+
+    forget, protect, near, unseen = (facts(name) for name in (FORGET, PROTECTED, NEIGHBOURS, NEVER_SEEN))
+    return in_columns(
+        config,
+        forget=forget,
+        protect=protect,
+        near=near,
+        unseen=unseen,
+        training=[*forget, *protect, *near, *unseen],
+        built_for=read_built_for(Path(folder)),
+    )
+
+
+def write_prepared(folder: Path, shared: Shared, rows: Mapping[str, Mapping[str, Any]], built_for: BuiltFor) -> None:
+    """Write what ``prepared`` reads; ``rows``: by a fact's id what is written of it."""
+    roles: dict[str, Sequence[Fact]] = {
+        FORGET: shared.forget, PROTECTED: shared.protect, NEIGHBOURS: shared.near, NEVER_SEEN: shared.unseen,
+    }  # fmt: skip
+    for name, facts in roles.items():
+        write_jsonl(folder / f"{name}.jsonl", [rows[fact.id] for fact in facts])
+    write_built_for(folder, built_for)
