@@ -16,13 +16,13 @@ from unierase_cli.methods.settings import TERMS, completed, method_settings
 
 def samples(method: MethodConfig) -> bool:
     """Whether it draws answers from the model (``SAMPLES``)."""
-    return METHODS.says(method.implemented_by, "SAMPLES", False)
+    return bool(METHODS.says(method.implemented_by, "SAMPLES", False))
 
 
 def changes_nothing(method: MethodConfig) -> bool:
     """Whether the model is left as it is (``CHANGES_NOTHING``); no for a method that is no longer there."""
     with suppress(UserError):
-        return METHODS.says(method.implemented_by, "CHANGES_NOTHING", False)
+        return bool(METHODS.says(method.implemented_by, "CHANGES_NOTHING", False))
     return False
 
 

@@ -56,5 +56,5 @@ def area_under_curve(positive: NDArray[np.float64], negative: NDArray[np.float64
 
     n, m = positive.shape[1], negative.shape[1]
     ranks: NDArray[np.float64] = rankdata(np.concatenate([positive, negative], axis=1), axis=1)
-    above: NDArray[np.float64] = ranks[:, :n].sum(axis=1) - n * (n + 1) / 2
-    return above / (n * m)
+    above: NDArray[np.float64] = (ranks[:, :n].sum(axis=1) - n * (n + 1) / 2) / (n * m)
+    return above

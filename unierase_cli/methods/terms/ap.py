@@ -25,6 +25,6 @@ def check(settings: Mapping[str, Any]) -> None:
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
     """-(1 / beta) log sigma(beta (Srefusal - S)), S a row's sum of negative log-probabilities; [B]. Factor 1, not NPO's 2."""
-    beta = settings["beta"]
+    beta: float = settings["beta"]
     log_odds: Tensor = logsigmoid(beta * (rows[RETAIN_REFUSAL].row_sums - rows[RETAIN].row_sums))
     return -1 / beta * log_odds

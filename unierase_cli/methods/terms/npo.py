@@ -25,6 +25,7 @@ def check(settings: Mapping[str, Any]) -> None:
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
     """-(2 / beta) log sigma(beta (S - Sref)), S a row's sum of negative log-probabilities; [B]."""
-    beta, forget = settings["beta"], rows[FORGET]
+    beta: float = settings["beta"]
+    forget = rows[FORGET]
     log_odds: Tensor = logsigmoid(beta * (forget.row_sums - forget.reference.row_sums))
     return -2 / beta * log_odds

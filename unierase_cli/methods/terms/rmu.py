@@ -53,8 +53,9 @@ def control_vector(size: int, settings: Mapping[str, Any]) -> Tensor:
     if given is None:
         generator = torch.Generator().manual_seed(stable_hash(settings["seed"], "rmu control vector"))
         drawn = torch.rand(size, generator=generator)
+        norm: Tensor = drawn.norm()
         length: float = settings["steering_coefficient"]
-        return drawn / drawn.norm() * length
+        return drawn / norm * length
     if len(given) != size:
         raise UserError(
             f"vector has {len(given)} numbers, the model's hidden size is {size}", "leave the setting vector out"

@@ -25,7 +25,8 @@ def check(settings: Mapping[str, Any]) -> None:
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
     """-(2 / beta) log sigma(beta (S / n - delta)), n the sum of a row's token weights; [B]."""
-    beta, forget = settings["beta"], rows[FORGET]
+    beta: float = settings["beta"]
+    forget = rows[FORGET]
     lengths = forget.per_row(forget.batch.token_weights)
     # A row without any weight has S = 0.
     mean = forget.row_sums / (lengths + (lengths == 0))

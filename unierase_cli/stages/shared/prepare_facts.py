@@ -25,7 +25,7 @@ def prepare_facts(context: StageContext, built_for: BuiltFor) -> dict[str, Any]:
     Raises UserError where the model knows none of the facts, or no more than are to be forgotten.
     """
     experiment, wanted, config = context.experiment, context.experiment.prepare, context.experiment.benchmark
-    every = askable_rows(question_rows(experiment), [])
+    every = askable_rows(question_rows(context.study), [])
     answers = read_jsonl(context.inputs["ask"].file(ANSWERS))
     said = {row["id"]: row["said"] for row in answers if not row["phrasing"]}
     as_asked = {row["id"] for row in answers if not row["phrasing"] and row["right"]}
