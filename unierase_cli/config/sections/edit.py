@@ -22,7 +22,7 @@ class ValueConfig:
     """
     weight_decay: float = 0.5
     """Weight of ||delta|| / ||h0||^2 in the loss."""
-    clamp: float = 1.0
+    clamp: float = 0.5
     """Limit of the change: ||delta|| never exceeds clamp * ||h0||."""
     kl_factor: float = 0.0625
     """Weight of the drift on "{subject} is a", the KL divergence of the current from the initial prediction."""
@@ -124,7 +124,7 @@ class EditConfig:
     """How threshold counts: absolute, relative_max (share of the largest eigenvalue) or trace_share (the editable
     directions hold this share of the trace).
     """
-    alpha: float = 1.0
+    alpha: float = 10.0
     """ridge: weight of the moment. A direction whose moment is lambda_ / alpha times the mean eigenvalue is half
     protected.
     """
