@@ -9,9 +9,11 @@ import pytest
 from tests.helpers.tiny_models import FACTS, tiny_llama
 from unierase_cli.benchmarks.base import fingerprint
 from unierase_cli.benchmarks.parts.rows import fact_from_row, unknown_keys
+from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.evaluation import ProtocolConfig
 from unierase_cli.contracts import Benchmark, Fact, Observation
 from unierase_cli.inference.observe import ask, observe
+from unierase_cli.pipeline.study import Study
 from unierase_cli.stages import observe as observe_stage
 
 SHORT = Fact("a", "Where is the Eiffel Tower?", "Paris")
@@ -32,8 +34,11 @@ def test_neither_a_rows_hash_nor_the_benchmarks_depends_on_it() -> None:
 
 
 def test_only_rows_that_gain_one_are_observed_anew() -> None:
-    assert observe_stage._identity(SHORT) == [SHORT.id, SHORT.row_hash]
-    assert observe_stage._identity(LONG) != observe_stage._identity(SHORT)
+    def asked(fact: Fact) -> str:
+        benchmark = Benchmark("b", (fact,), (), {"forget": (fact,)}, "")
+        return observe_stage.fingerprints(Study(Experiment(), lambda: benchmark), {"state": "base"})["rows"]
+
+    assert asked(SHORT) == asked(replace(SHORT)) != asked(LONG)
 
 
 def test_an_observation_keeps_it_and_files_from_before_still_load() -> None:

@@ -14,6 +14,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter
 from unierase_cli.pipeline import pipeline as pipeline_module
 from unierase_cli.pipeline.pipeline import PlanRow
+from unierase_cli.pipeline.study import Study, study_of
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 
@@ -29,8 +30,10 @@ class FakePipeline:
 
     latest: FakePipeline
 
-    def __init__(self, experiment: Experiment, reporter: Reporter, command: list[str], overrides: list[str]) -> None:
-        self.experiment, self.overrides = experiment, overrides
+    def __init__(
+        self, experiment: Experiment, reporter: Reporter, command: list[str], overrides: list[str], like: Study | None = None
+    ) -> None:
+        self.experiment, self.overrides, self.study = experiment, overrides, study_of(experiment)
         self.store = Store(experiment.run.outputs)
         self.made: list[str] = []
         FakePipeline.latest = self

@@ -56,7 +56,7 @@ def test_a_meaning_is_the_text_below_its_own_field() -> None:
     ("name", "default"),
     [("edit.layers", "null"), ("edit.one_by_one", "false"), ("edit.target", "token"), ("edit.values.lr", "0.1"),
      ("unlearn.betas", "[0.9, 0.999]"), ("launcher.sbatch", "{}"), ("method.note", '""'),
-     ("token.stages", "3 of token.stages.N"), ("token.stages.0.formats", '["chat"]')],
+     ("token.stages", "1 of token.stages.N"), ("token.stages.0.formats", '["chat"]')],
 )  # fmt: skip
 def test_a_default_is_shown_as_it_is_typed(name: str, default: str) -> None:
     assert [key.default for key in list_keys(name) if key.name == name] == [default]
@@ -93,7 +93,7 @@ def test_a_printed_configuration_has_the_meanings_as_comments_and_the_same_value
     printed = told("run", "--print-config", *words)
     assert yaml.safe_load(printed) == yaml.safe_load(to_yaml(words))
     lines = printed.splitlines()
-    assert lines[lines.index("    clamp: 1.0") - 1] == f"    # {meaning('edit.values.clamp')}"
+    assert lines[lines.index("    clamp: 0.5") - 1] == f"    # {meaning('edit.values.clamp')}"
     assert lines[lines.index("edit:") - 1] == "# How an edit in closed form is computed."
     assert max(map(len, lines)) <= 120
     assert sum(line.strip() == "# Passes over the questions." for line in lines) == 1, "once for a list of sections"

@@ -40,7 +40,7 @@ def scored(
 ) -> Artefact:
     """A score artefact with the chain behind it: finetune, observed base, token, erase, observed edit."""
     config = Experiment(method=MethodConfig(name=method, editing=method == "unierase", token=method == "unierase"))
-    config = with_settings(config, run__seed=seed, model__name="mini", **settings)
+    config = with_settings(config, **{"run__seed": seed, "model__name": "mini", **settings})
     recorded = json.loads(json.dumps(asdict(config)))
     slug = f"{config.benchmark.name}-{config.benchmark.split}_{config.model.name}_{method}_{config.mode.name}_seed{seed}"
     model = f"mini_{config.train.split}_seed{seed}"

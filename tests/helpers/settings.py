@@ -8,7 +8,7 @@ from typing import Any
 from unierase_cli.config.schema import Experiment
 
 
-def with_settings(experiment: Experiment, **settings: Any) -> Experiment:
+def with_settings(experiment: Experiment, /, **settings: Any) -> Experiment:
     """A copy with these values: ``eval__batch_size=5`` stands for eval.batch_size."""
     for key, value in settings.items():
         experiment = _with(experiment, key.split("__"), value)

@@ -61,7 +61,7 @@ def life(family: str) -> Life:
     learning = tiny(family)
     base = parameters(learning)
     stages = [TokenStage(["raw", "chat"], epochs=2, least_steps=0, lr=3e-2)]
-    token = TokenConfig(stages=stages, batch_size=4, settle=False)
+    token = TokenConfig(lr_unit="absolute", stages=stages, batch_size=4, settle=False)
     rows = train_token(learning, FACTS, token, layers=LAYERS, seed=0, reporter=SilentReporter(), targets=TARGETS)
     loaded = tiny(family)
     working = replace(context(loaded, EDIT, tokens=rows), key_position="prompt_last")

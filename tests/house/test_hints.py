@@ -98,7 +98,8 @@ def wrong_choices(text: str) -> Iterator[str]:
 
 
 def wrong_options(text: str) -> Iterator[str]:
-    everywhere = set().union(*options().values(), {"--version"})
+    # --merge is an option of llama.cpp's tool.
+    everywhere = set().union(*options().values(), {"--version", "--merge"})
     for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text):
         if option not in everywhere:
             yield option

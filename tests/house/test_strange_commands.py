@@ -142,7 +142,7 @@ def test_a_damaged_manifest_is_named_when_its_folder_is(place: Path, monkeypatch
     monkeypatch.chdir(place)
     result = runner.invoke(app, ["show", "alone/m4"], prog_name="unierase")
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[0] == "error: alone/m4/manifest.json is damaged: stage is no text"
+    assert result.stderr.splitlines()[0] == "error: alone/m4/manifest.json is damaged: stage: expected str, got int"
 
 
 def test_damaged_manifests_do_not_hide_the_others(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.load import LoadedModel, load_model
 from unierase_cli.models.unpack import unpacked, unpacked_folder
-from unierase_cli.pipeline.model_states import model_fingerprints, stop_read
+from unierase_cli.pipeline.model_states import model_fingerprints, stop_texts
 from unierase_cli.store import gguf_files
 from unierase_cli.store.gguf_files import check_gguf, gguf_at, read_gguf
 
@@ -104,10 +104,10 @@ def test_keys_follow_the_files_content_and_name_its_quantisation(tmp_path: Path)
 def test_a_file_without_a_template_is_asked_plainly(tmp_path: Path) -> None:
     source = tiny_llama()
     asked = Experiment(model=ModelConfig(path=str(write_gguf(source, tmp_path / "chat.gguf"))))
-    assert stop_read(asked) == {}
+    assert stop_texts(asked) == []
     source.tokenizer.chat_template = None
     asked = Experiment(model=ModelConfig(path=str(write_gguf(source, tmp_path / "plain.gguf"))))
-    assert stop_read(asked)["stop"]
+    assert stop_texts(asked)
     assert load(tmp_path / "plain.gguf").prompts.style == "plain"
 
 

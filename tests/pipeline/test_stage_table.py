@@ -32,7 +32,7 @@ def test_every_command_of_the_table_exists_and_ends_in_one_stage() -> None:
 @pytest.mark.parametrize(
     ("stage", "options", "name"),
     [
-        ("prepare_return", {}, "fictional_hf_seed0"),
+        ("prepare", {}, "fictional_hf_seed0"),
         ("finetune", {}, "hf_fictional-full_seed0"),
         ("train_token", {}, "fictional-forget05_hf_token-default_seed0"),
         ("moments", {}, "fictional-forget05_hf_moments_seed0"),

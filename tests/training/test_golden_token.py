@@ -54,6 +54,7 @@ class Golden:
             output_row="reference",
             init="keep",  # the fixture's tokenizer has the token, and its row is the notebook's start
             closing="unlearn_end",
+            lr_unit="absolute",
             settle=False,
             batch_size=16,
             stages=all_stages[:stages],

@@ -19,7 +19,7 @@ from unierase_cli.training.token.row_start import LARGEST_COSINE, lifted, start_
 @pytest.mark.parametrize("output_row", ["fresh", "reference", "tied", "trained"])
 def test_output_rows_are_what_the_option_says(output_row: str) -> None:
     loaded = tiny_llama()
-    config = TokenConfig(output_row=output_row, stages=SHORT[:1], fresh_norm=2.0)
+    config = TokenConfig(lr_unit="absolute", output_row=output_row, stages=SHORT[:1], fresh_norm=2.0)
     norm = loaded.architecture.head.weight.norm(dim=1).mean()
     ids = start_rows(tiny_llama(), ["<unlearn_0>"], config, 0, QUESTIONS)
     assert ids == [len(loaded.tokenizer)]
@@ -41,7 +41,7 @@ def test_output_rows_are_what_the_option_says(output_row: str) -> None:
 
 
 def test_a_tied_head_has_no_output_row_of_its_own() -> None:
-    assert learn(tiny_llama(tied=True), TokenConfig(stages=SHORT[:1])).rows_out is None
+    assert learn(tiny_llama(tied=True), TokenConfig(lr_unit="absolute", stages=SHORT[:1])).rows_out is None
 
 
 def test_a_fresh_rows_mean_logit_is_its_share_of_the_largest_ones() -> None:

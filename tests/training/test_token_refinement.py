@@ -21,7 +21,7 @@ from unierase_cli.training.unlearning.row_batches import Batch, batch_loss
 
 @pytest.mark.slow
 def test_training_lowers_the_refusals_loss_and_refinement_does_so_on_the_edited_model(refusals: str) -> None:
-    config = TokenConfig(
+    config = TokenConfig(lr_unit="absolute", 
         stages=[TokenStage(["chat"], epochs=60, lr=5e-2)],
         targets=refusals,
         settle=False,
@@ -64,7 +64,7 @@ def test_refining_a_tied_row_also_asks_for_the_token_as_first_answer() -> None:
 def test_facts_that_go_astray_are_refined_again_as_often_as_all_others(
     refusals: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = TokenConfig(stages=SHORT, targets=refusals, settle=False, refine_epochs=1, refine_rounds=3, batch_size=100)
+    config = TokenConfig(lr_unit="absolute", stages=SHORT, targets=refusals, settle=False, refine_epochs=1, refine_rounds=3, batch_size=100)
     loaded = tiny_llama()
     rows = learn(loaded, config)
     astray = iter([{FACTS[0].id}, {FACTS[0].id, FACTS[1].id}, set()])
@@ -80,7 +80,7 @@ def test_facts_that_go_astray_are_refined_again_as_often_as_all_others(
 def test_the_rows_of_the_turn_that_left_the_fewest_astray_are_taken(
     refusals: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = TokenConfig(stages=SHORT, targets=refusals, settle=False, refine_epochs=1, refine_rounds=2)
+    config = TokenConfig(lr_unit="absolute", stages=SHORT, targets=refusals, settle=False, refine_epochs=1, refine_rounds=2)
     loaded = tiny_llama()
     rows = learn(loaded, config)
     seen: list[torch.Tensor] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ from omegaconf.basecontainer import BaseContainer
 
 from unierase_cli.config import catalog
 from unierase_cli.config.overrides import Override, quoted
+from unierase_cli.config.schema import default_of
 from unierase_cli.temporary import temporary_folder
 
 ROOT = "config"
@@ -37,11 +39,20 @@ def composed(folders: Sequence[Path], overrides: Sequence[Override]) -> tuple[Di
         words = [o.for_hydra() for o in overrides if o.group]
         config, chosen = _remembered(tuple(folders), _state(folders), tuple(words))
         config = copy.deepcopy(config)
+        for value in values:
+            _fill_list(config, value.key_or_group)
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
     # Hydra and OmegaConf bring functions for ${name:...}: one writes the environment into what is kept of a run, others
     # make values of text or tell the time. None of them is of use here, so none of them works.
     BaseContainer._resolvers.clear()
     return config, dict(chosen)
+
+
+def _fill_list(config: DictConfig, key: str) -> None:
+    """For a value within a list that no yaml has: put the schema's list there, of which the value then changes one item."""
+    within = re.fullmatch(r"(.+?)\.\d+(?:\..+)?", key)
+    if within is not None and OmegaConf.select(config, within[1]) is None:
+        OmegaConf.update(config, within[1], default_of(within[1]), force_add=True)
 
 
 def _state(folders: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:

@@ -52,6 +52,13 @@ def typed(kind: type, data: Any) -> DictConfig:
     return _writable(merged)
 
 
+def default_of(key: str) -> Any:
+    """The schema's own value of a dotted key, as plain data."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(OmegaConf.create({"found": OmegaConf.select(_structured(Composition), key)}))["found"]
+
+
 def _writable(node: Any) -> Any:
     from omegaconf import OmegaConf
 
