@@ -199,3 +199,10 @@ def test_outside_a_checkout_a_folder_must_be_named(own: Path) -> None:
     assert refused.exit_code == 2
     assert refused.stderr.splitlines()[-1] == "  try: unierase new method mine --into FOLDER"
     assert not own.exists()
+
+
+def test_a_link_to_itself_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("link")
+    result = new("method", "mine", "--into", str(tmp_path / "link"))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")

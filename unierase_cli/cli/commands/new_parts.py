@@ -93,7 +93,10 @@ def plan(kind_name: str, name: str, here: Path, into: Path | None = None) -> Pla
     if kind is None:
         raise UserError(f"{kind_name} is nothing that unierase new can make", f"choose {', '.join(KINDS)}")
     _check_name(kind, name)
-    checkout = find_checkout((into or here).resolve())
+    try:
+        checkout = find_checkout((into or here).resolve())
+    except RuntimeError as error:  # what Python says of a link to itself
+        raise UserError(f"--into {into} is a link that leads to itself", "name a folder") from error
     if checkout is not None:
         files = _files(kind, name, checkout, code=f"{kind.shipped}/{name}.py")
         planned = Planned(kind, name, checkout, True, files)
