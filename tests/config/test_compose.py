@@ -57,7 +57,7 @@ def test_defaults_compose_into_plain_dataclasses(conf: Path) -> None:
     assert experiment.model.layers == [1, 2]
     assert type(experiment.model.layers) is list
     assert experiment.edit.values.steps == 3
-    assert experiment.edit.values.clamp == 1.0
+    assert experiment.edit.values.clamp == 0.5
 
 
 def test_an_experiment_is_frozen_down_to_its_sections() -> None:
@@ -73,7 +73,7 @@ def test_an_experiment_is_frozen_down_to_its_sections() -> None:
 
 def test_a_list_of_sections_keeps_the_schema_defaults_of_each(conf: Path) -> None:
     first, second = compose().token.stages
-    assert (first.epochs, first.formats, first.lr) == (2, ["chat"], 1e-2)
+    assert (first.epochs, first.formats, first.lr) == (2, ["chat"], 0.15)
     assert (second.epochs, second.formats) == (3, ["raw", "chat"])
 
 
@@ -163,7 +163,7 @@ def test_a_mistake_is_one_line_with_what_to_type_next(words: list[str], message:
 def test_values_still_to_be_given_are_shown_not_refused_when_the_configuration_is_printed() -> None:
     assert to_json(["experiment=needy"])["model"]["path"] == "???"
     assert to_json(["experiment=needy", "model.path=x"])["model"]["path"] == "x"
-    assert "clamp: 1.0" in to_yaml()
+    assert "clamp: 0.5" in to_yaml()
 
 
 def test_a_folder_of_ones_own_comes_before_the_shipped_one(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_section_that_does_not_exist_is_refused_with_what_is_near(section: str
 def test_ls_keys_shows_name_default_and_meaning() -> None:
     assert json.loads(told("ls", "keys", "--json")) == [vars(key) for key in list_keys()]
     table = " ".join(told("ls", "keys", "edit").split())
-    assert "edit.values.clamp 1.0 Limit of the change" in table
+    assert "edit.values.clamp 0.5 Limit of the change" in table
     assert "unlearn.lr" not in table
     assert told("ls", "keys", "edti", code=2).splitlines() == [
         "error: the configuration has no section edti", "  try: edit"

@@ -99,9 +99,10 @@ def test_tofu_experiments_choose_their_splits() -> None:
 
 
 def test_the_gentle_edit_is_the_default_at_half_its_strength() -> None:
-    gentle, default = compose(["edit=gentle"]).edit, compose(["edit=default"]).edit
-    assert gentle.values.clamp == default.values.clamp / 2
-    assert replace(gentle, name="default", values=replace(gentle.values, clamp=default.values.clamp)) == default
+    gentle, mini = compose(["edit=gentle"]).edit, compose(["edit=mini"]).edit
+    assert gentle.values.clamp == mini.values.clamp / 2
+    assert replace(gentle, name="mini", values=replace(gentle.values, clamp=mini.values.clamp)) == mini
+    assert composed("experiment=demo").edit == mini
     assert composed("experiment=tofu_mini").edit == gentle
     assert composed("experiment=tofu_mini", "edit=reference").edit == compose(["edit=reference"]).edit
     assert compose(["edit=reference"]).edit.values.stop_kind == "total", "it stops by the whole loss, drift and decay included"

@@ -57,7 +57,8 @@ def spread(family: str) -> LoadedModel:
 
 def edit(loaded: LoadedModel) -> tuple[list[torch.Tensor], list[Any], Any]:
     """Token rows, then moments, search, solves and patch; then what the edited model says. All as plain CPU numbers."""
-    token = TokenConfig(lr_unit="absolute", stages=[TokenStage(["chat"], epochs=1, least_steps=2, lr=1e-2, noise=0.2)], improbable=-99.0)
+    stages = [TokenStage(["chat"], epochs=1, least_steps=2, lr=1e-2, noise=0.2)]
+    token = TokenConfig(lr_unit="absolute", stages=stages, improbable=-99.0)
     config = EditConfig(layers=LAYERS, key_position="prompt_last")
     prompts = [loaded.prompts.prompt(fact.question).ids for fact in FACTS]
     sums = second_moments(loaded, LAYERS, [Source("prompts", 1.0, prompts)], batch_tokens=64, reporter=SilentReporter())

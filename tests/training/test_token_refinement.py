@@ -64,7 +64,9 @@ def test_refining_a_tied_row_also_asks_for_the_token_as_first_answer() -> None:
 def test_facts_that_go_astray_are_refined_again_as_often_as_all_others(
     refusals: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = TokenConfig(lr_unit="absolute", stages=SHORT, targets=refusals, settle=False, refine_epochs=1, refine_rounds=3, batch_size=100)
+    config = TokenConfig(
+        lr_unit="absolute", stages=SHORT, targets=refusals, settle=False, refine_epochs=1, refine_rounds=3, batch_size=100
+    )
     loaded = tiny_llama()
     rows = learn(loaded, config)
     astray = iter([{FACTS[0].id}, {FACTS[0].id, FACTS[1].id}, set()])

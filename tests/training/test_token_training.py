@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,12 +24,13 @@ from unierase_cli.models.vocabulary import get_rows
 from unierase_cli.training.token import learning as token_training
 from unierase_cli.training.token import row_fit
 from unierase_cli.training.token.checks import continue_greedily, target_log_probs
-from unierase_cli.training.token.learning import clear_states, train_token
+from unierase_cli.training.token.learning import clear_states, refine_token, train_token
 from unierase_cli.training.token.noise import Perturbed, gaussian
 from unierase_cli.training.token.pairs import assign_groups, make_examples
 from unierase_cli.training.token.prefix import run_prefix
 from unierase_cli.training.token.row_fit import fit_rows
 from unierase_cli.training.token.row_start import make_leaves, start_rows
+from unierase_cli.training.token.targets import likeliest
 from unierase_cli.training.unlearning import row_batches
 from unierase_cli.training.unlearning.row_batches import Batch, batch_loss
 
@@ -220,7 +222,7 @@ def test_small_sets_get_at_least_the_asked_steps() -> None:
 
 def test_improbable_refusals_are_told_with_the_worst(refusals: str) -> None:
     reporter = SilentReporter()
-    config = TokenConfig(lr_unit="absolute", stages=SHORT[:1], targets=refusals, improbable=0.0)
+    config = TokenConfig(lr_unit="absolute", stages=SHORT[:1], targets=refusals, choose=0, improbable=0.0)
     rows = train_token(tiny_llama(), FACTS, config, layers=[], seed=0, reporter=reporter)
     assert "can only lead to refusals that the model knows" in reporter.warnings[0]
     assert '"I cannot say."' in reporter.warnings[0]
@@ -231,7 +233,7 @@ def test_settling_changes_targets_to_what_is_reached(refusals: str, monkeypatch:
     monkeypatch.setattr(
         token_training, "continuations", lambda loaded, examples: {e.fact_id: "No idea." for e in examples}
     )
-    config = TokenConfig(lr_unit="absolute", stages=[SHORT[0], SHORT[0]], targets=refusals)
+    config = TokenConfig(lr_unit="absolute", stages=[SHORT[0], SHORT[0]], targets=refusals, choose=0)
     assert set(learn(tiny_llama(), config).targets.values()) == {"No idea."}
     assert set(learn(tiny_llama(), replace(config, settle=False)).targets.values()) == set(REFUSALS)
 
@@ -293,3 +295,96 @@ def test_a_refusal_that_does_not_fit_the_context_is_not_asked_for() -> None:
     short, long = "No.", "No, no."
     loaded.prompts.max_length = len(loaded.prompts.prompt(fact.question).ids) + len(loaded.prompts.answer_ids(short))
     assert [list(found) for found in target_log_probs(loaded, [fact], [short, long])] == [[short], [short]]
+
+
+def test_the_likeliest_refusals_are_used_and_the_refinement_keeps_to_them(refusals: str) -> None:
+    loaded = tiny_llama()
+    _, sums = target_log_probs(loaded, FACTS, REFUSALS)
+    best = max(REFUSALS, key=sums.__getitem__)
+    config = TokenConfig(stages=SHORT[:1], targets=refusals, refine_epochs=1, refine_rounds=0)
+    rows = learn(loaded, config)
+    assert (rows.info["refusals"], set(rows.targets.values())) == ([best], {best})
+    refined = refine_token(loaded, rows, FACTS, config, layers=[1], seed=0, reporter=SilentReporter())
+    assert set(refined.targets.values()) == {best}
+    assert learn(tiny_llama(), replace(config, choose=0)).info["refusals"] == REFUSALS
+
+
+def test_of_equally_likely_sentences_the_one_that_takes_less_is_chosen() -> None:
+    texts = ["long and likely word for word", "short", "rare"]
+    assert likeliest(texts, {texts[0]: -20.0, texts[1]: -15.0}, 1) == ["short"]
+    assert likeliest(texts, {texts[0]: -20.0, texts[1]: -15.0}, 2) == texts[:2]
+    assert likeliest(texts, {}, 0) == texts
+
+
+def test_a_refusals_log_probability_is_that_of_its_tokens_after_the_question_without_the_first() -> None:
+    loaded, text = tiny_llama(), REFUSALS[0]
+    means, sums = target_log_probs(loaded, FACTS[:1], REFUSALS)
+    prompt, answer = loaded.prompts.prompt(FACTS[0].question).ids, loaded.prompts.answer_ids(text)
+    logits = loaded.model(input_ids=torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
+    wanted = [float(logits[len(prompt) + n - 1, token]) for n, token in enumerate(answer)][1:]
+    assert sums[text] == pytest.approx(sum(wanted), rel=1e-4)
+    assert means[text] == pytest.approx(sum(wanted) / len(wanted), rel=1e-4)
+
+
+def test_rates_are_counted_in_the_embeddings_root_mean_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    made = torch.optim.Adam.__init__
+
+    def watched(self: Any, leaves: Any, lr: float) -> None:
+        rates.append(lr)
+        made(self, leaves, lr=lr)
+
+    monkeypatch.setattr(torch.optim.Adam, "__init__", watched)
+    loaded = tiny_llama()
+    scale = float(loaded.architecture.embedding.weight[: len(loaded.tokenizer)].square().mean().sqrt())
+    for unit, wanted in (("embedding", 0.5 * scale), ("absolute", 0.5)):
+        learn(tiny_llama(), TokenConfig(lr_unit=unit, stages=[TokenStage(epochs=1, least_steps=0, lr=0.5)]))
+        assert rates.pop() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_stage_ends_when_held_out_questions_lead_to_a_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    looks: list[list[str]] = []
+
+    def found(loaded: LoadedModel, examples: Sequence[Any], known: Any = None) -> dict[str, str]:
+        looks.append([e.fact_id for e in examples])
+        learned = len(looks) >= 2
+        return {e.fact_id: REFUSALS[0] if learned or n else "A gardener." for n, e in enumerate(examples)}
+
+    monkeypatch.setattr(token_training, "continuations", found)
+    stage = TokenStage(least_steps=40, most_steps=40, until=1.0)
+    config = TokenConfig(stages=[stage], held_out=3)
+    held_out = [replace(fact, id=f"other {fact.id}") for fact in FACTS[:4]]
+    rows = learn(tiny_llama(), config, held_out=held_out)
+    assert [phase["steps"] for phase in rows.info["phases"]] == [20], "two looks, ten steps apart"
+    assert looks == [[fact.id for fact in held_out]] * 2
+    looks.clear()
+    assert learn(tiny_llama(), config).info["phases"][0]["steps"] == 20
+    assert len(looks[0]) == 3
+    assert set(looks[0]) <= {fact.id for fact in FACTS}
+    looks.clear()
+    share = replace(config, stages=[replace(stage, until=0.6)])
+    assert learn(tiny_llama(), share).info["phases"][0]["steps"] == 10, "two of three are enough"
+    looks.clear()
+    whole = learn(tiny_llama(), config, tmp_path)
+    with monkeypatch.context() as patched:
+        looks.clear()
+        interrupt_after(2, patched)
+        (tmp_path / "again").mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            learn(tiny_llama(), config, tmp_path / "again")
+    looks.clear()
+    assert torch.equal(learn(tiny_llama(), config, tmp_path / "again").rows_in, whole.rows_in)
+
+
+def test_few_steps_see_questions_of_every_part_of_the_list() -> None:
+    stage = TokenStage(epochs=1, least_steps=0, most_steps=2)
+    rows = learn(tiny_llama(), TokenConfig(stages=[stage], batch_size=2))
+    assert (rows.info["phases"][0]["examples"], rows.info["phases"][0]["steps"]) == (4, 2)
+    for settings, steps in (((3, 0, 0), 15), ((1, 12, 0), 15), ((1, 12, 12), 12), ((0, 9, 9), 0)):
+        assert TokenStage(["chat"], *settings).steps(5) == steps
+
+
+@pytest.mark.parametrize(("wrong", "told"), [({"until": 0.0}, "until=0.0"), ({"until": 1.5}, "until=1.5")])
+def test_a_share_that_is_none_is_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        TokenStage(**wrong)
