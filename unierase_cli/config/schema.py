@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -53,10 +54,10 @@ def typed(kind: type, data: Any) -> DictConfig:
 
 
 def default_of(key: str) -> Any:
-    """The schema's own value of a dotted key, as plain data."""
+    """The schema's own value of a dotted key, as OmegaConf holds it."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_container(OmegaConf.create({"found": OmegaConf.select(_structured(Composition), key)}))["found"]
+    return copy.deepcopy(OmegaConf.select(_structured(Composition), key))
 
 
 def _writable(node: Any) -> Any:
