@@ -185,6 +185,13 @@ def test_sources_without_weight_or_texts_are_left_out() -> None:
     assert moment_sources(formatter, MomentsConfig(), [], 0) == []
     names = [s.name for s in moment_sources(formatter, MomentsConfig(prompt_end_weight=0), FACTS, 0)]
     assert names == ["corpus"]
+    at_subjects = moment_sources(formatter, MomentsConfig(), FACTS, 0, "subject_last")
+    assert [s.name for s in at_subjects] == ["corpus", "prompt ends", "subject ends"]
+    whole = [formatter.prompt(fact.question).ids for fact in FACTS]
+    ends = [formatter.encoder.tokenizer.decode(ids[-3:]) for ids in at_subjects[2].sequences]
+    assert all(ids == prompt[: len(ids)] for ids, prompt in zip(at_subjects[2].sequences, whole, strict=True))
+    assert all(end.endswith(fact.subject[-2:]) for end, fact in zip(ends, FACTS, strict=True))
+    assert at_subjects[2].last_only
     both = moment_sources(formatter, MomentsConfig(max_tokens=4), FACTS, 0)
     assert [s.tokens for s in both] == [4 * len(FACTS), len(FACTS)]
 

@@ -9,6 +9,8 @@ from itertools import islice
 from unierase_cli.config.sections.edit import MomentsConfig
 from unierase_cli.contracts import Fact, UserError, stable_hash
 from unierase_cli.editing.moments import Source
+from unierase_cli.editing.spans import key_index
+from unierase_cli.editing.subjects import find_subjects
 from unierase_cli.models.prompts import PromptFormatter
 from unierase_cli.store.jsonl import iterate_jsonl
 
@@ -18,9 +20,11 @@ SHUFFLE_BUFFER = 10_000
 
 
 def moment_sources(
-    formatter: PromptFormatter, config: MomentsConfig, protect: Sequence[Fact], seed: int
+    formatter: PromptFormatter, config: MomentsConfig, protect: Sequence[Fact], seed: int, key_position: str = "prompt_last"
 ) -> list[Source]:
-    """Corpus tokens and the last prompt tokens of protected questions; sources without weight or texts are left out."""
+    """Corpus tokens, the last prompt tokens of protected questions and, where facts are edited at their subjects
+    (``key_position``), the last tokens of these questions' subjects; sources without weight or texts are left out.
+    """
     sources = []
     if config.corpus_weight > 0:
         texts = read_corpus(config, protect, seed)
@@ -28,7 +32,23 @@ def moment_sources(
     if config.prompt_end_weight > 0:
         prompts = [formatter.prompt(fact.question).ids for fact in protect]
         sources.append(Source("prompt ends", config.prompt_end_weight, prompts, last_only=True))
+    if config.subject_end_weight > 0 and key_position == "subject_last":
+        weight = config.subject_end_weight
+        sources.append(Source("subject ends", weight, subject_ends(formatter, protect), last_only=True))
     return [source for source in sources if source.sequences]
+
+
+def subject_ends(formatter: PromptFormatter, facts: Sequence[Fact]) -> list[list[int]]:
+    """The prompts of facts up to the last token of their subject, given or found; those without one are left out.
+
+    Where a subject is edited, the keys of other subjects are nearest to the edited ones, and no prompt's end is like them.
+    """
+    found = []
+    for fact, subject in zip(facts, find_subjects(facts), strict=True):
+        if subject and subject in fact.question:
+            prompt = formatter.prompt(fact.question)
+            found.append(prompt.ids[: key_index(formatter, prompt, subject, "subject_last") + 1])
+    return found
 
 
 def encode_texts(formatter: PromptFormatter, texts: Iterable[str], max_tokens: int) -> list[list[int]]:

@@ -15,7 +15,7 @@ from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.json_text import write_json
 
 NAME = "moments"
-VERSION = 2
+VERSION = 3
 RECORD = "moments.json"
 
 
@@ -25,6 +25,7 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     return {
         "layers": wanted_layers(experiment),
         "moments": counted(experiment.edit.moments),
+        "key_position": _position(experiment),
         "model": model_settings(experiment),
         "seed": experiment.run.seed if experiment.edit.moments.samples else None,
     }
@@ -43,9 +44,11 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
         if not path.is_file():
             raise UserError(f"edit.moments.corpus={path} does not exist", "give a JSON Lines file with `text`, or auto")
         found["corpus"] = hash_file(path)
-    if moments.prompt_end_weight > 0 or (moments.corpus == "auto" and moments.corpus_weight > 0):
+    if moments.prompt_end_weight > 0 or _position(study.experiment) or (moments.corpus == "auto" and moments.corpus_weight > 0):
         protect = preserved(study)
         found["protect"] = hash_json([[fact.question, fact.answer] for fact in protect])
+        if _position(study.experiment):
+            found["subjects"] = hash_json([fact.subject for fact in protect])
     return found
 
 
@@ -53,6 +56,12 @@ def preserved(study: Study) -> tuple[Fact, ...]:
     """The facts whose questions an edit leaves as they are: those to retain, and those that lead to an earlier token."""
     benchmark = study.benchmark
     return (*benchmark.protect, *benchmark.forgotten)
+
+
+def _position(experiment: Experiment) -> str | None:
+    """Where facts are edited, if it matters to what is preserved."""
+    position = experiment.edit.key_position or experiment.model.key_position
+    return position if position == "subject_last" and experiment.edit.moments.subject_end_weight > 0 else None
 
 
 def wanted_layers(experiment: Experiment) -> list[int] | None:
@@ -73,8 +82,9 @@ def run(context: StageContext) -> dict[str, Any]:
     layers = loaded.architecture.default_layers() if named is None else named
     loaded.architecture.check_layers(layers)
     protect = preserved(context.study)
+    key_position = _position(experiment) or "prompt_last"
     with reporter.phase("read corpus"):
-        sources = moment_sources(loaded.prompts, experiment.edit.moments, protect, experiment.run.seed)
+        sources = moment_sources(loaded.prompts, experiment.edit.moments, protect, experiment.run.seed, key_position)
     if not sources:
         reporter.warn(
             "nothing is protected: there is no text to keep; give edit.moments.corpus=FILE or a benchmark with retain facts"

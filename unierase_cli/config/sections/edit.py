@@ -66,12 +66,17 @@ class MomentsConfig:
     """Weight of the moment of the corpus tokens."""
     prompt_end_weight: float = 1000.0
     """Weight of the moment of the last prompt tokens of protected questions."""
+    subject_end_weight: float = 1000.0
+    """Weight of the moment of the last subject tokens of protected questions, where facts are edited at their subjects
+    (key_position=subject_last).
+    """
     batch_tokens: int = field(default=8192, metadata=UNCOUNTED)
     """Tokens of a forward pass, at most."""
 
     def __post_init__(self) -> None:
         positive("edit.moments.corpus_weight", self.corpus_weight, zero=True)
         positive("edit.moments.prompt_end_weight", self.prompt_end_weight, zero=True)
+        positive("edit.moments.subject_end_weight", self.subject_end_weight, zero=True)
         positive("edit.moments.max_tokens", self.max_tokens)
         positive("edit.moments.batch_tokens", self.batch_tokens)
         positive("edit.moments.samples", self.samples, zero=True)
