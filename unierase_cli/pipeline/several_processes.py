@@ -41,7 +41,7 @@ def announced(stage: str, context: StageContext) -> Iterator[None]:
         yield
     except BaseException:
         if joint:
-            processes.forsake()
+            processes.go_on_alone()
         raise
 
 

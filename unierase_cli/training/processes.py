@@ -20,12 +20,12 @@ T = TypeVar("T")
 PATIENCE = timedelta(days=7)
 
 
-_forsaken = False
+_alone = False
 
 
 def world() -> int:
-    """Number of processes, from the launcher's environment; 1 once this one has forsaken the others."""
-    return 1 if _forsaken else whole_number("WORLD_SIZE", 1)
+    """Number of processes, from the launcher's environment; 1 once this one goes on alone."""
+    return 1 if _alone else whole_number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
@@ -159,14 +159,14 @@ def hear() -> Any:
     return heard[0]
 
 
-def forsake() -> None:
-    """Speak to nobody any more: after a failure the others may be in the middle of something."""
-    global _forsaken
-    _forsaken = True
+def go_on_alone() -> None:
+    """Send and wait for nothing from here on: after a failure the other processes may be in the middle of a step."""
+    global _alone
+    _alone = True
 
 
 def leave() -> None:
-    """Say good-bye, together, and only once nothing is left that speaks through the group."""
+    """Close the process group: all processes at once, when nothing uses it any more."""
     if world() > 1:
         import gc
 
