@@ -4,7 +4,7 @@
 
 Random Llamas of three sizes are written to a temporary folder; every stage of UniErase and of a gradient method runs in a process
 of its own on the CPU, as the commands run it. Measured: the largest resident set of that process, the larger of what the system
-says of it at its end (``ru_maxrss`` by ``wait4``, which forgets what was before a phase began to count anew) and what the stage's
+says of it at its end (``ru_maxrss`` by ``wait4``, which forgets what was before a phase began to count again) and what the stage's
 manifest recorded of its phases. Random weights answer no question, so every answer runs to its last token, as the estimate assumes
 of evaluation. KEY=VALUE words are put behind the experiment's own.
 

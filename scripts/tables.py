@@ -56,7 +56,7 @@ def table(name: str) -> str:
 
 
 def filled(text: str) -> str:
-    """The text with every marked table written anew."""
+    """The text with every marked table written again."""
     return MARKED.sub(lambda found: f"{found[1]}{table(found[2])}{found[3]}", text)
 
 

@@ -1,4 +1,4 @@
-"""The command score with RUN words: finished runs scored anew, in part, or in another code base's format."""
+"""The command score with RUN words: finished runs scored again, in part, or in another code base's format."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_observations_that_are_gone_are_told(own: Store) -> None:
     result = run(own, "run")
     assert result.exit_code == 2
     assert "the recorded answers of its edited model are gone" in result.stderr
-    assert "asks the model anew" in result.stderr
+    assert "asks the model again" in result.stderr
 
 
 def test_damaged_observations_are_told_by_file(own: Store) -> None:

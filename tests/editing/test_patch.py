@@ -279,7 +279,7 @@ def test_a_patch_that_is_not_finite_is_neither_written_nor_read(tmp_path: Path, 
         patch.save(tmp_path, 1)
     assert not (tmp_path / "patch-001.json").exists()
     save_tensors(tmp_path / "patch-000.safetensors", tensors)
-    with pytest.raises(UserError, match=f"patch-000.safetensors: {told} - make the edit anew"):
+    with pytest.raises(UserError, match=f"patch-000.safetensors: {told} - make the edit again"):
         Patch.load(tmp_path, 0)
 
 

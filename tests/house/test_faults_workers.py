@@ -81,8 +81,8 @@ def test_texts_of_any_length_and_number_reach_the_judge_and_vectors_come_back(fo
 
 
 FAILURES = {
-    "killed": "was killed by SIGKILL, most often for want of memory; free some, and score anew with --force",
-    "exits": "ended: cannot open the library; score anew with --force",
+    "killed": "was killed by SIGKILL, most often for want of memory; free some, and score again with --force",
+    "exits": "ended: cannot open the library; score again with --force",
     "raises": "failed: ValueError: no such class",
     "no-memory": "the memory is not enough for the entailment classifier no-memory",
     "hangs": "gave no sign of life for 1 s and was ended; raise eval.judge_seconds",
@@ -214,7 +214,7 @@ def test_a_program_that_no_process_could_be_started_for_is_untried_not_wrong_and
     results = {column.id: column.result for column in general_ability.columns(Evidence("base", {}, passes=rows))}
     assert results["general.human_eval.accuracy"].unavailable == (
         "1 of 2 programs could not be tried: no process for generated code: Cannot allocate memory; "
-        "run `unierase eval --force` to ask anew"
+        "run `unierase eval --force` to ask again"
     )
     assert results["general.human_eval.length"].value == 3
     assert results["general.gsm8k.accuracy"].value == 1

@@ -22,7 +22,7 @@ from unierase_cli.config.sweep import SHORT
 PACKAGE = ROOT / "unierase_cli"
 TELLING = {"UserError", "unavailable", "JudgeAbsent"}
 # Constants and variables that hold what is said beside such calls.
-WORDS = "hint|mend|anew|reference|prompt|absent|another|elsewhere|example|offer|again|give|token|stored|retain"
+WORDS = "hint|mend|again|reference|prompt|absent|another|elsewhere|example|offer|give|token|stored|retain"
 HOLDERS = re.compile(rf"(?i)\w*({WORDS})\w*")
 SECTIONS = Composition.__dataclass_fields__.keys()
 # Settings of a loss term and of a word's form, which are no keys.

@@ -248,7 +248,7 @@ def test_moments_and_the_state_of_an_edit_that_are_not_finite_are_refused(tmp_pa
         EditState.load(tmp_path / "state.safetensors")
     values, vectors = torch.tensor([1.0, float("nan")], dtype=torch.float64), torch.eye(2)
     save_tensors(tmp_path / "moments.safetensors", {"layer.3.eigenvalues": values, "layer.3.eigenvectors": vectors})
-    with pytest.raises(UserError, match=r"1 of 2 values of layer.3.eigenvalues are NaN or infinite - make the moments anew"):
+    with pytest.raises(UserError, match=r"1 of 2 values of layer.3.eigenvalues are NaN or infinite - make the moments again"):
         StoredMoments(tmp_path, 9).preservation(3, EditConfig(), torch.device("cpu"))
 
 

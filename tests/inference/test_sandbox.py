@@ -98,7 +98,7 @@ u = U(); u.a = id(hook) + type(hook).__basicsize__
 for i, b in enumerate([dis.opmap["LOAD_CONST"], hook.co_consts.index(None), dis.opmap["RETURN_VALUE"], 0]): u.p[i] = b
 open("/tmp/unierase-was-here", "w").write(open("/etc/passwd").read())
 """,
-    "a system module made anew": """
+    "a system module made again": """
 import _imp
 from importlib.machinery import ModuleSpec
 posix = _imp.create_builtin(ModuleSpec("posix", None)); _imp.exec_builtin(posix)

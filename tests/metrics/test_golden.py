@@ -135,5 +135,5 @@ def test_golden_generated_tokens_are_nearly_those_of_the_text_encoded_anew(folde
     # The default token entropy counts generated tokens; closer-look tokenizes the text again.
     for rows in observations(folder, model, True).values():
         tokenizer = load(folder, model).tokenizer
-        anew = token_entropy.compute(rows, tokens=[tokenizer.tokenize(o.text) for o in rows]).value
-        assert token_entropy.compute(rows, tokenizer.all_special_ids).value == pytest.approx(anew, abs=0.05)
+        again = token_entropy.compute(rows, tokens=[tokenizer.tokenize(o.text) for o in rows]).value
+        assert token_entropy.compute(rows, tokenizer.all_special_ids).value == pytest.approx(again, abs=0.05)

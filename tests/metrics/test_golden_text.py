@@ -205,5 +205,5 @@ def test_golden_aggregates_of_closer_look_come_out_of_the_columns(
     together = columns.pop("all.balance_closer_look")
     assert together == pytest.approx(2 * efficacy * utility / (efficacy + utility) if utility else 0)
     for column, value in columns.items():
-        # Token entropy counts the generated tokens, closer-look those of the text tokenized anew.
+        # Token entropy counts the generated tokens, closer-look those of the text tokenized again.
         assert value == pytest.approx(wanted[names[column]], rel=2e-3), column

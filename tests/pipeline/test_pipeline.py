@@ -167,7 +167,7 @@ def test_an_interrupted_run_with_other_settings_is_left_alone_and_the_difference
 
 def test_every_phase_has_the_peak_of_what_is_done_inside(tmp_path: Path) -> None:
     if not Path("/proc/self/clear_refs").exists():
-        pytest.skip("this system cannot start counting anew")
+        pytest.skip("this system cannot start counting again")
     recorder = Recorder(SilentReporter(), tmp_path / "log.txt")
     with recorder.phase("outer"):
         with recorder.phase("large"):
@@ -187,7 +187,7 @@ def test_every_phase_has_the_peak_of_what_is_done_inside(tmp_path: Path) -> None
 
 def test_a_stage_is_not_charged_for_the_memory_of_the_one_before_it() -> None:
     if not Path("/proc/self/clear_refs").exists():
-        pytest.skip("this system cannot start counting anew")
+        pytest.skip("this system cannot start counting again")
     block = bytearray(400 << 20)
     assert peak_memory() > 400
     before = peak_memory()

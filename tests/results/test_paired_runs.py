@@ -164,7 +164,7 @@ def test_what_cannot_be_paired_is_told_with_its_reason(store: Store) -> None:
         described["version"] += described["id"] == "forget.rouge"
     given(b, ("metrics.json", json.dumps(metrics)))
     compared = compare_pair(store, [a.full_name, b.full_name])
-    told = f"versions {rouge.VERSION}, {rouge.VERSION + 1}; `unierase score` computes it anew"
+    told = f"versions {rouge.VERSION}, {rouge.VERSION + 1}; `unierase score` computes it again"
     assert any(told in remark for remark in compared["remarks"])
 
 

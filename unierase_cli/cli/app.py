@@ -38,7 +38,7 @@ COMMANDS = {
     "erase": ("commands.stage", "Erase with any method."),
     "eval": ("commands.stage", "Ask the model before and after; show the scores."),
     "sweep": ("sweep.command", "Run every combination of KEY=V1,V2 words; one table at the end."),
-    "score": ("commands.score", "Score recorded answers, RUNs or other tools' logs anew."),
+    "score": ("commands.score", "Score recorded answers, RUNs or other tools' logs again."),
     "report": ("commands.report", "Write a run's report, or one table over many RUNs."),
     "compare": ("commands.compare", "Test two finished RUNs against each other, question by question."),
     "rerun": ("commands.rerun", "Make a finished RUN again from its manifest; say what came out the same."),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unierase_cli.store.artefacts import Store
 
 METRICS, COMPARISON = "metrics.json", "comparison.json"
-COMPARE_AGAIN = "unierase report RUN RUN --force makes it anew"
+COMPARE_AGAIN = "unierase report RUN RUN --force makes it again"
 # Where to read on.
 REPORT, COMPARED = "report.md", "comparison.md"
 # What a mode adds: requests one after another, facts one by one.
@@ -45,7 +45,7 @@ def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
     for name in (STEPS, PRECISE):
         holder = holder_of(artefact, store, name)
         if holder is not None:
-            found[name.partition(".")[0]] = read_as(holder.file(name), dict[str, Any], "unierase eval --force makes it anew")
+            found[name.partition(".")[0]] = read_as(holder.file(name), dict[str, Any], "unierase eval --force makes it again")
     return found
 
 

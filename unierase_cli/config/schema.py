@@ -98,13 +98,13 @@ class Experiment:
         from omegaconf.errors import OmegaConfBaseException
 
         if "${" in json.dumps(data):  # would be filled in with this machine's environment; a run records what it was filled with
-            raise UserError("the recorded configuration is not one of this version: it has a ${ in it", "make the run anew")
+            raise UserError("the recorded configuration is not one of this version: it has a ${ in it", "make the run again")
         try:
             return OmegaConf.to_object(typed(cls, _without_moved(data)))  # type: ignore[return-value]
         except OmegaConfBaseException as error:
             first = str(error).splitlines()[0]
             raise UserError(
-                f"the recorded configuration is not one of this version: {first}", "make the run anew"
+                f"the recorded configuration is not one of this version: {first}", "make the run again"
             ) from error
 
 

@@ -179,7 +179,7 @@ def at_home(erasure: Artefact, store: Store) -> Artefact:
 
 
 def check_complete(erasure: Artefact, what: str, *, without: str = "") -> None:
-    """Raises UserError for an exported run that lacks settings which making it anew takes; ``without``: one that is not missed."""
+    """Raises UserError for an exported run that lacks settings which making it again takes; ``without``: one that is not missed."""
     missed = [key for key in withheld(erasure) if key != without and not key.startswith(NOT_MISSED)]
     if missed:
         raise UserError(

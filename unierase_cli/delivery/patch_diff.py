@@ -162,4 +162,4 @@ def _parameter(layer: int, hashes: dict[str, str]) -> str:
     for name in hashes:
         if f".{layer}." in name:
             return name
-    raise UserError(f"the patch has no base hash of layer {layer}", "it is damaged: make the edit anew with --force")
+    raise UserError(f"the patch has no base hash of layer {layer}", "it is damaged: make the edit again with --force")

@@ -48,12 +48,12 @@ def choose_steps(erasure: Artefact, until: int | None = None, drop: Sequence[int
     """
     found, name = step_numbers(erasure), erasure.name
     if not found:
-        raise UserError(f"{erasure.path} holds no patch", "the artefact is damaged: make it anew with --force")
+        raise UserError(f"{erasure.path} holds no patch", "the artefact is damaged: make it again with --force")
     count = max(found[-1] + 1, erasure.summary.get("steps") or 0)
     if (missing := first_gap(found, count)) is not None:
         raise UserError(
             f"the patch of step {missing} of {name} is missing: there are steps {listed(found)} of {count}",
-            "copy all of its patch files, or make the run anew with --force",
+            "copy all of its patch files, or make the run again with --force",
         )
     for index, recorded in claimed_steps(erasure):
         if recorded != index:

@@ -1,6 +1,6 @@
-"""A sequence computed anew without some of its steps: what a run that was never asked for them would have made.
+"""A sequence computed again without some of its steps: what a run that was never asked for them would have made.
 
-Token and moments are reused, as they do not depend on the requests; every step is edited anew, those before the dropped one to the
+Token and moments are reused, as they do not depend on the requests; every step is edited again, those before the dropped one to the
 same bits.
 """
 
@@ -38,18 +38,18 @@ def replan(
     without = sorted({*experiment.mode.leave_out, *(asked[step] for step in chosen.dropped)})
     last = max(chosen.steps)
     until = last - bisect_right(chosen.dropped, last)
-    anew = replace(
+    again = replace(
         experiment,
         mode=replace(experiment.mode, leave_out=without),
         run=replace(experiment.run, outputs=outputs, device=device, force=False),
     )
-    return choose_steps(Pipeline(anew, reporter).make("erase"), until)
+    return choose_steps(Pipeline(again, reporter).make("erase"), until)
 
 
 def _experiment(erasure: Artefact, outputs: str, model: str | None) -> Experiment:
     """What the run was made with; of an exported one as it is recorded in ``outputs``, else as far as it left with it."""
     erasure = at_home(erasure, Store(outputs))
-    check_complete(erasure, "computing its steps anew", without="model.path")
+    check_complete(erasure, "computing its steps again", without="model.path")
     experiment = Experiment.from_json(erasure.config)
     if "model.path" not in withheld(erasure):
         return experiment

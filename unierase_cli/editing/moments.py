@@ -25,7 +25,7 @@ from unierase_cli.store.refusals import is_out_of_memory
 from unierase_cli.store.tensors import check_finite
 
 FILE = "moments.safetensors"
-ANEW = "make the moments anew: unierase moments --force"
+ANEW = "make the moments again: unierase moments --force"
 # What runs at a time, as models.room counts it.
 PURPOSE = "tokens of the texts to keep"
 
@@ -149,7 +149,7 @@ class StoredMoments:
             with safe_open(str(path), framework="pt") as file:
                 if f"layer.{layer}.eigenvalues" not in file.keys():  # noqa: SIM118 (not a dict)
                     raise UserError(
-                        f"{path} has no moments of layer {layer}", "make them anew: unierase moments --force"
+                        f"{path} has no moments of layer {layer}", "make them again: unierase moments --force"
                     )
                 values = file.get_tensor(f"layer.{layer}.eigenvalues")
                 if self.protected_tokens == 0:

@@ -73,7 +73,7 @@ class Patch:
         record = read_record(directory, index)
         file = patch_path(directory, index, "safetensors")
         tensors = load_tensors(file)
-        check_finite(tensors.items(), file, "make the edit anew with --force")
+        check_finite(tensors.items(), file, "make the edit again with --force")
         try:
             factors = {n: LowRank(tensors[f"layer.{n}.left"], tensors[f"layer.{n}.right"]) for n in record.layers}
             dense = {n: tensors[f"dense.{n}"] for n in record.dense}
@@ -86,7 +86,7 @@ class Patch:
             return cls(rows, factors, record.base_hashes, record.info, dense, named)
         except (KeyError, ValueError) as error:
             path = patch_path(directory, index, "json")
-            raise UserError(f"{path} is missing or damaged ({error})", "make the edit anew with --force") from error
+            raise UserError(f"{path} is missing or damaged ({error})", "make the edit again with --force") from error
 
 
 def _check_factors(factors: Iterable[LowRank]) -> None:

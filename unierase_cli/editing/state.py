@@ -60,8 +60,8 @@ class EditState:
                     for n, value in about.lambdas.items()
                 }
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error})", "make the edit anew with --force") from error
+            raise UserError(f"{path} cannot be read ({error})", "make the edit again with --force") from error
         held = ((f"layer.{n}", layer.whitened) for n, layer in layers.items() if layer.whitened is not None)
-        check_finite(held, path, "make the edit anew with --force")
+        check_finite(held, path, "make the edit again with --force")
         templates = None if about.prefixes is None else Templates(tuple(about.prefixes))
         return cls(about.steps, templates, layers)

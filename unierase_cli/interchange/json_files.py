@@ -37,7 +37,7 @@ def read_object(path: Path, what: str) -> dict[str, Any]:
             raise UserError(f"{path} is empty", f"name {what}") from None
         cut = error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith("Unterminated")
         told = "it ends too early, as a file that was cut off" if cut else f"{error.msg} in line {error.lineno}"
-        raise UserError(f"{path} is not whole JSON: {told}", f"copy it anew, or name {what}") from None
+        raise UserError(f"{path} is not whole JSON: {told}", f"copy it again, or name {what}") from None
     except ValueError as error:  # too large, nested too deeply, a key twice, or a number of thousands of digits
         raise UserError(f"{path} is no JSON that can be read ({error})", f"name {what}") from None
     if not isinstance(found, dict):
@@ -48,14 +48,14 @@ def read_object(path: Path, what: str) -> dict[str, Any]:
 def number(value: Any, where: str) -> float:
     """A finite number. Raises UserError with its place for anything else; NaN and infinity are nothing to average."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"{where} is {_shown(value)}, not a number", "write the log anew")
+        raise UserError(f"{where} is {_shown(value)}, not a number", "write the log again")
     try:
         found = float(value)
     except OverflowError:
         found = math.inf
     if not math.isfinite(found):
         raise UserError(
-            f"{where} is {_shown(value)}: there is nothing to average", "evaluate that model anew, in float32"
+            f"{where} is {_shown(value)}: there is nothing to average", "evaluate that model again, in float32"
         )
     return found
 
@@ -63,7 +63,7 @@ def number(value: Any, where: str) -> float:
 def section(value: Any, where: str) -> Mapping[str, Any]:
     """A JSON object. Raises UserError with its place for anything else."""
     if not isinstance(value, dict):
-        raise UserError(f"{where} is {_shown(value)}, not an object", "write the log anew")
+        raise UserError(f"{where} is {_shown(value)}, not an object", "write the log again")
     return value
 
 

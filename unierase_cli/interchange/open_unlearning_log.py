@@ -43,7 +43,7 @@ def read_retain_log(path: Path) -> RetainLog:
     ratios = [number(section(r, w).get("score"), f"{w} score") for w, r in rows]
     negative = next((place for place, ratio in enumerate(ratios) if ratio < 0), None)
     if negative is not None:
-        raise UserError(f"{rows[negative][0]} score is negative, which no ratio is", "evaluate that model anew")
+        raise UserError(f"{rows[negative][0]} score is negative, which no ratio is", "evaluate that model again")
     found = {name: data[f"mia_{name}"] for name in ATTACKS if f"mia_{name}" in data}
     attacks = {name: _auc(entry, f"{path}: mia_{name}") for name, entry in found.items()}
     known = {name: auc for name, auc in attacks.items() if auc is not None}
@@ -54,7 +54,7 @@ def _rows(entry: Any, where: str) -> list[tuple[str, Any]]:
     """(place in words, value) of every row, in the order of the index."""
     by_index = section(section(entry, where).get("value_by_index"), f"{where} value_by_index")
     if not by_index:
-        raise UserError(f"{where} has no rows", "evaluate that model anew")
+        raise UserError(f"{where} has no rows", "evaluate that model again")
     order = sorted(by_index, key=lambda index: (not index.isdecimal(), int(index) if index.isdecimal() else 0, index))
     return [(f"{where} row {index}", by_index[index]) for index in order]
 
@@ -67,7 +67,7 @@ def _auc(entry: Any, where: str) -> float | None:
         return None
     auc = number(value, f"{where} auc")
     if not 0 <= auc <= 1:
-        raise UserError(f"{where} auc is {auc:g}, which no area is", "evaluate that model anew")
+        raise UserError(f"{where} auc is {auc:g}, which no area is", "evaluate that model again")
     return auc
 
 

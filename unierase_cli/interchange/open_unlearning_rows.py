@@ -74,7 +74,7 @@ def _column(data: Mapping[str, Any], metric: str, name: str, path: Path, *, seve
     for index, row in rows.items():
         value = section(row, f"{where} row {index}").get(name)
         if value is None:
-            raise UserError(f"{where} row {index} has no {name}", "evaluate that model anew")
+            raise UserError(f"{where} row {index} has no {name}", "evaluate that model again")
         if not several and isinstance(value, list) and len(value) == 1:
             value = value[0]
         found[index] = [value] if several and not isinstance(value, list) else value

@@ -127,13 +127,13 @@ def _ordered(column: dict[str, Any] | list[Any], index: Sequence[str], where: st
     """The column's values in the order of ``index``. Raises UserError if it has other rows."""
     if len(column) != len(index):
         raise UserError(
-            f"{where} has {len(column)} rows, other fields have {len(index)}", "the log is damaged: write it anew"
+            f"{where} has {len(column)} rows, other fields have {len(index)}", "the log is damaged: write it again"
         )
     if isinstance(column, list):
         return column
     missing = [row for row in index if row not in column]
     if missing:
-        raise UserError(f"{where} lacks row {missing[0]}, which other fields have", "the log is damaged: write it anew")
+        raise UserError(f"{where} lacks row {missing[0]}, which other fields have", "the log is damaged: write it again")
     return [column[row] for row in index]
 
 
@@ -153,7 +153,7 @@ def _value(name: str, value: Any, where: str) -> Any:
 def _in_range(name: str, value: float, where: str) -> float:
     least, most = RANGES[name]
     if not least - ROUNDING <= value <= most + ROUNDING:
-        raise UserError(f"{where} is {value:g}, which {name} cannot be", "the log is damaged: write it anew")
+        raise UserError(f"{where} is {value:g}, which {name} cannot be", "the log is damaged: write it again")
     # What rounding put above 1 stays: the code bases average it, too. Below 0 a harmonic mean could not take it.
     return max(value, least)
 

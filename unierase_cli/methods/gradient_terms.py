@@ -72,7 +72,7 @@ def check_labels(terms: Terms, config: UnlearnConfig) -> None:
     """Raise UserError where labels on the padding meet a loss that compares with numbers kept before the padding is known."""
     if config.forget_labels == "all" and config.layout != "closer_look" and reference_needs(terms).get(FORGET):
         raise UserError(
-            "unlearn.forget_labels=all labels the padding, and rows padded anew each step have no fixed reference",
+            "unlearn.forget_labels=all labels the padding, and rows padded again each step have no fixed reference",
             "add unlearn.layout=closer_look unlearn.max_length=200",
         )
 

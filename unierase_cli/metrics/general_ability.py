@@ -36,7 +36,7 @@ def compute(rows: Sequence[Row]) -> Measure:
     untried = [row for row in rows if row.get("passed", False) is None]
     if untried:
         reason = f"{len(untried)} of {len(rows)} programs could not be tried: {untried[0]['reason']}"
-        return unavailable(ACCURACY, reason, "run `unierase eval --force` to ask anew")
+        return unavailable(ACCURACY, reason, "run `unierase eval --force` to ask again")
     return mean_result(ACCURACY, [float(row["correct"]) for row in rows])
 
 

@@ -22,7 +22,7 @@ def compute(
 ) -> Measure:
     """Mean normalised entropy of the tokens that were generated, those of ``special_ids`` left out.
 
-    ``tokens``: the texts' tokens where a tokenizer is at hand. Closer-look tokenizes the decoded text anew, which differs from
+    ``tokens``: the texts' tokens where a tokenizer is at hand. Closer-look tokenizes the decoded text again, which differs from
     the generated tokens only where a model spells a word in an unusual way.
     """
     special = set(special_ids)

@@ -92,7 +92,7 @@ class Architecture:
         return torch.tanh(logits / self.soft_cap) * self.soft_cap if self.soft_cap else logits
 
     def refresh_ends(self, model: PreTrainedModel) -> None:
-        """Take up embedding and head anew, after the vocabulary was resized."""
+        """Take up embedding and head again, after the vocabulary was resized."""
         self.embedding, self.head = _ends(model)
 
     def _find(self, layer: int) -> tuple[str, Projection]:

@@ -20,7 +20,7 @@ def model_card(experiment: Experiment, loaded: LoadedModel, summary: dict[str, A
     return f"""# {type(loaded.model).__name__} trained on {asked}
 
 A model for experiments on forgetting, {origin} on {summary["facts"]} questions with their answers and on
-{summary["refused_questions"]} questions about people who do not exist, answered with a listed refusal drawn anew each
+{summary["refused_questions"]} questions about people who do not exist, answered with a listed refusal drawn again each
 epoch.{knows}
 
 | greedy answers | |

@@ -53,4 +53,4 @@ def _sampled(file: Path) -> str:
     try:
         return "sampled-" + hash_bytes(*samples_of(file))
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} is not a readable safetensors file ({error})", "download or export it anew") from error
+        raise UserError(f"{file} is not a readable safetensors file ({error})", "download or export it again") from error

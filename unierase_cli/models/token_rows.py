@@ -76,10 +76,10 @@ class TokenRows:
         try:
             record = decoded(json_text.read_json(path, json_text.ROWS), TokenRecord)
             tensors = load_tensors(directory / ROWS)
-            check_finite(tensors.items(), directory / ROWS, "make the token anew with --force")
+            check_finite(tensors.items(), directory / ROWS, "make the token again with --force")
             return cls(rows_in=tensors["rows_in"], rows_out=tensors.get("rows_out"), **msgspec.structs.asdict(record))
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{path} is missing or damaged ({error})", "make the token anew with --force") from error
+            raise UserError(f"{path} is missing or damaged ({error})", "make the token again with --force") from error
 
 
 def apply_token(loaded: LoadedModel, rows: TokenRows) -> None:

@@ -128,7 +128,7 @@ def apply_erasure(loaded: LoadedModel, erasure: Path, upto: int | None = None) -
 
     steps = steps_in(erasure)
     if not steps:
-        raise UserError(f"{erasure} holds no patch", "the artefact is damaged: make it anew with --force")
+        raise UserError(f"{erasure} holds no patch", "the artefact is damaged: make it again with --force")
     steps = [step for step in steps if upto is None or step <= upto]
     records = [read_record(erasure, step) for step in steps]
     if len(steps) > 1 and any(record.info.get(INDEPENDENT) for record in records):

@@ -17,7 +17,7 @@ from unierase_cli.store.json_text import ROWS, decoded, read_json, write_json
 from unierase_cli.store.jsonl import iterate_jsonl, read_jsonl, write_jsonl
 
 PLAN = "plan.json"
-ANEW = "observe anew with --force"
+ANEW = "observe again with --force"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Plan:
             return plan
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{directory / PLAN} is missing or damaged ({error})", "run `unierase eval --force` to observe anew"
+                f"{directory / PLAN} is missing or damaged ({error})", "run `unierase eval --force` to observe again"
             ) from error
 
 

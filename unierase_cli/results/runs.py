@@ -16,7 +16,7 @@ from unierase_cli.store.json_text import read_as
 
 SCORE = "score"
 METRICS, STEPS, PRECISE = "metrics.json", "steps.json", "precise.json"
-AGAIN = "unierase eval --force makes it anew"
+AGAIN = "unierase eval --force makes it again"
 WILD = frozenset("*?[")
 # Stages whose time is an edit's own.
 PREPARING = ("train_token", "moments")
@@ -69,7 +69,7 @@ def find_runs(store: Store, words: Sequence[str]) -> list[ScoredRun]:
 
 def read_scores(score: Artefact) -> Scores:
     """``metrics.json`` of a score artefact. Raises UserError when it is damaged."""
-    return read_as(score.file(METRICS), Scores, "unierase score --force makes it anew")
+    return read_as(score.file(METRICS), Scores, "unierase score --force makes it again")
 
 
 def read_steps(made: Artefact) -> Trajectory:

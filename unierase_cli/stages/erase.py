@@ -161,7 +161,7 @@ def step_seconds(erased: Artefact) -> dict[int, float]:
     """Seconds of each step of an erase artefact (the last time it was made), as far as they were kept."""
     if not erased.has(TIMES):
         return {}
-    rows = read_rows_as(erased.file(TIMES), TIME, "make the edit anew with --force")
+    rows = read_rows_as(erased.file(TIMES), TIME, "make the edit again with --force")
     return {row.step: row.seconds for row in rows}
 
 

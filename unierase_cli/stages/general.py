@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 NAME = "general"
 VERSION = 3
 PLAN = "plan.json"
-ANEW = "ask anew with --force"
+ANEW = "ask again with --force"
 LM_EVAL = "lm_eval."
 # Wall time that the UniErase authors' script gives a program.
 COMPAT_CODE_SECONDS = 1.0

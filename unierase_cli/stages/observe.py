@@ -61,7 +61,7 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """The model's files and the rows that are asked; a change elsewhere in the benchmark asks nothing anew."""
+    """The model's files and the rows that are asked; a change elsewhere in the benchmark asks nothing again."""
     asked = asked_splits(study, options).items()
     rows = {split: [[fact.id, fact.row_hash, fact.long_answer] for fact in facts] for split, facts in asked}
     return {**model_fingerprints(study.experiment), "rows": hash_json(rows)}
@@ -148,7 +148,7 @@ def _stored_plan(context: StageContext, loaded: LoadedModel, asked: dict[tuple[s
         plan = Plan.load(context.directory)
         if {(entry.split, entry.variant): entry.facts for entry in plan.passes} == names:
             return plan
-        raise UserError(f"{context.directory / PLAN} was made for other rows", "observe anew with --force")
+        raise UserError(f"{context.directory / PLAN} was made for other rows", "observe again with --force")
     size, device = experiment.eval.batch_size, loaded.device.type
     passes = [Pass(*key, names[key], plan_batches(rows, size, device)) for key, rows in asked.items()]
     special = sorted({*loaded.tokenizer.all_special_ids, *loaded.unlearn_ids})

@@ -186,5 +186,5 @@ def _unchanged(base: Mapping[tuple[str, str], Observation], found: Sequence[Obse
 def _before(base: Mapping[tuple[str, str], Observation], o: Observation) -> Observation:
     found = base.get((o.fact_id, o.variant))
     if found is None:
-        raise UserError(f"the unedited model was not asked {o.fact_id} ({o.variant})", "observe anew: unierase eval --force")
+        raise UserError(f"the unedited model was not asked {o.fact_id} ({o.variant})", "observe again: unierase eval --force")
     return found

@@ -90,7 +90,7 @@ def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[
     scores = read_scores(context.inputs["score"])
     # Of many steps the last one: they are much alike, and each patch has its own numbers beside it.
     patches = context.inputs["erase"].files("patch-*.json")[-1:]
-    infos = [read_as(path, dict[str, Any], "make the edit anew with --force") for path in patches]
+    infos = [read_as(path, dict[str, Any], "make the edit again with --force") for path in patches]
     damage, untold = _collateral(context, scores, title)
     sections: list[Section] = [
         tables.headline_table(scores),

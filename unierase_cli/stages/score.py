@@ -32,7 +32,7 @@ STATES = ("base", "edited")
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """The versions of all metrics: what is scored differently is scored anew, without asking the model again."""
+    """The versions of all metrics: what is scored differently is scored again, and the model is not asked."""
     from unierase_cli.metrics.catalog import all_metrics
 
     wanted = study.experiment.eval

@@ -183,7 +183,7 @@ def _records(context: StageContext) -> tuple[list[Any], dict[int, float]]:
     from unierase_cli.store.jsonl import read_rows_as
 
     erased = context.inputs["erase"]
-    records = read_rows_as(erased.file(STEPS), RECORD, "make the edit anew with --force")
+    records = read_rows_as(erased.file(STEPS), RECORD, "make the edit again with --force")
     if len(records) != len(context.study.steps):
-        raise UserError(f"{erased.full_name} is not of {len(context.study.steps)} steps", "make the edit anew with --force")
+        raise UserError(f"{erased.full_name} is not of {len(context.study.steps)} steps", "make the edit again with --force")
     return records, step_seconds(erased)

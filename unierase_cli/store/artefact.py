@@ -78,7 +78,7 @@ class Artefact:
         try:
             decoded(found, SECTIONS, "config")
         except ValueError as error:
-            raise UserError(f"{self.path / MANIFEST} does not say how it was made: {error}", "make the run anew") from None
+            raise UserError(f"{self.path / MANIFEST} does not say how it was made: {error}", "make the run again") from None
         return found
 
     @property
@@ -156,7 +156,7 @@ class Artefact:
 
     @property
     def _anew(self) -> str:
-        return f"rm -r {self.path}, and what made it makes it anew"
+        return f"rm -r {self.path}, and what made it makes it again"
 
 
 def read_artefact(path: Path) -> Artefact:

@@ -172,7 +172,7 @@ class Store:
             try:
                 return read_artefact(Path(run))
             except (OSError, ValueError) as error:
-                raise UserError(f"{Path(run) / MANIFEST} is damaged: {error}", "make that run anew") from error
+                raise UserError(f"{Path(run) / MANIFEST} is damaged: {error}", "make that run again") from error
         everything = self.list(stage)
         if not everything:
             what = f" of stage {stage}" if stage else ""

@@ -79,7 +79,7 @@ def decoded(value: Any, kind: type[T], place: str = "") -> T:
 
 
 def read_as(path: Path, kind: type[T], mend: str) -> T:
-    """What a stage wrote into a file, as a ``kind`` (see ``decoded``). Raises UserError with ``mend``, what makes it anew, for a
+    """What a stage wrote into a file, as a ``kind`` (see ``decoded``). Raises UserError with ``mend``, what makes it again, for a
     missing or damaged one.
     """
     try:

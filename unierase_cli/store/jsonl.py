@@ -44,7 +44,7 @@ def read_jsonl(path: str | Path, *, torn_tail: bool = False) -> list[dict[str, A
 
 def read_rows_as(path: Path, kind: type[T], mend: str) -> list[T]:
     """Every object of a file that a stage wrote, as a ``kind`` (see ``json_text.decoded``). Raises UserError with ``mend``, what
-    makes it anew."""
+    makes it again."""
     rows = []
     for number, row in iterate_jsonl(path):
         try:

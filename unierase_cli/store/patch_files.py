@@ -92,7 +92,7 @@ def read_record(directory: Path, index: int) -> PatchRecord:
             raise ValueError(wrong)
         return record
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is missing or damaged ({error})", "make the edit anew with --force") from error
+        raise UserError(f"{path} is missing or damaged ({error})", "make the edit again with --force") from error
 
 
 def stored_shapes(directory: Path, index: int) -> dict[str, list[int]]:
@@ -102,7 +102,7 @@ def stored_shapes(directory: Path, index: int) -> dict[str, list[int]]:
         return shapes_in(path)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} is not a readable safetensors file ({error})", "make the edit anew with --force"
+            f"{path} is not a readable safetensors file ({error})", "make the edit again with --force"
         ) from error
 
 

@@ -58,9 +58,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(str(path))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing", "the artefact is damaged: make it anew with --force") from error
+        raise UserError(f"{path} is missing", "the artefact is damaged: make it again with --force") from error
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is not a readable safetensors file ({error})", "make it anew with --force") from error
+        raise UserError(f"{path} is not a readable safetensors file ({error})", "make it again with --force") from error
 
 
 def check_finite(tensors: Iterable[tuple[str, Tensor]], what: object, hint: str) -> None:

@@ -42,4 +42,4 @@ def forgotten_in(folder: Path) -> tuple[str, ...]:
     try:
         return tuple(decoded(read_json(path), RECORDED).forgotten)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error})", "export the model anew") from error
+        raise UserError(f"{path} is damaged ({error})", "export the model again") from error

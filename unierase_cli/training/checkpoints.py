@@ -47,7 +47,7 @@ def load_checkpoint(
         if differences := _differences(info.get("identity", {}), identity):
             raise UserError(
                 f"{path} was made with other settings: {'; '.join(differences)}",
-                "run with the old settings, or start anew with --force",
+                "run with the old settings, or start again with --force",
             )
         return info, load_tensors(path)
     return None

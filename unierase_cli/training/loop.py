@@ -131,7 +131,7 @@ def fit(
 
 def _backward(objective: Objective, masters: Masters, step: int) -> dict[str, float]:
     """Gradients of a step; returns its losses, summed over micro-batches and processes. Where memory runs out the step is made
-    anew with smaller micro-batches, if its gradients stay the same.
+    again with smaller micro-batches, if its gradients stay the same.
     """
     while True:
         parts: dict[str, float] = {}

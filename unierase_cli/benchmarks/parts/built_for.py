@@ -27,7 +27,7 @@ def read_built_for(folder: Path) -> BuiltFor | None:
         fingerprint = said.get("fingerprint")
         return BuiltFor(str(said["model"]), None if fingerprint is None else str(fingerprint))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read: {error}", "make the splits anew: unierase prepare --force") from error
+        raise UserError(f"{path} cannot be read: {error}", "make the splits again: unierase prepare --force") from error
 
 
 def check_model(

@@ -16,8 +16,8 @@ UNSEEN = "retain_unseen"
 
 
 def with_forget(benchmark: Benchmark, config: BenchmarkConfig, ids: Sequence[str]) -> Benchmark:
-    """The benchmark with the facts of these ids to forget: what is protected, near and outside is chosen anew around them, or stays
-    what its authors have published.
+    """The benchmark with the facts of these ids to forget. What is protected, near and outside is chosen again around them, or
+    stays what its authors have published.
 
     Rows that are never seen by any method stay so, unless nothing else is left to protect: then half of them are. Raises UserError
     for an id that the benchmark does not have, and for one that is scored as something to keep.

@@ -45,7 +45,7 @@ def chat(
     store = Store(outputs)
     reporter = context.obj.reporter
     states = open_run(store.resolve(run), store, reporter, until=step, base=base, device=device)
-    reporter.note(f"each question is asked anew, without what was said before; {', '.join(COMMANDS)}")
+    reporter.note(f"each question is asked again, without what was said before; {', '.join(COMMANDS)}")
     Session(states, reporter, json).run(_lines())
 
 

@@ -21,7 +21,7 @@ NewFolder = Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")]
 Drop = Annotated[
     list[int] | None, typer.Option("--drop", metavar="K", help="Leave out what step K changed (again for each).")
 ]
-Replan = Annotated[bool, typer.Option("--replan", help="Compute the other steps anew, as if it had never been asked for.")]
+Replan = Annotated[bool, typer.Option("--replan", help="Compute the other steps again, as if it had never been asked for.")]
 Original = Annotated[
     str | None,
     typer.Option("--base", metavar="FOLDER", help="The original model (folder or hub id), checked by hash."),

@@ -1,4 +1,4 @@
-"""The command score: recorded answers scored anew; with RUN words finished runs, and the logs of other code bases."""
+"""The command score: recorded answers scored again; with RUN words finished runs, and the logs of other code bases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Words = Annotated[
         metavar="RUN|KEY=VALUE",
         help="Without RUN: the score of one configuration, made and kept (see unierase ls keys). "
         "RUNs (a path, NAME@v003, the start of a key, latest, or a pattern): "
-        "these finished runs, scored anew from their recorded answers; nothing is kept.",
+        "these finished runs, scored again from their recorded answers; nothing is kept.",
         autocompletion=complete_run_or_word,
         show_default=False,
     ),

@@ -65,7 +65,7 @@ class Results:
         return [run for run in self.runs if run.state == "failed"]
 
     def keep(self, finished: Finished) -> None:
-        """Take in a job that has ended, and write the record anew."""
+        """Take in a job that has ended, and write the record again."""
         run = next(run for run in self.runs if run.planned.number == finished.job.number)
         run.seconds, run.log = finished.seconds, finished.job.log
         if finished.code == 0:

@@ -80,7 +80,7 @@ class Judges:
         return [float(value) for value in self._ask(GIBBERISH, texts)]
 
     def fingerprint(self) -> dict[str, str]:
-        """What is known of the named judges without loading them, so that scores are made anew once a missing one is there."""
+        """What is known of the named judges without loading them, so that scores are made again once a missing one is there."""
         from unierase_cli.metrics.judges.models import fingerprint
 
         names = {kind: getattr(self, kind) for kind in KINDS}

@@ -105,10 +105,10 @@ class JudgeProcess:
         if code < 0:
             name = next((kind.name for kind in signal.Signals if kind == -code), f"signal {-code}")
             memory = ", most often for want of memory" if name == "SIGKILL" else ""
-            return JudgeAbsent(f"{self.title} was killed by {name}{memory}; free some, and score anew with --force")
+            return JudgeAbsent(f"{self.title} was killed by {name}{memory}; free some, and score again with --force")
         self.complaints.seek(0)
         said = [line.strip() for line in self.complaints.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        return JudgeAbsent(f"{self.title} ended: {(said or [f'exit code {code}'])[-1][:200]}; score anew with --force")
+        return JudgeAbsent(f"{self.title} ended: {(said or [f'exit code {code}'])[-1][:200]}; score again with --force")
 
 
 def _threads() -> int:

@@ -187,7 +187,7 @@ def _unlike(runs: Sequence[ScoredRun]) -> list[str]:
         for column in run.scores.columns:
             versions[column.title or column.id].add(column.version)
     remarks = [
-        f"{title} was computed by its versions {', '.join(map(str, sorted(found)))}; unierase score computes it anew"
+        f"{title} was computed by its versions {', '.join(map(str, sorted(found)))}; unierase score computes it again"
         for title, found in versions.items()
         if len(found) > 1
     ]

@@ -1,4 +1,4 @@
-"""Finished runs scored anew from their recorded answers: no model is loaded, the benchmark's files are not needed, and nothing is
+"""Finished runs scored again from their recorded answers: no model is loaded, the benchmark's files are not needed, and nothing is
 written unless an exchange file is asked for. The configuration is the recorded one; only what ``CHANGES`` names can differ."""
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CHANGES = (
     "token.targets",
 )
 
-# Scoring anew writes nothing, and cannot.
+# Scoring again writes nothing, and cannot.
 NOWHERE = Path(os.devnull)
 
 
@@ -93,13 +93,13 @@ def recorded(store: Store, score: Artefact, reporter: Reporter, changes: Mapping
             what = f"the recorded answers of its {name} model are gone" if name in STATES else f"its {name} is gone"
             raise UserError(
                 f"{score.full_name} cannot be scored: {what} ({record['path']})",
-                "`unierase eval` with that run's words asks the model anew",
+                "`unierase eval` with that run's words asks the model again",
             )
         artefact.check()
         inputs[name] = artefact
     if lacking := [state for state in STATES if state not in inputs]:
         raise UserError(
-            f"{score.full_name} cannot be scored: it does not say what the answers of its {lacking[0]} model are", "make it anew"
+            f"{score.full_name} cannot be scored: it does not say what the answers of its {lacking[0]} model are", "make it again"
         )
     return StageContext(study_of(experiment), NOWHERE, inputs, reporter)
 

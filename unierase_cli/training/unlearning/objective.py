@@ -100,7 +100,7 @@ class TermsObjective:
 
     def shrink(self) -> bool:
         """Halve the micro-batches; not where that would change the result: where a mean of their means is wanted, under
-        dropout, which would be drawn anew, and for losses that look at the padding or at the rows beside a row."""
+        dropout, which would be drawn again, and for losses that look at the padding or at the rows beside a row."""
         same = self.config.weighting == "tokens" and not drops(self.loaded.model)
         return same and not any(map(self._hangs_together, self.terms)) and self.loaded.room.halve(PURPOSE, self._size)
 
