@@ -17,6 +17,7 @@ from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.models.fingerprint import local_fingerprint
 from unierase_cli.models.load import LoadedModel, load_model
 from unierase_cli.models.unpack import unpacked, unpacked_folder
 from unierase_cli.pipeline.model_states import model_fingerprints, stop_texts
@@ -97,6 +98,7 @@ def test_keys_follow_the_files_content_and_name_its_quantisation(tmp_path: Path)
     assert found["quantisation"] == told["quantisation"] == "F32 39"
     assert found["model"] != told["model"]
     assert found["model"] == load(file).fingerprint
+    assert local_fingerprint(file) == found["model"]
     file.rename(tmp_path / "renamed.gguf")
     assert model_fingerprints(Experiment(model=ModelConfig(path=str(tmp_path / "renamed.gguf")))) == found
 

@@ -36,8 +36,12 @@ def fingerprint_model(path: str | Path) -> str:
 
 
 def local_fingerprint(path: str | Path | None) -> str | None:
-    """``fingerprint_model`` of a folder, taken once for as long as its files stay the same; None for what is no folder here."""
+    """``fingerprint_model`` of a folder or GGUF file, taken once for as long as its files stay the same; None for what is neither
+    here.
+    """
     folder = Path(path) if path is not None else None
+    if folder is not None and (file := gguf_at(folder)) is not None:
+        return recorded_hash(file)
     if folder is None or not folder.is_dir():
         return None
     files = [(file, file.stat()) for file in sorted(folder.iterdir()) if file.is_file()]
