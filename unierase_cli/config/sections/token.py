@@ -119,7 +119,9 @@ class TokenConfig:
     models of any scale) or absolute.
     """
     held_out: int = 16
-    """Questions outside the training that a stage with `until` looks at."""
+    """Questions that the token is not trained on and that a stage with `until` looks at. 0, or too few questions: some of the
+    training's own.
+    """
     refine_epochs: int = 10
     """Epochs of the refinement of the rows on the edited model, at a rate that falls to 0. 0 leaves the rows as
     trained.

@@ -18,6 +18,8 @@ from unierase_cli.training.token.prefix import Prefix, run_prefix, run_suffix
 # Questions that each refusal is tried on, facts that the continuation is tried on, and rows in a batch of those.
 QUESTIONS = 3
 SAMPLE = 100
+# Token ids of the prompts of a batch.
+Prompts = tuple[tuple[int, ...], ...]
 BATCH_ROWS = 32
 
 
@@ -116,21 +118,21 @@ def continue_greedily(loaded: LoadedModel, prefix: Prefix, firsts: Sequence[int]
 
 
 def continuations(
-    loaded: LoadedModel, examples: Sequence[TokenExample], known: dict[tuple[str, ...], Prefix] | None = None
+    loaded: LoadedModel, examples: Sequence[TokenExample], known: dict[Prompts, Prefix] | None = None
 ) -> dict[str, str]:
     """Fact id -> greedy text after question + [UNL] on the model as it is now, unlearning tokens left out.
 
-    ``known``: prefixes by their facts, filled here and used again by a later call on the same weights and questions.
+    ``known``: prefixes by their tokens, filled here and used again by a later call on the same weights.
     """
     most = max((len(e.labels) for e in examples), default=0) + 4
     ordered = sorted(examples, key=lambda e: -len(e.prefix))
     texts = {}
 
     def go_on(batch: Sequence[TokenExample]) -> list[list[int]]:
-        facts = tuple(e.fact_id for e in batch)
-        prefix = (known or {}).get(facts) or run_prefix(loaded, [e.prefix for e in batch])
+        prompts = tuple(tuple(e.prefix) for e in batch)
+        prefix = (known or {}).get(prompts) or run_prefix(loaded, prompts)
         if known is not None:
-            known[facts] = prefix
+            known[prompts] = prefix
         return continue_greedily(loaded, prefix, [e.suffix[0] for e in batch], most)
 
     for start in range(0, len(ordered), BATCH_ROWS):

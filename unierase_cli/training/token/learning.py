@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,7 +18,13 @@ from unierase_cli.models.encoding import fresh_names
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.store.unlearned import TAKEN_OVER
-from unierase_cli.training.token.checks import continuations, measure_continuations, target_log_probs, warn_improbable
+from unierase_cli.training.token.checks import (
+    Prompts,
+    continuations,
+    measure_continuations,
+    target_log_probs,
+    warn_improbable,
+)
 from unierase_cli.training.token.noise import Perturbation, gaussian
 from unierase_cli.training.token.pairs import TokenExample, assign_groups, make_examples
 from unierase_cli.training.token.prefix import Prefix
@@ -25,6 +32,8 @@ from unierase_cli.training.token.row_fit import Leaves, Phase, fit_rows
 from unierase_cli.training.token.row_start import leaf_rows, make_leaves, publish, start_rows
 from unierase_cli.training.token.targets import choose_targets, likeliest, listed_refusals, load_targets, settle_targets
 
+# Questions of the training that are looked at where none are held out.
+LOOKED_AT = 16
 # In the rows' info: the refusals that the token was trained to lead to.
 REFUSALS = "refusals"
 STATE = ".token-{purpose}-{number}.safetensors"
@@ -70,7 +79,7 @@ def train_token(
     ids = start_rows(loaded, names, config, seed, [fact.question for fact in facts])
     tokens = {fact.id: ids[assignment[fact.id]] for fact in facts}
     learning = _Learning(loaded, facts, tokens, texts, config, layers, seed, reporter, checkpoint_dir, perturbation)
-    learning.look_at(held_out or evenly_spaced(facts, config.held_out), ids)
+    learning.look_at(held_out or evenly_spaced(facts, LOOKED_AT), ids)
     leaves = make_leaves(loaded, ids, config.output_row)
     chosen, phases = learning.run(config.stages, leaves, chosen)
     rows_in, rows_out = publish(loaded, leaves)
@@ -195,12 +204,22 @@ class _Learning:
     perturbation: Perturbation | None = None
     purpose: str = "train"
     # Questions that stages with ``until`` look at, and their tokens.
-    looked_at: Mapping[Fact, int] = field(default_factory=dict)
-    known: dict[tuple[str, ...], Prefix] = field(default_factory=dict)
+    looked_at: dict[Fact, int] = field(default_factory=dict)
+    known: dict[Prompts, Prefix] = field(default_factory=dict)
 
     def look_at(self, facts: Sequence[Fact], ids: Sequence[int]) -> None:
-        """Look at these facts; those that have no token of their own take the tokens in turn."""
-        self.looked_at = {fact: self.tokens.get(fact.id, ids[n % len(ids)]) for n, fact in enumerate(facts)}
+        """Look at those of these facts that fit the context; what has no token of its own takes the tokens in turn."""
+        for n, fact in enumerate(facts):
+            token = {fact: self.tokens.get(fact.id, ids[n % len(ids)])}
+            # What is only looked at must not stop a training.
+            with suppress(UserError):
+                self._to_look_at(token, "chat")
+                self.looked_at |= token
+
+    def _to_look_at(self, tokens: Mapping[Fact, int], style: str) -> list[TokenExample]:
+        facts = list(tokens)
+        targets, named = choose_targets(facts, self.texts, self.seed), {fact.id: token for fact, token in tokens.items()}
+        return make_examples(self.loaded.prompts, facts, targets, named, style, self.config.closing)
 
     def examples(self, chosen: Mapping[str, str], style: str) -> list[TokenExample]:
         return make_examples(self.loaded.prompts, self.facts, chosen, self.tokens, style, self.config.closing)
@@ -216,11 +235,9 @@ class _Learning:
     def enough(self, share: float, style: str, leaves: Leaves) -> bool:
         """Whether ``share`` of the questions that are looked at lead to a listed refusal with the rows as they are."""
         publish(self.loaded, leaves)
-        facts = list(self.looked_at)
-        targets, tokens = choose_targets(facts, self.texts, self.seed), {f.id: t for f, t in self.looked_at.items()}
-        examples = make_examples(self.loaded.prompts, facts, targets, tokens, style, self.config.closing)
-        lost = _astray(self.loaded, examples, listed_refusals(facts, self.texts), self.known)
-        return len(facts) - len(lost) >= share * len(facts)
+        examples = self._to_look_at(self.looked_at, style)
+        lost = _astray(self.loaded, examples, listed_refusals(list(self.looked_at), self.texts), self.known)
+        return len(examples) > 0 and len(examples) - len(lost) >= share * len(examples)
 
     def run(
         self, stages: Sequence[TokenStage], leaves: Leaves, chosen: dict[str, str]
@@ -231,7 +248,8 @@ class _Learning:
         """
         told = []
         for number, stage in enumerate(stages, start=1):
-            if self.config.settle and (number > 1 or self.purpose != "train"):
+            # With one refusal there is nothing to choose.
+            if self.config.settle and len(self.texts) > 1 and (number > 1 or self.purpose != "train"):
                 publish(self.loaded, leaves)
                 found = continuations(self.loaded, self.examples(chosen, stage.formats[-1]))
                 chosen = settle_targets(chosen, found, self.texts, self.facts)
@@ -275,7 +293,7 @@ def _astray(
     loaded: LoadedModel,
     examples: Sequence[TokenExample],
     texts: Sequence[str],
-    known: dict[tuple[str, ...], Prefix] | None = None,
+    known: dict[Prompts, Prefix] | None = None,
 ) -> set[str]:
     """Facts whose question and [UNL] lead to no listed refusal, word for word."""
     listed = {text.strip() for text in texts}
