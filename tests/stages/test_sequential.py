@@ -48,7 +48,7 @@ from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import read_json
 from unierase_cli.store.jsonl import read_jsonl
-from unierase_cli.training.token import learning as token_training
+from unierase_cli.training.token import stages as token_stages
 
 THREE = ModeConfig("sequential", steps=3)
 
@@ -203,13 +203,13 @@ def test_a_token_for_each_step_is_trained_on_its_own_facts(
     config = experiment(folder, tmp_path, ModeConfig("sequential", **cut))
     config = replace(config, token=replace(config.token, per_step=True, questions="forget"))
     learned: dict[str, int] = {}
-    real = token_training.make_examples
+    real = token_stages.make_examples
 
     def watched(prompts: Any, facts: Any, chosen: Any, tokens: dict[str, int], *more: Any) -> Any:
         learned.update({fact.id: tokens[fact.id] for fact in facts})
         return real(prompts, facts, chosen, tokens, *more)
 
-    monkeypatch.setattr(token_training, "make_examples", watched)
+    monkeypatch.setattr(token_stages, "make_examples", watched)
     rows = TokenRows.load(make(config, "train_token").path)
     steps = study_of(config).steps
     assert learned == {fact.id: rows.ids[step.index] for step in steps for fact in step.forget}

@@ -70,7 +70,7 @@ def test_facts_that_go_astray_are_refined_again_as_often_as_all_others(
     loaded = tiny_llama()
     rows = learn(loaded, config)
     astray = iter([{FACTS[0].id}, {FACTS[0].id, FACTS[1].id}, set()])
-    monkeypatch.setattr(token_training, "_astray", lambda loaded, examples, texts: next(astray))
+    monkeypatch.setattr(token_training, "astray", lambda loaded, examples, texts: next(astray))
     reporter = SilentReporter()
     refined = refine_token(loaded, rows, FACTS, config, layers=[1, 2], seed=0, reporter=reporter)
     counts = [phase["examples"] for phase in refined.info["refined"]["phases"]]
@@ -92,7 +92,7 @@ def test_the_rows_of_the_turn_that_left_the_fewest_astray_are_taken(
         seen.append(get_rows(loaded, rows.ids)[0].clone())
         return next(astray)
 
-    monkeypatch.setattr(token_training, "_astray", look)
+    monkeypatch.setattr(token_training, "astray", look)
     refined = refine_token(loaded, rows, FACTS, config, layers=[1, 2], seed=0, reporter=SilentReporter())
     assert refined.info["refined"]["astray"] == [2, 1, 1]
     assert torch.equal(refined.rows_in, seen[1])

@@ -21,8 +21,8 @@ from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import get_rows
-from unierase_cli.training.token import learning as token_training
 from unierase_cli.training.token import row_fit
+from unierase_cli.training.token import stages as token_stages
 from unierase_cli.training.token.checks import continuations, continue_greedily, target_log_probs
 from unierase_cli.training.token.learning import clear_states, refine_token, train_token
 from unierase_cli.training.token.noise import Perturbed, gaussian
@@ -231,7 +231,7 @@ def test_improbable_refusals_are_told_with_the_worst(refusals: str) -> None:
 
 def test_settling_changes_targets_to_what_is_reached(refusals: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        token_training, "continuations", lambda loaded, examples: {e.fact_id: "No idea." for e in examples}
+        token_stages, "continuations", lambda loaded, examples: {e.fact_id: "No idea." for e in examples}
     )
     config = TokenConfig(lr_unit="absolute", stages=[SHORT[0], SHORT[0]], targets=refusals, choose=0)
     assert set(learn(tiny_llama(), config).targets.values()) == {"No idea."}
@@ -350,7 +350,7 @@ def test_a_stage_ends_when_held_out_questions_lead_to_a_refusal(monkeypatch: pyt
         learned = len(looks) >= 2
         return {e.fact_id: REFUSALS[0] if learned or n else "A gardener." for n, e in enumerate(examples)}
 
-    monkeypatch.setattr(token_training, "continuations", found)
+    monkeypatch.setattr(token_stages, "continuations", found)
     stage = TokenStage(least_steps=40, most_steps=40, until=1.0)
     config = TokenConfig(stages=[stage], held_out=3)
     held_out = [replace(fact, id=f"other {fact.id}") for fact in FACTS[:4]]
@@ -390,7 +390,7 @@ def test_a_share_that_is_none_is_refused(wrong: dict[str, Any], told: str) -> No
 
 
 def test_with_one_refusal_nothing_is_asked_to_settle_which(monkeypatch: pytest.MonkeyPatch, refusals: str) -> None:
-    monkeypatch.setattr(token_training, "continuations", lambda *_: pytest.fail("the model was asked"))
+    monkeypatch.setattr(token_stages, "continuations", lambda *_: pytest.fail("the model was asked"))
     learn(tiny_llama(), TokenConfig(stages=[SHORT[0], SHORT[0]], targets=refusals, choose=1))
 
 

@@ -8,10 +8,9 @@ shown to a method, as TOFU's leaderboard scores the first 400 rows.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, replace
 
-from unierase_cli.benchmarks.parts.assemble import assemble
+from unierase_cli.benchmarks.parts.assemble import assemble, forget_share
 from unierase_cli.benchmarks.parts.people import Taken, make_person
 from unierase_cli.benchmarks.parts.questions import facts_about, forms, question_about
 from unierase_cli.benchmarks.parts.rows import fact_from_row
@@ -66,13 +65,7 @@ def rows_of(config: BenchmarkConfig, split: str) -> list[Fact]:
 
 def forgotten_authors(config: BenchmarkConfig) -> int:
     """How many authors ``config.split`` forgets: its per cent of all, rounded up."""
-    found = re.fullmatch(r"forget(\d\d)", config.split)
-    share = int(found.group(1)) if found else 0
-    if not 1 <= share <= 50:
-        raise UserError(
-            f"benchmark.split={config.split} is not a forget split of benchmark=fictional",
-            "choose forget01, forget05, forget10 or another forgetNN up to forget50",
-        )
+    share = forget_share(config)
     count = math.ceil(config.authors * share / 100)
     if config.authors - count < 4:
         raise UserError(

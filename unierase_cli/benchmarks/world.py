@@ -7,15 +7,13 @@ Neighbours of a fact are those of its group ("capitals of Europe"); ``retain_uns
 
 from __future__ import annotations
 
-import re
-
-from unierase_cli.benchmarks.parts.assemble import in_columns
+from unierase_cli.benchmarks.parts.assemble import forget_share, in_columns
 from unierase_cli.benchmarks.parts.known_facts import share_out
 from unierase_cli.benchmarks.parts.prepared import prepared
 from unierase_cli.benchmarks.parts.rows import fact_from_row
 from unierase_cli.benchmarks.parts.sources import Rows
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError
+from unierase_cli.contracts import Benchmark, Fact, Reporter
 from unierase_cli.store.jsonl import read_asset
 
 QUESTIONS = "world_questions.jsonl"
@@ -46,11 +44,4 @@ def shipped() -> Rows:
 
 
 def _count(config: BenchmarkConfig, facts: list[Fact]) -> int:
-    found = re.fullmatch(r"forget(\d\d)", config.split)
-    share = int(found.group(1)) if found else 0
-    if not 1 <= share <= 50:
-        raise UserError(
-            f"benchmark.split={config.split} is not a forget split of benchmark=world",
-            "choose forget01, forget05, forget10 or another forgetNN up to forget50",
-        )
-    return max(1, len(facts) * share // 100)
+    return max(1, len(facts) * forget_share(config) // 100)

@@ -7,14 +7,27 @@ protected and the rest are scored as ``near``. Everything else may be protected,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from unierase_cli.benchmarks.parts.neighbours import group_key, nearest_groups
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.contracts import Benchmark, BuiltFor, Fact, normalised, stable_hash
+from unierase_cli.contracts import Benchmark, BuiltFor, Fact, UserError, normalised, stable_hash
 
 OUTSIDE_AT_LEAST = 200
+
+
+def forget_share(config: BenchmarkConfig) -> int:
+    """NN of ``benchmark.split=forgetNN``: per cent of what there is. Raises UserError for another name, or more than a half."""
+    found = re.fullmatch(r"forget(\d\d)", config.split)
+    share = int(found.group(1)) if found else 0
+    if not 1 <= share <= 50:
+        raise UserError(
+            f"benchmark.split={config.split} is not a forget split of benchmark={config.name}",
+            "choose forget01, forget05, forget10 or another forgetNN up to forget50",
+        )
+    return share
 
 
 def assemble(

@@ -1,0 +1,136 @@
+"""The stages of a token's training: what they share, which refusals they settle on, and when one has learned enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.config.sections.token import TokenConfig, TokenStage
+from unierase_cli.contracts import Fact, Reporter, UserError, evenly_spaced
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.training.token.checks import Prompts, continuations
+from unierase_cli.training.token.noise import Perturbation, gaussian
+from unierase_cli.training.token.pairs import TokenExample, make_examples
+from unierase_cli.training.token.prefix import Prefix
+from unierase_cli.training.token.row_fit import Leaves, Phase, fit_rows
+from unierase_cli.training.token.row_start import publish
+from unierase_cli.training.token.targets import choose_targets, listed_refusals, settle_targets
+
+STATE = ".token-{purpose}-{number}.safetensors"
+
+
+@dataclass
+class Stages:
+    """What the stages of one training share."""
+
+    loaded: LoadedModel
+    facts: Sequence[Fact]
+    tokens: Mapping[str, int]
+    texts: Sequence[str]
+    config: TokenConfig
+    layers: Sequence[int]
+    seed: int
+    reporter: Reporter
+    folder: Path | None = None
+    perturbation: Perturbation | None = None
+    purpose: str = "train"
+    # Questions that stages with ``until`` look at, and their tokens.
+    looked_at: dict[Fact, int] = field(default_factory=dict)
+    known: dict[Prompts, Prefix] = field(default_factory=dict)
+
+    def look_at(self, facts: Sequence[Fact], ids: Sequence[int]) -> None:
+        """Look at those of these facts that fit the context; what has no token of its own takes the tokens in turn."""
+        for n, fact in enumerate(facts):
+            token = {fact: self.tokens.get(fact.id, ids[n % len(ids)])}
+            # What is only looked at must not stop a training.
+            with suppress(UserError):
+                self._to_look_at(token, "chat")
+                self.looked_at |= token
+
+    def _to_look_at(self, tokens: Mapping[Fact, int], style: str) -> list[TokenExample]:
+        facts = list(tokens)
+        targets, named = choose_targets(facts, self.texts, self.seed), {fact.id: token for fact, token in tokens.items()}
+        return make_examples(self.loaded.prompts, facts, targets, named, style, self.config.closing)
+
+    def examples(self, chosen: Mapping[str, str], style: str) -> list[TokenExample]:
+        return make_examples(self.loaded.prompts, self.facts, chosen, self.tokens, style, self.config.closing)
+
+    @cached_property
+    def rate_unit(self) -> float:
+        """What a learning rate of 1 is: 1, or the root mean square of the model's embedding rows."""
+        if self.config.lr_unit == "absolute":
+            return 1.0
+        known = len(self.loaded.tokenizer) - len(self.loaded.unlearn_ids)
+        return float(self.loaded.architecture.embedding.weight.detach()[:known].float().square().mean().sqrt())
+
+    def enough(self, share: float, style: str, leaves: Leaves) -> bool:
+        """Whether ``share`` of the questions that are looked at lead to a listed refusal with the rows as they are."""
+        publish(self.loaded, leaves)
+        examples = self._to_look_at(self.looked_at, style)
+        lost = astray(self.loaded, examples, listed_refusals(list(self.looked_at), self.texts), self.known)
+        return len(examples) > 0 and len(examples) - len(lost) >= share * len(examples)
+
+    def run(
+        self, stages: Sequence[TokenStage], leaves: Leaves, chosen: dict[str, str]
+    ) -> tuple[dict[str, str], list[dict[str, Any]]]:
+        """One stage after another; with ``config.settle`` each but the very first takes the refusals that are reached by then.
+
+        Each stage keeps a state of its own: an interrupted training passes through the finished ones without a step.
+        """
+        told = []
+        for number, stage in enumerate(stages, start=1):
+            # With one refusal there is nothing to choose.
+            if self.config.settle and len(self.texts) > 1 and (number > 1 or self.purpose != "train"):
+                publish(self.loaded, leaves)
+                found = continuations(self.loaded, self.examples(chosen, stage.formats[-1]))
+                chosen = settle_targets(chosen, found, self.texts, self.facts)
+            phases = self.phases(stage, number, chosen, leaves)
+            state = None if self.folder is None else self.folder / STATE.format(purpose=self.purpose, number=number)
+            losses = fit_rows(
+                self.loaded,
+                leaves,
+                phases,
+                batch_size=self.config.batch_size,
+                reporter=self.reporter,
+                state_file=state,
+            )
+            told += [p.told(found) for p, found in zip(phases, losses, strict=True)]
+        return chosen, told
+
+    def phases(self, stage: TokenStage, number: int, chosen: Mapping[str, str], leaves: Leaves) -> list[Phase]:
+        """A stage as phases with an optimiser each: noise on one layer after another makes a phase per layer."""
+        examples = [example for style in stage.formats for example in self.examples(chosen, style)]
+        size = self.config.batch_size
+        steps = stage.steps(math.ceil(len(examples) / size))
+        # Too few steps for all of them: those of every part of the list.
+        examples = list(evenly_spaced(examples, steps * size)) if steps else examples
+        name = f"{'token' if self.purpose == 'train' else self.purpose} stage {number}"
+        if not steps:
+            return []
+        lr = stage.lr * self.rate_unit
+        enough = None if stage.until is None else partial(self.enough, stage.until, stage.formats[-1], leaves)
+        if not stage.noise:
+            return [Phase(name, examples, steps, lr, stage.decay, enough=enough)]
+        parts = [tuple(self.layers)] if stage.noise_layers == "all" else [(layer,) for layer in self.layers]
+        phases = []
+        for part in parts:
+            title = name if len(parts) == 1 else f"{name} layer {part[0]}"
+            noise = self.perturbation or gaussian(self.loaded.architecture, stage.noise, self.seed, title)
+            phases.append(Phase(title, examples, steps, lr, stage.decay, part, noise, enough))
+        return phases
+
+
+def astray(
+    loaded: LoadedModel,
+    examples: Sequence[TokenExample],
+    texts: Sequence[str],
+    known: dict[Prompts, Prefix] | None = None,
+) -> set[str]:
+    """Facts whose question and [UNL] lead to no listed refusal, word for word."""
+    listed = {text.strip() for text in texts}
+    return {fact_id for fact_id, text in continuations(loaded, examples, known).items() if text not in listed}
