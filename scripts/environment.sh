@@ -1,4 +1,4 @@
-# Sourced by demo.sh and test.sh: makes .venv if it is absent and installs this checkout into it with the tested versions.
+# Sourced by demo.sh, real-demo.sh and test.sh: makes .venv if it is absent and installs this checkout into it with the tested versions.
 # usage: prepare_environment [EXTRA]
 prepare_environment() {
   local extra="${1:-}" python="${PYTHON:-python3}"

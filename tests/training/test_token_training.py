@@ -381,6 +381,7 @@ def test_few_steps_see_questions_of_every_part_of_the_list() -> None:
     assert (rows.info["phases"][0]["examples"], rows.info["phases"][0]["steps"]) == (4, 2)
     for settings, steps in (((3, 0, 0), 15), ((1, 12, 0), 15), ((1, 12, 12), 12), ((0, 9, 9), 0)):
         assert TokenStage(["chat"], *settings).steps(5) == steps
+    assert TokenStage(["chat"], 1, 12, 12).steps(50, tokens=10) == 120, "each token has its own steps"
 
 
 @pytest.mark.parametrize(("wrong", "told"), [({"until": 0.0}, "until=0.0"), ({"until": 1.5}, "until=1.5")])

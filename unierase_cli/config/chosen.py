@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
+from typing import get_origin
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -18,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
 from unierase_cli.config import catalog
-from unierase_cli.config.overrides import Override, quoted
+from unierase_cli.config.overrides import Override, leaf_type, quoted
 from unierase_cli.config.schema import default_of
+from unierase_cli.contracts import UserError
 from unierase_cli.temporary import temporary_folder
 
 ROOT = "config"
@@ -32,13 +34,14 @@ def composed(folders: Sequence[Path], overrides: Sequence[Override]) -> tuple[Di
     per process, and values are set on a copy. Raises what Hydra and OmegaConf raise.
     """
     values = OverridesParser.create().parse_overrides([o.for_hydra() for o in overrides if not o.group])
-    if any(value.is_delete() or value.is_sweep_override() for value in values):
-        # Rare, and refused or ordered by Hydra itself.
+    if any(value.is_sweep_override() for value in values):
+        # Refused by Hydra itself.
         config, chosen = _composed(folders, [o.for_hydra() for o in overrides])
     else:
         words = [o.for_hydra() for o in overrides if o.group]
         config, chosen = _remembered(tuple(folders), _state(folders), tuple(words))
         config = copy.deepcopy(config)
+        values = [value for value in values if not (value.is_delete() and _is_default(config, value.key_or_group))]
         for value in values:
             _fill_list(config, value.key_or_group)
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
@@ -48,11 +51,25 @@ def composed(folders: Sequence[Path], overrides: Sequence[Override]) -> tuple[Di
     return config, dict(chosen)
 
 
+def _is_default(config: DictConfig, key: str) -> bool:
+    """Whether no yaml has the key, though the schema does: there is nothing to take away."""
+    return OmegaConf.select(config, key) is None and leaf_type(key) is not None
+
+
 def _fill_list(config: DictConfig, key: str) -> None:
-    """For a value within a list that no yaml has: put the schema's list there, of which the value then changes one item."""
-    within = re.fullmatch(r"(.+?)\.\d+(?:\..+)?", key)
-    if within is not None and OmegaConf.select(config, within[1]) is None:
-        OmegaConf.update(config, within[1], default_of(within[1]), force_add=True)
+    """For a value within a list: put the schema's list where no yaml has one, of which the value then changes one item.
+
+    Raises UserError for an item that the list does not have.
+    """
+    within = re.fullmatch(r"(.+?)\.(\d+)(?:\..+)?", key)
+    if within is None or get_origin(leaf_type(within[1])) is not list:
+        return
+    name, number = within[1], int(within[2])
+    if OmegaConf.select(config, name) is None:
+        OmegaConf.update(config, name, default_of(name), force_add=True)
+    count = len(OmegaConf.select(config, name) or ())
+    if number >= count:
+        raise UserError(f"{name} has {count} item{'s' * (count != 1)}, and there is no {key}", f"give the whole list: {name}=[...]")
 
 
 def _state(folders: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,7 @@ class Experiment:
         if "${" in json.dumps(data):  # would be filled in with this machine's environment; a run records what it was filled with
             raise UserError("the recorded configuration is not one of this version: it has a ${ in it", "make the run again")
         try:
-            return OmegaConf.to_object(typed(cls, _without_moved(data)))  # type: ignore[return-value]
+            return OmegaConf.to_object(typed(cls, without_moved(data)))  # type: ignore[return-value]
         except OmegaConfBaseException as error:
             first = str(error).splitlines()[0]
             raise UserError(
@@ -121,7 +122,7 @@ class Composition(Experiment):
         return Experiment(**{section.name: getattr(self, section.name) for section in fields(Experiment)})
 
 
-def _without_moved(data: dict[str, Any]) -> dict[str, Any]:
+def without_moved(data: Mapping[str, Any]) -> dict[str, Any]:
     """What an earlier version recorded, without the keys that have moved where they had their defaults."""
     found = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in data.items()}
     for key, (_, default) in MOVED.items():

@@ -23,6 +23,7 @@ from unierase_cli.store.unlearned import FORGOTTEN, RECORD, forgotten_in
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
+
 class Base(msgspec.Struct):
     """The model before: a hash for every tensor, where it came from, the type that it was stored in."""
 

@@ -25,7 +25,7 @@ from unierase_cli.store.refusals import is_out_of_memory
 from unierase_cli.store.tensors import check_finite
 
 FILE = "moments.safetensors"
-ANEW = "make the moments again: unierase moments --force"
+AGAIN = "make the moments again: unierase moments --force"
 # What runs at a time, as models.room counts it.
 PURPOSE = "tokens of the texts to keep"
 
@@ -154,14 +154,14 @@ class StoredMoments:
                 values = file.get_tensor(f"layer.{layer}.eigenvalues")
                 if self.protected_tokens == 0:
                     return nothing_protected(values.numel(), config.preserve).to(device)
-                check_finite([(f"layer.{layer}.eigenvalues", values)], path, ANEW)
+                check_finite([(f"layer.{layer}.eigenvalues", values)], path, AGAIN)
                 rows = file.get_slice(f"layer.{layer}.eigenvectors")
                 size = values.numel()
                 load = lambda a, b: rows[a:b] if b > a else torch.zeros(0, size)  # noqa: E731
                 found = choose_preservation(values, load, config, layer=layer)
-                check_finite([(f"layer.{layer}.eigenvectors", found.vectors)], path, ANEW)
+                check_finite([(f"layer.{layer}.eigenvectors", found.vectors)], path, AGAIN)
                 return found.to(device)
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"{path} cannot be read ({error})", ANEW
+                f"{path} cannot be read ({error})", AGAIN
             ) from error

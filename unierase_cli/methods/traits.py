@@ -66,6 +66,6 @@ def _looks(config: TermConfig) -> Looks:
 
 def _says(config: TermConfig, constant: str, function: str, default: Any) -> Any:
     assert config.term is not None
-    usual = config.settings == TERMS.says(config.term, "SETTINGS")
+    usual = config.settings == TERMS.says(config.term, "SETTINGS", {})
     own = None if usual else TERMS.says(config.term, function)
     return TERMS.says(config.term, constant, default) if own is None else own(config.settings)

@@ -53,11 +53,11 @@ def unpacked(file: Path, reporter: Reporter | None = None) -> Path:
 
 def unpacked_folder(file: Path) -> Path:
     """Where the folder of a file lies, or would: another version of transformers may read the file otherwise."""
-    return Path(constants.HF_HOME) / "unierase-gguf" / f"{recorded_hash(file)[:32]}-{transformers.__version__}"
+    return Path(constants.HF_HOME) / "unierase-gguf" / f"{recorded_hash(file, None)[:32]}-{transformers.__version__}"
 
 
 def _whole(folder: Path) -> bool:
-    return (folder / "config.json").is_file()
+    return all((folder / name).is_file() for name in ("config.json", "tokenizer.json")) and any(folder.glob("*.safetensors"))
 
 
 def _convert(file: Path, header: GgufHeader, folder: Path) -> None:

@@ -17,7 +17,7 @@ from unierase_cli.store.json_text import ROWS, decoded, read_json, write_json
 from unierase_cli.store.jsonl import iterate_jsonl, read_jsonl, write_jsonl
 
 PLAN = "plan.json"
-ANEW = "observe again with --force"
+AGAIN = "observe again with --force"
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ def read_pass(directory: Path, wanted: Pass) -> list[Observation]:
         try:
             observation = decoded(row, Observation)
         except ValueError as error:
-            raise UserError(f"{path}:{number}: not an observation ({error})", ANEW) from error
+            raise UserError(f"{path}:{number}: not an observation ({error})", AGAIN) from error
         if wrong := _damage(observation, wanted) or ("its fact came before" if observation.fact_id in found else ""):
-            raise UserError(f"{path}:{number}: not an observation of this pass: {wrong}", ANEW)
+            raise UserError(f"{path}:{number}: not an observation of this pass: {wrong}", AGAIN)
         found[observation.fact_id] = observation
     missing = [fact for fact in wanted.facts if fact not in found]
     if missing:
-        raise UserError(f"{path} lacks {len(missing)} of {len(wanted.facts)} rows", ANEW)
+        raise UserError(f"{path} lacks {len(missing)} of {len(wanted.facts)} rows", AGAIN)
     return [found[fact] for fact in wanted.facts]
 
 

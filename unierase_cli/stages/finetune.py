@@ -13,7 +13,7 @@ from unierase_cli.config.sections.model import TrainConfig
 from unierase_cli.contracts import Fact, UserError, evenly_spaced, pick, stable_hash
 from unierase_cli.metrics.refusal_rate import is_refusal
 from unierase_cli.metrics.rouge import recall_or_match
-from unierase_cli.pipeline.model_states import end_answers, model_fingerprints, model_settings
+from unierase_cli.pipeline.model_states import end_answers, model_fingerprints, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.shared.quick_look import generate_texts
@@ -39,7 +39,8 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     experiment = study.experiment
     model = experiment.model
     base = {"path": model.path, "revision": model.revision, "dtype": model_settings(experiment)["dtype"]} if model.path else None
-    return {"train": counted(experiment.train), "seed": experiment.run.seed, "base": base, **model.asking()}
+    stop = stop_texts(experiment)
+    return {"train": counted(experiment.train), "seed": experiment.run.seed, "base": base, "stop": stop, **model.asking()}
 
 
 def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 NAME = "general"
 VERSION = 3
 PLAN = "plan.json"
-ANEW = "ask again with --force"
+AGAIN = "ask again with --force"
 LM_EVAL = "lm_eval."
 # Wall time that the UniErase authors' script gives a program.
 COMPAT_CODE_SECONDS = 1.0
@@ -154,9 +154,9 @@ def _left(context: StageContext, loaded: LoadedModel, asked: Mapping[str, Sequen
         size = choose_batch_size(context.experiment.eval.batch_size, loaded.device.type)
         made = {name: length_sorted([len(q.ids) for q in questions], size) for name, questions in asked.items()}
         write_json(path, {"state": context.options["state"], "questions": hashes, "batches": made})
-    plan = read_as(path, dict[str, Any], ANEW)
+    plan = read_as(path, dict[str, Any], AGAIN)
     if plan.get("questions") != hashes:
-        raise UserError(f"{path} was made for other questions", ANEW)
+        raise UserError(f"{path} was made for other questions", AGAIN)
     planned = plan["batches"].items()
     return {name: batches[batches_done(context.directory / f"{name}.jsonl", batches) :] for name, batches in planned}
 

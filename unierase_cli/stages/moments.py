@@ -24,8 +24,7 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     experiment = study.experiment
     return {
         "layers": wanted_layers(experiment),
-        "moments": counted(experiment.edit.moments),
-        "key_position": _position(experiment),
+        "moments": counted(experiment.edit.moments) | ({} if _position(experiment) else {"subject_end_weight": 0}),
         "model": model_settings(experiment),
         "seed": experiment.run.seed if experiment.edit.moments.samples else None,
     }

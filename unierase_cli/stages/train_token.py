@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,8 +43,11 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     token, found = study.experiment.token, model_fingerprints(study.experiment)
     targets, asked = load_targets(token), questions(study)
     named = any(NAME_SLOT in text for text in targets)
-    found["questions"] = hash_json([[fact.id, fact.question, *([fill_name(NAME_SLOT, fact)] if named else [])] for fact in asked])
-    found["held_out"] = hash_json([[fact.id, fact.question] for fact in held_out(study)])
+
+    def told(facts: Sequence[Fact]) -> str:
+        return hash_json([[fact.id, fact.question, *([fill_name(NAME_SLOT, fact)] if named else [])] for fact in facts])
+
+    found["questions"], found["held_out"] = told(asked), told(held_out(study))
     found["targets"] = hash_json(targets)
     if token.per_step:
         found["facts"] = hash_json(_assignment(study))
@@ -91,7 +95,9 @@ def held_out(study: Study) -> tuple[Fact, ...]:
     """
     token, outside = study.experiment.token, study.benchmark.outside
     looking = any(stage.until is not None for stage in token.stages)
-    return evenly_spaced(outside, token.held_out) if looking and len(outside) >= 2 * token.held_out else ()
+    # Of every token at least one.
+    count = max(token.held_out, _groups(study)) if token.held_out else 0
+    return evenly_spaced(outside, count) if looking and len(outside) >= 2 * count else ()
 
 
 def run(context: StageContext) -> dict[str, Any]:

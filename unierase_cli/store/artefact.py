@@ -47,7 +47,6 @@ T = TypeVar("T")
 PAYLOAD = (".json", ".jsonl", ".safetensors")
 
 
-
 @dataclass(frozen=True)
 class Artefact:
     """A complete version: its folder and its manifest.
@@ -101,7 +100,7 @@ class Artefact:
         try:
             return decoded(self.summary.get(name), kind, f"summary.{name}")
         except ValueError as error:
-            raise UserError(f"{self.path / MANIFEST} is damaged: {error}", self._anew) from None
+            raise UserError(f"{self.path / MANIFEST} is damaged: {error}", self._again) from None
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name; what is in it is another question (``file``)."""
@@ -152,10 +151,10 @@ class Artefact:
             self._refuse(name, "has another content than it was written with")
 
     def _refuse(self, name: str, wrong: str, hint: str = "") -> NoReturn:
-        raise UserError(f"{self.full_name} is damaged: {self.path / name} {wrong}", hint or self._anew)
+        raise UserError(f"{self.full_name} is damaged: {self.path / name} {wrong}", hint or self._again)
 
     @property
-    def _anew(self) -> str:
+    def _again(self) -> str:
         return f"rm -r {self.path}, and what made it makes it again"
 
 

@@ -68,7 +68,7 @@ class GgufHeader:
 
 def gguf_at(path: str | Path) -> Path | None:
     """The file, if there is one that is a GGUF file by its first bytes or wants to be one by its name."""
-    file = Path(path).expanduser()
+    file = Path(path)
     if not file.is_file():
         return None
     if file.suffix.lower() == ".gguf":

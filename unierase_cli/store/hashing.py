@@ -36,16 +36,16 @@ def hash_file(path: Path, limit: int | None = None) -> str:
     return "sampled-" + digest.hexdigest()
 
 
-def recorded_hash(path: Path) -> str:
-    """The hash that a manifest records of a file: of samples beyond RECORDED_LIMIT. Taken once per process while the file stays
-    the same to the system: size, time of change and inode."""
+def recorded_hash(path: Path, limit: int | None = RECORDED_LIMIT) -> str:
+    """The hash that a manifest records of a file: of samples beyond ``limit``. Taken once per process while the file stays the
+    same to the system: size, time of change and inode."""
     state = path.stat()
-    return _recorded_hash(path.absolute(), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+    return _recorded_hash(path.absolute(), limit, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
 
 
 @lru_cache(maxsize=1 << 14)
-def _recorded_hash(path: Path, *state: int) -> str:
-    return hash_file(path, RECORDED_LIMIT)
+def _recorded_hash(path: Path, limit: int | None, *state: int) -> str:
+    return hash_file(path, limit)
 
 
 def hash_bytes(*parts: bytes) -> str:

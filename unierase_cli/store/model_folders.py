@@ -47,6 +47,7 @@ KINDS: dict[str, Any] = {
 }
 INDEX_KIND: Any = defstruct("Index", [("weight_map", dict[str, str])])
 
+
 def check_folder(folder: Path) -> None:
     """Raise UserError for weights as pickles alone, for a description that is too large to be one or has not its form
     (``check_description``), for an adapter, and for a bad index (``check_index``).

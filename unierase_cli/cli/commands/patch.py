@@ -49,9 +49,9 @@ def apply(
     chosen = choose_steps(_erasure(context, run, outputs), step, drop or [])
     check_free(out)
     if replan:
-        from unierase_cli.delivery.replan import replan as computed_anew
+        from unierase_cli.delivery.replan import replan as computed_again
 
-        chosen = computed_anew(chosen, reporter, outputs=outputs, device=device, model=model)
+        chosen = computed_again(chosen, reporter, outputs=outputs, device=device, model=model)
     result = write_edited(load_folder(chosen, model, reporter, device), chosen, out, reporter)
     if json:
         emit_json(result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,6 +10,7 @@ import typer
 from unierase_cli.cli import options
 from unierase_cli.cli.options import Chosen, with_shared_options
 from unierase_cli.cli.session import stage_command
+from unierase_cli.contracts import UserError
 from unierase_cli.pipeline.stage_table import stage_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 EVAL = "eval"
 # Command -> the benchmark that it is for, unless another is named.
 BENCHMARKS = {"prepare": "world", "prepare-return": "return"}
+
+
+def _last(words: Sequence[str], group: str) -> str | None:
+    """The choice that is typed last for a group."""
+    return next((word.partition("=")[2] for word in reversed(words) if word.startswith(f"{group}=")), None)
 
 
 def callback(name: str) -> Callable[..., None]:
@@ -45,9 +51,15 @@ def callback(name: str) -> Callable[..., None]:
 
     @with_shared_options()
     def call(context: typer.Context, chosen: Chosen, words: options.Words = None) -> None:
-        typed, benchmark = words or [], chosen.values["benchmark"]
-        if benchmark is None and not any(word.startswith("benchmark=") for word in typed):
-            benchmark = BENCHMARKS.get(name)
-        stage_command(context.obj, name, chosen.wishes(typed, benchmark=benchmark), make, stage)
+        typed: list[str] = list(words or [])
+        named: dict[str, str] = {}
+        if name in BENCHMARKS:
+            groups = ("benchmark", "experiment")
+            asked = {g: chosen.values[g] or _last(typed, g) for g in groups}
+            if name == "prepare-return" and asked["benchmark"] not in (None, BENCHMARKS[name]):
+                raise UserError("prepare-return makes splits of RETURN alone", f"unierase prepare benchmark={asked['benchmark']}")
+            # An experiment has a benchmark of its own.
+            named = {} if any(asked.values()) else {"benchmark": BENCHMARKS[name]}
+        stage_command(context.obj, name, chosen.wishes(typed, **named), make, stage)
 
     return call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from unierase_cli.config.checks import block_numbers, fraction, one_of, positive
@@ -55,6 +56,9 @@ class ModelConfig:
     """Free text that `unierase ls models` and the README show."""
 
     def __post_init__(self) -> None:
+        if self.path is not None and self.path.startswith("~"):
+            # A shell leaves it alone behind model.path=.
+            object.__setattr__(self, "path", str(Path(self.path).expanduser()))
         one_of("model.dtype", self.dtype, ["auto", "float32", "bfloat16", "float16"])
         one_of("model.prompt", self.prompt, ["auto", "chat", "bare", "plain"])
         one_of("model.key_position", self.key_position, ["subject_last", "prompt_last"])

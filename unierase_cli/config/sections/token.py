@@ -21,9 +21,9 @@ class TokenStage:
     epochs: int = 3
     """Passes over the questions."""
     least_steps: int = 30
-    """Small sets get more epochs until this many steps are made. 0: epochs as they are."""
+    """Small sets get more epochs until this many steps are made for each token. 0: epochs as they are."""
     most_steps: int = 0
-    """Steps at most, spread over all questions. 0: epochs as they are."""
+    """Steps for each token, at most, spread over all its questions. 0: epochs as they are."""
     until: float | None = None
     """End the stage as soon as this share of the questions that token.held_out keeps lead to a listed refusal, word for
     word. null makes all steps.
@@ -53,12 +53,12 @@ class TokenStage:
         for name in self.formats:
             one_of("token.stages.formats", name, ["raw", "chat"])
 
-    def steps(self, in_epoch: int) -> int:
-        """Optimiser steps at most, with so many to an epoch."""
+    def steps(self, in_epoch: int, tokens: int = 1) -> int:
+        """Optimiser steps at most, with so many to an epoch; a step moves the rows of its own facts' tokens alone."""
         if not self.epochs:
             return 0
-        steps = max(self.epochs, math.ceil(self.least_steps / in_epoch)) * in_epoch
-        return min(steps, self.most_steps or steps)
+        steps = max(self.epochs, math.ceil(self.least_steps * tokens / in_epoch)) * in_epoch
+        return min(steps, self.most_steps * tokens or steps)
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ class TokenConfig:
     models of any scale) or absolute.
     """
     held_out: int = 16
-    """Questions that the token is not trained on and that a stage with `until` looks at. 0, or too few questions: some of the
-    training's own.
+    """Questions that the token is not trained on and that a stage with `until` looks at. 0, or fewer than twice as many
+    questions outside the forget set: some of the training's own.
     """
     refine_epochs: int = 10
     """Epochs of the refinement of the rows on the edited model, at a rate that falls to 0. 0 leaves the rows as

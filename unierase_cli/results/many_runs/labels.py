@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from unierase_cli.config.counted import uncounted_keys
-from unierase_cli.config.schema import Experiment
+from unierase_cli.config.schema import Experiment, without_moved
 
 # Names of presets and notes say nothing that the keys don't; where and when a run was made, and what was asked of it
 # afterwards, does not change the model; the data's folder shows in its rows, which are compared by themselves.
 LEFT_OUT = ("run.", "eval.", "benchmark.data_dir", *uncounted_keys(Experiment()))
 LEFT_OUT_NAMES = ("name", "note")
 ONLY_EDITING = ("edit.",)
-ONLY_TRAINING = ("unlearn.", "adapter.", "method.forget.", "method.retain.", "method.scale")
+ONLY_TRAINING = ("unlearn.", "adapter.", "method.forget.", "method.retain.", "method.settings.")
 # Differing keys that a label shows; of more, only as many as it takes to tell the rows apart.
 SHOWN = 4
 # A longer value is shown as a letter, which the remarks explain.
@@ -26,6 +26,7 @@ def configuration(config: Mapping[str, Any]) -> dict[str, str]:
 
     A key that is null is left out too: what is not used is the same as what an older version did not have.
     """
+    config = without_moved(config)
     method = config["method"]
     unread = list(LEFT_OUT) + list(ONLY_TRAINING if method.get("editing", True) else ONLY_EDITING)
     if config["model"].get("path"):

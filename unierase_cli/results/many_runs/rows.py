@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from unierase_cli.contracts import Measure
+from unierase_cli.metrics import scores
 from unierase_cli.results.many_runs.labels import configuration, labelled
 from unierase_cli.results.runs import ScoredRun
 from unierase_cli.store.hashing import hash_json
@@ -147,9 +148,9 @@ def _edited_rows(runs: Sequence[ScoredRun]) -> tuple[list[Row], list[str]]:
 
 def _measured(run: ScoredRun, column: str) -> Measure:
     if column == "balance":
-        before, after = ([run.number(state, c).value for c in (FORGET, KEPT)] for state in ("base", "edited"))
+        before, after = ([run.number(state, c).value for c in (FORGET, KEPT)] for state in (scores.BASE, scores.EDITED))
         return balance(before, after)
-    return run.costs[column] if column in run.costs else run.number("edited", column)
+    return run.costs[column] if column in run.costs else run.number(scores.EDITED, column)
 
 
 def _one_per_seed(label: str, runs: Sequence[ScoredRun]) -> tuple[list[ScoredRun], list[str]]:

@@ -12,6 +12,8 @@ from unierase_cli.results.table import Table
 
 PART_OF = re.compile(r"^.*is missing(?: \(and .*? parts\))?: ")
 NUMBERS = frozenset({"before", "after", "change", "95 % interval", "n"})
+# Forget questions that are shown as they were asked otherwise.
+ATTACKED = 5
 COLUMNS = ("", "before", "after", "change", "95 % interval", "n")
 # Columns of the headline, in the order of the question they answer: is it forgotten, is the rest kept.
 HEADLINE = (
@@ -104,7 +106,7 @@ def example_table(scores: Scores, *, limit: int = 12, width: int = 0) -> Table:
 
 def attack_table(scores: Scores) -> Table:
     """Answers of the edited model to forget questions that are asked otherwise."""
-    rows = [e for e in scores.examples if e.split == "forget"][:5]
+    rows = [e for e in scores.examples if e.split == "forget"][:ATTACKED]
     body = tuple(
         tuple(cut(text, 0) for text in (e.question, e.true, e.forbidden, e.paraphrased, e.answer_prefix)) for e in rows
     )

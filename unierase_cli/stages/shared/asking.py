@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,13 +27,17 @@ Item = TypeVar("Item")
 
 
 def asked(loaded: LoadedModel, batch_size: int, max_new_tokens: int) -> Callable[[Sequence[str]], list[str]]:
-    """Questions -> greedy answers."""
+    """Questions -> greedy answers; one that does not fit the model's context has none."""
     from unierase_cli.inference.generate import answer_text, generate
 
     def answer(questions: Sequence[str]) -> list[str]:
-        prompts = [loaded.prompts.prompt(question).ids for question in questions]
-        found = generate(loaded, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
-        return [answer_text(loaded, one).strip() for one in found]
+        prompts = {}
+        for number, question in enumerate(questions):
+            with suppress(UserError):
+                prompts[number] = loaded.prompts.prompt(question).ids
+        found = generate(loaded, list(prompts.values()), max_new_tokens=max_new_tokens, batch_size=batch_size)
+        said = {number: answer_text(loaded, one).strip() for number, one in zip(prompts, found, strict=True)}
+        return [said.get(number, "") for number in range(len(questions))]
 
     return answer
 

@@ -40,6 +40,8 @@ def prepare_facts(context: StageContext, built_for: BuiltFor) -> dict[str, Any]:
         near_groups=config.near_authors,
         seed=config.seed,
     )
+    if not (shared.protect or shared.near or shared.unseen):
+        raise UserError(f"prepare.groups={wanted.groups} leaves none of the {len(known)} known facts to keep", "name fewer groups")
     rows = {a.fact.id: {**a.row, "said": said[a.fact.id], "right": times[a.fact.id]} for a in known}
     write_prepared(context.directory, shared, rows, built_for)
     name = config.name if config.name == "world" else "jsonl"

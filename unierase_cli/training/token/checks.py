@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from unierase_cli.contracts import Fact, Reporter, fill_name
+from unierase_cli.contracts import Fact, Reporter, UserError, fill_name
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences
 from unierase_cli.sizes import REFUSAL_TOKENS
@@ -36,7 +36,10 @@ def target_log_probs(
     asked = [facts[(2 * i + 1) * len(facts) // (2 * QUESTIONS)] for i in range(QUESTIONS)] if facts else []
     sums, counts, asked_with = dict.fromkeys(texts, 0.0), dict.fromkeys(texts, 0), dict.fromkeys(texts, 0)
     for fact in dict.fromkeys(asked):
-        prompt = prompts.prompt(fact.question).ids
+        try:
+            prompt = prompts.prompt(fact.question).ids
+        except UserError:
+            continue
         answers = {text: prompts.answer_ids(fill_name(text, fact)) for text in texts}
         fitting = [t for t, ids in answers.items() if prompts.max_length is None or len(prompt) + len(ids) <= prompts.max_length]
         if not fitting:

@@ -51,11 +51,11 @@ def train_token(
     their bits.
 
     ``assignment``: fact id -> which of the tokens it is learned by; None cuts the facts into equal parts. ``layers``: those that
-    get noise in stages with noise. ``targets`` (fact id -> refusal) and ``perturbation`` (layer, step
-    -> [h, d]) stand in for the refusals of the configuration and for its Gaussian noise. ``checkpoint_dir``: where the fit
-    is kept each epoch, so that an interrupted one goes on. The tokens are fresh ones, whatever earlier runs left in the
+    get noise in stages with noise. ``targets`` (fact id -> refusal) and ``perturbation`` (layer, step -> [h, d]) stand in for
+    the refusals of the configuration and for its Gaussian noise. ``checkpoint_dir``: where the fit is kept each epoch, so that
+    an interrupted one goes on. The tokens are fresh ones, whatever earlier runs left in the
     tokenizer; where the configuration keeps rows they are the latest of those. ``held_out``: questions of no training, by which
-    stages with ``until`` see whether they have learned enough; without any, the first questions serve.
+    stages with ``until`` see whether they have learned enough; without any, some of ``facts`` serve.
 
     Raises UserError without facts, for a question that does not fit the context, on a loss that is not a number, and where
     rows are to be kept and the model has no such tokens.
@@ -73,7 +73,7 @@ def train_token(
     ids = start_rows(loaded, names, config, seed, [fact.question for fact in facts])
     tokens = {fact.id: ids[assignment[fact.id]] for fact in facts}
     stages = Stages(loaded, facts, tokens, texts, config, layers, seed, reporter, checkpoint_dir, perturbation)
-    stages.look_at(held_out or evenly_spaced(facts, LOOKED_AT), ids)
+    stages.look_at(held_out or evenly_spaced(facts, max(LOOKED_AT, len(ids))), ids)
     leaves = make_leaves(loaded, ids, config.output_row)
     chosen, phases = stages.run(config.stages, leaves, chosen)
     rows_in, rows_out = publish(loaded, leaves)
@@ -139,7 +139,7 @@ def refine_token(
     """
     if not config.refine_epochs or not facts:
         return rows
-    texts = list(rows.info.get(REFUSALS) or load_targets(config))
+    texts = list(rows.info.get(REFUSALS) or dict.fromkeys(rows.targets.values()) or load_targets(config))
     chosen = {**choose_targets(facts, texts, seed), **rows.targets}
     tokens = {fact.id: rows.token_of(fact.id) for fact in facts}
     stages = Stages(loaded, facts, tokens, texts, config, layers, seed, reporter, checkpoint_dir, purpose="refine")

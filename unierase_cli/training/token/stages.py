@@ -49,7 +49,9 @@ class Stages:
             token = {fact: self.tokens.get(fact.id, ids[n % len(ids)])}
             # What is only looked at must not stop a training.
             with suppress(UserError):
-                self._to_look_at(token, "chat")
+                for stage in self.config.stages:
+                    self._to_look_at(token, stage.formats[-1])
+                listed_refusals([fact], self.texts)
                 self.looked_at |= token
 
     def _to_look_at(self, tokens: Mapping[Fact, int], style: str) -> list[TokenExample]:
@@ -80,7 +82,7 @@ class Stages:
     ) -> tuple[dict[str, str], list[dict[str, Any]]]:
         """One stage after another; with ``config.settle`` each but the very first takes the refusals that are reached by then.
 
-        Each stage keeps a state of its own: an interrupted training passes through the finished ones without a step.
+        Each stage keeps a state of its own: an interrupted training skips the finished ones.
         """
         told = []
         for number, stage in enumerate(stages, start=1):
@@ -105,8 +107,8 @@ class Stages:
     def phases(self, stage: TokenStage, number: int, chosen: Mapping[str, str], leaves: Leaves) -> list[Phase]:
         """A stage as phases with an optimiser each: noise on one layer after another makes a phase per layer."""
         examples = [example for style in stage.formats for example in self.examples(chosen, style)]
-        size = self.config.batch_size
-        steps = stage.steps(math.ceil(len(examples) / size))
+        size, tokens = self.config.batch_size, len(set(self.tokens.values()))
+        steps = stage.steps(math.ceil(len(examples) / size), tokens)
         # Too few steps for all of them: those of every part of the list.
         examples = list(evenly_spaced(examples, steps * size)) if steps else examples
         name = f"{'token' if self.purpose == 'train' else self.purpose} stage {number}"

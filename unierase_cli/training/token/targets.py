@@ -41,8 +41,8 @@ def choose_targets(facts: Sequence[Fact], texts: Sequence[str], seed: int) -> di
 
 
 def likeliest(texts: Sequence[str], log_probs: Mapping[str, float], most: int) -> list[str]:
-    """The ``most`` refusals with the highest log-probability (of the whole text: what a row has to bring about), in the list's
-    order; 0 takes all. One row cannot teach a pretrained model to tell many refusals apart."""
+    """The ``most`` refusals with the highest log-probability (of all that follows the first token: what a row has to bring
+    about), in the list's order; 0 takes all. One row cannot teach a pretrained model to tell many refusals apart."""
     if not most or most >= len(texts):
         return list(texts)
     ranked = sorted(texts, key=lambda text: -log_probs.get(text, -math.inf))
