@@ -1,4 +1,4 @@
 """Unlearning methods, one per file.
 
-A loaded model, one step of the plan and a context come in. A patch and a state for the next step go out.
+A method takes a loaded model, one step of the plan and a context, and returns a patch and the state for the next step.
 """

@@ -1,4 +1,4 @@
-"""AlphaEdit (arXiv 2410.02355): the closed-form edit with a hard null space, to an ordinary text, a refusal by default.
+"""AlphaEdit (arXiv 2410.02355): closed-form edit with a hard null space towards plain text, by default a refusal.
 
 Delta = R K' P [ (K K' + K_p K_p') P + lambda I ]^-1
 """

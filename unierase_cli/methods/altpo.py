@@ -1,4 +1,4 @@
-"""AltPO (arXiv 2409.13474): prefer plausible other answers, drawn from the model itself, to the true one."""
+"""AltPO (arXiv 2409.13474): prefers plausible alternative answers, sampled from the model itself, to the true one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unierase_cli.models.load import LoadedModel
 from unierase_cli.training import processes
 from unierase_cli.training.unlearning.alternates import load_alternates, save_alternates
 
-# alternates: other answers that are drawn for each question to forget.
+# alternates: how many alternative answers are sampled per question to forget.
 SETTINGS: Mapping[str, Any] = {"alternates": 5}
 ROWS_PER_FACT = "alternates"
 SAMPLES = True
@@ -30,26 +30,26 @@ ASK = (
 
 
 def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]) -> None:
-    """As every gradient method; the alternative answers come when it erases."""
+    """Run the checks of every gradient method; the alternative answers are sampled later, when the method runs."""
     count = method_settings(SETTINGS, experiment.method)["alternates"]
     positive("method.settings.alternates", count)
     gradient.check(experiment, steps, refusals, alternates=count)
 
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
-    """Draw ``alternates`` other answers per question, then train on each of them against the true answer."""
+    """Sample ``alternates`` alternative answers per question, then train on each of them against the true answer."""
     file = None if context.directory is None else context.directory / f"alternates-{step.index:03d}.jsonl"
-    # Of several processes one draws, so that all train on the same answers.
+    # One process samples, so that all processes train on the same answers.
     drawn = processes.of_first(lambda: _alternates(loaded, step, context, file))
     return gradient.erase(loaded, step, state, context, alternates=drawn)
 
 
 def _alternates(loaded: LoadedModel, step: Step, context: EraseContext, file: Path | None) -> Mapping[str, list[str]]:
-    """Fact id -> answers; kept in ``file``, so that an interrupted run trains on the same ones."""
+    """Fact id -> answers, saved to ``file`` so that a resumed run trains on the same ones."""
     if file is not None and file.exists():
         return load_alternates(file)
     if context.sample is None:
-        raise UserError("AltPO draws answers from the model, and nobody lent it a sampler", "run it by `unierase erase`")
+        raise UserError("AltPO samples answers from the model, but got no sampler", "run it by `unierase erase`")
     seed, count = context.experiment.run.seed, method_settings(SETTINGS, context.experiment.method)["alternates"]
     found: dict[str, list[str]] = {fact.id: [] for fact in step.forget}
     with context.reporter.phase("alternates"), context.reporter.progress("alternative answers", count) as advance:

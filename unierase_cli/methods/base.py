@@ -1,4 +1,4 @@
-"""What a method is, what it works with, and how one is found by name."""
+"""The interface of a method, the context that it gets, and lookup by name."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ METHODS = Plugins("unierase_cli.methods", "unierase.methods", "method=", "method
 
 @dataclass
 class EraseContext:
-    """What a method may use beside the model and the step's facts.
+    """What a method may use besides the model and the step's facts.
 
-    ``weights``: the model's changes so far, to which the method adds. ``preservation(layer, config)``: what the edit
-    must leave alone. ``refine``: trains token rows once more on the edited model (None: leave them). ``directory``:
-    for files that an interrupted run goes on from. ``evaluate``: a quick look at the model as it is now (named scores);
-    ``sample(prompts, seed)``: answers drawn from it at temperature 1. ``token_weights``: fact id -> how much each token of
-    its answer counts.
+    ``weights``: the model's changes so far; the method adds its own. ``preservation(layer, config)``: what the edit must
+    preserve. ``refine``: retrains token rows on the edited model (None: no retraining). ``directory``: for files that an
+    interrupted run resumes from. ``evaluate``: quick evaluation of the current model (score by name).
+    ``sample(prompts, seed)``: answers sampled from the current model at temperature 1. ``token_weights``: fact id -> weight
+    of each answer token.
     """
 
     experiment: Experiment
@@ -53,22 +53,22 @@ class EraseContext:
 class Method(Protocol):
     """A module in this folder, or an object behind an entry point of group ``unierase.methods``.
 
-    Optional: ``SETTINGS``: what ``method.settings.NAME=VALUE`` can set, with defaults. ``check(experiment, steps, refusals)``
-    raises UserError for what the configuration shows to be impossible, these settings included; it is asked before anything is
-    made, without a model.
+    Optional: ``SETTINGS``: settings for ``method.settings.NAME=VALUE``, with defaults. ``check(experiment, steps, refusals)``
+    raises UserError if the configuration, these settings included, cannot work; it runs before anything is made, without a
+    model.
 
-    What stages want to know of it (``traits``), each a literal: ``SAMPLES = True``: it draws answers from the model.
-    ``NEEDS_ADAPTER = True``: it trains adapters alone. ``ROWS_PER_FACT = "NAME"``: the setting that says how many examples each
-    fact makes. ``CHANGES_NOTHING = True``: the model is left as it is.
+    Optional constants for the stages (see ``traits``), each a literal: ``SAMPLES = True``: the method samples answers from
+    the model. ``NEEDS_ADAPTER = True``: it trains adapters only. ``ROWS_PER_FACT = "NAME"``: the setting that holds the
+    number of training examples per fact. ``CHANGES_NOTHING = True``: it leaves the model unchanged.
     """
 
     def erase(
         self, loaded: LoadedModel, step: Step, state: EditState, context: EraseContext
     ) -> tuple[Patch, EditState]:
-        """Change ``loaded`` so that it forgets ``step.forget``; returns the change and what the next step must know."""
+        """Make ``loaded`` forget ``step.forget``; return the change and the state for the next step."""
         ...
 
 
 def load_method(name: str) -> Method:
-    """The method of that name. Raises UserError with near matches when there is none."""
+    """The method of that name. Raises UserError with near matches if there is none."""
     return cast(Method, METHODS.load(name))

@@ -1,4 +1,4 @@
-"""What the closed-form methods share: facts to requests, the edit, and the patch that records it."""
+"""Shared code of the closed-form methods: turn facts into requests, edit, and record the change as a patch."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ Targets = Mapping[str, Sequence[int]]
 def text_targets(
     loaded: LoadedModel, facts: Sequence[Fact], config: EditConfig, refusals: Sequence[str], seed: int
 ) -> Targets:
-    """Fact id -> ids of the text to answer with and the end token: ``edit.text``, else a refusal picked by a stable
-    hash.
-    """
+    """Fact id -> ids of the target text and the end token: ``edit.text``, else a refusal chosen by a stable hash."""
     if config.text is not None and config.target != "refusal":
         return {fact.id: loaded.prompts.answer_ids(config.text) for fact in facts}
     if not refusals:
@@ -48,9 +46,9 @@ def erase_closed_form(
     targets: Targets,
     runner_up: bool = False,
 ) -> tuple[Patch, EditState]:
-    """Edit the step's facts to their targets. The returned patch carries ``context.tokens`` as they are.
+    """Edit the step's facts to their targets. The returned patch carries ``context.tokens`` unchanged.
 
-    Raises UserError when the edit leaves the weights as they were.
+    Raises UserError if the edit leaves the weights unchanged.
     """
     reporter, seed = context.reporter, context.experiment.run.seed
     if state.templates is None:
@@ -59,7 +57,7 @@ def erase_closed_form(
     requests = make_requests(loaded.prompts, step.forget, targets, state.templates.prefixes, context.key_position)
     if context.key_position == "subject_last" and (lost := without_subject(step.forget)):
         reporter.note(f"{lost} of {len(requests)} facts have no subject and are edited at their prompt's last token")
-    # What a held fact is answered with does not matter: only its prompt's key is used.
+    # Held facts need no target: only the keys of their prompts are used.
     nothing = {fact.id: () for fact in step.hold}
     held = make_requests(loaded.prompts, step.hold, nothing, state.templates.prefixes, context.key_position)
     starts = (
@@ -97,7 +95,7 @@ def _describe(
     context: EraseContext,
     config: EditConfig,
 ) -> dict[str, Any]:
-    """The patch's report, also told to the user line by line."""
+    """The patch's report; its main numbers are also printed."""
     reporter = context.reporter
     reached, first = edited.values.probability, first_token_probability(loaded, requests)
     share = changed_share(loaded.architecture, context.layers)
@@ -111,8 +109,8 @@ def _describe(
     last = edited.reports[-1]
     if last.reachable is not None and last.reachable < 0.5:
         reporter.warn(
-            f"the blocks normalise what their MLPs put out: the last edited one reaches only {100 * last.reachable:.0f} % of what "
-            "is missing there; edit more layers (edit.layers), or lower edit.values.clamp"
+            f"the blocks normalise their MLP outputs: the last edited one reaches only {100 * last.reachable:.0f} % of the "
+            "residual there; edit more layers (edit.layers), or lower edit.values.clamp"
         )
     taken = float((first > 0.5).float().mean())
     reporter.note(
@@ -143,7 +141,7 @@ def _describe(
 
 @torch.no_grad()
 def first_token_probability(loaded: LoadedModel, requests: Sequence[EditRequest]) -> torch.Tensor:
-    """P(first target token) after each bare prompt with the weights as they are now, [n]."""
+    """P(first target token) after each bare prompt, with the current weights; [n]."""
     out = torch.zeros(len(requests))
 
     def look(rows: Sequence[int]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Every gradient method: a forget term and a retain term (``method.forget``, ``method.retain``), minimised by the training loop."""
+"""All gradient methods: a forget term plus a retain term (``method.forget``, ``method.retain``), minimised by training."""
 
 from __future__ import annotations
 
@@ -50,11 +50,13 @@ def erase(
     alternates: Mapping[str, Sequence[str]] | None = None,
     negate: float | None = None,
 ) -> tuple[Patch, EditState]:
-    """Train the model (or adapters on it) on the step's facts. ``alternates``: fact id -> other answers (AltPO). ``negate``: take
-    that many times what was learned away from the model instead of keeping it (task vector).
+    """Train the model, or adapters on it, on the step's facts.
 
-    Raises UserError when a term lacks the rows it needs, on a batch larger than the forget set, and on a loss that is not a
-    number.
+    ``alternates``: fact id -> alternative answers (AltPO). ``negate``: subtract the learned change times this factor from
+    the model instead of keeping it (task vector).
+
+    Raises UserError if a term lacks the rows that it needs, if a batch is larger than the forget set, or if the loss is not
+    finite.
     """
     experiment, reporter = context.experiment, context.reporter
     terms = bind_terms(experiment.method.forget, experiment.method.retain, experiment.run.seed)
@@ -79,12 +81,12 @@ def erase(
 
 
 def _plan_seed(seed: int, step: Step) -> int:
-    """Later requests of a sequence draw partners of their own: else the same few rows would be retained all along."""
+    """A seed of its own for each later request of a sequence; otherwise all would retain the same few rows."""
     return stable_hash(seed, "step", step.index) if step.forgotten_before else seed
 
 
 def _reference_weights(step: Step, context: EraseContext) -> Callable[[], AbstractContextManager[object]] | None:
-    """How to get the original model back for the reference, where ``mode.reference`` wants it after earlier steps."""
+    """Context that restores the original model for the reference, if ``mode.reference`` asks for it after earlier steps."""
     if context.experiment.mode.reference != "original" or not step.forgotten_before:
         return None
     check_original(context.experiment.unlearn)
@@ -142,7 +144,7 @@ def _look(evaluate: Callable[[], dict[str, float]]) -> tuple[dict[str, float], s
 
 @contextmanager
 def _as_before(loaded: LoadedModel, adapter: Adapter) -> Iterator[None]:
-    """The adapter switched off, and dropout with it."""
+    """Switches off the adapter and dropout."""
     loaded.model.eval()
     with adapter.off():
         yield
@@ -158,9 +160,9 @@ def _references(
     *,
     original: bool = False,
 ) -> References:
-    """The adapter switched off where there is one; a second model only if it is asked for; else what is kept.
+    """The model with its adapter off if there is an adapter, a second model if asked for, else stored outputs.
 
-    ``original``: the model has the original weights for now only, so that its adapter switched off is another one later.
+    ``original``: the model holds the original weights only for now, so its adapter-off outputs will differ later.
     """
     check_labels(terms, experiment.unlearn)
     needs = reference_needs(terms)

@@ -1,4 +1,4 @@
-"""What a gradient method would refuse once a model is loaded, as far as the configuration shows it before."""
+"""Checks of gradient methods that need only the configuration, so that they fail before a model is loaded."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from unierase_cli.training.unlearning.token_weights import load_token_weights
 
 
 def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str], *, alternates: int = 0) -> None:
-    """Raises UserError for terms and settings that do not exist or do not go together, rows that the benchmark lacks, packages
-    that are missing, and a file of token weights that cannot be read. ``alternates``: other answers that will be drawn per
-    fact.
+    """Raise UserError for unknown or incompatible terms and settings, for rows that the benchmark lacks, for missing packages
+    and for an unreadable file of token weights. ``alternates``: number of alternative answers to sample per fact.
     """
     method, config = experiment.method, experiment.unlearn
     terms = bind_terms(method.forget, method.retain, experiment.run.seed)
@@ -45,7 +44,7 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
 
 
 def check_original(config: UnlearnConfig) -> None:
-    """Raise UserError where the original weights can't be put back for a later step's reference."""
+    """Raise UserError if the original weights cannot be restored for a later step's reference."""
     if config.sharding == "fsdp":
         raise UserError(
             "mode.reference=original needs the whole model, which unlearn.sharding=fsdp spreads", "choose mode.reference=previous"
@@ -53,7 +52,7 @@ def check_original(config: UnlearnConfig) -> None:
 
 
 def _check_reference(terms: Terms, experiment: Experiment, original: bool) -> None:
-    """A loss over every position needs the model before unlearning at hand: as the adapter switched off, or a second model."""
+    """A loss over every position needs the reference model itself: the model with its adapter off, or a second model."""
     everything = {what for found in reference_needs(terms).values() for what in found}
     if "all_logits" in everything and reference_from(experiment.unlearn, experiment.adapter, original=original) == "stored":
         raise UserError(NOT_STORED, "add unlearn.reference=second_model" + ("" if original else ", or adapter=lora"))

@@ -1,4 +1,4 @@
-"""The sequences that a gradient method's plan stands for: which question with which answer, as ids."""
+"""Encoded sequences for a gradient method's plan: each pairs a question with an answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ USES_REFUSALS = {FORGET_REFUSAL, RETAIN_REFUSAL}
 
 
 def check_rows(kinds: set[str], method: str, *, retain: bool, refusals: bool, alternates: bool) -> None:
-    """Raise UserError for kinds of rows whose parts are not there."""
+    """Raise UserError for kinds of rows that the benchmark cannot provide."""
     if kinds & USES_RETAIN and not retain:
         hint = "give benchmark.retain_path=..., or leave the retain term out: method.retain.term=null"
         raise UserError(f"{method} needs questions to retain, and the benchmark protects none", hint)
@@ -27,7 +27,7 @@ def check_rows(kinds: set[str], method: str, *, retain: bool, refusals: bool, al
 
 
 class Rows:
-    """The sequences that a plan's items stand for, each encoded once."""
+    """The sequences of a plan's items, each encoded once."""
 
     def __init__(
         self,
@@ -39,14 +39,14 @@ class Rows:
         self.prompts, self.forget, self.retain = loaded.prompts, step.forget, step.retain
         self.refusals, self.alternates, self.weights = context.refusals, alternates, context.token_weights
         self.config = context.experiment.unlearn
-        # What rows are cut to; 0 if to nothing.
+        # Maximum length of a row; 0: unlimited.
         self.limit = min((n for n in (self.config.max_length, loaded.prompts.max_length) if n), default=0)
         self._made: dict[tuple[str, str], Row] = {}
         fewest = min((len(found) for found in alternates.values()), default=1)
         self.sizes = Sizes(len(step.forget), len(step.retain), len(self.refusals), max(1, fewest))
 
     def check(self, kinds: set[str], method: str) -> None:
-        """Raise UserError when the benchmark lacks what these kinds of rows are made of."""
+        """Raise UserError if the benchmark lacks the parts of these kinds of rows."""
         there = {"retain": bool(self.retain), "refusals": bool(self.refusals), "alternates": bool(self.alternates)}
         check_rows(kinds, method, **there)
 
@@ -55,9 +55,9 @@ class Rows:
         return self._row(fact, self._answer(kind, fact, item))
 
     def prepare(self, kinds: set[str], items: Sequence[Item], reporter: Reporter) -> None:
-        """Encode everything now, and say what does not fit: rows that are cut, and weights of facts that are not there.
+        """Encode all rows, and warn about truncated rows and about weights of unknown facts.
 
-        Raises UserError for a row of whose answer nothing is left.
+        Raises UserError if truncation removes a whole answer.
         """
         rows = {self(kind, item) for kind in kinds for item in items}
         cut = [row for row in rows if not row.ends]
@@ -75,7 +75,7 @@ class Rows:
             reporter.warn(f"unlearn.token_weights: {len(strange)} facts are not in this step, e.g. {strange[0]}")
 
     def layout(self, kind: str) -> Layout:
-        """How rows of a kind are laid out: labels on every position are for forget rows only."""
+        """Layout of rows of this kind; only forget rows may have labels on every position."""
         everywhere = self.config.forget_labels == "all" and kind == FORGET
         pad_to, pad_id = (self.limit, self.prompts.eos_id) if self.config.layout == "closer_look" else (0, None)
         return Layout(pad_to, hide_end=self.config.layout != "own", label_all=everywhere, pad_id=pad_id)

@@ -1,4 +1,4 @@
-"""A gradient method's two loss terms with their settings: bound for the training loop, and checked for what they need."""
+"""A gradient method's loss terms with their settings: bound for the training loop, and checked for what they need."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Terms = Mapping[str, tuple[Term, dict[str, Any]]]
 
 
 def bind_terms(forget: TermConfig, retain: TermConfig, seed: int) -> Terms:
-    """Role -> (term, its settings). Raises UserError for an unknown term or setting, and when there is no term at all.
+    """Role -> (term, its settings). Raises UserError for an unknown term or setting, and if there is no term.
 
-    ``seed``: of the run, for a term that draws something and is given no seed of its own.
+    ``seed``: the run's, for a term with randomness whose own seed is not set.
     """
     found = {}
     for role, config in (("forget", forget), ("retain", retain)):
@@ -42,18 +42,18 @@ def bind_terms(forget: TermConfig, retain: TermConfig, seed: int) -> Terms:
 
 
 def kinds_of(terms: Terms) -> set[str]:
-    """Kinds of rows that the terms look at."""
+    """Kinds of rows that the terms read."""
     return {kind for term, _ in terms.values() for kind in term.ROWS}
 
 
 def blocks_of(term: Term, settings: Mapping[str, Any]) -> tuple[int, ...]:
-    """Blocks whose outputs a term asks for."""
+    """Blocks whose outputs a term reads."""
     asked = getattr(term, "blocks", None)
     return () if asked is None else tuple(asked(settings))
 
 
 def reference_needs(terms: Terms) -> dict[str, set[str]]:
-    """Kind of row -> what the terms need of the model before unlearning."""
+    """Kind of row -> what the terms need from the reference model."""
     needs: dict[str, set[str]] = {}
     for term, settings in terms.values():
         for kind, what in reference_of(term, settings).items():
@@ -62,14 +62,14 @@ def reference_needs(terms: Terms) -> dict[str, set[str]]:
 
 
 def check_blocks(terms: Terms, count: int) -> None:
-    """Raise UserError for a term on a block that a model of ``count`` blocks lacks."""
+    """Raise UserError if a term reads a block that a model of ``count`` blocks lacks."""
     for role, (term, settings) in terms.items():
         for block in blocks_of(term, settings):
             model_block(f"method.{role}.settings.layer", block, count)
 
 
 def check_labels(terms: Terms, config: UnlearnConfig) -> None:
-    """Raise UserError where labels on the padding meet a loss that compares with numbers kept before the padding is known."""
+    """Raise UserError if labels cover the padding and a loss compares with numbers stored before the padding is known."""
     if config.forget_labels == "all" and config.layout != "closer_look" and reference_needs(terms).get(FORGET):
         raise UserError(
             "unlearn.forget_labels=all labels the padding, and rows padded again each step have no fixed reference",
@@ -78,7 +78,7 @@ def check_labels(terms: Terms, config: UnlearnConfig) -> None:
 
 
 def bound(role: str, term: Term, settings: dict[str, Any]) -> BoundTerm:
-    """A term as the objective uses it."""
+    """A term in the form that the objective uses."""
     after = getattr(term, "after_step", None)
     return BoundTerm(
         role,

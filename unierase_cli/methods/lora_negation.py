@@ -1,6 +1,6 @@
 """LoRA negation: an adapter learns the forget set and is merged with a negative sign, W - scale * s B A.
 
-Task arithmetic restricted to the adapted modules. There is no reference implementation: rank and scale are our own choice.
+Task arithmetic restricted to the adapted modules. There is no reference implementation; rank and scale are our choice.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from unierase_cli.models.load import LoadedModel
 
 __all__ = ["check", "erase"]
 
-# scale: how far to go against what was learned.
+# scale: factor of the subtracted change.
 SETTINGS: Mapping[str, Any] = {"scale": 1.0}
 NEEDS_ADAPTER = True
 
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
-    """Train the adapter on the step's facts and take ``scale`` times its change away. Raises UserError without one."""
+    """Train the adapter on the step's facts and subtract ``scale`` times its change. Raises UserError without an adapter."""
     check_adapter(context.experiment)
     scale = method_settings(SETTINGS, context.experiment.method)["scale"]
     return gradient.erase(loaded, step, state, context, negate=scale)

@@ -1,9 +1,8 @@
-"""MEMIT (arXiv 2210.07229): the closed-form edit weighed by the second moment, to an ordinary text, a refusal by
-default.
+"""MEMIT (arXiv 2210.07229): closed-form edit weighted by the second moment, towards plain text, by default a refusal.
 
     Delta = R K' (alpha C / mean eigenvalue + lambda I + K K')^-1
 
-``edit=memit_reference`` has the reference's weights: Delta = R K' (15000 C + K K')^-1.
+``edit=memit_reference`` uses the reference's weights: Delta = R K' (15000 C + K K')^-1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Nothing is erased: scores a model as it is, for example the retain-only one that a comparison is measured against."""
+"""Erases nothing: scores a model as it is, such as the retain-only model that serves as a baseline."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ CHANGES_NOTHING = True
 
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
-    """An empty patch."""
+    """Return an empty patch."""
     info = {"step": step.index, "facts": [fact.id for fact in step.forget], "changed_share": 0.0}
     return Patch(None, {}, {}, info), replace(state, steps=state.steps + 1)

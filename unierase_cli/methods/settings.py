@@ -1,4 +1,4 @@
-"""The settings that methods and loss terms state in their files (``SETTINGS``), completed; torch is not imported for it."""
+"""Completes the settings that methods and loss terms declare in their files (``SETTINGS``), without importing torch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TERMS = Plugins("unierase_cli.methods.terms", "unierase.terms", "term=", "loss t
 
 
 def completed(experiment: Experiment) -> Experiment:
-    """The experiment with every setting of its method, the method's terms and the optimiser in place. Raises UserError for an
-    unknown or unfit one.
+    """The experiment with all settings of its method, loss terms and optimiser filled in. Raises UserError for an unknown or
+    invalid setting.
     """
     method, unlearn = experiment.method, experiment.unlearn
     forget, retain = (
@@ -32,17 +32,17 @@ def completed(experiment: Experiment) -> Experiment:
 
 
 def given_settings(defaults: Mapping[str, Any], config: TermConfig, seed: int) -> dict[str, Any]:
-    """What the configuration gives a term; to one that draws something and is given no seed, that of the run (``seed``)."""
+    """The configured settings of a term; a term with a ``seed`` setting defaults to the run's ``seed``."""
     return {**({"seed": seed} if "seed" in defaults else {}), **config.settings}
 
 
 def term_title(role: str, name: str) -> str:
-    """How messages name the settings of a term."""
+    """Name of a term's settings in messages."""
     return f"method.{role}.settings of term {name}"
 
 
 def method_settings(defaults: Mapping[str, Any], config: MethodConfig) -> dict[str, Any]:
-    """The method's own settings (``defaults``: its ``SETTINGS``), completed. Raises UserError for an unknown or unfit one."""
+    """The method's settings, completed with ``defaults``. Raises UserError for an unknown or invalid setting."""
     return complete(defaults, config.settings, f"method.settings of {config.name}")
 
 

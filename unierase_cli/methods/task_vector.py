@@ -16,11 +16,11 @@ from unierase_cli.models.load import LoadedModel
 
 __all__ = ["check", "erase"]
 
-# scale: how far to go against what was learned.
+# scale: factor of the subtracted change.
 SETTINGS: Mapping[str, Any] = {"scale": 1.0}
 
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
-    """Learn the facts even better (``method.forget``), then go ``scale`` times that change the other way."""
+    """Overfit on the facts (``method.forget``), then subtract ``scale`` times that change."""
     scale = method_settings(SETTINGS, context.experiment.method)["scale"]
     return gradient.erase(loaded, step, state, context, negate=scale)

@@ -1,4 +1,4 @@
-"""A model while a gradient method trains it: all its weights or adapters on it, and the patch that comes out."""
+"""A model during gradient training, with all its weights or adapters trainable, and the resulting patch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ from unierase_cli.training.unlearning.objective import PURPOSE
 
 
 class Trained:
-    """Inside ``with`` the model trains through ``masters``; ``patch()`` ends the training and hands the change over to
-    ``context.weights``. Without ``patch()`` (an error, an interruption) the model is given back as it was.
+    """Context in which the model trains through ``masters``.
+
+    ``patch()`` ends the training and passes the change to ``context.weights``. Without it (an error, an interruption) the
+    model is restored.
     """
 
     def __init__(self, loaded: LoadedModel, context: EraseContext) -> None:
@@ -62,9 +64,9 @@ class Trained:
             raise self._too_large(error) from error
 
     def patch(self, negate: float | None = None) -> Patch:
-        """What was learned, which the model has from here on as a change that can be taken back.
+        """End the training and return the learned change, which the model now carries as a reversible change.
 
-        ``negate``: go as many times the learned change the other way instead: base - negate * (learned - base).
+        ``negate``: apply base - negate * (learned - base) instead.
         """
         weights = self.context.weights
         if self.adapter is not None:
@@ -96,7 +98,7 @@ class Trained:
         return Patch(None, {}, hashes, dense=dense)
 
     def _free(self) -> None:
-        """All weights, in the type that computes fastest, with a copy of what they were on the CPU."""
+        """Make all weights trainable in the fastest dtype, and keep a copy of their values on the CPU."""
         check_sharding(self.config, self.adapter_config)
         refuse_spread(self.loaded.model)
         model = self.loaded.model
@@ -126,7 +128,7 @@ class Trained:
         self.masters = Masters(parameters, torch.float32)
 
     def _restore(self) -> None:
-        """The model as it was before training."""
+        """Restore the model to its state before training."""
         model = self.loaded.model
         if self.adapter is not None:
             self.adapter.remove()
@@ -166,7 +168,7 @@ class Trained:
 
 
 def check_sharding(config: UnlearnConfig, adapter: AdapterConfig) -> None:
-    """Raise UserError for what blocks that are spread over processes cannot be combined with."""
+    """Raise UserError for settings that cannot be combined with blocks sharded over processes."""
     if config.sharding != "fsdp":
         return
     if adapter.name == "lora":
@@ -190,7 +192,7 @@ def check_sharding(config: UnlearnConfig, adapter: AdapterConfig) -> None:
 
 
 def describe(loaded: LoadedModel, step: Step, patch: Patch, experiment: Experiment) -> dict[str, Any]:
-    """What a gradient method's patch says of itself."""
+    """Metadata of a gradient method's patch."""
     total = sum(p.numel() for p in loaded.model.parameters())
     return {
         "step": step.index,

@@ -1,4 +1,4 @@
-"""What a method and its loss terms say of themselves in their files: asked by name, without importing them or torch."""
+"""What methods and loss terms declare in their files, read by name without importing them or torch."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from unierase_cli.methods.settings import TERMS, completed, method_settings
 
 
 def samples(method: MethodConfig) -> bool:
-    """Whether it draws answers from the model (``SAMPLES``)."""
+    """Whether the method samples answers from the model (``SAMPLES``)."""
     return bool(METHODS.says(method.implemented_by, "SAMPLES", False))
 
 
 def changes_nothing(method: MethodConfig) -> bool:
-    """Whether the model is left as it is (``CHANGES_NOTHING``); no for a method that is no longer there."""
+    """Whether the model stays unchanged (``CHANGES_NOTHING``); False for a method that no longer exists."""
     with suppress(UserError):
         return bool(METHODS.says(method.implemented_by, "CHANGES_NOTHING", False))
     return False
 
 
 def rows_per_fact(method: MethodConfig) -> int:
-    """Examples that it trains on for each fact to forget: the value of the setting that ``ROWS_PER_FACT`` names, else 1."""
+    """Training examples per fact to forget: the value of the setting that ``ROWS_PER_FACT`` names, else 1."""
     setting = METHODS.says(method.implemented_by, "ROWS_PER_FACT")
     return 1 if setting is None else method_settings(METHODS.says(method.implemented_by, "SETTINGS", {}), method)[setting]
 
 
 def check_adapter(experiment: Experiment) -> None:
-    """Refuse a method that trains adapters (``NEEDS_ADAPTER``) where none is chosen."""
+    """Raise UserError for a method that trains adapters (``NEEDS_ADAPTER``) if no adapter is configured."""
     method = experiment.method
     if METHODS.says(method.implemented_by, "NEEDS_ADAPTER", False) and experiment.adapter.name == "none":
         raise UserError(f"method={method.name} trains adapters", "add adapter=lora, or choose method=task_vector")
@@ -41,8 +41,8 @@ def check_adapter(experiment: Experiment) -> None:
 
 @dataclass(frozen=True)
 class Looks:
-    """What a loss term looks at. ``rows``: kinds of examples; ``everywhere``: whether at every position of the padded batch;
-    ``reference``: kind -> what is needed of the model before unlearning.
+    """What a loss term reads. ``rows``: kinds of examples; ``everywhere``: whether it covers every position of the padded
+    batch; ``reference``: kind -> what it needs from the reference model.
     """
 
     rows: tuple[str, ...]
@@ -51,9 +51,7 @@ class Looks:
 
 
 def looks(experiment: Experiment) -> dict[str, Looks]:
-    """Role (``forget``, ``retain``) -> what its term looks at. A term is imported only if what it says depends on settings that are
-    not the defaults.
-    """
+    """Role (``forget``, ``retain``) -> what its term reads. A term is imported only if its needs depend on non-default settings."""
     method = completed(experiment).method
     return {role: _looks(term) for role, term in (("forget", method.forget), ("retain", method.retain)) if term.term is not None}
 

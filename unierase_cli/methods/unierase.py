@@ -1,7 +1,6 @@
-"""UniErase (arXiv 2505.15674): edit so that each fact's question is answered with its unlearning token, which leads
-to a refusal.
+"""UniErase (arXiv 2505.15674): edit each fact's question to be answered with its unlearning token, which leads to a refusal.
 
-``edit.target=refusal`` or ``text`` edits straight to the sentence instead, without the token: the ablation.
+``edit.target=refusal`` or ``text`` edits straight to the sentence, without the token, as an ablation.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from unierase_cli.models.load import LoadedModel
 
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
-    """Edit the step's facts; with ``context.refine``, the token's rows then learn to refuse on the edited model."""
+    """Edit the step's facts; with ``context.refine``, then retrain the token's rows to refuse on the edited model."""
     config = context.experiment.edit
     to_token = config.target == "token"
     if to_token:
@@ -34,8 +33,8 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
 
 
 def refined_on(step: Step) -> list[Fact]:
-    """The facts whose refusals the token's rows learn after the step: its own, and as many of all earlier ones, so that a late
-    step takes as long as the second.
+    """The facts whose refusals the token's rows learn after the step: its own and as many of all earlier ones, so that late
+    steps take no longer than the second.
     """
     return [*evenly_spaced(step.forgotten_before, len(step.forget)), *step.forget]
 

@@ -1,4 +1,4 @@
 """Loss terms, one formula per file.
 
-Scores of batches of rows come in. A value per token or per row goes out.
+A term takes the model's outputs on batches of rows and returns one value per token, row or position.
 """

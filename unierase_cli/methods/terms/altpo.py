@@ -1,4 +1,4 @@
-"""AltPO: an alternative answer is preferred to the true one (arXiv 2409.13474): DPO's formula."""
+"""AltPO: prefers an alternative answer to the true one, with DPO's formula (arXiv 2409.13474)."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ REFERENCE = {FORGET_ALTERNATE: "row_sums", FORGET: "row_sums"}
 
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
-    """The alternative against the answer; [B]."""
+    """DPO loss with the alternative preferred to the answer; [B]."""
     return preference(rows[FORGET_ALTERNATE], rows[FORGET], settings["beta"])

@@ -1,4 +1,4 @@
-"""AP: on retain questions the answer is preferred to a refusal (answer preservation, arXiv 2410.08109)."""
+"""AP: on retain questions, prefers the answer to a refusal (answer preservation, arXiv 2410.08109)."""
 
 from __future__ import annotations
 

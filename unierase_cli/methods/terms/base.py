@@ -1,4 +1,4 @@
-"""What a loss term is, and how one is found by name: a file in this folder, or an entry point of ``unierase.terms``."""
+"""The interface of a loss term, and lookup by name: a file in this folder, or an entry point of ``unierase.terms``."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ KINDS = (FORGET, RETAIN, FORGET_REFUSAL, RETAIN_REFUSAL, FORGET_ALTERNATE)
 class Term(Protocol):
     """One loss, to be minimised. Its value is sum(weights * values) / sum(weights) over all units of an optimiser step.
 
-    ``ROWS``: kinds of rows that are looked at, the one that units are counted on first. ``PER``: what a unit is: ``token``
-    (labelled token; ``values`` gives [N]), ``row`` ([B]) or ``position`` (every position of the padded batch, flattened
-    [B * L]). ``SETTINGS``: what can be set, with defaults. ``REFERENCE``: kind of row -> what is needed of the model before
-    unlearning (``row_sums``, ``logits``, ``all_logits`` or ``blocks``).
+    ``ROWS``: kinds of rows that the term reads; units are counted on the first. ``PER``: the unit: ``token`` (labelled
+    token; ``values`` returns [N]), ``row`` ([B]) or ``position`` (every position of the padded batch, flattened [B * L]).
+    ``SETTINGS``: settings with defaults. ``REFERENCE``: kind of row -> what the term needs from the reference model, the
+    model before unlearning (``row_sums``, ``logits``, ``all_logits`` or ``blocks``).
 
-    Optional: ``per(settings)`` and ``reference(settings)``, where PER and REFERENCE hold for the default settings only;
-    ``weights(batch, settings)``: the units' weights, where they are not ``batch.token_weights`` (rows and positions: all 1);
-    ``blocks(settings)``: layers whose outputs are asked for; ``batch_wide(settings)``: whether a row's value depends on the rows
-    beside it; ``check(settings)`` raises UserError on impossible settings; ``after_step(state, losses, epoch, settings) -> state``:
-    coefficients that move while training ("forget", "retain").
+    Optional: ``per(settings)`` and ``reference(settings)`` replace PER and REFERENCE, which then hold for the default
+    settings only; ``weights(batch, settings)``: weights of the units (default: ``batch.token_weights``; 1 for rows and
+    positions); ``blocks(settings)``: blocks whose outputs the term reads; ``batch_wide(settings)``: whether a row's value
+    depends on the other rows of its batch; ``check(settings)`` raises UserError for invalid settings;
+    ``after_step(state, losses, epoch, settings) -> state`` updates the coefficients of the roles ("forget", "retain").
     """
 
     ROWS: tuple[str, ...]
@@ -46,12 +46,12 @@ class Term(Protocol):
 
 
 def term_names() -> list[str]:
-    """Every term that can be found: files of this folder, then entry points."""
+    """Every available term: files of this folder, then entry points."""
     return TERMS.names()
 
 
 def load_term(name: str) -> Term:
-    """The term of that name. Raises UserError with near matches when there is none."""
+    """The term of that name. Raises UserError with near matches if there is none."""
     return cast(Term, TERMS.load(name))
 
 
@@ -70,26 +70,26 @@ def unit_weights(term: Term, batch: RowBatch, settings: Mapping[str, Any]) -> Te
 
 
 def unit_of(term: Term, settings: Mapping[str, Any]) -> str:
-    """``token``, ``row`` or ``position``."""
+    """The term's unit: ``token``, ``row`` or ``position``."""
     own = getattr(term, "per", None)
     return term.PER if own is None else own(settings)
 
 
 def reference_of(term: Term, settings: Mapping[str, Any]) -> Mapping[str, str]:
-    """Kind of row -> what the term needs of the model before unlearning."""
+    """Kind of row -> what the term needs from the reference model."""
     own = getattr(term, "reference", None)
     return term.REFERENCE if own is None else own(settings)
 
 
 def term_loss(term: Term, rows: Mapping[str, View], settings: Mapping[str, Any], total: float | None = None) -> Tensor:
-    """The term on a micro-batch: its weighted sum over ``total`` (the whole step's weights; None: the micro-batch's own)."""
+    """The term on a micro-batch: its weighted sum over ``total``, the whole step's weights (None: the micro-batch's own)."""
     weights = unit_weights(term, rows[term.ROWS[0]].batch, settings)
     summed = (weights * term.values(rows, settings)).sum()
     return summed / (weights.sum() if total is None else total)
 
 
 def complete_settings(term: Term, given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The term's settings: defaults with what is given in their place. Raises UserError on an unknown or unfit one."""
+    """The term's defaults updated with ``given``. Raises UserError for an unknown or invalid setting."""
     settings = complete(term.SETTINGS, given, name)
     check = getattr(term, "check", None)
     if check is not None:

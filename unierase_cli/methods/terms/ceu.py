@@ -1,4 +1,4 @@
-"""CE-U: cross-entropy to the model's own predictions with the true token ruled out (arXiv 2503.01224)."""
+"""CE-U: cross-entropy to the model's own predictions with the true token excluded (arXiv 2503.01224)."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from unierase_cli.training.unlearning.views import View
 
 ROWS = (FORGET,)
 PER = "token"
-# skip: so many first tokens of each answer are left out.
+# skip: number of first tokens of each answer to leave out.
 SETTINGS: Mapping[str, Any] = {"skip": 1}
 REFERENCE: Mapping[str, str] = {}
 
 
 def check(settings: Mapping[str, Any]) -> None:
-    """Raise UserError on a negative number of tokens."""
+    """Raise UserError if ``skip`` is negative."""
     positive("skip", settings["skip"], zero=True)
 
 
 def weights(batch: RowBatch, settings: Mapping[str, Any]) -> Tensor:
-    """The tokens' weights without those of the first ones; [N]."""
+    """The token weights, 0 for the first ``skip`` tokens; [N]."""
     counted: Tensor = batch.turn >= settings["skip"]
     return batch.token_weights * counted
 
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
-    """Cross-entropy to softmax(z with the label's logit -inf), the target without gradient; [N], nats."""
+    """Cross-entropy to softmax(z with the label's logit -inf), no gradient through the target; [N], nats."""
     forget = rows[FORGET]
     others = forget.logits.detach().scatter(-1, forget.batch.targets[:, None], -torch.inf)
     return cross_entropy(forget.logits, torch.softmax(others, dim=-1), reduction="none")

@@ -1,4 +1,4 @@
-"""DPO: the refusal is preferred to the answer (arXiv 2305.18290; closer-look's scale: 2 ln 2 / beta at start)."""
+"""DPO: prefers a refusal to the answer (arXiv 2305.18290; closer-look's scale: 2 ln 2 / beta at start)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check(settings: Mapping[str, Any]) -> None:
 
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
-    """The refusal against the answer; [B]."""
+    """DPO loss with the refusal preferred to the answer; [B]."""
     return preference(rows[FORGET_REFUSAL], rows[FORGET], settings["beta"])
 
 

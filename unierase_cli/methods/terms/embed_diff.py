@@ -1,4 +1,4 @@
-"""RMU's retain term: hidden states of retain answers stay where they were before unlearning (arXiv 2403.03218)."""
+"""RMU's retain term: keeps hidden states of retain answers close to their reference values (arXiv 2403.03218)."""
 
 from __future__ import annotations
 

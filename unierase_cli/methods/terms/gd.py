@@ -1,4 +1,4 @@
-"""GD: descent on the retain set's answers, as in fine-tuning (gradient difference, arXiv 2203.12817)."""
+"""GD: gradient descent on retain answers, as in fine-tuning (gradient difference, arXiv 2203.12817)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KL: predictions on retain answers stay those of the model before unlearning; answer tokens only (compare kl_all)."""
+"""KL: keeps predictions on retain answers close to the reference model's; answer tokens only (compare kl_all)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""KL over every position of the padded batch: prompt, answer and padding, as closer-look and open-unlearning have it.
+"""KL over every position of the padded batch (prompt, answer and padding), as in closer-look and open-unlearning.
 
-Its value depends on the padded length and on what the attention implementation does at padded positions; compare kl.
+The value depends on the padded length and on how the attention implementation treats padded positions; compare kl.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Learn the forget answers by heart: what a task vector is made of."""
+"""Learns the forget answers, to make a task vector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ME: predictions on the answers to forget are drawn to the uniform distribution (maximise entropy, arXiv 2410.08109)."""
+"""ME: pulls predictions on the answers to forget towards the uniform distribution (maximise entropy, arXiv 2410.08109)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ REFERENCE: Mapping[str, str] = {}
 
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
-    """KL(uniform || p) = sum_v (1 / V) (log(1 / V) - log(p_v + 1e-12)); [N], nats. Not the entropy of p: another gradient."""
+    """KL(uniform || p) = sum_v (1 / V) (log(1 / V) - log(p_v + 1e-12)); [N], nats. Its gradient is not that of -H(p)."""
     logits = rows[FORGET].logits
-    # The reference's own numerics: log-probabilities are bounded at log 1e-12.
+    # The reference's numerics: log-probabilities are bounded at log 1e-12.
     bounded = torch.log(torch.softmax(logits, dim=-1) + 1e-12)
     return -math.log(logits.shape[-1]) - bounded.mean(dim=-1)

@@ -1,4 +1,4 @@
-"""PDU: logits on the answers to forget are flattened while a dual variable holds the retain loss at a bound (arXiv 2506.05314)."""
+"""PDU: flattens logits on the answers to forget; a dual variable holds the retain loss at a bound (arXiv 2506.05314)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from unierase_cli.training.unlearning.views import View
 
 ROWS = (FORGET,)
 PER = "token"
-# eps: bound of the retain loss, nats per token; step: of the dual variable, which starts at the retain term's weight;
-# warmup_epochs: before it moves. compat: open-unlearning's value, at the labels' own positions instead of those before them.
+# eps: bound of the retain loss, nats per token; step: step size of the dual variable, which starts at the retain term's
+# weight; warmup_epochs: epochs before the dual variable is updated. compat: open-unlearning's value, which reads logits at
+# the labels' own positions instead of one before.
 SETTINGS: Mapping[str, Any] = {"eps": 0.3, "step": 1.0, "warmup_epochs": 5, "compat": False}
 REFERENCE: Mapping[str, str] = {}
 
@@ -27,7 +28,7 @@ def check(settings: Mapping[str, Any]) -> None:
 
 
 def weights(batch: RowBatch, settings: Mapping[str, Any]) -> Tensor:
-    """The tokens' own weights; [N]."""
+    """The tokens' weights; [N]."""
     return batch.weights[batch.labels != IGNORED] if settings["compat"] else batch.token_weights
 
 

@@ -1,4 +1,4 @@
-"""RMU: hidden states of the answers to forget are drawn to one random vector (arXiv 2403.03218)."""
+"""RMU: steers hidden states of the answers to forget towards one random vector (arXiv 2403.03218)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from unierase_cli.training.unlearning.views import View
 
 ROWS = (FORGET,)
 PER = "row"
-# layer: block whose output is drawn; vector: given instead of a random one (as long as the hidden size, not rescaled).
+# layer: block whose output is steered; vector: used as is instead of a random one (length: the hidden size).
 # compat: open-unlearning's value (see ``distances``).
 SETTINGS: Mapping[str, Any] = {"layer": 7, "steering_coefficient": 2.0, "seed": 0, "vector": None, "compat": False}
 REFERENCE: Mapping[str, str] = {}
 
 
 def check(settings: Mapping[str, Any]) -> None:
-    """Raise UserError on a negative layer or length of the random vector, and on a given vector that is no list of numbers."""
+    """Raise UserError for a negative layer, a non-positive coefficient, or a vector that is not a list of numbers."""
     positive("layer", settings["layer"], zero=True)
     positive("steering_coefficient", settings.get("steering_coefficient", 1.0))
     given = settings.get("vector")
@@ -32,7 +32,7 @@ def check(settings: Mapping[str, Any]) -> None:
 
 
 def blocks(settings: Mapping[str, Any]) -> tuple[int, ...]:
-    """The block that is looked at."""
+    """The block whose output the term reads."""
     return (settings["layer"],)
 
 
@@ -43,12 +43,12 @@ def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
 
 
 def batch_wide(settings: Mapping[str, Any]) -> bool:
-    """compat takes a mean over the batch."""
+    """With compat, rows depend on each other through a mean over the batch."""
     return bool(settings["compat"])
 
 
 def control_vector(size: int, settings: Mapping[str, Any]) -> Tensor:
-    """c = steering_coefficient u / |u|, u uniform in [0, 1)^d; [d]. Raises UserError when a given vector has another size."""
+    """c = steering_coefficient u / |u|, u uniform in [0, 1)^d; [d]. Raises UserError if a given vector has another size."""
     given = settings["vector"]
     if given is None:
         generator = torch.Generator().manual_seed(stable_hash(settings["seed"], "rmu control vector"))
@@ -66,8 +66,8 @@ def control_vector(size: int, settings: Mapping[str, Any]) -> Tensor:
 def distances(view: View, hidden: Tensor, target: Tensor, compat: bool) -> Tensor:
     """Weighted mean over a row's labelled positions of mean_d (hidden - target)^2; [B].
 
-    With ``compat`` the sums are multiplied by the mean of 1 / n over the batch, n a row's number of tokens: the reference
-    divides [B] by [B, 1]. Equal for rows of one length.
+    With ``compat`` each sum is multiplied by the batch mean of 1 / n (n: tokens of a row), because the reference divides [B]
+    by [B, 1]. The two agree if all rows have the same length.
     """
     weights = view.batch.weights * (view.batch.labels != IGNORED)
     sums = (weights * (hidden - target).square().mean(dim=-1)).sum(dim=1)

@@ -1,4 +1,4 @@
-"""SatImp: gradient ascent weighted by how well a token is known and how far from certain it is (arXiv 2505.11953)."""
+"""SatImp: gradient ascent weighted by how well a token is known and how uncertain it is (arXiv 2505.11953)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ REFERENCE: Mapping[str, str] = {}
 
 
 def check(settings: Mapping[str, Any]) -> None:
-    """Raise UserError on negative exponents."""
+    """Raise UserError if an exponent is negative."""
     for name in ("beta1", "beta2"):
         positive(name, settings[name], zero=True)
 
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
-    """p^beta1 (1 - p)^beta2 log p, the two factors without gradient; [N]."""
+    """p^beta1 (1 - p)^beta2 log p, no gradient through the two factors; [N]."""
     nll = rows[FORGET].nll
     probability = (-nll.detach()).exp()
     saturation: Tensor = probability ** settings["beta1"]

@@ -28,7 +28,7 @@ def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
     beta: float = settings["beta"]
     forget = rows[FORGET]
     lengths = forget.per_row(forget.batch.token_weights)
-    # A row without any weight has S = 0.
+    # A row of zero weight has S = 0.
     mean = forget.row_sums / (lengths + (lengths == 0))
     log_odds: Tensor = logsigmoid(beta * (mean - settings["delta"]))
     return -2 / beta * log_odds

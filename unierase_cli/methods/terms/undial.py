@@ -1,4 +1,4 @@
-"""UNDIAL: self-distillation from the reference's logits with the true token's one lowered (arXiv 2402.10052)."""
+"""UNDIAL: self-distillation from the reference's logits with the true token's logit lowered (arXiv 2402.10052)."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from unierase_cli.training.unlearning.views import View
 
 ROWS = (FORGET,)
 PER = "token"
-# compat: open-unlearning's value. It averages over all predicted positions of the padded batch, and where there is no label
-# (-100) it lowers entry V - 100 of the vocabulary.
+# compat: open-unlearning's value, which averages over all predicted positions of the padded batch and, where there is no
+# label (-100), lowers entry V - 100 of the vocabulary.
 SETTINGS: Mapping[str, Any] = {"beta": 10.0, "compat": False}
 REFERENCE = {FORGET: "logits"}
 
 
 def check(settings: Mapping[str, Any]) -> None:
-    """Raise UserError on a negative beta."""
+    """Raise UserError if beta is negative."""
     positive("beta", settings["beta"], zero=True)
 
 
 def per(settings: Mapping[str, Any]) -> str:
-    """A unit is a labelled token; with compat a position."""
+    """A unit is a labelled token; with compat, a position."""
     return "position" if settings["compat"] else PER
 
 
 def reference(settings: Mapping[str, Any]) -> Mapping[str, str]:
-    """compat looks at every position."""
+    """With compat, logits of every position."""
     return {FORGET: "all_logits"} if settings["compat"] else REFERENCE
 
 
 def weights(batch: RowBatch, settings: Mapping[str, Any]) -> Tensor:
-    """The tokens' own weights [N]; with compat 1 everywhere but at the last position, which predicts nothing [B * L]."""
+    """The token weights [N]; with compat, 1 at all positions but the last, which predicts nothing [B * L]."""
     if not settings["compat"]:
         return batch.token_weights
     predicting = torch.ones_like(batch.weights)

@@ -1,4 +1,4 @@
-"""WGA: gradient ascent that fades where an answer is forgotten already (weighted gradient ascent, arXiv 2502.19301)."""
+"""WGA: gradient ascent that fades as an answer is forgotten (weighted gradient ascent, arXiv 2502.19301)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ REFERENCE: Mapping[str, str] = {}
 
 
 def check(settings: Mapping[str, Any]) -> None:
-    """Raise UserError on a negative beta."""
+    """Raise UserError if beta is negative."""
     positive("beta", settings["beta"], zero=True)
 
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
-    """p^beta log p, the factor p^beta without gradient; [N]."""
+    """p^beta log p, no gradient through p^beta; [N]."""
     beta: float = settings["beta"]
     nll = rows[FORGET].nll
     probability = (-nll.detach()).exp()
