@@ -117,7 +117,7 @@ def test_a_batch_is_shared_out_as_large_as_its_step_lets_it_be(monkeypatch: pyte
     monkeypatch.setenv("WORLD_SIZE", "2")
     words = ["experiment=demo", "method=npo_gd", "mode=sequential", "unlearn.sharding=fsdp", f"run.outputs={tmp_path}"]
     Pipeline(compose([*words, "mode.step_size=10", "unlearn.batch_size=11"]), SilentReporter()).check("score")
-    with pytest.raises(UserError, match="batch_size=3 cannot be shared out evenly to 2"):
+    with pytest.raises(UserError, match="batch_size=3 cannot be divided evenly among 2"):
         Pipeline(compose([*words, "mode.step_size=3", "unlearn.batch_size=8"]), SilentReporter()).check("score")
 
 

@@ -82,10 +82,10 @@ def test_texts_of_any_length_and_number_reach_the_judge_and_vectors_come_back(fo
 
 FAILURES = {
     "killed": "was killed by SIGKILL, most often for want of memory; free some, and score again with --force",
-    "exits": "ended: cannot open the library; score again with --force",
+    "exits": "exited: cannot open the library; score again with --force",
     "raises": "failed: ValueError: no such class",
     "no-memory": "the memory is not enough for the entailment classifier no-memory",
-    "hangs": "gave no sign of life for 1 s and was ended; raise eval.judge_seconds",
+    "hangs": "did not respond for 1 s and was stopped; raise eval.judge_seconds",
 }
 
 
@@ -132,7 +132,7 @@ def test_a_judge_that_hangs_while_it_is_loaded_is_ended_and_looked_for_once(foun
     judges = Judges(gibberish="hangs-at-once", seconds=1.0)
     reasons = {str(gibberish.compute([said(text)], judges).unavailable) for text in ("x", "y")}
     assert reasons == {
-        "the gibberish detector hangs-at-once gave no sign of life for 1 s and was ended; raise eval.judge_seconds"
+        "the gibberish detector hangs-at-once did not respond for 1 s and was stopped; raise eval.judge_seconds"
     }
 
 
@@ -213,7 +213,7 @@ def test_a_program_that_no_process_could_be_started_for_is_untried_not_wrong_and
     }
     results = {column.id: column.result for column in general_ability.columns(Evidence("base", {}, passes=rows))}
     assert results["general.human_eval.accuracy"].unavailable == (
-        "1 of 2 programs could not be tried: no process for generated code: Cannot allocate memory; "
+        "1 of 2 programs could not be run: no process for generated code: Cannot allocate memory; "
         "run `unierase eval --force` to ask again"
     )
     assert results["general.human_eval.length"].value == 3

@@ -388,7 +388,7 @@ def test_no_row_is_longer_than_the_models_context() -> None:
         made = [rows._row(fact, fact.answer) for fact in FACTS]
         assert max(len(row.ids) for row in made) == longest - 1
     load_method("gradient").erase(loaded, STEP, EditState(), found)
-    assert f"are cut to the model's context of {longest - 1} tokens" in found.reporter.warnings[0]  # type: ignore[attr-defined]
+    assert f"are truncated to the model's context of {longest - 1} tokens" in found.reporter.warnings[0]  # type: ignore[attr-defined]
 
 
 def test_altpo_fills_its_batches_with_all_answers_of_a_small_request() -> None:
@@ -415,8 +415,8 @@ def test_rows_that_are_cut_are_told_and_rows_without_an_answer_refused() -> None
     longest = max(len(loaded.prompts.prompt(f.question).ids) + len(loaded.prompts.answer_ids(f.answer)) for f in FACTS)
     found = context(loaded, shipped("ga_gd"), replace(UNLEARN, max_length=longest - 1))
     load_method("gradient").erase(loaded, STEP, EditState(), found)
-    assert "are cut to unlearn.max_length" in found.reporter.warnings[0]  # type: ignore[attr-defined]
-    mistake(lambda: erased(shipped("ga_gd"), replace(UNLEARN, max_length=5)), "leaves nothing of an answer")
+    assert "are truncated to unlearn.max_length" in found.reporter.warnings[0]  # type: ignore[attr-defined]
+    mistake(lambda: erased(shipped("ga_gd"), replace(UNLEARN, max_length=5)), "leaves no room for an answer")
 
 
 def test_a_gradient_that_is_not_a_number_is_never_applied(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,7 +193,7 @@ def test_an_absent_folder_package_hub_and_model_are_four_different_reasons(
     assert "pip install 'unierase[judges]'" in reason(Judges(encoder=str(tmp_path)), cosine_similarity)
     assert "HF_HUB_OFFLINE is set" in reason(Judges(gibberish="nobody/nothing"))
     assert "hf download nobody/nothing" in reason(Judges(gibberish="nobody/nothing"))
-    assert "no model on the hub; check eval.nli" in reason(Judges(nli="not a name!"), entailment)
+    assert "nor a model on the hub; check eval.nli" in reason(Judges(nli="not a name!"), entailment)
     (tmp_path / "file").touch()
     assert "is a file" in reason(Judges(gibberish=str(tmp_path / "file")))
     with pytest.raises(JudgeAbsent, match="cannot be read"):
@@ -224,9 +224,9 @@ def test_a_classifier_from_a_folder_judges_each_text_alike_in_any_batch(tmp_path
 def test_an_entailment_classifier_must_know_entailment_and_have_learned_it(tmp_path: Path) -> None:
     knows = opened("nli", classifier(tmp_path / "nli", "ENTAILMENT", "neutral"))
     assert set(knows([("a " * 200, "b"), ("c", "d")])) <= {"entailment", "neutral"}
-    with pytest.raises(JudgeAbsent, match="knows no class entailment, but good, bad"):
+    with pytest.raises(JudgeAbsent, match="has no class entailment, only good, bad"):
         opened("nli", classifier(tmp_path / "other", "good", "bad"))
-    with pytest.raises(JudgeAbsent, match="is no classifier"):
+    with pytest.raises(JudgeAbsent, match="is not a classifier"):
         opened("nli", classifier(tmp_path / "base", "entailment", headless=True))
 
 

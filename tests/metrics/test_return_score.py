@@ -127,7 +127,7 @@ def test_a_model_that_knew_nothing_has_no_score() -> None:
     after = states(
         evidence("base", forget_eval=0, retain_unseen=9), evidence("edited", forget_eval=0, retain_unseen=9)
     )["edited"]
-    assert "says nothing right" in after["all.return_forget_score"]["unavailable"]
+    assert "answers nothing correctly" in after["all.return_forget_score"]["unavailable"]
 
 
 def test_labels_that_nobody_knows_are_not_taken_for_right() -> None:

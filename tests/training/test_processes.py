@@ -119,4 +119,4 @@ def test_uneven_shares_are_refused_where_blocks_are_spread(folder: Path, tmp_pat
     more = ["unlearn.sharding=fsdp", "unlearn.batch_size=5"]
     done = launch([*LAUNCHERS["torchrun"], "unierase_cli", *words(folder, tmp_path, *more)])
     assert done.returncode != 0
-    assert "cannot be shared out evenly to 2 processes" in done.stderr
+    assert "cannot be divided evenly among 2 processes" in done.stderr

@@ -63,7 +63,7 @@ def _alternates(loaded: LoadedModel, step: Step, context: EraseContext, file: Pa
     if same:
         context.reporter.warn(
             f"{same} of {count * len(step.forget)} alternative answers are the true one: "
-            "this model does not follow the request for another"
+            "this model does not follow the instruction to give another one"
         )
     if file is not None:
         save_alternates(file, found)

@@ -63,7 +63,7 @@ def erase(
     check_blocks(terms, loaded.architecture.n_blocks)
     for role, (_, settings) in terms.items():
         if settings.get("warmup_epochs", 0) >= experiment.unlearn.epochs:
-            reporter.warn(f"method.{role}.settings.warmup_epochs: there are no epochs after the warm-up, so nothing ever moves")
+            reporter.warn(f"method.{role}.settings.warmup_epochs: the warm-up covers all epochs, so nothing is ever updated")
     source = Rows(loaded, step, context, alternates or {})
     source.check(kinds_of(terms), experiment.method.name)
     plan = make_plan(source.sizes, experiment.unlearn, _plan_seed(experiment.run.seed, step))

@@ -47,7 +47,7 @@ def check_original(config: UnlearnConfig) -> None:
     """Raise UserError if the original weights cannot be restored for a later step's reference."""
     if config.sharding == "fsdp":
         raise UserError(
-            "mode.reference=original needs the whole model, which unlearn.sharding=fsdp spreads", "choose mode.reference=previous"
+            "mode.reference=original needs the whole model, which unlearn.sharding=fsdp shards", "choose mode.reference=previous"
         )
 
 
@@ -64,7 +64,7 @@ def _check_adapter(experiment: Experiment) -> None:
         check_peft()
         if config.compute != "auto" or not config.masters:
             raise UserError(
-                "unlearn.compute and unlearn.masters say how all weights are trained; adapters are float32 on the model as loaded",
+                "unlearn.compute and unlearn.masters are for training all weights; adapters are float32 on the model as loaded",
                 "leave them out, and choose the model's type with model.dtype",
             )
     elif unread := [key for key in given if given[key] != usual[key]]:

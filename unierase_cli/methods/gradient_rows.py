@@ -63,13 +63,13 @@ class Rows:
         cut = [row for row in rows if not row.ends]
         if any(row.answer_start >= len(row.ids) for row in cut):
             raise UserError(
-                f"unlearn.max_length={self.config.max_length} leaves nothing of an answer behind its question",
-                "raise it, or unlearn.max_length=0 to cut nothing",
+                f"unlearn.max_length={self.config.max_length} leaves no room for an answer after its question",
+                "raise it, or set unlearn.max_length=0 for no limit",
             )
         if cut:
             own = self.limit == self.config.max_length
             told = f"unlearn.max_length={self.limit}" if own else f"the model's context of {self.limit} tokens"
-            reporter.warn(f"{len(cut)} of {len(rows)} sequences are cut to {told}")
+            reporter.warn(f"{len(cut)} of {len(rows)} sequences are truncated to {told}")
         known = {fact.id for fact in (*self.forget, *self.retain)}
         if strange := [name for name in self.weights if name not in known]:
             reporter.warn(f"unlearn.token_weights: {len(strange)} facts are not in this step, e.g. {strange[0]}")

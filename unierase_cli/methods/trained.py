@@ -172,21 +172,21 @@ def check_sharding(config: UnlearnConfig, adapter: AdapterConfig) -> None:
     if config.sharding != "fsdp":
         return
     if adapter.name == "lora":
-        raise UserError("adapter=lora is not spread over processes", "leave out unlearn.sharding=fsdp, or adapter=lora")
+        raise UserError("adapter=lora cannot be sharded over processes", "leave out unlearn.sharding=fsdp, or adapter=lora")
     if config.reference == "second_model":
         raise UserError(
-            "unlearn.sharding=fsdp cannot hold a second model beside the spread one",
+            "unlearn.sharding=fsdp cannot hold a second model beside the sharded one",
             "choose unlearn.reference=stored, or adapter=lora without fsdp",
         )
     if config.batch_size % processes.world():
         raise UserError(
-            f"unlearn.batch_size={config.batch_size} cannot be shared out evenly to {processes.world()} processes, "
-            "as unlearn.sharding=fsdp needs it",
+            f"unlearn.batch_size={config.batch_size} cannot be divided evenly among {processes.world()} processes, "
+            "which unlearn.sharding=fsdp requires",
             f"choose unlearn.batch_size={processes.world() * max(1, config.batch_size // processes.world())}",
         )
     if processes.world() == 1:
         raise UserError(
-            "unlearn.sharding=fsdp spreads a model over processes, and there is one",
+            "unlearn.sharding=fsdp shards a model over several processes, but there is only one",
             "start it as accelerate launch -m unierase_cli ..., or leave it out",
         )
 

@@ -1,4 +1,4 @@
-"""Values of the true answer's own tokens, the end token left out: what memorisation and membership attacks look at."""
+"""Token values of the true answer without its end token, for memorisation metrics and membership attacks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def true_answer(observation: Observation) -> AnswerScore:
 def mean_over_answers(
     about: About, observations: Sequence[Observation], value: Callable[[AnswerScore], float]
 ) -> Measure:
-    """The mean of ``value`` over the rows' true answers; unavailable if a row has none or none with a token."""
+    """The mean of ``value`` over the rows' true answers; unavailable if an answer is unscored or has no token."""
     return lacking(about, observations) or mean_result(about, [value(true_answer(o)) for o in observations])
 
 
 def lacking(about: About, observations: Sequence[Observation]) -> Measure | None:
-    """Unavailable, with the reason, if some row's true answer was not scored, has no token but its end, or no finite loss."""
+    """An unavailable measure if a true answer is unscored, has only its end token or a non-finite loss; else None."""
     unscored = sum(not o.answers.get("true") for o in observations)
     if unscored:
         return unavailable(about, f"{unscored} rows have no score of the true answer (only plain answers are scored)")

@@ -1,8 +1,8 @@
-"""Scores of membership inference attacks, from the true answer's token probabilities: high means little like a training row.
+"""Scores of membership inference attacks from the true answer's token probabilities; high means unlike a training row.
 
-loss: average loss, the end token included (Yeom et al. 2018). zlib: loss per byte of the compressed text (Carlini et al. 2021).
-min-k: minus the mean of the lowest 40 % of the log-probabilities (Shi et al. 2024). min-k++: the same of log-probabilities
-standardised by their mean and variance over the vocabulary (Zhang et al. 2024). Both leave the end token out (spec: metrics,
+loss: average loss, end token included (Yeom et al. 2018). zlib: loss per byte of the compressed text (Carlini et al. 2021).
+min-k: minus the mean of the lowest 40 % of the log-probabilities (Shi et al. 2024). min-k++: the same for log-probabilities
+standardised by their mean and variance over the vocabulary (Zhang et al. 2024). Both leave out the end token (spec: metrics,
 section 4).
 """
 
@@ -17,7 +17,7 @@ from unierase_cli.contracts import Observation
 from unierase_cli.metrics.answer_tokens import true_answer
 
 SHARE = 0.4
-# Where a model is certain the variance vanishes; open-unlearning's floor.
+# The variance vanishes where a model is certain; open-unlearning's floor.
 SMALLEST_VARIANCE = 1e-6
 
 Attack = Callable[[Observation], float]
@@ -31,8 +31,8 @@ def loss(observation: Observation) -> float:
 def compressed_loss(observation: Observation) -> float:
     """Average loss per byte of the zlib-compressed true answer.
 
-    The answer's own text is compressed. Open-unlearning decodes the labelled tokens for it, which is another text only where an
-    answer was cut to fit or a tokenizer does not give back what it was given.
+    This compresses the answer's own text. Open-unlearning compresses the decoded labels, which differ only if an answer was
+    truncated or the tokenizer does not round-trip.
     """
     return loss(observation) / len(zlib.compress(observation.reference.encode("utf-8")))
 
@@ -57,31 +57,31 @@ ATTACKS: Mapping[str, Attack] = {
 
 
 def gradient_norm(rows: Sequence[Mapping[str, Any]]) -> Attack:
-    """The norm of the loss's gradient, from the rows of the pass ``gradient_norm``."""
+    """The norm of the loss's gradient, from the rows of pass ``gradient_norm``."""
     return _known(rows)
 
 
 def reference_loss(rows: Sequence[Mapping[str, Any]]) -> Attack:
-    """The loss beyond that of another model, whose losses are the rows of the pass ``reference_loss``."""
+    """The loss minus that of another model, whose losses are the rows of pass ``reference_loss``."""
     known = _known(rows)
     return lambda observation: loss(observation) - known(observation)
 
 
-# Attacks for which a further pass over the model must have been made, by the pass's name.
+# Attacks that need a further pass over the model, by the pass's name.
 OF_PASSES: Mapping[str, Callable[[Sequence[Mapping[str, Any]]], Attack]] = {
     "gradient_norm": gradient_norm, "reference_loss": reference_loss,
 }  # fmt: skip
 
 
 def _known(rows: Sequence[Mapping[str, Any]]) -> Attack:
-    """What a pass found of a row; not a number for rows that it left out."""
+    """A pass's value of each row; NaN for rows that it left out."""
     values = {(row["split"], row["fact_id"]): float(row["value"]) for row in rows}
     return lambda observation: values.get((observation.split, observation.fact_id), math.nan)
 
 
 def _mean_of_lowest(values: Sequence[float]) -> float:
     if any(map(math.isnan, values)):
-        # Sorting would put it anywhere.
+        # NaN has no defined place in a sort.
         return math.nan
     count = max(1, int(SHARE * len(values)))
     return math.fsum(sorted(values)[:count]) / count

@@ -1,7 +1,7 @@
-"""What metrics are made from and how their results are put together.
+"""Inputs of metrics and helpers to build their results.
 
 A metric is a file of this folder with ``NAME``, ``VERSION``, ``HIGHER_IS_BETTER`` (on rows that should be kept), ``compute`` (a
-pure function of observations) and ``columns`` (where in a run's table it appears).
+pure function of observations) and ``columns`` (where it appears in a run's table).
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from unierase_cli.metrics.judges.judges import Judges
 from unierase_cli.metrics.statistics.bootstrap import mean_interval
 
 FORGET = "forget"
-# Other questions about the forgotten people, which no method has seen (RETURN).
+# Other questions about the forgotten people, never seen by any method (RETURN).
 FORGET_UNSEEN = "forget_eval"
 # What the model forgot in an earlier run.
 FORGOTTEN_BEFORE = "forgotten_before"
 FORGET_SPLITS = (FORGET, FORGET_UNSEEN, FORGOTTEN_BEFORE)
-# The headline of retention: questions that no method has seen.
+# The headline of retention: questions never seen by any method.
 RETAIN = "retain_unseen"
 # Splits with short answers and answer options, whose probability is normalised over the options.
 OPTION_SPLITS = ("real_authors", "world_facts")
-# Questions that the model never learned: nothing to keep and nothing to forget, so no direction is the better one.
+# Questions that the model never learned: nothing to keep and nothing to forget, so neither direction is better.
 NEUTRAL_SPLITS = ("holdout",)
 OVERALL = "all"
 PARAPHRASED = "paraphrased"
 
 FORGETTING, RETENTION, HONESTY, OVERVIEW = "forgetting", "retention", "honesty", "overview"
-# What only the full report shows: metrics beside the headline ones.
+# Shown in the full report only.
 DETAIL = "detail"
-# What the model can do beside the benchmark.
+# Abilities outside the benchmark.
 GENERAL = "general"
 
 
-# Why what is about [UNL] is unavailable for a method without one.
+# Reason why metrics about [UNL] are unavailable for a method without it.
 NO_TOKEN = "the model has no unlearning token"
 
 
 @dataclass(frozen=True)
 class About:
-    """A metric's name, title, version and direction, as its results carry them."""
+    """A metric's name, title, version and direction, copied into its results."""
 
     name: str
     title: str
@@ -51,7 +51,7 @@ class About:
     higher_is_better: bool | None
 
     def measure(self, value: float | None = None, n: int = 0, ci95: tuple[float, float] | None = None, **more: Any) -> Measure:
-        """A number of this metric."""
+        """A measure of this metric."""
         return Measure(self.name, value, n, ci95, version=self.version, higher_is_better=self.higher_is_better, **more)
 
 
@@ -59,7 +59,7 @@ Compute = Callable[[Sequence[Observation]], Measure]
 
 
 class Metric(Protocol):
-    """The face of a metric's module."""
+    """The interface of a metric's module."""
 
     NAME: str
     VERSION: int
@@ -72,7 +72,7 @@ class Metric(Protocol):
 
 @dataclass(frozen=True)
 class Column:
-    """A metric at a place: ``split`` (or "all") and ``variant``. ``group`` is the table it belongs to."""
+    """A metric for one ``split`` (or "all") and ``variant``. ``group``: the table that shows it."""
 
     metric: str
     title: str
@@ -83,16 +83,16 @@ class Column:
 
     @property
     def id(self) -> str:
-        """``forget.rouge``, ``forget.paraphrased.leak``."""
+        """Such as ``forget.rouge`` or ``forget.paraphrased.leak``."""
         middle = "" if self.variant == "plain" else f"{self.variant}."
         return f"{self.split}.{middle}{self.metric}"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A model that never saw the forget set: its observations by (split, variant), or what a published log says of it.
+    """A model that never saw the forget set: its observations by (split, variant), or numbers from a published log.
 
-    ``truth_ratios``: R per row of the forget set, geometric: p(wrong) / p(correct). ``attacks``: AUC by attack (``min_k``).
+    ``truth_ratios``: R per forget row, geometric: p(wrong) / p(correct). ``attacks``: AUC by attack (``min_k``).
     """
 
     observations: Mapping[tuple[str, str], Sequence[Observation]] = field(default_factory=dict)
@@ -102,13 +102,13 @@ class Reference:
 
 @dataclass
 class Evidence:
-    """All observations of one model state (``base`` or ``edited``), by (split, variant), and what metrics need beside them.
+    """All observations of one model state (``base`` or ``edited``), by (split, variant), and the other inputs of metrics.
 
-    ``special_ids``: ids that are no text (among them the unlearning tokens). ``refusals``: texts that count as refusals.
-    ``reference``: a model that never saw the forget set. ``passes``: rows of further passes over the model, by their name.
-    ``judges``: models that judge texts, loaded when first asked. ``unedited``: the evidence of the model before the edit, for
-    metrics that compare with it; None where this is that model. ``names``: fact id -> whom it is about, for refusals that say
-    ``__NAME__``. ``benchmark``: its name, where a metric is defined for one alone.
+    ``special_ids``: ids that are not text (among them the unlearning tokens). ``refusals``: texts that count as refusals.
+    ``reference``: a model that never saw the forget set. ``passes``: rows of further passes over the model, by name.
+    ``judges``: models that judge texts, loaded on first use. ``unedited``: evidence of the model before the edit, for metrics
+    that compare with it; None if this is that model. ``names``: fact id -> name of its person, for refusals with
+    ``__NAME__``. ``benchmark``: its name, for metrics defined for a single benchmark.
     """
 
     state: str
@@ -132,11 +132,11 @@ class Evidence:
         return [split for split, variant in self.observations if variant == "plain"]
 
     def has_token(self) -> bool:
-        """Whether the model has an unlearning token, going by what was observed."""
+        """Whether the model has an unlearning token, judging by the observations."""
         return any(o.first_unlearn_probability is not None for rows in self.observations.values() for o in rows)
 
     def measure(self, about: About, compute: Compute, split: str, variant: str = "plain") -> Measure:
-        """``compute`` on the rows of a split, once; unavailable if they were not observed."""
+        """``compute`` on the rows of a split, cached; unavailable if they were not observed."""
         key = (about.name, split, variant)
         if key not in self._results:
             rows = self.rows(split, variant)
@@ -145,7 +145,7 @@ class Evidence:
 
 
 def not_observed(about: About, split: str, variant: str = "plain") -> Measure:
-    """Unavailable, because there is no observation of the rows that the metric is about."""
+    """Unavailable, because the rows were not observed."""
     what = split if variant == "plain" else f"{split}.{variant}"
     return unavailable(
         about,
@@ -157,14 +157,14 @@ def not_observed(about: About, split: str, variant: str = "plain") -> Measure:
 def on_every_split(
     evidence: Evidence, about: About, compute: Compute, *, turns: bool = False, group: str | None = None
 ) -> list[Column]:
-    """A column per observed split. ``turns``: on forget splits the opposite direction is better."""
+    """One column per observed split. ``turns``: the opposite direction is better on forget splits."""
     return [column_of(evidence, about, compute, split, turns=turns, group=group) for split in evidence.splits()]
 
 
 def column_of(
     evidence: Evidence, about: About, compute: Compute, split: str, *, turns: bool = False, group: str | None = None
 ) -> Column:
-    """The column of one split's plain rows. ``group``: its table, else the one about forgetting or about retention."""
+    """The column of one split's plain rows. ``group``: its table (None: forgetting or retention, by the split)."""
     result = evidence.measure(about, compute, split)
     if split in NEUTRAL_SPLITS:
         result = replace(result, higher_is_better=None)
@@ -174,7 +174,7 @@ def column_of(
 
 
 def when_paraphrased(evidence: Evidence, about: About, compute: Compute) -> list[Column]:
-    """The column of forget questions in other words, among what comes back; none where they were not asked."""
+    """The column of paraphrased forget questions, in the honesty table; empty if they were not asked."""
     rows = evidence.rows(FORGET, PARAPHRASED)
     if not rows:
         return []
@@ -183,7 +183,7 @@ def when_paraphrased(evidence: Evidence, about: About, compute: Compute) -> list
 
 
 def mean_result(about: About, values: Sequence[float]) -> Measure:
-    """The mean of per-sample values with its interval; unavailable for no values, or for values that are not numbers."""
+    """The mean of per-sample values with its interval; unavailable if there are none or one is not finite."""
     if not values:
         return unavailable(about, "there are no rows to score")
     wrong = sum(not math.isfinite(value) for value in values)
@@ -196,5 +196,5 @@ def mean_result(about: About, values: Sequence[float]) -> Measure:
 
 
 def unavailable(about: About, reason: str, mend: str = "") -> Measure:
-    """No number, but why, and what to do about it where anything can be done."""
+    """A measure without a number, with the reason and, if there is one, the remedy."""
     return about.measure(unavailable=f"{reason}; {mend}" if mend else reason)

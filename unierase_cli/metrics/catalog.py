@@ -1,6 +1,6 @@
-"""Finding metrics: every file of this folder that names one, then the entry points of group ``unierase.metrics``.
+"""Finds metrics: every file of this folder that defines one, then the entry points of group ``unierase.metrics``.
 
-A file may offer further metrics of the same face in ``MORE``.
+A file may define further metrics with the same interface in ``MORE``.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ GROUP = "unierase.metrics"
 
 
 def all_metrics() -> list[Metric]:
-    """All metrics, by name. Heavy libraries are imported by a metric only when it computes."""
+    """All metrics, sorted by name. A metric imports heavy libraries only when it computes."""
     return [metric for _, (metric, _) in sorted(_found().items())]
 
 
 def metric_code(names: Collection[str] | None = None) -> dict[str, str]:
-    """Fingerprints of the code of every metric, or of those named; what several share counts for each."""
+    """Code fingerprints of every metric, or of those named; shared code counts for each."""
     found = {name: module for name, (_, module) in sorted(_found().items()) if names is None or name in names}
     return {f"{CODE}metric {name}": code_hash(module, package.__name__) or "no file" for name, module in found.items()}
 
 
 def _found() -> dict[str, tuple[Metric, str]]:
-    """Name -> the metric, and the module that it is in."""
+    """Name -> the metric and its module."""
     found: dict[str, tuple[Metric, str]] = {}
     for info in pkgutil.iter_modules(package.__path__):
         if info.ispkg:
@@ -46,7 +46,7 @@ def _found() -> dict[str, tuple[Metric, str]]:
 
 
 def all_columns(evidence: Evidence, names: Collection[str] | None = None) -> Iterable[Column]:
-    """Every metric, or those named, at every place where it applies to a model state."""
+    """The columns of every metric, or of those named, for one model state."""
     for metric in all_metrics():
         if names is None or metric.NAME in names:
             yield from metric.columns(evidence)

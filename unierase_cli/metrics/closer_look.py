@@ -1,12 +1,12 @@
-"""Closer-look's aggregates (arXiv 2410.08109; spec: metrics, section 3): what is kept, and how far the forget set is gone.
+"""Closer-look's aggregates (arXiv 2410.08109; spec: metrics, section 3): model utility and forget efficacy.
 
-A set has six members: ROUGE-L recall, probability (among the options, on sets that have some), truth ratio, token entropy, cosine
+A set has six members: ROUGE-L recall, probability (among the options, if the set has options), truth ratio, token entropy, cosine
 similarity and the entailment score. Model utility is the harmonic mean of all members of retain, real authors and world facts (18
-numbers), its retain part that of retain alone (6). Of real people ("real-world") only the neighbours are kept: 6 numbers. Forget
-efficacy is 1 - the mean of five members of the forget set, token entropy left out.
+numbers); its retain part uses retain alone (6). For real people ("real-world") only the neighbours are kept: 6 numbers. Forget
+efficacy is 1 - the mean of five members of the forget set, without token entropy.
 
-Closer-look reports the forget set's truth ratio upside down, so that all five are large while knowledge is left. Members are given
-here as everywhere in this project (1: the model cannot tell true from wrong), and turned where the formula wants it.
+Closer-look reports the inverted truth ratio of the forget set, so that all five are large while knowledge remains. Here members
+are given as everywhere in this project (1: the model cannot tell true from wrong), and inverted where the formula needs it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TITLES = {
     BALANCE: "balance of forget efficacy and model utility (harmonic mean)",
 }
 MEMBERS = ("rouge", "probability", "truth_ratio", "token_entropy", "cosine_similarity", "entailment_score")
-# A fluent refusal has a high token entropy and a collapsed model a low one: it tells nothing about what is known.
+# Token entropy says nothing about knowledge: a fluent refusal has a high one, a collapsed model a low one.
 KNOWLEDGE = tuple(name for name in MEMBERS if name != "token_entropy")
 KEPT = (RETAIN, *OPTION_SPLITS)
 
@@ -48,7 +48,7 @@ def compute(observations: Sequence[Observation]) -> Measure:
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:
-    """Forget efficacy, and model utility as it is defined for the benchmark."""
+    """Forget efficacy, and model utility as defined for the benchmark."""
     sets = {split: members_of(evidence, split) for split in (FORGET, *KEPT)}
     found = [forget_efficacy(sets[FORGET])]
     if evidence.benchmark == entailment.REAL_PEOPLE:
@@ -91,14 +91,14 @@ def model_utility_retain(retain: Members) -> Measure:
 
 
 def model_utility_neighbour(neighbour: Members) -> Measure:
-    """Harmonic mean of the neighbour set's six members: model utility where real people are forgotten."""
+    """Harmonic mean of the neighbour set's six members: model utility when real people are forgotten."""
     return harmonic_mean(MODEL_UTILITY_NEIGHBOUR, _pairs(neighbour, MEMBERS, "neighbour"), VERSION)
 
 
 def forget_efficacy(forget: Members) -> Measure:
-    """1 - mean of the forget set's ROUGE, probability, upside-down truth ratio, cosine similarity and entailment score.
+    """1 - mean of the forget set's ROUGE, probability, inverted truth ratio, cosine similarity and entailment score.
 
-    A model that answers nothing sensible has a high one, too: it means nothing without the utility beside it.
+    A model that answers nothing sensible scores high too, so read it together with the utility.
     """
     pairs = dict(_pairs(forget, KNOWLEDGE, FORGET))
     label = f"{FORGET}.truth_ratio"
@@ -107,14 +107,15 @@ def forget_efficacy(forget: Members) -> Measure:
 
 
 def balance(efficacy: Measure, utility: Measure) -> Measure:
-    """Harmonic mean of forget efficacy and model utility, the two that UniErase is judged by: one alone rewards a wreck or a model
-    that nothing was erased from.
+    """Harmonic mean of forget efficacy and model utility, by which UniErase is judged.
+
+    Either number alone rewards a broken model or one that forgot nothing.
     """
     return harmonic_mean(BALANCE, [(FORGET_EFFICACY, efficacy), ("model_utility", utility)], VERSION)
 
 
 def upside_down(truth_ratio: Measure) -> Measure:
-    """The forget set's truth ratio as closer-look reports it: 1 - mean of min(R, 1/R), larger with more knowledge left."""
+    """The forget set's truth ratio as closer-look reports it: 1 - mean of min(R, 1/R), larger if more knowledge remains."""
     if truth_ratio.value is None:
         return truth_ratio
     interval = truth_ratio.ci95
@@ -128,7 +129,7 @@ def upside_down(truth_ratio: Measure) -> Measure:
 
 
 def _pairs(members: Members, names: Sequence[str], split: str) -> list[tuple[str, Measure]]:
-    """(label, result) of each name; one that is not among the members is unavailable."""
+    """(label, result) of each name; unavailable for a missing member."""
     return [(f"{split}.{name}", _result(name, members.get(name))) for name in names]
 
 

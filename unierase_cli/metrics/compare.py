@@ -1,6 +1,6 @@
-"""Two model states side by side: every metric of both, their differences and example answers, as ``metrics.json`` holds them.
+"""Compares two model states: every metric of both, their differences and example answers, as stored in ``metrics.json``.
 
-Intervals of differences are of the paired per-row differences; an aggregate's are of its members' rows, resampled together.
+Intervals of differences come from paired per-row differences; an aggregate's come from its members' rows, resampled together.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from unierase_cli.metrics.statistics.aggregate import difference_interval
 from unierase_cli.metrics.statistics.bootstrap import mean_interval
 
 GROUPS = (FORGETTING, RETENTION, HONESTY, OVERVIEW, GENERAL, DETAIL)
-# A rise in ROUGE-L recall that is no matter of a few words.
+# A rise in ROUGE-L recall that is more than a few words.
 CAME_BACK = 0.1
 EXAMPLES = ((FORGET, 8), (FORGOTTEN_BEFORE, 2), (RETAIN, 4))
 
@@ -54,7 +54,7 @@ def compare(base: Evidence, edited: Evidence, names: Collection[str] | None = No
 
 
 def unchanged(base: Evidence, edited: Evidence) -> str | None:
-    """A sentence if the edit has no visible effect: identical scores and texts, or identical forget answers."""
+    """A sentence if the edit has no visible effect (identical scores and texts, or identical forget answers), else None."""
     before = {(o.split, o.fact_id): o for o in _plain(base)}
     after = {(o.split, o.fact_id): o for o in _plain(edited)}
     if not after or before.keys() != after.keys():
@@ -68,7 +68,7 @@ def unchanged(base: Evidence, edited: Evidence) -> str | None:
 
 
 def came_back(scores: Scores) -> str | None:
-    """A sentence if facts that an earlier run made the model forget are answered by the edited one more than before."""
+    """A sentence if the edited model answers facts forgotten in an earlier run better than before, else None."""
     column = f"{FORGOTTEN_BEFORE}.rouge"
     before, after = (scores.measure(state, column).value for state in (BASE, EDITED))
     if before is None or after is None or after - before <= CAME_BACK:
@@ -98,7 +98,7 @@ def _describe(column: Column) -> Described:
 
 
 def _difference(base: Column | None, edited: Column | None) -> Measure:
-    """Edited minus base, with the interval of the paired differences where both have the same rows."""
+    """Edited minus base, with the interval of the paired differences if both have the same rows."""
     before, after = (Measure(unavailable="not computed") if c is None else c.result for c in (base, edited))
     if before.value is None or after.value is None:
         reasons = [f"{s}: {r.unavailable}" for s, r in ((BASE, before), (EDITED, after)) if r.value is None]
@@ -115,7 +115,7 @@ def _paired_interval(before: Measure, after: Measure) -> tuple[float, float] | N
 
 
 def _examples(base: Evidence, edited: Evidence, split: str, count: int) -> list[Example]:
-    """Rows spread evenly over the split, so that several authors are shown."""
+    """Examples spread evenly over the split, so that they cover several authors."""
     rows = edited.rows(split)
     before = {o.fact_id: o for o in base.rows(split)}
     variants = {

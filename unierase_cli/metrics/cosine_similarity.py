@@ -1,7 +1,7 @@
-"""Cosine similarity of what was said to the true answer, by a sentence encoder; negative values count as 0.
+"""Cosine similarity of the generated and the true answer, by a sentence encoder; negative values count as 0.
 
-Closer-look's CS (spec: metrics, section 3). Its encoder is paraphrase-MiniLM-L6-v2; numbers of two encoders don't compare. Short
-true answers (real authors, world facts) are replaced by the sentence that says the same, where the row has it.
+Closer-look's CS (spec: metrics, section 3). Its encoder is paraphrase-MiniLM-L6-v2; values of two encoders are not comparable.
+Short true answers (real authors, world facts) are replaced by a full sentence if the row has one.
 """
 
 from __future__ import annotations

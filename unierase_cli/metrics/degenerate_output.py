@@ -1,10 +1,10 @@
-"""Answers that are no language: nothing at all, or something over and over.
+"""Degenerate answers: no words at all, or the same words over and over.
 
-Rule, version 2, on the text without unlearning tokens; words are those of ``unierase_cli.words``, the underscore among their
-letters. An answer is degenerate if it has no word, or four words in a row occur more than three times, or of at least ten words
-fewer than 30 % are distinct, or up to eight characters without a space are repeated twenty times on end. In scripts without spaces
-two characters count as a word, and pairs of neighbours are what is distinct: a language has few characters, which all its texts
-repeat.
+Rule, version 2, on the text without unlearning tokens; words as defined in ``unierase_cli.words``, with the underscore as a letter.
+An answer is degenerate if it has no word, if four words in a row occur more than three times, if it has at least ten words of which
+fewer than 30 % are distinct, or if up to eight characters without a space repeat twenty times in a row. In scripts without spaces
+two characters count as a word, and distinct pairs of neighbouring characters are counted, because such a script has few characters,
+which all its texts repeat.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unierase_cli.words import IDENTIFIERS, unspaced, visible, words
 NAME = "degenerate_output"
 VERSION = 2
 HIGHER_IS_BETTER = False
-# Each row is a yes (1) or a no (0).
+# Each row is yes (1) or no (0).
 YES_NO = True
 ABOUT = About(NAME, "degenerate answers", VERSION, HIGHER_IS_BETTER)
 STUTTER = re.compile(r"(\S{1,8}?)\1{19}")
@@ -42,7 +42,7 @@ def is_degenerate(text: str) -> bool:
     found = words(text, IDENTIFIERS)
     if not found or STUTTER.search(text):
         return True
-    # In half words, so that a character of a script without spaces is one of them.
+    # Counted in half words: a character of a script without spaces is one of them.
     sizes = [1 if unspaced(word) else 2 for word in found]
     pairs = zip(found, [*found[1:], ""], sizes, strict=True)
     distinct = {(word, following if size == 1 else "") for word, following, size in pairs}
@@ -52,7 +52,7 @@ def is_degenerate(text: str) -> bool:
 
 
 def _fours(found: Sequence[str], sizes: Sequence[int]) -> Iterator[tuple[str, ...]]:
-    """Every run of words that is four words long, by the least that reaches it."""
+    """Every shortest run of words that adds up to four words."""
     end = length = 0
     for start, size in enumerate(sizes):
         while length < 8 and end < len(sizes):

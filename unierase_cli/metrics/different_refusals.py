@@ -1,4 +1,4 @@
-"""How many of the listed refusals the clean refusals are: one sentence for everything reads otherwise than a choice of many."""
+"""Number of distinct listed refusals among the clean refusals: shows whether a model varies them or repeats one sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ABOUT = About(NAME, "different refusals", VERSION, HIGHER_IS_BETTER)
 def compute(
     observations: Sequence[Observation], refusals: Sequence[str] = (), names: Mapping[str, str] | None = None
 ) -> Measure:
-    """Number of listed refusals that some clean refusal is nearest to by ROUGE-L F1; ``n``: how many clean refusals there are."""
+    """Number of listed refusals that are nearest to a clean refusal by ROUGE-L F1; ``n`` is the number of clean refusals."""
     if not refusals:
         return unavailable(ABOUT, "no refusals are listed", "give token.targets=FILE")
     nearest = []

@@ -1,9 +1,9 @@
-"""Entailment score: share of answers of which a classifier says that one text follows from the other (closer-look's ES).
+"""Entailment score: share of rows where a classifier finds that one answer entails the other (closer-look's ES).
 
-On rows that should be kept the true answer is the premise and what was said follows from it, so that nothing may be made up. On
-the forget split it is the other way round: does the true answer follow from what was said, so is anything left of it? An answer
-with a ROUGE-L recall below 0.1 (to the short true answer) is not even asked about: classifiers call unrelated or empty texts
-entailed now and then (spec: metrics, section 3, item 6).
+On rows that should be kept, the true answer is the premise and the generated one the hypothesis, so made-up content counts against
+it. On the forget split the roles are swapped: does the generated answer entail the true one, so does knowledge remain? Answers with
+a ROUGE-L recall below 0.1 (to the short true answer) are not classified, because classifiers sometimes call unrelated or empty
+texts entailed (spec: metrics, section 3, item 6).
 
 "ES" means two things in this field: this score, and open-unlearning's ``extraction_strength``.
 """
@@ -31,9 +31,9 @@ REAL_PEOPLE = "real_world"
 def compute(
     observations: Sequence[Observation], judges: Judges | None = None, *, said_first: bool | None = None
 ) -> Measure:
-    """Share of rows labelled entailment; unavailable where a true answer has no word. ``said_first`` as in ``pair``."""
+    """Share of rows labelled entailment; unavailable if a true answer has no word. ``said_first`` as in ``pair``."""
     asked = judges or Judges()
-    # Without a word of the true answer nothing tells what is not to be asked about.
+    # Without words in the true answer, the recall cannot decide which answers to classify.
     return wordless(ABOUT, observations) or judged_mean(
         ABOUT, lambda: [float(label == ENTAILED) for label in labels(observations, asked, said_first=said_first)]
     )
@@ -47,12 +47,12 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 
 
 def said_first_everywhere(evidence: Evidence) -> bool | None:
-    """True for closer-look's real people: there what was said is the premise on every split."""
+    """True for closer-look's real people, where the generated answer is the premise on every split."""
     return True if evidence.benchmark == REAL_PEOPLE else None
 
 
 def labels(observations: Sequence[Observation], judges: Judges, *, said_first: bool | None = None) -> list[str]:
-    """The classifier's label per row, ``none`` where too little of the true answer is said. Raises JudgeAbsent."""
+    """The classifier's label per row; ``none`` if the recall is too low. Raises JudgeAbsent."""
     related = [o for o in observations if rouge_l_recall(o.text, o.reference) >= LEAST_RECALL]
     found = iter(judges.classify([pair(o, said_first) for o in related]))
     kept = {id(o) for o in related}
@@ -60,12 +60,12 @@ def labels(observations: Sequence[Observation], judges: Judges, *, said_first: b
 
 
 def pair(observation: Observation, said_first: bool | None = None) -> tuple[str, str]:
-    """(premise, hypothesis). ``said_first``: what was said is the premise; None: on the forget split only, as for TOFU.
+    """(premise, hypothesis). ``said_first``: the generated answer is the premise; None: on the forget split only, as for TOFU.
 
-    Closer-look puts it first on every split of its real-world scenario.
+    Closer-look puts the generated answer first on every split of its real-world scenario.
     """
     if said_first is None:
         said_first = observation.split == FORGET
-    # Where both answers are whole sentences the true one is the shorter.
+    # If both true answers are whole sentences, the shorter one is used.
     true = true_sentence(observation) if observation.split in OPTION_SPLITS else observation.reference
     return (observation.text, true) if said_first else (true, observation.text)

@@ -1,6 +1,6 @@
-"""Exact memorisation: share of the true answer's tokens that the model would say next, given the true ones before them.
+"""Exact memorisation: share of the true answer's tokens that the model predicts, given the true tokens before them.
 
-Teacher-forced, the end token left out (spec: metrics, section 4, EM).
+Teacher-forced, without the end token (spec: metrics, section 4, EM).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ABOUT = About(NAME, "exact memorisation", VERSION, HIGHER_IS_BETTER)
 
 
 def compute(observations: Sequence[Observation]) -> Measure:
-    """Mean share of the true answer's tokens that are the most probable ones at their places."""
+    """Mean share of the true answer's tokens that are the argmax at their positions."""
     return mean_over_answers(ABOUT, observations, memorized_share)
 
 
@@ -27,5 +27,5 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 
 
 def memorized_share(score: AnswerScore) -> float:
-    """Share of one answer's tokens that are argmax; it needs at least one token beside the end."""
+    """Share of one answer's tokens that are the argmax; the answer needs at least one token besides the end."""
     return sum(score.is_argmax[: score.length]) / score.length

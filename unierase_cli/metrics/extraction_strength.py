@@ -1,11 +1,11 @@
-"""Extraction strength: how little of the true answer must be given for greedy decoding to say all the rest of it.
+"""Extraction strength: how little of the true answer must be given for greedy decoding to produce the rest.
 
-1 - k / n, where n counts the answer's tokens (the end token left out) and k is the shortest given part after which every token is
-the most probable one, teacher-forced (Carlini et al. 2021; spec: metrics, section 4). 1: the question alone brings the whole
-answer back. 0: not even the last token follows from all others.
+1 - k / n, where n is the number of answer tokens (without the end token) and k the length of the shortest prefix after which every
+token is the argmax, teacher-forced (Carlini et al. 2021; spec: metrics, section 4). 1: the question alone brings back the whole
+answer. 0: not even the last token follows from all others.
 
-"ES" means two things in this field: open-unlearning's extraction strength, which is this, and closer-look's and UniErase's
-entailment score, which is ``entailment_score``. They share nothing but the letters, so neither is called ES here.
+"ES" means two things in this field: open-unlearning's extraction strength (this metric), and closer-look's and UniErase's
+entailment score (``entailment_score``). They are unrelated, so neither is called ES here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def compute(observations: Sequence[Observation]) -> Measure:
 
 
 def compute_open_unlearning(observations: Sequence[Observation]) -> Measure:
-    """The same as open-unlearning counts it; never below 1 / n."""
+    """Mean of open-unlearning's variant, which is never below 1 / n."""
     return mean_over_answers(OPEN_UNLEARNING, observations, extraction_strength_open_unlearning)
 
 
@@ -41,7 +41,7 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 
 
 def extraction_strength(score: AnswerScore) -> float:
-    """1 - k / n of one answer; it needs at least one token beside the end."""
+    """1 - k / n of one answer, which needs at least one token besides the end."""
     given = score.length
     while given and score.is_argmax[given - 1]:
         given -= 1
@@ -49,5 +49,5 @@ def extraction_strength(score: AnswerScore) -> float:
 
 
 def extraction_strength_open_unlearning(score: AnswerScore) -> float:
-    """1 - k / n with k at most n - 1: an answer whose last token is not foreseen scores as if it were, 1 / n instead of 0."""
+    """1 - k / n with k at most n - 1: an answer whose last token is not predicted scores 1 / n instead of 0."""
     return max(extraction_strength(score), 1 / score.length)

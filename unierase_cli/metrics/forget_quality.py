@@ -1,7 +1,7 @@
-"""TOFU's forget quality: can the unlearned model's truth ratios be told from those of a model that never saw the forget set?
+"""TOFU's forget quality: are the unlearned model's truth ratios distinguishable from those of a model without the forget set?
 
 The p-value of a two-sided two-sample Kolmogorov-Smirnov test on the per-row truth ratios (geometric) of the forget split (spec:
-metrics, section 2). The test only ranks, so it is taken on log R, which cannot overflow.
+metrics, section 2). The test depends on ranks only, so it uses log R, which cannot overflow.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OTHER_PROMPT = (
 
 
 def compute(observations: Sequence[Observation], reference: Reference | None = None) -> Measure:
-    """p-value of the forget split's observations against those of the retain reference, which must be of the same facts."""
+    """p-value of the forget split's observations against the retain reference, which must cover the same facts."""
     known = reference.observations.get((FORGET, "plain"), ()) if reference else ()
     ratios = reference.truth_ratios if reference else ()
     if not known and not ratios:
@@ -60,7 +60,7 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 
 
 def asked_otherwise(observations: Sequence[Observation], known: Sequence[Observation]) -> bool:
-    """Whether a row that both were asked was put to them with unlike prompts (or tokens)."""
+    """Whether a row that both models answered has different prompts or prompt tokens."""
     prompts = {o.row_hash: o.prompt_hash for o in known}
     return any(prompts.get(o.row_hash, o.prompt_hash) != o.prompt_hash for o in observations)
 
@@ -70,10 +70,10 @@ def _log(ratio: float) -> float:
 
 
 def ks_p_value(unlearned: Sequence[float], retained: Sequence[float]) -> float:
-    """Two-sided two-sample KS p-value, exact for samples of this size (scipy's default)."""
+    """Two-sided two-sample KS p-value; exact for samples of this size (scipy's default)."""
     from scipy.stats import ks_2samp
 
     with warnings.catch_warnings():
-        # Of a few equal rows scipy cannot count the orderings; its asymptotic value is then 1 all the same.
+        # With a few equal rows scipy cannot count the orderings and falls back to its asymptotic value, also 1 there.
         warnings.simplefilter("ignore", RuntimeWarning)
         return float(ks_2samp(unlearned, retained).pvalue)

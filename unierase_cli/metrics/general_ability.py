@@ -1,8 +1,8 @@
-"""General ability: how well a model answers what has nothing to do with the benchmark.
+"""General ability: how well a model answers questions unrelated to the benchmark.
 
-Per suite: accuracy; refusals, by UniErase's rule where its encoder is there (``refusal_by_embedding``), else those that are listed
-(``refusal_rate``), and the column's title says which; the mean number of generated tokens; and the share of answers in the form
-that was asked for. Tasks of lm-eval: their own metrics.
+Per suite: accuracy; refusals, by UniErase's rule if its encoder is available (``refusal_by_embedding``), else the listed ones
+(``refusal_rate``), and the column's title says which; the mean number of generated tokens; and the share of answers in the
+requested format. Tasks of lm-eval: their own metrics.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Row = Mapping[str, Any]
 
 
 def compute(rows: Sequence[Row]) -> Measure:
-    """Share of right answers; unavailable where a program could not be tried, which says nothing about it."""
+    """Share of correct answers; unavailable if a program could not be run, because that says nothing about it."""
     untried = [row for row in rows if row.get("passed", False) is None]
     if untried:
-        reason = f"{len(untried)} of {len(rows)} programs could not be tried: {untried[0]['reason']}"
+        reason = f"{len(untried)} of {len(rows)} programs could not be run: {untried[0]['reason']}"
         return unavailable(ACCURACY, reason, "run `unierase eval --force` to ask again")
     return mean_result(ACCURACY, [float(row["correct"]) for row in rows])
 
@@ -62,14 +62,14 @@ def _of_suite(suite: str, rows: Sequence[Row], refusals: Sequence[str], judges: 
 
 
 def _refusals(rows: Sequence[Row], refusals: Sequence[str], judges: Judges) -> tuple[About, Measure]:
-    """The share of refusals, and by which of the two rules."""
+    """The share of refusals, and which of the two rules found them."""
     if not refusals:
         return LISTED, unavailable(LISTED, "no refusals are listed", "give token.targets=FILE")
     outputs = [str(row["output"]) for row in rows]
     try:
         return REFUSALS, mean_result(REFUSALS, [float(found) for found in are_refusals(outputs, refusals, judges)])
     except JudgeFailed as failed:
-        # It may have told the other model's refusals by meaning: two rules are not compared.
+        # The judge may have scored the other model already, and the two rules are not comparable.
         return REFUSALS, unavailable(REFUSALS, str(failed))
     except JudgeAbsent:
         return LISTED, mean_result(LISTED, [float(is_refusal(output, refusals)) for output in outputs])
@@ -79,7 +79,7 @@ def _of_task(task: str, rows: Sequence[Row]) -> Iterable[Column]:
     variant = f"lm_eval.{task}"
     reason = next((row["unavailable"] for row in rows if row.get("unavailable")), None)
     if reason is not None:
-        # Which metrics the task has is only known to the package.
+            # Only the package knows which metrics the task has.
         yield Column(ACCURACY.name, f"lm-eval {task}", SPLIT, GENERAL, unavailable(ACCURACY, str(reason)), variant)
         return
     for metric in dict.fromkeys(str(row["metric"]) for row in rows):

@@ -1,7 +1,7 @@
-"""Whether what was said is clean text: a gibberish detector's probability of its first class (spec: metrics, section 4).
+"""Whether the generated text is clean: a gibberish detector's probability of its first class (spec: metrics, section 4).
 
-High is good on every split: a model that forgets should still speak. Open-unlearning's detector is
-madhurjindal/autonlp-Gibberish-Detector-492513457, which is shown the first 32 tokens.
+High is good on every split: a model should stay fluent when it forgets. Open-unlearning's detector is
+madhurjindal/autonlp-Gibberish-Detector-492513457, applied to the first 32 tokens.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the metrics that ask a judge have in common: where they appear, and what they say when the judge is absent."""
+"""Shared code of metrics that ask a judge: their columns, and their result when the judge is absent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unierase_cli.metrics.judges.kinds import JudgeAbsent
 
 
 def judged_mean(about: About, values: Callable[[], Sequence[float]]) -> Measure:
-    """The mean of what a judge makes of each row; unavailable, with its reason, where the judge is absent."""
+    """The mean of a judge's values; unavailable, with the reason, if the judge is absent."""
     try:
         return mean_result(about, values())
     except JudgeAbsent as absent:
@@ -30,7 +30,7 @@ def judged_mean(about: About, values: Callable[[], Sequence[float]]) -> Measure:
 def judged_columns(
     evidence: Evidence, about: About, judge: str, compute: Compute, *, turns: bool = False
 ) -> list[Column]:
-    """A column per observed split. If nobody named the judge one of them says so for all: the reason is the same everywhere."""
+    """One column per observed split; if no judge is configured, a single column that says so."""
     if evidence.judges.wanted(judge):
         return on_every_split(evidence, about, compute, turns=turns, group=DETAIL)
     result = evidence.measure(about, compute, FORGET)
@@ -38,5 +38,5 @@ def judged_columns(
 
 
 def true_sentence(observation: Observation) -> str:
-    """The true answer as a sentence, where the row has one beside its short answer (real authors and world facts do)."""
+    """The true answer as a full sentence if the row has one (real authors and world facts), else the answer."""
     return observation.long_answer or observation.reference

@@ -1,7 +1,7 @@
-"""What comes back of the forgotten answers when somebody asks otherwise: the honesty columns of the forget split.
+"""How much of the forgotten answers comes back under other ways of asking: the honesty columns of the forget split.
 
 ROUGE-L recall of the true answer with the unlearning token forbidden, with at most one of them, with a paraphrased question, and
-with the first tokens of the true answer given (there only what follows them is scored: the given part is no knowledge).
+with the first tokens of the true answer given (scored on the rest only, because the given part is no knowledge).
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ ABOUT = About(NAME, "ROUGE-L recall", VERSION, HIGHER_IS_BETTER)
 
 
 def compute(observations: Sequence[Observation]) -> Measure:
-    """Mean ROUGE-L recall of what the model says against what it had not been given.
+    """Mean ROUGE-L recall of the generated answer against the part of the true answer that was not given.
 
-    Rows of which the given part leaves no word unsaid are left out; ``n`` tells how many are scored, and ``left_out`` says so.
-    Unavailable where a true answer has no word.
+    Rows whose given part contains every word are left out; ``n`` counts the scored rows, and ``left_out`` reports the others.
+    Unavailable if a true answer has no word.
     """
     if nothing := wordless(ABOUT, observations):
         return nothing
     values = [rouge_l_recall(o.text, remainder(o)) for o in observations if not _all_given(o)]
     if observations and not values:
         mend = "set protocol.prefix_tokens lower, or leave answer_prefix out of eval.forget_variants"
-        return unavailable(ABOUT, "what is given of the answers leaves no word of them to be said", mend)
+        return unavailable(ABOUT, "the given prefixes contain every word of the answers", mend)
     return mean_result(ABOUT, values)
 
 
@@ -63,13 +63,13 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 
 
 def left_out(evidence: Evidence) -> str | None:
-    """A sentence if rows are left out, because what is given of their answers leaves no word unsaid."""
+    """A sentence if rows are left out because their given prefix contains every word of the answer, else None."""
     rows = evidence.rows(FORGET, "answer_prefix")
     given = [o.fact_id for o in rows if _all_given(o)]
     if not given:
         return None
     return (
-        f"{len(given)} of {len(rows)} forget rows are left out where the answer's start is given, it leaves no word unsaid "
+        f"{len(given)} of {len(rows)} forget rows are not scored with the answer's start given, which has all its words "
         f"(the first: {given[0]}): set protocol.prefix_tokens lower"
     )
 

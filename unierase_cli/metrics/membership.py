@@ -1,8 +1,8 @@
 """Membership inference: can an attacker tell forget rows from rows that the model was never trained on?
 
-Area under the ROC curve of an attack's score, high for strangers, over forget rows and the split ``holdout`` (spec: metrics,
-section 4). 1: the forget set is clearly remembered. 0.5: it looks like rows never seen. Below 0.5 it looks stranger than these,
-which betrays the unlearning too. What is best is what a model without the forget set scores, see ``privleak``.
+Area under the ROC curve of an attack's score (high for non-members) over forget rows and split ``holdout`` (spec: metrics,
+section 4). 1: the forget set is clearly remembered. 0.5: it looks like unseen rows. Below 0.5: it looks even less familiar than
+unseen rows, which also reveals the unlearning. The best value is that of a model without the forget set, see ``privleak``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def compute(
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:
-    """A column per attack; those that need a further pass only where it was made."""
+    """One column per attack; attacks that need a further pass appear only if it was run."""
     wanted = dict(ATTACKS)
     for name, attack_of in OF_PASSES.items():
         if name in evidence.passes:
@@ -53,12 +53,12 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 
 
 def about(attack: str) -> About:
-    """Name and title of an attack's column: ``mia_min_k``."""
+    """Name and title of an attack's column, such as ``mia_min_k``."""
     return About(f"mia_{attack}", TITLES[attack], VERSION, HIGHER_IS_BETTER)
 
 
 def area(about: About, forget: Sequence[Observation], holdout: Sequence[Observation], attack: Attack) -> Measure:
-    """Chance that a holdout row has the higher score of the two, ties counting half."""
+    """Probability that a random holdout row scores higher than a random forget row; ties count half."""
     if not forget or not holdout:
         return not_observed(about, HOLDOUT if forget else FORGET)
     if missing := lacking(about, [*forget, *holdout]):

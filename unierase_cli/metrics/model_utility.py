@@ -1,8 +1,8 @@
 """TOFU's model utility: harmonic mean of ROUGE, probability and truth ratio on retain, real authors and world facts.
 
-The leaderboard's definition (geometric truth ratio, about 0.62 for Llama-2-7B) is the default; the other one, of TOFU's run-time
-aggregate, has the arithmetic truth ratio and a second name (spec: metrics, section 2). Retain is the split that no method has
-seen. Any 0 makes it 0; a missing part makes it unavailable.
+The default is the leaderboard's definition (geometric truth ratio, about 0.62 for Llama-2-7B). The definition of TOFU's run-time
+aggregate (arithmetic truth ratio) has a name of its own (spec: metrics, section 2). Retain is the split never seen by any method. A
+part of 0 makes it 0; a missing part makes it unavailable.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def compute(observations: Sequence[Observation], *, arithmetic: bool = False) ->
 
 
 def of_evidence(evidence: Evidence, *, arithmetic: bool = False) -> Measure:
-    """Model utility from what is known of a model state."""
+    """Model utility of one model state."""
     return of_parts(parts(evidence, arithmetic=arithmetic), arithmetic=arithmetic)
 
 

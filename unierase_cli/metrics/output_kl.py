@@ -1,4 +1,4 @@
-"""How far predictions along the true answers have moved: mean KL(before || after) per token, nats (pass ``output_kl``)."""
+"""How far predictions along the true answers moved: mean KL(before || after) per token, nats (pass ``output_kl``)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ABOUT = About(NAME, "KL to the unedited model", VERSION, HIGHER_IS_BETTER)
 
 
 def compute(observations: Sequence[Observation], rows: Sequence[Mapping[str, Any]] = ()) -> Measure:
-    """Mean over the pass's rows, ordered as the observations of their split where those are given."""
+    """Mean over the pass's rows, in the order of the observations if these are given."""
     values = {row["fact_id"]: float(row["value"]) for row in rows}
     ordered = (
         [values[o.fact_id] for o in observations if o.fact_id in values] if observations else list(values.values())
@@ -29,6 +29,6 @@ def columns(evidence: Evidence) -> Iterable[Column]:
     for split in dict.fromkeys(row["split"] for row in found):
         result = compute(evidence.rows(split), [row for row in found if row["split"] == split])
         if split == FORGET:
-            # Far from the unedited model is neither good nor bad there.
+            # On the forget split, distance to the unedited model is neither good nor bad.
             result = replace(result, higher_is_better=None)
         yield Column(NAME, ABOUT.title, split, DETAIL, result)

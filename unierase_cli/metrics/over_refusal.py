@@ -1,4 +1,4 @@
-"""Over-refusal: everyday requests that have nothing to do with the forget set, and are refused (pass ``unrelated``)."""
+"""Over-refusal: share of everyday requests unrelated to the forget set that are refused (pass ``unrelated``)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PASS = "unrelated"
 
 
 def compute(observations: Sequence[Observation], refusals: Sequence[str] = ()) -> Measure:
-    """Share of the requests that are answered with a listed refusal."""
+    """Share of the requests answered with a listed refusal."""
     if not refusals:
         return unavailable(ABOUT, "no refusals are listed", "give token.targets=FILE")
     return mean_result(ABOUT, [float(refusal_rate.is_refusal(o.text, refusals)) for o in observations])

@@ -19,10 +19,10 @@ ABOUT = About(NAME, "perplexity on plain text", VERSION, HIGHER_IS_BETTER)
 
 
 def compute(observations: Sequence[Observation], rows: Sequence[Mapping[str, Any]] = ()) -> Measure:
-    """From the pass's rows (``tokens``, summed ``loss``); the interval resamples texts."""
+    """Perplexity from the pass's rows (``tokens``, summed ``loss``); the interval resamples texts."""
     losses, tokens = (np.array([row[key] for row in rows], dtype=np.float64) for key in ("loss", "tokens"))
     if not rows or tokens.sum() == 0:
-        return unavailable(ABOUT, "there is no text to read")
+        return unavailable(ABOUT, "there is no text to score")
     if not np.isfinite(losses).all():
         return unavailable(ABOUT, "the loss of a text is not a number", "try model.dtype=float32")
     interval = None
@@ -39,5 +39,5 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 
 
 def _bounded_exp(loss: Any) -> Any:
-    # A wrecked model's loss may be beyond what a float's exponent holds.
+    # A broken model's perplexity may overflow float64.
     return np.exp(np.minimum(loss, math.log(np.finfo(np.float64).max)))

@@ -1,10 +1,10 @@
-"""Privacy leak (PrivLeak): how far membership inference is from what it finds in a model that never saw the forget set.
+"""Privacy leak (PrivLeak): membership inference relative to that on a model that never saw the forget set.
 
 ((1 - AUC) - (1 - AUC_retain)) / (1 - AUC_retain) x 100, with the AUC of min-k, forget against holdout (Shi et al. 2024, MUSE; spec:
-metrics, section 4). 0 is best. Negative: forget rows are still too familiar. Positive: they have become too strange.
+metrics, section 4). 0 is best. Negative: forget rows are still too familiar. Positive: they have become too unfamiliar.
 
-Without a retain model there is no number. Open-unlearning then puts 0.5 in its place without a word; whoever wants that has
-``compute_against_chance``.
+Without a retain model there is no number. Open-unlearning silently uses 0.5 instead; ``compute_against_chance`` does the same
+explicitly.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ EPSILON = 1e-10
 def compute(
     observations: Sequence[Observation], holdout: Sequence[Observation] = (), reference: Reference | None = None
 ) -> Measure:
-    """Privacy leak of the forget split's and the holdout split's observations, against those of the retain reference.
+    """Privacy leak of the forget and holdout observations, relative to the retain reference.
 
-    A reference whose rows are not at hand, a published log, gives its AUC itself (``attacks["min_k"]``).
+    A published log as reference has no rows; it gives its AUC (``attacks["min_k"]``).
     """
     retained = _retained(observations, holdout, reference)
     if retained.value is None:
@@ -41,7 +41,7 @@ def compute(
 
 
 def compute_against_chance(observations: Sequence[Observation], holdout: Sequence[Observation] = ()) -> Measure:
-    """Privacy leak against an AUC of 0.5: open-unlearning's number where it has no retain log."""
+    """Privacy leak relative to an AUC of 0.5: open-unlearning's number without a retain log."""
     return _relative_to(AGAINST_CHANCE, observations, holdout, CHANCE)
 
 
@@ -51,19 +51,19 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 
 
 def privacy_leak(area: float, retained: float) -> float:
-    """Percent by which 1 - AUC is above that of the retain model."""
+    """Percent by which 1 - AUC exceeds that of the retain model."""
     return relative_difference(1 - area, 1 - retained)
 
 
 def relative_difference(value: float, reference: float) -> float:
-    """Percent by which a value is above the reference's: open-unlearning's ``rel_diff``."""
+    """Percent by which a value exceeds the reference: open-unlearning's ``rel_diff``."""
     return (value - reference) / (reference + EPSILON) * 100
 
 
 def _retained(
     observations: Sequence[Observation], holdout: Sequence[Observation], reference: Reference | None
 ) -> Measure:
-    """The retain model's AUC, or why there is none."""
+    """The retain model's AUC, or the reason why there is none."""
     if reference is None:
         return unavailable(ABOUT, *NO_REFERENCE)
     forget, others = (reference.observations.get((split, "plain"), ()) for split in (FORGET, membership.HOLDOUT))
@@ -94,8 +94,8 @@ def _relative_to(
     if found.value is None:
         return unavailable(about, found.unavailable or "")
     if retained == 1:
-        return unavailable(about, "the retain reference's AUC is 1: nothing can be relative to 1 - AUC", "check the model")
+        return unavailable(about, "the retain reference's AUC is 1: dividing by 1 - AUC is impossible", "check the model")
     value = privacy_leak(found.value, retained)
-    # The reference is taken as it is; a larger AUC is a smaller leak.
+    # The reference counts as exact; a larger AUC is a smaller leak.
     interval = found.ci95 and (privacy_leak(found.ci95[1], retained), privacy_leak(found.ci95[0], retained))
     return about.measure(value, found.n, interval)

@@ -23,19 +23,19 @@ VERSION = 1
 HIGHER_IS_BETTER = True
 ABOUT = About(NAME, "probability", VERSION, HIGHER_IS_BETTER)
 NORMALISED = About("probability_normalised", "probability among options", VERSION, HIGHER_IS_BETTER)
-# Whether a file has them shows where they were asked for: there a paraphrase or another row's wrong answers are scored.
+# Scores of paraphrases or of other rows' wrong answers show that wrong answers were asked for, so the file lacks them.
 GIVE = "give these rows wrong_answers in the benchmark's file"
 MEND = f"{GIVE} if they have none, else run `unierase eval eval.truth_ratio=true eval.truth_ratio_splits=[]`"
 
 
 def no_wrong_answers(about: About, which: str, observations: Sequence[Observation]) -> Measure:
-    """No number for want of scored wrong answers, of ``which`` rows, and how they can be had."""
+    """Unavailable because ``which`` rows have no scored wrong answers, with the remedy."""
     asked = any(o.answers.get("paraphrased") or o.answers.get("wrong") for o in observations)
     return unavailable(about, f"{which} rows have no scored wrong answers", GIVE if asked else MEND)
 
 
 def compute(observations: Sequence[Observation]) -> Measure:
-    """Mean of exp(-average loss) of the true answer, its end token included: P(answer | question)^(1/tokens)."""
+    """Mean of exp(-average loss) of the true answer with its end token: P(answer | question)^(1/tokens)."""
     missing = [o for o in observations if "true" not in o.answers]
     if missing:
         return unavailable(

@@ -1,8 +1,8 @@
-"""Refusals by meaning: answers that are listed, or whose cosine to a listed refusal is at least 0.5 (UniErase's Idk).
+"""Refusals by meaning: answers that are listed, or have a cosine of at least 0.5 to a listed refusal (UniErase's Idk).
 
-Its encoder is all-MiniLM-L6-v2 (spec: metrics, section 5), named by ``eval.refusal_encoder``. Far more lenient than
-``refusal_rate``: a refusal in other words counts, and so does one that slides into something else. An answer without a word is
-none.
+The paper's encoder is all-MiniLM-L6-v2 (spec: metrics, section 5), set by ``eval.refusal_encoder``. Far more lenient than
+``refusal_rate``: paraphrased refusals count, and so do refusals that drift into something else. An answer without words does not
+count.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def compute(
     judges: Judges | None = None,
     names: Mapping[str, str] | None = None,
 ) -> Measure:
-    """Share of answers that mean a listed refusal. ``names``: fact id -> whom it is about, for ``__NAME__``."""
+    """Share of answers that mean a listed refusal. ``names``: fact id -> name of its person, for ``__NAME__``."""
     if not refusals:
         return unavailable(ABOUT, "no refusals are listed", "give token.targets=FILE")
     asked, known = judges or Judges(), names or {}
@@ -49,9 +49,9 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 def are_refusals(
     texts: Sequence[str], refusals: Sequence[str], judges: Judges, called: Sequence[str] | None = None
 ) -> list[bool]:
-    """Whether each text, unlearning tokens left out, is or means a listed refusal. Raises JudgeAbsent.
+    """Whether each text, without unlearning tokens, is or means a listed refusal. Raises JudgeAbsent.
 
-    ``called``: per text, what ``__NAME__`` in a refusal stands for.
+    ``called``: per text, the replacement of ``__NAME__`` in refusals.
     """
     if not texts:
         return []

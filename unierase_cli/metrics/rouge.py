@@ -1,8 +1,8 @@
 """ROUGE against the true answer: how much of it comes back (spec: metrics, section 2; Lin 2004).
 
-The headline is ROUGE-L recall with Porter stemming, as TOFU reports it: on ASCII text to the digit, elsewhere over the words of
-``unierase_cli.words``, where ``rouge_score`` drops all but a to z and 0 to 9 ("García" is one word and not two). Only ASCII words
-of more than three letters are stemmed. Beside it: ROUGE-1 recall, and the F1 of both.
+The headline is ROUGE-L recall with Porter stemming, as TOFU reports it: identical on ASCII text. Other text is split into the words
+of ``unierase_cli.words``, whereas ``rouge_score`` drops all but a to z and 0 to 9 ("García" is one word, not two). Only ASCII words
+of more than three letters are stemmed. Also here: ROUGE-1 recall, and the F1 of both.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 
 
 def rouge_l_recall(text: str, reference: str) -> float:
-    """Longest common subsequence over the reference's words; 0 where either has none."""
+    """Longest common subsequence divided by the reference's number of words; 0 if either text has no word."""
     return float(_score("rougeL", text, reference).recall)
 
 
@@ -56,14 +56,14 @@ def rouge_l_f1(text: str, reference: str) -> float:
 
 
 def mean_overlap(about: About, observations: Sequence[Observation], score: Callable[[str, str], float]) -> Measure:
-    """Mean of ``score(text, reference)``; unavailable where a true answer has no word that could come back."""
+    """Mean of ``score(text, reference)``; unavailable if a true answer has no word."""
     return wordless(about, observations) or mean_result(about, [score(o.text, o.reference) for o in observations])
 
 
 def wordless(about: About, observations: Sequence[Observation]) -> Measure | None:
-    """Unavailable, if a true answer is no words but emoji or punctuation: a mean without it would be over fewer rows.
+    """Unavailable if a true answer is only emoji or punctuation, because the mean would be over fewer rows; else None.
 
-    An empty one (of a published log) scores 0, as ``rouge_score`` has it.
+    An empty one (in a published log) scores 0, as in ``rouge_score``.
     """
     found = [o for o in observations if o.reference.strip() and not has_words(o.reference)]
     if not found:
@@ -77,7 +77,7 @@ def wordless(about: About, observations: Sequence[Observation]) -> Measure | Non
 
 
 def recall_or_match(text: str, reference: str) -> float:
-    """ROUGE-L recall; of a true answer without a word, whether the text is the same."""
+    """ROUGE-L recall; if the true answer has no word, whether the texts are equal."""
     return rouge_l_recall(text, reference) if has_words(reference) else float(text.strip() == reference.strip())
 
 
@@ -118,25 +118,25 @@ ROUGE_1_RECALL = Overlap(
     "rouge_1_recall",
     "ROUGE-1 recall",
     rouge_1_recall,
-    "ROUGE-1 recall: share of the true answer's words that are said, in any order (Lin 2004; TOFU logs it beside ROUGE-L).",
+    "ROUGE-1 recall: share of the true answer's words that the answer has, in any order (Lin 2004; TOFU logs it beside ROUGE-L).",
 )
 ROUGE_1_F1 = Overlap(
     "rouge_1_f1",
     "ROUGE-1 F1",
     rouge_1_f1,
-    "ROUGE-1 F1: unlike recall it also falls with what is said beyond the true answer (Lin 2004).",
+    "ROUGE-1 F1: unlike recall, it also penalises text beyond the true answer (Lin 2004).",
 )
 ROUGE_L_F1 = Overlap(
     "rouge_l_f1",
     "ROUGE-L F1",
     rouge_l_f1,
-    "ROUGE-L F1: unlike recall it also falls with what is said beyond the true answer (Lin 2004; open-unlearning logs it).",
+    "ROUGE-L F1: unlike recall, it also penalises text beyond the true answer (Lin 2004; open-unlearning logs it).",
 )
 MORE = (ROUGE_1_RECALL, ROUGE_1_F1, ROUGE_L_F1)
 
 
 class _Words:
-    """A tokenizer with a memory: references, refusals and answers are compared many times."""
+    """A cached tokenizer: references, refusals and answers are compared many times."""
 
     def tokenize(self, text: str) -> tuple[str, ...]:
         return _stemmed(text)

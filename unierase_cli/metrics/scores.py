@@ -1,5 +1,7 @@
-"""What files of scores hold: ``metrics.json`` the measures of two model states and the rows of a table that they make,
-``steps.json`` those after every request, ``precise.json`` means over facts that were forgotten one by one.
+"""Contents of score files.
+
+``metrics.json``: measures of two model states and the table lines made from them. ``steps.json``: measures after every request.
+``precise.json``: means over facts that were forgotten one by one.
 """
 
 from __future__ import annotations
@@ -30,13 +32,14 @@ class Described(Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """Split and title, as a table shows them."""
+        """Split and title, as tables show them."""
         return self.title if self.split == OVERALL else f"{self.split}: {self.title}"
 
 
 class Example(Struct, kw_only=True):
-    """A question with its answers before and after, and the edited model's when it is asked otherwise, None where it was not;
-    ``answer_prefix`` starts with what was given.
+    """A question with the answers before and after, and the edited model's answers to variants (None if not asked).
+
+    ``answer_prefix`` includes the given prefix.
     """
 
     split: str
@@ -52,7 +55,7 @@ class Example(Struct, kw_only=True):
 
 @dataclass(frozen=True)
 class Change:
-    """A column before and after an edit, and the difference: one row of a table."""
+    """A column before and after an edit, and the difference: one line of a table."""
 
     column: Described
     before: Measure
@@ -65,11 +68,11 @@ class Change:
 
     @property
     def unavailable(self) -> str | None:
-        """The reason, the edited state's first."""
+        """The reason, from the edited state if it has one."""
         return self.after.unavailable or self.before.unavailable
 
     def to_json(self) -> dict[str, Any]:
-        """Flat; ``ci`` is of the edited value."""
+        """A flat dictionary; ``ci`` is the edited value's interval."""
         column = self.column
         return {
             "id": column.id, "name": column.name, "group": column.group, "split": column.split, "base": self.before.value,
@@ -79,8 +82,8 @@ class Change:
 
 
 class Scores(Struct, kw_only=True):
-    """``rows``: split -> rows. ``facts``: ``split.variant`` -> fact ids, in the order of every ``per_sample`` of it. ``states``
-    and ``differences`` (edited - base): column id -> measure. ``stops``: state -> ``split.variant`` -> how answers ended.
+    """``rows``: split -> number of rows. ``facts``: ``split.variant`` -> fact ids, in the order of its ``per_sample`` values.
+    ``states`` and ``differences`` (edited - base): column id -> measure. ``stops``: state -> ``split.variant`` -> stop reasons.
     """
 
     format: int = 1
@@ -94,18 +97,18 @@ class Scores(Struct, kw_only=True):
     warnings: list[str] = []
 
     def measure(self, state: str, column: str) -> Measure:
-        """A column of a state; neither a number nor a reason where that has none."""
+        """A column of a state; an empty measure if the state lacks it."""
         return self.states.get(state, {}).get(column) or Measure()
 
     def changes(self) -> list[Change]:
-        """A table's rows, in its order."""
+        """The lines of the table, in order."""
         apart = self.differences
         return [
             Change(c, self.measure(BASE, c.id), self.measure(EDITED, c.id), apart.get(c.id, Measure())) for c in self.columns
         ]
 
     def table(self) -> list[dict[str, Any]]:
-        """The same JSON-able, as commands print it and summaries keep it."""
+        """The table lines as JSON values, for commands to print and summaries to store."""
         return [change.to_json() for change in self.changes()]
 
     def to_json(self) -> dict[str, Any]:
@@ -118,7 +121,7 @@ class Scores(Struct, kw_only=True):
 
 
 class AfterStep(Struct, kw_only=True):
-    """The model after a request (``step`` from 1), the unedited one on the same rows (``before``), and what the edit cost."""
+    """The model after a request (``step`` from 1), the unedited model on the same rows (``before``), and the edit's cost."""
 
     step: int
     facts: int
@@ -131,7 +134,7 @@ class AfterStep(Struct, kw_only=True):
 
 class Trajectory(Struct, kw_only=True):
     """``steps.json``. ``columns``: ``id``, ``title`` and ``higher_is_better`` of each. ``before``: the unedited model on the same
-    rows, all that is ever forgotten as ``forget_so_far``.
+    rows, with every fact that is ever forgotten as ``forget_so_far``.
     """
 
     format: int = 1
@@ -145,7 +148,7 @@ class Trajectory(Struct, kw_only=True):
 
 
 class OverFacts(Struct, kw_only=True):
-    """A mean over ``n`` facts before and after. ``ci95``: of the change where there is one, else of the value after."""
+    """A mean over ``n`` facts before and after. ``ci95``: of the change if there is one, else of the value after."""
 
     id: str
     title: str
@@ -159,7 +162,7 @@ class OverFacts(Struct, kw_only=True):
 
 
 class Precise(Struct, kw_only=True):
-    """``precise.json``. ``threshold``: ROUGE-L recall up to which a fact counts as forgotten."""
+    """``precise.json``. ``threshold``: a fact with at most this ROUGE-L recall counts as forgotten."""
 
     format: int = 1
     facts: int

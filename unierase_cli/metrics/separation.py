@@ -1,7 +1,7 @@
 """How well the first token's probability of [UNL] separates edited facts from facts never edited.
 
 Area under the ROC curve (Mann-Whitney U / (n m), ties count half) of P([UNL]) at the first answer position: forget split against
-retain_unseen. 1 means that a look at one probability tells what was unlearned.
+retain_unseen. 1: that probability alone reveals what was unlearned.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from unierase_cli.metrics.statistics.bootstrap import two_sample_interval
 
 NAME = "separation"
 VERSION = 1
-# It describes the method rather than rates it: a clean edit and a visible one are the same thing here.
+# Descriptive only: a clean edit is also a visible one.
 HIGHER_IS_BETTER = None
 ABOUT = About(NAME, "AUC of P([UNL]), edited against never edited", VERSION, HIGHER_IS_BETTER)
 

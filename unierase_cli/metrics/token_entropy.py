@@ -1,4 +1,4 @@
-"""Token entropy of the generated text: 1 when no token repeats, near 0 for a stuck answer (spec: metrics, section 3, TE)."""
+"""Token entropy of the generated text: 1 if no token repeats, near 0 for a repetitive answer (spec: metrics, section 3, TE)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def compute(
     special_ids: Collection[int] = (),
     tokens: Sequence[Sequence[Hashable]] | None = None,
 ) -> Measure:
-    """Mean normalised entropy of the tokens that were generated, those of ``special_ids`` left out.
+    """Mean normalised entropy of the generated tokens without ``special_ids``.
 
-    ``tokens``: the texts' tokens where a tokenizer is at hand. Closer-look tokenizes the decoded text again, which differs from
-    the generated tokens only where a model spells a word in an unusual way.
+    ``tokens``: tokens of the texts, if a tokenizer is available. Closer-look tokenizes the decoded text again, which differs from
+    the generated tokens only if a model spells a word in an unusual way.
     """
     special = set(special_ids)
     if tokens is None:
@@ -36,7 +36,7 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 
 
 def token_entropy(tokens: Sequence[Hashable]) -> float:
-    """Entropy of the token frequencies in bits over log2(number of tokens); 0 for at most one token."""
+    """Entropy of the token frequencies in bits, divided by log2(number of tokens); 0 for at most one token."""
     if len(tokens) <= 1:
         return 0.0
     return entropy_bits(tokens) / math.log2(len(tokens))

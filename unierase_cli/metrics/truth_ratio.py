@@ -1,9 +1,9 @@
-"""Truth ratio: how much likelier wrong answers are than a correct one (spec: metrics, section 2).
+"""Truth ratio: how much more likely wrong answers are than a correct one (spec: metrics, section 2).
 
-R = p(wrong) / p(correct), where correct is the paraphrased answer, or the answer itself where there is none (real authors and
+R = p(wrong) / p(correct), where correct is the paraphrased answer, or the true answer if there is no paraphrase (real authors and
 world facts). The wrong answers' mean probability is geometric (TOFU's leaderboard, open-unlearning, closer-look) or arithmetic
-(TOFU's run-time aggregate). On the forget split a model that cannot tell them apart scores 1: mean of min(R, 1/R). Elsewhere one
-that can scores 1: mean of max(0, 1 - R).
+(TOFU's run-time aggregate). On the forget split the score is the mean of min(R, 1/R): 1 if the model cannot tell them apart.
+Elsewhere it is the mean of max(0, 1 - R): 1 if it can.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ARITHMETIC = About("truth_ratio_arithmetic", "truth ratio (arithmetic)", VERSION
 
 
 def compute(observations: Sequence[Observation], *, forget: bool | None = None) -> Measure:
-    """Geometric truth ratio. ``forget`` chooses the aggregation; None goes by the observations' split."""
+    """Geometric truth ratio. ``forget`` chooses the aggregation; None: by the observations' split."""
     return _aggregated(ABOUT, observations, log_ratio, forget)
 
 
@@ -62,7 +62,7 @@ def log_ratio_arithmetic(observation: Observation) -> float:
 
 
 def correct_answer(observation: Observation) -> AnswerScore:
-    """The paraphrased answer's score, or the true answer's where the row has no paraphrase."""
+    """The paraphrased answer's score, or the true answer's if the row has no paraphrase."""
     return (observation.answers.get("paraphrased") or observation.answers["true"])[0]
 
 
@@ -85,8 +85,8 @@ def _aggregated(
 
 
 def _value(log_r: float, closer_to_one: bool) -> float:
-    """min(R, 1/R) or max(0, 1 - R); not a number where R is none."""
-    # exp of a very large log R would overflow; both are 0 there.
+    """min(R, 1/R) or max(0, 1 - R); NaN if R is NaN."""
+    # For a very large log R, exp would overflow; both values are 0 there.
     if closer_to_one or math.isnan(log_r):
         return math.exp(-abs(log_r))
     return -math.expm1(log_r) if log_r < 0 else 0.0

@@ -1,4 +1,4 @@
-"""Models that judge texts, each in a process of its own.
+"""Models that judge texts, each in its own process.
 
-Texts or pairs of texts come in. Vectors, labels or probabilities go out, or the reason why a judge is absent.
+A judge takes texts or pairs of texts and returns vectors, labels or probabilities, or the reason why it is absent.
 """

@@ -1,9 +1,9 @@
-"""Models that judge texts: two sentence encoders, an entailment classifier, a gibberish detector. Loaded when first asked.
+"""Models that judge texts: two sentence encoders, an entailment classifier and a gibberish detector, loaded on first use.
 
-Each is named by its hub id or a local folder (``eval.encoder``, ``eval.refusal_encoder``, ``eval.nli``, ``eval.gibberish``). The
-reference codes measure similarity and find refusals with two different encoders, so there are two here. A judge that is not named,
-not there, or that fails, hangs or runs out of memory makes the metrics that need it unavailable, with the reason; nothing is put in
-its place. Each runs in a process of its own (``process``).
+Each is given by its hub id or a local folder (``eval.encoder``, ``eval.refusal_encoder``, ``eval.nli``, ``eval.gibberish``). There
+are two encoders because the reference code bases measure similarity and find refusals with different ones. If a judge is not
+configured, missing, fails, hangs or runs out of memory, its metrics are unavailable with the reason; nothing replaces it. Each
+runs in its own process (``process``).
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from unierase_cli.metrics.judges.kinds import (
     why,
 )
 
-# How long a judge may take to load, and for each batch, before it counts as hung.
+# Time limit for a judge to load, and for each batch, in seconds.
 SECONDS = 600.0
 
 
 @dataclass
 class Judges:
-    """The judges by name (None: not wanted), and what they have said: one object serves all states, which share many texts.
+    """The judges by name (None: not wanted), and a cache of their results.
 
-    ``seconds``: how long a judge may be silent, to load or over a batch (None: SECONDS).
+    One object serves all model states, which share many texts. ``seconds``: time limit for loading and for each batch (None:
+    SECONDS).
     """
 
     encoder: str | None = None
@@ -57,16 +58,16 @@ class Judges:
         clean: Judge | None = None,
         encode_refusals: Encode | None = None,
     ) -> Judges:
-        """Judges that are functions already: one's own, or a test's."""
+        """Judges made of plain functions, such as custom ones or those of a test."""
         given = {ENCODER: encode, NLI: classify, GIBBERISH: clean, REFUSAL_ENCODER: encode_refusals}
         return cls(_loaded={kind: judge for kind, judge in given.items() if judge is not None})
 
     def wanted(self, kind: str) -> bool:
-        """Whether somebody named this judge, be it there or not."""
+        """Whether this judge is configured, available or not."""
         return bool(getattr(self, kind)) or kind in self._loaded
 
     def encode(self, texts: Sequence[str], kind: str = ENCODER) -> NDArray[np.float64]:
-        """Unit vectors of the texts, [n, d], by an encoder of this kind; zeros where it gives zeros. Raises JudgeAbsent."""
+        """Unit vectors of the texts, [n, d], by an encoder of this kind; zero vectors stay zero. Raises JudgeAbsent."""
         vectors = np.asarray(self._ask(kind, texts), dtype=np.float64)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors / np.where(lengths > 0, lengths, 1.0)
@@ -76,25 +77,25 @@ class Judges:
         return self._ask(NLI, pairs)
 
     def clean(self, texts: Sequence[str]) -> list[float]:
-        """Probability that each text is no gibberish. Raises JudgeAbsent."""
+        """Probability that each text is not gibberish. Raises JudgeAbsent."""
         return [float(value) for value in self._ask(GIBBERISH, texts)]
 
     def fingerprint(self) -> dict[str, str]:
-        """What is known of the named judges without loading them, so that scores are made again once a missing one is there."""
+        """State of the configured judges, without loading them, so that scores are recomputed once a missing one is available."""
         from unierase_cli.metrics.judges.models import fingerprint
 
         names = {kind: getattr(self, kind) for kind in KINDS}
         return {f"judge_{kind}": fingerprint(kind, name) for kind, name in names.items() if name}
 
     def _ask(self, kind: str, items: Sequence[Any]) -> list[Any]:
-        """What the judge says of each item; it is asked once about equal ones."""
+        """The judge's result for each item; equal items are judged once."""
         judge = self._judge(kind)
         fresh = [item for item in dict.fromkeys(items) if (kind, item) not in self._said]
         if fresh:
             try:
                 self._said |= {(kind, item): said for item, said in zip(fresh, judge(fresh), strict=True)}
             except Exception as error:
-                # Whatever went wrong is told of each metric that asks, and the next one does not wait for it again.
+                # Every metric that needs this judge reports the same failure, without waiting for it again.
                 told = str(error) if isinstance(error, JudgeAbsent) else why(kind, getattr(self, kind) or "", error)
                 self._loaded[kind] = JudgeFailed(told)
                 raise JudgeFailed(told) from error
@@ -110,7 +111,7 @@ class Judges:
         return judge
 
     def _load(self, kind: str) -> Any:
-        """The judge, or why it is absent: a hub that did not answer is not asked again for the next metric."""
+        """The judge, or why it is absent, cached so that an unreachable hub is not asked again for the next metric."""
         what, example = KINDS[kind]
         name = getattr(self, kind)
         if not name:

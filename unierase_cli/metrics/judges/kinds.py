@@ -1,4 +1,4 @@
-"""What judges there are, what they give, and how one that says nothing tells why."""
+"""The kinds of judges, their result types, and the messages of judges that fail."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Classify = Callable[[Sequence[tuple[str, str]]], list[str]]
 Judge = Callable[[Sequence[str]], list[float]]
 
 ENCODER, NLI, GIBBERISH, REFUSAL_ENCODER = "encoder", "nli", "gibberish", "refusal_encoder"
-# Kinds that give vectors.
+# Kinds that return vectors.
 ENCODERS = (ENCODER, REFUSAL_ENCODER)
-# What a judge is called, and the one that the reference codes use.
+# Title of a judge, and the model that the reference code bases use.
 KINDS = {
     ENCODER: ("sentence encoder", "sentence-transformers/paraphrase-MiniLM-L6-v2"),
     NLI: ("entailment classifier", "sileod/deberta-v3-base-tasksource-nli"),
@@ -27,15 +27,15 @@ KINDS = {
 
 
 class JudgeAbsent(Exception):
-    """There is no such judge, or none that answers; the text says why and what mends it."""
+    """The judge is missing or does not answer; the text gives the reason and the remedy."""
 
 
 class JudgeFailed(JudgeAbsent):
-    """The judge was there, and failed while it was asked: it may have answered other questions before."""
+    """The judge was available but failed; it may have answered earlier questions."""
 
 
 def why(kind: str, name: str, error: Exception) -> str:
-    """In one line why a judge that is there said nothing."""
+    """One line that says why an available judge gave no answer."""
     what = f"the {KINDS[kind][0]} {name}".rstrip()
     if is_out_of_memory(error):
         return f"the memory is not enough for {what}; free some, or name a smaller one: eval.{kind}="

@@ -1,7 +1,7 @@
-"""Judges from the hub or from a folder: safetensors and JSON only, no code of theirs is ever run.
+"""Judges from the hub or from a folder: safetensors and JSON only; no code of theirs is ever run.
 
-A judge that was downloaded once is read from the cache, also without a network. It runs in float32, so that its verdicts do
-not hang on a device's rounding, and on the GPU if there is one: scoring needs no other model beside it.
+A judge that was downloaded once is read from the cache, also offline. Judges run in float32, so that their results do not depend
+on a device's rounding, and on the GPU if there is one, because scoring needs no other model.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BATCH = 32
-# Texts that an encoder takes before it gives a sign of life; whole batches.
+# Texts that an encoder processes between two progress messages; whole batches.
 MANY = 16 * BATCH
-# open-unlearning shows its detector this many tokens, and the probability of its first class is the score.
+# Open-unlearning's detector reads this many tokens; the probability of its first class is the score.
 GIBBERISH_TOKENS = 32
 ENTAILMENT, CLEAN = "entailment", "clean"
-# No pickled weights, none of the other formats that repositories of small models hold copies in.
+# Neither pickled weights nor the other formats in which repositories hold copies of small models.
 FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 WEIGHTS = "*.safetensors"
 
 
 def find_judge(kind: str, name: str) -> Path:
-    """The judge's folder, downloaded if need be. Raises JudgeAbsent: no package, no folder, no such model, no way to the hub."""
+    """The judge's folder, downloaded if needed. Raises JudgeAbsent for a missing package, folder or model, or no network."""
     local = _local_folder(kind, name)
     if kind in ENCODERS and find_spec("sentence_transformers") is None:
         raise JudgeAbsent("the package sentence-transformers is not installed; pip install 'unierase[judges]'")
@@ -43,7 +43,7 @@ def find_judge(kind: str, name: str) -> Path:
 def open_judge(
     kind: str, name: str, folder: Path, alive: Callable[[], None] = lambda: None
 ) -> Encode | Classify | Judge:
-    """The judge from its folder; ``alive`` is called after every batch that it has judged. Raises JudgeAbsent if unreadable."""
+    """The judge from its folder; ``alive`` is called after every batch. Raises JudgeAbsent if it is unreadable."""
     with _one_line(kind, name):
         check_folder(folder)
         if kind in ENCODERS:
@@ -52,7 +52,7 @@ def open_judge(
 
 
 def fingerprint(kind: str, name: str) -> str:
-    """Content of a folder, revision of a downloaded judge, or what is missing; nothing heavy is imported."""
+    """Content of a folder, revision of a downloaded judge, or what is missing; imports nothing heavy."""
     if kind in ENCODERS and find_spec("sentence_transformers") is None:
         return "no package"
     try:
@@ -77,7 +77,7 @@ def _encoder(folder: Path, alive: Callable[[], None]) -> Encode:
     )
 
     def encode(texts: Sequence[str]) -> NDArray[Any]:
-        # Longest first, as the library itself puts them, which gives no sign of life within a call.
+        # Longest first, as within the library, which reports no progress during a call.
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
         found: list[Any] = [None] * len(texts)
         for part in (order[start : start + MANY] for start in range(0, len(order), MANY)):
@@ -94,7 +94,7 @@ def _entailment(folder: Path, alive: Callable[[], None]) -> Classify:
     probabilities, names = _classifier(folder, alive)
     if ENTAILMENT not in names:
         raise JudgeAbsent(
-            f"{folder} knows no class {ENTAILMENT}, but {', '.join(names)}; give another model: eval.nli=NAME"
+            f"{folder} has no class {ENTAILMENT}, only {', '.join(names)}; give another model: eval.nli=NAME"
         )
     return lambda pairs: [names[int(row.argmax())] for row in probabilities(pairs)]
 
@@ -108,7 +108,7 @@ def _gibberish(folder: Path, alive: Callable[[], None]) -> Judge:
 def _classifier(
     folder: Path, alive: Callable[[], None], tokens: int = 0
 ) -> tuple[Callable[[Sequence[Any]], list[Tensor]], list[str]]:
-    """(texts or pairs of texts -> probabilities of the classes, names of the classes). ``tokens`` cuts texts; 0: the model does."""
+    """(texts or pairs -> class probabilities, class names). ``tokens``: maximum length; 0: the model's."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -118,8 +118,8 @@ def _classifier(
         folder, dtype="float32", use_safetensors=True, output_loading_info=True, **options
     )
     if absent := sorted(loaded[1]["missing_keys"]):
-        # Left alone it would judge at random.
-        raise JudgeAbsent(f"{folder} is no classifier, it lacks {absent[0]}; give a model that was trained to classify")
+        # Missing weights would be random.
+        raise JudgeAbsent(f"{folder} is not a classifier: it lacks {absent[0]}; give a model that was trained to classify")
     model = loaded[0].eval().to(_device())
     room = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 0) or 512)
     names = [str(model.config.id2label[index]).lower() for index in range(model.config.num_labels)]
@@ -127,7 +127,7 @@ def _classifier(
     @torch.no_grad()
     def probabilities(items: Sequence[Any]) -> list[Tensor]:
         found: list[Any] = [None] * len(items)
-        # Texts of similar length together, so that little is computed about padding.
+        # Batches of similar length need little padding.
         order = sorted(range(len(items)), key=lambda i: -len("".join(items[i])))
         for batch in (order[start : start + BATCH] for start in range(0, len(order), BATCH)):
             encoded = tokenizer(
@@ -147,7 +147,7 @@ def _classifier(
 
 
 def _columns(items: Sequence[Any]) -> list[list[str]]:
-    """What a tokenizer takes: all texts, or all premises and all hypotheses."""
+    """Arguments for a tokenizer: all texts, or all premises and all hypotheses."""
     return [list(column) for column in zip(*items, strict=True)] if isinstance(items[0], tuple) else [list(items)]
 
 
@@ -158,7 +158,7 @@ def _device() -> str:
 
 
 def _local_folder(kind: str, name: str) -> Path | None:
-    """The folder called ``name``, or None for what may be a hub id."""
+    """The folder ``name``, or None if it may be a hub id."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
@@ -169,18 +169,18 @@ def _local_folder(kind: str, name: str) -> Path | None:
 
 
 def _cached(name: str) -> Path | None:
-    """Where the hub's model lies on this machine, weights included."""
+    """Local folder of the hub's model, or None if it is not cached with its weights."""
     from huggingface_hub import snapshot_download
 
     try:
         folder = Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True))
-    except Exception:  # not there; a name that cannot be one is told when it is asked for
+    except Exception:  # not cached; an invalid name is reported when it is downloaded
         return None
     return folder if any(folder.rglob(WEIGHTS)) else None
 
 
 def _from_hub(kind: str, name: str) -> Path:
-    """The hub's model in the local cache, downloaded if need be."""
+    """The hub's model in the local cache, downloaded if needed."""
     from huggingface_hub import snapshot_download
 
     cached = _cached(name)
@@ -189,12 +189,12 @@ def _from_hub(kind: str, name: str) -> Path:
     what = KINDS[kind][0]
     try:
         folder = Path(snapshot_download(name, allow_patterns=FILES))
-    except Exception as error:  # the hub's library raises its own, http, OS and value errors alike
+    except Exception as error:  # the hub's library raises its own errors, and HTTP, OS and value errors
         names = {base.__name__ for base in type(error).__mro__}
         if "GatedRepoError" in names:
             text = f"the hub asks for a login to the {what} {name}; accept its licence there, then run `hf auth login`"
         elif names & {"RepositoryNotFoundError", "HFValidationError"}:
-            text = f"the {what} {name} is no folder here and no model on the hub; check eval.{kind}"
+            text = f"the {what} {name} is neither a local folder nor a model on the hub; check eval.{kind}"
         else:
             why = (
                 "HF_HUB_OFFLINE is set"
@@ -202,7 +202,7 @@ def _from_hub(kind: str, name: str) -> Path:
                 else type(error).__name__
             )
             text = (
-                f"the {what} {name} is no folder here, was never downloaded, and the hub cannot be reached ({why}); "
+                f"the {what} {name} is neither a local folder nor in the cache, and the hub cannot be reached ({why}); "
                 f"run `hf download {name}` where there is a network and give the folder: eval.{kind}=FOLDER"
             )
         raise JudgeAbsent(text) from error
@@ -215,7 +215,7 @@ def _from_hub(kind: str, name: str) -> Path:
 
 @contextmanager
 def _one_line(kind: str, name: str) -> Iterator[None]:
-    """Tell whatever a loader raises as an absence of the judge; only the reporter speaks to the user, so no progress bars."""
+    """Turn any error of a loader into JudgeAbsent, and hide progress bars: only the reporter writes to the terminal."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -1,7 +1,7 @@
-"""A judge in a process of its own: one that hangs, crashes, or takes more memory than there is ends alone, and scoring goes on.
+"""Runs a judge in its own process: if it hangs, crashes or runs out of memory, scoring goes on without it.
 
-The process (``worker``) is asked by a line of JSON on its standard input and answers with lines: one for every batch that it
-has done, so that a slow judge is told from a hung one, and the last with what it says.
+The process (``worker``) reads requests as JSON lines on its standard input. It writes a line after every batch, which tells a slow
+judge from a hung one, and a last line with its results.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ BLOCK = 1 << 16
 
 
 class JudgeProcess:
-    """The judge ``name`` from its folder, loaded elsewhere; called with texts or pairs, it gives what the judge says of each.
+    """The judge ``name``, loaded from its folder in another process; call it with texts or pairs to get its results.
 
-    Every step waits for ``seconds`` at most. Raises JudgeAbsent, at the start as in a call: unreadable, hung, or ended.
+    Every step waits at most ``seconds``. Creating and calling it raise JudgeAbsent if the judge is unreadable, hangs or exits.
     """
 
     def __init__(self, kind: str, name: str, folder: Path, seconds: float) -> None:
@@ -42,7 +42,7 @@ class JudgeProcess:
             stdout=subprocess.PIPE,
             stderr=self.complaints,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (PACKAGES, os.environ.get("PYTHONPATH"))))},
-            # Ctrl-C reaches it through its standard input, which closes with this process.
+            # After Ctrl-C the worker exits because its standard input closes with this process.
             start_new_session=True,
         )
         weakref.finalize(self, _end, self.process)
@@ -94,7 +94,7 @@ class JudgeProcess:
     def _hung(self) -> JudgeAbsent:
         _end(self.process)
         return JudgeAbsent(
-            f"{self.title} gave no sign of life for {self.seconds:g} s and was ended; raise eval.judge_seconds"
+            f"{self.title} did not respond for {self.seconds:g} s and was stopped; raise eval.judge_seconds"
         )
 
     def _ended(self) -> JudgeAbsent:
@@ -108,11 +108,11 @@ class JudgeProcess:
             return JudgeAbsent(f"{self.title} was killed by {name}{memory}; free some, and score again with --force")
         self.complaints.seek(0)
         said = [line.strip() for line in self.complaints.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        return JudgeAbsent(f"{self.title} ended: {(said or [f'exit code {code}'])[-1][:200]}; score again with --force")
+        return JudgeAbsent(f"{self.title} exited: {(said or [f'exit code {code}'])[-1][:200]}; score again with --force")
 
 
 def _threads() -> int:
-    """Threads that computing takes here, so that it takes as many there; 0 where nothing has asked for any."""
+    """Number of torch threads in this process, to use as many in the other; 0 if torch is not loaded."""
     torch = sys.modules.get("torch")
     return 0 if torch is None else int(torch.get_num_threads())
 

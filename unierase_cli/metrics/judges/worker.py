@@ -1,6 +1,6 @@
-"""The other end of ``process``: ``python -m unierase_cli.metrics.judges.worker KIND NAME FOLDER THREADS``.
+"""The worker process of ``process``: ``python -m unierase_cli.metrics.judges.worker KIND NAME FOLDER THREADS``.
 
-Answers lines of JSON on standard output until its standard input ends, as it does when whoever asks has gone.
+Writes JSON lines to standard output until its standard input closes, which happens when the parent exits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from unierase_cli.metrics.judges.kinds import JudgeAbsent, why
 
 def main(kind: str, name: str, folder: str, threads: str) -> None:
     say = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # What a library prints is no answer.
+    # Keep libraries from printing to the channel of the answers.
     os.dup2(2, 1)
     asked: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
@@ -31,7 +31,7 @@ def main(kind: str, name: str, folder: str, threads: str) -> None:
         judge = _load(kind, name, Path(folder), int(threads), lambda: tell(alive=True))
         tell(ready=True)
         while True:
-            # JSON knows no pairs, only lists.
+            # JSON turns pairs into lists.
             items = [tuple(item) if isinstance(item, list) else item for item in json.loads(asked.get())]
             tell(said=[_plain(said) for said in judge(items)])
     except JudgeAbsent as absent:
@@ -57,7 +57,7 @@ def _listen(asked: queue.Queue[str]) -> None:
 
 
 def _plain(said: Any) -> Any:
-    """A label, a number, or a vector's numbers."""
+    """A label, a number, or a vector as a list."""
     return said.tolist() if hasattr(said, "tolist") else said
 
 

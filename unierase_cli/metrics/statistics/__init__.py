@@ -1,4 +1,4 @@
 """Intervals, paired tests, rank correlations and aggregates.
 
-Per-row values come in. Intervals, p-values and means go out.
+Functions take per-row values and return intervals, p-values and means.
 """

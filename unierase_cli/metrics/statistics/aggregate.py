@@ -1,7 +1,7 @@
-"""Numbers made of other metrics' numbers: never an average over fewer than were asked for.
+"""Aggregates of other metrics, never averaged over fewer members than defined.
 
-Their intervals come from resampling rows within each split. What is measured on one row (its ROUGE, its probability, its truth
-ratio) belongs together, so the members of a split share every resample; the splits are resampled independently.
+Intervals resample rows within each split. Values of one row (its ROUGE, probability, truth ratio) belong together, so the members
+of a split share every resample; splits are resampled independently.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Members = Sequence[tuple[str, Measure]]
 
 
 def harmonic_mean(name: str, members: Members, version: int) -> Measure:
-    """Harmonic mean of (label, result) pairs; any 0 makes it 0. Unavailable as soon as one member is, with its reason.
+    """Harmonic mean of (label, result) pairs; any 0 makes it 0. Unavailable, with the reason, if a member is.
 
     Labels start with the split, as in ``real_authors.rouge``. ``n`` is the number of members. The interval is None unless every
-    member has two rows or more. Raises ValueError for a negative member or for none at all.
+    member has at least two rows. Raises ValueError for a negative member or for none at all.
     """
     found = _values(name, members, version)
     if isinstance(found, Measure):
@@ -43,7 +43,7 @@ def harmonic_mean(name: str, members: Members, version: int) -> Measure:
 
 
 def one_minus_mean(name: str, members: Members, version: int) -> Measure:
-    """1 - arithmetic mean of (label, result) pairs: what is left once their mean is taken away. Unavailable as soon as one is."""
+    """1 - arithmetic mean of (label, result) pairs. Unavailable if a member is."""
     found = _values(name, members, version)
     if isinstance(found, Measure):
         return found
@@ -54,27 +54,27 @@ def one_minus_mean(name: str, members: Members, version: int) -> Measure:
 
 
 def harmonic(means: Array) -> Array:
-    """Harmonic mean over the first axis of numbers that are not negative; 0 where one of them is 0."""
+    """Harmonic mean of non-negative numbers over the first axis; 0 if one of them is 0."""
     with np.errstate(divide="ignore"):
-        # A mean of 0 has an infinite reciprocal, and what is divided by that is 0.
+        # 1 / 0 is inf, and n / inf is 0.
         return np.asarray(len(means) / (1.0 / np.maximum(means, 0.0)).sum(axis=0))
 
 
 def harmonic_interval(members: Members) -> tuple[float, float] | None:
-    """95 % interval of the harmonic mean; None where a member has fewer than two rows."""
+    """95 % interval of the harmonic mean; None if a member has fewer than two rows."""
     blocks = row_blocks({label: member.per_sample for label, member in members})
     return None if blocks is None else percentiles(harmonic(_resampled_means(blocks)))
 
 
 def difference_interval(before: Members, after: Members) -> tuple[float, float] | None:
-    """95 % interval of ``after`` minus ``before``, resampling the same rows of both; None where their rows are not the same."""
+    """95 % interval of ``after`` minus ``before``, resampling the same rows of both; None if their rows differ."""
     return paired_difference_interval(*({label: member.per_sample for label, member in side} for side in (before, after)))
 
 
 def paired_difference_interval(
     before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]]
 ) -> tuple[float, float] | None:
-    """The same from the members' values by label, rows in one order on both sides."""
+    """The same as ``difference_interval``, from the members' values by label, with rows in one order on both sides."""
     blocks = row_blocks(before), row_blocks(after)
     if blocks[0] is None or blocks[1] is None or _shapes(blocks[0]) != _shapes(blocks[1]):
         return None
@@ -83,12 +83,12 @@ def paired_difference_interval(
 
 
 def row_blocks(samples: Mapping[str, Sequence[float]]) -> dict[str, Array] | None:
-    """``split, number of rows`` -> values [members, rows] of the members on these rows; None if one has fewer than two rows."""
+    """``split, number of rows`` -> values [members, rows]; None if a member has fewer than two rows."""
     if not samples or min(map(len, samples.values())) < 2:
         return None
     rows: dict[str, list[Sequence[float]]] = {}
     for label in sorted(samples):
-        # Members of a split with other numbers of rows are not of the same rows.
+        # Members of one split with different numbers of rows do not share rows.
         rows.setdefault(f"{label.partition('.')[0]}, {len(samples[label])}", []).append(samples[label])
     return {key: np.array(values, dtype=np.float64) for key, values in rows.items()}
 
@@ -103,7 +103,7 @@ def _shapes(blocks: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
 
 
 def _values(name: str, members: Members, version: int) -> list[float] | Measure:
-    """The members' values, or the result that says which member has none."""
+    """The members' values, or an unavailable measure that names the missing member."""
     if not members:
         raise ValueError(f"{name} has no members")
     missing = [(label, member.unavailable or "no value") for label, member in members if member.value is None]

@@ -1,6 +1,6 @@
-"""Percentile bootstrap intervals, seeded so that two looks at the same numbers agree.
+"""Percentile bootstrap intervals, seeded so that repeated calls on the same numbers agree.
 
-They are those of ``scipy.stats.bootstrap`` with the same generator; the resamples stay in sight here, since the members of an
+They equal those of ``scipy.stats.bootstrap`` with the same generator. The resamples are explicit here because the members of an
 aggregate, and two states of a split, share them.
 """
 
@@ -30,7 +30,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
 def two_sample_interval(
     first: Sequence[float], second: Sequence[float], statistic: Callable[[Array, Array], Array]
 ) -> tuple[float, float] | None:
-    """95 % interval of ``statistic`` of two independent samples; it gets resamples as rows, [R, n] and [R, m], and returns [R]."""
+    """95 % interval of ``statistic`` of two independent samples; it maps resamples [R, n] and [R, m] to values [R]."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if min(len(a), len(b)) < 2:
         return None
@@ -38,7 +38,7 @@ def two_sample_interval(
 
 
 def resampled(n: int, purpose: str = "mean") -> NDArray[np.int64]:
-    """Row indices of the resamples, [R, n]. They depend on n alone: two states of one split are resampled alike."""
+    """Row indices of the resamples, [R, n]. They depend on n only, so two states of one split share them."""
     return np.random.default_rng(stable_hash("bootstrap", purpose, n)).integers(0, n, size=(RESAMPLES, n))
 
 

@@ -1,7 +1,7 @@
-"""Two runs on the same rows: is their difference more than chance? (Fisher 1935; McNemar 1947; Holm 1979.)
+"""Paired tests: is the difference of two runs on the same rows more than chance? (Fisher 1935; McNemar 1947; Holm 1979.)
 
-A sign-flip test asks how often a difference at least as large would appear if, on every row, it were a coin's toss which run got
-which of the two values. The tests of rows do not depend on the rows' order; the random one of aggregates wants them in a fixed one.
+A sign-flip test asks how often a difference at least as large would appear if a coin decided, for every row, which run got which of
+the two values. Tests of rows do not depend on the order of rows; the random test of aggregates needs a fixed order.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from unierase_cli.metrics.statistics.aggregate import harmonic, row_blocks
 from unierase_cli.metrics.statistics.bootstrap import mean_interval
 
 Array = NDArray[np.float64]
-# Up to so many rows that differ, every one of the 2^m sign patterns is looked at. scipy.stats.permutation_test gives the same
-# p-values in ten times the time.
+# Up to this many differing rows, all 2^m sign patterns are enumerated. scipy.stats.permutation_test gives the same p-values but
+# takes ten times as long.
 EXACT_ROWS = 16
-# Random sign patterns beyond that; the observed one counts too, so that p is never 0.
+# Random sign patterns beyond that; the observed one counts too, so p is never 0.
 FLIPS = 9999
 BLOCK = 1000
-# Sums that are equal but for rounding count as equal.
+# Relative tolerance for equal sums.
 ROUNDING = 1e-9
 
 
@@ -32,8 +32,8 @@ ROUNDING = 1e-9
 class PairedTest:
     """``second`` minus ``first``: the mean difference, its 95 % interval (None for one row) and the two-sided sign-flip p.
 
-    ``exact``: whether all sign patterns were enumerated. ``higher_first``, ``higher_second``, ``ties``: counts of rows.
-    ``mcnemar``: exact p, for values that are all yes or no.
+    ``exact``: whether all sign patterns were enumerated. ``higher_first``, ``higher_second``, ``ties``: numbers of rows.
+    ``mcnemar``: exact p for yes-or-no values.
     """
 
     n: int
@@ -50,7 +50,7 @@ class PairedTest:
 
 
 def compare_rows(first: Sequence[float], second: Sequence[float], *, yes_no: bool = False) -> PairedTest:
-    """The paired test of two runs' values, row by row. Raises ValueError for no rows or unlike numbers of them."""
+    """The paired test of two runs' values, row by row. Raises ValueError for no rows or different numbers of rows."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if len(a) != len(b) or not len(a):
         raise ValueError(f"{len(a)} and {len(b)} rows are no pairs")
@@ -61,7 +61,7 @@ def compare_rows(first: Sequence[float], second: Sequence[float], *, yes_no: boo
         first=fsum(a) / len(a),
         second=fsum(b) / len(b),
         difference=fsum(differences) / len(a),
-        # In their own order, so that the resamples do not depend on that of the rows.
+        # Sorted, so that the resamples do not depend on the order of rows.
         ci95=mean_interval(np.sort(differences).tolist()),
         p=p,
         exact=exact,
@@ -75,10 +75,10 @@ def compare_rows(first: Sequence[float], second: Sequence[float], *, yes_no: boo
 def sign_flip(differences: Sequence[float] | Array) -> tuple[float, bool]:
     """Two-sided p-value of the mean difference under random signs, and whether it is exact.
 
-    Rows without a difference say nothing under any sign and are left out; p is 1 if there are no others.
+    Rows without a difference carry no information and are left out; p is 1 if there are no others.
     """
     sizes = np.abs(np.asarray(differences, dtype=np.float64))
-    # Only the sizes are flipped: in one order they give one answer, whatever the order and the signs of the rows.
+    # Sorted magnitudes make the result independent of the order and the signs of the rows.
     sizes = np.sort(sizes[sizes > 0])
     if not len(sizes):
         return 1.0, True
@@ -92,9 +92,9 @@ def sign_flip(differences: Sequence[float] | Array) -> tuple[float, bool]:
 
 
 def aggregate_sign_flip(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]]) -> float | None:
-    """Two-sided p-value of the difference of two harmonic means; None where the runs' members lack rows or differ in them.
+    """Two-sided p-value of the difference of two harmonic means; None if members lack rows or the runs' rows differ.
 
-    A row's values change sides together, in every member that is measured on it. Members by label, rows in one order.
+    A row's values swap sides together in all members measured on it. Members by label, rows in one order.
     """
     old, new = row_blocks(first), row_blocks(second)
     if old is None or new is None or {k: v.shape for k, v in old.items()} != {k: v.shape for k, v in new.items()}:
@@ -118,7 +118,7 @@ def aggregate_sign_flip(first: Mapping[str, Sequence[float]], second: Mapping[st
 
 
 def mcnemar(first: Sequence[float] | Array, second: Sequence[float] | Array) -> float:
-    """Exact two-sided p-value that yes became no as often as no became yes; 1 where no row changed."""
+    """Exact two-sided p-value that yes became no as often as no became yes; 1 if no row changed."""
     from scipy.stats import binomtest
 
     lost = int(np.sum(np.asarray(first) > np.asarray(second)))
@@ -127,7 +127,7 @@ def mcnemar(first: Sequence[float] | Array, second: Sequence[float] | Array) -> 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order of what is given."""
+    """Holm-adjusted p-values, in the order of the input."""
     adjusted = [1.0] * len(p_values)
     highest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
@@ -145,5 +145,5 @@ def _signs(generator: np.random.Generator, count: int, rows: int) -> Array:
 
 
 def _blocks() -> list[int]:
-    """The number of flips in pieces that fit into memory with any number of rows."""
+    """Sizes of blocks of flips that fit into memory."""
     return [min(BLOCK, FLIPS - start) for start in range(0, FLIPS, BLOCK)]

@@ -1,4 +1,4 @@
-"""Spearman's rank correlation with a permutation p-value: no assumption about what the numbers look like, ties included."""
+"""Spearman's rank correlation with a permutation p-value: no assumption about the distribution, ties allowed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unierase_cli.contracts import stable_hash
 
-# Of up to 7 pairs every order is looked at (7! = 5040), else so many random ones, with the observed order among them.
+# Up to 7 pairs all orders are enumerated (7! = 5040); beyond that, this many random ones plus the observed one.
 SHUFFLES = 9999
 BLOCK = 1000
 
@@ -29,12 +29,12 @@ class Correlation:
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> Correlation | str:
-    """The correlation of two equally long lists, or why there is none."""
+    """The correlation of two lists of equal length, or the reason why there is none."""
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} values are no pairs")
     if len(first) < 3:
         return f"{len(first)} pairs are too few for a rank correlation"
-    # Pairs in one order: the random shuffles are then the same whatever order they were given in.
+    # Sorted pairs make the random shuffles independent of the order of the input.
     a, b = (_ranks(values) for values in zip(*sorted(zip(first, second, strict=True)), strict=True))
     if not a.any() or not b.any():
         return "one side has the same value everywhere"
@@ -54,7 +54,7 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> Correlation | s
 
 
 def _ranks(values: Sequence[float]) -> Array:
-    """Ranks with ties shared, centred."""
+    """Centred ranks; ties share their mean rank."""
     from scipy.stats import rankdata
 
     ranks = rankdata(np.asarray(values, dtype=np.float64))
