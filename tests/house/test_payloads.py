@@ -71,7 +71,7 @@ def flip(path: Path) -> None:
 def says_damaged(result: Result, path: Path) -> None:
     assert result.exit_code == 2, (result.exception, result.stderr)
     told = " ".join(result.stderr.split())
-    assert f"is damaged: {path} has another content than it was written with" in told
+    assert f"is damaged: {path} has changed since it was written" in told
     assert "Traceback" not in told
 
 
@@ -161,7 +161,7 @@ def test_an_altered_model_is_not_loaded(tmp_path: Path) -> None:
     made = draft.complete({"stage": "finetune", "key": "f" * 64})
     flip(made.path / "model" / "model.safetensors")
     config = experiment(tmp_path, tmp_path)
-    with pytest.raises(UserError, match=r"finetune/mini@v001 is damaged: .*model.safetensors has another content"):
+    with pytest.raises(UserError, match=r"finetune/mini@v001 is damaged: .*model.safetensors has changed since"):
         load_base(config, {"finetune": made}, SilentReporter())
 
 
@@ -195,5 +195,5 @@ def test_a_file_is_hashed_once_per_process_and_again_when_it_changes(
         assert artefact.file(path.name) == path
     assert made == [path]
     path.write_text("[]")
-    with pytest.raises(UserError, match="has another content"):
+    with pytest.raises(UserError, match="has changed since"):
         artefact.file(path.name)

@@ -233,7 +233,7 @@ def test_a_file_of_another_encoding_is_refused_in_its_first_line(how: str, tmp_p
 def test_a_key_twice_half_a_character_and_a_number_of_thousands_of_digits_are_told(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     told = {
-        b'{"answer": "a", "x": {"answer": 1, "answer": 2}}': 'the key "answer" stands twice',
+        b'{"answer": "a", "x": {"answer": 1, "answer": 2}}': 'the key "answer" occurs twice',
         b'{"a": "\\ud800"}': "half",
         b'{"a": ' + b"9" * 5000 + b"}": "thousands of digits",
     }

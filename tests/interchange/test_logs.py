@@ -205,7 +205,7 @@ def test_other_questions_are_refused_however_many_there_are(tmp_path: Path) -> N
 
 def test_rows_that_the_logs_do_not_name_are_compared_with_a_remark(tmp_path: Path) -> None:
     read = [read_log(write(tmp_path / name, log(3, generated_text=None))) for name in ("a.json", "b.json")]
-    assert any("taken on trust" in note for note in score_log(*read).notes)
+    assert any("assumed to be the same" in note for note in score_log(*read).notes)
 
 
 def test_a_set_of_one_row_has_numbers(tmp_path: Path) -> None:
@@ -231,12 +231,12 @@ BAD = {
     "missing": (None, "does not exist"),
     "empty": ("", "is empty"),
     "cut off": (json.dumps(log())[:500], "ends too early"),
-    "no JSON": ("avg_gt_loss: 3", "is not whole JSON"),
+    "no JSON": ("avg_gt_loss: 3", "is not complete JSON"),
     "a list": ("[1, 2]", "not an object"),
     "deep": ("[" * 200_000, "JSON"),
-    "another file": ({"a": 1}, "is no log of TOFU, closer-look or open-unlearning"),
-    "one set": (one_set(), "is no log of TOFU, closer-look or open-unlearning"),
-    "open-unlearning's": ({"forget_Q_A_Prob": {"agg_value": 0.5}}, "is no log of TOFU, closer-look or open-unlearning"),
+    "another file": ({"a": 1}, "is not a log of TOFU, closer-look or open-unlearning"),
+    "one set": (one_set(), "is not a log of TOFU, closer-look or open-unlearning"),
+    "open-unlearning's": ({"forget_Q_A_Prob": {"agg_value": 0.5}}, "is not a log of TOFU, closer-look or open-unlearning"),
     "a set that is no set": ({**log(), "eval_log_forget.json": 3}, "eval_log_forget.json is 3, not an object"),
     "no field": ({**log(), "eval_log_forget.json": {}}, "has none of avg_gt_loss"),
     "no rows": (log(0), "has no rows"),
@@ -251,7 +251,7 @@ BAD = {
     "too short": (log(3, rougeL_recall=[0.1, 0.2]), "rougeL_recall has 2 rows, other fields have 3"),
     "no wrong answers": (log(3, average_perturb_loss=[[1.0], [], [2.0]]), "average_perturb_loss 1 has no wrong answers"),
     "no list": (log(3, avg_gt_loss=0.5), "is neither a list nor an object of rows"),
-    "labels": (log(3, entailment_labels=["none", 1, "none"]), "entailment_labels 1 is no label"),
+    "labels": (log(3, entailment_labels=["none", 1, "none"]), "entailment_labels 1 is not a label"),
 }  # fmt: skip
 
 

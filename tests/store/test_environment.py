@@ -116,13 +116,13 @@ TWO = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localh
     [
         ({"RANK": None}, "the environment's WORLD_SIZE=2 says that other processes take part, but RANK is not set"),
         ({"MASTER_ADDR": None}, "the environment's WORLD_SIZE=2 says that other processes take part, but MASTER_ADDR is not"),
-        ({"RANK": "x"}, "the environment's RANK=x is no whole number from 0 up"),
-        ({"RANK": "-1"}, "the environment's RANK=-1 is no whole number from 0 up"),
+        ({"RANK": "x"}, "the environment's RANK=x is not a whole number of at least 0"),
+        ({"RANK": "-1"}, "the environment's RANK=-1 is not a whole number of at least 0"),
         ({"RANK": "2"}, "the environment's RANK=2 is not below its WORLD_SIZE=2"),
         ({"WORLD_SIZE": None}, "the environment's RANK=1 is not below its WORLD_SIZE=1"),
-        ({"WORLD_SIZE": "0"}, "the environment's WORLD_SIZE=0 is no number of processes"),
-        ({"WORLD_SIZE": ""}, "the environment's WORLD_SIZE= is no whole number from 0 up"),
-        ({"LOCAL_RANK": "1.5"}, "the environment's LOCAL_RANK=1.5 is no whole number from 0 up"),
+        ({"WORLD_SIZE": "0"}, "the environment's WORLD_SIZE=0 is not a number of processes"),
+        ({"WORLD_SIZE": ""}, "the environment's WORLD_SIZE= is not a whole number of at least 0"),
+        ({"LOCAL_RANK": "1.5"}, "the environment's LOCAL_RANK=1.5 is not a whole number of at least 0"),
         ({"LOCAL_RANK": "9" * 5000}, "the environment's LOCAL_RANK=9999"),
     ],
 )  # fmt: skip

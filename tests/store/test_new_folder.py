@@ -108,7 +108,7 @@ def test_a_disk_that_is_full_is_one_line_and_nothing_is_left(
     assert result.exit_code == 2
     assert [line for line in result.stderr.splitlines() if line.startswith(("error:", "  try:"))] == [
         f"error: the disk is full ({tmp_path / 'new' / 'out'})",
-        "  try: free some space; nothing is left of it, type the same command again",
+        "  try: free some space; nothing was kept, run the same command again",
     ]
     assert os.listdir(tmp_path) == []
 
@@ -182,7 +182,7 @@ def test_of_two_that_write_to_one_place_the_first_is_whole_and_the_other_is_told
             (slow / "slow").write_text("slow")
             write(tmp_path / "out", "quick")
 
-    with pytest.raises(UserError, match="out was made by somebody else meanwhile - name a new folder"):
+    with pytest.raises(UserError, match="out was created by somebody else meanwhile - name a new folder"):
         be_slow()
     assert everything(tmp_path) == {"out": None, "out/quick": b"quick"}
     (tmp_path / "empty").mkdir()

@@ -1,4 +1,4 @@
-"""JSON files that other programs wrote: read without trust, so that whatever is wrong with one is told in a line."""
+"""Reads JSON files of other programs as untrusted input: every fault becomes a one-line error."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from unierase_cli.store.json_text import ROWS, read_json
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:
-    """The JSON object in a file. ``what`` names the kind of file that belongs here.
+    """The JSON object in a file. ``what`` names the kind of file that is expected.
 
-    Raises UserError for a file that is missing, a folder, empty, not UTF-8, larger than any such file, not JSON (as one that was
-    cut off), or no object.
+    Raises UserError for a file that is missing, a folder, empty, not UTF-8, too large, not JSON (for example truncated), or not an
+    object.
     """
     try:
         found = read_json(path, ROWS)
@@ -36,17 +36,17 @@ def read_object(path: Path, what: str) -> dict[str, Any]:
         if not error.doc.strip():
             raise UserError(f"{path} is empty", f"name {what}") from None
         cut = error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith("Unterminated")
-        told = "it ends too early, as a file that was cut off" if cut else f"{error.msg} in line {error.lineno}"
-        raise UserError(f"{path} is not whole JSON: {told}", f"copy it again, or name {what}") from None
-    except ValueError as error:  # too large, nested too deeply, a key twice, or a number of thousands of digits
-        raise UserError(f"{path} is no JSON that can be read ({error})", f"name {what}") from None
+        told = "it ends too early, as if truncated" if cut else f"{error.msg} in line {error.lineno}"
+        raise UserError(f"{path} is not complete JSON: {told}", f"copy it again, or name {what}") from None
+    except ValueError as error:  # too large, nested too deeply, a duplicate key, or a number with thousands of digits
+        raise UserError(f"{path} is not readable JSON ({error})", f"name {what}") from None
     if not isinstance(found, dict):
         raise UserError(f"{path} holds a JSON {type(found).__name__}, not an object", f"name {what}")
     return found
 
 
 def number(value: Any, where: str) -> float:
-    """A finite number. Raises UserError with its place for anything else; NaN and infinity are nothing to average."""
+    """A finite number. Raises UserError that names the place for anything else, NaN and infinity included."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{where} is {_shown(value)}, not a number", "write the log again")
     try:
@@ -61,7 +61,7 @@ def number(value: Any, where: str) -> float:
 
 
 def section(value: Any, where: str) -> Mapping[str, Any]:
-    """A JSON object. Raises UserError with its place for anything else."""
+    """A JSON object. Raises UserError that names the place for anything else."""
     if not isinstance(value, dict):
         raise UserError(f"{where} is {_shown(value)}, not an object", "write the log again")
     return value

@@ -1,7 +1,7 @@
 """Our observations as open-unlearning's ``TOFU_EVAL.json`` and ``TOFU_SUMMARY.json`` (spec: metrics, sections 4 and 4.1).
 
-The numbers are open-unlearning's own, its small constants included, so that its tools recompute them from the file. A truth ratio's
-``score`` is R = p(wrong) / p(correct), geometric. What cannot be had is left out and says why; nothing stands in for it.
+The numbers are open-unlearning's own, with its small constants, so that its tools recompute them from the file. A truth ratio's
+``score`` is R = p(wrong) / p(correct), geometric. Unavailable metrics are left out with the reason; nothing replaces them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ UTILITY = (
     "ra_Q_A_Prob_normalised", "ra_Q_A_ROUGE", "ra_Truth_Ratio",
     "wf_Q_A_Prob_normalised", "wf_Q_A_ROUGE", "wf_Truth_Ratio",
 )  # fmt: skip
-# What the summary holds; the rest are steps on the way.
+# Metrics of the summary; the others are intermediate results.
 TOP_LEVEL = (
     "exact_memorization", "extraction_strength", "forget_Q_A_Prob", "forget_Q_A_ROUGE", "forget_quality",
     "forget_truth_ratio", "mia_min_k", "model_utility", "privleak",
@@ -49,7 +49,7 @@ Entry = dict[str, Any]
 
 @dataclass
 class Written:
-    """The metrics by open-unlearning's names, why others were left out, and what to bear in mind."""
+    """Metrics by open-unlearning's names, the reasons why others were left out, and notes for the reader."""
 
     metrics: dict[str, Entry] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -64,16 +64,16 @@ class Written:
             self.metrics[name] = _metric(entries, values)
 
     def evaluation(self) -> dict[str, Entry]:
-        """What TOFU_EVAL.json holds."""
+        """Content of TOFU_EVAL.json."""
         return dict(sorted(self.metrics.items()))
 
     def summary(self) -> dict[str, float]:
-        """What TOFU_SUMMARY.json holds."""
+        """Content of TOFU_SUMMARY.json."""
         return {name: self.metrics[name]["agg_value"] for name in TOP_LEVEL if name in self.metrics}
 
 
 def written(evidence: Evidence) -> Written:
-    """Every metric that the plain observations of a model state, and its retain reference, give."""
+    """Every metric available from a model state's plain observations and its retain reference."""
     out = Written()
     for split, prefix in PREFIXES.items():
         _set(out, evidence.rows(split), prefix, options=split in OPTIONS)
@@ -87,23 +87,23 @@ def written(evidence: Evidence) -> Written:
 
 
 def truth_ratio_score(observation: Observation) -> float:
-    """R = p(wrong) / p(correct) with open-unlearning's constant, which matters only where p(correct) is tiny."""
+    """R = p(wrong) / p(correct) with open-unlearning's constant, which matters only if p(correct) is tiny."""
     losses = [score.average_loss for score in observation.answers["wrong"]]
     wrong = math.exp(-math.fsum(losses) / len(losses))
     return wrong / (math.exp(-correct_answer(observation).average_loss) + EPSILON)
 
 
 def _closer(ratio: float, *, forget: bool) -> float:
-    """What a row adds to the mean; not a number where the ratio is none."""
+    """A row's contribution to the mean; NaN if the ratio is NaN."""
     if math.isnan(ratio):
         return math.nan
     return min(ratio, 1 / (ratio + EPSILON)) if forget else max(0.0, 1 - ratio)
 
 
 def _set(out: Written, rows: Sequence[Observation], prefix: str, *, options: bool) -> None:
-    """Probabilities, ROUGE and truth ratio of one set."""
+    """Add probabilities, ROUGE and truth ratio of one set."""
     kinds = {"": "true", "_PARA": "paraphrased", "_PERT": "wrong"}
-    if options:  # their truth ratio compares with the answer itself
+    if options:  # their truth ratio uses the answer itself
         del kinds["_PARA"]
     for infix, kind in kinds.items():
         name = f"{prefix}_Q_A{infix}_Prob"
@@ -125,14 +125,14 @@ def _set(out: Written, rows: Sequence[Observation], prefix: str, *, options: boo
 
 
 def _has_words(observation: Observation) -> bool:
-    """Whether ROUGE can judge the row; an empty answer scores 0, as there."""
+    """Whether ROUGE can score the row; an empty answer scores 0, as in open-unlearning."""
     return has_words(observation.reference) or not observation.reference.strip()
 
 
 def _answers(
     out: Written, name: str, rows: Sequence[Observation], measure: Callable[[AnswerScore], float]
 ) -> None:
-    """A number of each true answer's tokens. Rows without a token have none and are left out of the mean, as there."""
+    """Add a metric of the true answers' tokens; rows without a token are left out of the mean, as in open-unlearning."""
     if _missing(out, name, rows, partial(_scored, "true"), "has no scored true answer"):
         return
     values = [measure(true_answer(o)) for o in rows if true_answer(o).length]
@@ -145,7 +145,7 @@ def _answers(
 def _attack(
     out: Written, forget: Sequence[Observation], holdout: Sequence[Observation], reference: Reference | None
 ) -> None:
-    """Membership of the forget rows by min-k, and what it leaks beyond a model that never saw them."""
+    """Add membership of the forget rows by min-k, and the privacy leak relative to a model that never saw them."""
     found = _min_k(forget), _min_k(holdout)
     if not all(found):
         told = (
@@ -164,13 +164,13 @@ def _attack(
     against = reference_auc(reference)
     if against is None:
         out.notes.append(
-            "privleak is against an AUC of 0.5, open-unlearning's default: the reference says nothing of min-k"
+            "privleak is relative to an AUC of 0.5, open-unlearning's default, because the reference has no min-k"
         )
     out.metrics["privleak"] = {"agg_value": privacy_leak(auc, CHANCE if against is None else against)}
 
 
 def reference_auc(reference: Reference | None) -> float | None:
-    """AUC of min-k of the retain model, as logged or from its observations."""
+    """The retain model's AUC of min-k, from its log or its observations."""
     if reference is None:
         return None
     if "min_k" in reference.attacks:
@@ -184,7 +184,7 @@ def _auc(forget: Sequence[float], holdout: Sequence[float]) -> float:
 
 
 def _min_k(rows: Sequence[Observation]) -> list[float]:
-    """Every row's score; empty if one has none."""
+    """Every row's score; empty if a row has none."""
     if lacking(About("mia_min_k", "min-k", 1, None), rows):
         return []
     values = [min_k(o) for o in rows]
@@ -202,7 +202,7 @@ def _model_utility(out: Written) -> None:
 
 
 def _forget_quality(out: Written, rows: Sequence[Observation], reference: Reference | None) -> None:
-    """The test on this file's truth ratios, so that whoever has the file finds the same p-value."""
+    """Add the test on this file's truth ratios, so that the p-value can be reproduced from the file."""
     refused = forget_quality.compute(rows, reference).unavailable
     if refused or "forget_truth_ratio" not in out.metrics or reference is None:
         out.left_out["forget_quality"] = refused or out.left_out["forget_truth_ratio"]
@@ -220,7 +220,7 @@ def _scored(kind: str, observation: Observation) -> bool:
 def _missing(
     out: Written, name: str, rows: Sequence[Observation], has: Callable[[Observation], bool], lacking: str
 ) -> bool:
-    """Whether a metric must be left out; if so the reason is noted."""
+    """Whether a metric must be left out; if so, records the reason."""
     without = sum(not has(o) for o in rows)
     if not rows:
         out.left_out[name] = "its rows were not observed"

@@ -1,4 +1,4 @@
-"""open-unlearning's ``TOFU_EVAL.json`` of a retain model as our retain reference (spec: metrics, section 4.1)."""
+"""Reads open-unlearning's ``TOFU_EVAL.json`` of a retain model as our retain reference (spec: metrics, section 4.1)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from unierase_cli.metrics.base import Reference
 
 WHAT = "open-unlearning's TOFU_EVAL.json"
 RATIOS, TEXTS = "forget_truth_ratio", "forget_Q_A_ROUGE"
-# Their names of attacks, mia_*; an entry of another kind under such a name is left alone.
+# Their attacks (mia_*); entries of another kind under such a name are ignored.
 ATTACKS = ("loss", "min_k", "min_k_plus_plus", "zlib", "gradnorm", "reference")
 
 
 @dataclass(frozen=True)
 class RetainLog:
-    """What the file says of a model that never saw the forget set. ``prompts``: of its forget rows, if it has their texts."""
+    """The file's numbers of a model that never saw the forget set. ``prompts``: those of its forget rows, if it has their texts."""
 
     path: Path
     reference: Reference
     prompts: tuple[str, ...] = ()
 
     def unknown(self, questions: Sequence[str]) -> list[str]:
-        """Questions that no prompt of the file contains; none if the file has no prompts."""
+        """Questions that no prompt of the file contains; empty if the file has no prompts."""
         prompts = [normalised(prompt) for prompt in self.prompts]
         return [q for q in questions if prompts and not any(normalised(q) in prompt for prompt in prompts)]
 
@@ -34,7 +34,7 @@ class RetainLog:
 def read_retain_log(path: Path) -> RetainLog:
     """The truth ratios R = p(wrong) / p(correct) of the forget rows, and each attack's AUC.
 
-    Raises UserError in one line for a file that is damaged, or that lacks ``forget_truth_ratio``.
+    Raises UserError for a file that is damaged or lacks ``forget_truth_ratio``.
     """
     data = read_object(path, WHAT)
     if RATIOS not in data:
@@ -43,7 +43,7 @@ def read_retain_log(path: Path) -> RetainLog:
     ratios = [number(section(r, w).get("score"), f"{w} score") for w, r in rows]
     negative = next((place for place, ratio in enumerate(ratios) if ratio < 0), None)
     if negative is not None:
-        raise UserError(f"{rows[negative][0]} score is negative, which no ratio is", "evaluate that model again")
+        raise UserError(f"{rows[negative][0]} score is negative, which a ratio cannot be", "evaluate that model again")
     found = {name: data[f"mia_{name}"] for name in ATTACKS if f"mia_{name}" in data}
     attacks = {name: _auc(entry, f"{path}: mia_{name}") for name, entry in found.items()}
     known = {name: auc for name, auc in attacks.items() if auc is not None}
@@ -51,7 +51,7 @@ def read_retain_log(path: Path) -> RetainLog:
 
 
 def _rows(entry: Any, where: str) -> list[tuple[str, Any]]:
-    """(place in words, value) of every row, in the order of the index."""
+    """(description of the place, value) of every row, in index order."""
     by_index = section(section(entry, where).get("value_by_index"), f"{where} value_by_index")
     if not by_index:
         raise UserError(f"{where} has no rows", "evaluate that model again")
@@ -60,14 +60,14 @@ def _rows(entry: Any, where: str) -> list[tuple[str, Any]]:
 
 
 def _auc(entry: Any, where: str) -> float | None:
-    """None where the attack was not made."""
+    """The attack's AUC; None if the attack was not run."""
     found = section(entry, where)
     value = found.get("auc", found.get("agg_value"))
     if value is None:
         return None
     auc = number(value, f"{where} auc")
     if not 0 <= auc <= 1:
-        raise UserError(f"{where} auc is {auc:g}, which no area is", "evaluate that model again")
+        raise UserError(f"{where} auc is {auc:g}, outside of [0, 1]", "evaluate that model again")
     return auc
 
 

@@ -1,6 +1,6 @@
-"""What open-unlearning writes, read back: ``TOFU_EVAL.json`` as the log that TOFU would have written, and ``TOFU_SUMMARY.json``.
+"""Reads what open-unlearning writes: ``TOFU_EVAL.json``, converted to TOFU's log format, and ``TOFU_SUMMARY.json``.
 
-Both have average losses per answer token and ROUGE, so the same rows give the same numbers in every definition.
+The first has average losses per answer token and ROUGE, as TOFU's logs, so equal rows give equal numbers in every definition.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ PREFIXES = {
     "eval_real_world_wo_options.json": "wf",
     "eval_log_forget.json": "forget",
 }
-# TOFU's field -> what follows the prefix, and the key of a row.
+# TOFU's field -> open-unlearning's suffix after the prefix, and the key in a row.
 FIELDS = {
     "avg_gt_loss": ("_Q_A_Prob", "avg_loss"),
     "avg_paraphrased_loss": ("_Q_A_PARA_Prob", "avg_loss"),
     "average_perturb_loss": ("_Q_A_PERT_Prob", "avg_loss"),
     "rougeL_recall": ("_Q_A_ROUGE", "rougeL_recall"),
 }
-# Sets whose correct answer is the answer itself.
+# Sets whose correct answer is the true answer itself.
 SHORT = ("ra", "wf")
 
 
 def is_evaluation(data: Mapping[str, Any]) -> bool:
-    """Whether this is a ``TOFU_EVAL.json``: a metric of its sets, row by row."""
+    """Whether this is a ``TOFU_EVAL.json``: it has per-row metrics of the known sets."""
     found = (data.get(f"{prefix}_Q_A_Prob") for prefix in PREFIXES.values())
     return any(isinstance(entry, dict) and "value_by_index" in entry for entry in found)
 
 
 def is_summary(data: Mapping[str, Any]) -> bool:
-    """Whether this is a ``TOFU_SUMMARY.json``: nothing but numbers by metric."""
+    """Whether this is a ``TOFU_SUMMARY.json``: it has only numbers by metric."""
     named = ("model_utility", "forget_quality", "forget_Q_A_Prob", "forget_Q_A_ROUGE", "forget_truth_ratio")
     return any(name in data for name in named) and all(isinstance(value, int | float) for value in data.values())
 
 
 def as_tofu_log(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The sets as ``eval_log_aggregated.json`` has them. Raises UserError for rows that lack their numbers."""
+    """The sets in the format of ``eval_log_aggregated.json``. Raises UserError for rows that lack their numbers."""
     sets: dict[str, Any] = {}
     for key, prefix in PREFIXES.items():
         fields = {
@@ -59,12 +59,12 @@ def as_tofu_log(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def read_summary(data: Mapping[str, Any], path: Path) -> dict[str, float]:
-    """The numbers by metric. Raises UserError for one that is none."""
+    """The numbers by metric. Raises UserError for a value that is not a number."""
     return {name: number(value, f"{path}: {name}") for name, value in sorted(data.items())}
 
 
 def _column(data: Mapping[str, Any], metric: str, name: str, path: Path, *, several: bool) -> dict[str, Any]:
-    """Row -> its value; nothing if the file lacks the metric."""
+    """Row -> value; empty if the file lacks the metric."""
     entry = data.get(metric)
     if entry is None:
         return {}

@@ -1,9 +1,9 @@
-"""Evaluation logs of TOFU and of closer-look: ``eval_log_aggregated.json`` (spec: metrics, section 4.1).
+"""Reads evaluation logs of TOFU and of closer-look: ``eval_log_aggregated.json`` (spec: metrics, section 4.1).
 
 ``{"eval_log.json": {field: values}, "eval_real_author_wo_options.json": ..., "eval_real_world_wo_options.json": ...,
-"eval_log_forget.json": ...}``; values are ``{index: value}`` (TOFU) or a list (closer-look, and excerpts, with a list ``index``
-where the rows are not simply the first ones). Both write average losses per answer token; closer-look adds what it says of texts.
-Open-unlearning's ``TOFU_EVAL.json`` is read as such a log, too.
+"eval_log_forget.json": ...}``; values are ``{index: value}`` (TOFU) or a list (closer-look, and excerpts, which have a list
+``index`` if their rows are not the first ones). Both contain average losses per answer token; closer-look adds scores of the texts.
+Open-unlearning's ``TOFU_EVAL.json`` is converted to this format.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from unierase_cli.interchange.open_unlearning_rows import as_tofu_log, is_evalua
 from unierase_cli.metrics.base import FORGET, RETAIN
 
 WHAT = "an eval_log_aggregated.json of TOFU or closer-look, or open-unlearning's TOFU_EVAL.json"
-# Our name of a split -> its key in the log. Both code bases' retain rows are asked of a model that may have seen them.
+# Our split -> its key in the log. In both code bases the model may have seen the retain rows.
 SETS = {
     RETAIN: "eval_log.json",
     "real_authors": "eval_real_author_wo_options.json",
@@ -29,7 +29,7 @@ SETS = {
 }
 LOSS, PARAPHRASED, WRONG = "avg_gt_loss", "avg_paraphrased_loss", "average_perturb_loss"
 ROUGE, ENTROPY, COSINE, LABELS = "rougeL_recall", "token_entropy", "cosine_similarity", "entailment_labels"
-# Field -> the least and the largest value that it can have; rounding may add a little.
+# Field -> its smallest and largest possible value; rounding may exceed them slightly.
 RANGES = {
     LOSS: (0.0, float("inf")),
     PARAPHRASED: (0.0, float("inf")),
@@ -39,7 +39,7 @@ RANGES = {
     COSINE: (-1.0, 1.0),
 }
 ROUNDING = 1e-3
-# Only closer-look writes these.
+# Written by closer-look only.
 CLOSER_FIELDS = (ENTROPY, COSINE, LABELS)
 TOFU, CLOSER, OPEN = "TOFU", "closer-look", "open-unlearning"
 
@@ -56,7 +56,7 @@ class LogSet:
 
 @dataclass(frozen=True)
 class TofuLog:
-    """A log that was read: ``wrote`` is the code base, ``sets`` those of ours that it has, by our names."""
+    """A parsed log: ``wrote`` is the code base that wrote it, ``sets`` its sets by our split names."""
 
     path: Path
     wrote: str
@@ -64,7 +64,7 @@ class TofuLog:
 
 
 def read_log(path: Path) -> TofuLog:
-    """Read and check a log. Raises UserError in one line for whatever is wrong with it."""
+    """Read and check a log. Raises UserError for any fault."""
     data = read_object(path, WHAT)
     theirs = is_evaluation(data)
     if theirs:
@@ -73,14 +73,14 @@ def read_log(path: Path) -> TofuLog:
     named = {split: key.removesuffix(".json") for split, key in SETS.items()}
     present = {split: key for split, key in named.items() if key in found}
     if not present:
-        raise UserError(f"{path} is no log of TOFU, closer-look or open-unlearning", _hint(data))
+        raise UserError(f"{path} is not a log of TOFU, closer-look or open-unlearning", _hint(data))
     sets = {split: _read_set(found[key], f"{path}: {SETS[split]}") for split, key in present.items()}
     closer = any(field in read.fields for read in sets.values() for field in CLOSER_FIELDS)
     return TofuLog(path, OPEN if theirs else CLOSER if closer else TOFU, sets)
 
 
 def differing_rows(first: LogSet, second: LogSet) -> tuple[int, str]:
-    """How many rows of one set the other lacks, and what told them apart: question, index or position. Their order is free."""
+    """Number of rows that one set lacks of the other, in any order, and what identifies rows: question, index or position."""
     if first.prompts and second.prompts:
         named, rows = "question", (first.prompts, second.prompts)
     else:
@@ -95,7 +95,7 @@ def _read_set(value: Any, where: str) -> LogSet:
     known = {name: _column(fields[name], f"{where} {name}") for name in (*RANGES, LABELS) if name in fields}
     if not known:
         raise UserError(f"{where} has none of {', '.join(RANGES)}", f"name {WHAT}")
-    # The index where it is given, else the keys of {index: value}, else nothing but the order.
+    # Rows are identified by their index if given, else by the keys of {index: value}, else by position.
     order = next((list(column) for column in known.values() if isinstance(column, dict)), None)
     index = order
     if order is None and "index" in fields:
@@ -140,7 +140,7 @@ def _ordered(column: dict[str, Any] | list[Any], index: Sequence[str], where: st
 def _value(name: str, value: Any, where: str) -> Any:
     if name == LABELS:
         if not isinstance(value, str):
-            raise UserError(f"{where} is no label", "entailment_labels holds one word per row")
+            raise UserError(f"{where} is not a label", "entailment_labels holds one word per row")
         return value
     if name != WRONG:
         return _in_range(name, number(value, where), where)
@@ -154,12 +154,12 @@ def _in_range(name: str, value: float, where: str) -> float:
     least, most = RANGES[name]
     if not least - ROUNDING <= value <= most + ROUNDING:
         raise UserError(f"{where} is {value:g}, which {name} cannot be", "the log is damaged: write it again")
-    # What rounding put above 1 stays: the code bases average it, too. Below 0 a harmonic mean could not take it.
+    # Values rounded to above 1 stay, because the code bases average them too. A harmonic mean needs values of at least 0.
     return max(value, least)
 
 
 def _prompts(texts: Any, index: Sequence[str]) -> list[str]:
-    """The prompt of each row: both code bases log (prompt, generated, truth). Empty if the log has no texts for its rows."""
+    """The prompt of each row from the logged (prompt, generated, truth); empty if the log lacks the texts of its rows."""
     if not isinstance(texts, dict | list) or len(texts) != len(index):
         return []
     entries = [texts.get(row) for row in index] if isinstance(texts, dict) else texts

@@ -1,4 +1,4 @@
-"""The numbers of each set in a log of TOFU or closer-look, computed by the same functions as those of our own observations."""
+"""The metrics of each set in a log of TOFU or closer-look, computed by the same functions as for our own observations."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from unierase_cli.metrics import (
 from unierase_cli.metrics.base import OPTION_SPLITS, About, mean_result, unavailable
 
 SIMILARITY, ENTAILMENT = cosine_similarity.ABOUT, entailment.ABOUT
-# What the truth ratio is made from.
+# Inputs of the truth ratio.
 ANSWERS = (LOSS, PARAPHRASED, WRONG)
-# closer-look's six members, and the truth ratio of TOFU's run-time aggregate.
+# Closer-look's six members, and the truth ratio of TOFU's run-time aggregate.
 MEMBERS = (*closer_look.MEMBERS[:3], truth_ratio.ARITHMETIC.name, *closer_look.MEMBERS[3:])
 
 Members = dict[str, Measure]
 
 
 def members_of(log: TofuLog, split: str) -> Members:
-    """The members of a set by name. One whose field the log lacks is unavailable and says which field that is."""
+    """The members of a set by name. A member whose field the log lacks is unavailable and names the field."""
     options = split in OPTION_SPLITS
     found = {
         rouge.NAME: _member(log, split, rouge.ABOUT, (ROUGE,), lambda s: mean_result(rouge.ABOUT, s.fields[ROUGE])),
@@ -71,7 +71,7 @@ def members_of(log: TofuLog, split: str) -> Members:
 
 
 def observations(read: LogSet, split: str) -> list[Observation]:
-    """Rows as observations whose answers have the logged average losses; a log has no single tokens."""
+    """Rows as observations whose answers have the logged average losses; a log has no token-level values."""
     found = []
     for place, row in enumerate(read.index):
         answers = {}
@@ -84,7 +84,7 @@ def observations(read: LogSet, split: str) -> list[Observation]:
 
 
 def missing_field(log: TofuLog, split: str, fields: tuple[str, ...]) -> str | None:
-    """What the log lacks of a set's fields, in words."""
+    """A sentence that names the first missing field of a set, or None."""
     read = log.sets.get(split)
     if read is None:
         return f"{log.path.name} has no {SETS[split]}"

@@ -1,4 +1,4 @@
-"""What a log of TOFU or closer-look says, in every definition that it allows. What it cannot give says why."""
+"""Scores a log of TOFU or closer-look in every definition that it allows, and gives the reason for those that it does not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_REAL = "its kept rows are TOFU's, not those of real people's neighbours: it 
 
 @dataclass(frozen=True)
 class KolmogorovSmirnov:
-    """Forget quality: the test's statistic and p-value, and the rows of each model. ``unavailable`` says why there is none."""
+    """Forget quality: the test's statistic and p-value, and the number of rows per model. ``unavailable``: why there is none."""
 
     statistic: float | None = None
     p: float | None = None
@@ -31,7 +31,7 @@ class KolmogorovSmirnov:
 
     @property
     def log10_p(self) -> float | None:
-        """None where there is no p-value, or one too small for a number."""
+        """None if there is no p-value, or if it underflows to 0."""
         return math.log10(self.p) if self.p else None
 
     def to_json(self) -> dict[str, Any]:
@@ -40,7 +40,7 @@ class KolmogorovSmirnov:
 
 @dataclass(frozen=True)
 class LogScores:
-    """``members``: split -> member -> result. ``aggregates``: model utility in all its definitions, and forget efficacy."""
+    """``members``: split -> member -> measure. ``aggregates``: model utility in all its definitions, and forget efficacy."""
 
     log: TofuLog
     members: Mapping[str, Members]
@@ -67,9 +67,9 @@ class LogScores:
 
 
 def score_log(log: TofuLog, retain: TofuLog | None = None) -> LogScores:
-    """Everything that the log allows; with the log of a retain model forget quality, too.
+    """All scores that the log allows; with the log of a retain model, forget quality too.
 
-    Raises UserError if the two logs' forget rows are not the same.
+    Raises UserError if the two logs' forget rows differ.
     """
     members = {split: members_of(log, split) for split in SETS}
     if retain is None:
@@ -78,7 +78,7 @@ def score_log(log: TofuLog, retain: TofuLog | None = None) -> LogScores:
 
 
 def forget_quality(log: TofuLog, retain: TofuLog) -> tuple[KolmogorovSmirnov, tuple[str, ...]]:
-    """The test on the forget rows' truth ratios, and what to bear in mind about it. Raises UserError for other rows."""
+    """The test on the forget rows' truth ratios, with caveats. Raises UserError if the logs' rows differ."""
     for each in (log, retain):
         if reason := missing_field(each, FORGET, ANSWERS):
             return KolmogorovSmirnov(unavailable=reason), ()
@@ -92,10 +92,10 @@ def forget_quality(log: TofuLog, retain: TofuLog) -> tuple[KolmogorovSmirnov, tu
         )
     notes = []
     if named == "position":
-        notes.append("the logs do not say which forget rows they have; equal rows are taken on trust")
+        notes.append("the logs do not say which forget rows they have; they are assumed to be the same")
     if named != "question" and log.wrote != retain.wrote:
         notes.append(
-            "TOFU and closer-look order forget05 and forget10 differently: row numbers may mean other questions"
+            "TOFU and closer-look order forget05 and forget10 differently: equal row numbers may be different questions"
         )
     unlearned, retained = ([truth_ratio.log_ratio(o) for o in observations(s, FORGET)] for s in (mine, theirs))
     statistic, p = _ks_statistic(unlearned, retained), ks_p_value(unlearned, retained)
@@ -103,11 +103,11 @@ def forget_quality(log: TofuLog, retain: TofuLog) -> tuple[KolmogorovSmirnov, tu
 
 
 def _ks_statistic(first: Sequence[float], second: Sequence[float]) -> float:
-    """Largest distance of the two samples' distribution functions."""
+    """Largest distance between the two samples' distribution functions."""
     from scipy.stats import ks_2samp
 
     with warnings.catch_warnings():
-        # The statistic is exact by any method; the p-value of this one, which cannot be had of one row, is not used.
+        # The statistic does not depend on the method; this method's p-value, undefined for one row, is not used.
         warnings.simplefilter("ignore", RuntimeWarning)
         return float(ks_2samp(first, second, method="asymp").statistic)
 

@@ -1,4 +1,4 @@
-"""Artefacts, manifests, hashes and files that are written whole: the only room that knows the layout of outputs.
+"""Artefacts, manifests, hashes and atomic file writes: the only room that knows the layout of outputs.
 
-Payloads and records come in. Checked paths and rows go out.
+Writers take payloads and records; readers return checked paths and rows.
 """

@@ -1,4 +1,4 @@
-"""One complete artefact: its folder ``outputs/<stage>/<slug>/v<NNN>/``, its manifest, and whether its files are what that says."""
+"""One complete artefact: its folder ``outputs/<stage>/<slug>/v<NNN>/``, its manifest, and the check of its files against it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unierase_cli.store.json_text import Finite, decoded, read_json
 MANIFEST = "manifest.json"
 LOG = "log.txt"
 PEAKS = [("peak_memory_mib", Finite | None, None), ("peak_gpu_memory_mib", Finite | None, None)]
-# Every key of a manifest that is read anywhere, with its type; a folder with another one is no artefact.
+# Every manifest key that is read anywhere, with its type; a folder whose manifest does not match is not an artefact.
 MANIFEST_KIND = defstruct(
     "Manifest",
     [
@@ -33,7 +33,7 @@ MANIFEST_KIND = defstruct(
         ("command", list[str], []), ("overrides", list[str], []), ("warnings", list[str], []),
     ],
 )  # fmt: skip
-# Sections of a recorded configuration that every edit and score has.
+# Sections of the recorded configuration that every edit and score has.
 NAMED = ("name", str)
 SECTIONS = defstruct(
     "Sections",
@@ -43,7 +43,7 @@ SECTIONS = defstruct(
     ],
 )  # fmt: skip
 T = TypeVar("T")
-# Kinds of files that readers look for by pattern: one that was not there when the artefact was made must not be found.
+# Types of files that readers find by pattern; such a file is an error if the manifest does not list it.
 PAYLOAD = (".json", ".jsonl", ".safetensors")
 
 
@@ -51,7 +51,7 @@ PAYLOAD = (".json", ".jsonl", ".safetensors")
 class Artefact:
     """A complete version: its folder and its manifest.
 
-    ``path`` says where it is; whoever reads from it asks ``file`` or ``whole``, which hold the content against the manifest.
+    To read its files, use ``file`` or ``whole``, which check the content against the manifest; ``path`` does not.
     """
 
     path: Path
@@ -67,12 +67,12 @@ class Artefact:
 
     @property
     def order(self) -> float:
-        """Greater for what was made later: when it was finished, by a clock that never goes back (see ``Draft.complete``)."""
+        """Increases in the order of completion, even if the clock was set back (see ``Draft.complete``)."""
         return self.manifest.get("order") or self.manifest.get("finished") or 0.0
 
     @property
     def config(self) -> dict[str, Any]:
-        """The recorded configuration. Raises UserError where the manifest has none."""
+        """The recorded configuration. Raises UserError if the manifest has none."""
         found = {"mode": {"name": "batch"}, **self.manifest.get("config", {})}
         try:
             decoded(found, SECTIONS, "config")
@@ -87,31 +87,31 @@ class Artefact:
 
     @property
     def full_name(self) -> str:
-        """``stage/slug@v003``: stages share slugs, this name is unique within an outputs folder."""
+        """``stage/slug@v003``, unique within an outputs folder; stages share slugs."""
         return f"{self.stage}/{self.name}"
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What the stage told of itself."""
+        """The stage's own summary."""
         return self.manifest.get("summary") or {}
 
     def told(self, name: str, kind: type[T]) -> T:
-        """A value of the summary. Raises UserError where it is missing or of another type."""
+        """A value of the summary. Raises UserError if it is missing or of another type."""
         try:
             return decoded(self.summary.get(name), kind, f"summary.{name}")
         except ValueError as error:
             raise UserError(f"{self.path / MANIFEST} is damaged: {error}", self._again) from None
 
     def has(self, name: str) -> bool:
-        """Whether there is a file of this name; what is in it is another question (``file``)."""
+        """Whether a file of this name exists, without checking its content (see ``file``)."""
         return (self.path / name).is_file()
 
     def files(self, pattern: str) -> list[Path]:
-        """Its files of this kind (``*.jsonl``), sorted. Raises UserError as ``whole``."""
+        """Its files that match a pattern (``*.jsonl``), sorted. Raises UserError as ``whole`` does."""
         return sorted(path for path in self.whole.glob(pattern) if path.is_file())
 
     def file(self, name: str) -> Path:
-        """Where one of its files lies. Raises UserError if its content is not what the manifest says (see ``recorded_hash``)."""
+        """Path of one of its files. Raises UserError if the content does not match the manifest (see ``recorded_hash``)."""
         records = self.manifest.get("files")
         if records is None:
             return self.path / name
@@ -122,12 +122,12 @@ class Artefact:
 
     @property
     def whole(self) -> Path:
-        """Its folder, all of whose files are what the manifest says. Raises UserError as ``check``."""
+        """Its folder, after checking all files. Raises UserError as ``check`` does."""
         self.check()
         return self.path
 
     def check(self) -> None:
-        """Raises UserError, as ``file`` does, for a file that is not what the manifest says, and for data that was put in later."""
+        """Raise UserError for a file that does not match the manifest, and for data files that were added later."""
         records = self.manifest.get("files")
         if records is not None:
             for name, record in records.items():
@@ -137,7 +137,7 @@ class Artefact:
                     self._refuse(path.name, "was not there when it was made", f"rm {path}")
 
     def _check(self, name: str, record: Mapping[str, Any]) -> None:
-        # Nobody computes with the log.
+        # No result depends on the log.
         if name == LOG:
             return
         path, place = self.path / name, PurePosixPath(name)
@@ -148,25 +148,25 @@ class Artefact:
         if (size := path.stat().st_size) != record["size"]:
             self._refuse(name, f"has {size} bytes, not {record['size']}")
         if recorded_hash(path) != record["sha256"]:
-            self._refuse(name, "has another content than it was written with")
+            self._refuse(name, "has changed since it was written")
 
     def _refuse(self, name: str, wrong: str, hint: str = "") -> NoReturn:
         raise UserError(f"{self.full_name} is damaged: {self.path / name} {wrong}", hint or self._again)
 
     @property
     def _again(self) -> str:
-        return f"rm -r {self.path}, and what made it makes it again"
+        return f"remove it with rm -r {self.path}, and run the command that made it again"
 
 
 def read_artefact(path: Path) -> Artefact:
-    """The artefact in a folder. Raises OSError or ValueError for a manifest that is none."""
+    """The artefact in a folder. Raises OSError or ValueError for a missing or invalid manifest."""
     manifest = read_json(path / MANIFEST)
     decoded(manifest, MANIFEST_KIND)
     return Artefact(path, manifest)
 
 
 def found_artefact(path: Path) -> Artefact | None:
-    """The artefact in a folder, or None where there is none."""
+    """The artefact in a folder, or None if there is none."""
     try:
         return read_artefact(path)
     except (OSError, ValueError):

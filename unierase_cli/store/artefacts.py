@@ -1,7 +1,7 @@
 """Versioned artefacts: the only code that knows the layout ``outputs/<stage>/<slug>/v<NNN>/``.
 
 A version is complete once its ``manifest.json`` exists (written last, atomically, with the hash of every other file). A version
-without one was interrupted; the next run with the same key goes on in it. Nothing that is complete is ever written to again.
+without a manifest was interrupted; the next run with the same key resumes it. A complete version is never written to again.
 """
 
 from __future__ import annotations
@@ -26,25 +26,27 @@ from unierase_cli.store.json_text import read_json, write_json
 from unierase_cli.store.whole import clear_discarded, clear_left_behind, discard, flush_to_disk
 
 KEY_FILE = ".key.json"
-# Seconds between two artefacts of which the clock says that the later one is the earlier.
+# Seconds added to the latest artefact's time if the clock was set back.
 MOMENT = 1e-3
 
 
 @dataclass
 class Draft:
-    """A version that is being written. ``resuming`` tells that files of an interrupted run with this key are in it."""
+    """A version that is being written. ``resuming``: it contains files of an interrupted run with the same key."""
 
     path: Path
     resuming: bool
 
     def discard_if_empty(self) -> None:
-        """Remove the version if nothing was written into it that a later run could go on from."""
+        """Remove the version if it has no files that a later run could resume from."""
         if {path.name for path in self.path.iterdir()} <= {KEY_FILE, LOG}:
             discard(self.path)
 
     def complete(self, manifest: dict[str, Any]) -> Artefact:
-        """Write the manifest, which makes the version visible: with ``files``, the size and hash of each, and, where the clock
-        was set back since the store's latest artefact, with ``order``, a time that is later than that one's."""
+        """Write the manifest, which makes the version visible, with the size and hash of every file in ``files``.
+
+        If the clock was set back since the store's latest artefact, ``order`` records a time later than that artefact's.
+        """
         clear_left_behind(self.path)
         manifest = {**manifest, "files": file_records(self.path)}
         latest = max((artefact.order for artefact in Store(self.path.parents[2]).list()), default=0.0)
@@ -74,12 +76,13 @@ class Store:
         return matches[-1] if matches else None
 
     def inputs_of(self, artefact: Artefact) -> dict[str, Artefact | None]:
-        """What the artefact was made from, by the names it has for them; None for what is gone."""
+        """The artefacts it was made from, by input name; None for artefacts that no longer exist."""
         return {name: self.input_of(artefact, name) for name in artefact.manifest.get("inputs", {})}
 
     def input_of(self, artefact: Artefact, name: str) -> Artefact | None:
-        """What the artefact was made from under that name: at the recorded path, or with the recorded key if the outputs folder
-        was moved. A path that leads out of this outputs folder and of the artefact's own is not followed.
+        """The input artefact of that name: at the recorded path or, if the outputs folder was moved, by the recorded key.
+
+        A path outside of this outputs folder and the artefact's own is not followed.
         """
         record = artefact.manifest.get("inputs", {}).get(name)
         if record is None:
@@ -93,14 +96,14 @@ class Store:
         return matches[-1] if matches else None
 
     def interrupted(self, stage: str, slug: str, key: str) -> Path | None:
-        """The newest version folder that a run with this key left unfinished."""
+        """The newest version folder that a run with this key left incomplete."""
         for path in sorted((self.root / stage / slug).glob("v*"), reverse=True):
             if not (path / MANIFEST).exists() and _key_of(path) == key:
                 return path
         return None
 
     def unfinished(self, stage: str, slug: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Every version folder that was left unfinished, with what its run was started with (``settings`` of ``draft``)."""
+        """Every incomplete version folder, with the settings that its run was started with (``settings`` of ``draft``)."""
         for path in sorted((self.root / stage / slug).glob("v*")):
             if not (path / MANIFEST).exists() and (path / KEY_FILE).exists():
                 with suppress(OSError, ValueError, AttributeError):
@@ -108,10 +111,10 @@ class Store:
 
     @contextmanager
     def lock(self, stage: str, slug: str, key: str, waiting: Callable[[str], None]) -> Iterator[None]:
-        """Hold the key while a version is made; a second process waits here. The lock of a dead process is free.
+        """Hold the key while a version is made; a second process waits. The lock of a dead process is free.
 
-        The lock lies beside the slugs: a seed that a stage does not read is in its slug and yet not in its key. Raises UserError
-        where nothing can be written, and where the file system knows no locks.
+        The lock file lies beside the slug folders, because a seed that a stage does not read is part of its slug but not of its
+        key. Raises UserError if the folder is not writable or the file system does not support locks.
         """
         folder = self.root / stage
         _make_folder(folder)
@@ -136,7 +139,7 @@ class Store:
     def draft(
         self, stage: str, slug: str, key: str, *, fresh: bool = False, settings: dict[str, Any] | None = None
     ) -> Draft:
-        """Open a version to write: the interrupted one of this key, else the next number."""
+        """Open a version for writing: the interrupted one of this key, else one with the next number."""
         folder = self.root / stage / slug
         left = self.interrupted(stage, slug, key)
         if left is not None and not fresh:
@@ -146,7 +149,7 @@ class Store:
             discard(left)
         _make_folder(folder)
         clear_discarded(folder)
-        # A version has its key from its first moment: a folder without one would belong to nobody, and stay.
+        # The key file exists from the start: a folder without it would match no run and stay forever.
         new = folder / f".new-{key[:16]}"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
@@ -158,17 +161,17 @@ class Store:
                 new.rename(path)
             except OSError as error:
                 if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-                    continue  # another process took the number between the look and the renaming
+                    continue  # another process took the number between the listing and the renaming
                 raise
             return Draft(path, resuming=False)
 
     def resolve(self, run: str, stage: str | None = None) -> Artefact:
-        """The artefact that a user means: a path, ``slug@v003``, a unique prefix of a key, or ``latest`` (of a run: what is made
-        over many of them has no configuration of its own).
+        """The artefact that a user means: a path, ``slug@v003``, a unique prefix of a key, or ``latest``.
 
-        Raises UserError when nothing or more than one thing matches.
+        ``latest`` is the newest artefact of a run; artefacts made from many runs have no configuration. Raises UserError if
+        nothing matches, or more than one artefact does.
         """
-        if os.path.exists(Path(run) / MANIFEST):  # unlike Path's own, false for a name that no file system takes
+        if os.path.exists(Path(run) / MANIFEST):  # unlike Path.exists, False for names that the file system rejects
             try:
                 return read_artefact(Path(run))
             except (OSError, ValueError) as error:
@@ -195,10 +198,10 @@ class Store:
 
 
 def _within(path: Path, root: Path) -> bool:
-    """Whether a path is below a folder, symbolic links followed."""
+    """Whether a path is inside a folder, following symbolic links."""
     try:
         return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError, ValueError):  # a name that is too long, links in a circle
+    except (OSError, RuntimeError, ValueError):  # a name that is too long, a symlink loop
         return False
 
 

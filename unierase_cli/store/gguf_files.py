@@ -1,4 +1,4 @@
-"""What a GGUF file says of itself: metadata and the table of its tensors, read without loading any weight.
+"""Reads a GGUF file's metadata and tensor table without loading any weights.
 
 Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The sizes of quantised blocks come from the ``gguf`` package.
 """
@@ -20,12 +20,12 @@ from unierase_cli.contracts import UserError
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 ALIGNMENT = 32
-# Types of metadata values that have a fixed size, as struct writes them; texts and lists are the two others.
+# Metadata types of fixed size, as struct format characters; the other two types are strings and arrays.
 FIXED = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 TEXT, LIST = 8, 9
 # Dense decoders that transformers reads from GGUF files and whose blocks can be edited.
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "stablelm", "gpt2", "falcon")
-# ggml's numbers of how a tensor is stored.
+# ggml's type numbers of tensors.
 KINDS = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K",
     13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S",
@@ -40,8 +40,8 @@ AGAIN = "download the file again"
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """``metadata``: of a list only its length. ``shapes``: rows before columns. ``kinds``: ggml's number of how a tensor is
-    stored. ``offsets``: bytes behind ``data_start``.
+    """``metadata``: arrays are represented by their length. ``shapes``: rows before columns. ``kinds``: ggml's type number.
+    ``offsets``: in bytes from ``data_start``.
     """
 
     metadata: dict[str, Any]
@@ -57,17 +57,17 @@ class GgufHeader:
 
     @property
     def quantisation(self) -> str:
-        """How the tensors are stored and how many so, the most frequent first: "Q4_1 210, F32 61, Q8_0 1"."""
+        """Tensor types with their counts, the most frequent first: "Q4_1 210, F32 61, Q8_0 1"."""
         return ", ".join(f"{kind_name(kind)} {count}" for kind, count in Counter(self.kinds.values()).most_common())
 
     def number(self, name: str) -> int | None:
-        """An integer of the architecture's own metadata, such as ``block_count``."""
+        """An integer from the architecture's own metadata, such as ``block_count``."""
         found = self.metadata.get(f"{self.architecture}.{name}")
         return found if isinstance(found, int) else None
 
 
 def gguf_at(path: str | Path) -> Path | None:
-    """The file, if there is one that is a GGUF file by its first bytes or wants to be one by its name."""
+    """The file if it exists and is a GGUF file by its first bytes or its name, else None."""
     file = Path(path)
     if not file.is_file():
         return None
@@ -78,7 +78,7 @@ def gguf_at(path: str | Path) -> Path | None:
 
 
 def read_gguf(file: Path) -> GgufHeader:
-    """The header, read once per process while the file stays the same. Raises UserError for a file that is none, or is cut off."""
+    """The header, cached while the file does not change. Raises UserError for a file that is not GGUF or is truncated."""
     state = file.stat()
     return _read(file, state.st_size, state.st_mtime_ns)
 
@@ -86,8 +86,8 @@ def read_gguf(file: Path) -> GgufHeader:
 def check_gguf(file: Path) -> GgufHeader:
     """The header of a file that can be loaded.
 
-    Raises UserError for one that is cut off, is a part of several, has an architecture or a quantisation that cannot be read, or
-    where the ``gguf`` package is missing.
+    Raises UserError if the file is truncated or one of several parts, if its architecture or quantisation is not supported, or if
+    the ``gguf`` package is missing.
     """
     _refuse_part(file)
     header = read_gguf(file)
@@ -111,7 +111,7 @@ def check_gguf(file: Path) -> GgufHeader:
 
 
 def kind_name(kind: int) -> str:
-    """ggml's name of how a tensor is stored, or its number."""
+    """ggml's name of a tensor type, or its number."""
     return KINDS.get(kind, f"type {kind}")
 
 
@@ -131,16 +131,16 @@ def _split(file: Path, parts: int) -> UserError:
 def _check_architecture(file: Path, header: GgufHeader) -> None:
     known = "known are " + ", ".join(ARCHITECTURES)
     if header.architecture not in ARCHITECTURES:
-        raise UserError(f"{file} has the architecture {header.architecture or 'of none'}, which cannot be edited", known)
+        raise UserError(f"{file} has the architecture {header.architecture or '(none)'}, which cannot be edited", known)
     if header.number("expert_count"):
         raise UserError(f"{file} is a mixture of experts, which cannot be edited", f"choose a dense model: {known}")
     if "token_embd.weight" not in header.shapes:
-        raise UserError(f"{file} has no token_embd.weight: it is no language model", "choose a file with a whole model")
+        raise UserError(f"{file} has no token_embd.weight: it is not a language model", "choose a file with a whole model")
 
 
 @lru_cache(maxsize=1)
 def _block_sizes() -> dict[int, tuple[int, int]] | None:
-    """ggml's number of a type -> weights and bytes of a block, of the types that can be dequantised; None without the package."""
+    """ggml's type number -> weights and bytes per block, for types that can be dequantised; None without the package."""
     try:
         import gguf
         import numpy as np
@@ -187,7 +187,7 @@ def _header(file: Path, content: mmap.mmap, size: int) -> GgufHeader:
         widths = struct.unpack_from(f"<{min(count, 8)}Q", content, place + 4)
         place += 4 + 8 * len(widths)
         kinds[name], offsets[name] = struct.unpack_from("<IQ", content, place)
-        # The fastest index comes first in the file.
+        # The file lists the fastest-varying dimension first.
         shapes[name], place = tuple(reversed(widths)), place + 12
     alignment = metadata.get("general.alignment", ALIGNMENT)
     step = alignment if isinstance(alignment, int) and alignment > 0 else ALIGNMENT

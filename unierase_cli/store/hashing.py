@@ -1,4 +1,4 @@
-"""Content hashes: of JSON values, of files, and of arrays' bytes."""
+"""Content hashes of JSON values, files and bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 CHUNK = 1 << 22
-# Of a file larger than this a manifest records a hash of samples.
+# Manifests record a sampled hash for files larger than this.
 RECORDED_LIMIT = 1 << 30
 
 
@@ -21,7 +21,7 @@ def hash_json(value: Any) -> str:
 
 
 def hash_file(path: Path, limit: int | None = None) -> str:
-    """Sha256 of a file's content, in hex. With ``limit`` bytes exceeded: of its size, head, tail and evenly spaced samples."""
+    """Hex sha256 of a file's content; beyond ``limit`` bytes, of its size, head, tail and evenly spaced samples."""
     size = path.stat().st_size
     digest = hashlib.sha256()
     with path.open("rb") as stream:
@@ -37,8 +37,10 @@ def hash_file(path: Path, limit: int | None = None) -> str:
 
 
 def recorded_hash(path: Path, limit: int | None = RECORDED_LIMIT) -> str:
-    """The hash that a manifest records of a file: of samples beyond ``limit``. Taken once per process while the file stays the
-    same to the system: size, time of change and inode."""
+    """The hash that a manifest records for a file, sampled beyond ``limit`` bytes.
+
+    Cached per process while the file's size, modification and change times and inode stay the same.
+    """
     state = path.stat()
     return _recorded_hash(path.absolute(), limit, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
 
@@ -49,7 +51,7 @@ def _recorded_hash(path: Path, limit: int | None, *state: int) -> str:
 
 
 def hash_bytes(*parts: bytes) -> str:
-    """Sha256 of the parts' concatenation, in hex."""
+    """Hex sha256 of the concatenated parts."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -57,7 +59,7 @@ def hash_bytes(*parts: bytes) -> str:
 
 
 def file_records(folder: Path, limit: int = RECORDED_LIMIT) -> Mapping[str, dict[str, Any]]:
-    """Relative name -> size and hash of every file below ``folder``, hidden files left out."""
+    """Relative name -> size and hash of every file below ``folder`` except hidden ones."""
     records: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -1,5 +1,5 @@
-"""JSON that somebody else may have written: what Python's reader lets through or dies of, and a value of another type than its
-reader counts on, is a ValueError in one line here.
+"""Reads untrusted JSON: input that Python's reader accepts or crashes on, and values of the wrong type, raise a ValueError with
+a one-line message.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import msgspec
 from unierase_cli.contracts import UserError
 from unierase_cli.store.whole import write_text
 
-# Bytes of a file that describes something (a manifest, a config.json): kilobytes are usual.
+# Maximum bytes of a descriptive file (a manifest, a config.json); kilobytes are usual.
 DESCRIPTION = 16 << 20
-# Bytes of a file with numbers or texts of every row.
+# Maximum bytes of a file with numbers or texts per row.
 ROWS = 512 << 20
-# A number that is neither NaN nor infinite. Everywhere else, too, true and false are no numbers.
+# A number that is neither NaN nor infinite. Booleans never count as numbers.
 Finite = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 T = TypeVar("T")
 
 
 def parse_json(text: str) -> Any:
-    """The value. NaN and infinity pass, as Python writes them.
+    """The parsed value. NaN and infinity pass, because Python writes them.
 
-    Raises json.JSONDecodeError for what is no JSON, and ValueError for what cannot be told or kept: a key twice in one object,
-    half of a surrogate pair (no UTF-8 text has one), numbers of thousands of digits, nesting deeper than Python's stack.
+    Raises json.JSONDecodeError for invalid JSON, and ValueError for a duplicate key in an object, an unpaired surrogate (which
+    UTF-8 cannot encode), numbers with thousands of digits, or nesting deeper than Python's stack.
     """
     try:
         found = json.loads(text, object_pairs_hook=_once)
-        # Only an escape can bring in a half: the text itself was decoded.
+        # Only an escape can produce an unpaired surrogate, since the text itself was decoded.
         if "\\ud" in text or "\\uD" in text:
             json.dumps(found, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError("an escape \\ud800 to \\udfff without its other half, which is no character") from None
+        raise ValueError("an escape \\ud800 to \\udfff without its pair, which is not a character") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except json.JSONDecodeError:
@@ -48,26 +48,26 @@ def parse_json(text: str) -> Any:
 
 
 def read_json(path: Path, most: int = DESCRIPTION) -> Any:
-    """The value in a UTF-8 file (a byte order mark is tolerated) of at most ``most`` bytes, none of which is read of a larger one.
+    """The value in a UTF-8 file of at most ``most`` bytes; a byte order mark is tolerated, and larger files are not read.
 
     Raises OSError, or ValueError as ``parse_json`` does.
     """
     with path.open("rb") as stream:
         size = stream.seek(0, 2) if stream.seekable() else 0
         if size > most:
-            raise ValueError(f"it has {size / 1e6:,.0f} MB, and no such file has more than {most / 1e6:,.0f} MB")
+            raise ValueError(f"it has {size / 1e6:,.0f} MB, more than the limit of {most / 1e6:,.0f} MB")
         if size:
             stream.seek(0)
         content = stream.read(most + 1)
     if len(content) > most:
-        raise ValueError(f"it has more than {most / 1e6:,.0f} MB, which no such file has")
+        raise ValueError(f"it has more than the limit of {most / 1e6:,.0f} MB")
     return parse_json(content.decode("utf-8-sig"))
 
 
 def decoded(value: Any, kind: type[T], place: str = "") -> T:
-    """The value as a ``kind``: a msgspec.Struct, a dataclass or what ``msgspec.convert`` takes; keys that it lacks are ignored.
+    """The value as a ``kind``: a msgspec.Struct, a dataclass or any type for ``msgspec.convert``; unknown keys are ignored.
 
-    Raises ValueError that says where (below ``place``) something is of another type: ``inputs[...].path: expected str, got int``.
+    Raises ValueError that names the place (below ``place``) of a wrong type: ``inputs[...].path: expected str, got int``.
     """
     try:
         return msgspec.convert(value, kind)
@@ -79,8 +79,9 @@ def decoded(value: Any, kind: type[T], place: str = "") -> T:
 
 
 def read_as(path: Path, kind: type[T], mend: str) -> T:
-    """What a stage wrote into a file, as a ``kind`` (see ``decoded``). Raises UserError with ``mend``, what makes it again, for a
-    missing or damaged one.
+    """The content of a file that a stage wrote, as a ``kind`` (see ``decoded``).
+
+    Raises UserError for a missing or damaged file, with the hint ``mend`` on how to make it again.
     """
     try:
         return decoded(read_json(path, ROWS), kind)
@@ -89,7 +90,7 @@ def read_as(path: Path, kind: type[T], mend: str) -> T:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the whole new one, never half."""
+    """Write JSON atomically: a reader sees the old file or the whole new one."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -98,5 +99,5 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {json.dumps(twice, ensure_ascii=True)} stands twice in one object")
+        raise ValueError(f"the key {json.dumps(twice, ensure_ascii=True)} occurs twice in one object")
     return found

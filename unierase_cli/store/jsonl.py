@@ -1,4 +1,4 @@
-"""JSON Lines, read strictly: a bad line is named by file and number, never skipped in silence."""
+"""JSON Lines, read strictly: an error names the file and line of a bad line, and no line is skipped silently."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ T = TypeVar("T")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 WIDE = (b"\xff\xfe", b"\xfe\xff")
 BLOCK = 1 << 16
-# Bytes of a line at most: a longer one is no row, and would fill the memory before anything could be said of it.
+# Maximum bytes of a line. A longer one is not a row and could exhaust memory before it is reported.
 LONGEST = 64 << 20
 BY_LINES = 'python -c "import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin)]"'
 EXAMPLE = 'write one object per line, e.g. {"question": "...", "answer": "..."}'
 
 
 def iterate_jsonl(path: str | Path, *, torn_tail: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, object) of every line that is not blank. UTF-8; a byte order mark is tolerated.
+    """(line number from 1, object) of every non-blank line. UTF-8; a byte order mark is tolerated.
 
-    With ``torn_tail`` a last line without a line break is left out: what a killed process had not finished writing.
-    Raises UserError for a missing file, bad encoding, malformed JSON, a key that a line has twice, or a line that is no object.
+    With ``torn_tail``, a last line without a line break is left out, because a killed process had not finished writing it.
+    Raises UserError for a missing file, bad encoding, malformed JSON, a duplicate key in a line, or a line that is not an object.
     """
     path = Path(path)
     for number, line in enumerate(_lines(path, torn_tail), start=1):
@@ -43,8 +43,10 @@ def read_jsonl(path: str | Path, *, torn_tail: bool = False) -> list[dict[str, A
 
 
 def read_rows_as(path: Path, kind: type[T], mend: str) -> list[T]:
-    """Every object of a file that a stage wrote, as a ``kind`` (see ``json_text.decoded``). Raises UserError with ``mend``, what
-    makes it again."""
+    """Every object of a file that a stage wrote, as a ``kind`` (see ``json_text.decoded``).
+
+    Raises UserError for a damaged row, with the hint ``mend`` on how to make the file again.
+    """
     rows = []
     for number, row in iterate_jsonl(path):
         try:
@@ -55,7 +57,7 @@ def read_rows_as(path: Path, kind: type[T], mend: str) -> list[T]:
 
 
 def read_asset(name: str) -> list[dict[str, Any]]:
-    """The rows of a JSON Lines file that is shipped in ``unierase_cli/assets``."""
+    """The rows of a JSON Lines file shipped in ``unierase_cli/assets``."""
     with resources.as_file(resources.files("unierase_cli.assets") / name) as path:
         return read_jsonl(path)
 
@@ -66,7 +68,7 @@ def dump_line(row: Mapping[str, Any]) -> str:
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write the whole file at once: a reader sees the old content or the new one, never a part."""
+    """Write the file atomically: a reader sees the old content or the new one."""
     with whole(Path(path)) as draft, draft.open("w", encoding="utf-8", newline="\n") as stream:
         stream.writelines(dump_line(row) for row in rows)
         stream.flush()
@@ -74,7 +76,7 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def append_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Append rows and flush them to the disk; a torn last line of an earlier, killed writer is cut off first."""
+    """Append rows and flush them to the disk, after removing a torn last line left by a killed writer."""
     path = Path(path)
     drop_torn_tail(path)
     with path.open("a", encoding="utf-8", newline="\n") as stream:
@@ -84,7 +86,7 @@ def append_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def drop_torn_tail(path: str | Path) -> None:
-    """Cut off what follows the last line break, if anything does; a missing file stays missing."""
+    """Truncate the file after its last line break; a missing file stays missing."""
     path = Path(path)
     if not path.exists():
         return
@@ -125,7 +127,7 @@ def _lines(path: Path, torn_tail: bool) -> Iterator[bytes]:
 
 
 def _refuse_array(path: Path, first: bytes) -> None:
-    """Raise UserError for a file whose first line opens a JSON array of objects: no line of it is the mistake, but its form."""
+    """Raise UserError if the first line opens a JSON array of objects: then the file's format is wrong, not one of its lines."""
     opening = b"".join(first.split())
     if opening == b"[" or opening.startswith(b"[{"):
         raise UserError(f"{path} is a JSON array, not JSON Lines (an object on every line)", f"{BY_LINES} < {path} > NEW.jsonl")
@@ -141,7 +143,7 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
         ) from None
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not valid JSON at column {error.colno}: {error.msg}", EXAMPLE) from None
-    except ValueError as error:  # nested too deeply, a key twice, half a character, a number of thousands of digits
+    except ValueError as error:  # nesting too deep, a duplicate key, an unpaired surrogate, a number with thousands of digits
         raise UserError(f"{where}: {error}", "write one flat object per line, each key once") from None
     if not isinstance(row, dict):
         raise UserError(f"{where}: a JSON {_kind(row)}, not an object", EXAMPLE)

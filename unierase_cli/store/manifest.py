@@ -29,7 +29,7 @@ PACKAGES = (
 
 @cache
 def package_versions() -> Mapping[str, str]:
-    """The version of this package, as ``unierase --version`` has it, and the installed ones that numbers depend on."""
+    """Versions of this package (as ``unierase --version`` prints it) and of the installed packages that results depend on."""
     versions = {"unierase": __version__}
     for name in PACKAGES:
         try:
@@ -41,7 +41,7 @@ def package_versions() -> Mapping[str, str]:
 
 @cache
 def git_commit() -> str | None:
-    """Commit of the checkout that this package runs from, with ``+changes`` when the tree differs; None outside one."""
+    """Commit of the checkout that this package runs from, plus ``+changes`` for a modified tree; None outside a checkout."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None

@@ -1,8 +1,7 @@
-"""What a model's folder is not trusted with: leading to files elsewhere, to pickles, or to gigabytes of description, and saying
-in its description what no model's says.
+"""Checks of untrusted model folders: links to files elsewhere, pickles, oversized descriptions, and invalid values in them.
 
-transformers takes an index's file names as they are, loads a file that is not called .safetensors with torch.load, and where it
-finds an adapter_config.json takes the model that this one names.
+transformers trusts the file names in an index, loads a file whose name does not end in .safetensors with torch.load, and if it
+finds an adapter_config.json, loads the base model that this names.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from unierase_cli.store.json_text import DESCRIPTION, ROWS, decoded, read_json
 CONFIG, ADAPTER, INDEX = "config.json", "adapter_config.json", "model.safetensors.index.json"
 PICKLED = ("pytorch_model", "model")
 CONVERT = "from transformers import AutoModelForCausalLM as Model; Model.from_pretrained('{}').save_pretrained('NEW')"
-# A vocabulary of a quarter of a million tokens with its merges has some 30 MB.
+# A vocabulary of a quarter of a million tokens takes some 30 MB with its merges.
 LARGE = ("tokenizer.json", "vocab.json", INDEX)
 BLOCKS = ("num_hidden_layers", "n_layer", "num_layers")
 WIDTHS = (
     "hidden_size", "n_embd", "intermediate_size", "n_inner", "num_attention_heads", "n_head", "num_key_value_heads",
     "head_dim", "vocab_size", "max_position_embeddings", "n_positions",
 )  # fmt: skip
-# More blocks than any model has, and the largest other number: a model of more is not tried.
+# Limits far above any real model.
 Blocks = Annotated[int, Meta(le=10_000)]
 Width = Annotated[int, Meta(le=1 << 40)]
 TOKENS = [(f"{name}_token_id", int | list[int] | None, None) for name in ("eos", "bos", "pad")]
-# What is read here, or decides how much a model takes before its weights are looked at. Some families give a width per block.
+# Values that are read here, or that determine memory before the weights are read. Some families give one width per block.
 TEXT_CONFIG = defstruct(
     "TextConfig",
     [
@@ -49,8 +48,8 @@ INDEX_KIND: Any = defstruct("Index", [("weight_map", dict[str, str])])
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UserError for weights as pickles alone, for a description that is too large to be one or has not its form
-    (``check_description``), for an adapter, and for a bad index (``check_index``).
+    """Raise UserError for a folder that has weights only as pickles, an oversized or invalid description
+    (``check_description``), an adapter, or a bad index (``check_index``).
     """
     refuse_pickles(folder)
     for path in folder.glob("*.json"):
@@ -58,7 +57,7 @@ def check_folder(folder: Path) -> None:
         if path.stat().st_size > most:
             size = f"{path.stat().st_size / 1e6:,.0f} MB"
             raise UserError(
-                f"{path} has {size}, and no model's has more than {most / 1e6:,.0f}", "use the original model's files"
+                f"{path} has {size}, more than the limit of {most / 1e6:,.0f}", "use the original model's files"
             )
     for name in KINDS:
         if (folder / name).exists():
@@ -70,7 +69,7 @@ def check_folder(folder: Path) -> None:
 
 
 def refuse_pickles(folder: Path) -> None:
-    """Raise UserError for a folder that has its weights as pickles alone."""
+    """Raise UserError for a folder that has its weights only as pickles."""
     pickles = sorted(path.name for path in folder.glob("*.bin") if path.name.startswith(PICKLED))
     if pickles and not any(folder.glob("*.safetensors")):
         raise UserError(
@@ -80,7 +79,7 @@ def refuse_pickles(folder: Path) -> None:
 
 
 def check_description(path: Path) -> dict[str, Any]:
-    """The object in a file of KINDS. Raises UserError naming the value that is of another kind than any model's."""
+    """The object in a file of KINDS. Raises UserError that names an invalid value."""
     try:
         found = read_json(path)
         decoded(found, KINDS[path.name])
@@ -92,7 +91,7 @@ def check_description(path: Path) -> dict[str, Any]:
 
 
 def check_index(path: Path) -> None:
-    """Raise UserError unless the index names safetensors files in its own folder."""
+    """Raise UserError unless the index names only safetensors files in its own folder."""
     try:
         index = decoded(read_json(path, ROWS), INDEX_KIND)
     except (OSError, ValueError) as error:
@@ -108,8 +107,8 @@ def check_index(path: Path) -> None:
 
 
 def refuse_adapter(source: str | Path) -> None:
-    """Raise UserError: the folder or hub model of this name is an adapter."""
+    """Raise UserError because this folder or hub model is an adapter."""
     raise UserError(
-        f"{source} has an {ADAPTER}: an adapter, whose base model would be taken from the place that it names",
-        "merge it into its base model, and give the folder of that",
+        f"{source} has an {ADAPTER}: it is an adapter, which would load the base model that it names",
+        "merge it into its base model, and give the folder of the result",
     )

@@ -1,4 +1,4 @@
-"""A folder at a place that the user names: complete, or not there at all, and with nothing of the user's own touched."""
+"""Creates a folder at a path given by the user, completely or not at all, without touching the user's own files."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from unierase_cli.store.refusals import FORBIDDEN, GONE, NO_ROOM, READ_ONLY, TOO
 from unierase_cli.store.whole import PART, unused
 
 ANOTHER = "name a new folder"
-# What only writing is refused for.
+# Errors that only occur when writing.
 WRITING = (*NO_ROOM, *TOO_LARGE, *READ_ONLY)
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 
 
 def check_free(destination: Path) -> Path:
-    """The place that ``destination`` leads to, links and ``..`` followed. Nothing is written.
+    """The real path of ``destination``, following links and ``..``. Nothing is written.
 
-    Raises UserError where something lies there already, and where nothing can be written.
+    Raises UserError if something exists there, or if it is not writable.
     """
     place = Path(os.path.realpath(destination))
     if os.path.lexists(place) and not place.is_dir():
@@ -42,11 +42,11 @@ def check_free(destination: Path) -> Path:
 
 @contextmanager
 def new_folder(destination: Path) -> Iterator[Path]:
-    """An empty folder to write to. At the end ``destination`` has what is in it; after an error, or once the process is asked
-    to end, what was written is removed.
+    """An empty folder to write to, whose content appears at ``destination`` at the end.
 
-    A folder that is there and empty is kept and filled: it may be a mount point, the folder that somebody works in, or have
-    rights of its own. Raises UserError as ``check_free`` does, where somebody else was faster, and for what the machine refuses.
+    After an error or a signal to terminate, everything written is removed. An existing empty folder is kept and filled, because it
+    may be a mount point, a working directory, or have special permissions. Raises UserError as ``check_free`` does, if another
+    process was faster, or if the system refuses to write.
     """
     place = check_free(destination)
     there = place.exists()
@@ -80,7 +80,7 @@ def _check_empty(place: Path, destination: Path, own: Path | None = None) -> Non
     found = [path for path in place.iterdir() if path != own]
     if all(path.name.startswith(".") and path.suffix == PART for path in found) and found:
         raise UserError(
-            f"{destination} is being written to, or was left so by a command that was killed",
+            f"{destination} is being written to, or is left over from a killed command",
             f"{ANOTHER}, or remove {found[0]} once no other command runs",
         )
     if found:
@@ -88,7 +88,7 @@ def _check_empty(place: Path, destination: Path, own: Path | None = None) -> Non
 
 
 def _make_missing(folder: Path) -> list[Path]:
-    """Make a folder and those above it; the ones that were missing, innermost first."""
+    """Make a folder and its missing parents; return those that were made, innermost first."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -110,11 +110,11 @@ def _name(place: Path, partial: Path, destination: Path) -> None:
     except OSError as error:
         if error.errno not in TAKEN:
             raise
-        raise UserError(f"{destination} was made by somebody else meanwhile", ANOTHER) from error
+        raise UserError(f"{destination} was created by somebody else meanwhile", ANOTHER) from error
 
 
 def _fill(place: Path, partial: Path, destination: Path) -> None:
-    """Move everything into the folder around it, the record, which was written last, at the end."""
+    """Move everything into the parent folder, oldest first, so that the record, written last, comes last."""
     _check_empty(place, destination, partial)
     moved: list[Path] = []
     try:
@@ -128,12 +128,12 @@ def _fill(place: Path, partial: Path, destination: Path) -> None:
 
 
 def _refusal(error: BaseException, place: Path, destination: Path) -> UserError | None:
-    """In one line what the machine refuses to have written; None for whatever else went wrong."""
+    """The one-line error for a write that the system refused; None for any other error."""
     for cause in causes(error):
         number, name = number_of(cause), getattr(cause, "filename", None)
         at_home = isinstance(name, str) and Path(name).is_relative_to(place.parent)
         if number in WRITING or (number in (*FORBIDDEN, *GONE) and at_home):
             found = OSError(number, os.strerror(number or 0), str(destination))
-            again = "nothing is left of it, type the same command again"
+            again = "nothing was kept, run the same command again"
             return as_user_error(found, again=again, elsewhere=ANOTHER)
     return None

@@ -1,4 +1,4 @@
-"""The files of a step's change, ``patch-<index>.json`` and ``.safetensors``: what can be told of them without reading tensors."""
+"""The files of a step's change, ``patch-<index>.json`` and ``.safetensors``, and what can be read without loading tensors."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from unierase_cli.store.json_text import ROWS, decoded, read_json
 from unierase_cli.store.tensors import shapes_in
 
 ENDINGS = ("json", "safetensors")
-# Beside them: seconds of every step, apart from what must come out the same each time.
+# Seconds of every step, kept apart from reproducible content.
 TIMES = "times.jsonl"
-# What is read of a record's ``info``.
+# The fields of a record's ``info`` that are read.
 INFO = msgspec.defstruct("Info", [("facts", list[Any], []), ("step", int, 0)])
 
 
 class TokenRecord(msgspec.Struct):
-    """Unlearning tokens without their rows (see ``models.token_rows.TokenRows``), as ``token.json`` and a step's json have them."""
+    """Unlearning tokens without their rows (see ``models.token_rows.TokenRows``), stored in ``token.json`` and in a step's json."""
 
     names: list[str]
     ids: list[int]
@@ -32,9 +32,9 @@ class TokenRecord(msgspec.Struct):
 
 
 class PatchRecord(msgspec.Struct):
-    """A step's json: what is changed (see ``editing.patch.Patch``), and the hashes of the tensors that it belongs to.
+    """A step's json: what changed (see ``editing.patch.Patch``), and the hashes of the tensors that the patch applies to.
 
-    ``dense`` and ``named`` are absent from patches of before there were any.
+    Older patches lack ``dense`` and ``named``.
     """
 
     layers: list[int]
@@ -46,38 +46,38 @@ class PatchRecord(msgspec.Struct):
 
 
 def patch_path(directory: Path, index: int, ending: str) -> Path:
-    """Where a file of step ``index`` lies; ``ending``: json or safetensors."""
+    """Path of a file of step ``index``; ``ending``: json or safetensors."""
     return directory / f"patch-{index:03d}.{ending}"
 
 
 def steps_in(directory: Path) -> list[int]:
-    """Steps with a file of either kind, ascending: half a patch must not pass for none."""
+    """Steps that have either file, ascending, so that half a patch is not overlooked."""
     names = {path.stem.removeprefix("patch-") for ending in ENDINGS for path in directory.glob(f"patch-*.{ending}")}
     return sorted({int(name) for name in names if re.fullmatch("[0-9]+", name)})
 
 
 def step_numbers(artefact: Artefact) -> list[int]:
-    """``steps_in`` its folder, not held against the manifest: whoever finds steps missing or mixed up says which."""
+    """``steps_in`` the artefact's folder, without the manifest check, so that callers can report missing steps by number."""
     return steps_in(artefact.path)
 
 
 def claimed_steps(artefact: Artefact) -> Iterator[tuple[int, int]]:
-    """Every step by its file's name, and the step that the file says it is; not held against the manifest, as above."""
+    """Every step by its file name, and the step number recorded in the file; without the manifest check, as above."""
     for index in steps_in(artefact.path):
         yield index, read_record(artefact.path, index).info.get("step", index)
 
 
 def first_gap(steps: Sequence[int], count: int) -> int | None:
-    """The first of ``count`` steps that is not among ``steps`` (ascending, none below 0); None where all are there.
+    """The first of ``count`` steps that is missing from ``steps`` (ascending, non-negative); None if all are present.
 
-    ``count`` and the steps come from files: nothing here takes longer or more room for larger ones.
+    ``count`` and the steps come from untrusted files, so time and memory do not grow with their values.
     """
     place = next((place for place, step in enumerate(steps) if place != step), len(steps))
     return place if place < max(count, (steps[-1] + 1) if steps else 0) else None
 
 
 def read_record(directory: Path, index: int) -> PatchRecord:
-    """The json of step ``index``. Raises UserError when one of the step's files is missing, or the json damaged."""
+    """The json of step ``index``. Raises UserError if one of the step's files is missing or the json is damaged."""
     path = patch_path(directory, index, "json")
     try:
         for ending in ENDINGS:
@@ -96,7 +96,7 @@ def read_record(directory: Path, index: int) -> PatchRecord:
 
 
 def stored_shapes(directory: Path, index: int) -> dict[str, list[int]]:
-    """Name -> shape of the tensors of step ``index``, from the head of the file alone. Raises UserError when it is damaged."""
+    """Name -> shape of the tensors of step ``index``, read from the file's header. Raises UserError if it is damaged."""
     path = patch_path(directory, index, "safetensors")
     try:
         return shapes_in(path)
@@ -107,14 +107,14 @@ def stored_shapes(directory: Path, index: int) -> dict[str, list[int]]:
 
 
 def _differing(record: PatchRecord) -> str | None:
-    """What is wrong with values that have the right types."""
+    """What is wrong with values of the right types, or None."""
     tokens = record.tokens
     if any(value.count(":") != 1 for value in record.base_hashes.values()):
         return "a base hash is not TYPE:SHA256"
     if any(layer < 0 for layer in record.layers):
         return "a layer is below 0"
     if tokens and (len(tokens.names) != len(tokens.ids) or any(i < 0 for i in tokens.ids)):
-        return "its tokens' names and ids do not go together"
+        return "its tokens' names and ids do not match"
     return None
 
 

@@ -1,6 +1,6 @@
-"""What the machine refuses - room, rights, a file that is gone, memory - told in one line instead of a traceback.
+"""Turns errors of the system (disk space, permissions, missing files, memory) into one-line messages.
 
-Libraries written in Rust (safetensors, tokenizers) raise errors of their own kinds that keep the system's number as text only.
+Libraries written in Rust (safetensors, tokenizers) raise their own exceptions, which keep the error number only in the text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from unierase_cli.contracts import UserError
 
-GOES_ON = "the same command then goes on"
+GOES_ON = "the same command then resumes"
 ELSEWHERE = "choose another folder with --outputs"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 TOO_LARGE, READ_ONLY, DISK = (errno.EFBIG,), (errno.EROFS,), (errno.EIO, errno.ESTALE)
@@ -19,24 +19,24 @@ FORBIDDEN, GONE = (errno.EACCES, errno.EPERM), (errno.ENOENT, errno.ENOTDIR)
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 NO_TEMPORARY = "No usable temporary directory"
-# As Rust prints an error of the system.
+# An OS error as Rust prints it.
 NUMBER = re.compile(r"\(os error (\d+)\)")
-# torch on the CPU raises a RuntimeError; numpy a subclass of MemoryError; CUDA's libraries put a name into the text.
+# torch on the CPU raises RuntimeError, numpy a subclass of MemoryError; CUDA libraries put a name into the text.
 NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|_ALLOC_FAILED|Cannot allocate memory")
 
 
 def as_user_error(
     error: BaseException, what: str = "", *, again: str = GOES_ON, elsewhere: str = ELSEWHERE
 ) -> UserError | None:
-    """The refusal behind an error, ``what`` was being done in front; None for an error that is no refusal of the machine's.
+    """The system error behind an exception as a UserError, prefixed by ``what`` was being done; None for other exceptions.
 
-    ``again``: what the same command does once there is room; ``elsewhere``: how another place is chosen.
+    ``again``: what the same command does once the problem is solved; ``elsewhere``: how to choose another place.
     """
     for cause in causes(error):
         if isinstance(cause, RuntimeError) and "home directory" in str(cause).lower():
-            return UserError("a path that starts with ~ names nobody's home folder", "write the whole path, or set HOME")
+            return UserError("a path starts with ~, but there is no home folder", "write the whole path, or set HOME")
         if isinstance(cause, OSError) and NO_TEMPORARY in str(cause):
-            return UserError("no folder for temporary files can be written", "set TMPDIR to one that can")
+            return UserError("no folder for temporary files is writable", "set TMPDIR to one that is")
         number = number_of(cause)
         if number is None:
             continue
@@ -47,7 +47,7 @@ def as_user_error(
         if number in NO_ROOM:
             return UserError(f"{before}the disk is full{at}", f"free some space; {again}")
         if number in TOO_LARGE:
-            return UserError(f"{before}a file is larger than is allowed here{at}", f"raise `ulimit -f`; {again}")
+            return UserError(f"{before}a file is larger than allowed here{at}", f"raise `ulimit -f`; {again}")
         if number in READ_ONLY:
             return UserError(f"{before}the file system is read-only{at}", elsewhere)
         if number in FORBIDDEN:
@@ -57,10 +57,10 @@ def as_user_error(
         if number in NO_NAME:
             return UserError(f"{before}no file can have this name{at}", "check the paths that were given")
         if number in DISK:
-            return UserError(f"{before}the disk does not answer as it should{at}", f"check the disk; {again}")
-        # Without a name it says nothing to the user, and a traceback says more.
+            return UserError(f"{before}the disk reports an error{at}", f"check the disk; {again}")
+        # Without a file name the message would not help; a traceback says more.
         if number in GONE and file:
-            return UserError(f"{before}{file} is not there, or no longer", f"put it back; {again}")
+            return UserError(f"{before}{file} is missing", f"put it back; {again}")
     return None
 
 
@@ -76,17 +76,17 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it was raised from; not what was merely being handled meanwhile."""
+    """The exception and its chain of explicit causes (``__cause__``, not ``__context__``)."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def number_of(error: BaseException) -> int | None:
-    """The system's number of an error."""
+    """The OS error number of an exception, or None."""
     if isinstance(error, OSError):
         return error.errno
-    # What was told in the project's own words needs no second look, nor do the errors of the language.
+    # The project's own errors and programming errors carry no OS error number.
     if isinstance(error, UserError | TypeError | AttributeError | LookupError):
         return None
     found = NUMBER.search(str(error))

@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors only, written so that a reader never sees half a file."""
+"""Tensors on disk: safetensors only, written atomically."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from unierase_cli.store.whole import whole
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Bytes of a tensor that are read at three places where the whole would take too long.
+# Bytes read at each of three places of a tensor, for a fingerprint without reading the whole file.
 SAMPLE = 1 << 14
-# As the format has it.
+# Limit of the format.
 LONGEST_HEAD = 100_000_000
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "BOOL": 1}
 BYTES |= {f"{sign}{bits}": bits // 8 for sign in "IU" for bits in (64, 32, 16, 8)}
 
 
 class Entry(msgspec.Struct):
-    """What a file's head says of one tensor."""
+    """A tensor's entry in a file's header."""
 
     dtype: str
     shape: list[int]
@@ -40,18 +40,18 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, obj
     ready: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         found = tensor.detach().to("cpu").contiguous()
-        # safetensors takes neither a part of a larger storage nor one storage twice.
+        # safetensors accepts neither views of a larger storage nor shared storages.
         part = found.untyped_storage().nbytes() != found.numel() * found.element_size()
         twice = found.numel() and found.data_ptr() in {other.data_ptr() for other in ready.values()}
         ready[name] = found.clone() if part or twice else found
-    # safetensors writes a file that it cannot read when there are neither tensors nor metadata, unless told None.
+    # With neither tensors nor metadata, safetensors writes a file that it cannot read, unless metadata is None.
     head = {k: json.dumps(v) for k, v in (metadata or {}).items()} or None
     with whole(path) as temporary:
         save_file(ready, str(temporary), metadata=head)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a file. Raises UserError when it is missing or not a safetensors file."""
+    """Read all tensors of a file. Raises UserError if it is missing or not a safetensors file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -64,9 +64,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_finite(tensors: Iterable[tuple[str, Tensor]], what: object, hint: str) -> None:
-    """Raise UserError if a tensor of ``what`` has NaN or infinity in it, with how many; read once, without a copy.
+    """Raise UserError with the count if a tensor of ``what`` has NaN or infinite values; reads each once, without a copy.
 
-    Left out: tensors that are not there (meta), and types that torch does not compare (float8).
+    Skips meta tensors and types that torch cannot compare (float8).
     """
     import torch
 
@@ -74,7 +74,7 @@ def check_finite(tensors: Iterable[tuple[str, Tensor]], what: object, hint: str)
     for name, tensor in tensors:
         if tensor.is_meta or not tensor.numel() or not tensor.is_floating_point() or tensor.element_size() < 2:
             continue
-        # NaN wins both; the largest and the smallest show an infinity. ``isfinite`` of the whole would be as large again.
+        # NaN propagates to min and max, which also reveal infinities. ``isfinite`` of the whole would allocate as much again.
         if not all(bool(torch.isfinite(end)) for end in torch.aminmax(tensor.detach())):
             wrong.append((name, tensor))
     if wrong:
@@ -85,16 +85,16 @@ def check_finite(tensors: Iterable[tuple[str, Tensor]], what: object, hint: str)
 
 
 def shapes_in(path: Path) -> dict[str, list[int]]:
-    """Name -> shape of the tensors in a file, from its head alone, which is held against the file's size.
+    """Name -> shape of the tensors in a file, from its header, which is checked against the file's size.
 
-    Raises OSError, or ValueError for a head that does not describe this file: too long, no JSON, tensors beyond the end, or of
-    other bytes than type and shape make.
+    Raises OSError, or ValueError for a header that does not describe this file: too long, not JSON, tensors beyond the end, or
+    sizes that do not match type and shape.
     """
     return {name: entry.shape for name, entry in _entries(path)[0].items()}
 
 
 def samples_of(path: Path) -> Iterator[bytes]:
-    """The file's head, and of every tensor its first, middle and last bytes. Raises as ``shapes_in``."""
+    """The file's header, then the first, middle and last bytes of every tensor. Raises as ``shapes_in`` does."""
     entries, start = _entries(path)
     with path.open("rb") as stream:
         yield stream.read(start)
@@ -107,17 +107,17 @@ def samples_of(path: Path) -> Iterator[bytes]:
 
 
 def _entries(path: Path) -> tuple[dict[str, Entry], int]:
-    """The head's entries, checked, and where the tensors' bytes begin."""
+    """The header's entries, checked, and the offset of the tensor data."""
     with path.open("rb") as stream:
         left = path.stat().st_size - 8
         length = int.from_bytes(stream.read(8), "little")
         if not 2 <= length <= min(left, LONGEST_HEAD):
-            raise ValueError(f"its head claims {length:,} bytes, and the file has {left:,}")
+            raise ValueError(f"its header claims {length:,} bytes, and the file has {left:,}")
         head = decoded(parse_json(stream.read(length).decode("utf-8")), dict[str, dict[str, Any]])
     entries = {name: decoded(entry, Entry, name) for name, entry in head.items() if name != "__metadata__"}
     for name, entry in entries.items():
         start, end = entry.data_offsets
         size = prod(entry.shape) * BYTES.get(entry.dtype, -1)
         if min(entry.shape, default=0) < 0 or not 0 <= start <= end <= left - length or end - start != size:
-            raise ValueError(f"{name} does not lie in the file as its type and shape say")
+            raise ValueError(f"the offsets of {name} do not match its type and shape")
     return entries, 8 + length

@@ -1,4 +1,4 @@
-"""What a model folder says of earlier unlearning: the tokens that it has, and the facts that it forgot, by hash."""
+"""What a model folder records about earlier unlearning: its unlearning tokens and the hashes of forgotten facts."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ RECORD = "unierase.json"
 # Hashes of the forgotten facts (``Fact.content_hash``), in a patch's ``info`` and in the record of a folder.
 FORGOTTEN = "forgotten"
 RECORDED: Any = defstruct("Recorded", [(FORGOTTEN, list[str], [])])
-# In the ``info`` of token rows: names of tokens of an earlier run whose rows this one goes on from.
+# In the ``info`` of token rows: names of an earlier run's tokens whose rows this run continues to train.
 TAKEN_OVER = "taken_over"
 TOKENIZER = "tokenizer.json"
-# A tokenizer's added tokens, before its vocabulary: read without decoding tens of MB of json.
+# Matches the tokenizer's added tokens, which precede its vocabulary, without parsing tens of MB of JSON.
 ADDED = re.compile(rb'"content"\s*:\s*"(' + UNLEARNING_TOKEN.pattern.encode("ascii") + rb')"')
 
 
 def unlearning_tokens_in(folder: Path) -> list[str]:
-    """Names of the unlearning tokens that a folder's tokenizer has."""
+    """Names of the unlearning tokens in a folder's tokenizer."""
     path = folder / TOKENIZER
     if not path.is_file():
         return []
@@ -32,7 +32,7 @@ def unlearning_tokens_in(folder: Path) -> list[str]:
 
 
 def forgotten_in(folder: Path) -> tuple[str, ...]:
-    """Hashes of the facts that the model forgot before it was exported; none for a folder without a record.
+    """Hashes of the facts that the model forgot before it was exported; empty without a record.
 
     Raises UserError for a damaged record.
     """

@@ -1,4 +1,4 @@
-"""Files that a reader sees whole or not at all, and what a writer that was killed leaves of them."""
+"""Atomic file writes, and removal of what killed writers leave behind."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PART = ".part"
-# Characters of a file's name in the name that it has until it is written: file systems take 255 bytes.
+# Characters of the file name kept in the temporary name; file systems allow 255 bytes.
 SHOWN = 40
-# Ours, and what safetensors calls a file until it is written.
+# Our temporary files, and those of safetensors.
 LEFT_BEHIND = (f"*{PART}", ".tmp*")
-# A folder on its way out: no reader looks at it.
+# Prefix of a folder that is being removed; readers ignore it.
 DISCARDED = ".old-"
 
 
 def unused(path: Path) -> Path:
-    """A hidden name beside ``path`` that nobody else has and nobody can guess: what lies there may be removed."""
+    """A hidden, unguessable name beside ``path``; whatever has such a name may be removed."""
     return path.with_name(f".{path.name[:SHOWN]}.{secrets.token_hex(8)}{PART}")
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to; what is there at the end takes the place of ``path``. After an error it is gone, and
-    ``path`` is as it was: a full disk gets its room back."""
+    """A temporary path beside ``path``, which replaces ``path`` at the end.
+
+    After an error the temporary file is removed and ``path`` is unchanged, so a full disk gets its space back.
+    """
     temporary = unused(path)
     try:
         yield temporary
@@ -34,14 +36,14 @@ def whole(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        # The name that whoever reads of it knows.
+        # Report the name that the user knows.
         if isinstance(error, OSError) and error.filename == str(temporary):
             error.filename = str(path)
         raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole, and onto the disk itself."""
+    """Write a text file atomically and flush it to the disk."""
     with whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(text)
         stream.flush()
@@ -49,7 +51,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def clear_left_behind(folder: Path) -> None:
-    """Remove what writers that were killed had not finished, in the folder and below it."""
+    """Remove temporary files of killed writers in the folder and below it."""
     for pattern in LEFT_BEHIND:
         for path in folder.rglob(pattern):
             if path.is_file():
@@ -57,9 +59,9 @@ def clear_left_behind(folder: Path) -> None:
 
 
 def flush_to_disk(folder: Path) -> None:
-    """Have the system write out every file of the folder and the names in it: what is said afterwards holds after a power cut."""
+    """Flush every file and directory entry of the folder to the disk, so that it survives a power cut."""
     for path in [*folder.rglob("*"), folder]:
-        # Neither every file system nor every folder can be asked for this.
+        # Some file systems and folders do not support this.
         with suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY)
             try:
@@ -69,7 +71,7 @@ def flush_to_disk(folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder at once for every reader, whatever happens while its files are deleted."""
+    """Remove a folder; readers stop seeing it at once, even if deleting its files is interrupted."""
     aside = folder.with_name(DISCARDED + folder.name)
     shutil.rmtree(aside, ignore_errors=True)
     folder.rename(aside)
@@ -77,6 +79,6 @@ def discard(folder: Path) -> None:
 
 
 def clear_discarded(parent: Path) -> None:
-    """Finish what processes that were killed while they discarded a folder had begun."""
+    """Remove folders whose removal a killed process left incomplete."""
     for path in parent.glob(f"{DISCARDED}*"):
         shutil.rmtree(path, ignore_errors=True)
