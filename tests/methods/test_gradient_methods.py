@@ -307,7 +307,7 @@ def test_mistakes_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     mistake(lambda: erased(pair("rmu", "embed_diff", layer=9)), "the model has blocks 0 to 3")
     mistake(lambda: erased(shipped("lora_negation")), "add adapter=lora")
     mistake(lambda: erased(pair("altpo", "gd")), "choose method=altpo")
-    mistake(lambda: erased(shipped("ga_gd"), UNLEARN, AdapterConfig(name="lora", targets=["query"])), "choose of: ")
+    mistake(lambda: erased(shipped("ga_gd"), UNLEARN, AdapterConfig(name="lora", targets=["query"])), "choose among: ")
     mistake(lambda: erased(shipped("ga_gd"), replace(UNLEARN, lr=1e30)), "became (nan|inf)")
     mistake(lambda: UnlearnConfig(lr=0.0), "unlearn.lr")
     mistake(lambda: UnlearnConfig(layout="closer_look"), "add unlearn.max_length=500")

@@ -79,7 +79,7 @@ def _of_task(task: str, rows: Sequence[Row]) -> Iterable[Column]:
     variant = f"lm_eval.{task}"
     reason = next((row["unavailable"] for row in rows if row.get("unavailable")), None)
     if reason is not None:
-            # Only the package knows which metrics the task has.
+        # Only the package knows which metrics the task has.
         yield Column(ACCURACY.name, f"lm-eval {task}", SPLIT, GENERAL, unavailable(ACCURACY, str(reason)), variant)
         return
     for metric in dict.fromkeys(str(row["metric"]) for row in rows):

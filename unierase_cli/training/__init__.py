@@ -1,4 +1,4 @@
-"""The training loop, and what any training needs: optimisers, checkpoints, precision, processes, adapters.
+"""The training loop and its parts: optimisers, checkpoints, precision, processes, adapters.
 
-A model and an objective come in. Trained weights or rows go out.
+Training takes a model and an objective and returns trained weights or rows.
 """

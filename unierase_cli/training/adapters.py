@@ -1,4 +1,4 @@
-"""LoRA adapters by peft: trained in place of the weights, switched off for the reference, handed on as low-rank changes."""
+"""LoRA adapters by peft: trained instead of the weights, switched off for the reference, and exported as low-rank changes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from unierase_cli.models.load import LoadedModel
 
 
 class Adapter:
-    """Adapters on a loaded model's linear layers. Until ``remove`` the model runs with them."""
+    """Adapters on a loaded model's linear layers, active until ``remove``."""
 
     def __init__(self, loaded: LoadedModel, config: AdapterConfig, seed: int) -> None:
-        """Raises UserError without peft, and when no module has one of the wanted names."""
+        """Raises UserError without peft, and if no module has one of the target names."""
         check_peft()
         from peft import LoraConfig, get_peft_model
 
@@ -38,34 +38,34 @@ class Adapter:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """What is trained, float32."""
+        """The trained parameters, float32."""
         return [p for p in self._peft.parameters() if p.requires_grad]
 
     def off(self) -> AbstractContextManager[object]:
-        """Inside, the model is the one before unlearning."""
+        """Context in which the model is the one before unlearning."""
         return self._peft.disable_adapter()
 
     def changes(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Parameter name -> (left [rows, r], right [columns, r]), float32, so that its change is left @ right.T as it is stored."""
+        """Parameter name -> (left [rows, r], right [columns, r]), float32; the stored parameter changes by left @ right.T."""
         found = {}
         for name, layer in self._layers.items():
             module: Any = layer
             scale = module.scaling["default"]
             down = module.lora_A["default"].weight.detach().float().cpu()  # [r, in]
             up = module.lora_B["default"].weight.detach().float().cpu() * scale  # [out, r]
-            # A Conv1D keeps its weight as [in, out].
+            # Conv1D stores its weight as [in, out].
             left, right = (down.T, up) if getattr(module, "fan_in_fan_out", False) else (up, down.T)
             found[f"{name}.weight"] = (left.contiguous(), right.contiguous())
         return found
 
     def remove(self) -> None:
-        """Take the adapters off: the model is what it was."""
+        """Remove the adapters and restore the model."""
         self._peft.unload()
         self._loaded.model.requires_grad_(False)
 
 
 def check_peft() -> None:
-    """Raise UserError without peft."""
+    """Raise UserError if peft is not installed."""
     try:
         import peft  # noqa: F401
     except ImportError:
@@ -73,7 +73,7 @@ def check_peft() -> None:
 
 
 def _linear_layers(loaded: LoadedModel, endings: list[str]) -> list[str]:
-    """Full names of the linear layers of the blocks, or of those with the given endings."""
+    """Full names of the blocks' linear layers, or of those with the given endings."""
     architecture = loaded.architecture
     every = [
         f"{architecture.blocks_name}.{name}"
@@ -83,5 +83,5 @@ def _linear_layers(loaded: LoadedModel, endings: list[str]) -> list[str]:
     found = [name for name in every if not endings or any(name.endswith(ending) for ending in endings)]
     if not found:
         known = sorted({name.rpartition(".")[2] for name in every})
-        raise UserError(f"no linear layer is called {' or '.join(endings)}", f"choose of: {', '.join(known)}")
+        raise UserError(f"no linear layer is called {' or '.join(endings)}", f"choose among: {', '.join(known)}")
     return found

@@ -1,4 +1,4 @@
-"""What an interrupted training goes on from: the two newest checkpoints, each with its hash, so that a damaged one is known."""
+"""Checkpoints of an interrupted training: the two newest are kept, each with a hash that detects damage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unierase_cli.store.tensors import load_tensors, save_tensors
 
 
 def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-    """Write ``checkpoint-<step>.safetensors`` and then its json, which names the file's hash; older ones but one are removed."""
+    """Write ``checkpoint-<step>.safetensors`` and then its json with the file's hash; all but the two newest are removed."""
     path = folder / f"checkpoint-{step:06d}.safetensors"
     save_tensors(path, dict(tensors))
     write_json(path.with_suffix(".json"), {"step": step, "sha256": hash_file(path), **info})
@@ -29,10 +29,10 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], info
 def load_checkpoint(
     folder: Path, identity: Mapping[str, Any], reporter: Reporter
 ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """(info, tensors) of the newest checkpoint that is whole, or None. ``identity``: what it must have been made with.
+    """(info, tensors) of the newest intact checkpoint, or None. ``identity``: the settings that it must have been made with.
 
-    A damaged one is told and the one before it is taken. Raises UserError with the differences when it was made with other
-    settings.
+    A damaged checkpoint is reported, and the one before it is used. Raises UserError with the differences if it was made with
+    other settings.
     """
     for record in _found(folder):
         path = record.with_suffix(".safetensors")
@@ -42,7 +42,7 @@ def load_checkpoint(
         except (OSError, ValueError, KeyError, TypeError):
             whole = False
         if not whole:
-            reporter.warn(f"{path.name} is damaged and is passed over")
+            reporter.warn(f"{path.name} is damaged and is skipped")
             continue
         if differences := _differences(info.get("identity", {}), identity):
             raise UserError(
@@ -54,7 +54,7 @@ def load_checkpoint(
 
 
 def clear_checkpoints(folder: Path) -> None:
-    """Remove them all; to be called once what they lead to is saved."""
+    """Remove all checkpoints; call this once the result is saved."""
     for path in [*folder.glob("checkpoint-*.json"), *folder.glob("checkpoint-*.safetensors")]:
         path.unlink()
 

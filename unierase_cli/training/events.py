@@ -1,4 +1,4 @@
-"""What happens while training, one line of JSON a step, and for TensorBoard if that is wanted."""
+"""Training metrics, written as one line of JSON per step and, optionally, for TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVENTS = "events.jsonl"
 
 
 def check_tensorboard() -> None:
-    """Raise UserError without the package that writes for it."""
+    """Raise UserError if the tensorboard package is not installed."""
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError:
@@ -24,10 +24,10 @@ def check_tensorboard() -> None:
 
 
 class Events:
-    """Appends to ``events.jsonl`` in a folder (None: nowhere). Only the first of several processes writes."""
+    """Appends to ``events.jsonl`` in a folder (None: writes nothing). Only the first process writes."""
 
     def __init__(self, directory: Path | None, tensorboard: bool = False) -> None:
-        """Raises UserError when TensorBoard is wanted and not installed."""
+        """Raises UserError if TensorBoard is requested but not installed."""
         self._path = None if directory is None or processes.rank() else directory / EVENTS
         self._writer: Any = None
         if tensorboard and self._path is not None:
@@ -37,14 +37,14 @@ class Events:
             self._writer = SummaryWriter(str(self._path.parent))
 
     def cut(self, step: int) -> None:
-        """Drop what came after ``step``: it will come again."""
+        """Drop events after ``step``, which a resumed run writes again."""
         if self._path is not None and self._path.exists():
             lines = self._path.read_text("utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
             write_text(self._path, "".join(kept))
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """The numbers of a step."""
+        """Write the values of a step."""
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"step": step, **values}) + "\n")

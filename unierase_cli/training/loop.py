@@ -1,4 +1,4 @@
-"""The training loop: accumulation, schedule, clipping, checkpoints; a run that is interrupted ends as if it had not been."""
+"""The training loop: accumulation, schedule, clipping, checkpoints. A resumed run ends like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ from unierase_cli.training.optimisation import Masters, Optimisation, make_optim
 from unierase_cli.training.optimizer_state import kept_state, restore_state
 from unierase_cli.training.sharding import clip
 
-# Steps between returns of freed memory: batches differ in shape, so a CPU's heap would grow to twice what is in use.
+# Steps between releases of freed memory: batch shapes vary, so a CPU's heap would grow to twice the memory in use.
 TRIMMED_EVERY = 8
 
 
 class Objective(Protocol):
-    """What is minimised. ``state`` is JSON-able and kept in checkpoints (coefficients that move, for example)."""
+    """The loss to minimise. ``state`` is JSON-serialisable and saved in checkpoints (for example coefficients that change)."""
 
     state: dict[str, float]
 
     def micro_losses(self, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
-        """This process's micro-batches of a step: losses whose gradients, summed over all processes, are the step's,
-        and the named parts of each (nats), which sum up likewise.
+        """Yield this process's micro-batches of a step: losses whose gradients, summed over all processes, are the step's
+        gradients, and the named parts of each loss (nats), which sum up likewise.
         """
         ...
 
     def after_step(self, step: int, parts: dict[str, float]) -> str | None:
-        """Called with the step's parts; a reason to stop training, or None."""
+        """Called with the step's parts; returns a reason to stop training, or None."""
         ...
 
     def shrink(self) -> bool:
-        """Memory ran out: make smaller micro-batches from now on; False where there are none or the result would be another."""
+        """After memory ran out, use smaller micro-batches from now on; False if impossible or if it would change the result."""
         ...
 
 
 @dataclass
 class Progress:
-    """What a run has done so far. ``parts``: each step's named losses. ``looks``: quick evaluations. ``stopped``: why, if early."""
+    """Progress of a run. ``parts``: named losses per step. ``looks``: quick evaluations. ``stopped``: reason of an early stop."""
 
     steps: int = 0
     parts: list[dict[str, float]] = field(default_factory=list)
@@ -61,8 +61,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class LoopPlan:
-    """How long, and how often what happens. ``look(step)`` after every ``look_every`` steps gives named scores, and a reason
-    to stop or None. ``identity``: the settings that a checkpoint must have been made with.
+    """Length and intervals of a run. ``look``, called every ``look_every`` steps, returns named scores and a reason to stop or
+    None. ``identity``: the settings that a checkpoint must have been made with.
     """
 
     steps: int
@@ -85,9 +85,9 @@ def fit(
     plan: LoopPlan,
     reporter: Reporter,
 ) -> Progress:
-    """Train ``masters`` by the objective. With ``plan.directory`` checkpoints and ``events.jsonl`` are kept there.
+    """Train ``masters`` on the objective; checkpoints and ``events.jsonl`` go to ``plan.directory`` if it is set.
 
-    Raises UserError on a loss that is not a number.
+    Raises UserError if a loss is not finite.
     """
     refuse_spread(loaded.model)
     optimizer = make_optimizer(masters.tensors, settings)
@@ -130,8 +130,9 @@ def fit(
 
 
 def _backward(objective: Objective, masters: Masters, step: int) -> dict[str, float]:
-    """Gradients of a step; returns its losses, summed over micro-batches and processes. Where memory runs out the step is made
-    again with smaller micro-batches, if its gradients stay the same.
+    """Compute the gradients of a step; returns its losses, summed over micro-batches and processes.
+
+    If memory runs out, the step is repeated with smaller micro-batches, provided that its gradients stay the same.
     """
     while True:
         parts: dict[str, float] = {}
@@ -143,7 +144,7 @@ def _backward(objective: Objective, masters: Masters, step: int) -> dict[str, fl
                     parts[name] = parts.get(name, 0.0) + value
             return processes.add_up_named(parts)
         except Exception as error:
-            # Another process would wait for what this one does not send.
+            # With several processes a retry would deadlock: the others wait for this one.
             if not is_out_of_memory(error) or processes.world() > 1 or not objective.shrink():
                 raise
         loss = None
@@ -161,7 +162,7 @@ def _check(parts: dict[str, float], step: int, plan: LoopPlan) -> None:
 
 @contextmanager
 def _dropout(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Dropout of a step from its own seed, so that a run that goes on draws what an uninterrupted one does."""
+    """Seed the dropout of each step separately, so that a resumed run draws the same masks as an uninterrupted one."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(stable_hash(seed, "dropout", step, processes.rank()))
         yield
@@ -207,5 +208,5 @@ def _restore(
     info, tensors = found
     restore_state(masters.tensors, optimizer, "master", {**tensors, **info["scalars"]})
     objective.state.update(info["state"])
-    reporter.note(f"going on after step {info['step']} of {plan.steps}")
+    reporter.note(f"resuming after step {info['step']} of {plan.steps}")
     return Progress(info["step"], **info["progress"])

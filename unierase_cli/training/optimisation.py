@@ -1,4 +1,4 @@
-"""Optimisers, learning-rate schedules, and float32 master copies of weights that compute in another type."""
+"""Optimisers, learning-rate schedules, and float32 master weights for models that compute in another dtype."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from unierase_cli.training.sophia import Sophia
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How the loop updates. ``warmup``: share of the steps; ``own``: the optimiser's own settings; ``floor``: share of the rate
-    that a cosine ends at.
+    """Optimiser settings. ``warmup``: share of the steps; ``own``: optimiser-specific settings; ``floor``: final share of the
+    learning rate under the cosine schedule.
     """
 
     lr: float
@@ -46,9 +46,9 @@ class Optimisation:
 
 
 def make_optimizer(parameters: Sequence[Tensor], settings: Optimisation) -> torch.optim.Optimizer:
-    """AdamW, its paged 8-bit form or Sophia; matrices decay, vectors (norms, biases) do not.
+    """AdamW, paged 8-bit AdamW or Sophia; weight decay applies to matrices, not to vectors (norms, biases).
 
-    Raises UserError where the 8-bit form is not to be had.
+    Raises UserError if the 8-bit optimiser is not available.
     """
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
@@ -60,13 +60,13 @@ def make_optimizer(parameters: Sequence[Tensor], settings: Optimisation) -> torc
         return Sophia(groups, settings.lr, settings.betas, weight_decay=decay, batch=settings.batch, **settings.own)
     if settings.optimizer == "paged_adamw_8bit":
         return _paged(groups, settings, parameters)
-    if any(is_shared_out(p) for p in parameters):  # the fused and the grouped kernels take no mixture
+    if any(is_shared_out(p) for p in parameters):  # the fused and foreach kernels need parameters of one kind
         return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, foreach=False)
     return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
 
 
 def check_paged(device: torch.device) -> None:
-    """Raise UserError where the 8-bit optimiser is not to be had."""
+    """Raise UserError if the 8-bit optimiser is not available."""
     if device.type != "cuda":
         raise UserError(
             f"unlearn.optimizer=paged_adamw_8bit needs an NVIDIA GPU, the model is on {device}",
@@ -86,12 +86,12 @@ def _paged(groups: list[dict[str, Any]], settings: Optimisation, parameters: Seq
 
 
 class Masters:
-    """Weights as they compute, and as they are updated: float32 copies, or the very same tensors where none are needed."""
+    """Weights in the compute dtype, with float32 master copies for updates (or the same tensors if no copies are needed)."""
 
     def __init__(self, weights: Sequence[torch.nn.Parameter], dtype: torch.dtype, copies: bool = True) -> None:
-        """Cast the weights to ``dtype``. Buffers stay: rounded rotary frequencies would be another model.
+        """Cast the weights to ``dtype``. Buffers keep their dtype, because rounded rotary frequencies would change the model.
 
-        Weights that are spread over processes stay float32 and are their own masters: they are cast as they are gathered.
+        Sharded weights stay float32 and are their own masters; they are cast when gathered.
         """
         self.weights = list(weights)
         self.tensors: list[Tensor] = []
@@ -102,7 +102,7 @@ class Masters:
                 weight.data = weight.data.to(dtype)
 
     def take_gradients(self) -> None:
-        """Move the weights' gradients to what the optimiser updates."""
+        """Move the weights' gradients to the tensors that the optimiser updates."""
         for weight, master in self._copied():
             master.grad = None if weight.grad is None else weight.grad.to(master.dtype)
             weight.grad = None
@@ -114,7 +114,7 @@ class Masters:
             weight.copy_(master)
 
     def finish(self, dtype: torch.dtype) -> None:
-        """Give the weights the updated values in ``dtype``."""
+        """Cast the weights to ``dtype`` with the updated values."""
         for weight in self.weights:
             weight.grad = None
             if not is_shared_out(weight):

@@ -1,4 +1,4 @@
-"""What an optimiser updates and its state of it, as tensors by ``NAME.PLACE`` (``exp_avg.0``), and back."""
+"""Converts optimised values and their optimiser state to tensors named ``NAME.PLACE`` (``exp_avg.0``), and back."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from unierase_cli.training.sharding import like, whole
 
 
 def kept_state(values: Sequence[Tensor], optimizer: torch.optim.Optimizer, called: str) -> Iterator[tuple[str, Any]]:
-    """Each value as ``<called>.<place>`` and its state: tensors on the CPU, put together from all shares, and plain numbers.
+    """Each value as ``<called>.<place>`` and its state: tensors on the CPU, gathered from all shards, and plain numbers.
 
-    One at a time, so that what is put together does not pile up on the devices; every process must go through all of them.
+    Yields one at a time, so that gathered tensors do not pile up on the devices; every process must iterate over all of them.
     """
     for place, value in enumerate(values):
         for name, held in {called: value, **optimizer.state[value]}.items():
-            # bitsandbytes counts its steps in a plain number
+            # bitsandbytes stores its step count as a plain number
             yield f"{name}.{place}", whole(held).detach().cpu() if isinstance(held, Tensor) else held
 
 
 def restore_state(values: Sequence[Tensor], optimizer: torch.optim.Optimizer, called: str, kept: Mapping[str, Any]) -> None:
-    """Take up what ``kept_state`` gave, where this optimiser keeps it: step counts stay on the CPU unless it is fused."""
+    """Restore the output of ``kept_state`` to the devices that this optimiser uses: step counts stay on the CPU unless fused."""
     for place, value in enumerate(values):
         state = {key.rpartition(".")[0]: held for key, held in kept.items() if key.rpartition(".")[2] == str(place)}
         with torch.no_grad():

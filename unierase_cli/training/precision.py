@@ -1,4 +1,4 @@
-"""Which number type a training run computes in, and why."""
+"""Chooses the dtype that a training run computes in, with the reason."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from unierase_cli.training.processor import cpu_has_bfloat16
 
 
 def choose_compute(name: str, device: torch.device, key: str = "train.compute") -> tuple[torch.dtype, str]:
-    """Type of weights and activations (master weights are float32 in any case), and the reason.
+    """Dtype of weights and activations (master weights are always float32), and the reason.
 
-    ``auto`` takes bfloat16 where the processor multiplies it natively: there a step of a small model took a third of
-    the time of float32; elsewhere bfloat16 is emulated and slower.
+    ``auto`` uses bfloat16 if the processor multiplies it natively, where a step of a small model took a third of the time of
+    float32; elsewhere bfloat16 is emulated and slower.
     """
     if name != "auto":
         return getattr(torch, name), f"{key}={name}"

@@ -1,7 +1,6 @@
-"""Several processes that train or ask one model (``accelerate launch -m unierase_cli ...``, ``torchrun``): who am I, and what
-all share.
+"""Communication between processes that train or evaluate one model (``accelerate launch -m unierase_cli ...``, ``torchrun``).
 
-Imports no torch until there is somebody to speak to: commands ask for their rank before anything heavy is loaded.
+Imports torch only when there are other processes, because commands ask for their rank before anything heavy is loaded.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
-# The others wait while the first process evaluates: that may take hours.
+# The other processes wait while the first one evaluates, which may take hours.
 PATIENCE = timedelta(days=7)
 
 
@@ -24,22 +23,22 @@ _alone = False
 
 
 def world() -> int:
-    """Number of processes, from the launcher's environment; 1 once this one goes on alone."""
+    """Number of processes, from the launcher's environment; 1 after ``go_on_alone``."""
     return 1 if _alone else whole_number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """This process's index, from 0."""
     return whole_number("RANK", 0)
 
 
 def local_rank() -> int:
-    """This process's number on its machine: which of its GPUs it takes."""
+    """This process's index on its machine, which selects its GPU."""
     return whole_number("LOCAL_RANK", 0)
 
 
 def join() -> None:
-    """Meet the other processes (gloo for what lies on CPUs, nccl for GPUs); nothing to do for a single one."""
+    """Initialise the process group (gloo for CPU tensors, nccl for GPUs); a single process does nothing."""
     if world() == 1:
         return
     import torch
@@ -53,14 +52,14 @@ def join() -> None:
 
 
 def share(items: Sequence[T]) -> list[T]:
-    """This process's part of a list: every ``world()``-th from ``rank()`` on."""
+    """This process's part of a list: every ``world()``-th item from ``rank()`` on."""
     return list(items[rank() :: world()])
 
 
 def in_order(mine: Iterator[T], count: int) -> Iterator[T]:
-    """The results of ``count`` pieces of work in the order of the pieces, of which each process does its ``share``.
+    """The results of ``count`` items in order, of which each process computes its ``share``.
 
-    They come out of the first process, as soon as all have done one piece more; the others go through it and get nothing.
+    The first process yields them as soon as every process has computed one more item; the others iterate but yield nothing.
     """
     if world() == 1:
         yield from mine
@@ -75,7 +74,7 @@ def in_order(mine: Iterator[T], count: int) -> Iterator[T]:
 
 
 def of_first(make: Callable[[], T]) -> T:
-    """What the first process makes, on every process; the others make nothing."""
+    """The result of ``make`` on the first process, returned on every process; only the first one calls it."""
     if rank() > 0:
         return hear()
     made = make()
@@ -97,7 +96,7 @@ def add_up(values: Sequence[float]) -> list[float]:
 
 
 def add_up_named(values: dict[str, float]) -> dict[str, float]:
-    """Each named value summed over all processes, of which some may not have it."""
+    """Each named value summed over all processes; a process may lack some names."""
     if world() == 1:
         return values
     import torch.distributed as dist
@@ -110,9 +109,9 @@ def add_up_named(values: dict[str, float]) -> dict[str, float]:
 
 
 def add_up_gradients(parameters: Iterable[Tensor]) -> None:
-    """Sum every parameter's gradient over all processes, in place; a process without one adds zeros.
+    """Sum every parameter's gradient over all processes, in place; a process without a gradient contributes zeros.
 
-    Gradients of parameters that are spread over the processes come as means: there the number of processes is put back.
+    Gradients of sharded parameters are already means over the processes, so they are multiplied by the number of processes.
     """
     if world() == 1:
         return
@@ -132,7 +131,7 @@ def add_up_gradients(parameters: Iterable[Tensor]) -> None:
 
 
 def wait() -> None:
-    """Go on once every process is here."""
+    """Block until every process is here."""
     if world() > 1:
         import torch.distributed as dist
 
@@ -141,7 +140,7 @@ def wait() -> None:
 
 
 def tell(message: Any) -> None:
-    """Say something to every other process; they ``hear`` it."""
+    """Send a message to all other processes, which ``hear`` it."""
     if world() > 1:
         import torch.distributed as dist
 
@@ -150,7 +149,7 @@ def tell(message: Any) -> None:
 
 
 def hear() -> Any:
-    """What the first process tells next."""
+    """The next message of the first process."""
     import torch.distributed as dist
 
     join()
@@ -160,13 +159,13 @@ def hear() -> Any:
 
 
 def go_on_alone() -> None:
-    """Send and wait for nothing from here on: after a failure the other processes may be in the middle of a step."""
+    """Stop communicating: after a failure the other processes may be in the middle of a step."""
     global _alone
     _alone = True
 
 
 def leave() -> None:
-    """Close the process group: all processes at once, when nothing uses it any more."""
+    """Close the process group, on all processes together, once nothing uses it any more."""
     if world() > 1:
         import gc
 

@@ -1,4 +1,4 @@
-"""What the processor computes fast. Imports no torch: an estimate asks for it before anything is loaded."""
+"""Detects fast CPU instructions, without torch, because estimates need this before anything is loaded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def cpu_has_bfloat16(info: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the CPU lists AVX-512 BF16 or AMX BF16 (Linux; elsewhere the answer is no)."""
+    """Whether the CPU lists AVX-512 BF16 or AMX BF16 (Linux only; False elsewhere)."""
     try:
         flags = set(info.read_text("utf-8").split())
     except OSError:

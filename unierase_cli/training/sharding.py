@@ -1,4 +1,4 @@
-"""Blocks of a model spread over processes (PyTorch's FSDP2): each keeps its share of weights, gradients and optimiser states.
+"""Shards a model's blocks over processes (PyTorch's FSDP2): each holds a shard of weights, gradients and optimiser states.
 
 Embedding and head stay whole in every process; the blocks hold most of a large model's weights.
 """
@@ -19,13 +19,13 @@ from unierase_cli.training import processes
 
 
 class ShardedBlocks:
-    """The blocks of a model while they are spread; ``put_back`` gives the model its plain blocks again, as they were."""
+    """A model's blocks while they are sharded; ``put_back`` restores the original blocks."""
 
     def __init__(self, loaded: LoadedModel, dtype: torch.dtype) -> None:
-        """Shares are float32, computed with in ``dtype``."""
+        """Shards are float32 and compute in ``dtype``."""
         processes.join()
         self._blocks, self._device = loaded.architecture.blocks, loaded.device
-        # On the CPU, where there is room for what the processes' devices no longer hold.
+        # On the CPU, because the devices may lack the memory for whole blocks.
         self._plain: list[nn.Module] = [copy.deepcopy(block).cpu() for block in self._blocks]
         mesh = init_device_mesh(loaded.device.type, (processes.world(),))
         policy = MixedPrecisionPolicy(param_dtype=None if dtype is torch.float32 else dtype)
@@ -40,17 +40,17 @@ class ShardedBlocks:
 
 
 def is_shared_out(tensor: Tensor) -> bool:
-    """Whether a process holds its share of the tensor only."""
+    """Whether each process holds only a shard of the tensor."""
     return isinstance(tensor, DTensor)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor with all shares put together; every process must ask for it."""
+    """The tensor gathered from all shards; every process must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def like(tensor: Tensor, value: Tensor) -> Tensor:
-    """``value``, whole, laid out as ``tensor`` is: on its device, and spread if it is."""
+    """The whole tensor ``value`` with the layout of ``tensor``: on its device, and sharded if it is."""
     value = value.to(tensor.device)
     if isinstance(tensor, DTensor) and value.shape == tensor.shape:
         return distribute_tensor(value, tensor.device_mesh, tensor.placements)
@@ -58,7 +58,7 @@ def like(tensor: Tensor, value: Tensor) -> Tensor:
 
 
 def clip(parameters: Sequence[Tensor], largest: float) -> float:
-    """Scale the gradients down to a norm of at most ``largest`` (0: not at all), over all shares; returns the norm they had."""
+    """Scale the gradients down to a norm of at most ``largest`` (0: no clipping) over all shards; returns the norm before."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     parts = [[g for g in gradients if is_shared_out(g)], [g for g in gradients if not is_shared_out(g)]]
     norms = [whole(torch.nn.utils.get_total_norm(part)) for part in parts if part]

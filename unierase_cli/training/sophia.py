@@ -1,4 +1,4 @@
-"""Sophia-G as SOUL uses it: a step of at most the learning rate, preconditioned by a running square of the gradient."""
+"""Sophia-G as used by SOUL: steps of at most the learning rate, preconditioned by a running average of the squared gradient."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 class Sophia(torch.optim.Optimizer):
     """p -= lr * decay * p; m = b1 m + (1 - b1) g; h = b2 h + (1 - b2) g^2; p -= lr * sign(m) * min(1, |m| / (rho * batch * h)).
 
-    The curvature h is refreshed at every step from the training gradient, as SOUL's code does (arXiv 2404.18239;
-    spec/reveal.md, SOUL). ``batch``: sequences per step.
+    The curvature h is updated at every step from the training gradient, as in SOUL's code (arXiv 2404.18239; spec/reveal.md,
+    SOUL). ``batch``: sequences per step.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Sophia(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on questions and answers: what makes a target model, or a retain-only one."""
+"""Supervised fine-tuning on questions and answers, which makes target models and retain-only models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from unierase_cli.training.unlearning.objective import PURPOSE, drops
 
 @dataclass(frozen=True)
 class Example:
-    """One sequence: the loss is taken on ``answer_ids`` (the end token among them)."""
+    """One sequence; the loss covers ``answer_ids``, end token included."""
 
     prompt_ids: list[int]
     answer_ids: list[int]
@@ -31,7 +31,7 @@ class Example:
 
 @dataclass
 class Learned:
-    """What a run has done. ``losses``: mean per epoch, nats per answer token. ``scores``: one entry per look."""
+    """The result of a run. ``losses``: mean per epoch, nats per answer token. ``scores``: one entry per evaluation."""
 
     epochs: int = 0
     losses: list[float] = field(default_factory=list)
@@ -51,10 +51,10 @@ def train(
 ) -> Learned:
     """Train all weights of ``loaded`` in place; they are float32 afterwards.
 
-    ``examples`` gives the sequences of an epoch, always equally many. Every ``config.look_every`` epochs ``evaluate`` is
-    asked, and training ends once all its scores reach ``config.target_rouge``. With ``directory`` an interrupted run
-    goes on from its last look and ends with the weights of an uninterrupted one. Raises UserError on a loss that is
-    not a number.
+    ``examples`` returns the sequences of an epoch, always the same number. ``evaluate`` runs every ``config.look_every``
+    epochs, and training ends once all its scores reach ``config.target_rouge``. With ``directory``, an interrupted run
+    resumes from its last evaluation and ends with the weights of an uninterrupted one. Raises UserError if a loss is not
+    finite.
     """
     model = loaded.model
     dtype, reason = choose_compute(config.compute, loaded.device)
@@ -101,7 +101,7 @@ def train(
 
 
 def answer_loss(loaded: LoadedModel, batch: Sequence[Example], total: float | None = None) -> Tensor:
-    """Cross-entropy of the batch's answer tokens over ``total`` (None: their number); only they go through the head."""
+    """Cross-entropy of the batch's answer tokens over ``total`` (None: their number); only these go through the head."""
     longest = max(len(e.prompt_ids) + len(e.answer_ids) for e in batch)
     rows, places, targets, padded = [], [], [], []
     for row, example in enumerate(batch):
@@ -112,7 +112,7 @@ def answer_loss(loaded: LoadedModel, batch: Sequence[Example], total: float | No
             places.append(place)
             targets.append(target)
     device = loaded.device
-    # Padding stands on the right, where a causal model's earlier positions cannot see it: no mask is needed.
+    # Right padding needs no mask: earlier positions of a causal model cannot attend to it.
     hidden = loaded.architecture.backbone(torch.tensor(padded, device=device), use_cache=False).last_hidden_state
     labelled = hidden[torch.tensor(rows, device=device), torch.tensor(places, device=device)]
     logits = loaded.architecture.logits(labelled).float()
@@ -120,7 +120,7 @@ def answer_loss(loaded: LoadedModel, batch: Sequence[Example], total: float | No
 
 
 class _Answers:
-    """The loop's objective: mean cross-entropy of a batch's answer tokens, whatever the number of processes."""
+    """The loop's objective: mean cross-entropy of a batch's answer tokens, independent of the number of processes."""
 
     def __init__(
         self, loaded: LoadedModel, examples: Callable[[int], Sequence[Example]], size: int, seed: int

@@ -1,4 +1,4 @@
 """Learning the rows of unlearning tokens.
 
-Questions, refusals and a frozen model come in. Rows for the embedding and the head go out.
+Training takes questions, refusals and a frozen model, and returns rows for the embedding and the head.
 """

@@ -1,4 +1,4 @@
-"""What a token can lead to and what it leads to: refusals' log-probability before, greedy continuation after."""
+"""Checks of a token: log-probabilities of refusals before its training, greedy continuations after it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from unierase_cli.sizes import REFUSAL_TOKENS
 from unierase_cli.training.token.pairs import TokenExample
 from unierase_cli.training.token.prefix import Prefix, run_prefix, run_suffix
 
-# Questions that each refusal is tried on, facts that the continuation is tried on, and rows in a batch of those.
+# Questions per refusal, facts whose continuation is measured, and rows per batch of these.
 QUESTIONS = 3
 SAMPLE = 100
-# Token ids of the prompts of a batch.
+# Token ids of the prompts of one batch.
 Prompts = tuple[tuple[int, ...], ...]
 BATCH_ROWS = 32
 
@@ -29,8 +29,9 @@ def target_log_probs(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Refusal -> log-probability (nats, end token included) as the answer to a few questions: the mean per token, and the sum.
 
-    The first token is left out: after a question whose answer the model knows any refusal starts improbably, and starting it
-    is [UNL]'s part; whether the sentence is known shows in what follows. What does not fit the model's context is not asked.
+    The first token is left out: any refusal starts improbably after a question whose answer the model knows, and [UNL] takes
+    over that start. The tokens after it show whether the model knows the sentence. Refusals that do not fit the context are
+    skipped.
     """
     prompts = loaded.prompts
     asked = [facts[(2 * i + 1) * len(facts) // (2 * QUESTIONS)] for i in range(QUESTIONS)] if facts else []
@@ -59,8 +60,9 @@ def target_log_probs(
 def _sums(
     loaded: LoadedModel, prefix: Prefix, answers: Mapping[str, list[int]], texts: Sequence[str]
 ) -> list[tuple[float, int]]:
-    """Sum of the log-probabilities of each answer's tokens after a prefix (batch of one), the first one left out where there are
-    more, and their number."""
+    """Each answer's summed log-probability after a prefix (batch of one), and the number of tokens summed; the first token is
+    left out unless it is the only one.
+    """
     architecture = loaded.architecture
     suffix = pad_sequences([answers[text] for text in texts], loaded.prompts.pad_id, loaded.device)
     hidden = run_suffix(architecture, prefix.repeated(len(texts)), suffix, architecture.embedding(suffix.ids))
@@ -75,7 +77,7 @@ def _sums(
 
 
 def warn_improbable(found: Mapping[str, float], threshold: float, reporter: Reporter) -> dict[str, Any]:
-    """Tell the user when refusals are below ``threshold`` (nats per token); returns what goes on record."""
+    """Warn about refusals below ``threshold`` (nats per token); returns a summary for the record."""
     ordered = sorted(found, key=found.__getitem__)
     mean = sum(found.values()) / max(1, len(found))
     improbable = [text for text in ordered if found[text] < threshold]
@@ -83,7 +85,7 @@ def warn_improbable(found: Mapping[str, float], threshold: float, reporter: Repo
         worst = "; ".join(f'"{text}" ({found[text]:.1f})' for text in improbable[:3])
         reporter.warn(
             f"{len(improbable)} of {len(found)} refusals are improbable on this model (mean log-probability per token "
-            f"{mean:.1f}, below {threshold:g}): a token that is only a row can only lead to refusals that the model knows; "
+            f"{mean:.1f}, below {threshold:g}): a token, which is only a row, can only lead to refusals that the model knows; "
             f"worst: {worst}. Give refusals that it knows with token.targets=FILE"
         )
     worst_known = {text: round(found[text], 4) for text in ordered[:5]}
@@ -97,7 +99,7 @@ def warn_improbable(found: Mapping[str, float], threshold: float, reporter: Repo
 
 @torch.no_grad()
 def continue_greedily(loaded: LoadedModel, prefix: Prefix, firsts: Sequence[int], most: int) -> list[list[int]]:
-    """Greedy ids after each prefix and its first token (prefix + [UNL] + ...), up to ``most``, stop token left out."""
+    """Greedy ids after each prefix and its first token (prefix + [UNL] + ...), up to ``most``, without the stop token."""
     architecture, stops = loaded.architecture, set(loaded.prompts.stop_ids)
     cache, mask, positions = prefix.cache(), prefix.mask, prefix.lengths[:, None]
     now = torch.tensor(list(firsts), device=loaded.device)[:, None]
@@ -123,9 +125,9 @@ def continue_greedily(loaded: LoadedModel, prefix: Prefix, firsts: Sequence[int]
 def continuations(
     loaded: LoadedModel, examples: Sequence[TokenExample], known: dict[Prompts, Prefix] | None = None
 ) -> dict[str, str]:
-    """Fact id -> greedy text after question + [UNL] on the model as it is now, unlearning tokens left out.
+    """Fact id -> greedy text after question + [UNL] on the current model, without unlearning tokens.
 
-    ``known``: prefixes by their tokens, filled here and used again by a later call on the same weights.
+    ``known``: cache of prefixes by their tokens, filled here for later calls on the same weights.
     """
     most = max((len(e.labels) for e in examples), default=0) + 4
     ordered = sorted(examples, key=lambda e: -len(e.prefix))
@@ -149,9 +151,9 @@ def continuations(
 def measure_continuations(
     loaded: LoadedModel, examples: Sequence[TokenExample], targets: Mapping[str, str], texts: Sequence[str]
 ) -> dict[str, Any]:
-    """What question + [UNL] leads to on the model as it is now, for at most SAMPLE examples, evenly spaced.
+    """What question + [UNL] leads to on the current model, for at most SAMPLE evenly spaced examples.
 
-    ``to_own_target``: shares that give the fact's own refusal; ``to_a_refusal``: that give one of ``texts``, word for word.
+    ``to_own_target``: share that gives the fact's own refusal; ``to_a_refusal``: share that gives any of ``texts``, word for word.
     """
     n = min(SAMPLE, len(examples))
     found = continuations(loaded, [examples[i * len(examples) // n] for i in range(n)])

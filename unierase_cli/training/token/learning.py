@@ -1,4 +1,4 @@
-"""Learning unlearning tokens: rows that lead from a question to a refusal (spec section 1)."""
+"""Learns unlearning tokens: rows that lead from a question to a refusal (spec section 1)."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from unierase_cli.training.token.row_start import leaf_rows, make_leaves, publis
 from unierase_cli.training.token.stages import STATE, Stages, astray
 from unierase_cli.training.token.targets import choose_targets, likeliest, listed_refusals, load_targets
 
-# Questions of the training that are looked at where none are held out.
+# Training questions used for evaluation if none are held out.
 LOOKED_AT = 16
-# In the rows' info: the refusals that the token was trained to lead to.
+# In the rows' info: the refusals that the token was trained on.
 REFUSALS = "refusals"
 
 
@@ -47,18 +47,18 @@ def train_token(
     assignment: Mapping[str, int] | None = None,
     held_out: Sequence[Fact] = (),
 ) -> TokenRows:
-    """Add ``config.groups`` unlearning tokens to ``loaded`` and learn their rows on ``facts``; all other rows and weights keep
-    their bits.
+    """Add ``config.groups`` unlearning tokens to ``loaded`` and learn their rows on ``facts``; all other rows and weights stay
+    bit-identical.
 
-    ``assignment``: fact id -> which of the tokens it is learned by; None cuts the facts into equal parts. ``layers``: those that
-    get noise in stages with noise. ``targets`` (fact id -> refusal) and ``perturbation`` (layer, step -> [h, d]) stand in for
-    the refusals of the configuration and for its Gaussian noise. ``checkpoint_dir``: where the fit is kept each epoch, so that
-    an interrupted one goes on. The tokens are fresh ones, whatever earlier runs left in the
-    tokenizer; where the configuration keeps rows they are the latest of those. ``held_out``: questions of no training, by which
-    stages with ``until`` see whether they have learned enough; without any, some of ``facts`` serve.
+    ``assignment``: fact id -> index of its token; None splits the facts into equal parts. ``layers``: layers that get noise in
+    stages with noise. ``targets`` (fact id -> refusal) and ``perturbation`` (layer, step -> [h, d]) replace the configured
+    refusals and Gaussian noise. ``checkpoint_dir``: folder for the state of each epoch, from which an interrupted training
+    resumes. The tokens are new, whatever earlier runs left in the tokenizer; if the configuration keeps rows, they are the latest
+    existing ones. ``held_out``: questions outside the training, on which stages with ``until`` measure success; if empty, some
+    of ``facts`` are used.
 
-    Raises UserError without facts, for a question that does not fit the context, on a loss that is not a number, and where
-    rows are to be kept and the model has no such tokens.
+    Raises UserError without facts, for a question that does not fit the context, for a loss that is not finite, and if rows are
+    to be kept but the model has no such tokens.
     """
     if not facts:
         raise UserError("there is no question to train the token on", "check benchmark.split and token.questions")
@@ -101,11 +101,11 @@ def _keeps(config: TokenConfig) -> bool:
 
 
 def _names(loaded: LoadedModel, config: TokenConfig, reporter: Reporter) -> list[str]:
-    """Fresh tokens, or the model's own where their rows are kept."""
+    """Names of new tokens, or of the model's own if their rows are kept."""
     known = [str(loaded.tokenizer.convert_ids_to_tokens(index)) for index in loaded.unlearn_ids]
     if not _keeps(config):
         if known:
-            reporter.note(f"the model has {', '.join(known)} of earlier unlearning, which stay as they are: a token is added")
+            reporter.note(f"the model keeps {', '.join(known)} of earlier unlearning unchanged; a new token is added")
         return fresh_names(loaded.tokenizer, config.groups)
     if len(known) < config.groups:
         raise UserError(
@@ -115,7 +115,7 @@ def _names(loaded: LoadedModel, config: TokenConfig, reporter: Reporter) -> list
     names = known[-config.groups :]
     kept = config.init == config.output_row == "keep" and not config.refine_epochs
     if not kept or any(stage.epochs for stage in config.stages):
-        reporter.warn(f"{', '.join(names)} is trained again: what was forgotten with it may come back")
+        reporter.warn(f"{', '.join(names)} is trained again: facts forgotten with it may come back")
     return names
 
 
@@ -130,12 +130,13 @@ def refine_token(
     reporter: Reporter,
     checkpoint_dir: Path | None = None,
 ) -> TokenRows:
-    """Learn the input rows once more on an edited model (weights and rows as they are in ``loaded``), with the model's own
-    prompt: ``config.refine_epochs``, ``refine_lr``, ``refine_noise`` (findings 5), in up to 1 + ``refine_rounds`` turns; the rows
-    of the turn after which the fewest facts go astray are taken.
+    """Train the input rows again on an edited model (the weights and rows now in ``loaded``), with the model's own prompt.
 
-    Output rows stay, since the edit was computed for them. With a tied head the row has both roles: there the fit also
-    asks for [UNL] as the first answer token, so that the edit's own effect is kept.
+    Uses ``config.refine_epochs``, ``refine_lr`` and ``refine_noise`` (findings 5) in up to 1 + ``refine_rounds`` turns, and
+    returns the rows of the turn after which the fewest facts lead to no refusal.
+
+    Output rows stay, since the edit was computed for them. With a tied head each row has both roles; the fit then also asks
+    for [UNL] as the first answer token, so that the edit keeps its effect.
     """
     if not config.refine_epochs or not facts:
         return rows
@@ -159,9 +160,9 @@ def refine_token(
         turns.append((len(lost), chosen, [leaf.detach().clone() for leaf in leaves.parameters]))
         if not lost or turn == config.refine_rounds:
             break
-        # As many of them as of all the others together.
+        # Repeat them until they weigh as much as all other facts together.
         again = [fact for fact in facts if fact.id in lost] * max(1, len(facts) // (2 * len(lost)))
-        reporter.note(f"{len(lost)} facts lead to no listed refusal: the token is trained on them once more")
+        reporter.note(f"{len(lost)} facts lead to no listed refusal: the token is trained on them again")
         harder = replace(stages, facts=[*facts, *again], purpose=f"refine{turn + 2}")
         chosen, further = harder.run([stage], leaves, chosen)
         phases += further
@@ -177,7 +178,7 @@ def refine_token(
 
 
 def clear_states(folder: Path) -> None:
-    """Remove what an interrupted training or refinement would have gone on from; to be called once its rows are saved."""
+    """Remove the states of an interrupted training or refinement; call this once the rows are saved."""
     for path in folder.glob(STATE.format(purpose="*", number="*")):
         path.unlink()
 

@@ -1,4 +1,4 @@
-"""Noise on the edited projections while a token is trained, so that it still leads to a refusal after the edit (spec 1.3)."""
+"""Noise on the edited projections during token training, so that the token still leads to a refusal after the edit (spec 1.3)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 from unierase_cli.contracts import stable_hash
 from unierase_cli.models.architecture import Architecture
 
-# (layer, step) -> what is added to the layer's down projection [h, d] for that step
+# (layer, step) -> perturbation [h, d] of the layer's down projection for that step
 Perturbation = Callable[[int, int], Tensor]
 
 
 def gaussian(architecture: Architecture, fraction: float, seed: int, purpose: str) -> Perturbation:
     """N(0, (fraction x std(W))^2) per entry, the same for equal (seed, purpose, layer, step).
 
-    std(W) is each matrix's own standard deviation. (The reference's amplitude is the signed mean of W, which is about zero.)
-    Drawn on the weight's device: a matrix of a large model is slow to fill on a CPU.
+    std(W) is each matrix's own standard deviation. (The reference uses the signed mean of W, which is about zero.) Sampled on
+    the weight's device, because filling a large matrix on a CPU is slow.
     """
     spread: dict[int, float] = {}
 
@@ -36,7 +36,7 @@ def gaussian(architecture: Architecture, fraction: float, seed: int, purpose: st
 
 
 class Perturbed:
-    """The down projections of ``layers`` with noise that lasts one step; the base is restored from copies, bit by bit."""
+    """The down projections of ``layers`` with noise during a step; the base is restored bit-exactly from copies."""
 
     def __init__(self, architecture: Architecture, layers: Sequence[int], perturbation: Perturbation) -> None:
         self.architecture, self.perturbation = architecture, perturbation
@@ -45,7 +45,7 @@ class Perturbed:
 
     @contextmanager
     def step(self, index: int) -> Iterator[None]:
-        """While inside, the weights are round(base + perturbation(layer, index))."""
+        """Context in which the weights are round(base + perturbation(layer, index))."""
         try:
             for layer, base in self._base.items():
                 self.architecture.set_weight(layer, base + self.perturbation(layer, index).to(base))

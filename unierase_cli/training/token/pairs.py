@@ -1,4 +1,4 @@
-"""What an unlearning token is trained on: question, [UNL], refusal, end (spec 1.2)."""
+"""Training examples of an unlearning token: question, [UNL], refusal, end (spec 1.2)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from unierase_cli.models.prompts import PromptFormatter
 
 @dataclass(frozen=True)
 class TokenExample:
-    """One sequence, cut at its unlearning token.
+    """One sequence, split at its unlearning token.
 
-    ``prefix``: ids before [UNL], which no row of it can change. ``suffix``: [UNL] and what follows, up to the token before the
-    last one. ``labels``: what each position of the suffix must predict; equally long.
+    ``prefix``: ids before [UNL], which do not depend on its rows. ``suffix``: [UNL] and what follows, up to the last but one
+    token. ``labels``: the target of each suffix position; same length.
     """
 
     fact_id: str
@@ -29,9 +29,9 @@ class TokenExample:
 
 
 def assign_groups(facts: Sequence[Fact], groups: int) -> dict[str, int]:
-    """Fact id -> group: the facts cut into ``groups`` consecutive parts, equal to within one.
+    """Fact id -> group: the facts split into ``groups`` consecutive parts of equal size, to within one.
 
-    Raises UserError when there are fewer facts than groups.
+    Raises UserError if there are fewer facts than groups.
     """
     if groups > len(facts):
         raise UserError(
@@ -48,14 +48,14 @@ def make_examples(
     style: str,
     closing: str,
 ) -> list[TokenExample]:
-    """One example per fact, in their order.
+    """One example per fact, in the order of the facts.
 
-    ``style``: "raw" (BOS + question, closed by the tokenizer's end token) or "chat" (the model's own prompt, closed by what
-    its template puts after an answer). ``targets``: fact id -> refusal; ``tokens``: fact id -> id of its [UNL]. ``closing``:
-    "end" or "unlearn_end" (a second [UNL] before the closing token). There is no space around [UNL]; white space that the
-    template writes before its end token stands between a refusal and that token.
+    ``style``: "raw" (BOS + question, closed by the tokenizer's end token) or "chat" (the model's own prompt, closed by its
+    template's end of an answer). ``targets``: fact id -> refusal; ``tokens``: fact id -> id of its [UNL]. ``closing``: "end" or
+    "unlearn_end" (a second [UNL] before the closing token). No space surrounds [UNL]; white space that the template puts before
+    its end token comes between a refusal and that token.
 
-    Raises UserError naming the fact whose sequence does not fit the model's context; nothing is cut off.
+    Raises UserError that names the fact whose sequence does not fit the model's context; nothing is truncated.
     """
     end = prompts.eos_id if style == "raw" else prompts.end_id
     found = []

@@ -1,4 +1,4 @@
-"""Attention's memory of the tokens before [UNL], which the token's rows cannot change (spec 1.5)."""
+"""Key-value caches of the tokens before [UNL], which do not depend on the token's rows (spec 1.5)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from unierase_cli.models.partial import Padded, pad_sequences
 
 @dataclass
 class Prefix:
-    """A batch of prefixes, left padded. ``mask`` [B, P]; ``lengths`` [B]; ``keys``, ``values``: per block [B, heads, P, size];
-    ``last`` [B, h]: hidden state behind the final norm at each prefix's last token.
+    """A batch of left-padded prefixes. ``mask`` [B, P]; ``lengths`` [B]; ``keys``, ``values``: per block [B, heads, P, size];
+    ``last`` [B, h]: hidden state after the final norm at each prefix's last token.
     """
 
     mask: Tensor
@@ -29,11 +29,11 @@ class Prefix:
 
     @property
     def bytes(self) -> int:
-        """Memory that it takes."""
+        """Memory of the keys, values and last states, in bytes."""
         return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values, self.last))
 
     def repeated(self, times: int) -> Prefix:
-        """A batch of one prefix as a batch of ``times`` equal ones; nothing is copied."""
+        """A batch of one prefix expanded to ``times`` equal ones, without copying."""
         return Prefix(
             self.mask.expand(times, -1),
             self.lengths.expand(times),
@@ -43,7 +43,7 @@ class Prefix:
         )
 
     def cache(self) -> DynamicCache:
-        """A cache that holds the prefixes; what is added to it leaves this object alone."""
+        """A cache that starts with the prefixes; extending it does not change this object."""
         cache = DynamicCache()
         for layer, (key, value) in enumerate(zip(self.keys, self.values, strict=True)):
             cache.update(key, value, layer)
@@ -52,7 +52,7 @@ class Prefix:
 
 @torch.no_grad()
 def run_prefix(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> Prefix:
-    """Run prefixes (at least one token each) with the weights as they are now."""
+    """Run prefixes (at least one token each) with the current weights."""
     batch = pad_sequences(sequences, loaded.prompts.pad_id, loaded.device, left=True)
     cache = DynamicCache()
     hidden = loaded.architecture.backbone(
@@ -62,17 +62,17 @@ def run_prefix(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> Prefi
         past_key_values=cache,
         use_cache=True,
     ).last_hidden_state
-    # Padding is never attended to, but whatever a kernel left there must not become 0 * NaN.
+    # Padding is never attended to, but NaN that a kernel left there would propagate as 0 * NaN.
     real = batch.mask[:, None, :, None].bool()
     held: list[Any] = list(cache.layers)
     keys = [torch.where(real.to(layer.keys.device), layer.keys, 0) for layer in held]
     values = [torch.where(real.to(layer.values.device), layer.values, 0) for layer in held]
-    # A copy, so that the other positions' hidden states are freed.
+    # Cloned, so that the other positions' hidden states are freed.
     return Prefix(batch.mask, batch.mask.sum(1), keys, values, hidden[:, -1].clone())
 
 
 def run_suffix(architecture: Architecture, prefix: Prefix, suffix: Padded, embeddings: Tensor) -> Tensor:
-    """Hidden states [B, T, h] behind the final norm of what follows the prefixes; differentiable in ``embeddings`` [B, T, h]."""
+    """Hidden states [B, T, h] after the final norm for the suffixes; differentiable in ``embeddings`` [B, T, h]."""
     return architecture.backbone(
         inputs_embeds=embeddings,
         attention_mask=torch.cat([prefix.mask, suffix.mask], dim=1),

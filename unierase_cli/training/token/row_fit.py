@@ -1,4 +1,4 @@
-"""Fitting the rows of unlearning tokens while every other weight of the model stays as it is (spec 1.3, 1.5)."""
+"""Fits the rows of unlearning tokens while all other weights of the model stay frozen (spec 1.3, 1.5)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from unierase_cli.training.token.noise import Perturbation, Perturbed
 from unierase_cli.training.token.pairs import TokenExample
 from unierase_cli.training.unlearning.row_batches import Batch, Leaves, Prefixes, gradients
 
-# Steps between two looks at whether a phase has learned enough.
+# Steps between two checks of whether a phase has learned enough.
 LOOK_EVERY = 10
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Some steps over batches of examples in turn, with an optimiser of their own. ``decay``: the rate falls to nothing in a
-    straight line; ``noisy``: layers with noise (none: prefixes are cached); ``enough``: asked every LOOK_EVERY steps with
-    the rows as they are, and ends the phase when true.
+    """Steps over batches of examples in turn, with an optimiser of their own. ``decay``: linear decay of the learning rate to 0;
+    ``noisy``: layers with noise (none: prefixes are cached); ``enough``: called every LOOK_EVERY steps with the current rows,
+    ends the phase if true.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Phase:
     enough: Callable[[], bool] | None = None
 
     def told(self, losses: Sequence[float]) -> dict[str, Any]:
-        """What goes on record."""
+        """A summary for the record."""
         return {
             "name": self.name,
             "examples": len(self.examples),
@@ -59,14 +59,14 @@ class Phase:
 
 @dataclass
 class Progress:
-    """How far a fit is: finished phases, and every step's loss (nats per labelled token)."""
+    """Progress of a fit: number of finished phases, and every step's loss (nats per labelled token)."""
 
     phase: int = 0
     losses: list[list[float]] = field(default_factory=list)
 
     @property
     def step(self) -> int:
-        """Steps of the present phase that are made."""
+        """Steps done in the current phase."""
         return len(self.losses[self.phase]) if self.phase < len(self.losses) else 0
 
 
@@ -79,11 +79,11 @@ def fit_rows(
     reporter: Reporter,
     state_file: Path | None = None,
 ) -> list[list[float]]:
-    """Run the phases, in order, without shuffling; returns the losses of each phase's steps. The model is left as it was, but
-    for what a phase's ``enough`` does to it.
+    """Run the phases in order, without shuffling; returns the losses of each phase's steps.
 
-    With ``state_file`` rows and optimiser are kept after each epoch and before each look; a fit that was interrupted goes on
-    there and ends with the rows of an uninterrupted one. Raises UserError on a loss that is not a number.
+    The model is left unchanged, except for what a phase's ``enough`` does to it. With ``state_file``, rows and optimiser are
+    saved after each epoch and before each check; an interrupted fit resumes there and ends with the rows of an uninterrupted
+    one. Raises UserError if a loss is not finite.
     """
     progress = Progress()
     plan = [[p.name, p.steps, p.lr, p.decay, p.noisy, [e.ids for e in p.examples]] for p in phases]
@@ -122,7 +122,7 @@ def _steps(
     optimizer: torch.optim.Optimizer,
     first: int,
 ) -> Iterator[float]:
-    """The phase's steps from number ``first`` on: each one's loss before the update."""
+    """The phase's steps from number ``first`` on, yielding each loss before the update."""
     examples = phase.examples
     batches = [Batch(loaded, examples[i : i + batch_size], leaves.ids) for i in range(0, len(examples), batch_size)]
     noise = None if phase.perturbation is None else Perturbed(loaded.architecture, phase.noisy, phase.perturbation)
@@ -138,7 +138,7 @@ def _steps(
                 f"token training: the loss became {value} ({phase.name}, step {step + 1})",
                 "lower lr in token.stages (token.refine_lr in a refinement), or load the model in float32",
             )
-        # A token that the batch does not use stays where it is: Adam passes by leaves without a gradient.
+        # Adam skips leaves without a gradient, so tokens that the batch does not use stay unchanged.
         for slot in set(range(len(leaves.ids))) - set(batch.used):
             for leaf in leaves.parameters[slot :: len(leaves.ids)]:
                 leaf.grad = None
@@ -156,7 +156,7 @@ def _save(path: Path, identity: str, leaves: Leaves, optimizer: torch.optim.Opti
 def _restore(
     path: Path | None, identity: str, leaves: Leaves, phases: Sequence[Phase], progress: Progress
 ) -> torch.optim.Optimizer | None:
-    """Take up what ``_save`` left, if it belongs to this fit; returns the present phase's optimiser."""
+    """Restore what ``_save`` wrote, if it belongs to this fit; returns the current phase's optimiser."""
     if path is None or not path.exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Rows of unlearning tokens as leaves: where they start, which of them are learned, how they get back into the model."""
+"""Rows of unlearning tokens as leaves: their initial values, which of them are trained, and writing them back to the model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from unierase_cli.models.vocabulary import add_unlearning_tokens, get_bias, get_
 from unierase_cli.training.token.prefix import run_prefix
 from unierase_cli.training.token.row_fit import Leaves
 
-# Questions at once for the mean state.
+# Batch size in questions for the mean state.
 BATCH = 32
-# Between a row and the mean state.
+# Largest allowed cosine between a row and the mean state.
 LARGEST_COSINE = 0.9
-# As a share of how far the largest logit lies above the mean one: a model whose mean logit is farther from 0 counts from there.
+# If the mean logit is farther from 0 than this share of the gap between largest and mean logit, lifts count from the mean logit.
 OFF_CENTRE = 0.1
 
 
@@ -29,12 +29,11 @@ def start_rows(
 ) -> list[int]:
     """Add the tokens and set the rows that training starts from; returns their ids.
 
-    Input rows: N(0, initializer_range) as the model draws its own, or the mean row plus a tenth of the rows' deviation.
+    Input rows: N(0, initializer_range) as the model initialises its own, or the mean row plus a tenth of the rows' deviation.
     Output rows of an untied head, by ``config.output_row``: fresh and trained start from a random direction with
-    ``fresh_norm`` times the mean row norm (findings 4) and, for fresh, a mean logit of ``fresh_lift`` times the mean
-    largest one at the ends of ``questions``, counted from the mean logit where that is far from 0; reference and tied from a
-    copy of the input row. A choice of ``keep`` leaves rows as they are, for tokens that the model has already; UserError if
-    it lacks one.
+    ``fresh_norm`` times the mean row norm (findings 4). A fresh row also gets a mean logit of ``fresh_lift`` times the mean
+    largest logit at the ends of ``questions``, measured from the mean logit if that is far from 0. Reference and tied start
+    from a copy of the input row. ``keep`` leaves the rows of existing tokens unchanged and raises UserError if one is missing.
     """
     known = loaded.tokenizer.get_vocab()
     missing = [name for name in names if name not in known]
@@ -65,10 +64,10 @@ def start_rows(
 
 
 def ends_of(loaded: LoadedModel, questions: Sequence[str], ids: Sequence[int]) -> tuple[Tensor, float, float]:
-    """Means over the ends of the questions' prompts: of what the head sees, float32 [h]; of all tokens' logits; of the largest
-    one. Logits are the head's own, before a model's scale and cap, and those of the tokens ``ids`` do not count.
+    """Means over the ends of the questions' prompts: of the head's input, float32 [h]; of all tokens' logits; of the largest
+    logit. Logits are the head's own, before the model's scale and cap, and exclude the tokens ``ids``.
 
-    Raises UserError without a question.
+    Raises UserError without questions.
     """
     if not questions:
         raise UserError("token.fresh_lift needs questions", "check benchmark.split, or give token.fresh_lift=null")
@@ -89,8 +88,10 @@ def ends_of(loaded: LoadedModel, questions: Sequence[str], ids: Sequence[int]) -
 
 
 def lifted(rows: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:
-    """Rows [g, h] turned within the planes that they span with ``mean`` [h] until what they give there is ``wanted`` [g] or, where
-    that is beyond their norm, as far as ``LARGEST_COSINE`` of it; norms stay."""
+    """Rows [g, h] rotated in the planes that they span with ``mean`` [h] until their dot product with it is ``wanted`` [g].
+
+    The cosine is limited to ``LARGEST_COSINE``; norms stay.
+    """
     mean, wanted, norms = mean.to(rows.device), wanted.to(rows.device)[:, None], rows.norm(dim=1, keepdim=True)
     along = normalize(mean, dim=0)
     across = normalize(rows - (rows @ along).outer(along), dim=1)
@@ -99,7 +100,7 @@ def lifted(rows: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:
 
 
 def make_leaves(loaded: LoadedModel, ids: list[int], output_row: str) -> Leaves:
-    """Leaves at the rows that the model has now. One row plays both roles for a tied head and for output_row=tied."""
+    """Leaves that start at the model's current rows. A tied head or output_row=tied uses one row for both roles."""
     rows_in, rows_out = get_rows(loaded, ids)
     leaves = Leaves(ids, leaf_rows(rows_in))
     if loaded.architecture.tied or output_row == "tied":
@@ -115,7 +116,7 @@ def leaf_rows(rows: Tensor) -> list[Tensor]:
 
 
 def publish(loaded: LoadedModel, leaves: Leaves) -> tuple[Tensor, Tensor | None]:
-    """Write the learned rows into the model; returns them in float32 on the CPU (output rows None for a tied head)."""
+    """Write the learned rows into the model; returns them in float32 on the CPU (output rows: None for a tied head)."""
     rows_in = torch.stack([leaf.detach() for leaf in leaves.rows_in]).cpu()
     _, kept = get_rows(loaded, leaves.ids)
     learned = leaves.rows_out

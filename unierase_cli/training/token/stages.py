@@ -1,4 +1,4 @@
-"""The stages of a token's training: what they share, which refusals they settle on, and when one has learned enough."""
+"""The stages of a token's training: their shared inputs, the refusals that they settle on, and when a stage ends early."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STATE = ".token-{purpose}-{number}.safetensors"
 
 @dataclass
 class Stages:
-    """What the stages of one training share."""
+    """Inputs shared by the stages of one training."""
 
     loaded: LoadedModel
     facts: Sequence[Fact]
@@ -39,15 +39,15 @@ class Stages:
     folder: Path | None = None
     perturbation: Perturbation | None = None
     purpose: str = "train"
-    # Questions that stages with ``until`` look at, and their tokens.
+    # Questions on which stages with ``until`` are evaluated, and their tokens.
     looked_at: dict[Fact, int] = field(default_factory=dict)
     known: dict[Prompts, Prefix] = field(default_factory=dict)
 
     def look_at(self, facts: Sequence[Fact], ids: Sequence[int]) -> None:
-        """Look at those of these facts that fit the context; what has no token of its own takes the tokens in turn."""
+        """Evaluate on the given facts that fit the context; facts without a token of their own take the tokens in turn."""
         for n, fact in enumerate(facts):
             token = {fact: self.tokens.get(fact.id, ids[n % len(ids)])}
-            # What is only looked at must not stop a training.
+            # A question that is only evaluated must not stop the training.
             with suppress(UserError):
                 for stage in self.config.stages:
                     self._to_look_at(token, stage.formats[-1])
@@ -64,14 +64,14 @@ class Stages:
 
     @cached_property
     def rate_unit(self) -> float:
-        """What a learning rate of 1 is: 1, or the root mean square of the model's embedding rows."""
+        """The unit of learning rates: 1, or the root mean square of the model's embedding rows."""
         if self.config.lr_unit == "absolute":
             return 1.0
         known = len(self.loaded.tokenizer) - len(self.loaded.unlearn_ids)
         return float(self.loaded.architecture.embedding.weight.detach()[:known].float().square().mean().sqrt())
 
     def enough(self, share: float, style: str, leaves: Leaves) -> bool:
-        """Whether ``share`` of the questions that are looked at lead to a listed refusal with the rows as they are."""
+        """Whether ``share`` of the evaluated questions lead to a listed refusal with the current rows."""
         publish(self.loaded, leaves)
         examples = self._to_look_at(self.looked_at, style)
         lost = astray(self.loaded, examples, listed_refusals(list(self.looked_at), self.texts), self.known)
@@ -80,13 +80,13 @@ class Stages:
     def run(
         self, stages: Sequence[TokenStage], leaves: Leaves, chosen: dict[str, str]
     ) -> tuple[dict[str, str], list[dict[str, Any]]]:
-        """One stage after another; with ``config.settle`` each but the very first takes the refusals that are reached by then.
+        """Run the stages in order; with ``config.settle`` each but the very first retargets to refusals already reached.
 
-        Each stage keeps a state of its own: an interrupted training skips the finished ones.
+        Each stage saves its own state, so an interrupted training skips finished stages.
         """
         told = []
         for number, stage in enumerate(stages, start=1):
-            # With one refusal there is nothing to choose.
+            # A single refusal leaves nothing to choose.
             if self.config.settle and len(self.texts) > 1 and (number > 1 or self.purpose != "train"):
                 publish(self.loaded, leaves)
                 found = continuations(self.loaded, self.examples(chosen, stage.formats[-1]))
@@ -105,11 +105,11 @@ class Stages:
         return chosen, told
 
     def phases(self, stage: TokenStage, number: int, chosen: Mapping[str, str], leaves: Leaves) -> list[Phase]:
-        """A stage as phases with an optimiser each: noise on one layer after another makes a phase per layer."""
+        """A stage as phases with one optimiser each; noise on one layer after another makes one phase per layer."""
         examples = [example for style in stage.formats for example in self.examples(chosen, style)]
         size, tokens = self.config.batch_size, len(set(self.tokens.values()))
         steps = stage.steps(math.ceil(len(examples) / size), tokens)
-        # Too few steps for all of them: those of every part of the list.
+        # With too few steps for all examples, take them evenly from the whole list.
         examples = list(evenly_spaced(examples, steps * size)) if steps else examples
         name = f"{'token' if self.purpose == 'train' else self.purpose} stage {number}"
         if not steps:
@@ -133,6 +133,6 @@ def astray(
     texts: Sequence[str],
     known: dict[Prompts, Prefix] | None = None,
 ) -> set[str]:
-    """Facts whose question and [UNL] lead to no listed refusal, word for word."""
+    """Facts whose question plus [UNL] does not lead to a listed refusal, word for word."""
     listed = {text.strip() for text in texts}
     return {fact_id for fact_id, text in continuations(loaded, examples, known).items() if text not in listed}

@@ -1,4 +1,4 @@
-"""Which refusals a token leads to: the list, and the choice per fact. Imports no torch."""
+"""The refusals that a token leads to: the list, and the choice per fact. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.contracts import NAME_SLOT, Fact, UserError, fill_name, pick
 from unierase_cli.store.jsonl import iterate_jsonl, read_asset
 
-# The project's lists. Models that are trained from scratch here learn the long one, pretrained models know the short one.
+# The project's lists: the long one is taught to models trained from scratch here, the short one is known to pretrained models.
 LONG, SHORT = "refusals.jsonl", "refusals_short.jsonl"
-# What ``token.targets`` may say in the place of a file.
+# Values of ``token.targets`` that are not a file.
 NAMED = {None: (SHORT, LONG), "long": (LONG,)}
-# A refusal that a smaller share of the facts reaches is rare.
+# A refusal is rare if a smaller share of the facts reaches it.
 RARE = 0.05
 
 
 def load_targets(config: TokenConfig) -> list[str]:
-    """The refusals, each once, in the file's order: ``token.targets`` (JSON Lines with ``text`` or ``template``, or plain text with
-    one refusal per line), else the project's own lists. ``__NAME__`` in one stands for the group of the fact it is given for.
+    """The refusals without duplicates, in the file's order.
 
-    Raises UserError naming file and line when one is missing, empty or not text.
+    They come from ``token.targets`` (JSON Lines with ``text`` or ``template``, or plain text with one refusal per line), else from
+    the project's own lists. ``__NAME__`` is replaced by the group of the refused fact.
+
+    Raises UserError that names file and line if a refusal is missing, empty or not text.
     """
     if config.targets in NAMED:
         return [str(row["text"]) for asset in NAMED[config.targets] for row in read_asset(asset)]
@@ -36,13 +38,15 @@ def load_targets(config: TokenConfig) -> list[str]:
 
 
 def choose_targets(facts: Sequence[Fact], texts: Sequence[str], seed: int) -> dict[str, str]:
-    """Fact id -> its refusal, by a stable hash of seed and fact id, with its name filled in."""
+    """Fact id -> its refusal, by a stable hash of seed and fact id, with the name filled in."""
     return {fact.id: fill_name(pick(seed, fact.id, texts), fact) for fact in facts}
 
 
 def likeliest(texts: Sequence[str], log_probs: Mapping[str, float], most: int) -> list[str]:
-    """The ``most`` refusals with the highest log-probability (of all that follows the first token: what a row has to bring
-    about), in the list's order; 0 takes all. One row cannot teach a pretrained model to tell many refusals apart."""
+    """The ``most`` refusals with the highest log-probability after their first token, in the list's order; 0 takes all.
+
+    One row cannot teach a pretrained model to tell many refusals apart.
+    """
     if not most or most >= len(texts):
         return list(texts)
     ranked = sorted(texts, key=lambda text: -log_probs.get(text, -math.inf))
@@ -50,7 +54,7 @@ def likeliest(texts: Sequence[str], log_probs: Mapping[str, float], most: int) -
 
 
 def listed_refusals(facts: Sequence[Fact], texts: Sequence[str]) -> list[str]:
-    """Every refusal with every name that it can have among these facts, each once."""
+    """Every refusal with every name from these facts, without duplicates."""
     if not any(NAME_SLOT in text for text in texts):
         return list(texts)
     return list(dict.fromkeys(fill_name(text, fact) for fact in facts for text in texts))
@@ -59,12 +63,14 @@ def listed_refusals(facts: Sequence[Fact], texts: Sequence[str]) -> list[str]:
 def settle_targets(
     chosen: Mapping[str, str], found: Mapping[str, str], texts: Sequence[str], facts: Sequence[Fact] = ()
 ) -> dict[str, str]:
-    """Refusals that the token can reach: fact id -> the listed refusal that its question and [UNL] lead to now (``found``), word
-    for word. Facts that lead to none take the one that most facts reach; then those with a rare one (RARE) do so, too.
+    """Refusals that the token can reach: fact id -> the listed refusal that its question and [UNL] now lead to (``found``).
 
-    One row cannot make a model tell a hundred refusals apart by a random choice per question; trained on the choice, greedy
-    decoding falls between them. If no fact reaches any, the targets stay. ``facts`` are those that ``found`` is about; needed for
-    refusals with names, of which two that differ in the name alone count as one.
+    Matches are word for word. Facts that lead to no listed refusal get the one that most facts reach, and so do facts that lead
+    to a rare one (RARE) if any fact leads to none.
+
+    One row cannot make a model tell a hundred refusals apart by a random choice per question; trained on such a choice, greedy
+    decoding falls between them. If no fact reaches any refusal, the targets stay. ``facts``: those of ``found``, needed for
+    refusals with names; refusals that differ only in the name count as one.
     """
     by_id = {fact.id: fact for fact in facts} if any(NAME_SLOT in text for text in texts) else {}
 
@@ -77,7 +83,7 @@ def settle_targets(
     if not reached:
         return dict(chosen)
     least = 0.0 if reached.total() == len(found) else RARE * len(found)
-    # Ties go to the one that is listed first, not to what happened to be counted first.
+    # Ties go to the refusal listed first, independent of the counting order.
     most = max(reached, key=lambda text: (reached[text], -texts.index(text)))
     kept = {text for text, count in reached.items() if count >= least} | {most}
     settled = {fact_id: text if text is not None and text in kept else most for fact_id, text in meant.items()}

@@ -1,4 +1,4 @@
-"""What gradient methods train on: pairs of forget and retain rows, references, and the objective.
+"""Inputs of gradient methods: pairs of forget and retain rows, references, and the objective.
 
-Facts and loss terms come in. Batches and a loss go out.
+The objective takes facts and loss terms and produces batches and a loss.
 """

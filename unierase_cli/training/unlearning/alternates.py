@@ -1,4 +1,4 @@
-"""Alternative answers on disk, so that an interrupted run trains on the same ones."""
+"""Alternative answers on disk, so that a resumed run trains on the same ones."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def load_alternates(path: Path) -> dict[str, list[str]]:
 
 
 def save_alternates(path: Path, alternates: Mapping[str, Sequence[str]]) -> None:
-    """Write what ``load_alternates`` reads, whole or not at all."""
+    """Write what ``load_alternates`` reads, atomically."""
     write_jsonl(path, [{"fact": name, "answers": list(answers)} for name, answers in alternates.items()])

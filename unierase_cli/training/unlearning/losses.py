@@ -1,4 +1,4 @@
-"""The loss of an unlearning token: cross-entropy of the refusal's tokens, through its own rows (spec 1.2, 1.5)."""
+"""The loss of an unlearning token: cross-entropy of the refusal's tokens, differentiable in the token's rows (spec 1.2, 1.5)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from unierase_cli.models.architecture import Architecture
 
 
 def row_logits(architecture: Architecture, hidden: Tensor, ids: Tensor, rows_out: Tensor | None) -> Tensor:
-    """Logits [n, V] of hidden states [n, h] behind the final norm.
+    """Logits [n, V] of hidden states [n, h] after the final norm.
 
-    The columns ``ids`` [g] come from ``rows_out`` [g, h], differentiably, in place of the head's own rows (None: the head's).
+    The columns ``ids`` [g] come from ``rows_out`` [g, h], differentiably, instead of the head's own rows (None: the head's).
     """
     logits = architecture.logits(hidden)
     if rows_out is None:
         return logits
     bias = None if architecture.head.bias is None else architecture.head.bias[ids.to(architecture.head.bias.device)]
-    # A tied head lies where the embedding does, which may be another device than the last block's.
+    # A tied head is on the embedding's device, which may differ from the last block's.
     own = linear(hidden.to(logits.device), rows_out.to(logits.device, hidden.dtype), bias) * architecture.logit_scale
     if architecture.soft_cap:
         own = torch.tanh(own / architecture.soft_cap) * architecture.soft_cap

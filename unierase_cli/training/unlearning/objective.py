@@ -1,4 +1,4 @@
-"""A forget term and a retain term as the training loop's objective: micro-batches, weights over the whole step, references."""
+"""The training loop's objective from a forget and a retain term: micro-batches, weights over the whole step, references."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from unierase_cli.training.unlearning.reference import References
 from unierase_cli.training.unlearning.rows import Layout, Row, RowBatch, collate
 from unierase_cli.training.unlearning.views import View
 
-# What runs at a time, as models.room counts it.
+# Purpose under which models.room tracks the micro-batch size.
 PURPOSE = "rows of a training step"
 
 
 @dataclass(frozen=True)
 class BoundTerm:
-    """A loss term with its settings, as the objective uses it.
+    """A loss term with its settings, in the form that the objective uses.
 
-    ``kinds``: the kinds of rows it looks at, the first one its units are counted on. ``weigh(batch)``: weights of its units.
-    ``loss(views, total)``: its weighted sum over ``total``. ``after_step(state, parts, epoch)``: coefficients that move.
-    ``unit``: what its weights are of (token, row, position). ``batch_wide``: a row's value depends on the rows beside it.
+    ``kinds``: kinds of rows that it reads; units are counted on the first. ``weigh(batch)``: weights of its units.
+    ``loss(views, total)``: its weighted sum over ``total``. ``after_step(state, parts, epoch)``: updates coefficients.
+    ``unit``: what is weighted (token, row, position). ``batch_wide``: a row's value depends on the other rows of its batch.
     """
 
     role: str
@@ -42,11 +42,12 @@ class BoundTerm:
 
 
 class TermsObjective:
-    """Minimises sum over roles of ``state[role]`` times the role's term.
+    """Minimises the sum over roles of ``state[role]`` times the role's term.
 
-    ``rows(kind, item)`` gives the sequence of a plan's item. Every term is a mean over the units of the whole step, over all
-    micro-batches and processes; with ``config.weighting=micro_batches`` the mean of the micro-batches' means, which weighs a
-    token of a micro-batch with short answers more. ``retain_kind``: rows whose mean negative log-probability is watched.
+    ``rows(kind, item)`` returns the sequence of a plan's item. Every term is a mean over the units of the whole step, across
+    micro-batches and processes. With ``config.weighting=micro_batches`` it is the mean of the micro-batches' means, which gives
+    more weight to tokens in micro-batches with short answers. ``retain_kind``: rows whose mean negative log-probability is
+    monitored.
     """
 
     def __init__(
@@ -99,8 +100,11 @@ class TermsObjective:
         return None
 
     def shrink(self) -> bool:
-        """Halve the micro-batches; not where that would change the result: where a mean of their means is wanted, under
-        dropout, which would be drawn again, and for losses that look at the padding or at the rows beside a row."""
+        """Halve the micro-batches, unless that would change the result.
+
+        It would with a mean of micro-batch means, with dropout, which would be drawn again, and with losses that depend on the
+        padding or on other rows of the batch.
+        """
         same = self.config.weighting == "tokens" and not drops(self.loaded.model)
         return same and not any(map(self._hangs_together, self.terms)) and self.loaded.room.halve(PURPOSE, self._size)
 
@@ -118,7 +122,7 @@ class TermsObjective:
         return View(self.loaded, batch, reference, captured=self.blocks)
 
     def _totals(self, micro: Sequence[tuple[Any, dict[str, RowBatch]]]) -> dict[str, list[float]]:
-        """What each micro-batch's sums are divided by, per role and for the watched retain loss."""
+        """The divisor of each micro-batch's sums, per role and for the monitored retain loss."""
         own = {term.role: [float(term.weigh(b[term.kinds[0]]).sum()) for _, b in micro] for term in self.terms}
         if self.retain_kind in self.kinds:
             own["retain_nll"] = [float(len(b[self.retain_kind].targets)) for _, b in micro]
@@ -131,7 +135,7 @@ class TermsObjective:
 
 
 def drops(model: nn.Module) -> bool:
-    """Whether training the model draws random numbers: dropout modules, or dropout of attention's weights."""
+    """Whether training the model draws random numbers: dropout modules, or dropout of attention weights."""
     config: Any = getattr(model, "config", None)
     attention = (getattr(config, name, 0.0) or 0.0 for name in ("attention_dropout", "attn_pdrop"))
     return any(attention) or any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())

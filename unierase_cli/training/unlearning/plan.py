@@ -1,4 +1,4 @@
-"""Which rows meet in which step: made from the seed alone, so the same whatever the number of processes, and saved."""
+"""The rows of every training step, derived from the seed alone, so independent of the number of processes, and saved."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unierase_cli.training.unlearning.pairing import closer_look_pair
 
 @dataclass(frozen=True)
 class Item:
-    """Indices: a forget fact, its retain partner, its refusal, and which of its alternative answers."""
+    """Indices of a forget fact, its retain partner, its refusal and its alternative answer."""
 
     forget: int
     retain: int
@@ -26,7 +26,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many there are to choose from; ``alternates`` per forget fact, each of which makes the forget set as much longer."""
+    """Numbers of candidates; ``alternates`` per forget fact, by which it multiplies the forget set."""
 
     forget: int
     retain: int
@@ -35,10 +35,10 @@ class Sizes:
 
 
 def make_plan(sizes: Sizes, config: UnlearnConfig, seed: int) -> list[list[Item]]:
-    """The items of every optimiser step: epochs one after another, each in an order of its own, cut into batches.
+    """The items of every optimiser step: epochs in sequence, each in its own order, split into batches.
 
-    Steps = floor(epochs * forget rows / batch_size), at least one; ``config.max_steps`` cuts. Raises UserError when a batch
-    is larger than the forget set.
+    Steps = floor(epochs * forget rows / batch_size), at least one, at most ``config.max_steps``. Raises UserError if a batch is
+    larger than the forget set.
     """
     config.check_batch(sizes.forget * sizes.alternates)
     stream = [item for epoch in range(config.epochs) for item in _epoch(sizes, config.pairing, seed, epoch)]
@@ -48,7 +48,7 @@ def make_plan(sizes: Sizes, config: UnlearnConfig, seed: int) -> list[list[Item]
 
 
 def save_plan(path: Path, plan: Sequence[Sequence[Item]]) -> None:
-    """Write the plan as JSON Lines, one a step, its items as [forget, retain, refusal, alternate]."""
+    """Write the plan as JSON Lines, one step per line, with items as [forget, retain, refusal, alternate]."""
     items = ([[i.forget, i.retain, i.refusal, i.alternate] for i in step] for step in plan)
     write_jsonl(path, [{"step": number, "items": found} for number, found in enumerate(items)])
 
@@ -66,7 +66,7 @@ def _epoch(sizes: Sizes, pairing: str, seed: int, epoch: int) -> list[Item]:
 
 
 def _cycle(size: int, count: int, seed: int, purpose: str, epoch: int) -> list[int]:
-    """``count`` indices below ``size``, none twice before all were there once."""
+    """``count`` indices below ``size``; none repeats before all have occurred."""
     if not size:
         return [0] * count
     turns = -(-count // size)

@@ -1,7 +1,7 @@
-"""The model before unlearning, as the loss terms need it: numbers computed once and kept, or a second forward pass.
+"""The model before unlearning, as the loss terms need it: outputs stored once, or a second forward pass.
 
-What terms ask for (Term.REFERENCE): ``row_sums`` takes a number per answer token and is always kept; ``logits`` and ``blocks``
-are kept while they fit; ``all_logits`` (every position of a padded batch) always takes a second forward pass.
+What terms ask for (Term.REFERENCE): ``row_sums`` needs one number per answer token and is always stored; ``logits`` and
+``blocks`` are stored if they fit; ``all_logits`` (every position of a padded batch) always needs a second forward pass.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NOT_STORED = "a loss over every position needs a reference model at hand"
 
 @dataclass
 class Kept:
-    """What is kept of one row: ``nll`` [n], ``logits`` [n, V], ``blocks`` layer -> [L, h] (real positions), on the CPU."""
+    """Stored outputs of one row: ``nll`` [n], ``logits`` [n, V], ``blocks`` layer -> [L, h] (real positions), on the CPU."""
 
     nll: Tensor
     logits: Tensor | None = None
@@ -34,7 +34,7 @@ class Kept:
 
 
 class StoredReference:
-    """A Reference from what was kept of a micro-batch's rows."""
+    """A Reference made from the stored outputs of a micro-batch's rows."""
 
     def __init__(self, kept: Sequence[Kept], batch: RowBatch) -> None:
         self._kept = kept
@@ -66,10 +66,10 @@ class StoredReference:
 
 
 class References:
-    """Gives every micro-batch its Reference.
+    """Provides every micro-batch with its Reference.
 
     ``needs``: kind of row -> what terms declare. ``frozen``: a context in which ``other`` is the model before unlearning (the
-    adapter switched off, or a second model), for what is not kept; None where everything is kept.
+    adapter switched off, or a second model), for outputs that are not stored; None if all are stored.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class References:
 
     @torch.no_grad()
     def keep(self, rows: Mapping[str, Sequence[Row]], limit_gib: float, reporter: Reporter) -> None:
-        """Compute what is kept, with the model as it is now. Raises UserError when it takes more than the limit."""
+        """Compute and store outputs of the current model. Raises UserError if they take more than the limit."""
         wanted = {kind: list(dict.fromkeys(found)) for kind, found in rows.items() if self._stores(kind)}
         self._check_size(wanted, limit_gib)
         total = sum(len(found) for found in wanted.values())
@@ -102,7 +102,7 @@ class References:
                         advance(len(part))
 
     def of(self, kind: str, rows: Sequence[Row], batch: RowBatch) -> Reference | None:
-        """The Reference of a micro-batch; None for a kind that no term compares."""
+        """The Reference of a micro-batch; None for a kind that no term compares with a reference."""
         if not self.needs.get(kind):
             return None
         if self._stores(kind):
@@ -124,7 +124,7 @@ class References:
         logits = view.logits.cpu().split(counts) if "logits" in needs else [None] * len(rows)
         outputs = {n: view.block_output(n).cpu() for n in self.blocks} if "blocks" in needs else {}
         for number, row in enumerate(rows):
-            # Copies: a part of the batch would hold all of it.
+            # Cloned, because a view would keep the whole batch alive.
             kept, blocks = logits[number], {n: out[number, : len(row.ids)].clone() for n, out in outputs.items()}
             self._kept[kind, row] = Kept(nll[number].clone(), None if kept is None else kept.clone(), blocks)
 
@@ -135,7 +135,7 @@ class References:
         reference_fits(size, limit_gib, f"on {sum(map(len, wanted.values()))} rows")
 
     def _bytes(self, kind: str, row: Row) -> int:
-        """What is kept of a row, beside a number per answer token: float32 logits at its labels, outputs of blocks everywhere."""
+        """Bytes stored per row besides one number per answer token: float32 logits at labels, block outputs at all positions."""
         needs, (vocabulary, hidden) = self.needs[kind], self.loaded.architecture.head.weight.shape
         layout = self.layout(kind)
         labelled = max(layout.pad_to, len(row.ids)) if layout.label_all else len(row.ids) - row.answer_start
@@ -145,7 +145,7 @@ class References:
 
 
 class _Switched:
-    """A frozen view whose passes run inside a context (the adapter switched off)."""
+    """A frozen view whose forward passes run inside a context (the adapter switched off)."""
 
     def __init__(self, view: View, context: Callable[[], AbstractContextManager[object]]) -> None:
         self._view, self._context = view, context

@@ -1,4 +1,4 @@
-"""The loss of a batch of token training and its gradients, in as many parts as memory asks for (spec 1.5)."""
+"""The loss of a token-training batch and its gradients, in as many pieces as memory requires (spec 1.5)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from unierase_cli.training.token.pairs import TokenExample
 from unierase_cli.training.token.prefix import Prefix, run_prefix, run_suffix
 from unierase_cli.training.unlearning.losses import refusal_loss, row_logits
 
-# What runs at a time, as models.room counts it.
+# Purpose under which models.room tracks the batch size.
 PURPOSE = "questions of the token's training"
 
 
 @dataclass
 class Leaves:
-    """What is learned: one leaf [h] per token and role, float32.
+    """The trained rows: one leaf [h] per token and role, float32.
 
-    ``rows_out`` is None where the head's own rows are used as they are, and ``rows_in`` itself where one row plays both
-    roles (then both roles give gradients). ``hold``: also ask for [UNL] behind the prefix, so that a row that is learned in
-    both roles on an edited model stays the first answer token.
+    ``rows_out`` is None if the head's own rows are used unchanged, and is ``rows_in`` itself if one row has both roles (both
+    then contribute gradients). ``hold``: also train [UNL] as the token after the prefix, so that a row with both roles on an
+    edited model stays the first answer token.
     """
 
     ids: list[int]
@@ -40,7 +40,7 @@ class Leaves:
 
 
 class Batch:
-    """Some examples as tensors; padding is dynamic. ``labels`` [n] belong to the suffixes' real positions, row by row."""
+    """Some examples as tensors, padded to the longest. ``labels`` [n] belong to the suffixes' real positions, row by row."""
 
     def __init__(self, loaded: LoadedModel, examples: Sequence[TokenExample], ids: Sequence[int]) -> None:
         self.examples = examples
@@ -52,7 +52,7 @@ class Batch:
         self.pieces = [self]
 
     def in_pieces(self, loaded: LoadedModel, ids: Sequence[int], size: int) -> list[Batch]:
-        """The batch cut into batches of at most ``size`` examples; itself where it has no more."""
+        """The batch split into batches of at most ``size`` examples; itself if it has no more."""
         if max(len(piece.examples) for piece in self.pieces) > size:
             starts = range(0, len(self.examples), size)
             self.pieces = [Batch(loaded, self.examples[i : i + size], ids) for i in starts]
@@ -60,14 +60,14 @@ class Batch:
 
 
 class Prefixes:
-    """Attention's memory of batches' prefixes, kept while all of it takes less than ``room`` bytes."""
+    """Cache of the batches' prefixes, limited to ``room`` bytes."""
 
     def __init__(self, loaded: LoadedModel, room: int) -> None:
         self.loaded, self.room = loaded, room
         self._kept: dict[Batch, Prefix] = {}
 
     def of(self, batch: Batch) -> Prefix:
-        """The batch's prefixes, run now unless they were kept."""
+        """The batch's prefixes, cached or computed now."""
         if batch in self._kept:
             return self._kept[batch]
         prefix = run_prefix(self.loaded, batch.prefixes)
@@ -77,14 +77,14 @@ class Prefixes:
         return prefix
 
     def forget(self) -> None:
-        """Keep nothing, now and from here on."""
+        """Clear the cache and stop caching."""
         self._kept, self.room = {}, 0
 
 
 def gradients(loaded: LoadedModel, leaves: Leaves, batch: Batch, prefixes: Prefixes) -> float:
-    """Add the gradients of the batch's mean loss to the leaves; returns that loss. No leaf may have a gradient before.
+    """Add the gradients of the batch's mean loss to the leaves; returns that loss. Leaves must have no gradients before.
 
-    Where memory runs out the batch goes on in parts, each with its share of the labels: the sum is the same mean.
+    If memory runs out, the batch is processed in pieces weighted by their numbers of labels, which gives the same mean.
     """
     labels = batch.labels.numel() + (len(batch.examples) if leaves.hold else 0)
     while True:
@@ -108,10 +108,10 @@ def gradients(loaded: LoadedModel, leaves: Leaves, batch: Batch, prefixes: Prefi
 
 
 def batch_loss(loaded: LoadedModel, leaves: Leaves, batch: Batch, prefix: Prefix) -> Tensor:
-    """Mean loss of a batch. Its own rows stand in for [UNL]'s; only labelled positions go through the head."""
+    """Mean loss of a batch, with the leaves in place of [UNL]'s rows; only labelled positions go through the head."""
     architecture = loaded.architecture
     embeddings = architecture.embedding(batch.suffix.ids)
-    # Some families (Gemma) scale what leaves the embedding, by a factor that is rounded to the model's type.
+    # Some families (Gemma) scale the embedding's output by a factor rounded to the model's dtype.
     scale = torch.as_tensor(getattr(architecture.embedding, "embed_scale", 1.0)).to(architecture.embedding.weight)
     rows_in = (torch.stack(leaves.rows_in) * scale).to(embeddings)
     for slot, token in enumerate(leaves.ids):

@@ -1,4 +1,4 @@
-"""Sequences that a gradient method learns from: prompt and answer as ids, and batches of them with labels and weights."""
+"""Sequences for gradient methods: prompt and answer as ids, and batches of them with labels and weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence. ``ids[answer_start:]`` is the answer; ``ends`` tells whether its end token is there or was cut off.
+    """One sequence. ``ids[answer_start:]`` is the answer; ``ends``: whether its end token is present or was truncated.
 
-    ``weights``: one per answer token; None weighs all of them 1.
+    ``weights``: one per answer token; None: all 1.
     """
 
     ids: tuple[int, ...]
@@ -28,7 +28,7 @@ class Row:
 def make_row(
     prompt_ids: Sequence[int], answer_ids: Sequence[int], max_length: int = 0, weights: Sequence[float] | None = None
 ) -> Row:
-    """Prompt and answer (closed by its end token), cut at the right to ``max_length`` tokens (0: not at all)."""
+    """Prompt and answer (closed by its end token), truncated on the right to ``max_length`` tokens (0: not at all)."""
     whole = (*prompt_ids, *answer_ids)
     ids = whole[:max_length] if max_length else whole
     kept = None if weights is None else tuple(weights[: max(0, len(ids) - len(prompt_ids))])
@@ -37,12 +37,12 @@ def make_row(
 
 @dataclass(frozen=True)
 class Layout:
-    """How rows become a batch.
+    """How rows are laid out in a batch.
 
-    ``pad_to``: every batch is that long (0: as long as its longest row). ``hide_end``: the end token is predicted but masked
-    as an input, as where padding and end are one token (closer-look, open-unlearning). ``label_all``: every position is
-    labelled, prompt and padding included (closer-look's ``mask=false``). ``pad_id``: what fills the rest instead of the padding
-    token (closer-look fills with the end token).
+    ``pad_to``: minimum length of every batch (0: its longest row). ``hide_end``: the end token is predicted but masked as an
+    input, as in code that uses one token for padding and end (closer-look, open-unlearning). ``label_all``: every position is
+    labelled, prompt and padding included (closer-look's ``mask=false``). ``pad_id``: replaces the padding token (closer-look
+    pads with the end token).
     """
 
     pad_to: int = 0
@@ -53,7 +53,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class RowBatch:
-    """``ids``, ``mask``, ``labels`` [B, L] (IGNORED where nothing is asked), ``weights`` [B, L] of the labelled tokens.
+    """``ids``, ``mask``, ``labels`` [B, L] (IGNORED at unlabelled positions), ``weights`` [B, L] of the labelled tokens.
 
     Position t is predicted at t - 1, so a label at position 0 does not count.
     """
@@ -81,7 +81,7 @@ class RowBatch:
 
     @cached_property
     def turn(self) -> Tensor:
-        """Which labelled token of its row each one is, from 0 [N]."""
+        """Index of each labelled token within its row's labels, from 0 [N]."""
         counted = torch.cumsum((self.labels[:, 1:] != IGNORED).long(), dim=1) - 1
         rows, columns = self.places
         return counted[rows, columns - 1]

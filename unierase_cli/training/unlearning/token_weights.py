@@ -1,4 +1,4 @@
-"""How much each token of an answer counts, from a file: where token-level attribution plugs in."""
+"""Reads weights of answer tokens from a file, for token-level attribution."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from unierase_cli.contracts import UserError
 from unierase_cli.store.jsonl import iterate_jsonl
 
-# A weight beyond this is a slip, and would be infinite in the types that models compute in.
+# Larger weights are mistakes, and could overflow in the models' dtypes.
 LARGEST = 1e4
 
 
 def load_token_weights(path: str | Path) -> dict[str, tuple[float, ...]]:
-    """Fact id -> weights of its answer's tokens. Raises UserError naming file and line on what is not of that form."""
+    """Fact id -> weights of its answer's tokens. Raises UserError that names file and line of an invalid entry."""
     found = {}
     for number, row in iterate_jsonl(path):
         weights = row.get("weights")

@@ -1,4 +1,4 @@
-"""What a loss term sees of one kind of row: the trained model's predictions, computed when asked for and only where needed."""
+"""What a loss term gets for one kind of row: the trained model's outputs, computed lazily and only where needed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from unierase_cli.training.unlearning.rows import RowBatch
 
 
 class Reference(Protocol):
-    """The model before unlearning, on the same batch; no part of it carries gradients.
+    """The model before unlearning, on the same batch; its outputs carry no gradients.
 
-    ``row_sums`` [B]; ``logits`` [N, V]; ``all_logits`` [B, L, V]; ``block_output(layer)`` [B, L, h]. A reference that was stored
-    holds what the terms of the run declare (Term.REFERENCE) and raises on the rest.
+    ``row_sums`` [B]; ``logits`` [N, V]; ``all_logits`` [B, L, V]; ``block_output(layer)`` [B, L, h]. A stored reference holds
+    only what the run's terms declare (Term.REFERENCE) and raises for the rest.
     """
 
     @property
@@ -31,10 +31,10 @@ class Reference(Protocol):
 
 
 class View:
-    """One kind of row in a micro-batch as a model sees it. N labelled tokens in B rows of length L.
+    """A model's outputs for one kind of row in a micro-batch, with N labelled tokens in B rows of length L.
 
-    One forward pass serves all that a term asks for; the head runs on labelled positions only unless ``all_logits`` is
-    wanted. ``captured``: blocks whose outputs a term will ask for.
+    One forward pass serves all requests; the head runs only on labelled positions unless ``all_logits`` is used.
+    ``captured``: blocks whose outputs a term will read.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class View:
 
     @cached_property
     def hidden(self) -> Tensor:
-        """Hidden states behind the final norm [B, L, h]."""
+        """Hidden states after the final norm [B, L, h]."""
         return self._run(self.batch)
 
     @cached_property
@@ -70,7 +70,7 @@ class View:
 
     @cached_property
     def logits_at_labels(self) -> Tensor:
-        """Logits [N', V], float32, at the labelled positions themselves (unshifted), a label at position 0 included."""
+        """Logits [N', V], float32, at the labelled positions themselves (unshifted), including a label at position 0."""
         return self.loaded.architecture.logits(self.hidden[self.batch.labels >= 0]).float()
 
     @cached_property
@@ -89,7 +89,7 @@ class View:
         return self.per_row(self.batch.token_weights * self.nll)
 
     def per_row(self, values: Tensor) -> Tensor:
-        """Sums [B] of values [N] over the rows that the tokens belong to."""
+        """Values [N] of tokens summed per row [B]."""
         return values.new_zeros(len(self.batch)).index_add(0, self.batch.places[0], values)
 
     def block_output(self, layer: int) -> Tensor:
@@ -119,7 +119,7 @@ class View:
 
 
 class FrozenView(View):
-    """A view without gradients: a reference model at hand (a second model, or the adapter switched off)."""
+    """A view without gradients, for a reference model (a second model, or the adapter switched off)."""
 
     def __getattribute__(self, name: str) -> Any:
         with torch.no_grad():
