@@ -116,7 +116,7 @@ def test_open_unlearnings_files_are_written(store: Store, tmp_path: Path) -> Non
     assert result.exit_code == 0, result.stderr
     assert {path.name for path in folder.iterdir()} == {"TOFU_EVAL.json", "TOFU_SUMMARY.json"}
     assert "left out: forget_quality: there is no retain reference" in result.stderr
-    assert "note: privleak is against an AUC of 0.5" in result.stderr
+    assert "note: privleak is relative to an AUC of 0.5" in result.stderr
     words = ["latest", "--open-unlearning", str(folder), "--state", "base", "--force", "--json"]
     made = json.loads(run(store, *words).stdout)
     assert made["state"] == "base"

@@ -184,7 +184,7 @@ REFUSALS = [
     ),
     (refusing(errno.EROFS), "erase: the file system is read-only"),
     (refusing(errno.EACCES), "erase: no permission"),
-    (refusing(errno.EIO), "erase: the disk does not answer"),
+    (refusing(errno.EIO), "erase: the disk reports an error"),
     (refusing(errno.EMFILE), "erase: too many open files"),
 ]
 

@@ -1,4 +1,4 @@
 """Metrics as pure functions, one per file (the kinds of ROUGE share one).
 
-A metric takes observations and returns a number with its per-sample values, or the reason why there is none.
+Input: observations. Output: a number with its per-sample values, or the reason why there is none.
 """

@@ -69,7 +69,7 @@ def left_out(evidence: Evidence) -> str | None:
     if not given:
         return None
     return (
-        f"{len(given)} of {len(rows)} forget rows are not scored with the answer's start given, which has all its words "
+        f"{len(given)} of {len(rows)} forget rows are left out where the answer's start is given, because it has every word "
         f"(the first: {given[0]}): set protocol.prefix_tokens lower"
     )
 

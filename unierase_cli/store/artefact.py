@@ -155,7 +155,7 @@ class Artefact:
 
     @property
     def _again(self) -> str:
-        return f"remove it with rm -r {self.path}, and run the command that made it again"
+        return f"rm -r {self.path}, and run the command that made it again"
 
 
 def read_artefact(path: Path) -> Artefact:

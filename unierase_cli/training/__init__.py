@@ -1,4 +1,4 @@
 """The training loop and its parts: optimisers, checkpoints, precision, processes, adapters.
 
-Training takes a model and an objective and returns trained weights or rows.
+Input: a model and an objective. Output: trained weights or rows.
 """

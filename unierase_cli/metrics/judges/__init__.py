@@ -1,4 +1,4 @@
 """Models that judge texts, each in its own process.
 
-A judge takes texts or pairs of texts and returns vectors, labels or probabilities, or the reason why it is absent.
+Input: texts or pairs of texts. Output: vectors, labels or probabilities, or the reason why a judge is absent.
 """

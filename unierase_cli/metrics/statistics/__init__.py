@@ -1,4 +1,4 @@
 """Intervals, paired tests, rank correlations and aggregates.
 
-Functions take per-row values and return intervals, p-values and means.
+Input: per-row values. Output: intervals, p-values and means.
 """

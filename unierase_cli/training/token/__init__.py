@@ -1,4 +1,4 @@
 """Learning the rows of unlearning tokens.
 
-Training takes questions, refusals and a frozen model, and returns rows for the embedding and the head.
+Input: questions, refusals and a frozen model. Output: rows for the embedding and the head.
 """

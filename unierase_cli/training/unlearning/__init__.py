@@ -1,4 +1,4 @@
 """Inputs of gradient methods: pairs of forget and retain rows, references, and the objective.
 
-The objective takes facts and loss terms and produces batches and a loss.
+Input: facts and loss terms. Output: batches and a loss.
 """
