@@ -75,7 +75,7 @@ MISTAKES = {
     "method.implementation=foo": "foo is not a method",
     "unlearn.forget_labels=all": "have no fixed reference",
     "unlearn.optimizer=paged_adamw_8bit": "needs an NVIDIA GPU",
-    "unlearn.sharding=fsdp": "there is one",
+    "unlearn.sharding=fsdp": "there is only one",
     "benchmark.split=forget10 method.retain.term=kl unlearn.reference_gib=1e-6": "by an estimate",
     "adapter=lora unlearn.compute=bfloat16": "adapters are float32",
     "adapter.r=16": r"adapter\.r=16 without an adapter",
