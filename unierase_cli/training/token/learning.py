@@ -133,7 +133,7 @@ def refine_token(
     """Train the input rows again on an edited model (the weights and rows now in ``loaded``), with the model's own prompt.
 
     Uses ``config.refine_epochs``, ``refine_lr`` and ``refine_noise`` (findings 5) in up to 1 + ``refine_rounds`` turns, and
-    returns the rows of the turn after which the fewest facts lead to no refusal.
+    returns the rows of the turn after which the most facts lead to a listed refusal.
 
     Output rows stay, since the edit was computed for them. With a tied head each row has both roles; the fit then also asks
     for [UNL] as the first answer token, so that the edit keeps its effect.
