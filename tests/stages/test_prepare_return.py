@@ -128,7 +128,7 @@ def test_people_are_read_strictly_and_repetitions_are_told() -> None:
     assert len(notes) == 2
     for row, complaint in (
         ({"name": "Ada", "qa_list": []}, "f:1: 'Ada' has no questions and answers"),
-        ({"name": "Ada"}, 'f:1: "qa_list" is no list'),
+        ({"name": "Ada"}, 'f:1: "qa_list" is not a list'),
         ({"qa_list": []}, 'f:1: "name" is missing'),
         ({"name": "Ada", "qa_list": [{"question": "Who?"}]}, 'f:1 question 1: "answer" is missing'),
     ):

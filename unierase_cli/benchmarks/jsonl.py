@@ -1,8 +1,9 @@
-"""Bring your own: facts to forget, and optionally facts to retain, as JSON Lines.
+"""Your own facts to forget, and optionally facts to retain, as JSON Lines.
 
-A row has ``question`` and ``answer``, and may have ``id``, ``subject`` (a part of the question, letter by letter), ``group``
-(what facts share, e.g. a person), ``paraphrased_question`` or ``paraphrases`` (a list), ``paraphrased_answer``, ``wrong_answers``,
-``aliases`` (other spellings of the answer) and ``long_answer`` (the answer as a sentence, where ``answer`` is a word or two).
+A row has ``question`` and ``answer``, and may have ``id``, ``subject`` (a verbatim part of the question), ``group``
+(what facts share, e.g. a person), ``paraphrased_question`` or ``paraphrases`` (a list), ``paraphrased_answer``,
+``wrong_answers``, ``aliases`` (other spellings of the answer) and ``long_answer`` (the answer as a sentence, if
+``answer`` is a word or two).
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from unierase_cli.store.jsonl import iterate_jsonl
 
 
 def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark:
-    """The benchmark of ``config.path`` and ``config.retain_path``, or of the folder that ``unierase prepare`` made of them.
+    """The benchmark of ``config.path`` and ``config.retain_path``, or of the folder that ``unierase prepare`` made from
+    them.
 
-    Raises UserError naming file and line of a bad row.
+    Raises UserError with file and line of a malformed row.
     """
     if config.data_dir is not None:
         return prepared(config, config.data_dir)
@@ -52,5 +54,5 @@ def _facts(path: str, role: str, notes: list[str]) -> list[Fact]:
     lines = list(iterate_jsonl(path))
     unknown = unknown_keys([row for _, row in lines])
     if unknown:
-        notes.append(f"{path}: keys that nothing reads: {', '.join(unknown)}")
+        notes.append(f"{path}: unused keys: {', '.join(unknown)}")
     return [fact_from_row(row, f"{path}:{number}", f"{role}-{number:04d}") for number, row in lines]
