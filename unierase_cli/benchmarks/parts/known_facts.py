@@ -57,7 +57,7 @@ def _of_groups(facts: Sequence[Fact], groups: Sequence[str]) -> set[str]:
     known = {fact.group for fact in facts if fact.group is not None}
     for name in groups:
         if name not in known:
-            there = f"known are facts of: {', '.join(sorted(known))}" if known else "none of the facts has a group"
+            there = f"groups with known facts: {', '.join(sorted(known))}" if known else "none of the facts has a group"
             raise UserError(f"the model knows no fact of the group {name!r}", there)
     return {fact.id for fact in facts if fact.group in groups}
 
