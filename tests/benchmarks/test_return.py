@@ -165,7 +165,7 @@ def test_another_model_than_the_splits_were_made_for_is_refused(folder: Path, pa
     if fits:
         check_model(benchmark, _config(folder), model)
         return
-    with pytest.raises(UserError, match=f"these splits ask what {PUBLISHED_FOR} knows") as caught:
+    with pytest.raises(UserError, match=f"these splits were made for {PUBLISHED_FOR}") as caught:
         check_model(benchmark, _config(folder), model)
     assert "unierase prepare-return" in caught.value.hint
     assert "benchmark.any_model=true" in caught.value.hint

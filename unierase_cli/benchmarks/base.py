@@ -84,7 +84,7 @@ def training_facts(benchmark: Benchmark, config: BenchmarkConfig, split: str) ->
         names.append(f"retain{100 - int(config.split[6:]):02d}")
     if split not in names:
         raise UserError(
-            f"train.split={split} does not go with benchmark.split={config.split}",
+            f"train.split={split} does not match benchmark.split={config.split}",
             f"choose one of: full, {', '.join(names)}",
         )
     forgotten = {fact.id for fact in benchmark.forget}
@@ -110,13 +110,13 @@ def check_benchmark(benchmark: Benchmark) -> None:
         if repeated:
             raise UserError(
                 f"benchmark {benchmark.name}: {len(repeated)} repeated id(s) in {role}, the first is {repeated[0]!r}",
-                "give every row an id of its own, or leave the ids out",
+                "give every row its own id, or leave the ids out",
             )
         for fact in facts:
             if fact.subject is not None and fact.subject not in fact.question:
                 raise UserError(
                     f"{role} {fact.id}: the subject {fact.subject!r} is not in the question {fact.question!r}",
-                    "copy the subject letter by letter from the question, or leave it out to have it found",
+                    "copy the subject verbatim from the question, or leave it out to have it found",
                 )
     retain = [f for n, facts in benchmark.splits.items() if n.startswith("retain") for f in facts]
     check_overlap(benchmark.forget, [*benchmark.protect, *retain, *benchmark.outside])

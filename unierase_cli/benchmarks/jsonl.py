@@ -29,7 +29,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
     if config.path is None:
         raise UserError(
             "benchmark=jsonl needs a file of facts to forget",
-            'type benchmark.path=my.jsonl with rows like {"question": "Who ...?", "answer": "..."}',
+            'set benchmark.path=my.jsonl with rows like {"question": "Who ...?", "answer": "..."}',
         )
     notes: list[str] = []
     forget = _facts(config.path, "forget", notes)
@@ -42,7 +42,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
     if repeated:
         raise UserError(
             f"{config.path}: {len(repeated)} repeated id(s), the first is {repeated[0]!r}",
-            "give every row of both files an id of its own, or leave the ids out",
+            "give every row of both files its own id, or leave the ids out",
         )
     unseen = held_out(retain, {group_key(fact) for fact in forget}, config.unseen_share, config.seed)
     return assemble(

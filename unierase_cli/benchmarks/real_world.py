@@ -26,7 +26,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
     if config.data_dir is None:
         raise UserError(
             "benchmark=real_world needs the folder of its files: benchmark.data_dir=FOLDER",
-            "take data/real_world of the repository closer-look-LLM-unlearning",
+            "use data/real_world of the repository closer-look-LLM-unlearning",
         )
     source = folder_source(config.data_dir)
     notes: list[str] = []
@@ -72,7 +72,7 @@ def _same_ids(scored: Sequence[Fact], taught: Sequence[Fact]) -> list[Fact]:
         same = known.get((fact.group, normalised(fact.question)))
         if same is None:
             raise UserError(
-                f"forget_perturbed has a question that forget has not: {fact.question!r}",
+                f"forget_perturbed has a question that is not in forget: {fact.question!r}",
                 "the files of benchmark.data_dir must be of the same version",
             )
         found.append(replace(fact, id=same.id))

@@ -35,7 +35,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
     if config.data_dir is None:
         raise UserError(
             "benchmark=return needs the folder of its splits: benchmark.data_dir=FOLDER",
-            "take data/Meta-Llama-3-8B-Instruct of the repository learning-to-refuse, or make splits for another model with "
+            "use data/Meta-Llama-3-8B-Instruct of the repository learning-to-refuse, or make splits for another model with "
             "unierase prepare-return",
         )
     notes: list[str] = []

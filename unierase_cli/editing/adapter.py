@@ -84,7 +84,7 @@ def write_adapter(loaded: LoadedModel, adapter: AdapterContent, folder: Path, ba
         raise UserError("--as lora needs the package peft", "pip install 'unierase[lora]'") from None
     if not adapter.changes:
         raise UserError(
-            "the run changes token rows only: there is nothing low-rank", "unierase export RUN DIR --as model"
+            "the run changes only token rows: there is no low-rank change to export", "unierase export RUN DIR --as model"
         )
     if adapter.tokens and getattr(loaded.architecture.head, "bias", None) is not None:
         raise UserError(

@@ -93,7 +93,7 @@ def _from_hub(name: str, samples: int, seed: int) -> list[str]:
     parts = name.removeprefix(HUB).rsplit("/", 3)
     if len(parts) != 4 or not all(parts):
         example = f"{HUB}wikimedia/wikipedia/20231101.en/train/text"
-        raise UserError(f"edit.moments.corpus={name} lacks a part", f"write data set, config, split, column: {example}")
+        raise UserError(f"edit.moments.corpus={name} is incomplete", f"write data set, config, split, column: {example}")
     from datasets import load_dataset
 
     path, subset, split, column = parts

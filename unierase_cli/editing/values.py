@@ -85,7 +85,7 @@ def find_values(
         if not torch.isfinite(total[active]).all():
             worst = int(torch.nonzero(active & ~torch.isfinite(total))[0])
             raise UserError(
-                f"the search for z meets a loss that is not finite at fact {requests[worst].fact_id}, look {look + 1}",
+                f"the search for z reached a loss that is not finite at fact {requests[worst].fact_id}, evaluation {look + 1}",
                 "lower edit.values.lr, or use model.dtype=float32",
             )
         loss[active], probability[active] = total.detach()[active], (-nll).exp().detach()[active]

@@ -154,7 +154,7 @@ def refuse_unsupported(config: object, name: str) -> None:
     others = set(getattr(config, "layer_types", None) or []) - ATTENTION
     if others:
         kinds = f"{name} has blocks of other kinds than attention ({', '.join(sorted(others))})"
-        raise UserError(f"{kinds}, which cannot go on from the tokens before a key", "choose another model")
+        raise UserError(f"{kinds}, which cannot continue from the tokens before a key", "choose another model")
     if getattr(config, "num_kv_shared_layers", None):
         raise UserError(f"{name} has blocks that share keys and values with earlier ones", "choose another model")
     if getattr(config, "residual_multiplier", 1.0) not in (1, 1.0, None):

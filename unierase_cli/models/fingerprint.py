@@ -27,7 +27,7 @@ def fingerprint_model(path: str | Path) -> str:
         # The whole file: samples could miss a changed tensor.
         return recorded_hash(file, None)
     if not folder.is_dir():
-        raise UserError(f"there is no model folder {folder}", "check model.path")
+        raise UserError(f"model folder {folder} does not exist", "check model.path")
     refuse_pickles(folder)
     weights = sorted(folder.glob("*.safetensors"))
     large = sum(file.stat().st_size for file in weights) >= FULL_LIMIT

@@ -37,7 +37,7 @@ class Room:
         if size <= 1:
             return False
         if purpose not in self.most:
-            self.tell(f"out of memory with {size} {purpose} at a time: going on with fewer, which changes no result")
+            self.tell(f"out of memory with {size} {purpose} at a time: continuing with fewer; results do not change")
         self.most[purpose] = size // 2
         empty_caches()
         return True

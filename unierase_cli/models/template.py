@@ -20,7 +20,7 @@ CLOCK = "{% macro strftime_now(format) %}{{ pinned_dates[format] or date_string 
 # Opens a block of thoughts at the end of a prompt, if a template leaves it open.
 THINKING = re.compile(r"<(think|thinking|thought|reasoning)>\s*$")
 SYSTEM_HINT = (
-    "set model.system=null, and model.instruction='... {question}' for what every question is to be asked with"
+    "set model.system=null, and model.instruction='... {question}' for text around every question"
 )
 Turn = dict[str, str]
 
@@ -54,7 +54,7 @@ def chat_frame(
     answered = [[*opening, _turn("user", PROBES[0]), _turn("assistant", text)] for text in PROBES]
     first, second, spaced, *turns = _render(tokenizer, asked, answered, date)
     if system is not None and system.strip() not in first:
-        raise UserError("the chat template leaves the system text out", SYSTEM_HINT)
+        raise UserError("the chat template drops the system text", SYSTEM_HINT)
     header, footer = _around(first, second)
     before, after = _around(*turns)
     lead = before.removeprefix(first) if before.startswith(first) else ""
@@ -81,7 +81,7 @@ def _bare_header(tokenizer: PreTrainedTokenizerBase, date: str, tail: str) -> st
     said = header.rfind("Yes")
     between = header[said + len("Yes") :]
     if said < 0 or not between.startswith(tail):
-        raise UserError("the chat template has no user turn that stands by itself", "set model.prompt=chat")
+        raise UserError("the chat template has no separate user turn", "set model.prompt=chat")
     begin = str(tokenizer.bos_token or "")
     opened = begin if header.startswith(begin) else ""
     return opened + between[len(tail) :].removeprefix(opened)
@@ -134,7 +134,7 @@ def _render(
     try:
         return bounded(written)
     except Exceeded as error:
-        raise UserError(f"the chat template goes too far: {error}", "set model.prompt=plain") from error
+        raise UserError(f"the chat template exceeds a limit: {error}", "set model.prompt=plain") from error
     except (Failed, TemplateError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         with_system = asked[0][0]["role"] == "system"

@@ -87,7 +87,7 @@ def load_items(name: str, config: GeneralConfig, reporter: Reporter | None = Non
         raise UserError(f"{name} has no rows", "check eval.general.data_dir")
     twice = duplicates(item.id for item in items)
     if twice:
-        raise UserError(f"{name}: id {twice[0]} occurs twice", "give every row an id of its own")
+        raise UserError(f"{name}: id {twice[0]} occurs twice", "give every row its own id")
     asked = items
     # A plug-in may have none.
     sample = path is not None and path.name in getattr(suite, "SAMPLES", ())
@@ -120,7 +120,7 @@ def text_of(row: Mapping[str, Any], key: str, where: str) -> str:
     if isinstance(value, str) and value.strip():
         return value
     if key not in row:
-        raise UserError(f'{where}: "{key}" is missing', f"a row has the keys of the suite's file, {key} among them")
+        raise UserError(f'{where}: "{key}" is missing', f"every row needs the keys of the suite's file, including {key}")
     raise UserError(f'{where}: "{key}" is not a text: {str(value)[:40]!r}', "write a string that is not empty")
 
 

@@ -52,7 +52,7 @@ def check_model(
     what = f"{given}, with other files" if _is_model(wanted.model, given) else given
     command = "prepare-return model=... benchmark.path=RETURN.jsonl eval.nli=..." if benchmark.published else "prepare"
     raise UserError(
-        f"benchmark={benchmark.name}: these splits ask what {wanted.model} knows, and the model is {what}",
+        f"benchmark={benchmark.name}: these splits were made for {wanted.model}, but the model is {what}",
         f"make its own: unierase {command}, then benchmark.data_dir=ITS_FOLDER; or benchmark.any_model=true for less "
         "meaningful numbers",
     )

@@ -32,7 +32,7 @@ def with_forgotten(benchmark: Benchmark, config: BenchmarkConfig, hashes: Sequen
         notes.append(f"{strange} of {len(given)} rows of {config.forgotten_path} were not forgotten before, and are not asked")
     if len(known) < len(wanted):
         notes.append(
-            f"the model forgot {len(wanted)} facts in earlier runs, and {len(known)} of them are known here: give their file with "
+            f"the model forgot {len(wanted)} facts in earlier runs, of which {len(known)} are known here: give their file with "
             "benchmark.forgotten_path=FILE to see whether they stay forgotten"
         )
     again = {normalised(fact.question) for fact in benchmark.forget}

@@ -40,7 +40,7 @@ def fact_from_row(
     if subject is not None and subject not in question:
         raise UserError(
             f"{where}: the subject {subject!r} is not in the question {question!r}",
-            "copy the subject letter by letter from the question, or leave it out to have it found",
+            "copy the subject verbatim from the question, or leave it out to have it found",
         )
     return Fact(
         id=_identifier(row, where) or fact_id,

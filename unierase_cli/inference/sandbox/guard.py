@@ -108,7 +108,7 @@ def take_away(instead: Callable[..., Any]) -> None:
 
 def refused(*words: Any, **named: Any) -> Any:
     """Replaces whatever reaches the system."""
-    raise PermissionError("this is not for generated code")
+    raise PermissionError("generated code may not do this")
 
 
 def guard(outgoing: int) -> Callable[[str, tuple], None]:

@@ -100,7 +100,7 @@ def check_sandbox(limits: Limits) -> str:
     if not right.passed or wrong.passed:
         told = [verdict.reason or "passed" for verdict in (right, wrong)]
         raise UserError(
-            f"code can't be tried here: of a right answer it says {told[0]!r}, of a wrong one {told[1]!r}",
+            f"generated code cannot be run here: the verdict on a right answer is {told[0]!r}, on a wrong one {told[1]!r}",
             "raise eval.general.code_seconds and code_memory_mib, or leave human_eval out of eval.general.suites",
         )
     return right.protections
@@ -176,7 +176,7 @@ def _listen(report: int, word: str, limits: Limits, complaints: IO[bytes]) -> Ve
         complaints.seek(0)
         said = complaints.read(REPORT_BYTES).decode("utf-8", "replace").strip().splitlines()
         raise UserError(
-            f"the processes for generated code don't start: {said[-1] if said else 'no answer'}",
+            f"the processes for generated code do not start: {said[-1] if said else 'no answer'}",
             "raise eval.general.code_memory_mib, or leave human_eval out of eval.general.suites",
         )
     started = time.monotonic()
