@@ -127,8 +127,8 @@ def test_tasks_come_from_a_file_in_the_order_of_their_numbers(tmp_path: Path) ->
     ("row", "told"),
     [
         ({"task_id": 1}, "tasks.jsonl:1: needs `facts`, a list of ids, or `full_index`"),
-        ({"facts": "p0-city"}, "tasks.jsonl:1: neither"),
-        ({"full_index": ["3960"]}, "tasks.jsonl:1: neither"),
+        ({"facts": "p0-city"}, "tasks.jsonl:1: needs"),
+        ({"full_index": ["3960"]}, "tasks.jsonl:1: needs"),
         ({"facts": []}, "the request has no facts"),
         ({"task_id": "first", "facts": ["p0-city"]}, "task_id 'first' is not a number"),
         ({"kind": "retain", "facts": ["p0-city"]}, "has no forget requests"),
@@ -146,7 +146,7 @@ def test_a_repeated_request_is_skipped_and_said_and_a_second_answer_is_refused(t
     assert ids(sequential.plan(benchmark, config)) == [["p0-city"], ["p0-genre"]]
     told = sequential.remarks(benchmark, config)
     assert "again of step 3 is in step 1" in told[0]
-    assert "step 3 asks for nothing" in told[1]
+    assert "step 3 only repeats earlier requests" in told[1]
     other = replace(benchmark, forget=(*FACTS[:2], replace(again, answer="Ada Velour was born in Rome.")))
     with pytest.raises(UserError, match="steps 1 and 3 ask to forget one question with two answers.*p0-city and again"):
         sequential.plan(other, config)

@@ -35,7 +35,7 @@ def askable_rows(rows: Rows, notes: list[str]) -> list[Askable]:
         fact = fact_from_row(row, where, f"fact-{number:04d}")
         right = (fact.answer, *read_texts(row, "aliases", where))
         if not all(words(text) for text in right):
-            raise UserError(f"{where}: an answer without words cannot be found in a model's answer", "answer in words")
+            raise UserError(f"{where}: an answer without a word cannot be found in a model's answer", "answer in words")
         one = Askable(fact, phrasings(row, where), right, {**row, "id": fact.id})
         found.setdefault(normalised(fact.question), one)
     if len(found) < len(rows):
