@@ -1,4 +1,4 @@
-"""Clean up before a process is terminated."""
+"""Lets a process clean up before it is terminated."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class PromptFormatter:
     """Renders prompts and answers with a model's own template.
 
     ``style``: "chat" or "plain" ("Question: ...\\nAnswer:"); "bare" is a chat prompt without a system turn. ``system``:
-    text of the system turn. ``instruction``: text around every question, which replaces ``{question}`` in it.
+    text of the system turn. ``instruction``: text around every question, which is inserted at ``{question}``.
     ``end_id`` closes an answer in this style, after ``gap``, the white space (usually none) that the template writes
     there. ``eos_id`` is the tokenizer's own end token (it closes raw text). ``stop_ids``, which include both, end a
     generation. ``pad_id`` fills batches (always masked); ``bos_ids`` (none or one) opens every sequence once.

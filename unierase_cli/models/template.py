@@ -67,7 +67,7 @@ def chat_frame(
 
 
 def with_instruction(frame: Frame, instruction: str, lead: str) -> Frame:
-    """The frame with an instruction around the question, which replaces ``{question}`` in it."""
+    """The frame with an instruction around the question, which is inserted at ``{question}``."""
     before, after = instruction.split(SLOT)
     # Strip what the template would strip from the user's turn, since the question no longer begins and ends it.
     before, after = (before.lstrip(), after.rstrip()) if frame.strips else (before, after)
