@@ -28,7 +28,6 @@ from unierase_cli.metrics.over_refusal import PASS
 from unierase_cli.metrics.refusal_patterns import answers_nothing, clauses, only_talk, refuses
 from unierase_cli.metrics.refusal_rate import without_unlearning_tokens
 from unierase_cli.metrics.rouge import rouge_l_recall
-from unierase_cli.words import words
 
 VERSION = 1
 NAME = f"refusal_rule_v{VERSION}"
@@ -41,8 +40,13 @@ UNRELATED = About(f"over_{NAME}", f"unrelated requests refused, by rule v{VERSIO
 # An answer with this much of the true answer (ROUGE-L recall) tells it.
 TOLD = 0.8
 ELSEWHERE = "count the listed refusals (refusal_rate), or name eval.refusal_encoder"
-# Words of English refusals that no other language written in Latin letters has.
-ENGLISH = frozenset("the not that this know my answer sorry about question information cannot don't can't i'm with of".split())
+# Words of English refusals; sentences of other languages hardly ever have one.
+ENGLISH = frozenset(
+    (
+        *("the", "that", "this", "not", "know", "knowledge", "my", "you", "your", "have", "answer", "sorry", "about"),
+        *("unable", "cannot", "can't", "don't", "i'm"),
+    )
+)
 
 
 def compute(observations: Sequence[Observation], refusals: Sequence[str] = ()) -> Measure:
@@ -79,14 +83,19 @@ def _share(about: About, observations: Sequence[Observation], refusals: Sequence
     if refusals and not _english(refusals):
         return unavailable(about, "the rule is for English and the listed refusals are not", ELSEWHERE)
     if not _latin(o.text for o in observations):
-        return unavailable(about, "the rule is for English and most words of the answers are in another script", ELSEWHERE)
+        return unavailable(
+            about, "the rule is for English and most words of the answers are in another script", ELSEWHERE
+        )
     return mean_result(about, [float(is_refusal(o.text, o.reference)) for o in observations])
 
 
 def _english(texts: Sequence[str]) -> bool:
-    """Whether at least half of the texts have a word that is English only."""
-    known = sum(not ENGLISH.isdisjoint(text.replace("’", "'").casefold().strip(".?! ").split()) for text in texts)
-    return 2 * known >= len(texts)
+    """Whether at least half of the texts are refusals by the rule or have a word of ENGLISH."""
+    return 2 * sum(is_refusal(text) or _has_english(text) for text in texts) >= len(texts)
+
+
+def _has_english(text: str) -> bool:
+    return not ENGLISH.isdisjoint(text.replace("’", "'").casefold().strip(".?! ").split())
 
 
 def _latin(texts: Iterable[str]) -> bool:
