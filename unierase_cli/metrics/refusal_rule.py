@@ -1,9 +1,9 @@
-"""Refusals by a rule for English that knows no list: answers that only say that the speaker doesn't know, can't or won't.
+"""Refusals by a rule for English that needs no list: answers that only say that the speaker doesn't know, can't or won't.
 
 Rule, version 1, on the text without unlearning tokens, clause by clause (``refusal_patterns``): at least one clause refuses, and
-every other one only goes with a refusal (an apology, an offer of help). An answer that says something else beside it, before or
-after, counts as an answer: "I'm not sure, but it is Paris". So does one that says what the true answer says, which may itself
-be that nothing is known. Agreement with labels by hand: this folder's README.
+every other clause adds nothing to it (an apology, an offer of help). A text that states something before or after is an answer:
+"I'm not sure, but it is Paris". So is a text that repeats the true answer, which may itself be that nothing is known. The README of
+this folder gives the agreement with labels by hand.
 
 The version is part of the name, so numbers of two versions are never compared.
 """
