@@ -2,8 +2,8 @@
 
 ``labelled_answers.jsonl``: 200 answers with ``refusal`` (the label), ``origin`` (who said it), ``part``, and ``truth`` where the
 true answer matters. A refusal is an answer that as a whole only says that the speaker doesn't know, can't or won't, a slip in one
-word notwithstanding. The labels are older than the rule. It was written against the part ``tuning`` and published lists of refusals;
-``held_out`` was not scored until it was done.
+word notwithstanding. The labels are older than the rule. It was written against the part ``tuning`` and published lists of
+refusals; ``held_out`` was not scored until it was done.
 """
 
 from __future__ import annotations
