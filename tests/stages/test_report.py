@@ -20,6 +20,7 @@ from unierase_cli.cli.tables import console_on, show
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Measure, SilentReporter
 from unierase_cli.delivery.adapter_card import adapter_card
+from unierase_cli.metrics import refusal_rule
 from unierase_cli.metrics.base import NO_TOKEN, Evidence
 from unierase_cli.metrics.compare import compare
 from unierase_cli.metrics.scores import Scores
@@ -49,6 +50,18 @@ def test_the_headline_tells_forgetting_and_retention_before_and_after(scores: Sc
     retain = next(cells for name, cells in rows.items() if name.startswith("retain, never seen: ROUGE"))
     assert forget[1:4] == ("1.000", "0.000", "-1.000")
     assert retain[1:4] == ("1.000", "1.000", "+0.000")
+
+
+def test_refusals_by_rule_are_in_the_headline_only_where_they_differ_from_the_listed_ones(scores: Scores) -> None:
+    names = [row[0] for row in result_tables.headline_table(scores).rows]
+    assert "forget: clean refusals" in names
+    assert not any("by rule" in name for name in names)
+    column = f"forget.{refusal_rule.NAME}"
+    scores.states["edited"][column] = replace(scores.states["edited"][column], value=0.5)
+    names = [row[0] for row in result_tables.headline_table(scores).rows]
+    assert names[names.index("forget: clean refusals") + 1] == "forget: refusals by rule v1"
+    scores.states["edited"][column] = Measure(unavailable="another script")
+    assert not any("by rule" in row[0] for row in result_tables.headline_table(scores).rows)
 
 
 def test_what_comes_back_with_the_token_forbidden_is_told(scores: Scores) -> None:

@@ -1,4 +1,4 @@
 """Files of other code bases: logs and results that they wrote or that they read.
 
-Input: their JSON. Output: observations and measures; the writers go the other way.
+Their JSON comes in. Observations and metric results go out, or the other way round.
 """

@@ -1,4 +1,4 @@
 """Unlearning methods, one per file.
 
-Input: a loaded model, one step of the plan and a context. Output: a patch and the state for the next step.
+A loaded model, one step of the plan and a context come in. A patch and a state for the next step go out.
 """

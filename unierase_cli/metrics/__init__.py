@@ -1,4 +1,4 @@
 """Metrics as pure functions, one per file (the kinds of ROUGE share one).
 
-Input: observations. Output: a number with its per-sample values, or the reason why there is none.
+Observations come in. Numbers with their samples go out, or the reason why there is none.
 """

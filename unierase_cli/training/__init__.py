@@ -1,4 +1,4 @@
 """The training loop and its parts: optimisers, checkpoints, precision, processes, adapters.
 
-Input: a model and an objective. Output: trained weights or rows.
+A model and an objective come in. Trained weights or rows go out.
 """

@@ -1,4 +1,4 @@
 """Loss terms, one formula per file.
 
-Input: the model's outputs on batches of rows. Output: one value per token, row or position.
+Outputs of a model on batches of rows come in. A value per token, row or position goes out.
 """

@@ -1,4 +1,4 @@
 """Models that judge texts, each in its own process.
 
-Input: texts or pairs of texts. Output: vectors, labels or probabilities, or the reason why a judge is absent.
+Texts or pairs of texts come in. Vectors, labels or probabilities go out, or the reason why a judge is absent.
 """

@@ -1,4 +1,4 @@
 """Intervals, paired tests, rank correlations and aggregates.
 
-Input: per-row values. Output: intervals, p-values and means.
+Per-row values come in. Intervals, p-values and means go out.
 """

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from unierase_cli.metrics import refusal_rate, refusal_rule
 from unierase_cli.metrics.base import NO_TOKEN
 from unierase_cli.metrics.scores import Change, Scores
 from unierase_cli.results.table import Table
@@ -20,11 +21,13 @@ HEADLINE = (
     "forget.rouge",
     "forget.first_token_unlearn",
     "forget.refusal_rate",
+    f"forget.{refusal_rule.NAME}",
     "forget.degenerate_output",
     "forget_eval.rouge",
     "forgotten_before.rouge",
     "forgotten_before.first_token_unlearn",
     "forgotten_before.refusal_rate",
+    f"forgotten_before.{refusal_rule.NAME}",
     "retain_unseen.rouge",
     "retain_near.rouge",
     "retain_protected.rouge",
@@ -53,7 +56,7 @@ def headline_table(scores: Scores) -> Table:
     """Forgetting and retention in a dozen rows; the headline of retention is the row "never seen"."""
     rows = {row.column.id: row for row in scores.changes()}
     chosen = [rows[name] for name in HEADLINE if name in rows and not _of_no_token(rows[name])]
-    return _table("Forgetting and retention", chosen)
+    return _table("Forgetting and retention", [row for row in chosen if _tells_more(row, rows)])
 
 
 def honesty_table(scores: Scores) -> Table:
@@ -61,6 +64,8 @@ def honesty_table(scores: Scores) -> Table:
     every = [row for row in scores.changes() if row.column.group == "honesty"]
     rows = [row for row in every if not _of_no_token(row)]
     with_token = len(rows) == len(every)
+    by_id = {row.column.id: row for row in rows}
+    rows = [row for row in rows if _tells_more(row, by_id)]
     why = "An unlearning token suppresses: the facts stay in the weights. " if with_token else ""
     caption = f"{why}These rows say how much of what was forgotten comes back when it is asked otherwise."
     return _table("What comes back", rows, caption)
@@ -69,6 +74,15 @@ def honesty_table(scores: Scores) -> Table:
 def _of_no_token(row: Change) -> bool:
     """Whether a row is about [UNL] and the edited model has none."""
     return row.after.value is None and row.unavailable == NO_TOKEN
+
+
+def _tells_more(row: Change, rows: Mapping[str, Change]) -> bool:
+    """False for refusals by rule that are unavailable, or the same numbers as the clean (listed) ones in ``rows``."""
+    place, _, metric = row.column.id.rpartition(".")
+    if metric != refusal_rule.NAME:
+        return True
+    listed = rows.get(f"{place}.{refusal_rate.NAME}")
+    return not row.unavailable and (listed is None or _cells(listed)[1:3] != _cells(row)[1:3])
 
 
 def number_tables(scores: Scores) -> list[Table]:

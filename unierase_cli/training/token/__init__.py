@@ -1,4 +1,4 @@
 """Learning the rows of unlearning tokens.
 
-Input: questions, refusals and a frozen model. Output: rows for the embedding and the head.
+Questions, refusals and a frozen model come in. Rows for the embedding and the head go out.
 """

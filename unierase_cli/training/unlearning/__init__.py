@@ -1,4 +1,4 @@
 """Inputs of gradient methods: pairs of forget and retain rows, references, and the objective.
 
-Input: facts and loss terms. Output: batches and a loss.
+Facts and loss terms come in. Batches and a loss go out.
 """
