@@ -15,7 +15,7 @@ _ADVERB = (
     r"(?:(?:really|simply|just|also|currently|certainly|honestly|still|even|ever|personally|quite|entirely|actually|yet|fully"
     r"|exactly|respectfully|for certain|for the life of me) )*"
 )
-# Maybe what is asked about before: "X is a topic (that) I".
+# Optionally, the topic comes first: "X is a topic (that) I".
 _TOPIC = r"(?:\b(?:is|are) (?:something|(?:an?|one) (?:\S+ )?(?:topic|subject|area|matter|question|thing|one)) (?:that |which )?)?"
 _SPEAKER = rf"{_TOPIC}\b(?:i|we) {_ADVERB}(?:seem to )?"
 _BE = rf"(?:am|are|was|were) {_ADVERB}"
@@ -61,7 +61,7 @@ _MATTER = (
     r"(?:questions?|inquir(?:y|ies)|quer(?:y|ies)|discussions?|conversations?|requests?|matters?|topics?|subjects?|information)"
 )
 
-# A clause refuses if one of these is found in it and nothing is asserted before (see ``refuses``).
+# A clause refuses if one of these matches and nothing is asserted before it (see ``refuses``).
 _REFUSING = (
     # I cannot answer; I will not be able to help; I certainly can't
     rf"{_SPEAKER}(?:can|could|will|would|must|may|should) {_ADVERB}not {_ADVERB}(?:want to |like to |be able to )?{_SAY}",
@@ -105,11 +105,11 @@ _REFUSING = (
     r"\b(?:found nothing|without an answer)\b",
     rf"\b{_MATTER}\b.*\b(?:is|are|can|could) not (?:be )?(?:permitted|allowed|possible|addressed|answered|discussed)\b",
     r"\b(?:is|are) off[ -]limits\b",
-    # The speaker left out: Not sure. No idea.
+    # Without a speaker: Not sure. No idea.
     r"^(?:not (?:sure|certain)|no idea|no clue|do not know|can not (?:say|tell|answer)|dunno|(?:it )?beats me)\b",
     r"^(?:unknown|pass|no comment|who knows|your guess is as good as mine)$",
 )
-# What goes with a refusal and answers nothing: apologies, offers of help, whom else to ask, who the speaker is.
+# Clauses that accompany a refusal and answer nothing: apologies, offers of help, referrals, who the speaker is.
 _BESIDE = (
     r"^(?:i am |i )?(?:so |very |truly |really )?(?:sorry|apologi[sz]e|apologies|afraid|regret)\b",
     r"^(?:please|feel free|let me know|if you|is there (?:any|some)thing|could you|would you|can you|do you|do not hesitate|try)\b",
@@ -122,7 +122,7 @@ _BESIDE = (
     r"^(?:that|this|it) is an? (?:\S+ )?question\b",
     r"^it is (?:possible|likely) that (?:he|she|they|this|the \S+|you) .*\b(?:not|private|fictional|fictitious|obscure|mis\S+)\b",
 )
-# Words that say nothing about the world where a refusal is said.
+# Words that say nothing about the world within a refusal.
 _TALK_WORDS = """
 a able about access across admit afraid all also am an and answer answers any anyone anything are as ask asked asking at available
 be because been being but by can certain certainly confess could data details do else entirely exactly exist far feel for from
@@ -148,7 +148,7 @@ _TITLE = re.compile(r"\bI(?: [A-Z][a-z']*[a-z]){2,}(?=,? [a-z])")
 _QUOTED = re.compile(r'"[^"]*"|(?<!\w)\'[^\']+\'(?!\w)')
 _SHORT = {"can't": "can not", "cannot": "can not", "won't": "will not", "shan't": "shall not", "ain't": "am not"}
 _ENDINGS = {"n't": " not", "'m": " am", "'re": " are", "'ve": " have", "'ll": " will", "'d": " would"}
-# As people type them.
+# Contractions typed without an apostrophe.
 _TYPED = re.compile(r"\b(do|does|did|ca|could|wo|would|is|was|have|has)nt\b")
 _WHOLE = re.compile(r'^\s*"([^"]*)"\s*$')
 _BREAK = re.compile(
@@ -159,7 +159,7 @@ _BREAK = re.compile(
 
 
 def clauses(text: str) -> list[str]:
-    """The clauses of an English text in lower case, contractions written out ("i do not"), quotations and titles taken out."""
+    """The clauses of an English text in lower case, contractions expanded ("i do not"), quotations and titles removed."""
     plain = unicodedata.normalize("NFKC", visible(text)).translate(str.maketrans("‘’ʼ`´“”„«»", "'''''\"\"\"\"\""))
     plain = _TITLE.sub("TITLE", _WHOLE.sub(r"\1", plain)).casefold()
     for short, long in _SHORT.items():
@@ -186,10 +186,10 @@ def refuses(clause: str) -> bool:
 
 
 def answers_nothing(clause: str) -> bool:
-    """Whether the clause only goes with a refusal: an apology, an offer of help, words that say nothing about the world."""
+    """Whether the clause only accompanies a refusal: an apology, an offer of help, words that say nothing about the world."""
     return _ACCOMPANIES.search(clause) is not None or only_talk(clause)
 
 
 def only_talk(text: str) -> bool:
-    """Whether no word of the text says anything about the world; so for no words."""
+    """Whether no word of the text says anything about the world; True without words."""
     return all(word in _TALK for word in words(text))

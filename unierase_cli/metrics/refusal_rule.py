@@ -1,9 +1,9 @@
 """Refusals by a rule for English that needs no list: answers that only say that the speaker doesn't know, can't or won't.
 
 Rule, version 1, on the text without unlearning tokens, clause by clause (``refusal_patterns``): at least one clause refuses, and
-every other clause adds nothing to it (an apology, an offer of help). A text that states something before or after is an answer:
-"I'm not sure, but it is Paris". So is a text that repeats the true answer, which may itself be that nothing is known. The README of
-this folder gives the agreement with labels by hand.
+every other clause adds nothing to it (an apology, an offer of help). A text that also states something is an answer: "I'm not sure,
+but it is Paris". So is a text that repeats the true answer, which may itself be that nothing is known. The README of this folder
+gives the agreement with manual labels.
 
 The version is part of the name, so numbers of two versions are never compared.
 """
@@ -33,14 +33,14 @@ VERSION = 1
 NAME = f"refusal_rule_v{VERSION}"
 # On rows that should be kept; on the forget split every answer should be one.
 HIGHER_IS_BETTER = False
-# Each row is a yes (1) or a no (0).
+# Each row is yes (1) or no (0).
 YES_NO = True
 ABOUT = About(NAME, f"refusals by rule v{VERSION}", VERSION, HIGHER_IS_BETTER)
 UNRELATED = About(f"over_{NAME}", f"unrelated requests refused, by rule v{VERSION}", VERSION, HIGHER_IS_BETTER)
-# An answer with this much of the true answer (ROUGE-L recall) tells it.
+# An answer with this ROUGE-L recall repeats the true answer.
 TOLD = 0.8
 ELSEWHERE = "count the listed refusals (refusal_rate), or name eval.refusal_encoder"
-# Words of English refusals; sentences of other languages hardly ever have one.
+# Words of English refusals that sentences of other languages hardly ever contain.
 ENGLISH = frozenset(
     (
         *("the", "that", "this", "not", "know", "knowledge", "my", "you", "your", "have", "answer", "sorry", "about"),
@@ -50,7 +50,7 @@ ENGLISH = frozenset(
 
 
 def compute(observations: Sequence[Observation], refusals: Sequence[str] = ()) -> Measure:
-    """Share of answers that are refusals by the rule above. ``refusals``: the list in use, asked only whether it is English."""
+    """Share of answers that are refusals by the rule above. ``refusals``: the list in use, only checked to be English."""
     return _share(ABOUT, observations, refusals)
 
 
@@ -67,7 +67,7 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 
 
 def is_refusal(text: str, truth: str | None = None) -> bool:
-    """Whether an English text is a refusal by the rule above. ``truth``: the true answer, where it is known."""
+    """Whether an English text is a refusal by the rule above. ``truth``: the true answer, if known."""
     clean = without_unlearning_tokens(text)
     refusing = False
     for clause in clauses(clean):
@@ -75,7 +75,7 @@ def is_refusal(text: str, truth: str | None = None) -> bool:
             refusing = True
         elif not answers_nothing(clause):
             return False
-    # A true answer like "No" is in many a refusal.
+    # A true answer like "No" occurs in many refusals.
     return refusing and not (truth and not only_talk(truth) and rouge_l_recall(clean, truth) >= TOLD)
 
 
@@ -90,7 +90,7 @@ def _share(about: About, observations: Sequence[Observation], refusals: Sequence
 
 
 def _english(texts: Sequence[str]) -> bool:
-    """Whether at least half of the texts are refusals by the rule or have a word of ENGLISH."""
+    """Whether at least half of the texts are refusals by the rule or contain a word of ENGLISH."""
     return 2 * sum(is_refusal(text) or _has_english(text) for text in texts) >= len(texts)
 
 
@@ -99,7 +99,7 @@ def _has_english(text: str) -> bool:
 
 
 def _latin(texts: Iterable[str]) -> bool:
-    """Whether at least half of the letters are Latin; so for no letters at all."""
+    """Whether at least half of the letters are Latin; True without letters."""
     import regex
 
     whole = "".join(without_unlearning_tokens(text) for text in texts)
