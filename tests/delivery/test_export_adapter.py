@@ -195,7 +195,7 @@ def test_in_bfloat16_the_difference_is_that_of_rounding_and_said(tmp_path: Path)
     reporter = SilentReporter()
     found = export(run, tmp_path / "adapter", reporter, config.run.outputs, kind="lora", device="cpu")
     assert 0 < found["largest_logit_error"] < 0.05 * found["largest_logit"]
-    assert any("narrower type" in text for text in reporter.warnings)
+    assert any("narrower data type" in text for text in reporter.warnings)
 
 
 def test_replaced_tensors_are_no_adapter_and_the_dense_export_is_offered(tmp_path: Path) -> None:
