@@ -1,4 +1,4 @@
 """Tables, pictures and pages of finished artefacts.
 
-Scores and observations come in. Tables, png files and Markdown go out; no model is loaded.
+In: scores and observations. Out: tables, png files and Markdown. No model is loaded.
 """
