@@ -49,7 +49,7 @@ def compare_column(pairs: Sequence[Pair], column: Described) -> dict[str, Any] |
     """The column's test (``metrics.statistics.paired.PairedTest``, without ``holm``) as a row, or the reason why there is none."""
     versions = {c.version for pair in pairs for run in pair for c in run.scores.columns if c.id == column.id}
     if len(versions) > 1:
-        return f"the runs have different versions of it: {', '.join(map(str, sorted(versions)))}; `unierase score` recomputes it"
+        return f"the runs computed it with versions {', '.join(map(str, sorted(versions)))}; `unierase score` recomputes it"
     parts = [run.scores.measure(EDITED, column.id).parts for pair in pairs for run in pair]
     described = {"id": column.id, "name": name_of(column), "higher_is_better": column.higher_is_better}
     if any(parts):
