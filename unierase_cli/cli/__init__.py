@@ -1,4 +1,4 @@
 """The command line: parses arguments, composes the experiment, calls one stage and renders the result.
 
-In: arguments and a terminal. Out: tables on stdout, messages on stderr and an exit code.
+Input: arguments and a terminal. Output: tables on stdout, messages on stderr and an exit code.
 """

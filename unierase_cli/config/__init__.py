@@ -1,4 +1,4 @@
 """Turns yaml files and `KEY=VALUE` words into one frozen experiment.
 
-In: a folder of yamls and the words. Out: an `Experiment`, without OmegaConf objects.
+Input: a folder of yamls and the words. Output: an `Experiment`, without OmegaConf objects.
 """

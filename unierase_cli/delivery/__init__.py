@@ -1,4 +1,4 @@
 """What leaves the project: merged models, patches, adapters, and answers in a chat.
 
-In: a finished edit. Out: folders without forgotten text and without paths of this machine.
+Input: a finished edit. Output: folders without forgotten text and without paths of this machine.
 """

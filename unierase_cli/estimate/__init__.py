@@ -1,4 +1,4 @@
 """Estimates what a run needs, before anything is loaded.
 
-In: an experiment and the shape of its model. Out: memory, disk and early refusals.
+Input: an experiment and the shape of its model. Output: memory, disk and early refusals.
 """

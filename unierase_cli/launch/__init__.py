@@ -1,4 +1,4 @@
 """Starts jobs on this machine or on a cluster.
 
-In: command lines. Out: their states and exit codes.
+Input: command lines. Output: their states and exit codes.
 """

@@ -1,4 +1,4 @@
 """Makes artefacts from one another: keys, reuse, interrupted versions, manifests, and the plan of a mode.
 
-In: an experiment. Out: finished artefacts.
+Input: an experiment. Output: finished artefacts.
 """

@@ -1,4 +1,4 @@
 """Tables, pictures and pages of finished artefacts.
 
-In: scores and observations. Out: tables, png files and Markdown. No model is loaded.
+Input: scores and observations. Output: tables, png files and Markdown. No model is loaded.
 """

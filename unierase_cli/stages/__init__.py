@@ -1,4 +1,4 @@
 """One file per stage of a run.
 
-In: a `StageContext` with the inputs. Out: the files of one artefact and its summary.
+Input: a `StageContext` with the inputs. Output: the files of one artefact and its summary.
 """

@@ -1,4 +1,4 @@
 """One table over many runs.
 
-In: scored runs. Out: rows pooled over seeds, sorted by balance, as tables, csv and a picture.
+Input: scored runs. Output: rows pooled over seeds, sorted by balance, as tables, csv and a picture.
 """

@@ -1,4 +1,4 @@
 """The report of one run.
 
-In: its metrics, steps and observations. Out: tables and pictures.
+Input: its metrics, steps and observations. Output: tables and pictures.
 """

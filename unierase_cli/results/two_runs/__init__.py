@@ -1,4 +1,4 @@
 """Two runs compared question by question.
 
-In: two scored runs. Out: paired differences, their tests and the questions that differ.
+Input: two scored runs. Output: paired differences, their tests and the questions that differ.
 """

@@ -1,4 +1,4 @@
 """Helpers that several stages use.
 
-In: an experiment, a context or observations. Out: parts of a stage; nothing here makes an artefact.
+Input: an experiment, a context or observations. Output: parts of a stage; nothing here makes an artefact.
 """
