@@ -23,7 +23,7 @@ def one_of(key: str, value: str, choices: Sequence[str]) -> None:
 
 
 def positive(key: str, value: float, *, zero: bool = False, example: float = 1) -> None:
-    """Refuse a number that is not above 0 (or below 0 if ``zero``), NaN included; ``example`` is shown in the hint."""
+    """Refuse a number that is not above 0 (``zero``: not at least 0), NaN included; ``example`` is shown in the hint."""
     if value > 0 or (zero and value == 0):
         return
     raise UserError(f"{key}={value} must be {'at least' if zero else 'above'} 0", f"type for example {key}={example:g}")

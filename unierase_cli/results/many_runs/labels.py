@@ -24,7 +24,7 @@ LONG = 16
 def configuration(config: Mapping[str, Any]) -> dict[str, str]:
     """Dotted key -> JSON text of the settings that affect the result of this run's method, except the seed.
 
-    Null keys are left out, because an older version without the key would be the same as null.
+    Null keys are left out, so that an unused key equals a key that an older version did not have.
     """
     config = without_moved(config)
     method = config["method"]
