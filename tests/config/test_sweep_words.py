@@ -64,8 +64,8 @@ def test_short_names_are_those_of_the_options_and_prefixes_stay() -> None:
     [
         (["seed=0,,1"], "seed=0,,1 has an empty value"),
         (["seed=0,"], "has an empty value"),
-        (["seed=0,1,0"], "says 0 twice"),
-        (["seed=range(0,3),1"], "says 1 twice"),
+        (["seed=0,1,0"], "gives 0 twice"),
+        (["seed=range(0,3),1"], "gives 1 twice"),
         (["seed=range(3,3)"], "has no values"),
         (["seed=range(0,a)"], "is not a range"),
         (["seed=range()"], "is not a range"),
