@@ -401,7 +401,7 @@ def test_factors_that_cannot_be_multiplied_are_refused_when_they_are_read(tmp_pa
     patch = a_patch()
     patch.factors = {1: LowRank(torch.ones(32, 2), torch.ones(48, 3))}
     patch.save(tmp_path, 0)
-    with pytest.raises(UserError, match="no pair of matrices"):
+    with pytest.raises(UserError, match="not a pair of matrices"):
         Patch.load(tmp_path, 0)
 
 

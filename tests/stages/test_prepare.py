@@ -169,12 +169,12 @@ def test_another_model_than_the_one_that_was_asked_is_refused(
     check(tmp_path / "copy")
     other = save_folder(tiny_llama(seed=1), tmp_path / "other" / "model")
     for path in (other, "somebody/else"):
-        with pytest.raises(UserError, match="these splits ask what .* knows, and the model is") as caught:
+        with pytest.raises(UserError, match="these splits were made for .*, but the model is") as caught:
             check(path)
         assert "unierase prepare, then benchmark.data_dir=ITS_FOLDER" in caught.value.hint
     check(other, BenchmarkConfig(**{**vars(config), "any_model": True}))
     save_folder(tiny_llama(seed=2), tmp_path / "copy")
-    with pytest.raises(UserError, match="these splits ask what"):
+    with pytest.raises(UserError, match="these splits were made for"):
         check(tmp_path / "copy")
 
 
@@ -185,7 +185,7 @@ def test_a_run_with_another_model_is_refused_before_it_starts(
     experiment = replace(experiment, benchmark=prepared(make(experiment)))
     Pipeline(experiment, SilentReporter()).plan("moments")
     experiment = with_settings(experiment, model__path=str(save_folder(tiny_llama(seed=1), tmp_path / "other")))
-    with pytest.raises(UserError, match="these splits ask what"):
+    with pytest.raises(UserError, match="these splits were made for"):
         Pipeline(experiment, SilentReporter()).plan("moments")
 
 

@@ -128,7 +128,7 @@ def test_people_are_read_strictly_and_repetitions_are_told() -> None:
     assert len(notes) == 2
     for row, complaint in (
         ({"name": "Ada", "qa_list": []}, "f:1: 'Ada' has no questions and answers"),
-        ({"name": "Ada"}, 'f:1: "qa_list" is no list'),
+        ({"name": "Ada"}, 'f:1: "qa_list" is not a list'),
         ({"qa_list": []}, 'f:1: "name" is missing'),
         ({"name": "Ada", "qa_list": [{"question": "Who?"}]}, 'f:1 question 1: "answer" is missing'),
     ):
@@ -145,7 +145,7 @@ def test_the_folder_is_what_the_benchmark_reads(experiment: Experiment, judged: 
     config = BenchmarkConfig(name="return", implementation="return_qa", split="all", data_dir=str(made.path))
     benchmark = load_benchmark(config)
     check_model(benchmark, config, experiment.model)
-    with pytest.raises(UserError, match="these splits ask what"):
+    with pytest.raises(UserError, match="these splits were made for"):
         check_model(benchmark, config, ModelConfig(path="meta-llama/Meta-Llama-3-8B-Instruct"))
     assert {name: len(rows) for name, rows in benchmark.splits.items()} == {
         "forget": 2, "forget_eval": 2, "retain_protected": 8, "retain_unseen": 8,
