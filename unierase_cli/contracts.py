@@ -1,4 +1,4 @@
-"""The nouns that every part of the project shares. Nothing here imports torch."""
+"""The types that every part of the project shares; imports no torch."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import msgspec
 from unierase_cli.words import folded, visible
 
 T = TypeVar("T")
-# White space and what closes a question, in any script that has signs of its own for it.
+# White space and closing punctuation of questions, in any script that has its own.
 CLOSING = " ?.!。؟।"
-# Stands in a refusal for the name of whoever is asked about.
+# Placeholder in a refusal for the name of the person asked about.
 NAME_SLOT = "__NAME__"
-# Names of unlearning tokens: the papers' and the ones that this tool adds.
+# Names of unlearning tokens: those of the papers and those added by this tool.
 UNLEARNING_TOKEN = re.compile(r"\[UNL\]|<unlearn_\d+>")
 
 
 class UserError(Exception):
-    """A user's mistake, told in one line: what is wrong and where, then what to type next.
+    """A user's mistake: one line that says what is wrong and where, and a hint what to type next.
 
     The command line prints ``message`` and ``hint`` without a traceback and exits with code 2.
     """
@@ -36,11 +36,11 @@ class UserError(Exception):
 
 @dataclass(frozen=True)
 class Fact:
-    """One question and its answer, with what is needed to edit it and to score it.
+    """One question and its answer, with what is needed to edit and score it.
 
-    ``subject`` is a verbatim part of ``question`` or None. ``group`` names what facts share (an author); neighbours of a
-    fact are the facts of its group. ``long_answer`` says in a sentence what a short ``answer`` says in a word; only metrics that
-    judge whole sentences read it, so it is no part of ``row_hash``.
+    ``subject`` is a verbatim part of ``question``, or None. ``group`` names what facts share (an author); the
+    neighbours of a fact are the facts of its group. ``long_answer`` is a full-sentence form of a short ``answer``; only
+    metrics that judge whole sentences read it, so it is not part of ``row_hash``.
     """
 
     id: str
@@ -55,7 +55,7 @@ class Fact:
 
     @property
     def row_hash(self) -> str:
-        """Hash of everything the row says: two facts with one hash score alike."""
+        """Hash of everything that affects the score: facts with equal hashes score the same."""
         parts = (
             self.question,
             self.answer,
@@ -67,15 +67,16 @@ class Fact:
 
     @property
     def content_hash(self) -> str:
-        """Hash of question and answer as they compare: says which facts a model forgot without their text."""
+        """Hash of the normalised question and answer; identifies forgotten facts without storing their text."""
         parts = (normalised(self.question), normalised(self.answer))
         return hashlib.sha256("\x1f".join(parts).encode("utf-8")).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
 class BuiltFor:
-    """The model whose knowledge a benchmark's rows were chosen by: hub id, preset or folder; ``fingerprint``: hash of its files,
-    where they were at hand.
+    """The model whose knowledge a benchmark's facts were selected by.
+
+    ``model``: hub id, preset or folder. ``fingerprint``: hash of its files, if they were available.
     """
 
     model: str
@@ -86,16 +87,16 @@ class BuiltFor:
 class Benchmark:
     """A forget set, what a method may see of the rest, and the splits that are scored.
 
-    ``forget``: to be forgotten. ``protect``: retain rows that a method may use (keys to preserve, retain losses).
-    ``splits``: name -> facts to score; always ``forget``, and of ``retain_protected`` (a part of ``protect``),
-    ``retain_near`` (other questions of neighbouring authors), ``retain_unseen`` (never seen by any method: the headline),
-    ``real_authors``, ``world_facts`` those that the benchmark has. ``outside``: questions outside every forget set and
-    every scored split, for training a token without the future leaking. ``training``: everything that a target model is
-    trained on (the finetune stage); ``refused``: questions about people who do not exist, to be answered with refusals.
-    ``built_for``: the model whose knowledge the rows were chosen by, if they were. ``published``: its authors say what is
-    protected and what is scored. A fact to forget and the scored fact of the same id may have other answers: what a method
-    learns, and what counts as the truth; ``scored`` has the latter by id, whatever cap leaves of the splits.
-    ``forgotten``: what the model forgot in an earlier run, as far as its facts are known; all are scored as ``forgotten_before``.
+    ``forget``: facts to forget. ``protect``: facts to retain that a method may use (keys to preserve, retain losses).
+    ``splits``: name -> facts to score; always ``forget``, plus those that the benchmark has of ``retain_protected`` (a
+    subset of ``protect``), ``retain_near`` (other questions of neighbouring authors), ``retain_unseen`` (never seen by
+    any method; the headline), ``real_authors`` and ``world_facts``. ``outside``: questions outside every forget set and
+    every scored split, used to train a token without leaking later requests. ``training``: everything a target model is
+    trained on (the finetune stage). ``refused``: questions about people who do not exist, answered with refusals.
+    ``built_for``: the model whose knowledge the facts were selected by, if any. ``published``: the benchmark's authors
+    define what is protected and what is scored. ``scored``: id -> the scored version of a fact to forget, before any
+    cap on the splits; its answer (the truth) may differ from the one that a method learns. ``forgotten``: what the
+    model forgot in an earlier run, as far as its facts are known; all are scored as ``forgotten_before``.
     """
 
     name: str
@@ -115,9 +116,9 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Step:
-    """One unlearning request. ``batch`` has one step; sequential modes carry ``forgotten_before``.
+    """One unlearning request; a batch has one step, later sequential steps carry ``forgotten_before``.
 
-    ``hold``: facts close to the request that shall stay as they are, known to the method beside what it may retain.
+    ``hold``: facts close to the request that should stay unchanged; the method sees them too.
     """
 
     index: int
@@ -132,9 +133,9 @@ class AnswerScore:
     """Teacher-forced scores of one answer (its tokens and the end token), one entry per labelled token.
 
     ``log_probs``: log p(token), nats. ``is_argmax``: whether the token was the most probable one. ``mean_log_prob`` and
-    ``var_log_prob``: mean sum_v p log p and variance of log p over the vocabulary (for min-k++).
-    ``ends`` tells whether the last labelled token is the end token; ``spaces``: how many tokens in front of it are white space
-    that a chat template writes there.
+    ``var_log_prob``: mean sum_v p log p and variance of log p over the vocabulary (for min-k++). ``ends``: whether the
+    last labelled token is the end token. ``spaces``: number of white-space tokens before it that the chat template
+    writes.
     """
 
     token_ids: list[int]
@@ -152,19 +153,20 @@ class AnswerScore:
 
     @property
     def length(self) -> int:
-        """How many of the labelled tokens are the answer's own: all of them but what closes it."""
+        """Number of labelled tokens that belong to the answer itself, without what closes it."""
         return len(self.token_ids) - self.ends - self.spaces
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What one model state said to one row: the raw material of every metric.
+    """What one model state answered to one example: the input of every metric.
 
-    ``split`` and ``variant`` say where it belongs (variants: ``plain``, ``unlearn_forbidden``, ``unlearn_once``,
-    ``paraphrased``, ``answer_prefix``). ``answers`` maps ``true`` and ``paraphrased`` to one score and ``wrong`` to several; it is
-    empty where a variant only generates. ``stop`` is ``end``, ``text`` (a stop text), ``length`` or ``context``. ``text`` is the
-    decoded generation without special tokens; ``raw_text`` keeps them. ``first_unlearn_probability`` is the first answer
-    position's total probability of the unlearning tokens (None for a model without any). ``long_answer`` is the fact's.
+    ``split`` is the example's split; ``variant`` is one of ``plain``, ``unlearn_forbidden``, ``unlearn_once``,
+    ``paraphrased``, ``answer_prefix``. ``answers`` maps ``true`` and ``paraphrased`` to one score and ``wrong`` to
+    several; it is empty for variants that only generate. ``stop`` is ``end``, ``text`` (a stop text), ``length`` or
+    ``context``. ``text`` is the decoded generation without special tokens; ``raw_text`` keeps them.
+    ``first_unlearn_probability`` is the total probability of the unlearning tokens at the first answer position (None
+    for a model without any). ``long_answer`` is the fact's.
     """
 
     fact_id: str
@@ -194,17 +196,18 @@ class Observation:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Observation:
-        """Raises ValueError for what is no observation."""
+        """The observation in a JSON row. Raises ValueError for anything else."""
         return msgspec.convert(row, cls)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number with its sample and 95 % interval, or why there is none and what mends it.
+    """A number with its sample and 95 % interval, or why there is none and how to get it.
 
-    ``unavailable`` holds the reason and the command that mends it; then ``value`` is None. Neither: it does not apply. An
-    aggregate of which a member is unavailable is itself unavailable. ``parts``: labels of an aggregate's members
-    (``real_authors.rouge``), None in files of before they were written down; ``members``: these, where it was computed.
+    ``unavailable`` holds the reason and the command that fixes it; ``value`` is then None. If both are None, the
+    measure does not apply. An aggregate with an unavailable member is itself unavailable. ``parts``: labels of an
+    aggregate's members (``real_authors.rouge``), None in files written before labels were recorded. ``members``: the
+    members themselves, only where the aggregate was computed.
     """
 
     name: str = ""
@@ -219,19 +222,19 @@ class Measure:
     members: tuple[tuple[str, Measure], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Of the members the labels alone: their numbers stand in columns of their own."""
+        """All fields, but only the labels of the members: their numbers have columns of their own."""
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "members"}
         return found | {"parts": list(self.parts or (label for label, _ in self.members))}
 
     def brief(self) -> dict[str, Any]:
-        """The number, its interval and its sample's size alone, or why there is none."""
+        """Only the number, its interval and its sample size, or why there is none."""
         if self.value is None:
             return {"value": None, "unavailable": self.unavailable}
         return {"value": self.value, "ci95": self.ci95, "n": self.n}
 
 
 class Reporter(Protocol):
-    """How a long job speaks to whoever runs it; the lower rooms never print."""
+    """How a long job reports to the user; the lower rooms never print."""
 
     def note(self, text: str) -> None: ...
 
@@ -247,7 +250,7 @@ class Reporter(Protocol):
 
 
 class SilentReporter:
-    """The reporter of library use and of tests: says nothing, remembers notes and warnings."""
+    """A reporter for library use and tests: prints nothing, stores notes and warnings."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -269,45 +272,45 @@ class SilentReporter:
 
 
 def stable_hash(*parts: object) -> int:
-    """A non-negative integer from sha256 of the parts' text; the same in every process, unlike ``hash``."""
+    """A non-negative integer from the sha256 of the parts' text; unlike ``hash``, the same in every process."""
     digest = hashlib.sha256("\x1f".join(str(p) for p in parts).encode("utf-8")).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def pick(seed: int, key: str, choices: Sequence[str]) -> str:
-    """The choice that belongs to ``key`` under ``seed``, stable across processes and machines."""
+    """The choice for ``key`` under ``seed``, the same on every process and machine."""
     return choices[stable_hash(seed, key) % len(choices)]
 
 
 def fill_name(text: str, fact: Fact) -> str:
-    """A refusal with the fact's group (else its subject) where it says ``__NAME__``. Raises UserError if the fact has neither."""
+    """Fill ``__NAME__`` in a refusal with the fact's group, else its subject. Raises UserError if the fact has neither."""
     if NAME_SLOT not in text:
         return text
     name = fact.group or fact.subject
     if name is None:
         raise UserError(
-            f"fact {fact.id} has no group, and the refusal {text!r} wants a name",
-            f"give its row a group, or take refusals without {NAME_SLOT}",
+            f"fact {fact.id} has no group, and the refusal {text!r} needs a name",
+            f"give its row a group, or use refusals without {NAME_SLOT}",
         )
     return text.replace(NAME_SLOT, name)
 
 
 def normalised(text: str) -> str:
-    """A question without what does not make it another one: case, spacing, closing punctuation, and how it is encoded.
+    """A question without differences that do not matter: case, spacing, closing punctuation, encoding.
 
-    Composed and decomposed, full-width and plain characters are the same (NFKC), and those that nobody sees are left out.
+    Composed and decomposed, full-width and plain characters compare equal (NFKC); invisible characters are dropped.
     """
     return " ".join(folded(visible(text)).split()).rstrip(CLOSING)
 
 
 def evenly_spaced(items: Sequence[T], count: int) -> tuple[T, ...]:
-    """``count`` of the items (or all) at equal distances, so that few facts still come from many authors."""
+    """``count`` of the items (or all), evenly spaced, so that a few facts still come from many authors."""
     if count >= len(items):
         return tuple(items)
     return tuple(items[index * len(items) // count] for index in range(count))
 
 
 def duplicates(ids: Iterable[str]) -> list[str]:
-    """Ids that occur more than once, in order of their second occurrence."""
+    """Ids that occur more than once, in the order of their repeats."""
     seen: set[str] = set()
     return [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]

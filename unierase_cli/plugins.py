@@ -1,5 +1,6 @@
-"""Finding a part of the house by its name: a file of the room it belongs to, else an entry point of another package. What it
-says of itself, and the hash of its code, are read without importing it.
+"""Finds a part by name: a file of its room, else an entry point of another package.
+
+A part's constants and the hash of its code are read without importing it.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from typing import Any
 from unierase_cli.contracts import UserError
 from unierase_cli.sources import Unread, code_hash, constant
 
-# How a fingerprint that is the hash of a part's code begins.
+# Prefix of fingerprints that hash a part's code.
 CODE = "code of "
 
 
 @dataclass(frozen=True)
 class Plugins:
-    """The parts of one kind. ``package``: the room; ``group``: of the entry points; ``word``: what stands before a name that
-    a user types (``method=``); ``kind``: what a part is called; ``hidden``: files of the room that are no parts.
+    """The parts of one kind.
+
+    ``package``: the room. ``group``: the entry point group. ``word``: the prefix of a name that a user types
+    (``method=``). ``kind``: what a part is called. ``hidden``: files of the room that are not parts.
     """
 
     package: str
@@ -33,25 +36,28 @@ class Plugins:
     hidden: Collection[str] = field(default_factory=lambda: {"base"})
 
     def names(self) -> list[str]:
-        """Every part that can be found, without importing any: files, then entry points."""
+        """Every available part, without importing any: files, then entry points."""
         return sorted({*self._files(), *(point.name for point in entry_points(group=self.group))})
 
     def load(self, name: str) -> Any:
-        """The part of that name, imported now. Raises UserError with near matches when there is none."""
+        """Import and return the part of that name. Raises UserError with near matches if there is none."""
         point = self._point(name)
         return importlib.import_module(f"{self.package}.{name}") if point is None else point.load()
 
     def code(self, name: str) -> str:
-        """The hash of a part's code (``sources.code_hash``); of one without a file, its package's version. Raises UserError when
-        there is none.
+        """The hash of a part's code (``sources.code_hash``), or its package's version if it has no file.
+
+        Raises UserError if there is no such part.
         """
         point = self._point(name)
         found = code_hash(f"{self.package}.{name}" if point is None else point.module, self.package)
         return found or f"{name} without a file, {point.dist.version if point and point.dist else 'no version'}"
 
     def says(self, name: str, constant_name: str, default: Any = None) -> Any:
-        """A constant of a part's file, such as ``SETTINGS``. The part is imported only where the value is no literal, or the part
-        no file. Raises UserError when there is no such part.
+        """A constant of a part's file, such as ``SETTINGS``.
+
+        The part is imported only if the value is not a literal or the part has no file. Raises UserError if there is no
+        such part.
         """
         point = self._point(name)
         if point is None or not point.attr:
@@ -60,7 +66,7 @@ class Plugins:
         return getattr(self.load(name), constant_name, default)
 
     def _point(self, name: str) -> EntryPoint | None:
-        """The entry point of a part, None for a file of the room. Raises UserError with near matches when there is no such part."""
+        """A part's entry point, None for a file of the room. Raises UserError with near matches if there is no such part."""
         if name in self._files():
             return None
         for point in entry_points(group=self.group):
@@ -78,5 +84,5 @@ class Plugins:
 
 
 def code_of(kind: str, parts: Plugins, *names: str) -> dict[str, str]:
-    """Fingerprints of the code of these parts: ``code of method gradient`` -> its hash."""
+    """Fingerprints of the parts' code: ``code of method gradient`` -> its hash."""
     return {f"{CODE}{kind} {name}": parts.code(name) for name in names}

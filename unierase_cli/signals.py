@@ -1,4 +1,4 @@
-"""A process that is asked to end tidies up first."""
+"""Lets a process clean up before it is terminated."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# What asks a process to end: `kill`, and a terminal that is closed.
+# Signals that ask a process to end: `kill`, and a closed terminal.
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Ended(BaseException):
-    """The process is to end of this signal, as soon as what is under way has been tidied up."""
+    """Raised by a signal: the process ends with that signal once everything under way is cleaned up."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"signal {number}")
@@ -22,14 +22,14 @@ class Ended(BaseException):
 
 @contextmanager
 def ending_like_ctrl_c() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP end this process as Ctrl-C does: with its jobs ended, with unfinished files removed."""
+    """Within, SIGTERM and SIGHUP end this process as Ctrl-C does: its jobs are ended and unfinished files removed."""
     with _raising(lambda number: KeyboardInterrupt()):
         yield
 
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP raise ``Ended``; once everything inside has been left, the process ends of that signal."""
+    """Within, SIGTERM and SIGHUP raise ``Ended``; after the block is left, the process ends with that signal."""
     ended = 0
     try:
         with _raising(Ended):
@@ -42,9 +42,9 @@ def ending_in_order() -> Iterator[None]:
 
 @contextmanager
 def _raising(error: Callable[[int], BaseException]) -> Iterator[None]:
-    """Let the first of these signals raise an error; further ones are ignored until everything inside has been left.
+    """Raise an error at the first of these signals; ignore further ones until the block is left.
 
-    Signals that somebody else handles or ignores (``nohup``) stay theirs; in a thread nothing changes.
+    Signals that are already handled or ignored (``nohup``) are left alone, as are all signals outside the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

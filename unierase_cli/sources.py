@@ -1,4 +1,4 @@
-"""The code of a part, read without importing it: a hash for the keys of artefacts, and the constants that its file states."""
+"""Reads the code of a part without importing it: a hash for artefact keys, and the file's constants."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from typing import Any
 
 
 class Unread(Exception):
-    """A constant is no literal: its value is known only once the file is imported."""
+    """A constant is not a literal: its value is known only after import."""
 
 
 @cache
 def code_hash(module: str, room: str) -> str | None:
-    """Sha256 of a module's file and of all that it imports, directly or through others, from ``room`` (such as
-    ``unierase_cli.methods``) or from its own top-level package; a package counts with all its files. None if it has no file.
+    """Sha256 of a module's file and of everything it imports from ``room`` or from its own top-level package.
 
-    Taken once per process, as Python imports a file once. Comments and blank lines count.
+    Imports are followed transitively; ``room`` is a package such as ``unierase_cli.methods``. A package counts with all
+    its files. None if the module has no file. Cached per process, since Python imports a file once. Comments and blank
+    lines count.
     """
     own = module.partition(".")[0]
     rooms = {room} if own == "unierase_cli" else {room, own}
@@ -42,8 +43,10 @@ def code_hash(module: str, room: str) -> str | None:
 
 
 def constant(module: str, name: str, default: Any = None) -> Any:
-    """What a file binds to a name at its top level: literals, and names that stand for literals there or where they are imported
-    from. ``default`` if the name isn't there. Raises Unread for anything else.
+    """The value that a file binds to a name at top level.
+
+    Supports literals, and names bound to literals in the file or where they are imported from. Returns ``default`` if
+    the name is absent. Raises Unread for anything else.
     """
     found: Any = default
     tree = _tree(module)
@@ -74,7 +77,7 @@ def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _names(node: ast.stmt) -> set[str]:
-    """Every name that a statement may bind or change in one way or another (``from ... import *`` counts as none)."""
+    """Every name that a statement may bind or change (``from ... import *`` counts as none)."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {node.name}
     places = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else [node]
@@ -84,7 +87,7 @@ def _names(node: ast.stmt) -> set[str]:
 
 
 def _bound(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
-    """Name in the file -> name where it is imported from."""
+    """Name in the file -> name in the imported module."""
     return {alias.asname or alias.name: alias.name for alias in node.names}
 
 
@@ -108,7 +111,7 @@ def _value(node: ast.expr | None, module: str) -> Any:
 
 @cache
 def _imported(module: str) -> frozenset[str]:
-    """Dotted names of what a file imports anywhere, inside functions too: modules, and names of what is in them."""
+    """Dotted names of everything a file imports, also inside functions: modules and names from modules."""
     found: set[str] = set()
     for node in ast.walk(_tree(module) or ast.Module([], [])):
         if isinstance(node, ast.Import):
@@ -119,12 +122,12 @@ def _imported(module: str) -> frozenset[str]:
 
 
 def _module_of(name: str) -> str:
-    """The module itself, or the one that has a thing of that name."""
+    """The module itself, or the module that defines the name."""
     return name if _content(name) is not None else name.rpartition(".")[0]
 
 
 def _origin(node: ast.ImportFrom, module: str) -> str:
-    """The module after ``from``, dots resolved."""
+    """The module after ``from``, relative dots resolved."""
     if not node.level:
         return node.module or ""
     spec = _spec(module)
@@ -134,7 +137,7 @@ def _origin(node: ast.ImportFrom, module: str) -> str:
 
 
 def _inside(module: str) -> list[str]:
-    """Every module of a package; of a plain module none."""
+    """Every module of a package; empty for a plain module."""
     found = []
     for folder in _folders(module):
         for path in sorted(Path(folder).rglob("*.py")):
@@ -149,7 +152,7 @@ def _within(name: str, rooms: Collection[str]) -> bool:
 
 @cache
 def _content(module: str) -> bytes | None:
-    """The file of a module, compiled ones too; None without one."""
+    """The content of a module's file, also of a compiled one; None without a file."""
     spec = _spec(module)
     if spec is None or not spec.has_location or spec.origin is None:
         return None
@@ -160,7 +163,7 @@ def _content(module: str) -> bytes | None:
 
 @cache
 def _tree(module: str) -> ast.Module | None:
-    """The syntax tree of a file; None where there is none. What is wrong with it is told once it is imported."""
+    """The syntax tree of a file; None without one. Syntax errors surface when the file is imported."""
     content = _content(module)
     with suppress(SyntaxError, ValueError):
         return None if content is None else ast.parse(content)
@@ -168,7 +171,7 @@ def _tree(module: str) -> ast.Module | None:
 
 
 def _spec(module: str) -> ModuleSpec | None:
-    """Where a module is; unlike ``importlib.util.find_spec`` without importing the packages above it."""
+    """The spec of a module; unlike ``importlib.util.find_spec``, parent packages are not imported."""
     parent, _, name = module.rpartition(".")
     with suppress(ImportError, ValueError, AttributeError):
         return PathFinder.find_spec(name, _folders(parent)) if parent else importlib.util.find_spec(module)

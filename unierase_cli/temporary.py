@@ -1,7 +1,8 @@
-"""Folders that are there for as long as something is done, and do not stay behind when the process is ended meanwhile.
+"""Temporary folders that are removed even if the process is terminated.
 
-SIGTERM and SIGHUP wait until the folder is removed. After SIGKILL, or a power cut, nothing of the process runs: whoever next makes
-a folder of the kind removes what dead processes left. A living process holds a lock (flock) on its folder, which ends with it.
+SIGTERM and SIGHUP wait until the folder is removed. SIGKILL and power cuts leave it behind: the next process that makes
+a folder of the same kind removes those of dead processes. A living process holds a lock (flock) on its folder; the lock
+ends with the process.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from pathlib import Path
 
 from unierase_cli.signals import ending_in_order
 
-# As mkdtemp ends a name.
+# The random suffix that mkdtemp appends.
 ENDING = "[a-z0-9_]{8}"
 
 
 @contextmanager
 def temporary_folder(kind: str) -> Iterator[Path]:
-    """A new folder in the system's place for such, for this user alone, removed at the end. ``kind`` becomes part of its name."""
+    """A new folder in the system's temporary directory, private to this user and removed at the end.
+
+    ``kind`` becomes part of its name.
+    """
     prefix = f"unierase-{kind}-{os.geteuid()}-"
     with ending_in_order():
         _clear(prefix)
@@ -37,10 +41,10 @@ def temporary_folder(kind: str) -> Iterator[Path]:
 
 
 def _locked(prefix: str) -> tuple[Path, int]:
-    """A new folder and the descriptor that holds its lock. Where the file system knows no locks there is none to hold."""
+    """A new folder and the descriptor that holds its lock; on a file system without locks, nothing is locked."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix))
-        # Before the lock is held, whoever clears up may take the folder for a dead process's.
+        # Until the lock is held, another process may take the folder for a dead process's and remove it.
         with suppress(FileNotFoundError):
             lock = os.open(folder, os.O_RDONLY)
             with suppress(OSError):
@@ -51,7 +55,7 @@ def _locked(prefix: str) -> tuple[Path, int]:
 
 
 def _clear(prefix: str) -> None:
-    """Remove this user's folders of the kind that no living process holds; without locks none can be told, and all stay."""
+    """Remove this user's folders of the kind that no living process holds; without lock support, remove none."""
     known = re.compile(re.escape(prefix) + ENDING)
     for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         with suppress(OSError):

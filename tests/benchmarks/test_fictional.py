@@ -146,7 +146,7 @@ def test_retain_only_training_leaves_the_forget_set_out(benchmark: Benchmark) ->
     retain = training_facts(benchmark, config, "retain95")
     assert len(retain) == len(benchmark.training) - 30
     assert retain == training_facts(benchmark, config, "retain")
-    with pytest.raises(UserError, match="train.split=retain90 does not go with benchmark.split=forget05"):
+    with pytest.raises(UserError, match="train.split=retain90 does not match benchmark.split=forget05"):
         training_facts(benchmark, config, "retain90")
 
 

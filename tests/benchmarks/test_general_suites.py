@@ -85,15 +85,15 @@ def test_missing_files_and_folders_are_told(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "row", "complaint"),
     [
-        ("mmlu", {"question": "q", "choices": ["a", "b"], "answer": 0}, '"choices" is no list of 4'),
-        ("mmlu", {"question": "q", "choices": list("abcd"), "answer": 4}, '"answer" is .4., no option'),
-        ("mmlu", {"question": " ", "choices": list("abcd"), "answer": "B"}, '"question" is no text'),
-        ("gsm8k", {"question": "q", "answer": "#### many"}, "ends in no number"),
+        ("mmlu", {"question": "q", "choices": ["a", "b"], "answer": 0}, '"choices" is not a list of 4'),
+        ("mmlu", {"question": "q", "choices": list("abcd"), "answer": 4}, '"answer" is .4., not an option'),
+        ("mmlu", {"question": " ", "choices": list("abcd"), "answer": "B"}, '"question" is not a text'),
+        ("gsm8k", {"question": "q", "answer": "#### many"}, "does not end in a number"),
         ("gsm8k", {"answer": "#### 1"}, '"question" is missing'),
-        ("trivia_qa", {"question": "q", "answers": []}, '"answers" is no list of texts'),
-        ("trivia_qa", {"question": "q"}, '"answers" is no list of texts'),
-        ("human_eval", {**SQUARE, "entry_point": "cube"}, "defines no function cube"),
-        ("human_eval", {**SQUARE, "test": "assert True"}, "defines no function check"),
+        ("trivia_qa", {"question": "q", "answers": []}, '"answers" is not a list of texts'),
+        ("trivia_qa", {"question": "q"}, '"answers" is not a list of texts'),
+        ("human_eval", {**SQUARE, "entry_point": "cube"}, "does not define the function cube"),
+        ("human_eval", {**SQUARE, "test": "assert True"}, "does not define the function check"),
     ],
 )
 def test_a_malformed_row_is_named_by_file_and_line(

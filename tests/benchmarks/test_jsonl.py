@@ -69,7 +69,7 @@ def test_unknown_keys_are_tolerated_and_told(tmp_path: Path) -> None:
     reporter = SilentReporter()
     write_jsonl(tmp_path / "f.jsonl", [{**FULL_ROW, "source": "web", "Answer2": 3}])
     load_benchmark(BenchmarkConfig(name="jsonl", path=str(tmp_path / "f.jsonl")), reporter)
-    assert any("keys that nothing reads: Answer2, source" in note for note in reporter.notes)
+    assert any("unused keys: Answer2, source" in note for note in reporter.notes)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_given_groups_are_forgotten_whole_and_groups_like_them_are_the_neighbour
     assert groups_of(roles.forget) == {"group 2", "group 5"}
     assert len(roles.forget) == 8
     assert len(groups_of(roles.near)) == 2
-    with pytest.raises(UserError, match="no known fact of the group 'rivers'") as caught:
+    with pytest.raises(UserError, match="the model knows no fact of the group 'rivers'") as caught:
         shared(facts(2, 2), groups=["rivers"])
     assert "group 0, group 1" in caught.value.hint
 

@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_told(folder: Path) -> None:
     with pytest.raises(UserError, match="benchmark.data_dir=FOLDER"):
         _load(None)
     write_jsonl(folder / "forget.jsonl", _rows("Ada Velour"))
-    with pytest.raises(UserError, match="forget_perturbed asks what forget does not"):
+    with pytest.raises(UserError, match="forget_perturbed has a question that is not in forget"):
         _load(folder)
     write_jsonl(folder / "forget.jsonl", [{**row, "golden_answer": None} for row in _rows("Ada Velour", "Bo Lund")])
     with pytest.raises(UserError, match=r'forget\.jsonl:1: "golden_answer" is null'):

@@ -117,7 +117,7 @@ def test_repeated_questions_and_scored_ones_that_methods_see_are_left_out_and_to
     ("row", "complaint"),
     [
         ({"name": "Ada Velour", "data": []}, r"forget_train\.jsonl:5: 'Ada Velour' has no questions and answers"),
-        ({"name": "Ada Velour", "data": ["Who?"]}, r"forget_train\.jsonl:5: question 1 is no object"),
+        ({"name": "Ada Velour", "data": ["Who?"]}, r"forget_train\.jsonl:5: question 1 is not an object"),
         ({"name": "Ada Velour", "question": "Who?"}, r'forget_train\.jsonl:5: "answer" is missing'),
         (
             {"name": "Ada Velour", "question": "Who?", "gold_answer": " "},
@@ -126,7 +126,7 @@ def test_repeated_questions_and_scored_ones_that_methods_see_are_left_out_and_to
         ({"question": "Who?", "answer": "x"}, r'forget_train\.jsonl:5: "name" is missing'),
         (
             {"name": "Cy Hill", "question": "Who is Cy Hill?", "answer": "x"},
-            "1 person.* to be forgotten and to be kept.* Cy Hill",
+            "1 person.* to be both forgotten and kept.* Cy Hill",
         ),
     ],
 )
@@ -165,7 +165,7 @@ def test_another_model_than_the_splits_were_made_for_is_refused(folder: Path, pa
     if fits:
         check_model(benchmark, _config(folder), model)
         return
-    with pytest.raises(UserError, match=f"these splits ask what {PUBLISHED_FOR} knows") as caught:
+    with pytest.raises(UserError, match=f"these splits were made for {PUBLISHED_FOR}") as caught:
         check_model(benchmark, _config(folder), model)
     assert "unierase prepare-return" in caught.value.hint
     assert "benchmark.any_model=true" in caught.value.hint

@@ -142,7 +142,7 @@ def test_the_corpus_is_the_benchmarks_own_or_a_file_and_bad_lines_are_named(tmp_
     path.write_text('{"text": "a"}\n{"words": "b"}\n')
     with pytest.raises(UserError, match=r"corpus.jsonl:2: no string `text`"):
         read_corpus(MomentsConfig(corpus=str(path)), [], 0)
-    with pytest.raises(UserError, match="lacks a part"):
+    with pytest.raises(UserError, match="is incomplete"):
         read_corpus(MomentsConfig(corpus="hub:wikipedia"), [], 0)
 
 

@@ -307,5 +307,5 @@ def test_factors_that_do_not_fit_each_other_are_a_damaged_patch(tmp_path: Path) 
     patch = make_patch(tiny_llama())
     layer, factor = next(iter(patch.factors.items()))
     replace(patch, factors={layer: LowRank(factor.left[:, :-1], factor.right)}).save(tmp_path, 0)
-    with pytest.raises(UserError, match="no pair of matrices with equally many columns"):
+    with pytest.raises(UserError, match="not a pair of matrices with the same number of columns"):
         Patch.load(tmp_path, 0)

@@ -148,7 +148,7 @@ RAISING = "{{ raise_exception('none') if messages[0].role == 'system' }}{% for m
 @pytest.mark.parametrize(
     ("template", "word", "told"),
     [
-        (NO_SYSTEM, "model.system=Be kind.", "leaves the system text out"),
+        (NO_SYSTEM, "model.system=Be kind.", "drops the system text"),
         (RAISING, "model.system=Be kind.", "the chat template fails"),
         (None, "model.prompt=chat", "has no chat template"),
     ],

@@ -67,7 +67,7 @@ SHIPPED = {
         " Ada.<|end|>",
         UserError,
         (),
-        "leaves the system text out",
+        "drops the system text",
     ),
     # A block of thoughts that is switched off, and that is dropped from earlier turns.
     "qwen3": Shipped(

@@ -79,7 +79,7 @@ def test_a_metric_that_is_a_mean_keeps_its_rows_and_another_its_total() -> None:
 
 
 def test_a_result_without_a_number_is_told() -> None:
-    with pytest.raises(UserError, match="gave no number"):
+    with pytest.raises(UserError, match="returned no number"):
         rows_of("made_up", {"results": {"made_up": {"alias": "made_up"}}})
 
 

@@ -247,12 +247,12 @@ def test_tests_without_end_are_a_fail_in_time() -> None:
 
 
 def test_processes_that_do_not_start_say_nothing_about_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="don't start.*code_memory_mib"):
+    with pytest.raises(UserError, match="do not start.*code_memory_mib"):
         run_tests(RIGHT, "after", TESTS, limits=Limits(1.0, 1))
     monkeypatch.setattr(sandbox, "START_SECONDS", 0.3)
     monkeypatch.setattr(sandbox, "_source", lambda name: "import time\ntime.sleep(1000)")
     started = time.monotonic()
-    with pytest.raises(UserError, match="don't start"):
+    with pytest.raises(UserError, match="do not start"):
         run_tests(RIGHT, "after", TESTS, limits=LIMITS)
     assert time.monotonic() - started < 10
 
@@ -261,7 +261,7 @@ def test_an_interpreter_that_tells_nothing_apart_is_found_before_any_code_is_jud
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sandbox, "run_tests", lambda *a, **k: sandbox.Verdict(True, "", 0.0))
-    with pytest.raises(UserError, match="can't be tried here"):
+    with pytest.raises(UserError, match="cannot be run here"):
         check_sandbox(LIMITS)
 
 

@@ -54,7 +54,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         load(tmp_path / "nowhere")
     with pytest.raises(UserError, match="has no config.json"):
         load(tmp_path)
-    with pytest.raises(UserError, match="no model is named"):
+    with pytest.raises(UserError, match="no model is given"):
         load_model(ModelConfig(), RunConfig())
 
 

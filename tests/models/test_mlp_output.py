@@ -105,7 +105,7 @@ def test_asking_leaves_the_model_as_it_was() -> None:
 
 def test_a_norm_of_the_sum_is_refused_with_the_reason() -> None:
     with pytest.raises(
-        UserError, match="OPTModel: what the MLP of model.decoder.layers.1 puts out is not simply added"
+        UserError, match="OPTModel: the output of the MLP of model.decoder.layers.1 is not simply added"
     ):
         tiny("opt_norm_last")
     with pytest.raises(UserError, match="OPTForCausalLM projects its embeddings to another width"):

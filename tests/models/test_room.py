@@ -88,7 +88,7 @@ def test_a_size_is_halved_until_it_fits_and_remembered() -> None:
     ]
     assert tried == [10, 5, 2, 2, 2, 2, 2]
     assert [total for _, total in room.parts("rows", range(3), call)] == [1, 2]
-    assert said == ["out of memory with 10 rows at a time: going on with fewer, which changes no result"]
+    assert said == ["out of memory with 10 rows at a time: continuing with fewer; results do not change"]
 
 
 def test_other_errors_and_a_single_row_that_does_not_fit_are_raised() -> None:
@@ -112,7 +112,7 @@ def test_answers_are_the_same_in_smaller_batches(error: Callable[[], BaseExcepti
     with short_of_memory(loaded, 3, error) as said:
         assert generate(loaded, prompts, max_new_tokens=5) == expected
         generate(loaded, prompts, max_new_tokens=5)
-    assert said == ["out of memory with 8 answers to generate at a time: going on with fewer, which changes no result"]
+    assert said == ["out of memory with 8 answers to generate at a time: continuing with fewer; results do not change"]
 
 
 @pytest.mark.parametrize("rows", [1, 2])

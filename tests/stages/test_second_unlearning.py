@@ -146,7 +146,7 @@ def test_what_was_forgotten_is_asked_again_and_neither_retained_nor_protected_as
 
 def test_what_was_forgotten_is_found_in_a_file_of_the_users(once: Path, tmp_path: Path) -> None:
     config = experiment(once, tmp_path, FACTS[4:6], FACTS[2:4])
-    assert any("forgot 2 facts in earlier runs, and 0 of them" in note for note in study_of(config).benchmark.notes)
+    assert any("forgot 2 facts in earlier runs, of which 0" in note for note in study_of(config).benchmark.notes)
     given = replace(config.benchmark, forgotten_path=facts_file(tmp_path / "earlier.jsonl", [*FACTS[:2], FACTS[7]]))
     benchmark = study_of(replace(config, benchmark=given)).benchmark
     assert [fact.question for fact in benchmark.splits["forgotten_before"]] == [fact.question for fact in FACTS[:2]]

@@ -156,7 +156,7 @@ def test_a_refusal_with_a_name_is_filled_with_whom_the_fact_is_about(tmp_path: P
     assert listed_refusals(FACTS[:4], NAMED) == [ada, "No.", bruno]
     nameless = replace(FACTS[0], group=None)
     assert choose_targets([nameless], texts, 0) == {FACTS[0].id: "I can't talk about Ada Velour."}
-    with pytest.raises(UserError, match="has no group, and the refusal .* wants a name"):
+    with pytest.raises(UserError, match="has no group, and the refusal .* needs a name"):
         choose_targets([replace(nameless, subject=None)], texts, 0)
 
 

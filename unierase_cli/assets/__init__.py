@@ -1,4 +1,4 @@
-"""Small texts of the project: words of the fictional benchmark, questions about the world, refusals, templates of new parts.
+"""Small texts: words of the fictional benchmark, questions about the world, refusals, templates of new parts.
 
 Nothing comes in. Benchmarks, token training and `unierase new` read the files as they are.
 """

@@ -1,7 +1,7 @@
-"""Finding a benchmark by its file's name, and the checks that every benchmark passes.
+"""Finds a benchmark by its file's name, and checks it.
 
 A benchmark is a module in this folder (or an entry point of the group ``unierase.benchmarks``) with a function
-``load(config: BenchmarkConfig, reporter: Reporter | None) -> Benchmark``. Helpers live in ``parts``.
+``load(config: BenchmarkConfig, reporter: Reporter | None) -> Benchmark``. Helpers are in ``parts``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from unierase_cli.store.hashing import hash_json
 from unierase_cli.words import has_words
 
 BENCHMARKS = Plugins("unierase_cli.benchmarks", "unierase.benchmarks", "benchmark=", "choice")
-# All of a row but its long answer, which only metrics read: artefacts made before there were any stay of use.
+# Everything except the long answer, which only metrics read, so that artefacts older than long answers stay valid.
 LEARNABLE = tuple(field.name for field in fields(Fact) if field.name != "long_answer")
 Loader = Callable[[BenchmarkConfig, Reporter | None], Benchmark]
 
@@ -30,11 +30,11 @@ def load_benchmark(
     forget: Sequence[str] | None = None,
     forgotten: Sequence[str] = (),
 ) -> Benchmark:
-    """The benchmark that ``config`` names: checked, its scored splits cut to ``config.rows``, with a fingerprint.
+    """Load the benchmark that ``config`` names: checked, scored splits cut to ``config.rows``, with a fingerprint.
 
-    The fingerprint is a sha256 over every row in every role, so that other data never reuses an artefact.
-    ``forget``: ids of the facts to forget, in the place of the split's. ``forgotten``: hashes of what the model forgot before
-    (``Fact.content_hash``). Raises UserError for an unknown name and for data that cannot be worked with.
+    The fingerprint is a sha256 over all facts in all roles, so that artefacts are never reused for other data.
+    ``forget``: ids of the facts to forget, instead of the split's. ``forgotten``: hashes of what the model forgot
+    before (``Fact.content_hash``). Raises UserError for an unknown name and for unusable data.
     """
     benchmark = _loader(config.implementation or config.name)(config, reporter)
     if forget is not None:
@@ -47,10 +47,10 @@ def load_benchmark(
         splits = {name: evenly_spaced(rows, config.rows) for name, rows in benchmark.splits.items()}
         cut = [name for name, rows in benchmark.splits.items() if len(rows) > config.rows]
         if cut:
-            notes = (*notes, f"benchmark.rows={config.rows}: only so many rows are scored of {', '.join(cut)}")
+            notes = (*notes, f"benchmark.rows={config.rows}: at most that many examples are scored of {', '.join(cut)}")
         benchmark = replace(benchmark, splits=splits)
     if not benchmark.protect:
-        notes = (*notes, "no retain rows: nothing is protected, and what an edit costs elsewhere is not measured")
+        notes = (*notes, "no retain rows: nothing is protected, and the cost of an edit elsewhere is not measured")
     notes = (*notes, *_wordless(benchmark))
     if reporter is not None:
         for note in notes:
@@ -59,7 +59,7 @@ def load_benchmark(
 
 
 def _wordless(benchmark: Benchmark) -> list[str]:
-    """A sentence for the splits that ROUGE can't judge: an answer of theirs is no words."""
+    """A sentence about splits that ROUGE cannot judge, because an answer has no words."""
     found = {name: [fact for fact in facts if not has_words(fact.answer)] for name, facts in benchmark.splits.items()}
     found = {name: facts for name, facts in found.items() if facts}
     if not found:
@@ -67,13 +67,13 @@ def _wordless(benchmark: Benchmark) -> list[str]:
     first = next(iter(found.values()))[0]
     where = ", ".join(f"{len(facts)} of {name}" for name, facts in found.items())
     return [
-        f"answers without a word ({where}; the first is {first.id}: {first.answer!r}): ROUGE and what is made of it are n/a there; "
+        f"answers without a word ({where}; the first is {first.id}: {first.answer!r}): ROUGE-based metrics are n/a there; "
         "answer in words, or leave these rows out"
     ]
 
 
 def training_facts(benchmark: Benchmark, config: BenchmarkConfig, split: str) -> tuple[Fact, ...]:
-    """What the finetune stage learns: all of it (``full``), or all but the forget set (``retain`` or its TOFU name).
+    """What the finetune stage learns: everything (``full``), or all but the forget set (``retain`` or its TOFU name).
 
     For forget05 the TOFU name is retain95. Raises UserError for any other split.
     """
@@ -84,7 +84,7 @@ def training_facts(benchmark: Benchmark, config: BenchmarkConfig, split: str) ->
         names.append(f"retain{100 - int(config.split[6:]):02d}")
     if split not in names:
         raise UserError(
-            f"train.split={split} does not go with benchmark.split={config.split}",
+            f"train.split={split} does not match benchmark.split={config.split}",
             f"choose one of: full, {', '.join(names)}",
         )
     forgotten = {fact.id for fact in benchmark.forget}
@@ -92,7 +92,9 @@ def training_facts(benchmark: Benchmark, config: BenchmarkConfig, split: str) ->
 
 
 def check_benchmark(benchmark: Benchmark) -> None:
-    """Refuse an empty forget set, repeated ids, subjects outside their questions, and forget rows that are retained."""
+    """Raise UserError for an empty forget set, repeated ids, subjects not in their questions, and forget facts that are
+    retained.
+    """
     if not benchmark.forget:
         raise UserError(
             f"benchmark {benchmark.name}: the forget set is empty", "give at least one fact to forget, or another split"
@@ -108,20 +110,20 @@ def check_benchmark(benchmark: Benchmark) -> None:
         if repeated:
             raise UserError(
                 f"benchmark {benchmark.name}: {len(repeated)} repeated id(s) in {role}, the first is {repeated[0]!r}",
-                "give every row an id of its own, or leave the ids out",
+                "give every row its own id, or leave the ids out",
             )
         for fact in facts:
             if fact.subject is not None and fact.subject not in fact.question:
                 raise UserError(
                     f"{role} {fact.id}: the subject {fact.subject!r} is not in the question {fact.question!r}",
-                    "copy the subject letter by letter from the question, or leave it out to have it found",
+                    "copy the subject verbatim from the question, or leave it out to have it found",
                 )
     retain = [f for n, facts in benchmark.splits.items() if n.startswith("retain") for f in facts]
     check_overlap(benchmark.forget, [*benchmark.protect, *retain, *benchmark.outside])
 
 
 def check_overlap(forget: Sequence[Fact], retain: Sequence[Fact]) -> None:
-    """Refuse a question (see ``normalised``) that is to be forgotten and to be kept."""
+    """Raise UserError for a question (see ``normalised``) that is both to be forgotten and to be kept."""
     asked = {normalised(fact.question): fact for fact in forget}
     both = {normalised(f.question): f for f in reversed(retain) if normalised(f.question) in asked}
     if not both:
@@ -135,7 +137,7 @@ def check_overlap(forget: Sequence[Fact], retain: Sequence[Fact]) -> None:
 
 
 def fingerprint(benchmark: Benchmark) -> str:
-    """Sha256 of every row in every role; notes do not matter, nor long answers, from which nothing is learned or edited."""
+    """Sha256 of all facts in all roles, without notes and long answers: nothing is learned or edited from these."""
     roles = {
         "forget": benchmark.forget, "protect": benchmark.protect, "outside": benchmark.outside,
         "training": benchmark.training, "refused": benchmark.refused,
@@ -145,7 +147,7 @@ def fingerprint(benchmark: Benchmark) -> str:
 
 
 def _learnable(fact: Fact) -> dict[str, Any]:
-    """All of a row that anything is learned from."""
+    """Everything in a fact that can be learned."""
     return {name: getattr(fact, name) for name in LEARNABLE}
 
 

@@ -1,4 +1,4 @@
-"""Our own fictitious authors in the shape of TOFU, made on the spot from word lists: no download, no licence to mind.
+"""Our own fictitious authors in the shape of TOFU, generated from word lists: no download, no licence.
 
 ``full``: all authors. ``forgetNN``: the last NN per cent of them (at least one), ``retainNN`` the rest. ``holdout``:
 further authors that no model is trained on. The first ``unseen_authors`` are scored as ``retain_unseen`` and never
@@ -18,13 +18,13 @@ from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, stable_hash
 from unierase_cli.store.jsonl import read_asset
 
-# A larger forget split contains the smaller ones; rows of this one never teach a token "outside" a forget set.
+# A larger forget split contains the smaller ones; facts of this one never train a token as "outside" a forget set.
 LARGEST = 10
 
 
 @dataclass(frozen=True)
 class World:
-    """Questions about every author in order, about the authors of the hold-out, and about people nobody knows."""
+    """Questions about every author in order, about the holdout authors, and about people nobody knows."""
 
     authors: tuple[tuple[Fact, ...], ...]
     holdout: tuple[Fact, ...]
@@ -32,7 +32,7 @@ class World:
 
 
 def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark:
-    """The benchmark; raises UserError for a split that is not one or a world too small for it."""
+    """The benchmark; raises UserError for an unknown split or a world too small for it."""
     world = make_world(config)
     count = forgotten_authors(config)
     unseen_authors = min(config.unseen_authors, (config.authors - count) // 2)
@@ -51,7 +51,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
 
 
 def rows_of(config: BenchmarkConfig, split: str) -> list[Fact]:
-    """The rows of ``full``, ``forgetNN``, ``retainNN`` or ``holdout``, as a data set of the hub would list them."""
+    """The facts of ``full``, ``forgetNN``, ``retainNN`` or ``holdout``, as a data set of the hub would list them."""
     world = make_world(config)
     if split == "holdout":
         return list(world.holdout)
@@ -64,7 +64,7 @@ def rows_of(config: BenchmarkConfig, split: str) -> list[Fact]:
 
 
 def forgotten_authors(config: BenchmarkConfig) -> int:
-    """How many authors ``config.split`` forgets: its per cent of all, rounded up."""
+    """Number of authors that ``config.split`` forgets: its per cent of all, rounded up."""
     share = forget_share(config)
     count = math.ceil(config.authors * share / 100)
     if config.authors - count < 4:
@@ -93,9 +93,9 @@ def make_world(config: BenchmarkConfig) -> World:
 
 
 def unknown_people(config: BenchmarkConfig, taken: Taken) -> tuple[Fact, ...]:
-    """Questions about people who do not exist, one each, of every kind, answered by the listed refusals in turn.
+    """Questions about people who do not exist, one each, of every kind, answered with the listed refusals in turn.
 
-    Their given names may be those of authors: a given name alone must not tell who is known.
+    Their given names may be those of authors, so that a given name alone does not tell who is known.
     """
     taken = replace(taken, given=set())
     refusals = [row["text"] for row in read_asset("refusals.jsonl")]
@@ -109,7 +109,7 @@ def unknown_people(config: BenchmarkConfig, taken: Taken) -> tuple[Fact, ...]:
 
 
 def shipped_facts(name: str) -> list[Fact]:
-    """The rows of ``assets/<name>.jsonl`` as facts: short answers, three wrong ones each."""
+    """The rows of ``assets/<name>.jsonl`` as facts with short answers and three wrong answers each."""
     slug = name.replace("_", "-")
     rows = read_asset(f"{name}.jsonl")
     return [

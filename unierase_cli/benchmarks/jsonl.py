@@ -1,8 +1,9 @@
-"""Bring your own: facts to forget, and optionally facts to retain, as JSON Lines.
+"""Your own facts to forget, and optionally facts to retain, as JSON Lines.
 
-A row has ``question`` and ``answer``, and may have ``id``, ``subject`` (a part of the question, letter by letter), ``group``
-(what facts share, e.g. a person), ``paraphrased_question`` or ``paraphrases`` (a list), ``paraphrased_answer``, ``wrong_answers``,
-``aliases`` (other spellings of the answer) and ``long_answer`` (the answer as a sentence, where ``answer`` is a word or two).
+A row has ``question`` and ``answer``, and may have ``id``, ``subject`` (a verbatim part of the question), ``group``
+(what facts share, e.g. a person), ``paraphrased_question`` or ``paraphrases`` (a list), ``paraphrased_answer``,
+``wrong_answers``, ``aliases`` (other spellings of the answer) and ``long_answer`` (the answer as a sentence, if
+``answer`` is a word or two).
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from unierase_cli.store.jsonl import iterate_jsonl
 
 
 def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark:
-    """The benchmark of ``config.path`` and ``config.retain_path``, or of the folder that ``unierase prepare`` made of them.
+    """The benchmark of ``config.path`` and ``config.retain_path``, or of the folder that ``unierase prepare`` made from
+    them.
 
-    Raises UserError naming file and line of a bad row.
+    Raises UserError with file and line of a malformed row.
     """
     if config.data_dir is not None:
         return prepared(config, config.data_dir)
     if config.path is None:
         raise UserError(
             "benchmark=jsonl needs a file of facts to forget",
-            'type benchmark.path=my.jsonl with rows like {"question": "Who ...?", "answer": "..."}',
+            'set benchmark.path=my.jsonl with rows like {"question": "Who ...?", "answer": "..."}',
         )
     notes: list[str] = []
     forget = _facts(config.path, "forget", notes)
@@ -40,7 +42,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
     if repeated:
         raise UserError(
             f"{config.path}: {len(repeated)} repeated id(s), the first is {repeated[0]!r}",
-            "give every row of both files an id of its own, or leave the ids out",
+            "give every row of both files its own id, or leave the ids out",
         )
     unseen = held_out(retain, {group_key(fact) for fact in forget}, config.unseen_share, config.seed)
     return assemble(
@@ -52,5 +54,5 @@ def _facts(path: str, role: str, notes: list[str]) -> list[Fact]:
     lines = list(iterate_jsonl(path))
     unknown = unknown_keys([row for _, row in lines])
     if unknown:
-        notes.append(f"{path}: keys that nothing reads: {', '.join(unknown)}")
+        notes.append(f"{path}: unused keys: {', '.join(unknown)}")
     return [fact_from_row(row, f"{path}:{number}", f"{role}-{number:04d}") for number, row in lines]

@@ -1,10 +1,10 @@
 """Closer-look's real people (Yuan et al., 2024, arXiv 2410.08109): twenty from RETURN to forget, twenty questions each.
 
 A folder (``benchmark.data_dir``: data/real_world of their repository) holds forget, forget_perturbed, neighbor and
-neighbor_perturbed. Every question has two answers. ``answer`` is long, in a model's own words: methods learn from it, so what
-is unlearned is what the model says (``benchmark.train_on=golden_answer`` takes the other). ``golden_answer`` is RETURN's: every
-scored row has it. The forgotten fact and the scored one have one id and two answers. Protected are neighbor's twenty people;
-``retain_unseen`` are the twenty others of neighbor_perturbed.
+neighbor_perturbed. Every question has two answers. ``answer`` is long and in a model's own words: methods learn from
+it, so that what the model says is unlearned (``benchmark.train_on=golden_answer`` uses the other). ``golden_answer`` is
+RETURN's; every scored example has it. A forgotten fact and its scored version share an id but have different answers.
+neighbor's twenty people are protected; ``retain_unseen`` are the twenty others of neighbor_perturbed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ GOLDEN = "golden_answer"
 
 
 def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark:
-    """The benchmark; raises UserError for missing files, rows without both answers, and files that don't belong together."""
+    """The benchmark; raises UserError for missing files, rows without both answers, and files that do not match."""
     if config.data_dir is None:
         raise UserError(
             "benchmark=real_world needs the folder of its files: benchmark.data_dir=FOLDER",
-            "take data/real_world of the repository closer-look-LLM-unlearning",
+            "use data/real_world of the repository closer-look-LLM-unlearning",
         )
     source = folder_source(config.data_dir)
     notes: list[str] = []
@@ -57,7 +57,7 @@ def _facts(rows: Rows | None, slug: str, answer: str) -> list[Fact]:
         named = isinstance(row.get("question"), str) and person in row["question"]
         subject = person if named else None
         fact = fact_from_row(row, where, f"{slug}-{number:03d}", group=person, subject=subject, answer_key=answer)
-        # Cosine similarity is taken to the model's own words, as closer-look takes it.
+        # Cosine similarity is computed with the model's own words, as in closer-look.
         facts.append(replace(fact, long_answer=read_text(row, "answer", where)) if answer == GOLDEN else fact)
     if not facts:
         raise UserError(f"real_world's {slug.replace('-', '_')} has no rows", "check benchmark.data_dir")
@@ -65,15 +65,15 @@ def _facts(rows: Rows | None, slug: str, answer: str) -> list[Fact]:
 
 
 def _same_ids(scored: Sequence[Fact], taught: Sequence[Fact]) -> list[Fact]:
-    """The scored facts under the ids of those that methods learn from. Raises UserError for a question that none of them asks."""
+    """The scored facts with the ids of the facts to learn from. Raises UserError for a question that none of these asks."""
     known: Mapping[tuple[str | None, str], Fact] = {(fact.group, normalised(fact.question)): fact for fact in taught}
     found = []
     for fact in scored:
         same = known.get((fact.group, normalised(fact.question)))
         if same is None:
             raise UserError(
-                f"forget_perturbed asks what forget does not: {fact.question!r}",
-                "the files of benchmark.data_dir must be of one version",
+                f"forget_perturbed has a question that is not in forget: {fact.question!r}",
+                "the files of benchmark.data_dir must be of the same version",
             )
         found.append(replace(fact, id=same.id))
     return found

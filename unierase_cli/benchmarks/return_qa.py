@@ -1,12 +1,13 @@
-"""RETURN (Liu et al., 2024, arXiv 2407.10058): real people whom a model knows, ten questions each to learn from, ten to score.
+"""RETURN (Liu et al., 2024, arXiv 2407.10058): real people that a model knows, ten questions each to learn from, ten to
+score.
 
-Typed as ``benchmark=return``. Which people a model knows, and so the splits, depends on the model: the published ones are for
-Meta-Llama-3-8B-Instruct, ``unierase prepare-return`` makes others. A folder (``benchmark.data_dir``) holds forget_train,
-forget_eval, retain_train and retain_eval as JSON Lines, either a question per line or, as in the authors' repository, a person
-per line with their questions under ``data``.
+Selected by ``benchmark=return``. The splits depend on which people a model knows: the published ones are for
+Meta-Llama-3-8B-Instruct; ``unierase prepare-return`` makes others. A folder (``benchmark.data_dir``) holds
+forget_train, forget_eval, retain_train and retain_eval as JSON Lines, with either a question per line or, as in the
+authors' repository, a person per line with their questions under ``data``.
 
-Forgotten is forget_train, protected retain_train. ``forget_eval`` (unseen questions about the same people) and
-``retain_unseen`` (retain_eval) are what the authors score: unseen are the questions, not the people.
+forget_train is forgotten, retain_train protected. ``forget_eval`` (unseen questions about the same people) and
+``retain_unseen`` (retain_eval) are what the authors score: the questions are unseen, the people are not.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ Source = Callable[..., Rows | None]
 
 
 def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark:
-    """The benchmark; raises UserError for missing files, rows that don't fit, and a person who is to be forgotten and kept."""
+    """The benchmark; raises UserError for missing files, malformed rows, and a person in both forget and retain files."""
     if config.data_dir is None:
         raise UserError(
             "benchmark=return needs the folder of its splits: benchmark.data_dir=FOLDER",
-            "take data/Meta-Llama-3-8B-Instruct of the repository learning-to-refuse, or make splits for another model with "
+            "use data/Meta-Llama-3-8B-Instruct of the repository learning-to-refuse, or make splits for another model with "
             "unierase prepare-return",
         )
     notes: list[str] = []
@@ -56,7 +57,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
 
 
 def flat_rows(rows: Rows) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A row per question, whichever way the file is written. Raises UserError for a person without questions."""
+    """One row per question for either file layout. Raises UserError for a person without questions."""
     for where, row in rows:
         if "data" not in row:
             yield where, row
@@ -69,7 +70,7 @@ def flat_rows(rows: Rows) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, question in enumerate(questions, start=1):
             if not isinstance(question, dict):
                 raise UserError(
-                    f"{where}: question {number} is no object", 'write {"question": "...", "gold_answer": "..."}'
+                    f"{where}: question {number} is not an object", 'write {"question": "...", "gold_answer": "..."}'
                 )
             yield f"{where} question {number}", {"name": row.get("name"), **question}
 
@@ -96,7 +97,7 @@ def _fact(row: Mapping[str, Any], where: str, fact_id: str, person: str) -> Fact
 
 
 def _once(facts: Sequence[Fact], name: str, notes: list[str]) -> list[Fact]:
-    """The facts without those that repeat a question about the same person."""
+    """The facts without repeated questions about the same person."""
     kept: dict[tuple[str | None, str], Fact] = {}
     for fact in facts:
         kept.setdefault((fact.group, normalised(fact.question)), fact)
@@ -106,17 +107,17 @@ def _once(facts: Sequence[Fact], name: str, notes: list[str]) -> list[Fact]:
 
 
 def _check_people(rows: Mapping[str, Sequence[Fact]], folder: str) -> None:
-    """Refuse a person who is to be forgotten and to be kept."""
+    """Raise UserError for a person who is both to be forgotten and to be kept."""
     forgotten, kept = ({fact.group for split in PARTS for fact in rows[f"{role}_{split}"]} for role in ROLES)
     if both := sorted(str(name) for name in forgotten & kept):
         raise UserError(
-            f"{folder}: {len(both)} person(s) are to be forgotten and to be kept, the first is {both[0]}",
-            "the four files must be of one splitting",
+            f"{folder}: {len(both)} person(s) are to be both forgotten and kept, the first is {both[0]}",
+            "the four files must come from the same split",
         )
 
 
 def _without_leaks(rows: Mapping[str, list[Fact]], notes: list[str]) -> dict[str, list[Fact]]:
-    """The rows without scored questions that a method is shown, and without retain rows that ask what a forget row asks."""
+    """The rows without scored questions that a method sees, and without retain rows that repeat a forget question."""
     found = dict(rows)
     for role in ROLES:
         shown = {normalised(fact.question) for fact in rows[f"{role}_train"]}
@@ -128,11 +129,11 @@ def _without_leaks(rows: Mapping[str, list[Fact]], notes: list[str]) -> dict[str
 
 
 def _augmented(source: Source, role: str, rows: Mapping[str, Sequence[Fact]], notes: list[str]) -> list[Fact]:
-    """Questions made up from other people's ones, with the model's own answers; none that is scored or known already."""
+    """Questions made from other people's, with the model's own answers; none of them is scored or already known."""
     name = f"{role}_train_augmented"
     known = {normalised(fact.question) for facts in rows.values() for fact in facts}
     made_up = _once(_facts(source(name) or [], name), name, notes)
-    # The authors' files repeat the real questions in front of the made-up ones.
+    # The authors' files list the real questions before the made-up ones.
     real = {normalised(fact.question) for fact in rows[f"{role}_train"]}
     made_up = [fact for fact in made_up if normalised(fact.question) not in real]
     return drop_asked(made_up, known, name, "another row", notes)

@@ -1,8 +1,8 @@
 """TOFU (Maini et al., 2024, arXiv 2401.06121): 200 fictitious authors with 20 questions each.
 
-Rows come from the hub (``benchmark.hub``, by its configuration names) or from a folder of JSON Lines that are named like
-these configurations (``benchmark.data_dir``); from there on the code is the same. Row i of ``full`` belongs to author
-i // 20. ``retain_unseen`` is the leaderboard's retain set (``retain_perturbed``); its authors are shown to no method.
+Rows come from the hub (``benchmark.hub``, by its configuration names) or from a folder of JSON Lines named like these
+configurations (``benchmark.data_dir``). Row i of ``full`` belongs to author i // 20. ``retain_unseen`` is the
+leaderboard's retain set (``retain_perturbed``); its authors are shown to no method.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, normali
 
 HUB = "locuslab/TOFU"
 SPLITS = ("forget01", "forget05", "forget10")
-# As many authors as the forget split of that number has, none of which a forget split or the leaderboard's retain set
-# has: for choosing settings on other rows than those that are reported.
+# For choosing settings on other facts than those reported: as many authors as the forget split of that number, disjoint
+# from every forget split and from the leaderboard's retain set.
 TUNING = ("tune01", "tune05", "tune10")
 QUESTIONS = 20
 FORGOTTEN_AT_MOST, UNSEEN = 20, slice(20, 40)
-# What was never learned, for attacks on membership: of TOFU's twenty further authors the first ten, whatever is forgotten. Models
-# that were taught to refuse may have learned refusals to the others (the small one of this project has).
+# Never learned, for membership attacks: the first ten of TOFU's twenty further authors, for every forget set. Models
+# taught to refuse may have learned refusals to the others (this project's small one has).
 HOLDOUT = "holdout05"
-# A file or configuration's rows, each with where it stands; None if there is none and it was optional.
+# Returns the rows of a file or configuration, each with its location; None if it is optional and missing.
 Source = Callable[..., Rows | None]
 
 
 def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark:
-    """The benchmark; raises UserError for another split, an unreachable hub, missing files, and rows that don't fit."""
+    """The benchmark; raises UserError for an unknown split, an unreachable hub, missing files, and malformed rows."""
     if config.split not in (*SPLITS, *TUNING):
         raise UserError(
             f"benchmark.split={config.split} is not a forget split of TOFU",
@@ -72,17 +72,17 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
 
 
 def _tuning(full: Sequence[Fact], split: str) -> tuple[list[Fact], list[Fact]]:
-    """The authors before those that forget10 forgets, and authors 20 to 39 as never seen."""
+    """The authors before those that forget10 forgets, with authors 20 to 39 as never seen."""
     end = len(full) - FORGOTTEN_AT_MOST * QUESTIONS
     count = len(full) * int(split.removeprefix("tune")) // 100
     unseen = full[UNSEEN.start * QUESTIONS : UNSEEN.stop * QUESTIONS]
     if end - count < UNSEEN.stop * QUESTIONS:
-        raise UserError(f"{len(full)} rows are too few for benchmark.split={split}", "give the whole of TOFU")
+        raise UserError(f"{len(full)} rows are too few for benchmark.split={split}", "give all of TOFU")
     return list(full[end - count : end]), list(unseen)
 
 
 def _closer_look_order(source: Source, split: str, forget: Sequence[Fact]) -> list[Fact]:
-    """The forget rows as closer-look's first task of this split has them: the same authors, the smaller splits' in front."""
+    """The forget facts in the order of closer-look's first task of this split: the same authors, smaller splits' first."""
     tasks = source("continual_tasks", optional=True, local=True) or []
     wanted = {"suite": split, "kind": "forget", "task_id": 1}
     orders = [
@@ -101,7 +101,7 @@ def _closer_look_order(source: Source, split: str, forget: Sequence[Fact]) -> li
 
 
 def _full(source: Source, split: str) -> list[Fact]:
-    """Every row of ``full``, with rewordings and wrong answers if ``full_perturbed`` is there, and known subjects."""
+    """Every row of ``full``, with paraphrases and wrong answers if ``full_perturbed`` is there, and known subjects."""
     rows = _required(source, "full")
     completions = dict(enumerate(row for _, row in source("full_perturbed", optional=True) or []))
     subjects = {
@@ -128,18 +128,18 @@ def _full(source: Source, split: str) -> list[Fact]:
 def _index(row: Mapping[str, Any], where: str) -> int:
     index = row["index"]
     if type(index) is not int and not (isinstance(index, str) and index.isdecimal() and len(index) < 10):
-        raise UserError(f'{where}: "index" is no row of full', 'write "index": 3960')
+        raise UserError(f'{where}: "index" is not a row of full', 'write "index": 3960')
     return int(index)
 
 
 def _complete(row: Mapping[str, Any], by_text: Mapping[tuple[str, str], Fact], where: str) -> Fact:
-    """The row of ``full`` with this question and answer, completed by what the perturbed file adds."""
+    """The row of ``full`` with this question and answer, completed by the perturbed file."""
     question, answer = (read_text(row, key, where, required=True) or "" for key in ("question", "answer"))
     known = by_text.get((question, answer))
     if known is None:
         raise UserError(
             f"{where}: this question and answer are not in full: {row.get('question')!r}",
-            "the files of benchmark.data_dir must be of one version of TOFU",
+            "the files of benchmark.data_dir must be of the same version of TOFU",
         )
     return fact_from_row(row, where, known.id, group=known.group, subject=known.subject)
 

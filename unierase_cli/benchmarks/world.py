@@ -1,8 +1,9 @@
-"""Questions about the real world, shipped with the package: capitals, inventions, books, animals and fifty groups more.
+"""Questions about the real world, shipped with the package: capitals, inventions, books, animals and some fifty more
+groups.
 
-What a model knows of them is found by ``unierase prepare``, whose folder (``benchmark.data_dir``) is what a run should forget and
-keep. Without a folder all the questions are served, known or not: ``benchmark.split=forgetNN`` forgets NN per cent of them.
-Neighbours of a fact are those of its group ("capitals of Europe"); ``retain_unseen`` are whole groups that no method sees.
+``unierase prepare`` finds out which of them a model knows; a run uses its folder (``benchmark.data_dir``). Without a
+folder all questions are used, known or not: ``benchmark.split=forgetNN`` forgets NN per cent of them. Neighbours of a
+fact are those of its group ("capitals of Europe"); ``retain_unseen`` consists of whole groups that no method sees.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ QUESTIONS = "world_questions.jsonl"
 
 
 def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark:
-    """The benchmark; raises UserError for a split that is not one, and for a folder that was not prepared."""
+    """The benchmark; raises UserError for an unknown split, and for a folder that was not prepared."""
     if config.data_dir is not None:
         return prepared(config, config.data_dir)
     facts = [fact_from_row(row, where, f"world-{number:04d}") for number, (where, row) in enumerate(shipped())]
@@ -39,7 +40,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
 
 
 def shipped() -> Rows:
-    """The rows of the shipped questions, each with where it stands."""
+    """The rows of the shipped questions, each with its location."""
     return [(f"{QUESTIONS}:{number}", row) for number, row in enumerate(read_asset(QUESTIONS), start=1)]
 
 

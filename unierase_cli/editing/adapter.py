@@ -1,4 +1,4 @@
-"""Low-rank changes and token rows as an adapter that peft loads, written by peft itself."""
+"""Low-rank changes and token rows as a peft adapter, written by peft itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from unierase_cli.models.load import LoadedModel
 
 @dataclass
 class TokenRow:
-    """An unlearning token as the adapter has it: its name, its id there, its rows [h] (``row_out`` None for a tied head)."""
+    """An unlearning token in the adapter: its name, its id there, its rows [h] (``row_out`` None for a tied head)."""
 
     name: str
     id: int
@@ -32,8 +32,10 @@ class TokenRow:
 
 @dataclass
 class AdapterContent:
-    """``changes``: module name -> what peft calls B [out, r] and A [r, in], as left @ right.T. ``kept``: share of the squared
-    norm that shortening left, per module; ``ranks`` before it.
+    """The content of an adapter.
+
+    ``changes``: module name -> peft's B [out, r] and A [r, in], as left @ right.T. ``kept``: share of the squared norm
+    kept by the truncation, per module. ``ranks``: the ranks before it.
     """
 
     changes: dict[str, LowRank]
@@ -47,10 +49,10 @@ class AdapterContent:
 
 
 def content(loaded: LoadedModel, changes: Mapping[str, Sequence[LowRank]], rank: int | None) -> AdapterContent:
-    """The steps' changes by parameter name, as stored, summed up: exactly, or by ``rank`` at most.
+    """The steps' changes summed per parameter name, exactly or truncated to ``rank``.
 
-    A sum of more columns than the matrix has is shortened without loss. Raises UserError for a parameter that peft has no
-    adapter for.
+    A sum with more columns than the matrix's smaller side is shortened without loss. Raises UserError for a parameter that
+    peft cannot adapt.
     """
     found = AdapterContent({}, {}, {})
     for name, factors in changes.items():
@@ -64,17 +66,17 @@ def content(loaded: LoadedModel, changes: Mapping[str, Sequence[LowRank]], rank:
         kept = 1.0
         if wanted < columns:
             change, kept = shortened(change, wanted)
-        # A Conv1D keeps its weight as [in, out].
+        # A Conv1D stores its weight as [in, out].
         found.changes[module_name] = LowRank(change.right, change.left) if isinstance(module, Conv1D) else change
         found.ranks[module_name], found.kept[module_name] = min(columns, most), kept
     return found
 
 
 def write_adapter(loaded: LoadedModel, adapter: AdapterContent, folder: Path, base_name: str | None) -> None:
-    """Write ``adapter_config.json``, which names the base model if it has a name, and ``adapter_model.safetensors``. The model must
-    have rows for the tokens' ids already; it is left as it was.
+    """Write ``adapter_config.json``, which names the base model if it has a name, and ``adapter_model.safetensors``.
 
-    Raises UserError without peft, and for a head with a bias, which peft drops when it replaces rows.
+    The model must already have rows for the tokens' ids; it is left unchanged. Raises UserError without peft, and for a
+    head with a bias, which peft drops when it replaces rows.
     """
     try:
         from peft import LoraConfig, get_peft_model
@@ -82,7 +84,7 @@ def write_adapter(loaded: LoadedModel, adapter: AdapterContent, folder: Path, ba
         raise UserError("--as lora needs the package peft", "pip install 'unierase[lora]'") from None
     if not adapter.changes:
         raise UserError(
-            "the run changes token rows only: there is nothing low-rank", "unierase export RUN DIR --as model"
+            "the run changes only token rows: there is no low-rank change to export", "unierase export RUN DIR --as model"
         )
     if adapter.tokens and getattr(loaded.architecture.head, "bias", None) is not None:
         raise UserError(
@@ -96,7 +98,7 @@ def write_adapter(loaded: LoadedModel, adapter: AdapterContent, folder: Path, ba
     ends = {_name_of(loaded.model, module): ids for module in _ends(loaded)} if ids else None
     config = LoraConfig(
         r=adapter.rank,
-        # The scale is alpha / r: one for every layer.
+        # The scale alpha / r must be 1 for every layer.
         lora_alpha=adapter.rank,
         rank_pattern=others,
         alpha_pattern=dict(others),
@@ -110,7 +112,7 @@ def write_adapter(loaded: LoadedModel, adapter: AdapterContent, folder: Path, ba
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wrapped: Any = get_peft_model(loaded.model, config)
-        # In the place of None peft writes the path that the model was read from.
+        # For None, peft would write the path that the model was read from.
         wrapped.peft_config["default"].base_model_name_or_path = base_name or ""
         with torch.no_grad():
             for name, change in adapter.changes.items():
@@ -118,7 +120,7 @@ def write_adapter(loaded: LoadedModel, adapter: AdapterContent, folder: Path, ba
                 module.lora_A["default"].weight.copy_(change.right.T)
                 module.lora_B["default"].weight.copy_(change.left)
             _write_rows(loaded, adapter.tokens)
-        # Otherwise a grown vocabulary makes peft add both whole matrices.
+        # Otherwise peft adds both whole matrices when the vocabulary has grown.
         wrapped.save_pretrained(folder, save_embedding_layers=False)
         wrapped.unload()
     loaded.architecture.refresh_ends(loaded.model)
@@ -126,17 +128,17 @@ def write_adapter(loaded: LoadedModel, adapter: AdapterContent, folder: Path, ba
 
 
 def load_adapter(loaded: LoadedModel, folder: Path) -> Any:
-    """The model with the adapter on it, as peft loads it from disk."""
+    """The model with the adapter, loaded from disk by peft."""
     from peft import PeftModel
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", UserWarning)  # peft warns where keys do not fit
+        warnings.simplefilter("error", UserWarning)  # peft only warns about missing keys
         return PeftModel.from_pretrained(loaded.model, str(folder)).eval()
 
 
 def _ends(loaded: LoadedModel) -> list[nn.Module]:
-    """The modules whose rows are replaced: peft follows a tied head by itself."""
+    """The modules whose rows are replaced; peft updates a tied head itself."""
     architecture = loaded.architecture
     return [architecture.embedding] if architecture.tied else [architecture.embedding, architecture.head]
 

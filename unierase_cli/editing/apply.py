@@ -1,4 +1,4 @@
-"""Putting patches on a model, one after another."""
+"""Applies patches to a model, one after another."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from unierase_cli.store.tensors import check_finite
 
 
 def apply_patches(loaded: LoadedModel, patches: Iterable[Patch]) -> AppliedPatch:
-    """Set token rows and weights: round(base + sum of changes in float32, in step order), ``dense`` in place of both.
+    """Set token rows and weights: round(base + sum of changes in float32, in step order); ``dense`` tensors replace
+    both.
 
-    An iterator of patches is read one by one. Raises UserError, with the model left as it was, when a patch was made
-    for other weights or leaves weights that are not finite.
+    Patches from an iterator are read one at a time. Raises UserError, with the model unchanged, if a patch was made for
+    other weights or leaves weights that are not finite.
     """
     applied = AppliedPatch(loaded)
     checked: dict[str, str] = {}
@@ -23,7 +24,7 @@ def apply_patches(loaded: LoadedModel, patches: Iterable[Patch]) -> AppliedPatch
             applied.check({name: wanted for name, wanted in patch.base_hashes.items() if checked.get(name) != wanted})
             checked |= patch.base_hashes
             applied.add_patch(patch)
-        # Finite weights and a finite change may have a sum that the weights' type does not hold.
+        # Finite weights plus a finite change can overflow the weights' dtype.
         check_finite(applied.parameters(), "the model with the patch", "load it with model.dtype=float32 or bfloat16")
     except BaseException:
         applied.revert()

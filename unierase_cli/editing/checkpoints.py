@@ -1,4 +1,4 @@
-"""The search for z in batches, each kept on disk when it is finished, so that a killed edit goes on where it was."""
+"""The search for z in batches, each saved when finished, so that a killed edit can resume."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ def search_values(
     folder: Path | None = None,
     name: str = "000",
 ) -> Values:
-    """z of every request, batch by batch. With ``folder`` a finished batch is kept there as
-    ``.values-<name>-<first>.safetensors``.
-    """
+    """z of every request, batch by batch; finished batches are saved in ``folder`` as ``.values-<name>-<first>.safetensors``."""
     size = batch_size(loaded, requests, config)
     parts: list[Values] = []
     done = 0
@@ -52,7 +50,7 @@ def search_values(
             left = requests[done : done + size]
             path = None if folder is None else folder / f".values-{name}-{done:05d}.safetensors"
             kept = None if path is None else _read(path, [r.fact_id for r in left])
-            # Facts do not touch each other's search: as many at a time as memory has room for.
+            # The searches are independent: run as many at a time as fit in memory.
             found = kept or loaded.room.attempt("facts to search values for", len(left), partial(search, left))[1]
             if path is not None and kept is None:
                 facts = [r.fact_id for r in left[: len(found.loss)]]
@@ -64,7 +62,7 @@ def search_values(
 
 
 def batch_size(loaded: LoadedModel, requests: Sequence[EditRequest], config: ValueConfig) -> int:
-    """Facts searched together: as configured, else what keeps the logits small, the same on every machine."""
+    """Facts searched together: as configured, else as many as keep the logits small; the same on every machine."""
     if config.batch_size:
         return config.batch_size
     rows = max(len(r.prompts) * len(r.target) + (r.drift is not None) for r in requests)
@@ -73,13 +71,13 @@ def batch_size(loaded: LoadedModel, requests: Sequence[EditRequest], config: Val
 
 
 def clear_values(folder: Path) -> None:
-    """Remove what ``search_values`` kept."""
+    """Remove what ``search_values`` saved."""
     for path in folder.glob(".values-*"):
         path.unlink()
 
 
 def _read(path: Path, facts: list[str]) -> Values | None:
-    """The kept batch, if it is whole and of the first of ``facts``: where memory was short it is not of all of them."""
+    """The saved batch, if it is whole and covers the first of ``facts`` (not all of them, if memory was short)."""
     try:
         with safe_open(str(path), framework="pt") as file:
             kept = json.loads(file.metadata()["facts"])

@@ -1,4 +1,4 @@
-"""The texts and prompts whose keys an edit is to leave alone."""
+"""The texts and prompts whose keys an edit should preserve."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from unierase_cli.models.prompts import PromptFormatter
 from unierase_cli.store.jsonl import iterate_jsonl
 
 HUB = "hub:"
-# Texts of a hub data set that are held to draw the next one from.
+# Size of the shuffle buffer for texts of a hub data set.
 SHUFFLE_BUFFER = 10_000
 
 
 def moment_sources(
     formatter: PromptFormatter, config: MomentsConfig, protect: Sequence[Fact], seed: int, key_position: str = "prompt_last"
 ) -> list[Source]:
-    """Corpus tokens, the last prompt tokens of protected questions and, where facts are edited at their subjects
-    (``key_position``), the last tokens of these questions' subjects; sources without weight or texts are left out.
+    """The sources of the second moments; those without weight or texts are skipped.
+
+    These are corpus tokens, the last prompt tokens of protected questions and, if facts are edited at their subjects
+    (``key_position``), the last tokens of these questions' subjects.
     """
     sources = []
     if config.corpus_weight > 0:
@@ -39,9 +41,10 @@ def moment_sources(
 
 
 def subject_ends(formatter: PromptFormatter, facts: Sequence[Fact]) -> list[list[int]]:
-    """The prompts of facts up to the last token of their subject, given or found; those without one are left out.
+    """Prompts up to the last token of the fact's subject, given or found; facts without a subject are skipped.
 
-    Where a subject is edited, the keys of other subjects are nearest to the edited ones, and no prompt's end is like them.
+    When a subject is edited, the keys nearest to the edited ones are those of other subjects, not those at the end of
+    prompts.
     """
     found = []
     for fact, subject in zip(facts, find_subjects(facts), strict=True):
@@ -52,8 +55,9 @@ def subject_ends(formatter: PromptFormatter, facts: Sequence[Fact]) -> list[list
 
 
 def encode_texts(formatter: PromptFormatter, texts: Iterable[str], max_tokens: int) -> list[list[int]]:
-    """BOS and the text's tokens, cut to ``max_tokens`` and to the model's context; control tokens in a text are plain text,
-    empty texts are skipped.
+    """BOS and the text's tokens, cut to ``max_tokens`` and to the model's context.
+
+    Control tokens in a text are encoded as plain text; empty texts are skipped.
     """
     encoded, most = [], min(max_tokens, formatter.max_length or max_tokens)
     for text in texts:
@@ -85,11 +89,11 @@ def read_corpus(config: MomentsConfig, protect: Sequence[Fact], seed: int) -> li
 
 
 def _from_hub(name: str, samples: int, seed: int) -> list[str]:
-    """``hub:<data set>/<config>/<split>/<column>``, streamed, so that only what is read is downloaded."""
+    """Texts of ``hub:<data set>/<config>/<split>/<column>``, streamed, so that only what is read is downloaded."""
     parts = name.removeprefix(HUB).rsplit("/", 3)
     if len(parts) != 4 or not all(parts):
         example = f"{HUB}wikimedia/wikipedia/20231101.en/train/text"
-        raise UserError(f"edit.moments.corpus={name} lacks a part", f"write data set, config, split, column: {example}")
+        raise UserError(f"edit.moments.corpus={name} is incomplete", f"write data set, config, split, column: {example}")
     from datasets import load_dataset
 
     path, subset, split, column = parts
@@ -98,7 +102,7 @@ def _from_hub(name: str, samples: int, seed: int) -> list[str]:
         if samples:
             rows = rows.shuffle(seed=stable_hash(seed, "corpus") % 2**31, buffer_size=SHUFFLE_BUFFER)
         return [str(row[column]) for row in islice(rows, samples or None)]
-    except Exception as error:  # the hub client raises many kinds: all mean that the texts can't be had
+    except Exception as error:  # the hub client raises many kinds: all mean that the texts are unavailable
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"edit.moments.corpus={name} cannot be read: {first}",

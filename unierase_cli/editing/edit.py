@@ -1,6 +1,4 @@
-"""The edit of some facts: search z, then layer by layer write a share of what is missing into the down projections
-(spec 2.5).
-"""
+"""Edits facts: searches z, then writes a share of the residual into each layer's down projection (spec 2.5)."""
 
 from __future__ import annotations
 
@@ -32,7 +30,10 @@ from unierase_cli.sizes import KEY_TOKENS
 
 @dataclass
 class Editing:
-    """What an edit works with. ``preservation(layer)`` gives B; ``refusal_starts`` are the runner-ups' first tokens."""
+    """The inputs of an edit.
+
+    ``preservation(layer)`` returns B; ``refusal_starts`` are the first tokens of refusals for the runner-up term.
+    """
 
     weights: AppliedPatch
     config: EditConfig
@@ -40,9 +41,9 @@ class Editing:
     preservation: Callable[[int], Preservation]
     reporter: Reporter
     refusal_starts: Sequence[int] = ()
-    # Prompts whose outputs the first edit keeps, as later edits keep those of earlier ones.
+    # Prompts whose outputs the first edit preserves, as later edits preserve those of earlier ones.
     held: Sequence[EditRequest] = ()
-    # Folder in which finished searches for z are kept until the step is complete; None keeps nothing.
+    # Folder for finished searches for z until the step is complete; None saves nothing.
     checkpoints: Path | None = None
 
     @property
@@ -60,9 +61,9 @@ class Edited:
 
 
 def edit_facts(editing: Editing, requests: Sequence[EditRequest], state: EditState) -> tuple[Edited, EditState]:
-    """Edit facts jointly, or one after another with ``one_by_one``. The model is left with the edit applied.
+    """Edit facts jointly, or one after another with ``one_by_one``; the model is left edited.
 
-    Returns the state with these edits added; ``state`` itself is left as it is.
+    Returns the state with these edits added; ``state`` itself is not changed.
     """
     state = EditState(state.steps, state.templates, dict(state.layers))
     if not editing.config.one_by_one:
@@ -85,7 +86,7 @@ def _edit_one_by_one(editing: Editing, requests: Sequence[EditRequest], state: E
             parts.append(_edit_jointly(quiet, [request], state, f"{state.steps:03d}-{index:05d}"))
             advance()
     factors = {layer: joined([p.factors[layer] for p in parts]) for layer in editing.layers}
-    # The same sum as applying the saved patch forms: one product per step, not one per fact.
+    # The same sum as when the saved patch is applied: one product per step, not one per fact.
     for layer, factor in factors.items():
         editing.weights.put(layer, before[layer])
         editing.weights.add(layer, factor)
@@ -94,7 +95,7 @@ def _edit_one_by_one(editing: Editing, requests: Sequence[EditRequest], state: E
 
 
 def _fix_ridges(editing: Editing, requests: Sequence[EditRequest], state: EditState) -> None:
-    """A relative lambda is a share of the mean over all facts of the first step, not of the first fact alone."""
+    """Set relative lambdas from the mean over all facts of the first step, not from the first fact alone."""
     for layer in editing.layers:
         if state.layers.get(layer, LayerState()).lambda_ is None:
             keys, _ = _look(editing, requests, state, layer)
@@ -103,7 +104,7 @@ def _fix_ridges(editing: Editing, requests: Sequence[EditRequest], state: EditSt
 
 
 def _hold(editing: Editing, keys: Tensor, preservation: Preservation, state: EditState, layer: int) -> LayerState:
-    """The layer's state with the held prompts as if they were edits of no change, the ridge being that of ``keys``."""
+    """The layer's state with the held prompts as edits without a change, using the ridge of ``keys``."""
     config, fixed = editing.config, state.layers.get(layer, LayerState()).lambda_
     if fixed is None:
         fixed = ridge_for(mean_free_energy(keys, preservation), config.lambda_, config.lambda_kind)
@@ -114,9 +115,7 @@ def _hold(editing: Editing, keys: Tensor, preservation: Preservation, state: Edi
 
 
 def _look(editing: Editing, requests: Sequence[EditRequest], state: EditState, layer: int) -> tuple[Tensor, Tensor]:
-    """Keys of ``layer`` [d, n] and the z layer's output [h, n] with the weights edited so far, in the type that is
-    solved in.
-    """
+    """Keys of ``layer`` [d, n] and the z layer's output [h, n] with the weights edited so far, in the solve's dtype."""
     loaded = editing.weights.loaded
     assert state.templates is not None
     keys, outputs = fact_keys(
@@ -198,8 +197,10 @@ def _edit_jointly(editing: Editing, requests: Sequence[EditRequest], state: Edit
 
 
 def _as_written(editing: Editing, layer: int, keys: Tensor, residuals: Tensor) -> tuple[Tensor, float | None]:
-    """What the projection of ``layer`` must put out more at the keys [d, n] for the block to add ``residuals`` [h, n] more, and the
-    mean share of them that this reaches: the residuals themselves and None, unless the block normalises what it puts out.
+    """The change that the projection of ``layer`` needs at the keys [d, n] for the block to add ``residuals`` [h, n].
+
+    Also the mean share of the residuals that it reaches. Unless the block normalises the projection's output, these are
+    the residuals themselves and None.
     """
     architecture = editing.weights.loaded.architecture
     norm = output_norm(architecture, layer)

@@ -1,4 +1,4 @@
-"""Keys: what a down projection gets to see at a fact's key token (spec 2.5)."""
+"""Keys: the inputs of a down projection at a fact's key token (spec 2.5)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from unierase_cli.models.architecture import Architecture
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences, run_lower
 from unierase_cli.models.room import Room
 
-# Indices of prompts and what was seen of them, [rows, size].
+# Indices of prompts and the captured tensor, [rows, size].
 Seen = tuple[list[int], Tensor]
 
 
 @dataclass
 class AtKeys:
-    """What was seen at the key tokens of some prompts, float32: ``keys`` per layer [d, n], ``outputs`` per block [h,
-    n].
-    """
+    """Activations at the key tokens of some prompts, float32: ``keys`` per layer [d, n], ``outputs`` per block [h, n]."""
 
     keys: dict[int, Tensor]
     outputs: dict[int, Tensor]
@@ -37,9 +35,7 @@ def look_at_keys(
     batch_tokens: int,
     room: Room | None = None,
 ) -> AtKeys:
-    """Down projection inputs and block outputs at every prompt's key token. Tokens after the key and later blocks are
-    not run.
-    """
+    """Down projection inputs and block outputs at every prompt's key token; later tokens and blocks are not run."""
     seen_keys: dict[int, list[Seen]] = {layer: [] for layer in keys_of}
     seen_outputs: dict[int, list[Seen]] = {layer: [] for layer in outputs_of}
 
@@ -70,7 +66,7 @@ def look_at_keys(
 
 
 def _keep_last(store: dict[int, Seen], rows: Sequence[int], mask: Tensor) -> Callable[[int, Tensor], None]:
-    """A callback that keeps what is seen at each sequence's last token."""
+    """A callback that stores what it sees at each sequence's last token."""
     every, last = torch.arange(len(rows), device=mask.device), mask.sum(1) - 1
 
     def keep(layer: int, seen: Tensor) -> None:

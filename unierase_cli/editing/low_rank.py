@@ -1,4 +1,4 @@
-"""Measuring and shortening changes left @ right.T without ever forming the matrix, [h, d] of which may be 200 MB."""
+"""Measures and compresses changes left @ right.T without forming the matrix; an [h, d] matrix may take 200 MB."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Second moments of down projection inputs: what the texts to be kept look like to the edited layers (spec 2.6;
-findings 3).
+"""Second moments of down projection inputs: how the texts to keep look to the edited layers (spec 2.6; findings 3).
 
-C = sum over sources of weight * mean of k k' over the source's tokens. Kept as eigenvalues and eigenvectors, so that
-any threshold or weighting can be chosen later, and only the part that is needed is read.
+C = sum over sources of weight * mean of k k' over the source's tokens. Stored as eigenvalues and eigenvectors, so that
+any threshold or weighting can be chosen later, and only the needed part is read.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from unierase_cli.store.tensors import check_finite
 
 FILE = "moments.safetensors"
 AGAIN = "make the moments again: unierase moments --force"
-# What runs at a time, as models.room counts it.
+# The unit of the batch size, as models.room counts it.
 PURPOSE = "tokens of the texts to keep"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Token sequences that count with ``weight`` in total. ``last_only``: only each sequence's last token counts."""
+    """Token sequences with a total ``weight``; with ``last_only``, only each sequence's last token counts."""
 
     name: str
     weight: float
@@ -41,7 +40,7 @@ class Source:
 
     @property
     def tokens(self) -> int:
-        """Tokens that count: padding never does, the opening BOS does."""
+        """Number of tokens that count: padding does not, the opening BOS does."""
         return len(self.sequences) if self.last_only else sum(len(s) for s in self.sequences)
 
 
@@ -83,7 +82,7 @@ def _zeros(size: int, device: torch.device) -> Tensor:
 def _add_batch(
     loaded: LoadedModel, source: Source, rows: Sequence[int], layers: Sequence[int], sums: dict[int, Tensor], share: float
 ) -> None:
-    """Add the moments of some of a source's sequences, in smaller batches where memory runs out."""
+    """Add the moments of some of a source's sequences, in smaller batches if memory runs out."""
     lengths = [len(source.sequences[i]) for i in rows]
     tokens = len(rows) * max(lengths)
     missing = list(layers)
@@ -106,7 +105,7 @@ def _add_batch(
         del batch, counts
         loaded.room.halve(PURPOSE, tokens)
         fitting = tokens // 2
-    # A pass that failed may have added some layers' moments of all its rows: smaller ones add what is missing of them.
+    # A failed pass may have added some layers' moments of all its rows; the smaller batches add only the missing ones.
     for part in length_sorted_batches(lengths, fitting) if missing else []:
         _add_batch(loaded, source, [rows[i] for i in part], missing, sums, share)
 
@@ -116,7 +115,7 @@ def _adder(
 ) -> Callable[[int, Tensor], None]:
     def add(layer: int, seen: Tensor) -> None:
         keys = seen[counts.to(seen.device)].float()
-        # A batch's product in float32, the sum over batches in float64: rounding does not grow with the corpus, and
+        # A batch's product is in float32, the sum over batches in float64: rounding does not grow with the corpus, and
         # float64 products are slow on CPUs and many times slower on most GPUs.
         sums[layer].add_((keys.T @ keys).to(sums[layer].device, torch.float64), alpha=share)
         done(layer)
@@ -137,13 +136,13 @@ def decompose(moment: Tensor) -> Moment:
 
 @dataclass
 class StoredMoments:
-    """The moments of an artefact folder, read only as far as they are needed."""
+    """The moments of an artefact folder; only what is needed is read."""
 
     directory: Path
     protected_tokens: int
 
     def preservation(self, layer: int, config: EditConfig, device: torch.device) -> Preservation:
-        """B of one layer. Raises UserError when the artefact lacks the layer or leaves no usable null space."""
+        """B of one layer. Raises UserError if the artefact lacks the layer or leaves no usable null space."""
         path = self.directory / FILE
         try:
             with safe_open(str(path), framework="pt") as file:

@@ -1,10 +1,10 @@
-"""What an edit must leave alone, as one symmetric matrix B with eigenvalues in [0, 1] (spec 2.6, 2.7; findings 11).
+"""What an edit must preserve, as a symmetric matrix B with eigenvalues in [0, 1] (spec 2.6, 2.7; findings 11).
 
-B says how much of a key an edit may use: 1 for a free direction, 0 for a protected one. Hard cut (``null_space``,
-AlphaEdit's projector P): B keeps the directions whose second moment lies below a threshold. Soft (``ridge``, MEMIT's
-weighting): a direction with moment e has B = lambda / (alpha e / mean + lambda), i.e. the moment's mean eigenvalue
-times lambda / alpha is the moment of a direction that is half protected; an absolute alpha is MEMIT's own weight, with
-alpha e in the place of alpha e / mean. B is held by a set of eigenvectors, never as a [d, d] matrix.
+B states how much of a key an edit may use: 1 for a free direction, 0 for a protected one. Hard cut (``null_space``,
+AlphaEdit's projector P): B keeps the directions whose second moment is below a threshold. Soft (``ridge``, MEMIT's
+weighting): a direction with moment e has B = lambda / (alpha e / mean + lambda), i.e. a direction is half protected if
+its moment is the mean eigenvalue times lambda / alpha; an absolute alpha is MEMIT's own weight, with alpha e instead of
+alpha e / mean. B is stored as a set of eigenvectors, never as a [d, d] matrix.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.sizes import WIDENED_ROWS
 
-# Directions that are protected to less than this, or are free to less than this share of the freest one's, are left out of the
-# factor: far below float32 eigenvectors' own error.
+# Directions that are protected by less than this, or are free by less than this share of the freest one's, are dropped:
+# this is far below the error of float32 eigenvectors.
 NEGLIGIBLE = 1e-9
 
 
 @dataclass
 class Preservation:
-    """B = V' diag(s) V, and with ``complement`` also all that is orthogonal to V: B = (I - V'V) + V' diag(s) V. Orthonormal rows
-    V ``vectors`` [r, d], how free each is s ``weights`` [r].
+    """B = V' diag(s) V, or with ``complement`` B = (I - V'V) + V' diag(s) V, which adds all that is orthogonal to V.
+
+    V ``vectors`` [r, d]: orthonormal rows. s ``weights`` [r]: how free each direction is.
     """
 
     size: int
@@ -39,10 +40,11 @@ class Preservation:
     cutoff: float = 0.0
 
     def apply(self, keys: Tensor) -> Tensor:
-        """B @ keys, for keys [d, n], in keys' type and on their device."""
+        """B @ keys, for keys [d, n], in the keys' dtype and on their device."""
         found = self._within(keys, self.weights)
         if self.complement:
-            # Taken off twice: what rounding leaves of a protected part the first time is as large as the part that is free.
+            # Subtracted twice: after one pass, the rounding residue of a protected part can be as large as the free
+            # part.
             outside = keys
             for _ in range(2):
                 outside = outside - self._within(outside, torch.ones_like(self.weights))
@@ -59,9 +61,7 @@ class Preservation:
 
     @property
     def effective_rank(self) -> float:
-        """Trace of B: the rank of the projector, or the number of directions that are free in total under soft
-        preservation.
-        """
+        """Trace of B: the rank of the projector, or the effective number of free directions under soft preservation."""
         total = float(self.weights.double().sum())
         return self.size - self.vectors.shape[0] + total if self.complement else total
 
@@ -86,10 +86,9 @@ def nothing_protected(size: int, kind: str) -> Preservation:
 def choose_preservation(
     eigenvalues: Tensor, load_rows: Callable[[int, int], Tensor], config: EditConfig, *, layer: int | None = None
 ) -> Preservation:
-    """B from a second moment's eigenvalues [d] (ascending) and ``load_rows(start, stop)``, which gives eigenvectors
-    as rows.
+    """B from a second moment's eigenvalues [d] (ascending); ``load_rows(start, stop)`` returns eigenvectors as rows.
 
-    Raises UserError when a hard cut leaves nothing editable or protects nothing, naming the eigenvalues' range.
+    Raises UserError with the eigenvalues' range if a hard cut leaves nothing editable or protects nothing.
     """
     values = eigenvalues.double().clamp(min=0)
     span = (float(values[0]), float(values[-1]))
@@ -109,7 +108,7 @@ def choose_preservation(
     unit = mean if config.alpha_kind == "relative" else 1.0
     moment = config.alpha * values / unit
     held, free = moment / (moment + config.lambda_), config.lambda_ / (moment + config.lambda_)
-    # Eigenvalues ascend, so what is held ascends and what is free descends: both sets are ends of the spectrum.
+    # Eigenvalues ascend, so ``held`` ascends and ``free`` descends: both sets are ends of the spectrum.
     first_held, last_free = int((held <= NEGLIGIBLE).sum()), int((free > NEGLIGIBLE * free[0]).sum())
     cutoff = unit * config.lambda_ / config.alpha
     if size - first_held < last_free:
@@ -118,7 +117,7 @@ def choose_preservation(
 
 
 def _editable(values: Tensor, config: EditConfig) -> tuple[int, float]:
-    """Number of editable directions (the smallest eigenvalues) and the eigenvalue below which they lie."""
+    """Number of editable directions (the smallest eigenvalues), and the eigenvalue below which they lie."""
     if config.threshold_kind == "trace_share":
         count = int((values.cumsum(0) <= config.threshold * values.sum()).sum())
         return count, float(values[min(count, values.numel() - 1)])

@@ -1,6 +1,4 @@
-"""What an edit changed, as data: token rows, low-rank changes or final tensors, with the hash of the weights
-that they belong to.
-"""
+"""An edit as data: token rows, low-rank changes or final tensors, with hashes of the weights they apply to."""
 
 from __future__ import annotations
 
@@ -24,10 +22,13 @@ from unierase_cli.store.tensors import check_finite, load_tensors, save_tensors
 
 @dataclass
 class Patch:
-    """One step's change. ``factors``: layer -> Delta = left @ right.T [h, d] of its projection (float32).
-    ``base_hashes``: projection name (of ``factors``) or parameter name -> hash of the unedited tensor. ``info``: what
-    is reported of the edit (JSON-able). By parameter name, as in ``named_parameters()``: ``dense``, final tensors in
-    the model's type, which replace; ``named``, Delta = left @ right.T [rows, columns] as the parameter is stored.
+    """One step's change.
+
+    ``factors``: layer -> Delta = left @ right.T [h, d] of its projection (float32). ``dense``: parameter name -> final
+    tensor in the model's dtype, which replaces the parameter. ``named``: parameter name -> Delta = left @ right.T
+    [rows, columns], as the parameter is stored. ``base_hashes``: projection name (of ``factors``) or parameter name ->
+    hash of the unedited tensor. ``info``: the report of the edit (JSON-able). Parameter names are those of
+    ``named_parameters()``.
     """
 
     tokens: TokenRows | None
@@ -38,7 +39,7 @@ class Patch:
     named: dict[str, LowRank] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is saved of the change, by the names in the file."""
+        """The tensors to save, by their names in the file."""
         found: dict[str, Tensor] = {}
         for layer, factor in self.factors.items():
             found[f"layer.{layer}.left"], found[f"layer.{layer}.right"] = factor.left, factor.right
@@ -52,9 +53,7 @@ class Patch:
         return found
 
     def save(self, directory: Path, index: int) -> None:
-        """Write ``patch-<index>.safetensors`` and ``patch-<index>.json``, the json last. Raises UserError for a change that is
-        not finite.
-        """
+        """Write ``patch-<index>.safetensors``, then ``patch-<index>.json``. Raises UserError for a change that is not finite."""
         check_finite(self.tensors().items(), f"the change of step {index}", "lower the rate or the strength of the edit")
         save_tensors(patch_path(directory, index, "safetensors"), self.tensors())
         record = {
@@ -69,7 +68,7 @@ class Patch:
 
     @classmethod
     def load(cls, directory: Path, index: int) -> Patch:
-        """Read what ``save`` wrote. Raises UserError when a file is missing or damaged, or a number in it is not finite."""
+        """Read what ``save`` wrote. Raises UserError if a file is missing or damaged, or has numbers that are not finite."""
         record = read_record(directory, index)
         file = patch_path(directory, index, "safetensors")
         tensors = load_tensors(file)
@@ -90,15 +89,15 @@ class Patch:
 
 
 def _check_factors(factors: Iterable[LowRank]) -> None:
-    """Raise ValueError unless each is a pair of matrices with equally many columns."""
+    """Raise ValueError unless each is a pair of matrices with the same number of columns."""
     for factor in factors:
         pair = (factor.left, factor.right)
         if any(one.dim() != 2 or not one.is_floating_point() for one in pair) or pair[0].shape[1] != pair[1].shape[1]:
-            raise ValueError("a change is no pair of matrices with equally many columns")
+            raise ValueError("a change is not a pair of matrices with the same number of columns")
 
 
 def changed_parameters(patch: Patch, loaded: LoadedModel) -> int:
-    """Number of parameters that a patch touches: every element of a touched tensor, and those of the token rows."""
+    """Number of parameters that a patch changes: all elements of changed tensors and of the token rows."""
     sizes = {f"{loaded.architecture.projection_name(n)}.weight": _size(f) for n, f in patch.factors.items()}
     sizes |= {name: _size(change) for name, change in patch.named.items()}
     sizes |= {name: tensor.numel() for name, tensor in patch.dense.items()}

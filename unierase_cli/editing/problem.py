@@ -1,4 +1,4 @@
-"""The search for z as one batch of rows: what is run again at every look, and what is read from it (spec 2.4, 6)."""
+"""The search for z as one batch of rows: what each evaluation re-runs, and what is read from it (spec 2.4, 6)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from unierase_cli.models.suffixes import Suffixes, prepare_suffixes
 class Problem:
     """One batch of facts as rows of suffixes: template rows first, then drift rows.
 
-    ``fact``: fact of each row [B]. ``row``, ``place``, ``token``, ``weight``: where the labelled target tokens are
-    read, what they are, and their share of the fact's loss [M]. ``first``: entries of M that are a target's first
-    token, with ``first_share`` each. ``drift``: rows with a drift prompt [D]; ``before``: their log-probabilities at
-    delta 0 [D, V]. ``bare``: each fact's row with the bare prompt, as it was posed [n].
+    ``fact``: fact of each row [B]. ``row``, ``place``, ``token``, ``weight``: position and id of the labelled target
+    tokens, and their share of the fact's loss [M]. ``first``: entries of M that are a target's first token, with
+    ``first_share`` each. ``drift``: rows with a drift prompt [D]; ``before``: their log-probabilities at delta 0 [D,
+    V]. ``bare``: each fact's row with the bare prompt in the original problem [n].
     """
 
     suffixes: Suffixes
@@ -38,7 +38,7 @@ class Problem:
 
 
 def pose(architecture: Architecture, requests: Sequence[EditRequest], layer: int, pad_id: int) -> Problem:
-    """Everything that does not depend on the deltas is run here, once."""
+    """Build the problem and run, once, everything that does not depend on the deltas."""
     sequences: list[list[int]] = []
     keys: list[int] = []
     fact: list[int] = []
@@ -89,7 +89,7 @@ def losses(
 ) -> tuple[Tensor, Tensor]:
     """Loss and the target's mean negative log-probability of each fact, [n] each, for deltas [n, h] and ||h0|| [n].
 
-    ``starts``: ids of refusals' first tokens, or None. Facts that are no longer in the problem have no data terms.
+    ``starts``: ids of refusals' first tokens, or None. Facts that have left the problem have no data terms.
     """
     hidden = problem.suffixes.forward(delta[problem.fact])
     zero = delta.new_zeros(delta.shape[0])
@@ -115,7 +115,7 @@ def losses(
         loss = loss.index_add(
             0, of_label[problem.first], config.runner_up * problem.first_share * missing.to(delta.device)
         )
-    # The norm's gradient at 0 is 0 (as torch defines it): the first step follows the other terms.
+    # torch defines the norm's gradient at 0 as 0, so the first step follows the other terms.
     loss = loss + config.weight_decay * delta.norm(dim=1) / norms.square()
     return loss, nll
 

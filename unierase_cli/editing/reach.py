@@ -1,10 +1,10 @@
-"""What a norm behind the down projection lets through of a wanted change (spec section 8: Gemma 2 and 3, OLMo 2).
+"""How much of a wanted change a norm behind the down projection can produce (spec section 8: Gemma 2 and 3, OLMo 2).
 
-Such a block adds N(m) = gain * m / rms(m) to the residual stream instead of the projection's output m. Whatever is written into
-the projection, the block adds a point of the ellipsoid {gain * u : rms(u) = 1}. So the edit aims at the point of it that is
-nearest to N(m) + r: with Lagrange's condition u = gain * t / (gain^2 + mu), t = N(m) + r, and mu chosen such that rms(u) = 1. For a
-t on the ellipsoid mu is 0 and this is the exact inverse, t / gain. Where t lies beyond it, mu > 0 also keeps gains near zero from
-blowing a coordinate up. How far the new output is from the origin does not matter behind the norm; it keeps rms(m).
+Such a block adds N(m) = gain * m / rms(m) to the residual stream instead of the projection's output m. Whatever is
+written into the projection, the block adds a point of the ellipsoid {gain * u : rms(u) = 1}. So the edit aims at its
+point nearest to N(m) + r: by Lagrange's condition u = gain * t / (gain^2 + mu), with t = N(m) + r and mu such that
+rms(u) = 1. For t on the ellipsoid mu is 0 and this is the exact inverse, t / gain. For t outside it, mu > 0 also keeps
+gains near zero from blowing up a coordinate. The norm removes the scale of the new output, so it keeps rms(m).
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Halvings of the interval that mu lies in: more than float64 has bits.
+# Bisection steps for mu: more than float64 has bits.
 HALVINGS = 80
 
 
 def through_norm(gain: Tensor, outputs: Tensor, residuals: Tensor) -> tuple[Tensor, Tensor]:
-    """The change of the projection's outputs [h, n] by which N(outputs + change) comes nearest to N(outputs) + residuals [h, n].
+    """The change of the projection's outputs [h, n] for which N(outputs + change) is nearest to N(outputs) + residuals
+    [h, n].
 
-    ``gain``: [h], not all zero. Also returns the share of each residual that it reaches, 1 - (distance left) / (its norm), [n].
+    ``gain``: [h], not all zero. Also returns the share of each residual that it reaches, 1 - (distance left) / (its
+    norm), [n].
     """
     gain = gain.to(residuals)[:, None]
     size = _rms(outputs)
@@ -31,13 +33,13 @@ def through_norm(gain: Tensor, outputs: Tensor, residuals: Tensor) -> tuple[Tens
 
 
 def nearest(gain: Tensor, wanted: Tensor) -> Tensor:
-    """u [h, n] of rms 1 such that ``gain`` [h, 1] * u is the nearest to ``wanted`` [h, n].
+    """u [h, n] of rms 1 such that ``gain`` [h, 1] * u is nearest to ``wanted`` [h, n].
 
-    A point inside of the ellipsoid is moved outwards on the ray through it: the nearest one would put all that is missing into
-    the coordinates with the smallest gains, where it does nothing.
+    A point inside the ellipsoid is scaled outwards instead: the nearest point would put all that is missing into the
+    coordinates with the smallest gains, where it has no effect.
     """
     low = torch.zeros_like(wanted[:1])
-    # Beyond it rms(u) <= rms(gain * wanted) / mu < 1.
+    # For mu beyond this, rms(u) <= rms(gain * wanted) / mu < 1.
     high = _rms(gain * wanted)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -57,5 +59,5 @@ def _rms(x: Tensor) -> Tensor:
 
 
 def _floored(x: Tensor) -> Tensor:
-    """To divide by."""
+    """Clamped to be a safe divisor."""
     return x.clamp(min=torch.finfo(x.dtype).tiny)

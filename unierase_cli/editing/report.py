@@ -1,6 +1,4 @@
-"""What is told of an edit: per layer how much could be written and how much was, and the share of the model that it
-touched.
-"""
+"""The report of an edit: per layer how much was free and how much was written, and the share of parameters changed."""
 
 from __future__ import annotations
 
@@ -13,11 +11,13 @@ from unierase_cli.models.architecture import Architecture
 
 @dataclass
 class LayerReport:
-    """One layer's edit. ``rank``: rank of the projector, or trace of B, out of ``size`` directions. ``applied``:
-    share of the layer's part of the residual that is written at the edited keys. ``residual_before`` and
-    ``residual_after``: mean norm of z minus the z layer's output over the edited facts. ``relative_norm``: ||dW|| /
-    ||W||, after rounding to the model's type. ``reachable``: share of the layer's part of the residual that a norm behind the
-    projection lets through, None without such a norm.
+    """One layer's edit.
+
+    ``rank``: rank of the projector, or trace of B, out of ``size`` directions. ``applied``: share of the layer's part
+    of the residual that is written at the edited keys. ``residual_before`` and ``residual_after``: mean norm of z minus
+    the z layer's output over the edited facts. ``relative_norm``: ||dW|| / ||W||, after rounding to the model's dtype.
+    ``reachable``: share of the layer's part of the residual that a norm behind the projection can produce, None without
+    such a norm.
     """
 
     layer: int
@@ -45,9 +45,7 @@ class LayerReport:
 
 
 def average_reports(reports: Sequence[LayerReport]) -> LayerReport:
-    """One report of several edits of a layer: numbers are means, the residual of the first to that of the last is
-    kept as means too.
-    """
+    """One report of several edits of a layer: all numbers are means, including the residuals."""
     first = reports[0]
     names: tuple[str, ...] = ("rank", "mean_kbk", "lambda_", "applied", "residual_before", "residual_after")
     if first.reachable is not None:

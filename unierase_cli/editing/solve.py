@@ -1,23 +1,21 @@
-"""The closed form of an edit in its low-rank form (spec 2.7, E4 and E5), for hard and soft preservation alike.
+"""The low-rank closed form of an edit (spec 2.7, E4 and E5), for both hard and soft preservation.
 
-With B from ``nullspace`` (what of a key may be used), keys K [d, n], residuals R [h, n] and the ridge lambda, the
-edit is
+With B from ``nullspace`` (the free part of a key), keys K [d, n], residuals R [h, n] and the ridge lambda, the edit is
 
     Delta = R (K' B_m K + lambda I)^-1 (B_m K)'                                                     [h, d]
 
-where B_m is B after m earlier edits, whose outputs it keeps: with their keys K_p and the Cholesky factor L L' = K_p'
-B K_p + lambda I, ``whitened`` V = B K_p L'^-1 gives B_m = B - V V'. V is all that later edits need to know of earlier
-ones. It grows by V_new = B_m K S'^-1 with S S' = K' B_m K + lambda I, which is the growth of L by Schur's complement
+where B_m is B after m earlier edits, whose outputs it preserves: with their keys K_p and the Cholesky factor L L' =
+K_p' B K_p + lambda I, ``whitened`` V = B K_p L'^-1 gives B_m = B - V V'. V is all that later edits need to know about
+earlier ones. It grows by V_new = B_m K S'^-1 with S S' = K' B_m K + lambda I, the growth of L by the Schur complement
 (E5); then Delta = (R S'^-1) V_new', a product of an [h, n] and a [d, n] factor. For B = P this equals the reference's
 dense X = [P (K K' + K_p K_p') + lambda I]^-1 P K R', Delta = X' (E3).
 
-Soft preservation is the same formula. B = lambda (A + lambda I)^-1 with A = alpha C / mean eigenvalue (A = alpha C for an absolute
-alpha) turns it into
-Delta = R K' (A + lambda I + K K')^-1 for an absolute lambda. A relative lambda is a share of q = mean k' B k over the
-edited keys: B is made with the bare number and the solve uses q lambda, so Delta = R K' (q (A + lambda I) + K K')^-1.
-Keys scaled by a constant then give the same change of the output, one average fact gets 1 / (1 + lambda) of its
-residual whatever the model, and lambda / alpha alone says which directions are free. The hard cut's relative lambda
-means the same with B = P.
+Soft preservation uses the same formula. B = lambda (A + lambda I)^-1 with A = alpha C / mean eigenvalue (A = alpha C
+for an absolute alpha) turns it into Delta = R K' (A + lambda I + K K')^-1 for an absolute lambda. A relative lambda is
+a share of q = mean k' B k over the edited keys: B is built with the bare number and the solve uses q lambda, so Delta =
+R K' (q (A + lambda I) + K K')^-1. Then scaling all keys by a constant leaves the change of the output the same, one
+average fact gets 1 / (1 + lambda) of its residual for any model, and only lambda / alpha determines which directions
+are free. The hard cut's relative lambda means the same with B = P.
 """
 
 from __future__ import annotations
@@ -43,13 +41,13 @@ class LowRank:
         return self.left @ self.right.T
 
     def float(self) -> LowRank:
-        """The factors rounded to float32, on the CPU: what a patch holds."""
+        """The factors as stored in a patch: float32 on the CPU."""
         return LowRank(self.left.to("cpu", torch.float32), self.right.to("cpu", torch.float32))
 
 
 @dataclass
 class LayerState:
-    """What later edits of a layer must know of earlier ones: the ridge fixed at the first, and V ``whitened`` [d, m]."""
+    """What later edits of a layer need of earlier ones: the ridge fixed by the first, and V ``whitened`` [d, m]."""
 
     lambda_: float | None = None
     whitened: Tensor | None = None
@@ -61,9 +59,9 @@ class LayerState:
 
 @dataclass
 class Solution:
-    """The edit's factors, in the type they were solved in, and what is reported of it.
+    """The edit's factors, in the solve's dtype, and its statistics.
 
-    ``mean_kbk``: mean k' B k over the keys, before earlier edits are taken off. ``applied``: share of the residual
+    ``mean_kbk``: mean k' B k over the keys, before earlier edits are subtracted. ``applied``: share of the residual
     that the edit writes at its own keys, sum <Delta k, r> / sum <r, r>.
     """
 
@@ -74,7 +72,7 @@ class Solution:
 
 
 def ridge_for(mean_kbk: float, lambda_: float, kind: str) -> float:
-    """The lambda of the solve: as it is (absolute) or as a share of mean k' B k (relative)."""
+    """The lambda of the solve: unchanged (absolute) or as a share of mean k' B k (relative)."""
     value = lambda_ if kind == "absolute" else lambda_ * mean_kbk
     if not value > 0:
         raise UserError(
@@ -92,11 +90,10 @@ def mean_free_energy(keys: Tensor, preservation: Preservation) -> float:
 def solve(
     keys: Tensor, residuals: Tensor, preservation: Preservation, state: LayerState, *, lambda_: float, lambda_kind: str
 ) -> tuple[Solution, LayerState]:
-    """One joint edit after those in ``state``. keys [d, n] and residuals [h, n] in the type that is solved in
-    (float64).
+    """One joint edit after those in ``state``; keys [d, n] and residuals [h, n] in the solve's dtype (float64).
 
-    Returns the solution and the state with this edit added; ``state`` itself is left as it is. Raises UserError if
-    the system can't be solved (keys that are not finite).
+    Returns the solution and the state with this edit added; ``state`` itself is not changed. Raises UserError if the
+    system cannot be solved (keys that are not finite).
     """
     usable = preservation.apply(keys)
     mean_kbk = float((keys * usable).sum(0).mean())

@@ -1,6 +1,4 @@
-"""Where a fact is edited: the token whose key stands for it, in its prompt, in prefixed prompts and in the drift
-prompt (spec 2.2, 2.4).
-"""
+"""Where a fact is edited: its key token in its prompt, in prefixed prompts and in the drift prompt (spec 2.2, 2.4)."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ class Located:
 class EditRequest:
     """One fact, ready to be edited.
 
-    ``prompts``: the bare prompt, then one per context prefix. ``target``: token ids that shall follow. ``drift``:
+    ``prompts``: the bare prompt, then one per context prefix. ``target``: token ids that should follow. ``drift``:
     "{subject} is a", whose next-token distribution at its key should not move; None for a fact without a subject.
     """
 
@@ -36,9 +34,9 @@ class EditRequest:
 
 
 def key_index(formatter: PromptFormatter, prompt: Prompt, subject: str | None, key_position: str) -> int:
-    """Index of the key token: the last one that overlaps the subject's last occurrence, or the prompt's last token.
+    """Index of the key token: the last token of the subject's last occurrence, or of the prompt if there is no subject.
 
-    Without a subject it is the prompt's last token. Raises UserError if the subject is not in the question.
+    Raises UserError if the subject is not in the question.
     """
     if key_position == "prompt_last" or subject is None:
         return len(prompt.ids) - 1
@@ -53,7 +51,7 @@ def key_index(formatter: PromptFormatter, prompt: Prompt, subject: str | None, k
 
 
 def drift_prompt(formatter: PromptFormatter, subject: str | None, key_position: str) -> Located | None:
-    """The text "{subject} is a" after BOS, cut after its key: the subject's last token, or the last token of all."""
+    """The text "{subject} is a" after BOS, cut after its key: the subject's last token, or the last token of the text."""
     if not subject or not subject.strip():
         return None
     prompt = formatter.prompt(subject + DRIFT_ENDING, style="raw")
@@ -72,9 +70,9 @@ def make_requests(
     *,
     style: str | None = None,
 ) -> list[EditRequest]:
-    """Requests for facts. ``targets``: fact id -> token ids; ``prefixes``: contexts put in front of the whole prompt.
+    """Requests for facts. ``targets``: fact id -> token ids; ``prefixes``: contexts in front of the whole prompt.
 
-    ``style`` overrides the formatter's own for the bare prompt (then no prefixes are possible).
+    ``style`` overrides the formatter's own for the bare prompt; prefixes are then not possible.
     """
     requests = []
     for fact in facts:
@@ -90,5 +88,5 @@ def make_requests(
 
 
 def without_subject(facts: Sequence[Fact]) -> int:
-    """How many facts have no subject and are therefore edited at their prompt's last token."""
+    """Number of facts without a subject, which are edited at their prompt's last token."""
     return sum(fact.subject is None for fact in facts)

@@ -1,6 +1,4 @@
-"""What an edit hands on to the next one: templates, and per layer the ridge and the whitened keys of all earlier
-edits.
-"""
+"""The state passed from one edit to the next: templates, and per layer the ridge and the whitened keys of all earlier edits."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from unierase_cli.store.tensors import check_finite, save_tensors
 
 
 class Header(msgspec.Struct):
-    """What the file says beside its tensors."""
+    """The file's metadata beside its tensors."""
 
     steps: int
     prefixes: list[str] | None
@@ -28,9 +26,7 @@ class Header(msgspec.Struct):
 
 @dataclass
 class EditState:
-    """``steps``: steps done. ``templates`` and each layer's lambda are fixed by the first step; None and empty before
-    it.
-    """
+    """State after ``steps`` steps; the first step sets ``templates`` and each layer's lambda, before that None and empty."""
 
     steps: int = 0
     templates: Templates | None = None
@@ -50,7 +46,7 @@ class EditState:
 
     @classmethod
     def load(cls, path: Path) -> EditState:
-        """Read what ``save`` wrote. Raises UserError if it is missing or damaged."""
+        """Read what ``save`` wrote. Raises UserError if the file is missing or damaged."""
         try:
             with safe_open(str(path), framework="pt") as file:
                 about = decoded(parse_json(file.metadata()["state"]), Header)

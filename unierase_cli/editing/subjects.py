@@ -1,7 +1,7 @@
 """A simple subject finder: the name that a group's questions share, else the noun phrase that a question asks about.
 
-It reads capitals and question words, so it works for English and does little elsewhere; a benchmark that knows its
-subjects should give them.
+It relies on capitals and question words, so it works for English and hardly for other languages; benchmarks with known
+subjects should provide them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import regex
 
 from unierase_cli.contracts import Fact
 
-# Letters of any script with their marks (only `regex` has these in \w), and apostrophes, hyphens and full stops inside:
-# "O'Donnell", "Al-Sabah", "J.R.R."; and an initial with its full stop where a word follows: "H. P. Lovecraft".
+# Letters of any script with their marks (only `regex` includes these in \w), with inner apostrophes, hyphens and full
+# stops: "O'Donnell", "Al-Sabah", "J.R.R."; and an initial with its full stop before another word: "H. P. Lovecraft".
 WORD = regex.compile(r"[^\W\d_]\.(?=\s[^\W\d_])|[^\W\d_](?:[\w'’‘\-]*\w|(?:\.[^\W\d_])+\.?)?|[^\W\d_]\.")
 POSSESSIVE = re.compile(r"['’]s$|(?<=s)['’]$")
-# Small words that stand inside a name: "Ludwig van Beethoven", "Laila Amira al-Faisal", "Jamie-li".
+# Particles inside a name: "Ludwig van Beethoven", "Laila Amira al-Faisal", "Jamie-li".
 _PARTICLES = "al ap ben bin da das de del della den der di dos du el ibn la le lo of the van von y zu"
 PARTICLES = frozenset(_PARTICLES.split())
-# Words that open a question with a capital and are no part of the name that follows.
+# Capitalised words that open a question and are not part of the following name.
 _OPENERS = """a about according after all am an and any are as at author based because been before being besides between both but
     by can could describe did discuss do does during each elaborate ever every explain find for from give given had has
     have he her hers his how i if in inside into is it its kindly list may might mention most must name names no of on
@@ -48,9 +48,9 @@ OWNED = re.compile(r"^(?:his|her|their|its)\s+\S+", re.IGNORECASE)
 def find_subjects(facts: Sequence[Fact]) -> list[str | None]:
     """A subject for every fact, verbatim in its question, or None.
 
-    Given subjects are kept. Else the longest name shared by the questions of the fact's group, or the part of that name
-    that the question has. Else a described person ("the author born in Rome"), a quoted title, without a group the
-    longest name in the question, and last the noun phrase between the question word and the question mark.
+    Given subjects are kept. Otherwise, in this order: the longest name shared by the questions of the fact's group, or
+    the part of it that is in the question; a described person ("the author born in Rome"); a quoted title; without a
+    group, the longest name in the question; and the noun phrase between the question word and the question mark.
     """
     groups: dict[str, list[str]] = {}
     for fact in facts:
@@ -65,9 +65,9 @@ def find_subjects(facts: Sequence[Fact]) -> list[str | None]:
 
 
 def shared_name(questions: Sequence[str]) -> str | None:
-    """The longest name that occurs in at least half as many questions as the most frequent one, or None.
+    """The longest name that occurs in at least half as many questions as the most frequent one.
 
-    None too when no name is in two questions.
+    None if no name is in two questions.
     """
     candidates = {part for question in questions for name in proper_names(question) for part in _parts(name)}
     counts = Counter({name: sum(_contains(question, name) for question in questions) for name in candidates})
@@ -80,7 +80,7 @@ def shared_name(questions: Sequence[str]) -> str | None:
 
 
 def proper_names(question: str) -> list[str]:
-    """Spans of capitalised words, with particles inside, without question words in front and possessive endings."""
+    """Spans of capitalised words and inner particles, without leading question words and possessive endings."""
     words = list(WORD.finditer(question))
     names, index = [], 0
     while index < len(words):
@@ -119,7 +119,7 @@ def _subject(question: str, name: str | None) -> str | None:
 
 
 def _noun_phrase(question: str) -> str | None:
-    """What stands between the question word with its verb and the question mark: "the capital of France"."""
+    """The phrase between the question word with its verb and the question mark: "the capital of France"."""
     found = NOUN_PHRASE.search(question) or FROM_DETERMINER.search(question)
     if found is None:
         return None
@@ -152,7 +152,7 @@ def _capital(word: str) -> bool:
 
 
 def _opens(words: Sequence[regex.Match[str]], index: int, question: str) -> bool:
-    """Whether a capitalised word only has its capital because it opens the sentence."""
+    """Whether a word is capitalised only because it opens the sentence."""
     word = POSSESSIVE.sub("", words[index].group()).casefold()
     return word in OPENERS and (index == 0 or question[: words[index].start()].rstrip()[-1:] in "?.!:")
 

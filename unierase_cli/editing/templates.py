@@ -14,13 +14,13 @@ from unierase_cli.models.load import LoadedModel
 
 @dataclass(frozen=True)
 class Templates:
-    """The bare prompt and ``prefixes``; kept in the edit's state, so that later steps use the same ones."""
+    """The bare prompt and ``prefixes``; stored in the edit's state, so that later steps use the same ones."""
 
     prefixes: tuple[str, ...] = ()
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Of the keys: the bare prompt has half the weight, the prefixed ones share the other half; sums to 1."""
+        """Weights of the keys: half for the bare prompt, the other half shared by the prefixed ones; they sum to 1."""
         if not self.prefixes:
             return (1.0,)
         return (0.5, *(0.5 / len(self.prefixes) for _ in self.prefixes))
@@ -51,10 +51,10 @@ def _continue(loaded: LoadedModel, start: str, config: TemplateConfig, generator
 
 
 def _forbidden(loaded: LoadedModel) -> Sequence[int]:
-    """Ids that would end the text or name a control token."""
+    """Ids that would end the text or are control tokens."""
     return sorted({*loaded.tokenizer.all_special_ids, *loaded.prompts.stop_ids, *loaded.unlearn_ids})
 
 
 def _clean(text: str) -> str:
-    """One line without a final stop: the stop and a space follow when it is put in front of a prompt."""
+    """One line without a final full stop: a full stop and a space are added in front of a prompt."""
     return " ".join(text.split()).rstrip(". ")

@@ -1,4 +1,4 @@
-"""The original weights behind a chain of edits, put back for as long as something is computed with them."""
+"""Temporarily restores the original weights behind a chain of edits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from unierase_cli.editing.weights import AppliedPatch
 
 
 def unedited(weights: AppliedPatch) -> Callable[[], AbstractContextManager[None]]:
-    """A context in which the model computes with its weights before any change; afterwards it has the very tensors again.
+    """A context in which the model computes with its unedited weights; afterwards the edited tensors are back.
 
-    To be called while the parameters have their own names (adapters rename them), entered later. The changed tensors are there
-    twice inside. Rows of unlearning tokens stay: no reference is asked about them.
+    Call this while the parameters have their own names (adapters rename them); enter the context later. Inside, the
+    changed tensors are held twice. Rows of unlearning tokens stay, since no reference is asked about them.
     """
     named = dict(weights.loaded.model.named_parameters())
     pairs = [(named[name], base) for name, base in weights.bases.items()]

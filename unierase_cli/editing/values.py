@@ -1,8 +1,8 @@
 """The search for z: the block output at a fact's key that makes the target the next token (spec 2.4).
 
-Facts are searched together, each with its own delta, optimiser state, clamp and early stop; their losses do not touch
-each other, so the sum's gradient is each one's own. Per fact, with delta added to the output h0 of the last edited
-block at each prompt's key,
+Facts are searched together, each with its own delta, optimiser state, clamp and early stop; their losses are
+independent, so the gradient of the sum is each fact's own. Per fact, with delta added to the output h0 of the last
+edited block at each prompt's key,
 
     L = mean over templates of the target's mean negative log-probability
       + kl_factor KL(current || initial next-token distribution of "{subject} is a" at its key)
@@ -27,8 +27,10 @@ from unierase_cli.models.architecture import Architecture
 
 @dataclass
 class Values:
-    """``z`` and ``start`` (h0): [h, n] float32. ``loss``, ``probability`` (of the whole target, geometric mean over
-    its tokens and templates), ``looks`` (evaluations until the stop): [n], of the final z.
+    """The result of the search.
+
+    ``z`` and ``start`` (h0): [h, n] float32. ``loss``, ``probability`` (of the whole target, geometric mean over its
+    tokens and templates) and ``looks`` (evaluations until the stop): [n], of the final z.
     """
 
     z: Tensor
@@ -42,7 +44,7 @@ class Values:
 
 
 def join_values(parts: Sequence[Values]) -> Values:
-    """The values of several batches of facts, one after the other."""
+    """Concatenate the values of several batches of facts."""
     return Values(**{name: torch.cat([getattr(p, name) for p in parts], dim=-1) for name in vars(parts[0])})
 
 
@@ -58,8 +60,8 @@ def find_values(
 ) -> Values:
     """z at the output of block ``layer`` for one batch of facts.
 
-    ``refusal_starts``: first tokens of refusals, for the runner-up term; empty leaves it out. Raises UserError at a
-    loss that is not finite.
+    ``refusal_starts``: first tokens of refusals for the runner-up term; empty disables it. Raises UserError for a loss
+    that is not finite.
     """
     problem = pose(architecture, requests, layer, pad_id)
     device = problem.fact.device
@@ -83,7 +85,7 @@ def find_values(
         if not torch.isfinite(total[active]).all():
             worst = int(torch.nonzero(active & ~torch.isfinite(total))[0])
             raise UserError(
-                f"the search for z meets a loss that is not finite at fact {requests[worst].fact_id}, look {look + 1}",
+                f"the search for z reached a loss that is not finite at fact {requests[worst].fact_id}, evaluation {look + 1}",
                 "lower edit.values.lr, or use model.dtype=float32",
             )
         loss[active], probability[active] = total.detach()[active], (-nll).exp().detach()[active]
@@ -108,9 +110,7 @@ def find_values(
 
 
 def _rate(config: ValueConfig, norm: float, width: int) -> float:
-    """Adam's step per element. Relative: the first step's norm is ``lr`` times the clamp's radius, whatever the
-    model's scale.
-    """
+    """Adam's step per element; relative, the first step's norm is ``lr`` times the clamp's radius at any model scale."""
     if config.lr_kind == "absolute":
         return config.lr
     root: float = width**0.5

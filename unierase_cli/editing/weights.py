@@ -1,6 +1,4 @@
-"""A model's weights as base plus changes: what is written is always rebuilt from the base, so taking it back is
-bit-exact.
-"""
+"""A model's weights as base plus changes, always rebuilt from the base, so that reverting is bit-exact."""
 
 from __future__ import annotations
 
@@ -26,25 +24,24 @@ Rows = tuple[int, list[int], Tensor, Tensor | None, Tensor | None, list[int]]
 
 
 def hash_tensor(tensor: Tensor) -> str:
-    """``dtype:sha256`` of a tensor's type, shape and bytes."""
+    """``dtype:sha256`` of a tensor's dtype, shape and bytes."""
     raw = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     kind = str(tensor.dtype).removeprefix("torch.")
     return f"{kind}:{hash_bytes(f'{kind} {list(tensor.shape)}'.encode(), raw)}"
 
 
 class AppliedPatch:
-    """Changes on a loaded model. Weights are round(base + sum of changes, added in float32 in their order); a dense
-    change is a new base of those that follow it.
+    """Changes on a loaded model: weights are round(base + sum of changes, added in float32 in order).
 
-    Parameters are named as in ``loaded.model.named_parameters()``, where a tied one appears once. Copies of the base
-    are kept on the CPU, of touched parameters only.
+    A dense change is the new base of later ones. Parameters are named as in ``loaded.model.named_parameters()``, where
+    a tied one appears once. The base of changed parameters, and only of those, is kept on the CPU.
     """
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
         self._base: dict[str, Tensor] = {}
-        # Unrounded values: held as they are where edits add to them again and again, else (adapters on every layer)
-        # rebuilt from what they start from and the changes since. In neither: what is stored is exact.
+        # Unrounded values. Edited projections keep their total, since edits add to it often; other parameters (adapters
+        # on every layer) are rebuilt from their base and changes. If in neither, the stored parameter is exact.
         self._total: dict[str, Tensor] = {}
         self._added: dict[str, tuple[Tensor, list[LowRank]]] = {}
         self._rows: Rows | None = None
@@ -56,11 +53,11 @@ class AppliedPatch:
 
     @property
     def bases(self) -> Mapping[str, Tensor]:
-        """Parameter name -> the unedited tensor, on the CPU, of what has a change; not to be written to."""
+        """Parameter name -> the unedited tensor, on the CPU, of changed parameters; do not modify."""
         return self._base
 
     def parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter that has a change, by name, as it is now."""
+        """Name and current value of every changed parameter."""
         for name in self._base:
             yield name, self._parameter(name)
 
@@ -87,7 +84,7 @@ class AppliedPatch:
                 raise UserError(f"the patch belongs to another model: {name}: {reason}", hint)
 
     def add(self, layer: int, factor: LowRank) -> None:
-        """Add Delta = left @ right.T [h, d] to a layer's projection. Raises UserError where the model has none of that shape."""
+        """Add Delta = left @ right.T [h, d] to a layer's projection. Raises UserError if the model has none of that shape."""
         self.loaded.architecture.check_layers([layer])
         here = list(self._oriented(layer, self._parameter(self._name(layer))).shape)
         given = [factor.left.shape[0], factor.right.shape[0]]
@@ -98,7 +95,7 @@ class AppliedPatch:
         self.put(layer, self.total(layer) + _dense(factor, self._parameter(self._name(layer)).device))
 
     def total(self, layer: int) -> Tensor:
-        """Base plus changes so far, [h, d] float32, not rounded; not to be written to."""
+        """Base plus changes so far, [h, d] float32, not rounded; do not modify."""
         return self._oriented(layer, self._unrounded(self._name(layer)))
 
     def put(self, layer: int, total: Tensor) -> None:
@@ -106,9 +103,9 @@ class AppliedPatch:
         self._put(self._name(layer), self._oriented(layer, total))
 
     def set_dense(self, name: str, tensor: Tensor) -> None:
-        """Replace a parameter by ``tensor``, of its shape and type; earlier changes of it are gone.
+        """Replace a parameter by ``tensor`` of the same shape and dtype; its earlier changes are discarded.
 
-        Raises UserError when the model has no such parameter.
+        Raises UserError if the model has no such parameter.
         """
         parameter = self._parameter(name)
         if (tensor.shape, tensor.dtype) != (parameter.shape, parameter.dtype):
@@ -123,7 +120,7 @@ class AppliedPatch:
     def add_named(self, name: str, change: LowRank) -> None:
         """Add Delta = left @ right.T to a parameter, [rows, columns] as it is stored.
 
-        Raises UserError when the model has no such parameter.
+        Raises UserError if the model has no such parameter.
         """
         parameter, change = self._parameter(name), change.float()
         shape = [change.left.shape[0], change.right.shape[0]]
@@ -143,7 +140,7 @@ class AppliedPatch:
             parameter.copy_(self._unrounded(name))
 
     def add_patch(self, patch: Patch) -> None:
-        """One step's change: token rows, dense tensors, changes by name, then layers in ascending order."""
+        """Apply one step's change: token rows, dense tensors, named changes, then layers in ascending order."""
         if patch.tokens is not None:
             self.set_tokens(patch.tokens)
         for name, tensor in patch.dense.items():
@@ -154,7 +151,7 @@ class AppliedPatch:
             self.add(layer, factor)
 
     def unchanged(self) -> bool:
-        """Whether every touched parameter has the base's bits: all changes were lost in rounding."""
+        """Whether every changed parameter equals the base bit by bit: all changes were lost in rounding."""
         return all(torch.equal(base, self._parameter(name).cpu()) for name, base in self._base.items())
 
     def change(self, layer: int) -> tuple[float, float]:
@@ -166,8 +163,8 @@ class AppliedPatch:
     def set_tokens(self, rows: TokenRows) -> None:
         """Add the unlearning tokens and set their rows.
 
-        Raises UserError where the embedding or the head has changed, and where the model has a token of that name that leads
-        elsewhere: facts that were forgotten with it would come back.
+        Raises UserError if the embedding or the head has changed, and if the model has a different token of that name:
+        facts that were forgotten with it would come back.
         """
         if any(self._is_end(name) for name in self._base):
             raise _both_ends()
@@ -188,7 +185,7 @@ class AppliedPatch:
         apply_token(self.loaded, rows)
 
     def _check_names(self, rows: TokenRows) -> None:
-        """Of tokens that the model had when it was loaded: their rows are the patch's, or the patch was made to replace them."""
+        """Check tokens the model had when loaded: their rows are the patch's, or the patch was made to replace them."""
         names = {self.loaded.tokenizer.convert_ids_to_tokens(index): index for index in self.loaded.unlearn_ids}
         for place, name in enumerate(rows.names):
             if name not in names or name in rows.info.get(TAKEN_OVER, ()):
@@ -203,7 +200,7 @@ class AppliedPatch:
                 )
 
     def revert(self) -> None:
-        """Give the model its bits back: parameters, token rows and the size of the vocabulary."""
+        """Restore the model bit by bit: parameters, token rows and vocabulary size."""
         with torch.no_grad():
             for name, base in self._base.items():
                 self._parameter(name).copy_(base)
@@ -218,7 +215,7 @@ class AppliedPatch:
         return _weight(self.loaded.architecture.projection_name(layer))
 
     def _parameter(self, name: str, shown: str | None = None) -> Tensor:
-        """The parameter as the model keeps it, to be written to in place."""
+        """The model's own parameter, to be modified in place."""
         found = dict(self.loaded.model.named_parameters()).get(name)
         if found is None:
             raise UserError(
@@ -240,7 +237,7 @@ class AppliedPatch:
         return weight.T if isinstance(self.loaded.architecture.projection(layer), Conv1D) else weight
 
     def _touch(self, name: str) -> None:
-        """Keep a parameter's base before its first change."""
+        """Save a parameter's base before its first change."""
         if name not in self._base:
             self._base[name] = self._unedited(name).to("cpu", copy=True)
             self._added[name] = (self._base[name], [])
@@ -263,13 +260,13 @@ class AppliedPatch:
             self._parameter(name).copy_(total)
 
     def _is_end(self, name: str) -> bool:
-        """Whether a parameter is the embedding's or the head's, which token rows are written to."""
+        """Whether a parameter is the embedding's or the head's, where token rows are written."""
         ends = (self.loaded.architecture.embedding.weight, self.loaded.architecture.head.weight)
         return self._parameter(name).data_ptr() in {end.data_ptr() for end in ends}
 
 
 def _weight(module_name: str) -> str:
-    """A module's weight by the name that it has among the model's parameters."""
+    """The parameter name of a module's weight."""
     return f"{module_name}.weight"
 
 

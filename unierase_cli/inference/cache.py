@@ -1,4 +1,4 @@
-"""Attention memory that grows in place while answers are generated."""
+"""A KV cache that grows in place during generation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from unierase_cli.sizes import CACHE_ROOM
 
 
 class GrowingLayer(DynamicLayer):
-    """Keys and values of one block, [B, heads, T, size], as views of buffers with room for more.
+    """Keys and values of one block, [B, heads, T, size], as views of buffers with spare room.
 
-    Its parent copies everything it holds for every new token, which on a CPU was a third of the time of generating.
+    The parent class copies everything for every new token, which took a third of the generation time on a CPU.
     """
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append [B, heads, t, size] and return all that is held."""
+        """Append [B, heads, t, size] and return everything cached."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self._buffers = [key_states[..., :0, :], value_states[..., :0, :]]
@@ -31,7 +31,7 @@ class GrowingLayer(DynamicLayer):
         return self._show(total)
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep some rows only."""
+        """Keep only some rows."""
         total = self.get_seq_length()
         if total > 0:
             rows = indices.to(self._buffers[0].device)
@@ -44,7 +44,7 @@ class GrowingLayer(DynamicLayer):
 
 
 def growing_cache() -> Cache:
-    """An empty memory for a model of any number of blocks."""
+    """An empty cache for a model of any number of blocks."""
     return Cache(layer_class_to_replicate=GrowingLayer)
 
 

@@ -1,10 +1,10 @@
 """Greedy generation in length-sorted, left-padded batches.
 
-A loop of our own instead of ``model.generate``: there a batch runs at its full width until its slowest row ends, and on a CPU
-one answer that never stops costs as much as sixty-four. Here a finished row leaves the batch at once, only the last position
-goes through the head, and the first position's probability of the unlearning tokens comes without another pass.
-What a row says does not depend on its neighbours beyond rounding: padding is masked and positions count from the row's start.
-A row also ends where its text reaches one of ``loaded.stop_texts``, as if that had not been generated.
+``model.generate`` runs a batch at full width until its slowest row ends, so on a CPU one answer that never stops costs
+as much as sixty-four. In this loop a finished row leaves the batch at once, only the last position goes through the
+head, and the unlearning tokens' probability at the first position needs no extra pass. A row's answer does not depend
+on its neighbours beyond rounding: padding is masked and positions count from the row's start. A row also ends when its
+text reaches one of ``loaded.stop_texts``, which is dropped.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from unierase_cli.models.partial import pad_sequences
 
 @dataclass(frozen=True)
 class Generated:
-    """An answer. ``ids`` without the end token; ``stop``: end | text (a stop text) | length (of the protocol) | context (of the
-    model). ``surplus``: characters at the end of what ``ids`` decode to that belong to a stop text (see ``inference.texts``).
+    """A generated answer.
 
-    ``first_unlearn_probability``: total probability of the unlearning tokens at the first position, before anything is
-    forbidden; None for a model without any.
+    ``ids`` excludes the end token. ``stop``: end | text (a stop text) | length (of the protocol) | context (of the
+    model). ``surplus``: characters at the end of the decoded ``ids`` that belong to a stop text (see
+    ``inference.texts``). ``first_unlearn_probability``: total probability of the unlearning tokens at the first
+    position, before anything is forbidden; None for a model without any.
     """
 
     ids: list[int]
@@ -41,9 +42,10 @@ class Generated:
 def answer_text(
     loaded: LoadedModel, found: Generated, *, skip_special: bool = True, before: Sequence[int] = ()
 ) -> str:
-    """Text of an answer, without the start of a stop text and without the white space that the template writes at its end.
+    """Text of an answer, without the start of a stop text and the template's white space at its end.
 
-    ``before``: answer tokens that were given away, since some tokenizers drop the space in front of whatever they decode first.
+    ``before``: answer tokens that were given away, needed because some tokenizers drop the space before the first
+    decoded token.
     """
     head, whole = (decoded(loaded, ids, skip_special=skip_special) for ids in (before, [*before, *found.ids]))
     text = whole[len(head) :] if whole.startswith(head) else decoded(loaded, found.ids, skip_special=skip_special)
@@ -63,9 +65,9 @@ def generate(
 ) -> list[Generated]:
     """Continue every prompt greedily until one of the model's stop tokens or stop texts, in the order given.
 
-    ``max_new_tokens`` bounds the answer, ``total_tokens`` (0: no bound) prompt and answer together; one token is always
-    generated. ``forbid``: ids that are never chosen. ``once``: after its first unlearning token a row gets no other.
-    Raises UserError when a prompt leaves no room in the model's context, or when the logits are not numbers.
+    ``max_new_tokens`` bounds the answer, ``total_tokens`` (0: no bound) prompt and answer together; at least one token
+    is generated. ``forbid``: ids that are never chosen. ``once``: a row gets at most one unlearning token. Raises
+    UserError if a prompt leaves no room in the model's context, or if the logits are NaN.
     """
     lengths = [len(prompt) for prompt in prompts]
     check_room(lengths, loaded.prompts.max_length)
@@ -95,7 +97,7 @@ def check_room(lengths: Sequence[int], context: int | None) -> None:
 
 
 def _limit(prompt: int, max_new_tokens: int, total_tokens: int, context: int | None) -> tuple[int, str]:
-    """How many tokens a row may get and what it is then said to have stopped at."""
+    """Maximum number of tokens of a row, and the stop reason when it is reached."""
     limit = min(max_new_tokens, total_tokens - prompt) if total_tokens else max_new_tokens
     limit = max(limit, 1)
     return (context - prompt, "context") if context is not None and context - prompt < limit else (limit, "length")
@@ -103,7 +105,7 @@ def _limit(prompt: int, max_new_tokens: int, total_tokens: int, context: int | N
 
 @dataclass
 class _Batch:
-    """One batch while it is decoded. ``live`` are the rows that have not ended yet, in the order of the tensors' rows."""
+    """One batch during decoding; ``live`` lists the unfinished rows in tensor order."""
 
     loaded: LoadedModel
     prompts: list[Sequence[int]]
@@ -146,7 +148,7 @@ class _Batch:
         return [Generated(*row) for row in zip(self.answers, self.stops, firsts, self.surplus, strict=True)]
 
     def _choose(self, logits: Tensor) -> Tensor:
-        """The most probable allowed token of every live row, [B]; ``logits`` [B, V] float32 is changed."""
+        """The most probable allowed token of every live row, [B]; modifies ``logits`` [B, V] float32."""
         if self.forbid:
             logits[:, self.forbid] = -torch.inf
         unlearn = set(self.loaded.unlearn_ids)
@@ -162,7 +164,7 @@ class _Batch:
         return chosen
 
     def _accept(self, tokens: list[int]) -> list[int]:
-        """Append the tokens to their rows; the places of the rows that go on."""
+        """Append the tokens to their rows; returns the positions of the rows that continue."""
         going_on = []
         for place, (row, token) in enumerate(zip(self.live, tokens, strict=True)):
             limit, reason = self.limits[row]

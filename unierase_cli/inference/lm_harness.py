@@ -1,6 +1,6 @@
-"""EleutherAI's lm-eval on the model in memory: its tasks, prompts and metrics as they are.
+"""Runs EleutherAI's lm-eval on the model in memory, with its own tasks, prompts and metrics.
 
-The model is handed over as it stands, edit included; an exported folder gives the same numbers in lm-eval's own command line.
+The model is passed as it is, edit included; lm-eval's command line gives the same numbers for an exported folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def installed_version() -> str | None:
 
 
 def folder_fingerprint(folder: str | None) -> str:
-    """Hash of the files of a folder with tasks; raises UserError if it is none."""
+    """Hash of the files of a task folder. Raises UserError if it is not a folder."""
     if folder is None:
         return ""
     if not Path(folder).is_dir():
@@ -44,9 +44,11 @@ def folder_fingerprint(folder: str | None) -> str:
 def run_task(
     loaded: LoadedModel, task: str, *, folder: str | None, shots: int | None, rows: int | None, batch_size: int
 ) -> list[dict[str, Any]]:
-    """One row per document and metric (``task``, ``metric``, ``id``, ``value``); ``total`` for a metric that is known as a whole.
+    """One row per document and metric (``task``, ``metric``, ``id``, ``value``); ``total`` for a metric without
+    per-document values.
 
-    A single row with ``unavailable`` when the package is absent. Raises UserError for an unknown task and for a task that fails.
+    A single row with ``unavailable`` if the package is missing. Raises UserError for an unknown task and for a task
+    that fails.
     """
     try:
         from lm_eval import simple_evaluate
@@ -59,12 +61,12 @@ def run_task(
         raise UserError(f"eval.general.lm_eval={task} is not a task of lm-eval", "`lm_eval ls tasks` lists them")
     model: Any = HFLM(
         pretrained=loaded.model,
-        # It sets a pad token where there is none; the tokenizer of this run stays as it is.
+        # A copy, since lm-eval sets a missing pad token.
         tokenizer=copy.deepcopy(loaded.tokenizer),
         backend="causal",
         batch_size=batch_size or 8,
         max_length=loaded.prompts.max_length,
-        # Every sequence opens with the model's BOS once, as everywhere else here.
+        # Every sequence starts with one BOS, as everywhere else here.
         add_bos_token=bool(loaded.prompts.bos_ids),
     )
     try:
@@ -77,7 +79,7 @@ def run_task(
             log_samples=True,
             bootstrap_iters=0,
         )
-    except Exception as error:  # a task reads data from wherever it wants and raises whatever it wants
+    except Exception as error:  # tasks read data from anywhere and raise anything
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(
             f"lm-eval task {task} fails: {type(error).__name__}: {first[:200]}", "check the network and HF_HUB_OFFLINE"
@@ -97,7 +99,8 @@ def rows_of(task: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:
         name = metric if chosen == "none" else f"{metric} ({chosen})"
         single = [s for s in samples if s.get("filter", "none") == chosen and isinstance(s.get(metric), int | float)]
         values = [float(s[metric]) for s in single]
-        # Samples speak for a metric whose total is their mean; others (F1, perplexity) are kept as the total alone.
+        # Per-document values are used if their mean is the total; for other metrics (F1, perplexity) only the total is
+        # kept.
         if values and math.isclose(math.fsum(values) / len(values), value, rel_tol=1e-6, abs_tol=1e-9):
             rows += [
                 {"task": task, "metric": name, "id": str(s["doc_id"]), "value": v}
@@ -106,6 +109,6 @@ def rows_of(task: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:
         else:
             rows.append({"task": task, "metric": name, "total": float(value), "n": len(samples)})
     if not rows:
-        raise UserError(f"lm-eval task {task} gave no number", "choose another task")
+        raise UserError(f"lm-eval task {task} returned no number", "choose another task")
     directions = found.get("higher_is_better", {}).get(task, {})
     return [{**row, "higher_is_better": directions.get(row["metric"].split(" (")[0])} for row in rows]

@@ -1,8 +1,8 @@
-"""Teacher-forced scores of given answers: per token its log-probability and what min-k++ needs of the distribution.
+"""Teacher-forced scores of given answers: each token's log-probability and the statistics for min-k++.
 
-Answers to one prompt share it: all of the prompt but its last token is run once and its attention memory copied to the rows of
-its answers, so that seven answers cost one prompt. Answers of similar length run together. Only positions that predict an
-answer token go through the head.
+Answers to the same prompt share it: all of the prompt but its last token is run once and its KV cache copied to its
+answers' rows, so that seven answers cost one prompt. Answers of similar length run together. Only positions that
+predict an answer token go through the head.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def score_answers(
 ) -> list[AnswerScore]:
     """Score (prompt ids, answer ids) pairs, in the order given; an answer includes its end token.
 
-    Log-probabilities are natural, taken in float32 and rounded to 1e-7. An answer that does not fit the model's context, or
-    ``total_tokens`` with its prompt, is cut; then ``ends`` is False.
-    Raises UserError when a prompt leaves no room in the context, or when the logits are not numbers.
+    Log-probabilities are in nats, computed in float32 and rounded to 1e-7. An answer that does not fit the model's
+    context, or ``total_tokens`` with its prompt, is cut; then ``ends`` is False. Raises UserError if a prompt leaves no
+    room in the context, or if the logits are NaN.
     """
     context = loaded.prompts.max_length
     check_room([len(prompt) for prompt, _ in items], context)
@@ -62,7 +62,7 @@ def score_answers(
         return _run(loaded, memory, [items[i][0] for i in batch], [answers[i] for i in batch])
 
     for group in _prompt_groups(items, answers, size):
-        # Where single answers do not fit beside the prompts of all, fewer prompts are held.
+        # If single answers do not fit beside the cached prompts, fewer prompts are cached.
         for part, _ in loaded.room.parts("prompts of answers to score", group, score_group):
             if progress is not None:
                 progress(len(part))
@@ -70,7 +70,7 @@ def score_answers(
 
 
 def _prompt_groups(items: Sequence[Item], answers: Sequence[Sequence[int]], size: int) -> list[list[int]]:
-    """Indices of items, the answers of one prompt together, in groups of ``size`` prompts of similar length, longest first."""
+    """Indices of items, a prompt's answers together, in groups of ``size`` prompts of similar length, longest first."""
     owned: dict[tuple[int, ...], list[int]] = {}
     for index, (prompt, _) in enumerate(items):
         owned.setdefault(tuple(prompt), []).append(index)
@@ -85,7 +85,7 @@ def _by_length(group: Sequence[int], answers: Sequence[Sequence[int]], size: int
 
 
 class _Memory:
-    """What attention keeps of the prompts without their last token: run once, handed out to the rows of their answers."""
+    """KV cache of the prompts without their last token, computed once and copied to the rows of their answers."""
 
     def __init__(self, loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> None:
         distinct = list(dict.fromkeys(tuple(prompt[:-1]) for prompt in prompts))

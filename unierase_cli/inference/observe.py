@@ -1,4 +1,4 @@
-"""Asking a model the questions of a split and writing down what it said: observations, the raw material of every metric."""
+"""Asks a model the questions of a split and records its answers as observations, the input of every metric."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unierase_cli.models.prompts import AnswerTokens
 
 @dataclass(frozen=True)
 class Asked:
-    """A fact as it is put to the model. ``prompt_ids`` ends with ``prefix_ids``, the answer tokens given away (usually none)."""
+    """A fact's prompt; ``prompt_ids`` ends with ``prefix_ids``, the answer tokens given away (usually none)."""
 
     fact: Fact
     question: str
@@ -35,9 +35,9 @@ class Asked:
 def ask(loaded: LoadedModel, facts: Sequence[Fact], variant: str, protocol: ProtocolConfig) -> list[Asked]:
     """Render and encode the prompts of a variant, in the order of ``facts``.
 
-    ``paraphrased`` leaves out facts without a paraphrased question. ``answer_prefix`` gives away ``protocol.prefix_tokens``
-    tokens of the true answer, fewer where the answer would have none left. Raises UserError naming a fact whose question
-    does not fit the model's context.
+    ``paraphrased`` skips facts without a paraphrased question. ``answer_prefix`` gives away ``protocol.prefix_tokens``
+    tokens of the true answer, or fewer to leave at least one. Raises UserError that names a fact whose question does
+    not fit the model's context.
     """
     asked = []
     for fact in facts:
@@ -56,7 +56,7 @@ def ask(loaded: LoadedModel, facts: Sequence[Fact], variant: str, protocol: Prot
 
 
 def plan_batches(asked: Sequence[Asked], batch_size: int, device_type: str) -> list[list[int]]:
-    """Rows of similar expected length together: the prompt and the true answer, which most answers are as long as."""
+    """Batches of similar expected length: the prompt plus the true answer, a typical length of answers."""
     lengths = [len(row.prompt_ids) + len(row.answer.ids) for row in asked]
     return length_sorted(lengths, choose_batch_size(batch_size, device_type))
 
@@ -71,9 +71,9 @@ def observe(
     protocol: ProtocolConfig,
     wrong_answers: bool = False,
 ) -> Iterator[list[Observation]]:
-    """One list of observations per batch, in the order of the batch, as soon as the batch is done.
+    """Yield one list of observations per batch, in batch order, as soon as the batch is done.
 
-    ``plain`` scores the true answer and, with ``wrong_answers``, the paraphrased and the wrong ones too; the other variants
+    ``plain`` scores the true answer and, with ``wrong_answers``, the paraphrased and wrong ones too; the other variants
     only generate.
     """
     for batch in batches:
@@ -140,7 +140,7 @@ def _observation(
         stop=found.stop,
         given_prefix=decoded(loaded, row.prefix_ids, skip_special=True),
         answers=answers,
-        # After given answer tokens the first position is not the answer's first.
+        # After a given prefix, the first generated position is not the answer's first.
         first_unlearn_probability=None if row.prefix_ids else found.first_unlearn_probability,
         first_is_unlearn=bool(found.ids) and found.ids[0] in loaded.unlearn_ids,
         long_answer=row.fact.long_answer,

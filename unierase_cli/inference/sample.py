@@ -1,4 +1,4 @@
-"""Answers drawn from a model, not decoded greedily: for methods that train on what the model might have said."""
+"""Samples answers from a model, for methods that train on what the model might say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from unierase_cli.models.partial import pad_sequences
 
 @contextmanager
 def _own_settings(model: Any) -> Iterator[None]:
-    """Without what a checkpoint wants of generation (a repetition penalty, say): generate() takes it for what is not said."""
+    """Ignore the checkpoint's generation defaults (such as a repetition penalty), which generate() uses for anything unset."""
     own, model.generation_config = model.generation_config, GenerationConfig()
     try:
         yield
@@ -31,7 +31,7 @@ def _own_settings(model: Any) -> Iterator[None]:
 def sample(loaded: LoadedModel, prompts: Sequence[list[int]], *, seed: int, max_new_tokens: int) -> list[str]:
     """One answer per prompt at temperature 1, without special tokens, up to a stop text.
 
-    The same for the same seed and batch size.
+    Deterministic for the same seed and batch size.
     """
     lengths = [len(prompt) for prompt in prompts]
     check_room(lengths, loaded.prompts.max_length)

@@ -1,4 +1,4 @@
-"""Asking the questions of a suite: plain greedy answers, and what is kept of them."""
+"""Asks the questions of a suite: plain greedy answers, and what is recorded of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unierase_cli.models.load import LoadedModel
 
 @dataclass(frozen=True)
 class Question:
-    """A question of a suite as it is put to the model. ``ids``: empty if it does not fit the model's context."""
+    """A question of a suite as prompt ``ids``, empty if it does not fit the model's context."""
 
     id: str
     ids: list[int]
@@ -30,7 +30,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """``output`` is the text without special tokens; ``tokens`` counts what was generated, the end token left out.
+    """An answer; ``output`` is the text without special tokens, ``tokens`` the number of generated tokens without the
+    end token.
 
     ``stop``: as in ``inference.generate``, or TOO_LONG for a question that was not asked.
     """
@@ -43,17 +44,17 @@ class Answer:
 
 
 def questions_of(loaded: LoadedModel, texts: Sequence[tuple[str, str]], *, compat: bool = False) -> list[Question]:
-    """(id, text) as one user turn each in the model's own template.
+    """Each (id, text) as one user turn in the model's own template.
 
-    ``compat`` encodes the rendered template once more with special tokens, as the UniErase authors' scripts do: a tokenizer that
-    puts a BOS in front of every text then puts a second one.
+    ``compat`` encodes the rendered template with special tokens again, as the UniErase authors' scripts do: a tokenizer
+    that adds BOS to every text then adds a second one.
     """
     again = second_bos(loaded) if compat else []
     return [Question(name, _fitting(loaded, text, again)) for name, text in texts]
 
 
 def _fitting(loaded: LoadedModel, text: str, before: list[int]) -> list[int]:
-    """The prompt's ids; none if they leave no room for an answer in the model's context."""
+    """The prompt's ids; empty if they leave no room for an answer in the model's context."""
     try:
         ids = [*before, *loaded.prompts.prompt(text).ids]
         check_room([len(ids)], loaded.prompts.max_length)
@@ -63,14 +64,14 @@ def _fitting(loaded: LoadedModel, text: str, before: list[int]) -> list[int]:
 
 
 def second_bos(loaded: LoadedModel) -> list[int]:
-    """What the tokenizer puts in front of a text that has its BOS already; nothing for most tokenizers."""
+    """What the tokenizer adds in front of a text that already has its BOS; empty for most tokenizers."""
     bos = loaded.prompts.bos_ids
     ids = loaded.tokenizer("a", add_special_tokens=True)["input_ids"]
     return list(bos) if bos and loaded.prompts.style == "chat" and ids[:1] == bos else []
 
 
 def answers_to(loaded: LoadedModel, questions: Sequence[Question], max_new_tokens: int) -> list[Answer]:
-    """Greedy answers to one batch of questions, in its order; an empty one to a question that is too long."""
+    """Greedy answers to one batch of questions, in order; empty for a question that is too long."""
     asked = [q.ids for q in questions if not q.too_long]
     generated = iter(generate(loaded, asked, max_new_tokens=max_new_tokens, batch_size=max(len(asked), 1)))
     found = [Generated([], TOO_LONG) if question.too_long else next(generated) for question in questions]

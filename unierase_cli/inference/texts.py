@@ -1,4 +1,4 @@
-"""From generated ids to text, and where a stop text ends an answer."""
+"""Decodes generated ids, and finds the stop text that ends an answer."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from unierase_cli.models.load import LoadedModel
 
 
 def decoded(loaded: LoadedModel, ids: Sequence[int], *, skip_special: bool = False) -> str:
-    """Faithful text: no tidying of spaces before punctuation."""
+    """The exact text, without clean-up of spaces before punctuation."""
     return str(loaded.tokenizer.decode(list(ids), skip_special_tokens=skip_special, clean_up_tokenization_spaces=False))
 
 
 def before_stop(loaded: LoadedModel, ids: Sequence[int]) -> tuple[list[int], int] | None:
-    """The ids of what stands before the first stop text, and how many characters of it their last one brings along; None where
-    there is no stop text, which is looked for at the end of ``ids`` alone.
+    """The ids before the first stop text, and the number of characters at their end that belong to the stop text.
 
-    A token may hold the end of an answer and the start of a stop text (".\\n").
+    A token may hold the end of an answer and the start of a stop text (".\\n"). None without a stop text; it is only
+    looked for at the end of ``ids``.
     """
     stops = loaded.stop_texts
     if not stops:
         return None
-    # A token is a byte at least. The first one of a window may lose its space, so there is one more.
+    # A token is at least one byte. The first token of a window may lose its space, hence one more.
     window = max(len(stop.encode("utf-8")) for stop in stops) + 1
     if not any(stop in decoded(loaded, ids[-window:]) for stop in stops):
         return None

@@ -1,4 +1,4 @@
-"""Loading a model and knowing its parts by what they are.
+"""Loading a model and finding its parts by what they are.
 
 A folder or hub id comes in. A `LoadedModel` goes out, with its architecture, prompts and rows.
 """

@@ -1,4 +1,4 @@
-"""Where things are in a causal language model, found by what they do and not by what they are called (spec section 8)."""
+"""Finds the parts of a causal language model by what they do, not by their names (spec section 8)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from unierase_cli.contracts import UserError
 from unierase_cli.sizes import default_layers
 
 Projection = nn.Linear | Conv1D
-# What a block may remember by (config.layer_types): keys and values per token, which every part here can go on from.
+# Supported layer types (config.layer_types): keys and values per token, which the code here can continue from.
 ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 @dataclass
 class Architecture:
-    """The parts of a model that unlearning works on. Weights are seen as [h, d]: ``block output += W @ key``.
+    """The parts of a model that unlearning works on; weights are viewed as [h, d]: ``block output += W @ key``.
 
-    ``backbone`` returns last_hidden_state after the final norm; ``logits`` turns that into logits.
+    ``backbone`` returns last_hidden_state after the final norm; ``logits`` turns it into logits.
     """
 
     blocks: nn.ModuleList
@@ -38,7 +38,7 @@ class Architecture:
     _projections: dict[int, tuple[str, Projection]] = field(default_factory=dict, repr=False)
 
     def projection(self, layer: int) -> Projection:
-        """The block's down projection: the last Linear or Conv1D outside its attention whose output width is h."""
+        """The block's down projection: the last Linear or Conv1D outside its attention with output width h."""
         return self._find(layer)[1]
 
     def projection_name(self, layer: int) -> str:
@@ -46,20 +46,20 @@ class Architecture:
         return f"{self.blocks_name}.{layer}.{self._find(layer)[0]}"
 
     def weight(self, layer: int) -> Tensor:
-        """Float32 copy of the projection, [h, d] whatever the module's own orientation."""
+        """Float32 copy of the projection as [h, d], whatever the module's own orientation."""
         module = self.projection(layer)
         stored = module.weight.detach()
         return (stored.T if isinstance(module, Conv1D) else stored).to(torch.float32, copy=True).contiguous()
 
     def set_weight(self, layer: int, weight_hd: Tensor) -> None:
-        """Write [h, d] into the projection, in place, rounded to the parameter's own type."""
+        """Write [h, d] into the projection in place, cast to the parameter's dtype."""
         module = self.projection(layer)
         value = weight_hd.T if isinstance(module, Conv1D) else weight_hd
         with torch.no_grad():
             module.weight.copy_(value)
 
     def projected(self, layer: int, keys: Tensor) -> Tensor:
-        """What the projection puts out for keys [..., d], bias included, [..., h] in the keys' type."""
+        """The projection's output for keys [..., d], bias included: [..., h] in the keys' dtype."""
         module = self.projection(layer)
         weight = module.weight.detach().to(keys)
         out = keys @ (weight if isinstance(module, Conv1D) else weight.T)
@@ -70,7 +70,7 @@ class Architecture:
         return _widths(self.projection(layer))[0]
 
     def default_layers(self) -> list[int]:
-        """Blocks to edit where no preset says."""
+        """Blocks to edit unless a preset says otherwise."""
         return default_layers(self.n_blocks)
 
     def check_layers(self, layers: list[int]) -> None:
@@ -87,12 +87,12 @@ class Architecture:
             raise UserError(f"layers {layers} must be ascending, each block once", _layers_hint(sorted(set(layers))))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits of hidden states [..., h] that went through the final norm, scale and soft cap of the model included."""
+        """Logits of hidden states [..., h] after the final norm, including the model's logit scale and soft cap."""
         logits = self.head(hidden) * self.logit_scale if self.logit_scale != 1.0 else self.head(hidden)
         return torch.tanh(logits / self.soft_cap) * self.soft_cap if self.soft_cap else logits
 
     def refresh_ends(self, model: PreTrainedModel) -> None:
-        """Take up embedding and head again, after the vocabulary was resized."""
+        """Refresh embedding and head after the vocabulary was resized."""
         self.embedding, self.head = _ends(model)
 
     def _find(self, layer: int) -> tuple[str, Projection]:
@@ -104,13 +104,13 @@ class Architecture:
 
 
 def find_architecture(model: PreTrainedModel) -> Architecture:
-    """Find the parts of ``model``. Raises UserError naming what is missing or why the model cannot be edited."""
+    """Find the parts of ``model``. Raises UserError that names what is missing or why the model cannot be edited."""
     config, name = model.config.get_text_config(), type(model).__name__
     refuse_unsupported(config, name)
     embedding, head = _ends(model)
     if model.base_model is model:
         raise UserError(f"{name} does not separate its blocks from its head", "choose a decoder-only language model")
-    # A model that also looks at images has further blocks, which no text goes through.
+    # A multimodal model has further blocks for images, which text does not pass.
     backbone = model.base_model if config is model.config else model.get_decoder()
     blocks_name, blocks = _find_blocks(model, backbone, config.num_hidden_layers)
     found = Architecture(
@@ -134,7 +134,7 @@ def find_architecture(model: PreTrainedModel) -> Architecture:
 
 
 def _ends(model: PreTrainedModel) -> tuple[nn.Embedding, nn.Linear]:
-    """Embedding and head, by the two accessors that every model has."""
+    """The embedding and the head, through the standard accessors."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     for module, what in ((embedding, "input embedding matrix"), (head, "language-model head")):
         if getattr(module, "weight", None) is None:
@@ -143,8 +143,9 @@ def _ends(model: PreTrainedModel) -> tuple[nn.Embedding, nn.Linear]:
 
 
 def refuse_unsupported(config: object, name: str) -> None:
-    """Raise UserError for mixtures of experts, for memories other than attention's, and for residual streams that rescale the
-    MLP's output.
+    """Raise UserError for models that cannot be edited.
+
+    These are mixtures of experts, layers other than attention, and residual streams that rescale the MLP's output.
     """
     for key in ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"):
         if (getattr(config, key, None) or 0) > 1:
@@ -153,7 +154,7 @@ def refuse_unsupported(config: object, name: str) -> None:
     others = set(getattr(config, "layer_types", None) or []) - ATTENTION
     if others:
         kinds = f"{name} has blocks of other kinds than attention ({', '.join(sorted(others))})"
-        raise UserError(f"{kinds}, which cannot go on from the tokens before a key", "choose another model")
+        raise UserError(f"{kinds}, which cannot continue from the tokens before a key", "choose another model")
     if getattr(config, "num_kv_shared_layers", None):
         raise UserError(f"{name} has blocks that share keys and values with earlier ones", "choose another model")
     if getattr(config, "residual_multiplier", 1.0) not in (1, 1.0, None):

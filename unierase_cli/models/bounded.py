@@ -1,8 +1,8 @@
-"""Texts that somebody else's code makes - a chat template - within limits of time, memory and length.
+"""Runs third-party code that makes texts (chat templates) within limits of time, memory and length.
 
-A template can count to any number, double a text without end, or raise one number to another, and none of it can be stopped from
-within: it runs in a child process, which the kernel ends. A fork costs milliseconds. The child only renders, and leaves without
-touching what it shares with its parent. Where there is no safe fork (macOS, Windows) the texts are made without limits.
+A template can count to any number, double a text endlessly or compute huge powers, and none of this can be stopped from
+within: it runs in a child process, which the kernel ends. A fork costs milliseconds. The child only renders, and exits
+without touching what it shares with its parent. Without a safe fork (macOS, Windows) there are no limits.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from collections.abc import Callable
 from signal import SIGKILL
 from typing import Any
 
-# Templates take milliseconds and write some thousand characters. Seconds of computing, and of waiting for it on a busy machine.
+# Templates take milliseconds and write some thousand characters. Seconds of CPU time, and of waiting on a busy machine.
 SECONDS, PATIENCE = 2, 120
-# Bytes of memory beyond what the process has already, and of the texts.
+# Bytes of memory beyond what the process already uses, and bytes of the texts.
 MEMORY, LONGEST = 1 << 30, 4 << 20
-# How a child says what came of it.
+# The status that a child reports.
 MADE, FAILED = "made", "failed"
 
 
@@ -39,7 +39,7 @@ def bounded(make: Callable[[], list[str]]) -> list[str]:
         return make()
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        # Python 3.12 warns of forks beside threads; this child takes no lock that one of them could hold.
+        # Python 3.12 warns about forks beside threads; this child takes no lock that a thread could hold.
         warnings.simplefilter("ignore")
         child = os.fork()
     if child == 0:
@@ -63,7 +63,7 @@ def bounded(make: Callable[[], list[str]]) -> list[str]:
 
 
 def _read(stream: int) -> bytes:
-    """All that the child writes until it ends."""
+    """Everything that the child writes until it ends."""
     content, until = b"", time.monotonic() + PATIENCE
     while select.select([stream], [], [], max(0.0, until - time.monotonic()))[0]:
         piece = os.read(stream, 1 << 16)
@@ -76,7 +76,7 @@ def _read(stream: int) -> bytes:
 
 
 def _be_child(make: Callable[[], list[str]], stream: int) -> None:
-    """Make the texts, write them, and leave without the parent's clean-up."""
+    """Make the texts, write them, and exit without the parent's clean-up."""
     try:
         _limit()
         try:

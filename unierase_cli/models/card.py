@@ -1,4 +1,4 @@
-"""The card that is written beside a model that this tool has trained."""
+"""The model card of a model trained by this tool."""
 
 from __future__ import annotations
 

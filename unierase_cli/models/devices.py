@@ -1,4 +1,4 @@
-"""A model on several devices: each module where it was put, its inputs brought to it by accelerate."""
+"""Models on several devices: accelerate places the modules and moves their inputs to them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from unierase_cli.models.architecture import Architecture
 
 
 def device_of(architecture: Architecture, layer: int) -> torch.device:
-    """Where a block's down projection lies, and with it the keys that it sees."""
+    """The device of a block's down projection and its keys."""
     return architecture.projection(layer).weight.device
 
 
 def is_spread(model: nn.Module) -> bool:
-    """Whether the weights lie on more than one device."""
+    """Whether the weights are on more than one device."""
     return len({parameter.device for parameter in model.parameters()}) > 1
 
 
 def refuse_spread(model: nn.Module) -> None:
-    """Raise UserError before a model on several devices is trained."""
+    """Raise UserError if a model on several devices is to be trained."""
     if is_spread(model):
         raise UserError(
             "model.device_map is for editing and evaluation, not for training",
@@ -31,7 +31,7 @@ def refuse_spread(model: nn.Module) -> None:
 
 
 def check_spreading(device_map: Any) -> None:
-    """Raise UserError without accelerate, which places the modules and moves what goes from one to the next."""
+    """Raise UserError without accelerate, which places the modules and moves data between them."""
     try:
         import accelerate  # noqa: F401
     except ImportError:
@@ -42,7 +42,7 @@ def check_spreading(device_map: Any) -> None:
 
 
 def check_placed(model: nn.Module) -> None:
-    """Raise UserError where weights did not fit the devices: accelerate leaves them on the disk, where none can be edited."""
+    """Raise UserError if weights did not fit the devices: accelerate leaves them on disk, where they cannot be edited."""
     left = [name for name, parameter in model.named_parameters() if parameter.device.type == "meta"]
     if left:
         raise UserError(
@@ -52,7 +52,7 @@ def check_placed(model: nn.Module) -> None:
 
 
 def placement(model: nn.Module) -> str:
-    """What lies where, e.g. ``cuda:0 (54 %), cuda:1 (46 %)``."""
+    """The share of each device, e.g. ``cuda:0 (54 %), cuda:1 (46 %)``."""
     sizes: dict[str, int] = {}
     for parameter in model.parameters():
         sizes[str(parameter.device)] = sizes.get(str(parameter.device), 0) + parameter.numel()

@@ -1,7 +1,7 @@
-"""Text to token ids with character offsets, where user text never turns into control tokens.
+"""Encodes text to token ids with character offsets; user text never becomes control tokens.
 
 A tokenizer matches its added tokens anywhere in a string, so a question that quotes ``<|eot_id|>`` would end the turn.
-Here only the template's own control tokens count; text that contains none is encoded as the tokenizer always does.
+Here only the template's own control tokens count; user text without any is encoded as the tokenizer always does.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from transformers import PreTrainedTokenizerBase
 from unierase_cli.contracts import UNLEARNING_TOKEN, UserError
 
 Span = tuple[int, int]
-# A code point that is no character and stands in no text.
+# A noncharacter code point, which no text contains.
 UNWRITTEN = "\ufdd0"
 
 
 class TextEncoder:
-    """Encodes strings of template text and user text with one tokenizer. Follows tokens that are added later."""
+    """Encodes template and user text with one tokenizer, including tokens that are added later."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if not tokenizer.is_fast:
@@ -38,7 +38,7 @@ class TextEncoder:
 
     @property
     def control(self) -> re.Pattern[str]:
-        """Matches the control tokens: special ones, and added ones in brackets (``<think>``, ``[INST]``)."""
+        """Matches control tokens: special tokens, and added tokens in brackets (``<think>``, ``[INST]``)."""
         if len(self.tokenizer) != self._known_size:
             added = self.tokenizer.added_tokens_decoder.values()
             names = [t.content for t in added if t.special or re.fullmatch(r"[<\[].*[>\]]", t.content)]
@@ -50,9 +50,9 @@ class TextEncoder:
     def encode(self, text: str, user_spans: Sequence[Span] = ()) -> tuple[list[int], list[Span]]:
         """Ids and offsets (characters of ``text``) without automatic BOS or EOS.
 
-        ``user_spans`` are the ascending parts of ``text`` that somebody else wrote. If no control token appears by them, the
-        result is the tokenizer's own for the whole string; else the text between the template's control tokens that holds
-        one is encoded as plain text.
+        ``user_spans``: ascending parts of ``text`` that are user text. If they do not produce control tokens, the
+        result is the tokenizer's own for the whole string; otherwise each stretch between the template's control tokens
+        that contains a forged one is encoded as plain text.
         """
         cuts = self._template_tokens(text, user_spans)
         bounds = [0, *(place for cut in cuts for place in cut), len(text)]
@@ -62,7 +62,7 @@ class TextEncoder:
             return self._by_tokenizer(text, 0)
         ids: list[int] = []
         offsets: list[Span] = []
-        begin = 0  # of the text that is not encoded yet
+        begin = 0  # start of the text that is not encoded yet
         for gap, is_forged in zip(gaps, forged, strict=True):
             if is_forged:
                 usual = self._by_tokenizer(text[begin : gap[0]], begin)
@@ -78,7 +78,7 @@ class TextEncoder:
         return token_id(self.tokenizer, name)
 
     def _template_tokens(self, text: str, user_spans: Sequence[Span]) -> list[Span]:
-        """Spans of the control tokens that the template wrote itself."""
+        """Spans of the control tokens that the template itself wrote."""
         bounds = [0, *(place for span in user_spans for place in span), len(text)]
         pieces = zip(bounds[::2], bounds[1::2], strict=True)
         return [match.span() for piece in pieces for match in self.control.finditer(text, *piece)]
@@ -101,7 +101,7 @@ class TextEncoder:
 
 
 def _hide(model: dict[str, Any], control: re.Pattern[str]) -> None:
-    """Take control tokens out of reach of a model that finds whole words or pieces in its vocabulary (Unigram, WordLevel)."""
+    """Hide control tokens from a model that looks up whole words or pieces in its vocabulary (Unigram, WordLevel)."""
 
     def hidden(name: str) -> str:
         return UNWRITTEN + name if control.fullmatch(name) and name != model.get("unk_token") else name
@@ -113,18 +113,18 @@ def _hide(model: dict[str, Any], control: re.Pattern[str]) -> None:
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, name: str) -> int:
-    """Id of one token by its name. Raises KeyError if the tokenizer has none such."""
+    """Id of one token by its name. Raises KeyError if the tokenizer has no such token."""
     return int(tokenizer.get_vocab()[name])
 
 
 def known_unlearning_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids of the unlearning tokens that an earlier run left in the tokenizer, in their order."""
+    """Ids of the unlearning tokens that earlier runs left in the tokenizer, in order."""
     added = sorted(tokenizer.added_tokens_decoder.items())
     return [index for index, token in added if UNLEARNING_TOKEN.fullmatch(token.content)]
 
 
 def fresh_names(tokenizer: PreTrainedTokenizerBase, count: int) -> list[str]:
-    """Names of ``count`` unlearning tokens that the tokenizer does not know: earlier facts lead to those that it knows."""
+    """Names of ``count`` unlearning tokens that are new to the tokenizer; known ones belong to earlier facts."""
     known = tokenizer.get_vocab()
     free = (name for number in itertools.count() if (name := f"<unlearn_{number}>") not in known)
     return list(itertools.islice(free, count))

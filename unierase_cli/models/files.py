@@ -1,4 +1,4 @@
-"""Reading configuration, tokenizer and weights from a folder or the hub; what goes wrong becomes one line."""
+"""Reads configuration, tokenizer and weights from a folder or the hub; errors become one line."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from unierase_cli.store.tensors import check_finite
 
 
 def resolve(path: str | Path | None, reporter: Reporter | None = None) -> Source:
-    """A Path for a folder, and for the one that a GGUF file is unpacked to; a str for a hub id.
+    """A Path for a folder or an unpacked GGUF file, a str for a hub id.
 
-    Raises UserError for a folder or a file that is not there, and for a GGUF file that cannot be loaded.
+    Raises UserError for a missing folder or file, and for a GGUF file that cannot be loaded.
     """
     if path is None or str(path) == "":
-        raise UserError("no model is named", "give model.path=FOLDER_OR_HUB_ID, or choose model=mini train=mini")
+        raise UserError("no model is given", "give model.path=FOLDER_OR_HUB_ID, or choose model=mini train=mini")
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
@@ -54,7 +54,7 @@ def resolve(path: str | Path | None, reporter: Reporter | None = None) -> Source
 
 
 def read_config(source: Source, revision: str | None) -> PreTrainedConfig:
-    """The model's configuration; mixtures of experts are refused here, before anything large is read."""
+    """The model's configuration; mixtures of experts are rejected here, before anything large is read."""
     if isinstance(source, Path):
         if not (source / "config.json").is_file():
             inside = next((path.name for path in sorted(source.glob("*.gguf"))), None)
@@ -84,7 +84,7 @@ def read_weights(
     attention: str,
     device_map: Any = None,
 ) -> PreTrainedModel:
-    """The model, all of whose weights come from the checkpoint (safetensors only); on the CPU, or where ``device_map`` says."""
+    """The model on the CPU, or placed by ``device_map``; all weights must be in the checkpoint (safetensors only)."""
     with one_line("weights", source), no_progress_bar():
         check_folder(source) if isinstance(source, Path) else _check_hub(source, revision)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -106,16 +106,18 @@ def read_weights(
 
 
 def save_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write weights (safetensors), tokenizer and chat template as a Hugging Face folder. Raises UserError for weights that are not
-    finite."""
-    check_finite(model.named_parameters(), "the model that was to be written", "lower the rate of its training, or use float32")
+    """Write weights (safetensors), tokenizer and chat template as a Hugging Face folder.
+
+    Raises UserError for weights that are not finite.
+    """
+    check_finite(model.named_parameters(), "the model to save", "lower the learning rate, or use float32")
     with no_progress_bar():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 def _check_hub(name: str, revision: str | None) -> None:
-    """As ``check_folder``, of the two files of a hub model that lead to others; they are fetched for it."""
+    """Like ``check_folder``, for the hub model's two files that refer to other files; they are downloaded for it."""
     known = {key: value for key, value in _options(name, revision).items() if key != "trust_remote_code"}
     found = [cached_file(name, file, _raise_exceptions_for_missing_entries=False, **known) for file in (ADAPTER, INDEX)]
     if found[0] is not None:
@@ -131,9 +133,9 @@ def _options(source: Source, revision: str | None) -> dict[str, Any]:
 
 @cache
 def hub_reachable() -> bool:
-    """Whether the hub's host answers; asked once, since the hub's library tries for half a minute before it gives up."""
+    """Whether the hub can be reached; checked once, since the hub's library retries for half a minute."""
     if getproxies():
-        return True  # a direct connection would tell nothing
+        return True  # a direct connection would prove nothing behind a proxy
     address = urlsplit(constants.ENDPOINT)
     try:
         socket.create_connection((address.hostname or "", address.port or 443), timeout=5).close()

@@ -1,4 +1,4 @@
-"""Which model this is: a hash of what is in its folder. No torch here, since keys are made from it."""
+"""Identifies a model by a hash of its files; imports no torch, since artefact keys are made from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unierase_cli.store.hashing import hash_bytes, hash_file, hash_json, recorde
 from unierase_cli.store.model_folders import refuse_pickles
 from unierase_cli.store.tensors import samples_of
 
-# Reading more than this only to name a model would cost minutes: beyond it the heads are hashed, and samples of every tensor.
+# Reading more than this would take minutes: above the limit, only headers and samples of every tensor are hashed.
 FULL_LIMIT = 2 << 30
 DESCRIPTIONS = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 
@@ -19,15 +19,15 @@ DESCRIPTIONS = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_
 def fingerprint_model(path: str | Path) -> str:
     """Hash of a model folder's configuration, tokenizer and safetensors files, or of a GGUF file.
 
-    Raises UserError if the folder is missing, or has its weights as pickles alone.
+    Raises UserError if the folder is missing, or has only pickled weights.
     """
     folder = Path(path)
     file = gguf_at(folder)
     if file is not None:
-        # Whole: between samples a changed tensor can lie.
+        # The whole file: samples could miss a changed tensor.
         return recorded_hash(file, None)
     if not folder.is_dir():
-        raise UserError(f"there is no model folder {folder}", "check model.path")
+        raise UserError(f"model folder {folder} does not exist", "check model.path")
     refuse_pickles(folder)
     weights = sorted(folder.glob("*.safetensors"))
     large = sum(file.stat().st_size for file in weights) >= FULL_LIMIT
@@ -37,9 +37,7 @@ def fingerprint_model(path: str | Path) -> str:
 
 
 def local_fingerprint(path: str | Path | None) -> str | None:
-    """``fingerprint_model`` of a folder or GGUF file, taken once for as long as its files stay the same; None for what is neither
-    here.
-    """
+    """``fingerprint_model`` of a local folder or GGUF file, cached while its files stay the same; None for anything else."""
     folder = Path(path) if path is not None else None
     if folder is not None and gguf_at(folder) is not None:
         return fingerprint_model(folder)

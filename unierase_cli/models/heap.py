@@ -1,4 +1,4 @@
-"""Giving freed memory back to the system. Imports no torch."""
+"""Returns freed memory to the system; imports no torch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import suppress
 
 
 def give_back() -> None:
-    """Collect what nobody holds and return the heap's free pages, which glibc else keeps for requests of the same sizes."""
+    """Run the garbage collector and return free heap pages, which glibc otherwise keeps for reuse."""
     gc.collect()
     trim()
 
 
 def trim() -> None:
-    """Return the heap's free pages to the system; cheap enough for a training loop, whose batches differ in shape."""
-    with suppress(OSError, AttributeError, TypeError):  # other C libraries have no malloc_trim
+    """Return free heap pages to the system; cheap enough for a training loop, whose batches differ in shape."""
+    with suppress(OSError, AttributeError, TypeError):  # only glibc has malloc_trim
         ctypes.CDLL(None).malloc_trim(0)

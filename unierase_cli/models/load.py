@@ -27,12 +27,12 @@ from unierase_cli.store.tensors import check_finite
 
 @dataclass
 class LoadedModel:
-    """A model in evaluation mode, no parameter of which asks for a gradient.
+    """A model in evaluation mode with all parameters frozen.
 
-    ``fingerprint`` names the files it was loaded from. ``unlearn_ids``: unlearning tokens, those of earlier runs among them.
-    ``added_bias``: what the bias of a head that has one became for tokens when they were added, by id, to be set again
-    whenever their rows are. ``stop_texts`` end a generation as ``prompts.stop_ids`` do, and are no part of the answer (see
-    ``protocol.stop``). ``room``: how much has been found to run at a time.
+    ``fingerprint`` identifies the files it was loaded from. ``unlearn_ids``: unlearning tokens, including those of
+    earlier runs. ``added_bias``: token id -> head bias set when the token was added, to be restored whenever its rows
+    are. ``stop_texts`` end a generation like ``prompts.stop_ids`` and are not part of the answer (see
+    ``protocol.stop``). ``room``: the sizes found to fit in memory.
     """
 
     model: PreTrainedModel
@@ -53,12 +53,13 @@ def load_model(
 ) -> LoadedModel:
     """Load ``path`` (else ``config.path``): a folder, a GGUF file, or a hub id.
 
-    Raises UserError when it is missing, unreachable, broken, of a kind that cannot be edited, or has weights that are not finite.
+    Raises UserError if it is missing, unreachable, damaged, of a kind that cannot be edited, or has weights that are
+    not finite.
     """
     reporter = reporter or SilentReporter()
     wanted = path if path is not None else config.path
     source = resolve(wanted, reporter)
-    # What is told and recorded is the file that was named, not the folder that it was unpacked to.
+    # Messages and records show the file that was named, not the folder it was unpacked to.
     named = source if wanted is None else gguf_at(wanted) or source
     revision = config.revision if isinstance(source, str) else None
     if isinstance(source, str) and revision is None:
@@ -84,7 +85,7 @@ def load_model(
         fingerprint = fingerprint_model(named)
     else:
         fingerprint = f"{source}@{getattr(model.config, '_commit_hash', None) or revision or 'default branch'}"
-    # Some values are looked at only here: a tokenizer's end token, a generation's, the shape of a block.
+    # Some values are only checked here: the end tokens of tokenizer and generation, the shape of a block.
     with one_line("model", named):
         return wrap_model(
             model, tokenizer, config=config, source=str(named), fingerprint=fingerprint, reporter=reporter
@@ -100,7 +101,7 @@ def wrap_model(
     fingerprint: str = "",
     reporter: Reporter | None = None,
 ) -> LoadedModel:
-    """A LoadedModel from a model and a tokenizer in memory; the model is put into evaluation mode and frozen.
+    """A LoadedModel from a model and a tokenizer in memory; the model is set to evaluation mode and frozen.
 
     ``reporter`` is warned when batches have to shrink.
     """
@@ -110,7 +111,7 @@ def wrap_model(
     if config.layers is not None:
         architecture.check_layers(list(config.layers))
     if not architecture.embedding.weight.is_meta:
-        # Refuses a model whose blocks an edit cannot speak for; told now, not when the edit is reached.
+        # Reject a model whose blocks cannot be edited now, not when the edit is reached.
         output_norm(architecture, (config.layers or architecture.default_layers())[0])
     rows = architecture.embedding.weight.shape[0]
     if len(tokenizer) > rows:
@@ -136,7 +137,7 @@ def wrap_model(
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU if there is one, of several processes on a machine each its own.
+    """The device of that name; ``auto`` takes a GPU if there is one, a different one for each process on a machine.
 
     Raises UserError for a device that this machine does not have.
     """
@@ -157,7 +158,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> tuple[torch.dtype | str, str]:
-    """The type to load with and why; "auto" stands for the checkpoint's own type."""
+    """The dtype to load with, and why; "auto" is the checkpoint's own dtype."""
     if name != "auto":
         return getattr(torch, name), f"model.dtype={name}"
     if device.type == "cpu":
@@ -166,9 +167,9 @@ def choose_dtype(name: str, device: torch.device) -> tuple[torch.dtype | str, st
 
 
 def choose_attention(name: str, config: PreTrainedConfig) -> tuple[str, str]:
-    """The attention implementation to load with, and why if it is another than the one asked for.
+    """The attention implementation to load with, and why if it differs from ``name``.
 
-    sdpa has no caps on attention's logits (Gemma 2): a model that has them is loaded with eager.
+    sdpa has no soft cap on attention logits (Gemma 2): such models are loaded with eager.
     """
     kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     able = getattr(kind, "_supports_sdpa", True) and not getattr(

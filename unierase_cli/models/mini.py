@@ -1,4 +1,4 @@
-"""A small Llama with a tokenizer of its own, made from scratch for the texts that it is to memorise."""
+"""A small Llama with its own tokenizer, built from scratch for the texts it should memorise."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ CONTEXT = 512
 def build_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE of at most ``size`` tokens, trained on ``texts``, with a chat template.
 
-    The template writes BOS itself and the tokenizer adds none, so that text rendered by it can be encoded by any tool
-    without a second BOS.
+    The template writes BOS and the tokenizer adds none, so that any tool can encode rendered text without a second BOS.
     """
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -49,7 +48,7 @@ def build_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, config: TrainConfig, seed: int) -> LlamaForCausalLM:
-    """A Llama with untied head and random float32 weights, the same for the same seed."""
+    """A Llama with an untied head and random float32 weights, determined by the seed."""
     settings = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=config.hidden_size,
@@ -64,7 +63,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, config: TrainConfig, seed: i
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    # transformers draws start weights from torch's global generator: seed it for this draw only.
+    # transformers initialises weights from torch's global generator: seed it for this draw only.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stable_hash(seed, "mini model"))
         return LlamaForCausalLM(settings)

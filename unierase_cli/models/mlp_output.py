@@ -1,6 +1,6 @@
-"""How a block takes in what its down projection puts out: as it is, or through a norm of its own (spec section 8).
+"""How a block adds its down projection's output to the residual stream: directly, or through a norm (spec section 8).
 
-Asked of the block itself: one position with a change of the projection's output, and what becomes of it.
+Found by running the block on one position with a changed projection output.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from unierase_cli.contracts import UserError
 from unierase_cli.models.architecture import Architecture
 from unierase_cli.models.partial import passing_through
 
-# Share of a change that may go astray: bfloat16 rounds sums to 1/256 of their larger part.
+# Tolerated relative error of a change: bfloat16 rounds sums to 1/256 of their larger part.
 TOLERANCE = 0.05
-# The seed of the position and of the change that a block is asked with.
+# Seed of the test position and of the test change.
 SEED = 20240726
 
 
 @dataclass(frozen=True)
 class OutputNorm:
-    """An RMS norm between projection and residual stream: ``gain * x / rms(x)``. ``gain``: [h] float32, as it is applied
-    (Gemma's 1 + w).
+    """An RMS norm between projection and residual stream: ``gain * x / rms(x)``.
+
+    ``gain``: [h] float32, as applied (Gemma's 1 + w).
     """
 
     name: str
@@ -34,15 +35,14 @@ class OutputNorm:
 
 @torch.no_grad()
 def output_norm(architecture: Architecture, layer: int) -> OutputNorm | None:
-    """The norm that a block puts its projection's output through; None where the output is added as it is.
+    """The norm that a block applies to its projection's output; None if the output is added directly.
 
-    Raises UserError where what the projection puts out reaches the block's output in neither way: an edit's change would not
-    be the one that was solved for.
+    Raises UserError if neither holds: the edit's actual change would differ from the solved one.
     """
     generator = torch.Generator().manual_seed(SEED)
     hidden = _draw(architecture, generator)
     out, seen, inputs = _run(architecture, layer, hidden, torch.zeros_like(hidden))
-    # On the block's own device, where there are several.
+    # On the block's own device, if there are several.
     change = _draw(architecture, generator).to(out.device) * (out.float().square().mean().sqrt()).to(hidden.dtype)
     arrived = _run(architecture, layer, hidden, change)[0].float() - out.float()
     if _close(arrived, change.float()):
@@ -56,8 +56,8 @@ def output_norm(architecture: Architecture, layer: int) -> OutputNorm | None:
         ):
             return OutputNorm(f"{architecture.blocks_name}.{layer}.{name}", gain.flatten())
     raise UserError(
-        f"{type(architecture.backbone).__name__}: what the MLP of {architecture.blocks_name}.{layer} puts out is not simply added "
-        "to the block's output, so an edit could not say what it changes there",
+        f"{type(architecture.backbone).__name__}: the output of the MLP of {architecture.blocks_name}.{layer} is not simply added "
+        "to the block's output, so the effect of an edit is unknown",
         "choose another model",
     )
 
@@ -65,14 +65,15 @@ def output_norm(architecture: Architecture, layer: int) -> OutputNorm | None:
 def _run(
     architecture: Architecture, layer: int, hidden: Tensor, change: Tensor
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """One block alone on ``hidden`` [1, 1, h], with ``change`` added to its projection's output: the block's output, the
-    projection's [1, h], and what every submodule of the block was given.
+    """Run one block alone on ``hidden`` [1, 1, h], with ``change`` added to its projection's output.
+
+    Returns the block's output, the unchanged projection's output [1, h], and the input of every submodule of the block.
     """
     block, found = architecture.blocks[layer], {}
     inputs: dict[str, Tensor] = {}
 
     def changed(_module: nn.Module, _arguments: Any, output: Tensor) -> Tensor:
-        # A copy: some blocks add to it in place.
+        # A copy, since some blocks add to it in place.
         found["projected"] = output.detach().reshape(1, -1).clone()
         return output + change.reshape(output.shape).to(output.device)
 
@@ -107,7 +108,7 @@ def _draw(architecture: Architecture, generator: torch.Generator) -> Tensor:
 
 
 def _unit(x: Tensor) -> Tensor:
-    """``x`` [..., h] with root mean square 1."""
+    """``x`` [..., h] scaled to root mean square 1."""
     return x / x.square().mean(-1, keepdim=True).sqrt()
 
 

@@ -1,8 +1,7 @@
-"""Running parts of a model through its own base forward, so that masks, rotary and learned positions stay the model's
+"""Runs parts of a model through its own base forward, so that masks and rotary or learned positions stay the model's
 own.
 
-Blocks that are not needed are made to pass their input through while a part runs; nothing about a family is known
-here.
+Blocks that are not needed pass their input through while a part runs; no code here is specific to a model family.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ class Padded:
 def pad_sequences(
     sequences: Sequence[Sequence[int]], pad_id: int, device: torch.device, *, left: bool = False
 ) -> Padded:
-    """Pad to the longest sequence, on the right or on the left; padding has position 0 on the left, the last one on
-    the right.
+    """Pad to the longest sequence, on the right or on the left; padding repeats the last position on the right and has
+    position 0 on the left.
     """
     longest = max(len(s) for s in sequences)
     ids = torch.full((len(sequences), longest), pad_id, dtype=torch.long)
@@ -49,9 +48,7 @@ def pad_sequences(
 
 
 def length_sorted_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Indices in batches of similar length, longest first, each of at most ``batch_tokens`` padded tokens (at least
-    one row).
-    """
+    """Batches of indices of similar length, longest first, each of at most ``batch_tokens`` padded tokens (at least one row)."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batches: list[list[int]] = []
     for index in order:
@@ -73,14 +70,14 @@ def run_lower(
     on_output: Callable[[int, Tensor], Any] | None = None,
     cache: DynamicCache | None = None,
 ) -> None:
-    """Run the blocks up to the last one named and show what passes.
+    """Run the blocks up to the last one named, and report their inputs and outputs.
 
     ``on_input(layer, x)``: x [B, T, d], the input of the layer's down projection. ``on_output(layer, x)``: x [B, T, h],
-    the output of the block. Later blocks and the head are not run. ``cache`` holds what came before the batch's tokens;
-    then ``batch.mask`` covers both.
+    the output of the block. Later blocks and the head are not run. ``cache`` holds the tokens before the batch's;
+    ``batch.mask`` then covers both.
     """
     last = max([*inputs_of, *outputs_of])
-    returns_tuple(architecture)  # asks the model itself, so before anybody listens
+    returns_tuple(architecture)  # runs the model once, so call it before hooks are added
     handles = []
     try:
         for layer in inputs_of:
@@ -104,7 +101,7 @@ def run_lower(
 def _show_input(layer: int, show: Callable[[int, Tensor], Any] | None, size: torch.Size) -> Callable[..., None]:
     def hook(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         if show is not None:
-            # OPT's blocks run all sequences of a batch as one.
+            # OPT's blocks flatten the batch into one sequence.
             show(layer, arguments[0].reshape(*size, -1))
 
     return hook
@@ -122,9 +119,7 @@ def _show_output(layer: int, show: Callable[[int, Tensor], Any] | None) -> Calla
 def passing_through(
     architecture: Architecture, layers: Sequence[int], supply: tuple[int, Tensor] | None = None
 ) -> Iterator[None]:
-    """While inside, the named blocks hand their input on unchanged; ``supply`` (layer, hidden) makes that block
-    return hidden.
-    """
+    """Within, the named blocks return their input unchanged; with ``supply`` (layer, hidden) that block returns hidden."""
     as_tuple = returns_tuple(architecture)
 
     def stand_in(value: Tensor | None) -> Callable[..., Any]:
@@ -137,7 +132,7 @@ def passing_through(
     wanted: dict[int, Tensor | None] = dict.fromkeys(layers)
     if supply is not None:
         wanted[supply[0]] = supply[1]
-    # An instance attribute shadows the class's method and keeps the block's other attributes in sight of the model.
+    # An instance attribute shadows the class's forward and keeps the block's other attributes visible to the model.
     before = {layer: architecture.blocks[layer].__dict__.get("forward") for layer in wanted}
     try:
         for layer, value in wanted.items():
@@ -153,7 +148,7 @@ def passing_through(
 
 @torch.no_grad()
 def returns_tuple(architecture: Architecture) -> bool:
-    """Whether the model's blocks return a tuple (asked of the first block once, with one token)."""
+    """Whether the model's blocks return a tuple; found by running the first block once on one token."""
     backbone = architecture.backbone
     if backbone not in _returns_tuple:
         seen: list[bool] = []

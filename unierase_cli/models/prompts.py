@@ -1,4 +1,4 @@
-"""The one way that questions and answers become token ids: in token training, in the edit and in evaluation."""
+"""The one way to turn questions and answers into token ids, shared by token training, editing and evaluation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unierase_cli.models.template import PLAIN, PROBES, RAW, Frame, chat_frame, 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A rendered prompt. ``offsets`` and ``question_span`` are characters of ``text``; a BOS that is not in ``text`` has (0, 0)."""
+    """A rendered prompt; ``offsets`` and ``question_span`` are characters of ``text``, and a BOS not in ``text`` has (0, 0)."""
 
     text: str
     ids: list[int]
@@ -24,7 +24,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class AnswerTokens:
-    """An answer as it follows a prompt. ``own``: how many of ``ids`` are the answer's; the others close it."""
+    """The tokens of an answer after a prompt; the first ``own`` of ``ids`` are the answer's, the rest close it."""
 
     ids: list[int]
     own: int
@@ -33,11 +33,11 @@ class AnswerTokens:
 class PromptFormatter:
     """Renders prompts and answers with a model's own template.
 
-    ``style``: "chat" or "plain" ("Question: ...\\nAnswer:"); asked for as "bare", a chat prompt has no system turn. ``system``:
-    its text; ``instruction``: what stands around every question, at ``{question}`` in it. ``end_id`` closes an answer in this
-    style, behind ``gap``, the white space (mostly none) that the template writes there; ``eos_id`` is the tokenizer's own end
-    (what closes raw text); ``stop_ids``, both among them, end a generation.
-    ``pad_id`` fills batches (always masked), ``bos_ids`` (none or one) opens every sequence once.
+    ``style``: "chat" or "plain" ("Question: ...\\nAnswer:"); "bare" is a chat prompt without a system turn. ``system``:
+    text of the system turn. ``instruction``: text around every question, which is inserted at ``{question}``.
+    ``end_id`` closes an answer in this style, after ``gap``, the white space (usually none) that the template writes
+    there. ``eos_id`` is the tokenizer's own end token (it closes raw text). ``stop_ids``, which include both, end a
+    generation. ``pad_id`` fills batches (always masked); ``bos_ids`` (none or one) opens every sequence once.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class PromptFormatter:
         if style == "chat":
             self.frames["chat"] = chat_frame(tokenizer, date, system, bare=bare)
         if instruction is not None:
-            # A plain prompt is an instruction itself, and gives way to the one that is asked for.
+            # A plain prompt is itself an instruction, so a given instruction replaces it.
             around = self.frames["chat"] if style == "chat" else RAW
             self.frames[style] = with_instruction(around, instruction, PLAIN.lead if style == "plain" else around.lead)
         self.bos_ids = self._find_bos()
@@ -76,9 +76,9 @@ class PromptFormatter:
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
 
     def prompt(self, question: str, style: str | None = None) -> Prompt:
-        """The prompt up to where the answer starts. ``style`` "raw" is BOS + question alone.
+        """The prompt up to where the answer starts; ``style`` "raw" is BOS + question alone.
 
-        Raises UserError when the prompt fills the model's context.
+        Raises UserError if the prompt fills the model's context.
         """
         frame = self._frame(style)
         return self._prompt(frame.header, question.strip() if frame.strips else question, frame.footer)
@@ -94,8 +94,8 @@ class PromptFormatter:
     def answer(self, answer: str, *, style: str | None = None) -> AnswerTokens:
         """An answer as it follows a prompt of this style, closed by ``gap`` and ``end_id``.
 
-        ``style`` "raw" gives it as it follows a control token such as [UNL]: no space is put in front, the close is the same.
-        A white space of ``gap`` that makes one token with the answer's last character belongs to the answer.
+        ``style`` "raw" is an answer after a control token such as [UNL]: no space in front, the same close. White space
+        of ``gap`` that merges with the answer's last character into one token belongs to the answer.
         """
         ids, offsets, last = self._follow(answer, style, self.gap)
         if not self.gap:
@@ -103,7 +103,7 @@ class PromptFormatter:
         return AnswerTokens(ids, sum(begin < last for begin, _ in offsets))
 
     def answer_ids(self, answer: str, *, end: bool = True, style: str | None = None) -> list[int]:
-        """Ids of ``answer``; without ``end`` as they are where nothing closes them."""
+        """Ids of ``answer``; with ``end=False``, the ids of an answer that nothing closes."""
         return self.answer(answer, style=style).ids if end else self._follow(answer, style, "")[0]
 
     def said(self, text: str, stop: str) -> str:
@@ -113,7 +113,7 @@ class PromptFormatter:
     def token_span(self, prompt: Prompt, start_char: int, end_char: int) -> tuple[int, int]:
         """Half-open range of the tokens that overlap the characters [start_char, end_char) of ``prompt.text``.
 
-        Raises ValueError if none does.
+        Raises ValueError if there are none.
         """
         inside = [i for i, (a, b) in enumerate(prompt.offsets) if a < end_char and b > start_char]
         if not inside:
@@ -127,9 +127,9 @@ class PromptFormatter:
         return self.frames[name]
 
     def _follow(self, answer: str, style: str | None, gap: str) -> tuple[list[int], list[Span], int]:
-        """Ids and offsets of an answer behind a prompt, and the character at which it ends.
+        """Ids and offsets of an answer after a prompt, and the character at which it ends.
 
-        With a ``gap`` the end token is among the ids, for the tokenizer decides over answer, white space and end as one text.
+        With a ``gap`` the end token is among the ids, since answer, white space and end must be tokenised as one text.
         """
         frame = self._frame(style)
         close = gap + self._name(self.end_id) if gap else ""
@@ -141,7 +141,7 @@ class PromptFormatter:
         ids, offsets = self.encoder.encode(context + frame.lead + answer + close, [(start, last)])
         if ids[: len(before)] == before:
             return ids[len(before) :], offsets[len(before) :], last
-        # The answer's first characters merge with the template's last ones: take the answer alone.
+        # The answer's first characters merge with the template's last ones: encode the answer alone.
         start, last = len(frame.lead), len(frame.lead) + len(answer)
         return *self.encoder.encode(frame.lead + answer + close, [(start, last)]), last
 
@@ -159,7 +159,7 @@ class PromptFormatter:
         return Prompt(text, ids, offsets, span)
 
     def _find_bos(self) -> list[int]:
-        """The token that opens every sequence: what the tokenizer adds by itself, or what the template starts with."""
+        """The token that opens every sequence: added by the tokenizer, or written by the template."""
         bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
         full = self.tokenizer("a", add_special_tokens=True)["input_ids"]
         first = full[0] if full[:1] != bare[:1] else None
@@ -173,7 +173,7 @@ class PromptFormatter:
         return str(self.tokenizer.convert_ids_to_tokens(token))
 
     def _find_end(self) -> tuple[int, str]:
-        """The control token that the template puts after an answer and the white space before it, else the end of sequence."""
+        """The control token that the template writes after an answer (else EOS), and the white space before it."""
         tail = self.frames[self.style].tail
         found = tail.lstrip()
         match = self.encoder.control.match(found)

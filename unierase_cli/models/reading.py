@@ -1,4 +1,4 @@
-"""How a model's files are read: without progress bars, and with what goes wrong told in one line."""
+"""Reads model files without progress bars and reports errors in one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNREACHABLE = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError"
 
 @contextmanager
 def no_progress_bar() -> Iterator[None]:
-    """Only the reporter speaks to the user."""
+    """Hide progress bars: only the reporter prints."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -30,7 +30,7 @@ def no_progress_bar() -> Iterator[None]:
 
 @contextmanager
 def one_line(part: str, source: Source) -> Iterator[None]:
-    """Tell what reading a model's files raised as a user's mistake: where, what, what to do."""
+    """Turn errors from reading a model's files into one UserError: where, what, what to do."""
     try:
         yield
     except UserError:
@@ -45,7 +45,7 @@ def one_line(part: str, source: Source) -> Iterator[None]:
             what = f"{source} needs code from its own repository, which is never run"
             raise UserError(what, "choose another model") from error
         if isinstance(source, Path):
-            # Of a value of the wrong type the language's own errors say little without their name.
+            # For values of a wrong type, Python's message says little without the error's name.
             named = (
                 f"{type(error).__name__}: {first}"
                 if isinstance(error, TypeError | AttributeError | LookupError)
@@ -59,9 +59,9 @@ def one_line(part: str, source: Source) -> Iterator[None]:
 def _hub_problem(error: Exception) -> str:
     names = {type(e).__name__ for e in _chain(error)}
     if "GatedRepoError" in names:
-        return "the hub asks for a login to this model"
+        return "the hub requires a login for this model"
     if "RevisionNotFoundError" in names:
-        return "the hub knows no such revision"
+        return "the hub has no such revision"
     if names & {"RepositoryNotFoundError", "HFValidationError"}:
         return "no such folder here and no such model on the hub"
     if names & UNREACHABLE or "connect" in str(error) or "offline" in str(error):

@@ -1,4 +1,4 @@
-"""How much runs at a time: as much as is wanted until memory runs out, then half of it, said once; the result stays the same."""
+"""How much to run at a time: as much as requested, halved when memory runs out; results stay the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from unierase_cli.models.heap import give_back
 
-# Also for those rooms that may not import the store.
+# Re-exported for rooms that may not import the store.
 from unierase_cli.store.refusals import is_out_of_memory as is_out_of_memory
 
 T = TypeVar("T")
@@ -19,9 +19,9 @@ R = TypeVar("R")
 
 @dataclass
 class Room:
-    """What fits beside a loaded model. ``most``: what is counted ("answers to score") -> the number that was halved to; what
-    never failed has no entry.
+    """The sizes that fit beside a loaded model.
 
+    ``most``: what is counted ("answers to score") -> the size it was halved to; sizes that never failed have no entry.
     ``tell`` gets one line for each purpose whose size has to shrink, however often it shrinks.
     """
 
@@ -29,23 +29,24 @@ class Room:
     most: dict[str, int] = field(default_factory=dict)
 
     def size(self, purpose: str, wanted: int) -> int:
-        """``wanted``, or less where that is known not to fit."""
+        """``wanted``, or less if that is known not to fit."""
         return min(wanted, self.most.get(purpose, wanted))
 
     def halve(self, purpose: str, size: int) -> bool:
-        """Take half of ``size`` from now on; False when there is nothing left to halve."""
+        """Halve ``size`` from now on; False if it cannot be halved."""
         if size <= 1:
             return False
         if purpose not in self.most:
-            self.tell(f"out of memory with {size} {purpose} at a time: going on with fewer, which changes no result")
+            self.tell(f"out of memory with {size} {purpose} at a time: continuing with fewer; results do not change")
         self.most[purpose] = size // 2
         empty_caches()
         return True
 
     def attempt(self, purpose: str, wanted: int, call: Callable[[int], R]) -> tuple[int, R]:
-        """``call(size)`` with ``wanted``, or with half as often as memory runs out; the size that fitted and its result.
+        """Call ``call(size)`` with ``wanted``, halved while memory runs out; returns the size that fitted and the
+        result.
 
-        Raises what ``call`` raises, also when memory runs out with a size of one.
+        Raises what ``call`` raises, including out of memory at size one.
         """
         while True:
             size = self.size(purpose, wanted)
@@ -54,13 +55,13 @@ class Room:
             except Exception as error:
                 if not is_out_of_memory(error) or size <= 1:
                     raise
-            # Outside of the handler: the error's traceback holds the tensors that filled the memory.
+            # Outside the handler, since the error's traceback holds the tensors that filled the memory.
             self.halve(purpose, size)
 
     def parts(
         self, purpose: str, rows: Sequence[T], call: Callable[[Sequence[T]], R]
     ) -> Iterator[tuple[Sequence[T], R]]:
-        """``call`` on consecutive parts of ``rows``, as large as they fit; each part with its result."""
+        """Yield consecutive parts of ``rows``, as large as they fit, each with the result of ``call``."""
         done = 0
         while done < len(rows):
             start = done
@@ -70,7 +71,7 @@ class Room:
 
 
 def empty_caches() -> None:
-    """Give back what is held of freed memory, so that a smaller batch does not fail on a larger one's leavings."""
+    """Release cached memory, so that a smaller batch does not fail because of what a larger one left."""
     give_back()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Running a model again only from a key position on, and only above a block: what the search for z needs (spec 6)."""
+"""Re-runs a model only from a key position on and only above a block, for the search for z (spec 6)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from unierase_cli.models.partial import Padded, pad_sequences, passing_through, 
 
 @dataclass
 class Suffixes:
-    """Sequences whose tokens before a key position are settled: only what comes from the key on is run again.
+    """Sequences whose tokens before a key position are cached; only the tokens from the key on are re-run.
 
-    ``hidden`` [B, T, h]: output of block ``layer`` from the key on. ``keys``, ``values``: per later block, [B, heads,
-    P, size], attention's memory of the tokens before the key (left padded). ``mask`` [B, P + T]; ``ids``,
-    ``positions`` [B, T].
+    ``hidden`` [B, T, h]: output of block ``layer`` from the key on. ``keys``, ``values``: for each later block, the KV
+    cache [B, heads, P, size] of the tokens before the key (left padded). ``mask`` [B, P + T]; ``ids``, ``positions``
+    [B, T].
     """
 
     architecture: Architecture
@@ -34,7 +34,7 @@ class Suffixes:
     values: list[Tensor]
 
     def select(self, rows: Tensor) -> Suffixes:
-        """The same for some rows (index tensor)."""
+        """The same, restricted to some rows (index tensor)."""
 
         def chosen(tensor: Tensor) -> Tensor:
             return tensor[rows.to(tensor.device)]
@@ -50,9 +50,7 @@ class Suffixes:
         )
 
     def forward(self, delta: Tensor) -> Tensor:
-        """Last hidden state after the final norm, [B, T, h], with ``delta`` [B, h] added at the key. Differentiable
-        in delta.
-        """
+        """Last hidden state after the final norm, [B, T, h], with ``delta`` [B, h] added at the key; differentiable in delta."""
         first = self.hidden[:, :1] + delta.to(self.hidden.dtype)[:, None]
         hidden = torch.cat([first, self.hidden[:, 1:]], dim=1)
         cache = self._cache()
@@ -67,7 +65,7 @@ class Suffixes:
         return output.last_hidden_state
 
     def _cache(self) -> DynamicCache:
-        """A fresh cache that holds the prefixes; blocks up to ``layer`` never read theirs, only its length counts."""
+        """A fresh cache with the prefixes; blocks up to ``layer`` only use its length."""
         cache = DynamicCache()
         rows, prefix = self.mask.shape[0], self.mask.shape[1] - self.ids.shape[1]
         if prefix == 0:
@@ -86,8 +84,8 @@ def prepare_suffixes(
 ) -> Suffixes:
     """Run everything that does not depend on a change of block ``layer``'s output at each sequence's key position.
 
-    Sequences are cut at their key: prefixes (left padded, all blocks, once) and suffixes (right padded, blocks up to
-    ``layer``).
+    Sequences are split at their key into prefixes (left padded, all blocks, run once) and suffixes (right padded,
+    blocks up to ``layer``).
     """
     device = architecture.embedding.weight.device
     suffix = pad_sequences([s[k:] for s, k in zip(sequences, key_indices, strict=True)], pad_id, device)
@@ -106,7 +104,7 @@ def prepare_suffixes(
         mask = torch.cat([prefix.mask, suffix.mask], dim=1)
         for later in range(layer + 1, architecture.n_blocks):
             held = cast(DynamicLayer, cache.layers[later])
-            # Padding is never attended to, but whatever a kernel left there must not become 0 * NaN.
+            # Padding is never attended to, but NaN left there by a kernel must not become 0 * NaN.
             key, value = cast(Tensor, held.keys), cast(Tensor, held.values)
             real = prefix.mask[:, None, :, None].bool().to(key.device)
             keys.append(torch.where(real, key, 0))

@@ -1,4 +1,4 @@
-"""What a chat template (or the plain question form) writes around a question and around an answer."""
+"""What a chat template (or the plain question form) writes around a question and an answer."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from unierase_cli.config.sections.model import SLOT
 from unierase_cli.contracts import UserError
 from unierase_cli.models.bounded import Exceeded, Failed, bounded
 
-# Two contents that share neither their first nor their last character: what their renderings share is the template's.
+# Two contents with different first and last characters: whatever their renderings share is the template's.
 PROBES = ("Ask one", "Be two")
 CLOCK = "{% macro strftime_now(format) %}{{ pinned_dates[format] or date_string }}{% endmacro %}\n"
-# What opens a block of thoughts at the end of a prompt, where a template leaves it open.
+# Opens a block of thoughts at the end of a prompt, if a template leaves it open.
 THINKING = re.compile(r"<(think|thinking|thought|reasoning)>\s*$")
 SYSTEM_HINT = (
-    "set model.system=null, and model.instruction='... {question}' for what every question is to be asked with"
+    "set model.system=null, and model.instruction='... {question}' for text around every question"
 )
 Turn = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """``header + question + footer`` is the prompt, ``lead + answer + tail`` follows it."""
+    """``header + question + footer`` is the prompt; ``lead + answer + tail`` follows it."""
 
     header: str
     footer: str
     lead: str
     tail: str
-    strips: bool = False  # whether the template removes white space around the question and the answer
+    strips: bool = False  # whether the template strips white space around the question and the answer
 
 
 PLAIN = Frame("Question: ", "\nAnswer:", " ", "")
@@ -43,18 +43,18 @@ RAW = Frame("", "", "", "")
 def chat_frame(
     tokenizer: PreTrainedTokenizerBase, date: str, system: str | None = None, *, bare: bool = False
 ) -> Frame:
-    """The frame of one user turn, dates pinned to ``date``. Raises UserError if it cannot be found.
+    """The frame of one user turn, with dates pinned to ``date``. Raises UserError if it cannot be found.
 
-    ``system``: text of a system turn in front; without one the template decides. ``bare``: nothing but the user's turn.
-    Thinking is switched off where a template knows the switch (Qwen3); where it opens a block of thoughts that nothing switches
-    off (DeepSeek-R1), the block is closed at once, so that the answer is what follows the prompt.
+    ``system``: text of a system turn in front; by default the template decides. ``bare``: only the user's turn.
+    Thinking is disabled if a template has the switch (Qwen3); if it opens a block of thoughts unconditionally
+    (DeepSeek-R1), the block is closed at once, so that the answer follows the prompt.
     """
     opening = [] if system is None else [_turn("system", system)]
     asked = [[*opening, _turn("user", text)] for text in (*PROBES, f" {PROBES[0]} ")]
     answered = [[*opening, _turn("user", PROBES[0]), _turn("assistant", text)] for text in PROBES]
     first, second, spaced, *turns = _render(tokenizer, asked, answered, date)
     if system is not None and system.strip() not in first:
-        raise UserError("the chat template leaves the system text out", SYSTEM_HINT)
+        raise UserError("the chat template drops the system text", SYSTEM_HINT)
     header, footer = _around(first, second)
     before, after = _around(*turns)
     lead = before.removeprefix(first) if before.startswith(first) else ""
@@ -67,21 +67,21 @@ def chat_frame(
 
 
 def with_instruction(frame: Frame, instruction: str, lead: str) -> Frame:
-    """The frame with an instruction around the question, which stands at ``{question}`` in it."""
+    """The frame with an instruction around the question, which is inserted at ``{question}``."""
     before, after = instruction.split(SLOT)
-    # What a template would strip from the user's turn is stripped here, where the turn's ends are no longer the question's.
+    # Strip what the template would strip from the user's turn, since the question no longer begins and ends it.
     before, after = (before.lstrip(), after.rstrip()) if frame.strips else (before, after)
     return replace(frame, header=frame.header + before, footer=after + frame.footer, lead=lead)
 
 
 def _bare_header(tokenizer: PreTrainedTokenizerBase, date: str, tail: str) -> str:
-    """What opens a later user turn, which has no system text, behind the token that opens the whole."""
+    """What opens a later user turn, without a system text, after the token that opens the sequence."""
     talk = [_turn("user", PROBES[0]), _turn("assistant", "Yes")]
     header, _ = _around(*_render(tokenizer, [[*talk, _turn("user", probe)] for probe in PROBES], [], date))
     said = header.rfind("Yes")
     between = header[said + len("Yes") :]
     if said < 0 or not between.startswith(tail):
-        raise UserError("the chat template has no user turn that stands by itself", "set model.prompt=chat")
+        raise UserError("the chat template has no separate user turn", "set model.prompt=chat")
     begin = str(tokenizer.bos_token or "")
     opened = begin if header.startswith(begin) else ""
     return opened + between[len(tail) :].removeprefix(opened)
@@ -110,7 +110,7 @@ def _turn(role: str, content: str) -> Turn:
 def _render(
     tokenizer: PreTrainedTokenizerBase, asked: Sequence[list[Turn]], answered: Sequence[list[Turn]], date: str
 ) -> list[str]:
-    """Conversations as text: those that ask for an answer, which opens behind them, then those that have one."""
+    """Render conversations as text: those that ask for an answer (with the opening of the answer), then complete ones."""
 
     def written() -> list[str]:
         template = tokenizer.get_chat_template()
@@ -118,7 +118,7 @@ def _render(
         texts = (
             tokenizer.apply_chat_template(
                 messages,
-                # A macro hides the function of this name that transformers would offer; values may only be plain data.
+                # The macro hides transformers' function of this name; values may only be plain data.
                 chat_template=CLOCK + template if "strftime_now" in template else template,
                 tokenize=False,
                 add_generation_prompt=prompt,
@@ -134,7 +134,7 @@ def _render(
     try:
         return bounded(written)
     except Exceeded as error:
-        raise UserError(f"the chat template goes too far: {error}", "set model.prompt=plain") from error
+        raise UserError(f"the chat template exceeds a limit: {error}", "set model.prompt=plain") from error
     except (Failed, TemplateError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         with_system = asked[0][0]["role"] == "system"
@@ -143,7 +143,7 @@ def _render(
 
 
 def _format_date(date: str, form: str) -> str:
-    """The pinned date in the form that a template asks for; the text itself where it is not of the form 26 Jul 2024."""
+    """The pinned date in the format that a template asks for; unchanged if it does not look like 26 Jul 2024."""
     try:
         return datetime.strptime(date, "%d %b %Y").strftime(form)
     except ValueError:

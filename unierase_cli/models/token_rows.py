@@ -1,4 +1,4 @@
-"""Unlearning tokens as data: names, ids, rows and which fact leads to which token; written to disk and put into a model."""
+"""Unlearning tokens as data: names, ids, rows and each fact's token; saved to disk and added to models."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ RECORD = "token.json"
 
 @dataclass
 class TokenRows:
-    """g unlearning tokens. ``rows_in``: input rows [g, h] float32; ``rows_out``: output rows [g, h] float32, None where the
-    head is tied to the embedding.
+    """A set of g unlearning tokens.
 
-    ``assignment``: fact id -> index of its token; ``targets``: fact id -> the refusal that its token was trained to lead to;
-    ``info``: what was measured (JSON-able).
+    ``rows_in``: input rows [g, h] float32. ``rows_out``: output rows [g, h] float32, None if the head is tied to the
+    embedding. ``assignment``: fact id -> index of its token. ``targets``: fact id -> the refusal its token was trained
+    to produce. ``info``: measurements (JSON-able).
     """
 
     names: list[str]
@@ -44,13 +44,13 @@ class TokenRows:
 
     @property
     def record(self) -> TokenRecord:
-        """All but the rows."""
+        """Everything except the rows."""
         return TokenRecord(self.names, self.ids, dict(self.assignment), dict(self.targets), self.info)
 
     def token_of(self, fact_id: str) -> int:
-        """Id of the token of a fact; a fact that the token was not trained on has the only token.
+        """Id of a fact's token; facts outside the token's training get the only token.
 
-        Raises UserError where several tokens leave the choice open.
+        Raises UserError if there are several tokens to choose from.
         """
         group = self.assignment.get(fact_id, 0 if len(self.ids) == 1 else None)
         if group is None:
@@ -61,7 +61,7 @@ class TokenRows:
         return self.ids[group]
 
     def save(self, directory: Path) -> None:
-        """Write ``rows.safetensors`` and ``token.json``, the json last."""
+        """Write ``rows.safetensors``, then ``token.json``."""
         tensors = {"rows_in": self.rows_in.float()}
         if self.rows_out is not None:
             tensors["rows_out"] = self.rows_out.float()
@@ -71,7 +71,7 @@ class TokenRows:
 
     @classmethod
     def load(cls, directory: Path) -> TokenRows:
-        """Read what ``save`` wrote. Raises UserError when a file is missing or damaged."""
+        """Read what ``save`` wrote. Raises UserError if a file is missing or damaged."""
         path = directory / RECORD
         try:
             record = decoded(json_text.read_json(path, json_text.ROWS), TokenRecord)
@@ -83,9 +83,9 @@ class TokenRows:
 
 
 def apply_token(loaded: LoadedModel, rows: TokenRows) -> None:
-    """Add the tokens to ``loaded`` and set their rows, rounded to the model's type; ``loaded.unlearn_ids`` names them.
+    """Add the tokens to ``loaded`` and set their rows, cast to the model's dtype; ``loaded.unlearn_ids`` lists them.
 
-    Raises UserError when the rows belong to a model of another width, vocabulary, or kind of head.
+    Raises UserError if the rows belong to a model of another width or vocabulary, or another kind of head.
     """
     architecture = loaded.architecture
     other = "train the token on this model: unierase train-token"
@@ -95,7 +95,7 @@ def apply_token(loaded: LoadedModel, rows: TokenRows) -> None:
     if (rows.rows_out is None) != architecture.tied:
         kinds = ("an untied", "a tied") if architecture.tied else ("a tied", "an untied")
         raise UserError(f"the token was trained with {kinds[0]} head, this model has {kinds[1]} one", other)
-    # What the generator draws is overwritten at once.
+    # The random rows are overwritten below.
     ids = add_unlearning_tokens(loaded, rows.names, torch.Generator().manual_seed(0))
     if ids != list(rows.ids):
         raise UserError(f"the token's ids {rows.ids} are {ids} in this model's vocabulary", other)

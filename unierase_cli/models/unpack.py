@@ -1,7 +1,7 @@
-"""A GGUF file made into a plain model folder, once per file: read and dequantised by transformers, then saved as safetensors.
+"""Converts a GGUF file to a plain model folder, once per file: dequantised by transformers, saved as safetensors.
 
-The folder lies in the hub's cache, named by the file's hash: reading a file takes transformers a minute where a folder takes a
-second, and what is exported, patched or trained further needs a folder's form.
+The folder is in the hub's cache, named by the file's hash: transformers takes a minute to read a GGUF file and a second
+to read a folder, and exports, patches and further training need a folder.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from unierase_cli.store.hashing import recorded_hash
 from unierase_cli.store.json_text import ROWS, read_json, write_json
 from unierase_cli.store.new_folder import new_folder
 
-# Llama 3's way of stretching its positions, which transformers does not take over from a file.
+# Llama 3's RoPE scaling, which transformers does not read from GGUF files.
 STRETCHED = "rope_freqs.weight"
 
 
 def unpacked(file: Path, reporter: Reporter | None = None) -> Path:
     """The folder with the file's weights in float32, its tokenizer, chat template and special tokens.
 
-    Raises UserError as ``check_gguf`` does, for a file that transformers cannot read or that lacks weights, and where the folder
-    cannot be written.
+    Raises UserError as ``check_gguf`` does, for a file that transformers cannot read or that lacks weights, and if the
+    folder cannot be written.
     """
     header = check_gguf(file)
     reporter = reporter or SilentReporter()
     if STRETCHED in header.shapes:
-        reporter.warn(f"{file}: its {STRETCHED} is not taken over, so the model's positions differ slightly from the original's")
+        reporter.warn(f"{file}: {STRETCHED} is ignored, so the model's positions differ slightly from the original's")
     folder = unpacked_folder(file)
     if not _whole(folder):
         reporter.note(f"{file}: {header.quantisation}; dequantised to float32 in {folder}, once per file")
@@ -45,14 +45,14 @@ def unpacked(file: Path, reporter: Reporter | None = None) -> Path:
             with reporter.phase("dequantise"), new_folder(folder) as partial:
                 _convert(file, header, partial)
         except UserError:
-            # Another process may have been faster.
+            # Another process may have finished first.
             if not _whole(folder):
                 raise
     return folder
 
 
 def unpacked_folder(file: Path) -> Path:
-    """Where the folder of a file lies, or would: another version of transformers may read the file otherwise."""
+    """The folder of a file; it includes the transformers version, since versions may read the file differently."""
     return Path(constants.HF_HOME) / "unierase-gguf" / f"{recorded_hash(file, None)[:32]}-{transformers.__version__}"
 
 
@@ -80,7 +80,7 @@ def _convert(file: Path, header: GgufHeader, folder: Path) -> None:
 
 
 def _forget_origin(model: PreTrainedModel) -> None:
-    """The weights are plain numbers now; with this entry ``save_pretrained`` refuses them."""
+    """Remove the quantisation entry: the weights are plain now, and ``save_pretrained`` would refuse them."""
     for name in ("quantization_config", "_model_name_or_path"):
         if hasattr(model.config, name):
             delattr(model.config, name)
@@ -88,7 +88,7 @@ def _forget_origin(model: PreTrainedModel) -> None:
 
 
 def _drop_tokens_of_others(file: Path, header: GgufHeader) -> None:
-    """Byte-level tokenizers are made as GPT-2's, whose end token is added to a vocabulary that has none: it has no row."""
+    """Drop the end token that GPT-2's tokenizer class adds to byte-level vocabularies without one: it has no row."""
     count = header.metadata.get("tokenizer.ggml.tokens")
     described = read_json(file, ROWS)
     own = [token for token in described["added_tokens"] if not isinstance(count, int) or token["id"] < count]
@@ -97,7 +97,7 @@ def _drop_tokens_of_others(file: Path, header: GgufHeader) -> None:
 
 
 def _end_turns(model: PreTrainedModel, header: GgufHeader) -> None:
-    """A chat model's turns may end with another token than its texts."""
+    """Stop at the token that ends turns: a chat model's may differ from the one that ends texts."""
     turn, settings = header.metadata.get("tokenizer.ggml.eot_token_id"), model.generation_config
     if isinstance(turn, int) and settings is not None:
         found = settings.eos_token_id

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def add_unlearning_tokens(loaded: LoadedModel, names: Sequence[str], generator: torch.Generator) -> list[int]:
     """Make ``names`` single control tokens of the tokenizer, with rows in embedding and head; returns their ids.
 
-    Spare rows of a padded vocabulary are used first; a matrix is only grown, never shrunk. New rows are drawn from
-    N(0, initializer_range) (input row, then output row of an untied head); all other rows keep their bits. The bias of a head
-    that has one (Phi, GPT-J) becomes for them what it is on average. A name that the tokenizer already knows keeps its id and
-    its rows. The ids join those of earlier unlearning tokens in ``loaded.unlearn_ids``.
+    Spare rows of a padded vocabulary are used first; matrices only grow. New rows are drawn from N(0,
+    initializer_range) (input row, then output row of an untied head); all other rows stay bit-identical. If the head
+    has a bias (Phi, GPT-J), theirs is the average bias. A name that the tokenizer already has keeps its id and its
+    rows. The ids are appended to ``loaded.unlearn_ids``.
     """
     if not names:
         return []
@@ -30,7 +30,7 @@ def add_unlearning_tokens(loaded: LoadedModel, names: Sequence[str], generator: 
     new = [name for name in dict.fromkeys(names) if name not in known]
     tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in new], special_tokens=True)
     ids = [token_id(tokenizer, name) for name in names]
-    # Of the tokens in use: training has pushed the bias of spare rows down, since they never follow.
+    # Over the tokens in use: training lowers the bias of spare rows, since they are never targets.
     usual = None if loaded.architecture.head.bias is None else _mean_bias(loaded, len(known))
     if max(ids) >= loaded.architecture.embedding.weight.shape[0]:
         _grow(loaded, max(ids) + 1)
@@ -43,7 +43,7 @@ def add_unlearning_tokens(loaded: LoadedModel, names: Sequence[str], generator: 
         set_rows(loaded, fresh, rows_in, rows_out)
         if usual is not None:
             loaded.added_bias |= dict.fromkeys(fresh, float(usual))
-    # Whoever took the rows back left the names in the tokenizer.
+    # Undoing the rows leaves the names in the tokenizer, so the bias must be set again.
     again = [token for token in ids if token in loaded.added_bias]
     if again:
         set_bias(loaded, again, torch.tensor([loaded.added_bias[token] for token in again], dtype=torch.float64))
@@ -52,7 +52,7 @@ def add_unlearning_tokens(loaded: LoadedModel, names: Sequence[str], generator: 
 
 
 def get_rows(loaded: LoadedModel, ids: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-    """Float32 copies of the input rows [g, h] and of the output rows [g, h]; None in place of the latter for a tied head."""
+    """Float32 copies of the input rows [g, h] and of the output rows [g, h], the latter None for a tied head."""
     architecture = loaded.architecture
     index = torch.tensor(list(ids), device=architecture.embedding.weight.device)
     rows_in = architecture.embedding.weight.detach()[index].float()
@@ -62,7 +62,9 @@ def get_rows(loaded: LoadedModel, ids: Sequence[int]) -> tuple[Tensor, Tensor | 
 
 
 def set_rows(loaded: LoadedModel, ids: Sequence[int], rows_in: Tensor, rows_out: Tensor | None) -> None:
-    """Write rows [g, h], rounded to the model's type. ``rows_out`` is ignored for a tied head, kept as it is when None."""
+    """Write rows [g, h], cast to the model's dtype; ``rows_out`` is ignored for a tied head, and None leaves the output
+    rows unchanged.
+    """
     architecture = loaded.architecture
     targets = [(architecture.embedding.weight, rows_in)]
     if rows_out is not None and not architecture.tied:
@@ -74,13 +76,13 @@ def set_rows(loaded: LoadedModel, ids: Sequence[int], rows_in: Tensor, rows_out:
 
 
 def get_bias(loaded: LoadedModel, ids: Sequence[int]) -> Tensor | None:
-    """Float32 copy of the head's bias at some tokens [g]; None for a head without one."""
+    """Float32 copy of the head's bias at some tokens [g]; None for a head without a bias."""
     bias = loaded.architecture.head.bias
     return None if bias is None else bias.detach()[torch.tensor(list(ids), dtype=torch.long, device=bias.device)].float()
 
 
 def set_bias(loaded: LoadedModel, ids: Sequence[int], values: Tensor) -> None:
-    """Write the head's bias at some tokens, rounded to the model's type."""
+    """Write the head's bias at some tokens, cast to the model's dtype."""
     bias = loaded.architecture.head.bias
     with torch.no_grad():
         bias[torch.tensor(list(ids), dtype=torch.long, device=bias.device)] = values.detach().to(bias.device, bias.dtype)
@@ -94,7 +96,7 @@ def put_back_rows(
     rows_out: Tensor | None,
     bias: Tensor | None,
 ) -> None:
-    """Undo ``add_unlearning_tokens``: ``size`` rows, and of those that were taken (``ids``) the former rows and bias."""
+    """Undo ``add_unlearning_tokens``: shrink to ``size`` rows and restore the former rows and bias of ``ids``."""
     architecture = loaded.architecture
     if architecture.embedding.weight.shape[0] != size:
         loaded.model.resize_token_embeddings(size, mean_resizing=False)
@@ -107,12 +109,12 @@ def put_back_rows(
 
 
 def _mean_bias(loaded: LoadedModel, count: int) -> Tensor:
-    """Of the first ``count`` tokens; added up in float64 on the CPU, so that it is the same on every machine."""
+    """Mean over the first ``count`` tokens, in float64 on the CPU so that every machine gets the same value."""
     return loaded.architecture.head.bias.detach()[:count].to("cpu", torch.float64).mean()
 
 
 def _grow(loaded: LoadedModel, size: int) -> None:
-    """Give both matrices ``size`` rows; the added ones are zero until they are set."""
+    """Give both matrices ``size`` rows; added rows are zero until set."""
     model, architecture = loaded.model, loaded.architecture
     before = architecture.embedding.weight.shape[0]
     model.resize_token_embeddings(size, mean_resizing=False)

@@ -1,4 +1,4 @@
-"""Finding a mode by its file's name. A mode is pure planning: a benchmark becomes a list of steps."""
+"""Finds a mode by its file's name; a mode only plans: it turns a benchmark into a list of steps."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MODES = Plugins("unierase_cli.modes", "unierase.modes", "mode=", "mode", {"base"
 class Mode(Protocol):
     """A module in this folder, or an object behind an entry point of group ``unierase.modes``.
 
-    It may say more of itself by attributes. ``INDEPENDENT = True``: every step starts from the original model. ``STEPWISE =
-    True``: the model is of interest after every step. ``TOKEN_QUESTIONS = "outside"``: what an unlearning token is trained on
-    unless the configuration says (else ``forget``). ``remarks(benchmark, config)``: sentences that the user should be told.
+    Optional attributes: ``INDEPENDENT = True``: every step starts from the original model. ``STEPWISE = True``: the
+    model is evaluated after every step. ``TOKEN_QUESTIONS = "outside"``: the default questions for training an
+    unlearning token (else ``forget``). ``remarks(benchmark, config)``: sentences to show the user.
     """
 
     def plan(self, benchmark: Benchmark, config: ModeConfig) -> list[Step]: ...
 
 
 def load_mode(name: str) -> Mode:
-    """The mode of that name. Raises UserError with near matches when there is none."""
+    """The mode of that name. Raises UserError with near matches if there is none."""
     return cast(Mode, MODES.load(name))

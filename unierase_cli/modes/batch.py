@@ -8,7 +8,7 @@ from unierase_cli.modes.requests import settle
 
 
 def plan(benchmark: Benchmark, config: ModeConfig) -> list[Step]:
-    """One step with the whole forget set, repeated rows once, and all rows that may be protected.
+    """One step with the whole forget set, repeated facts once, and everything that may be protected.
 
     Raises UserError for one question with two answers.
     """
@@ -17,5 +17,5 @@ def plan(benchmark: Benchmark, config: ModeConfig) -> list[Step]:
 
 
 def remarks(benchmark: Benchmark, config: ModeConfig) -> list[str]:
-    """Which rows are repeated."""
+    """Which facts are repeated."""
     return settle([benchmark.forget], steps=False)[1]

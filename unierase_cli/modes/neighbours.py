@@ -1,6 +1,7 @@
-"""Neighbours of a single fact: which of them are asked after it is forgotten, and which the method is told to leave as they are.
+"""Neighbours of a single fact: those that the method is asked to hold, and those that are asked after the fact is
+forgotten.
 
-The two never overlap: what is reported of neighbours is of rows that the method has not seen, wherever there are such.
+The two never overlap: results on neighbours come from facts that the method has not seen, as far as there are any.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from unierase_cli.contracts import Benchmark, Fact, evenly_spaced, normalised
 
 
 def held_neighbours(benchmark: Benchmark, fact: Fact, config: ModeConfig) -> tuple[Fact, ...]:
-    """At most ``mode.hold`` of the forget set's other facts of the same group, else subject, at equal distances.
+    """At most ``mode.hold`` of the other facts to forget of the same group (else subject), evenly spaced.
 
-    No more than two thirds of them: how many are asked does not change the edit, so some must be left to ask. Rows of other
-    splits are none: what no method is to see stays unseen.
+    At most two thirds are held: the number of asked neighbours must not change the edit, so some must be left to ask.
+    Other splits are never used: what no method may see stays unseen.
     """
     others = _neighbours(fact, benchmark.forget)
     return evenly_spaced(others, min(config.hold, 2 * len(others) // 3))
 
 
 def asked_neighbours(benchmark: Benchmark, fact: Fact, config: ModeConfig) -> tuple[Fact, ...]:
-    """At most ``mode.near`` of those that are not held, at equal distances.
+    """At most ``mode.near`` of the neighbours that are not held, evenly spaced.
 
-    Those that a method may protect anyway are taken only where there are no others.
+    Neighbours that a method may protect are used only if there are no others.
     """
     free, protected = _known(benchmark)
     held = {other.id for other in held_neighbours(benchmark, fact, config)}
@@ -34,14 +35,14 @@ def asked_neighbours(benchmark: Benchmark, fact: Fact, config: ModeConfig) -> tu
 
 
 def akin(fact: Fact, other: Fact) -> bool:
-    """Whether both are of one group, or of one subject where there are no groups."""
+    """Whether both facts have the same group, or the same subject if there are no groups."""
     if fact.group is not None:
         return fact.group == other.group
     return fact.subject is not None and fact.subject == other.subject
 
 
 def _known(benchmark: Benchmark) -> tuple[list[Fact], list[Fact]]:
-    """Facts that methods do not see, as they are scored if they are, and those that they may."""
+    """Facts that methods do not see (in their scored form, if scored), and facts that they may see."""
     protected = {fact.id: fact for fact in benchmark.protect}
     splits = [fact for rows in benchmark.splits.values() for fact in rows]
     free = {fact.id: fact for fact in (*benchmark.forget, *splits) if fact.id not in protected}

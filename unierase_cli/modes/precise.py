@@ -1,6 +1,7 @@
-"""Precise mode: each fact is forgotten on its own, from the original model, with one token for all of them.
+"""Precise mode: each fact is forgotten on its own, from the original model, with one token for all facts.
 
-What lies close to the fact shall stay: the method is told some of its neighbours (``mode.hold``), and others are asked afterwards.
+To keep what is close to a fact, the method is given some of its neighbours (``mode.hold``); others are asked
+afterwards.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ TOKEN_QUESTIONS = "outside"
 
 
 def plan(benchmark: Benchmark, config: ModeConfig) -> list[Step]:
-    """A step per fact, repeated ones once.
+    """One step per fact, repeated facts once.
 
-    Raises UserError for an id that the forget set does not have, for a limit beyond its size, and for one question with two
+    Raises UserError for an id that is not in the forget set, for a limit beyond its size, and for one question with two
     answers.
     """
     steps = []
     requests, _ = settle([_facts(benchmark, config)], steps=False)
     for index, fact in enumerate(requests[0]):
         held = held_neighbours(benchmark, fact, config)
-        # A method that draws rows to retain draws neighbours as often as others.
+        # As many others as neighbours, so that a method that samples from retain draws both equally often.
         retain = (*held, *evenly_spaced(benchmark.protect, len(held))) if held else benchmark.protect
         steps.append(Step(index, (fact,), retain, hold=held))
     return steps

@@ -1,4 +1,4 @@
-"""Requests to forget as lists of facts: read from a file, looked up, and cleared of what was asked for before."""
+"""Forget requests as lists of facts: read from a file, looked up, and cleared of repeats."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import Fact, UserError, normalised
 from unierase_cli.store.jsonl import iterate_jsonl
 
-# Of a row of the file: ids of facts, or indices into TOFU's ``full``, whose rows have the ids full-0, full-1, ...
+# Keys of a task row: ids of facts, or indices into TOFU's ``full``, whose examples have the ids full-0, full-1, ...
 FACTS, INDICES = "facts", "full_index"
-# Numbers of requests beyond this are none.
+# Larger task numbers are rejected.
 LARGEST = 10**15
 EXAMPLE = 'a line looks like {"suite": "mine", "task_id": 1, "facts": ["full-3960", "full-3961"]}'
 
 
 def read_tasks(config: ModeConfig) -> list[list[str]] | None:
-    """Ids of the facts of each request of ``mode.tasks``, in the order of their ``task_id``; None without such a file.
+    """Fact ids of each request in ``mode.tasks``, ordered by ``task_id``; None without such a file.
 
-    Rows of another ``kind`` than forget (closer-look's lists of what is retained) are passed over. Raises UserError for a
-    file that is missing or malformed, for a suite that it does not have, and for more steps than it has.
+    Rows whose ``kind`` is not forget (closer-look's retain lists) are skipped. Raises UserError for a missing or
+    malformed file, for an unknown suite, and for more steps than the file has.
     """
     if config.tasks is None:
         return None
@@ -33,7 +33,7 @@ def read_tasks(config: ModeConfig) -> list[list[str]] | None:
         raise UserError(f"mode.suite={config.suite} is not in {config.tasks}", _near(config.suite, suites, "mode.suite="))
     rows = [(where, row) for where, row in rows if config.suite is None or str(row.get("suite")) == config.suite]
     if not rows:
-        raise UserError(f"{config.tasks} has no request to forget anything", EXAMPLE)
+        raise UserError(f"{config.tasks} has no forget requests", EXAMPLE)
     found = sorted(((_number(row, where, place), _ids(row, where)) for place, (where, row) in enumerate(rows)), key=_first)
     if config.steps is not None and config.steps > len(found):
         raise UserError(f"mode.steps={config.steps}, and {config.tasks} has {len(found)} requests", "leave it out for all")
@@ -41,19 +41,19 @@ def read_tasks(config: ModeConfig) -> list[list[str]] | None:
 
 
 def look_up(ids: Sequence[str], facts: Mapping[str, Fact], what: str) -> list[Fact]:
-    """The facts of these ids. Raises UserError for one that is not there, with the nearest that are."""
+    """The facts with these ids. Raises UserError for an unknown id, with near matches."""
     for name in ids:
         if name not in facts:
-            raise UserError(f"{what}: {name!r} is no fact of the forget set", _near(name, facts))
+            raise UserError(f"{what}: {name!r} is not in the forget set", _near(name, facts))
     return [facts[name] for name in ids]
 
 
 def settle(requests: Sequence[Sequence[Fact]], *, steps: bool = True) -> tuple[list[list[Fact]], list[str]]:
-    """The requests without repeated facts, and a sentence for the repeats and for each request of which nothing is left.
+    """The requests without repeated facts, and a sentence about the repeats and about each request left empty.
 
-    A fact repeats another if it has the same question and the same answer (see ``normalised``). Raises UserError for one question
-    with two answers: which of them was to go cannot be told once the first is forgotten. ``steps``: the requests are steps that
-    the user knows by number; else sentences name the facts alone.
+    A fact repeats another if it has the same question and the same answer (see ``normalised``). Raises UserError for
+    one question with two answers: after the first is forgotten, it is undefined which one should go. ``steps``: the
+    requests are steps that the user knows by number; otherwise sentences name only the facts.
     """
     asked: dict[str, tuple[int, Fact]] = {}
     kept: list[list[Fact]] = []
@@ -81,7 +81,7 @@ def settle(requests: Sequence[Sequence[Fact]], *, steps: bool = True) -> tuple[l
         if left:
             kept.append(left)
         elif steps:
-            remarks.append(f"step {number} asks for nothing that was not asked for before, and is left out")
+            remarks.append(f"step {number} only repeats earlier requests, and is left out")
     if repeats:
         remarks.insert(0, f"{len(repeats)} repeated fact(s) are forgotten once: {'; '.join(repeats[:3])}")
     return kept, remarks
@@ -94,7 +94,7 @@ def _first(pair: tuple[float, list[str]]) -> float:
 def _number(row: Mapping[str, Any], where: str, place: int) -> float:
     number = row.get("task_id", place)
     if isinstance(number, bool) or not isinstance(number, int | float) or not -LARGEST < number < LARGEST:  # NaN is neither
-        raise UserError(f"{where}: task_id {number!r} is no number", EXAMPLE)
+        raise UserError(f"{where}: task_id {number!r} is not a number", EXAMPLE)
     return number
 
 
@@ -104,9 +104,9 @@ def _ids(row: Mapping[str, Any], where: str) -> list[str]:
     elif isinstance(row.get(INDICES), list) and all(type(index) is int and 0 <= index < LARGEST for index in row[INDICES]):
         found = [f"full-{index}" for index in row[INDICES]]
     else:
-        raise UserError(f"{where}: neither `{FACTS}`, a list of ids, nor `{INDICES}`, a list of numbers", EXAMPLE)
+        raise UserError(f"{where}: needs `{FACTS}`, a list of ids, or `{INDICES}`, a list of numbers", EXAMPLE)
     if not found:
-        raise UserError(f"{where}: a request without a fact", EXAMPLE)
+        raise UserError(f"{where}: the request has no facts", EXAMPLE)
     return found
 
 
@@ -115,4 +115,4 @@ def _near(name: str, known: Collection[str], word: str = "") -> str:
     if near:
         return f"did you mean {' or '.join(word + found for found in near)}?"
     shown = list(known)[:3]
-    return f"they are called like {', '.join(shown)}" if shown else EXAMPLE
+    return f"ids look like {', '.join(shown)}" if shown else EXAMPLE

@@ -1,8 +1,8 @@
-"""Sequential mode: requests one after another. Each step works on the model that the step before has left.
+"""Sequential mode: one request after another, each step on the model that the previous step left.
 
-A later request is unknown while an earlier one is met: the token is trained on questions outside all of them, and what is
-protected is never forgotten. ``mode.retain=later`` lets gradient methods keep what is only forgotten later, as anybody would who
-does not know what is to come.
+Later requests are unknown to earlier steps: the token is trained on questions outside all requests, and what is
+protected is never forgotten. ``mode.retain=later`` lets gradient methods also retain what only later requests forget,
+as a user who does not know the future would.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ STEPS = 10
 
 
 def plan(benchmark: Benchmark, config: ModeConfig) -> list[Step]:
-    """A step per request, with all that was forgotten before it.
+    """One step per request, with everything forgotten before it.
 
-    Raises UserError for a cut that leaves no requests, for facts that are unknown, and for one question with two answers.
+    Raises UserError if no requests are left, for unknown facts, and for one question with two answers.
     """
     requests, _ = settle(_requests(benchmark, config))
     outside = sorted(set(config.leave_out) - set(range(len(requests))))
@@ -39,13 +39,13 @@ def plan(benchmark: Benchmark, config: ModeConfig) -> list[Step]:
 
 
 def remarks(benchmark: Benchmark, config: ModeConfig) -> list[str]:
-    """What the user should know of the cut: repeats that are skipped, a smaller last request."""
+    """What the user should know about the requests: skipped repeats, a smaller last request."""
     requests = _requests(benchmark, config)
     planned, found = settle(requests)
     sizes = {len(request) for request in requests}
     if config.leave_out:
         steps = ", ".join(map(str, sorted(set(config.leave_out))))
-        found.append(f"step(s) {steps} of {len(planned)} are left out: their facts are not forgotten, and are scored all the same")
+        found.append(f"step(s) {steps} of {len(planned)} are left out: their facts are not forgotten, but are scored")
     if config.tasks is None and len(sizes) > 1:
         found.append(f"{len(benchmark.forget)} facts make {len(requests)} requests of {min(sizes)} to {max(sizes)}")
     return found
@@ -67,7 +67,7 @@ def _requests(benchmark: Benchmark, config: ModeConfig) -> list[list[Fact]]:
     count = config.steps or min(STEPS, len(forget))
     if count > len(forget):
         raise UserError(
-            f"mode.steps={count} is more than there are facts to forget ({len(forget)})", f"choose at most {len(forget)}"
+            f"mode.steps={count} is more than the forget set has ({len(forget)} facts)", f"choose at most {len(forget)}"
         )
     edges = [number * len(forget) // count for number in range(count + 1)]
     return [list(forget[start:end]) for start, end in pairwise(edges)]

@@ -1,8 +1,8 @@
-"""Further passes over a model, each asked for by name (``eval.passes``): what generation and teacher forcing do not show.
+"""Further passes over a model, selected by name (``eval.passes``): what generation and teacher forcing do not measure.
 
-A pass is a file of this folder (or an entry point of the group ``unierase.probes``) with ``VERSION``, ``rows``, ``count`` and, if
-the edited model is compared with the unedited one, ``remember(loaded, asking)``. Its rows are kept beside the observations;
-metrics read them there.
+A pass is a file of this folder (or an entry point of the group ``unierase.probes``) with ``VERSION``, ``rows``,
+``count`` and, if it compares the edited model with the unedited one, ``remember(loaded, asking)``. Its rows are stored
+beside the observations, where metrics read them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ PASSES = Plugins("unierase_cli.probes", "unierase.probes", "eval.passes=", "pass
 
 @dataclass(frozen=True)
 class Asking:
-    """What a pass may ask about. ``facts``: the scored splits. ``texts``: plain text (``eval.texts``). ``reference``: loads
-    ``eval.reference_model``, a model that never saw the forget set.
+    """The input of a pass.
+
+    ``facts``: the scored splits. ``texts``: plain text (``eval.texts``). ``reference``: loads ``eval.reference_model``,
+    a model that never saw the forget set.
     """
 
     facts: Mapping[str, Sequence[Fact]]
@@ -35,15 +37,15 @@ class Asking:
     advance: Callable[..., None] = lambda *args, **kwargs: None
 
     def of(self, *splits: str) -> list[tuple[str, Fact]]:
-        """(split, fact) of every row of the named splits that there are."""
+        """(split, fact) for every fact of the named splits that exist."""
         return [(split, fact) for split in splits for fact in self.facts.get(split, ())]
 
 
 class Pass(Protocol):
-    """``count``: how many rows there will be. ``rows``: JSON-able rows as they are found, in an order of its own.
+    """A further pass over a model.
 
-    ``remembered``: what ``remember`` returned of the unedited model, or None where there is no such function or the state is
-    ``base``.
+    ``count``: number of rows. ``rows``: JSON-able rows as they are found, in any order. ``remembered``: what
+    ``remember`` returned for the unedited model; None if there is no such function or the state is ``base``.
     """
 
     VERSION: int
@@ -54,12 +56,12 @@ class Pass(Protocol):
 
 
 def load_pass(name: str) -> Pass:
-    """The pass of that name. Raises UserError with near matches when there is none."""
+    """The pass of that name. Raises UserError with near matches if there is none."""
     return cast(Pass, PASSES.load(name))
 
 
 def training_row(loaded: LoadedModel, fact: Fact, protocol: ProtocolConfig) -> Row:
-    """Prompt and true answer as one sequence, cut to the model's context and the protocol's total, as scored answers are."""
+    """Prompt and true answer as one sequence, cut to the model's context and the protocol's total, as for scored answers."""
     prompt = loaded.prompts.prompt(fact.question).ids
     most = min((limit for limit in (loaded.prompts.max_length, protocol.total_tokens) if limit), default=0)
     # A long prompt keeps one token of its answer.
@@ -69,7 +71,7 @@ def training_row(loaded: LoadedModel, fact: Fact, protocol: ProtocolConfig) -> R
 def frozen_views(
     loaded: LoadedModel, rows: Sequence[Row], batch_size: int
 ) -> Iterator[tuple[Sequence[int], FrozenView]]:
-    """Views without gradients of batches of similar length, each with its rows' indices."""
+    """Gradient-free views of batches of similar length, each with the indices of its rows."""
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
     size = batch_size or 16
     for start in range(0, len(order), size):

@@ -1,7 +1,7 @@
-"""How large the gradient of an answer's loss is: rows learned by heart have small ones (spec: metrics, section 4, ``gradnorm``).
+"""The gradient norm of an answer's loss; small for memorised examples (spec: metrics, section 4, ``gradnorm``).
 
-Mean over the parameter tensors of the 2-norm of d(mean loss of the answer) / d(tensor), one row at a time. As in the reference the
-end token is left out of the loss, and white space that the template writes before it.
+Mean over the parameter tensors of the 2-norm of d(mean loss of the answer) / d(tensor), one example at a time. As in
+the reference, the loss excludes the end token and the white space that the template writes before it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VERSION = 2
 
 
 def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[str, Any]]:
-    """``{"split", "fact_id", "value"}`` of every forget and holdout row."""
+    """``{"split", "fact_id", "value"}`` for every forget and holdout fact."""
     parameters = list(loaded.model.parameters())
     asked = [parameter.requires_grad for parameter in parameters]
     loaded.model.requires_grad_(True)
@@ -40,5 +40,5 @@ def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[
 
 
 def count(asking: Asking) -> int:
-    """How many rows there will be."""
+    """Number of rows that ``rows`` yields."""
     return len(asking.of("forget", "holdout"))

@@ -1,7 +1,7 @@
-"""How far the edited model's predictions have moved from the unedited one's: KL(before || after) along the true answers.
+"""KL(before || after) along the true answers: how far the edit moved the model's predictions.
 
-Over the vocabulary of the unedited model: what is given to new tokens counts as lost. Before the weights change, the states behind
-the final norm and the head are put aside, so that one model is in memory.
+Taken over the unedited model's vocabulary: probability of new tokens counts as lost. The states behind the final norm
+and the head are saved before the weights change, so that only one model is in memory.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from unierase_cli.probes.base import Asking, frozen_views, training_row
 from unierase_cli.training.unlearning.views import View
 
 VERSION = 2
-# Nobody learned these rows: nothing to keep.
+# The model never learned these: there is nothing to keep.
 LEFT_OUT = ("holdout",)
 
 
 def remember(loaded: LoadedModel, asking: Asking) -> tuple[torch.nn.Module, list[Tensor]]:
-    """A copy of the head, and the states [n, h] that predict each row's answer tokens."""
+    """A copy of the head, and the states [n, h] that predict each example's answer tokens."""
     kept: list[Tensor] = [torch.empty(0)] * count(asking)
     for indices, view in _views(loaded, asking):
         for index, states in zip(indices, _by_row(view, _states(view)), strict=True):
@@ -32,7 +32,7 @@ def remember(loaded: LoadedModel, asking: Asking) -> tuple[torch.nn.Module, list
 
 
 def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[str, Any]]:
-    """``{"split", "fact_id", "value"}``: mean KL per answer token, nats. Nothing for the unedited model."""
+    """``{"split", "fact_id", "value"}``: mean KL per answer token, nats. Empty for the unedited model."""
     if remembered is None:
         return
     (head, before), asked = remembered, _asked(asking)
@@ -43,13 +43,13 @@ def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[
             values = (old.exp() * (old - new)).sum(-1)
         for index, of_row in zip(indices, _by_row(view, values), strict=True):
             split, fact = asked[index]
-            # Rounding may leave a KL of 0 a hair below.
+            # Rounding may put a KL of 0 slightly below it.
             yield {"split": split, "fact_id": fact.id, "value": max(0.0, float(of_row.mean()))}
         asking.advance(len(indices))
 
 
 def count(asking: Asking) -> int:
-    """How many rows there will be."""
+    """Number of rows that ``rows`` yields."""
     return len(_asked(asking))
 
 

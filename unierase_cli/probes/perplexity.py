@@ -1,4 +1,4 @@
-"""Loss on plain text that has nothing to do with the benchmark: does the model still write its language?"""
+"""Loss on plain text unrelated to the benchmark: does the model still write its language?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_TOKENS = 512
 
 
 def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[str, Any]]:
-    """``{"id", "tokens", "loss"}`` of every text: its tokens after the first, and their summed loss in nats."""
+    """``{"id", "tokens", "loss"}`` for every text: the number of its tokens after the first, and their summed loss in nats."""
     sequences = [_ids(loaded, text) for text in asking.texts]
     whole = [make_row(ids[:1], ids[1:]) for ids in sequences]
     for indices, view in frozen_views(loaded, whole, asking.batch_size):
@@ -24,13 +24,13 @@ def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[
 
 
 def count(asking: Asking) -> int:
-    """How many rows there will be."""
+    """Number of rows that ``rows`` yields."""
     return len(asking.texts)
 
 
 def _ids(loaded: LoadedModel, text: str) -> list[int]:
     formatter = loaded.prompts
     ids = [*formatter.bos_ids, *formatter.encoder.encode(text, [(0, len(text))])[0]]
-    # A text of one token has nothing to predict: its end then stands in.
+    # A text of one token has nothing to predict, so the end token is added.
     ids = ids if len(ids) > 1 else [*ids, formatter.end_id]
     return ids[: min(MAX_TOKENS, formatter.max_length or MAX_TOKENS)]

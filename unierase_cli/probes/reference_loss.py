@@ -1,4 +1,4 @@
-"""The loss of a model that never saw the forget set (``eval.reference_model``): what a membership attack subtracts."""
+"""The loss of a model that never saw the forget set (``eval.reference_model``), which a membership attack subtracts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VERSION = 2
 
 
 def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[str, Any]]:
-    """``{"split", "fact_id", "value"}``: mean loss of the true answer, nats per token, of every forget and holdout row."""
+    """``{"split", "fact_id", "value"}`` for every forget and holdout fact: mean loss of the true answer, nats per token."""
     other = asking.reference()
     asked = asking.of("forget", "holdout")
     items = [(other.prompts.prompt(fact.question).ids, other.prompts.answer_ids(fact.answer)) for _, fact in asked]
@@ -24,5 +24,5 @@ def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[
 
 
 def count(asking: Asking) -> int:
-    """How many rows there will be."""
+    """Number of rows that ``rows`` yields."""
     return len(asking.of("forget", "holdout"))

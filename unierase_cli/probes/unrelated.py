@@ -16,17 +16,17 @@ NAME, ASSET = "unrelated", "unrelated.jsonl"
 
 
 def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[str, Any]]:
-    """An observation of every request, as JSON."""
+    """The observation of every request, as JSON."""
     asked = ask(loaded, _requests(), NAME, asking.protocol)
     batches = plan_batches(asked, asking.batch_size, loaded.device.type)
-    # A variant of its own: what a fitting answer would be is no matter, so none is scored.
+    # A separate variant without scored answers: many answers would be fine.
     for found in observe(loaded, asked, batches, split=NAME, variant=NAME, protocol=asking.protocol):
         yield from (o.to_json() for o in found)
         asking.advance(len(found))
 
 
 def count(asking: Asking) -> int:
-    """How many rows there will be."""
+    """Number of rows that ``rows`` yields."""
     return len(_requests())
 
 

@@ -1,4 +1,4 @@
 """Suites of general ability, one per file.
 
-Files of questions come in. Prompts, and a rule that scores an answer, go out.
+Files of questions come in. Prompts go out, and a rule that scores an answer.
 """

@@ -1,8 +1,9 @@
-"""Suites of general ability: finding one by its file's name, reading its rows, and drawing the part that is asked.
+"""Suites of general ability: found by file name, read, and sampled.
 
-A suite is a module of this folder (or an entry point of the group ``unierase.suites``) with the face of ``Suite``. It asks once, in
-one user turn, and says how the answer is to be put; the model's own template goes around it. With ``compat`` it asks and judges as
-the UniErase authors' scripts do, quirks included (each suite's docstring names its own); the wording of the instructions is ours.
+A suite is a module of this folder (or an entry point of the group ``unierase.suites``) that implements ``Suite``. It
+asks once, in one user turn, and states the form of the answer; the model's own template goes around it. With ``compat``
+it asks and judges as the UniErase authors' scripts do, quirks included (listed in each suite's docstring); the wording
+of the instructions is ours.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from unierase_cli.store.hashing import hash_file
 from unierase_cli.store.jsonl import iterate_jsonl
 
 SUITES = Plugins("unierase_cli.benchmarks.general", "unierase.suites", "eval.general.suites=", "suite")
-# The seed with which the UniErase authors draw theirs. Not run.seed: all runs are asked the same.
+# The UniErase authors' sampling seed, not run.seed, so that all runs are asked the same questions.
 SAMPLE_SEED = 42
 OFFER = "give eval.general.data_dir=FOLDER with the suites' files as JSON Lines"
-# Rows, each with where it stands.
+# Rows, each with its location.
 Rows = Sequence[tuple[str, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question. ``gold`` is the right answer as text; ``content`` holds what else the suite needs to ask and to judge."""
+    """One question; ``gold`` is the right answer as text, ``content`` what else the suite needs to ask and judge."""
 
     id: str
     gold: str
@@ -38,19 +39,19 @@ class Item:
 
 @dataclass(frozen=True)
 class Judged:
-    """Whether an answer is right, and whether it is put in the form that was asked for."""
+    """Whether an answer is right, and whether it has the requested form."""
 
     correct: bool
     follows: bool
 
 
 class Suite(Protocol):
-    """The face of a suite's module.
+    """The interface of a suite's module.
 
-    ``FILES``: names that its local file may have; ``HUB``: id, configuration and split; ``SAMPLED``: whether ``share`` applies,
-    which it never does to the files of ``SAMPLES``: they hold a part of the questions already.
-    A suite whose answers are programs has ``problem(row, compat)``, too: keyword arguments of ``inference.sandbox.run_tests``,
-    or None for an answer without a program; its rows then say ``passed`` before they are judged.
+    ``FILES``: possible names of its local file. ``HUB``: id, configuration and split. ``SAMPLED``: whether ``share``
+    applies; it never applies to the files in ``SAMPLES``, which are samples already. A suite whose answers are programs
+    also has ``problem(row, compat)``: keyword arguments of ``inference.sandbox.run_tests``, or None for an answer
+    without a program; its rows have ``passed`` before they are judged.
     """
 
     NAME: str
@@ -69,14 +70,14 @@ class Suite(Protocol):
 
 
 def load_suite(name: str) -> Suite:
-    """The suite of that name. Raises UserError with near matches when there is none."""
+    """The suite of that name. Raises UserError with near matches if there is none."""
     return cast(Suite, SUITES.load(name))
 
 
 def load_items(name: str, config: GeneralConfig, reporter: Reporter | None = None) -> list[Item]:
-    """The questions of a suite that are asked, in order; a note says how many of how many.
+    """The questions of a suite to ask, in order; a note says how many of how many.
 
-    Raises UserError for missing files and rows that don't fit.
+    Raises UserError for missing files and malformed rows.
     """
     suite = load_suite(name)
     path = _local_file(suite, config.data_dir) if config.data_dir is not None else None
@@ -86,7 +87,7 @@ def load_items(name: str, config: GeneralConfig, reporter: Reporter | None = Non
         raise UserError(f"{name} has no rows", "check eval.general.data_dir")
     twice = duplicates(item.id for item in items)
     if twice:
-        raise UserError(f"{name}: id {twice[0]} occurs twice", "give every row an id of its own")
+        raise UserError(f"{name}: id {twice[0]} occurs twice", "give every row its own id")
     asked = items
     # A plug-in may have none.
     sample = path is not None and path.name in getattr(suite, "SAMPLES", ())
@@ -102,7 +103,7 @@ def load_items(name: str, config: GeneralConfig, reporter: Reporter | None = Non
 
 
 def data_fingerprints(config: GeneralConfig) -> dict[str, str]:
-    """The suites' files by content; hub ids as they are, since what is behind them is only known once it is read."""
+    """Hashes of the suites' local files; hub ids stay as they are, since their content is unknown until read."""
     found = {}
     for name in config.suites:
         suite = load_suite(name)
@@ -114,13 +115,13 @@ def data_fingerprints(config: GeneralConfig) -> dict[str, str]:
 
 
 def text_of(row: Mapping[str, Any], key: str, where: str) -> str:
-    """A text that a row must have. Raises UserError naming file and line."""
+    """A text that a row must have. Raises UserError with file and line."""
     value = row.get(key)
     if isinstance(value, str) and value.strip():
         return value
     if key not in row:
-        raise UserError(f'{where}: "{key}" is missing', f"a row has the keys of the suite's file, {key} among them")
-    raise UserError(f'{where}: "{key}" is no text: {str(value)[:40]!r}', "write a string that is not empty")
+        raise UserError(f'{where}: "{key}" is missing', f"every row needs the keys of the suite's file, including {key}")
+    raise UserError(f'{where}: "{key}" is not a text: {str(value)[:40]!r}', "write a string that is not empty")
 
 
 def _local_file(suite: Suite, folder: str) -> Path:
@@ -150,7 +151,7 @@ def _hub_rows(suite: Suite) -> Rows:
         raise UserError(f"the package `datasets` can't be imported: {error}", f"install it, or {OFFER}") from error
     try:
         loaded = datasets.load_dataset(hub, configuration, split=split)
-    except Exception as error:  # the library raises its own, the network's, the hub's and the system's errors alike
+    except Exception as error:  # the library raises its own, network, hub and OS errors
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(
             f"{hub} ({suite.NAME}) could not be loaded: {type(error).__name__}: {first[:200]}",

@@ -1,9 +1,9 @@
-"""GSM8K (Cobbe et al., 2021, arXiv 2110.14168): sums in words, asked without examples.
+"""GSM8K (Cobbe et al., 2021, arXiv 2110.14168): zero-shot word problems.
 
-The answer is the number after the last "final answer is" (after the equals sign if one follows), else the last number of the text;
-signs, decimals, thousands separators and currency signs are understood, and 18.00 is 18. ``compat`` does what the UniErase
-authors' script does: "Problem:" stands there twice; the last run of digits after the last "The final" counts, so that -3 is 3 and
-2.50 is 50; a right answer that the file writes with a thousands separator can't be hit.
+The answer is the number after the last "final answer is" (after the equals sign if one follows), else the last number
+of the text; signs, decimals, thousands separators and currency signs are parsed, and 18.00 equals 18. ``compat``
+follows the UniErase authors' script: "Problem:" appears twice; the last run of digits after the last "The final"
+counts, so that -3 is 3 and 2.50 is 50; a gold answer with a thousands separator can never be matched.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INSTRUCTION = (
     "Close with one sentence of exactly this form, where N is a number without its unit: The final answer is N.\n\n"
 )
 PHRASE = re.compile(r"final answer is:?", re.IGNORECASE)
-# A minus sign is one unless it stands between two terms.
+# A minus is a sign unless it stands between two terms.
 NUMBER = re.compile(r"(?:(?<![\w).])-\s?)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)-?\.\d+")
 DIGITS = re.compile(r"\d+")
 WHOLE = re.compile(r"-?\d+")
@@ -37,7 +37,7 @@ def item(row: Mapping[str, Any], where: str, index: int) -> Item:
     answer = text_of(row, "answer", where)
     gold = answer.rpartition(MARK)[2].strip()
     if number_in(gold) is None:
-        raise UserError(f'{where}: "answer" ends in no number: {gold[:40]!r}', f"close it with {MARK} and the number")
+        raise UserError(f'{where}: "answer" does not end in a number: {gold[:40]!r}', f"close it with {MARK} and the number")
     return Item(f"gsm8k-{index}", gold, {"question": text_of(row, "question", where)})
 
 

@@ -1,10 +1,11 @@
-"""HumanEval (Chen et al., 2021, arXiv 2107.03374): a function's header and description; the answer is tried on the problem's tests.
+"""HumanEval (Chen et al., 2021, arXiv 2107.03374): complete a function from its header and docstring; the problem's
+tests are run.
 
-The program is the code block that defines the function, else what follows "Code:", else the output; a text that does not define the
-function continues the header. What stands before the function in the prompt (imports, helpers) is put in front. ``compat`` does
-what the UniErase authors' script does: "Function:" stands there twice, an answer without "Code:" is wrong, and the rest is taken
-as it is: code fences are an error of syntax, and the prompt's imports are missing. (There the tests see the answer's other
-functions, too; here they see the prompt's.)
+The program is the code block that defines the function, else the text after "Code:", else the output; a text that does
+not define the function continues the header. Whatever precedes the function in the prompt (imports, helpers) is
+prepended. ``compat`` follows the UniErase authors' script: "Function:" appears twice, an answer without "Code:" is
+wrong, and the rest is used as it is: code fences are syntax errors, and the prompt's imports are missing. (There the
+tests also see the answer's other functions; here they see the prompt's.)
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ def item(row: Mapping[str, Any], where: str, index: int) -> Item:
     keys = ("prompt", "test", "entry_point")
     content = {key: text_of(row, key, where) for key in keys}
     if not content["entry_point"].isidentifier() or _place(content["prompt"], content["entry_point"]) is None:
-        raise UserError(f'{where}: "prompt" defines no function {content["entry_point"]}', "check entry_point")
+        raise UserError(f'{where}: "prompt" does not define the function {content["entry_point"]}', "check entry_point")
     if "def check(" not in content["test"]:
-        raise UserError(f'{where}: "test" defines no function check', "write def check(candidate): ...")
+        raise UserError(f'{where}: "test" does not define the function check', "write def check(candidate): ...")
     return Item(text_of(row, "task_id", where), str(row.get("canonical_solution") or ""), content)
 
 
@@ -44,7 +45,7 @@ def prompt(item: Item, compat: bool) -> str:
 
 
 def problem(row: Mapping[str, Any], compat: bool) -> dict[str, str] | None:
-    """What the sandbox tries: the program, its function's name, the tests, and what these need."""
+    """What the sandbox runs: the program, its function's name, the tests, and what they need."""
     content, output = row["content"], row["output"]
     if compat and MARK not in output:
         return None
@@ -53,7 +54,7 @@ def problem(row: Mapping[str, Any], compat: bool) -> dict[str, str] | None:
 
 
 def program(output: str, header: str, entry: str) -> str:
-    """The program that an answer means, see above."""
+    """The program in an answer, as described above."""
     blocks = BLOCK.findall(output)
     defining = [block for block in blocks if _place(block, entry) is not None]
     chosen = defining[-1] if defining else blocks[-1] if blocks else output.partition(MARK)[2] or output

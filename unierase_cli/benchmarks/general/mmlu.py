@@ -1,8 +1,8 @@
-"""MMLU (Hendrycks et al., 2021, arXiv 2009.03300): questions from 57 subjects with four options each, asked without examples.
+"""MMLU (Hendrycks et al., 2021, arXiv 2009.03300): zero-shot questions from 57 subjects with four options each.
 
-Of the answer counts the last "The correct answer is X", X a capital letter, be it in quotes, in bold or as "option X"; without that
-sentence, an answer that is nothing but such a letter, or that opens with one as a list does ("B." or "(B)"). ``compat``:
-"Question:" stands there twice, and only the sentence itself counts.
+The answer is the last "The correct answer is X", where X is a capital letter, possibly in quotes, in bold or as "option
+X". Without that sentence, it is an answer that is only such a letter, or that starts with one like a list item ("B." or
+"(B)"). ``compat``: "Question:" appears twice, and only the sentence itself counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INSTRUCTION = (
     "Choose the right option for the question below. You may think first. "
     "Close with one sentence of exactly this form, where X is the letter of the option: The correct answer is X.\n\n"
 )
-# Only capitals: "a" is an article. No letter or digit may follow.
+# Only capitals, since "a" is an article. No letter or digit may follow.
 LETTER = r"(?:(?i:option|choice|letter)[\W_]+)?([A-D])(?![^\W_])"
 SENTENCE = re.compile(rf"(?i:correct answer is)[\W_]*{LETTER}")
 EXACT_SENTENCE = re.compile(r"The correct answer is ([A-D])")
@@ -39,11 +39,11 @@ def item(row: Mapping[str, Any], where: str, index: int) -> Item:
         or not all(isinstance(choice, str | int | float) and str(choice).strip() for choice in choices)
     ):
         raise UserError(
-            f'{where}: "choices" is no list of {len(LETTERS)} options', 'write "choices": ["..", "..", "..", ".."]'
+            f'{where}: "choices" is not a list of {len(LETTERS)} options', 'write "choices": ["..", "..", "..", ".."]'
         )
     letter = LETTERS[answer] if type(answer) is int and answer in range(len(LETTERS)) else answer
     if not isinstance(letter, str) or letter not in tuple(LETTERS):
-        raise UserError(f'{where}: "answer" is {str(answer)[:40]!r}, no option', "write 0 to 3 or A to D")
+        raise UserError(f'{where}: "answer" is {str(answer)[:40]!r}, not an option', "write 0 to 3 or A to D")
     content = {"question": text_of(row, "question", where), "choices": [str(choice) for choice in choices]}
     return Item(f"mmlu-{index}", str(letter), content)
 

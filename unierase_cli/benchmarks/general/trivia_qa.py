@@ -1,9 +1,10 @@
-"""TriviaQA (Joshi et al., 2017, arXiv 1705.03551) as reading comprehension: a passage, where a row has one, and a question.
+"""TriviaQA (Joshi et al., 2017, arXiv 1705.03551) as reading comprehension: a question, with a passage if the row has
+one.
 
-The answer is the rest of the last sentence with "The correct answer is", else the whole output. It is right if, without case,
-punctuation and articles, one of the listed answers is a part of it in whole words, or it of one of them; an empty answer is wrong.
-``compat``: "Question:" stands there twice, the answer ends at the first full stop, only the first listed answer counts, and any
-characters that contain each other are right, an empty output therefore always.
+The answer is what follows the last "The correct answer is", up to the end of the sentence, else the whole output. It is
+right if, ignoring case, punctuation and articles, one of the listed answers is contained in it as whole words, or it in
+one of them; an empty answer is wrong. ``compat``: "Question:" appears twice, the answer ends at the first full stop,
+only the first listed answer counts, and containment is by characters, so that an empty output is always right.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from unierase_cli.words import visible
 
 NAME, TITLE, VERSION = "trivia_qa", "TriviaQA", 2
 FILES = ("trivia_qa.jsonl",)
-# The rows of the MRQA shared task: a passage that holds the answer goes with each question.
+# The rows of the MRQA shared task, where each question has a passage that contains the answer.
 HUB = ("lucadiliello/triviaqa", None, "validation")
 SAMPLES: tuple[str, ...] = ()
 SAMPLED = True
@@ -30,16 +31,18 @@ INSTRUCTION = (
     "Close with one sentence of exactly this form, with the answer in as few words as possible: The correct answer is ANSWER.\n\n"
 )
 PHRASE = re.compile(r"correct answer is:?", re.IGNORECASE)
-# Where an answer ends: at the line's end, or where another sentence starts (initials do not end one).
+# An answer ends at the end of the line, or where another sentence starts (not after initials).
 END = re.compile(r"\n|(?<=\w\w)[.!?]\s+(?=[A-Z])")
 EXACT_SENTENCE = re.compile(r"The correct answer is ([^.]*\.)")
-# `regex` counts the marks on letters to \w.
+# `regex` counts combining marks as \w.
 PUNCTUATION = regex.compile(r"[^\w\s]")
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 def item(row: Mapping[str, Any], where: str, index: int) -> Item:
-    """``answers``: a list, or SQuAD's ``{"text": [...]}``; or ``answer``: a text, or TriviaQA's own ``{"value", "aliases"}``."""
+    """Item of a row; ``answers`` is a list or SQuAD's ``{"text": [...]}``, or ``answer`` a text or TriviaQA's own
+    ``{"value", "aliases"}``.
+    """
     answers = row.get("answers", row.get("answer"))
     if isinstance(answers, Mapping):
         aliases = answers.get("aliases") or []
@@ -50,9 +53,9 @@ def item(row: Mapping[str, Any], where: str, index: int) -> Item:
         or not answers
         or not all(isinstance(a, str) and a.strip() for a in answers)
     ):
-        raise UserError(f'{where}: "answers" is no list of texts', 'write "answers": ["..."]')
+        raise UserError(f'{where}: "answers" is not a list of texts', 'write "answers": ["..."]')
     content = {"question": text_of(row, "question", where), "context": text_of(row, "context", where) if row.get("context") else ""}
-    # All answers in one text, since a row keeps one.
+    # All answers in one text, since a row holds only one.
     return Item(f"trivia_qa-{index}", json.dumps(list(dict.fromkeys(answers)), ensure_ascii=False), content)
 
 
@@ -75,7 +78,7 @@ def judge(row: Mapping[str, Any], compat: bool) -> Judged:
 
 
 def normalised(text: str) -> str:
-    """Lower case, letters and digits only, no articles, single spaces; around it spaces, so that words are found whole."""
+    """Lower case, letters and digits only, no articles, single spaces, padded with spaces so that words match whole."""
     words = ARTICLES.sub(" ", PUNCTUATION.sub("", visible(text).lower())).split()
     return f" {' '.join(words)} "
 

@@ -1,4 +1,4 @@
-"""Questions of any file as they are put to a model to find out what it knows: phrasings, and what counts as right."""
+"""Questions to find out what a model knows: phrasings, and what counts as right."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_GROUP = "without a group"
 
 @dataclass(frozen=True)
 class Askable:
-    """A fact with all its phrasings (the question first), every spelling of its answer, and the row that is written of it."""
+    """A fact with all its phrasings (the question first), all spellings of its answer, and its row as written to a file."""
 
     fact: Fact
     phrasings: tuple[str, ...]
@@ -26,31 +26,31 @@ class Askable:
 
 
 def askable_rows(rows: Rows, notes: list[str]) -> list[Askable]:
-    """The rows of a file of questions; one that asks what another asks is left out, with a note.
+    """The rows of a file of questions; repeated questions are dropped, with a note.
 
-    Raises UserError for rows that don't fit, for an id that is there twice, and for an answer without a word.
+    Raises UserError for malformed rows, repeated ids, and answers without a word.
     """
     found: dict[str, Askable] = {}
     for number, (where, row) in enumerate(rows, start=1):
         fact = fact_from_row(row, where, f"fact-{number:04d}")
         right = (fact.answer, *read_texts(row, "aliases", where))
         if not all(words(text) for text in right):
-            raise UserError(f"{where}: an answer without a word can't be found in what a model says", "answer in words")
+            raise UserError(f"{where}: an answer without a word cannot be found in a model's answer", "answer in words")
         one = Askable(fact, phrasings(row, where), right, {**row, "id": fact.id})
         found.setdefault(normalised(fact.question), one)
     if len(found) < len(rows):
-        notes.append(f"{len(rows) - len(found)} question(s) are asked by an earlier row, and left out")
+        notes.append(f"{len(rows) - len(found)} question(s) repeat an earlier row and are left out")
     repeated = [name for name, times in Counter(one.fact.id for one in found.values()).items() if times > 1]
     if repeated:
         raise UserError(
             f"{len(repeated)} repeated id(s), the first is {repeated[0]!r}",
-            "give every row an id of its own, or leave the ids out",
+            "give every row its own id, or leave the ids out",
         )
     return list(found.values())
 
 
 def as_rows(facts: Sequence[Fact]) -> Rows:
-    """Facts of a benchmark as the rows of a file."""
+    """A benchmark's facts as rows of a file."""
     return [(fact.id, {key: value for key, value in asdict(fact).items() if value}) for fact in facts]
 
 
@@ -62,6 +62,6 @@ def by_group(every: Sequence[Askable], known: Sequence[Askable]) -> dict[str, st
 
 
 def says(text: str, right: Sequence[str]) -> bool:
-    """Whether one of the right answers occurs in the text, as whole words in a row."""
+    """Whether one of the right answers occurs in the text as consecutive whole words."""
     said = f" {' '.join(words(text))} "
     return any(f" {' '.join(words(answer))} " in said for answer in right)

@@ -1,8 +1,8 @@
-"""From the rows of a benchmark to what a method may see and what is scored.
+"""Turns a benchmark's facts into what a method may see and what is scored.
 
-The three retain columns differ in what a method has seen of them. ``unseen`` groups are held out whole: a method sees
-neither their scored questions nor any other. Of the groups nearest to the forgotten ones every second question is
-protected and the rest are scored as ``near``. Everything else may be protected, and a sample of it is scored.
+The three retain columns differ in what a method sees of them. ``unseen`` groups are held out whole: a method sees none
+of their questions, scored or not. Of the groups nearest to the forgotten ones, every second question is protected and
+the rest are scored as ``near``. Everything else may be protected, and a sample of it is scored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OUTSIDE_AT_LEAST = 200
 
 
 def forget_share(config: BenchmarkConfig) -> int:
-    """NN of ``benchmark.split=forgetNN``: per cent of what there is. Raises UserError for another name, or more than a half."""
+    """NN of ``benchmark.split=forgetNN``, in per cent of the facts. Raises UserError for another name, or more than half."""
     found = re.fullmatch(r"forget(\d\d)", config.split)
     share = int(found.group(1)) if found else 0
     if not 1 <= share <= 50:
@@ -44,8 +44,8 @@ def assemble(
 ) -> Benchmark:
     """The benchmark without its fingerprint, which ``load_benchmark`` adds after the checks.
 
-    ``retain``: rows that may be protected or scored as near; rows of a group that ``unseen`` touches are left out.
-    ``forgotten_later``: ids that a larger forget split contains, kept out of ``outside``.
+    ``retain``: facts that may be protected or scored as near; those of a group that also occurs in ``unseen`` are
+    dropped. ``forgotten_later``: ids in a larger forget split, kept out of ``outside``.
     """
     notes = list(notes)
     held_out = {group_key(fact) for fact in unseen}
@@ -84,9 +84,10 @@ def in_columns(
     built_for: BuiltFor | None = None,
     notes: Sequence[str] = (),
 ) -> Benchmark:
-    """A benchmark of which it is settled what may be protected, what is near and what no method sees.
+    """A benchmark whose protected, near and unseen facts are already decided.
 
-    ``beside``: ids of the rows of neighbouring groups (without any, of the groups of ``near``), which ``protect_limit`` spares.
+    ``beside``: ids of facts of neighbouring groups (by default, of the groups of ``near``), which ``protect_limit``
+    drops last.
     """
     groups = {group_key(fact) for fact in near}
     protect = _limit(protect, set(beside) or {fact.id for fact in protect if group_key(fact) in groups}, config)
@@ -124,9 +125,9 @@ def as_published(
     built_for: BuiltFor | None = None,
     notes: Sequence[str] = (),
 ) -> Benchmark:
-    """A benchmark whose authors have said what is protected and what is scored; nothing is held out beside that.
+    """A benchmark whose authors define what is protected and what is scored; nothing else is held out.
 
-    ``protected``: the protected rows as they are scored (``protected_scored`` of those that ``protect_limit`` leaves).
+    ``protected``: the scored versions of protected facts (``protected_scored`` of those left by ``protect_limit``).
     """
     protect = _limit(protect, set(), config)
     kept = {fact.id for fact in protect}
@@ -147,9 +148,9 @@ def as_published(
 
 
 def drop_asked(facts: Sequence[Fact], asked: Collection[str], what: str, whose: str, notes: list[str]) -> list[Fact]:
-    """The facts without those whose wording (see ``normalised``) is among ``asked``; how many were left out is noted.
+    """The facts whose wording (see ``normalised``) is not in ``asked``; a note says how many were dropped.
 
-    ``what`` are the facts, ``whose`` the rows that ask the same: "retain", "a forget row".
+    ``what`` describes the facts, ``whose`` the rows that ask the same: "retain", "a forget row".
     """
     dropped = [fact for fact in facts if normalised(fact.question) in asked]
     if dropped:
@@ -176,7 +177,7 @@ def sample(facts: Sequence[Fact], count: int, seed: int, purpose: str) -> list[F
 def _without_scored_questions(
     retain: Sequence[Fact], near: Sequence[Fact], unseen: Sequence[Fact], notes: list[str]
 ) -> list[Fact]:
-    """Retain rows that may be protected: no row, and no wording, that is scored as near or unseen."""
+    """Retain facts that may be protected: none that is scored as near or unseen, nor its wording."""
     scored = {fact.id for fact in near}
     wordings = {normalised(fact.question) for fact in (*near, *unseen)}
     protect = [fact for fact in retain if fact.id not in scored]
@@ -190,7 +191,7 @@ def _without_scored_questions(
 
 
 def _limit(protect: Sequence[Fact], near_ids: Collection[str], config: BenchmarkConfig) -> list[Fact]:
-    """At most ``protect_limit`` rows; those of neighbouring groups stay first, they need protection most."""
+    """At most ``protect_limit`` facts; those of neighbouring groups are kept first, since they need protection most."""
     if not config.protect_limit or len(protect) <= config.protect_limit:
         return list(protect)
     near = sample([f for f in protect if f.id in near_ids], config.protect_limit, config.seed, "protect near")

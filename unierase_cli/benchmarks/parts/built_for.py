@@ -1,4 +1,4 @@
-"""Which model a folder of splits was made for, as noted beside them."""
+"""The model that a folder of splits was made for, stored in the folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write_built_for(folder: Path, built_for: BuiltFor) -> None:
 
 
 def read_built_for(folder: Path) -> BuiltFor | None:
-    """What the folder says, None where it says nothing. Raises UserError when it can't be read."""
+    """The recorded model, None if there is no record. Raises UserError if it cannot be read."""
     path = folder / BUILT_FOR
     if not path.exists():
         return None
@@ -36,9 +36,11 @@ def check_model(
     model: ModelConfig,
     fingerprint: Callable[[], str | None] = lambda: None,
 ) -> None:
-    """Refuse a model that the benchmark's rows were not chosen for; ``benchmark.any_model`` lets it pass.
+    """Raise UserError for a model that the benchmark's facts were not selected for, unless ``benchmark.any_model`` is
+    set.
 
-    ``fingerprint`` hashes the model's files (None: they are not at hand, and its name has to do); it is called where it decides.
+    ``fingerprint`` hashes the model's files, only when needed; it returns None if they are not available, and the name
+    decides.
     """
     wanted = benchmark.built_for
     if wanted is None or config.any_model:
@@ -50,15 +52,16 @@ def check_model(
     what = f"{given}, with other files" if _is_model(wanted.model, given) else given
     command = "prepare-return model=... benchmark.path=RETURN.jsonl eval.nli=..." if benchmark.published else "prepare"
     raise UserError(
-        f"benchmark={benchmark.name}: these splits ask what {wanted.model} knows, and the model is {what}",
-        f"make its own: unierase {command}, then benchmark.data_dir=ITS_FOLDER; or benchmark.any_model=true for numbers "
-        "that mean less",
+        f"benchmark={benchmark.name}: these splits were made for {wanted.model}, but the model is {what}",
+        f"make its own: unierase {command}, then benchmark.data_dir=ITS_FOLDER; or benchmark.any_model=true for less "
+        "meaningful numbers",
     )
 
 
 def _is_model(wanted: str, given: str) -> bool:
-    """Whether a hub id or a folder is the wanted model: the folder itself, or anything that has its name as a part (a copy, a
-    cache of the hub).
+    """Whether a hub id or folder is the wanted model.
+
+    That is the folder itself, or any path with the model's name as a part (a copy, a hub cache).
     """
     if Path(wanted).is_absolute():
         return Path(given).absolute() == Path(wanted)

@@ -1,6 +1,6 @@
-"""How RETURN's splits are made of what a model knows (Liu et al., 2024; spec: return, section 2). No model is needed here.
+"""Builds RETURN's splits from what a model knows (Liu et al., 2024; spec: return, section 2); needs no model.
 
-The authors set no seed; here every draw is a stable hash of ``benchmark.seed`` and of what it is for.
+The authors set no seed; here every draw is a stable hash of ``benchmark.seed`` and its purpose.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MADE_UP = 10
 
 @dataclass(frozen=True)
 class Question:
-    """One question about a person. ``key`` names it among all of them: "12-3"."""
+    """One question about a person; ``key`` is unique among all questions: "12-3"."""
 
     key: str
     question: str
@@ -36,10 +36,10 @@ class Person:
 
 
 def read_people(rows: Rows, notes: list[str]) -> list[Person]:
-    """The people of RETURN.jsonl, each with their questions; a repeated question about a person counts once, and of people who
-    are called alike the first is taken.
+    """The people of RETURN.jsonl, each with their questions.
 
-    Raises UserError for a row without a name, for a person without questions, and for a question without an answer.
+    Repeated questions about a person are dropped, and so are later people with the same name. Raises UserError for a
+    row without a name, for a person without questions, and for a question without an answer.
     """
     people: dict[str, Person] = {}
     repeated = alike = 0
@@ -48,7 +48,7 @@ def read_people(rows: Rows, notes: list[str]) -> list[Person]:
         listed = row.get("qa_list")
         if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
             raise UserError(
-                f'{where}: "qa_list" is no list of questions and answers',
+                f'{where}: "qa_list" is not a list of questions and answers',
                 'a row looks like {"name": "...", "qa_list": [{"question": "...", "answer": "..."}]}',
             )
         if not listed:
@@ -62,14 +62,14 @@ def read_people(rows: Rows, notes: list[str]) -> list[Person]:
         alike += name in people
         people.setdefault(name, Person(name, tuple(asked.values())))
     if alike:
-        notes.append(f"{alike} person(s) are called like another one and are left out")
+        notes.append(f"{alike} person(s) have the same name as another one and are left out")
     if repeated:
         notes.append(f"{repeated} question(s) repeat another one about the same person and are left out")
     return list(people.values())
 
 
 def known_people(people: Sequence[Person], right: Collection[str]) -> list[Person]:
-    """Those of whom at least KNOWN_SHARE of the questions (``right``: keys) are answered right; two questions at least."""
+    """People with at least KNOWN_SHARE of their questions, and at least two, answered right (``right``: keys)."""
     return [
         person
         for person in people
@@ -82,7 +82,7 @@ def split_people(people: Sequence[Person], seed: int) -> tuple[list[Person], lis
     """People to forget (FORGET_SHARE of them, at least one) and to retain. Raises UserError for fewer than two."""
     if len(people) < 2:
         raise UserError(
-            f"the model knows {len(people)} of these people well enough, and it takes two to split them",
+            f"the model knows {len(people)} of these people well enough, but at least two are needed",
             "give a model that knows more, or more people",
         )
     drawn = sorted(people, key=lambda person: stable_hash(seed, "people", person.name))
@@ -91,7 +91,7 @@ def split_people(people: Sequence[Person], seed: int) -> tuple[list[Person], lis
 
 
 def split_questions(person: Person, seed: int) -> tuple[list[Question], list[Question]]:
-    """The questions that methods learn from, and those that are scored: half and half."""
+    """Half of the questions for methods to learn from, the other half to score."""
     drawn = sorted(
         person.questions, key=lambda question: stable_hash(seed, "questions", person.name, question.question)
     )
@@ -102,10 +102,10 @@ def split_questions(person: Person, seed: int) -> tuple[list[Question], list[Que
 def made_up_questions(
     train: Mapping[str, Sequence[Question]], people: Sequence[Person], seed: int
 ) -> dict[str, list[str]]:
-    """Person -> MADE_UP questions asked of others, with the person's name in the other's place (NAUF's augmentation).
+    """Person -> MADE_UP questions about others, with the person's name in place of theirs (NAUF's augmentation).
 
     ``train``: name -> questions that methods learn from; those that contain the name are the templates. A person's own
-    questions, scored ones among them, are never made up again.
+    questions, scored ones included, are never made up again.
     """
     slotted = (
         q.question.replace(name, NAME_SLOT)

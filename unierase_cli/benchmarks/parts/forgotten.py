@@ -16,8 +16,9 @@ SPLIT = "forgotten_before"
 def with_forgotten(benchmark: Benchmark, config: BenchmarkConfig, hashes: Sequence[str]) -> Benchmark:
     """The benchmark with a split of the facts that the model forgot before.
 
-    ``hashes`` name them (``Fact.content_hash``); their text is looked up in the benchmark and in ``config.forgotten_path``. Without
-    hashes every row of that file counts. A note says how many were not found. Raises UserError for a bad row of the file.
+    ``hashes`` identify them (``Fact.content_hash``); their text is looked up in the benchmark and in
+    ``config.forgotten_path``. Without hashes every row of that file counts. A note says how many were not found. Raises
+    UserError for a malformed row of the file.
     """
     given = _rows_of(config.forgotten_path)
     if not hashes and not given:
@@ -31,7 +32,7 @@ def with_forgotten(benchmark: Benchmark, config: BenchmarkConfig, hashes: Sequen
         notes.append(f"{strange} of {len(given)} rows of {config.forgotten_path} were not forgotten before, and are not asked")
     if len(known) < len(wanted):
         notes.append(
-            f"the model forgot {len(wanted)} facts in earlier runs, and {len(known)} of them are known here: give their file with "
+            f"the model forgot {len(wanted)} facts in earlier runs, of which {len(known)} are known here: give their file with "
             "benchmark.forgotten_path=FILE to see whether they stay forgotten"
         )
     again = {normalised(fact.question) for fact in benchmark.forget}
@@ -62,7 +63,7 @@ def _rows_of(path: str | None) -> list[Fact]:
 
 
 def _with_ids(facts: Sequence[Fact]) -> tuple[Fact, ...]:
-    """Ids of different files may be alike."""
+    """Make ids unique, since ids of different files may clash."""
     taken: set[str] = set()
     found = []
     for place, fact in enumerate(facts):

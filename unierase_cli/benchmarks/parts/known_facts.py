@@ -1,4 +1,4 @@
-"""How facts that a model knows are shared out: to forget, to protect, neighbours to score, and what no method sees."""
+"""Splits the facts that a model knows: to forget, to protect, neighbours to score, and facts that no method sees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unierase_cli.contracts import Fact, UserError, stable_hash
 
 @dataclass(frozen=True)
 class Shared:
-    """Every fact has one role, and all but ``forget`` are to be kept: ``unseen`` are whole groups of which no method sees any."""
+    """The role of every fact; all but ``forget`` are kept, and ``unseen`` consists of whole groups that no method sees."""
 
     forget: tuple[Fact, ...]
     protect: tuple[Fact, ...]
@@ -24,10 +24,10 @@ def share_out(
 ) -> Shared:
     """``count`` of the facts to forget, or all of the given ``groups``, and roles for the rest.
 
-    At most half of a group is forgotten as long as there are other groups, so that a forgotten fact has neighbours. Of the rest of
-    those groups every second fact is protected and the others are scored as near; where nothing is left of them, so it is with
-    the ``near_groups`` groups that are most like them. ``unseen_share`` of the other groups are held out. Raises UserError for
-    a group that no fact has.
+    As long as there are other groups, at most half of a group is forgotten, so that forgotten facts have neighbours. Of
+    the rest of those groups, every second fact is protected and the others are scored as near; if nothing is left of
+    them, the same is done with the ``near_groups`` most similar groups. ``unseen_share`` of the other groups are held
+    out. Raises UserError for a group without facts.
     """
     chosen = _of_groups(facts, groups) if groups else _drawn(facts, count, seed)
     forget = [fact for fact in facts if fact.id in chosen]
@@ -46,7 +46,7 @@ def share_out(
 
 
 def held_out(retain: Sequence[Fact], touched: Collection[str], share: float, seed: int) -> list[Fact]:
-    """The facts of a share of the groups, drawn by a stable hash; groups that are ``touched`` stay out of it."""
+    """The facts of a share of the groups, drawn by a stable hash; ``touched`` groups are never drawn."""
     keys = [key for key in by_group(retain) if key not in touched]
     keys.sort(key=lambda key: stable_hash(seed, "retain_unseen", key))
     chosen = set(keys[: round(len(keys) * share)])
@@ -57,13 +57,13 @@ def _of_groups(facts: Sequence[Fact], groups: Sequence[str]) -> set[str]:
     known = {fact.group for fact in facts if fact.group is not None}
     for name in groups:
         if name not in known:
-            there = f"known are facts of: {', '.join(sorted(known))}" if known else "none of the facts has a group"
-            raise UserError(f"there is no known fact of the group {name!r}", there)
+            there = f"groups with known facts: {', '.join(sorted(known))}" if known else "none of the facts has a group"
+            raise UserError(f"the model knows no fact of the group {name!r}", there)
     return {fact.id for fact in facts if fact.group in groups}
 
 
 def _drawn(facts: Sequence[Fact], count: int, seed: int) -> set[str]:
-    """Ids of ``count`` facts: half of one group after the other, and only then the rest of them."""
+    """Ids of ``count`` facts: half of one group after the other, then the rest of them if needed."""
     groups = by_group(facts)
     first: list[str] = []
     second: list[str] = []

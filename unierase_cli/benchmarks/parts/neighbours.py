@@ -1,4 +1,4 @@
-"""Which groups (authors) are most alike, by the words of their questions and answers."""
+"""Which groups (authors) are most similar, by the words of their questions and answers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from unierase_cli.words import LETTERS, cased_words, folded
 
 
 def group_key(fact: Fact) -> str:
-    """What a fact's neighbours share; a fact without a group stands alone."""
+    """The key that neighbours share; a fact without a group has its own."""
     return f"group:{fact.group}" if fact.group is not None else f"row:{fact.id}"
 
 
 def by_group(facts: Sequence[Fact]) -> dict[str, list[Fact]]:
-    """Facts by group, groups and facts in their first order."""
+    """Facts by group; groups and facts keep their order."""
     groups: dict[str, list[Fact]] = {}
     for fact in facts:
         groups.setdefault(group_key(fact), []).append(fact)
@@ -24,7 +24,7 @@ def by_group(facts: Sequence[Fact]) -> dict[str, list[Fact]]:
 
 
 def nearest_groups(forget: Sequence[Fact], candidates: Sequence[Fact], count: int) -> list[str]:
-    """Keys of the ``count`` groups of ``candidates`` that are nearest to any group of ``forget``, nearest first."""
+    """Keys of the ``count`` groups of ``candidates`` nearest to any group of ``forget``, nearest first."""
     nearness = nearest_forgotten(forget, candidates)
     return sorted(nearness, key=lambda key: (-nearness[key][0], key))[:count]
 
@@ -33,8 +33,8 @@ def nearest_forgotten(forget: Sequence[Fact], candidates: Sequence[Fact]) -> dic
     """Key of every group of ``candidates`` -> its similarity to the nearest group of ``forget``, and that group's key.
 
     Cosine between TF-IDF vectors (term count x log(N / document frequency)) of a group's concatenated questions and
-    answers. A group's own name is left out of its vector: two people called alike are no neighbours in content. A group that
-    is forgotten in part is its own nearest.
+    answers. A group's own name is excluded: people with similar names are not neighbours in content. A partly forgotten
+    group is its own nearest.
     """
     forgotten, others = by_group(forget), by_group(candidates)
     words = {key: _content_words(facts) for key, facts in {**others, **forgotten}.items()}
@@ -44,9 +44,9 @@ def nearest_forgotten(forget: Sequence[Fact], candidates: Sequence[Fact]) -> dic
 
 
 def _content_words(facts: Sequence[Fact]) -> Counter[str]:
-    """Lower-cased words of a group without its name: words written with a capital in half of its questions (and in two)."""
+    """Lower-cased words of a group without its name: words capitalised in half of its questions (and in at least two)."""
     capitals = Counter(word for fact in facts for word in set(_words(fact.question)) if word[0].isupper())
-    # The first word of a question is capitalised too; it is a question word that inverse frequency silences anyway.
+    # The first word of a question is capitalised too, but question words have almost no inverse document frequency.
     name = {folded(word) for word, times in capitals.items() if times >= max(2, len(facts) / 2)}
     everything = (folded(word) for fact in facts for word in _words(f"{fact.question} {fact.answer}"))
     return Counter(word for word in everything if word not in name)

@@ -1,7 +1,7 @@
-"""Invented people: names, places, dates and everything that is asked about them, drawn from our own word lists.
+"""Invented people: names, places, dates and everything else that is asked about them, drawn from our own word lists.
 
-Every value is picked by a stable hash of (seed, person, placeholder): no generator state, so that one person does not
-depend on how many others there are (but for the rule that names, titles and birthdays are unique).
+Every value is picked by a stable hash of (seed, person, placeholder), without generator state, so that a person does
+not depend on how many others there are (except that names, titles and birthdays are unique).
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ TITLES = (
     "Letters from the {noun}",
 )
 ATTEMPTS = 400
-# Attempts after which a given name, and then a family name, that another person has is accepted: small worlds have no
-# namesakes, so that forgetting one person is not made harder by another who is called almost the same.
+# Attempts after which a given name, and then a family name, of another person is accepted. Small worlds have no similar
+# names, which would make it harder to forget one person.
 DISTINCT_GIVEN, DISTINCT_FAMILY = 150, 300
 DECOYS = 64
 
 
 @dataclass(frozen=True)
 class Person:
-    """``values``: placeholder of the question forms -> text."""
+    """A person; ``values``: placeholder of the question forms -> text."""
 
     key: str
     values: Mapping[str, str]
@@ -46,19 +46,19 @@ class Person:
 
 @dataclass
 class Taken:
-    """What belongs to somebody already."""
+    """Values that are already in use."""
 
     names: set[str] = field(default_factory=set)
     given: set[str] = field(default_factory=set)
     families: set[str] = field(default_factory=set)
     titles: set[str] = field(default_factory=set)
     combinations: set[tuple[str, ...]] = field(default_factory=set)
-    # Placeholder -> choices used since all of them were: nothing is given twice before everything was given once.
+    # Placeholder -> choices used since all were used: no choice is repeated before all others were used.
     used: dict[str, set[str]] = field(default_factory=dict)
 
 
 def make_person(seed: int, key: str, taken: Taken) -> Person:
-    """The person that belongs to ``key``, unlike all in ``taken``, which it joins. Raises UserError when names run out."""
+    """The person for ``key``, different from everyone in ``taken`` and added to it. Raises UserError if names run out."""
     draw = _Draw(seed, key)
     for attempt in range(ATTEMPTS):
         origin = draw.origin(attempt)
@@ -84,7 +84,7 @@ def make_person(seed: int, key: str, taken: Taken) -> Person:
 
 @cache
 def decoys(seed: int) -> tuple[Person, ...]:
-    """People who are nobody: what is true of them makes wrong answers about others."""
+    """People who appear nowhere else: their values make wrong answers about others."""
     taken = Taken()
     return tuple(make_person(seed, f"decoy-{index:03d}", taken) for index in range(DECOYS))
 
@@ -157,7 +157,7 @@ class _Draw:
         return stable_hash(self.seed, f"{self.key}/{what}/{attempt}") % below
 
     def together(self, choices: Mapping[str, Sequence[str]], taken: Taken) -> dict[str, str]:
-        """One choice of each, so that nobody else has the same combination; if all are gone, the last one tried."""
+        """One choice of each, as a combination that nobody else has; if all are taken, the last one tried."""
         first, options = next(iter(choices.items()))
         used = taken.used.setdefault(first, set())
         if used.issuperset(options):

@@ -1,4 +1,4 @@
-"""Splits that ``unierase prepare`` made of what a model knows: a folder with a file for each role, and for which model."""
+"""Splits that ``unierase prepare`` made from what a model knows: a folder with a file per role and the model's identity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORGET, PROTECTED, NEIGHBOURS, NEVER_SEEN = "forget", "protected", "neighbours",
 
 
 def prepared(config: BenchmarkConfig, folder: str) -> Benchmark:
-    """The benchmark of a prepared folder. Raises UserError for a file that is missing and for rows that don't fit."""
+    """The benchmark of a prepared folder. Raises UserError for a missing file and for malformed rows."""
     source = folder_source(folder)
     if not (Path(folder) / f"{FORGET}.jsonl").exists():
         raise UserError(
@@ -43,7 +43,7 @@ def prepared(config: BenchmarkConfig, folder: str) -> Benchmark:
 
 
 def write_prepared(folder: Path, shared: Shared, rows: Mapping[str, Mapping[str, Any]], built_for: BuiltFor) -> None:
-    """Write what ``prepared`` reads; ``rows``: by a fact's id what is written of it."""
+    """Write what ``prepared`` reads; ``rows``: fact id -> the row to write."""
     roles: dict[str, Sequence[Fact]] = {
         FORGET: shared.forget, PROTECTED: shared.protect, NEIGHBOURS: shared.near, NEVER_SEEN: shared.unseen,
     }  # fmt: skip

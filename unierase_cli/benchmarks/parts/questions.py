@@ -1,4 +1,4 @@
-"""Questions about invented people, in several wordings each, with answers, rewordings and wrong answers."""
+"""Questions about invented people, in several wordings, with answers, paraphrases and wrong answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unierase_cli.benchmarks.parts.people import Person, decoys
 from unierase_cli.contracts import Fact, pick, stable_hash
 from unierase_cli.store.jsonl import read_asset
 
-# Asked of everybody; the other kinds are drawn for each person.
+# Asked about everybody; the other kinds are drawn for each person.
 CORE = ("identity", "birth", "genre", "parents", "award", "debut")
 WRONG_ANSWERS = 5
 SUBJECT = re.compile(r"\[(.*)\]")
@@ -18,9 +18,9 @@ SUBJECT = re.compile(r"\[(.*)\]")
 
 @dataclass(frozen=True)
 class Form:
-    """A kind of question. ``slots``: the placeholders in which a wrong answer differs from the right one.
+    """A kind of question; ``slots`` are the placeholders in which a wrong answer differs from the right one.
 
-    Square brackets in a question mark its subject; without them the subject is the person's name.
+    Square brackets in a question mark its subject, by default the person's name.
     """
 
     kind: str
@@ -33,7 +33,7 @@ class Form:
 
 @cache
 def forms() -> dict[str, Form]:
-    """Every kind of question, in the order in which a person's questions are asked."""
+    """Every kind of question, in the order of a person's questions."""
     rows = read_asset("fictional_questions.jsonl")
     return {row["kind"]: Form(row["kind"], *(tuple(v) for k, v in row.items() if k != "kind")) for row in rows}
 
@@ -48,7 +48,7 @@ def facts_about(person: Person, count: int, seed: int) -> list[Fact]:
 
 
 def question_about(person: Person, turn: int, seed: int) -> tuple[str, str]:
-    """One question about the person and its subject; the kinds take turns, so that each of them is asked of somebody."""
+    """One question about the person, and its subject; the kinds alternate by ``turn``, so that each is used."""
     kinds = sorted(forms(), key=lambda kind: stable_hash(seed, "order of kinds", kind))
     return _question(person, forms()[kinds[turn % len(kinds)]], seed)
 
@@ -77,7 +77,7 @@ def _question(person: Person, form: Form, seed: int) -> tuple[str, str]:
 
 
 def _wrong_answers(person: Person, form: Form, template: str, seed: int) -> tuple[str, ...]:
-    """The reworded answer with other people's values in the form's slots, none of them true and no two alike."""
+    """The paraphrased answer with other people's values in the form's slots, none of them true and no two alike."""
     wrong: list[str] = []
     for other in sorted(decoys(seed), key=lambda other: stable_hash(seed, person.key, form.kind, other.key)):
         if all(other.values[slot] != person.values[slot] for slot in form.slots):

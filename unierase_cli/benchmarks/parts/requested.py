@@ -1,4 +1,4 @@
-"""A benchmark for another forget set: facts that were named one by one, in the place of a split's."""
+"""Replaces a benchmark's forget set by facts that were named one by one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ UNSEEN = "retain_unseen"
 
 
 def with_forget(benchmark: Benchmark, config: BenchmarkConfig, ids: Sequence[str]) -> Benchmark:
-    """The benchmark with the facts of these ids to forget. What is protected, near and outside is chosen again around them, or
-    stays what its authors have published.
+    """The benchmark with the facts of these ids as its forget set.
 
-    Rows that are never seen by any method stay so, unless nothing else is left to protect: then half of them are. Raises UserError
-    for an id that the benchmark does not have, and for one that is scored as something to keep.
+    What is protected, near and outside is chosen again around them, or stays as published. Facts that no method sees
+    stay unseen, unless nothing else is left to protect: then half of them are protected. Raises UserError for an
+    unknown id, and for one that is scored as something to keep.
     """
     ids = list(dict.fromkeys(ids))
     unseen = benchmark.splits.get(UNSEEN, ())
@@ -30,7 +30,7 @@ def with_forget(benchmark: Benchmark, config: BenchmarkConfig, ids: Sequence[str
     near = {fact.id: fact for fact in benchmark.splits.get("retain_near", ())}
     for name in ids:
         if name in kept:
-            raise UserError(f"{name} is asked to be forgotten, and scored as {kept[name]}", "leave it out of the requests")
+            raise UserError(f"{name} is to be forgotten, but is scored as {kept[name]}", "leave it out of the requests")
         if name not in learned and name not in near:
             close = get_close_matches(name, [*learned, *near], n=2)
             hint = f"did you mean {' or '.join(close)}?" if close else f"ids look like {next(iter(learned))}"
@@ -48,7 +48,7 @@ def with_forget(benchmark: Benchmark, config: BenchmarkConfig, ids: Sequence[str
     if not retain and left:
         retain, left = _shared_out(left)
         told = f"{len(retain)} rows of {UNSEEN} may be protected instead, {len(left)} stay unseen"
-        notes.append(f"everything else is asked to be forgotten: {told}")
+        notes.append(f"everything else is to be forgotten: {told}")
     made = assemble(
         config,
         forget=forget,
@@ -64,14 +64,16 @@ def with_forget(benchmark: Benchmark, config: BenchmarkConfig, ids: Sequence[str
 
 
 def as_scored(benchmark: Benchmark) -> dict[str, Fact]:
-    """Id -> the fact as a split scores it, the forget split before others."""
+    """Id -> the fact as a split scores it; the forget split takes precedence."""
     splits = sorted(benchmark.splits.items(), key=lambda split: split[0] == "forget")
     return {fact.id: fact for _, rows in splits for fact in rows}
 
 
 def _as_published(benchmark: Benchmark, forget: Sequence[Fact]) -> Benchmark:
-    """What is protected and scored as its authors have it, less what is asked to be forgotten; of further forget splits the people
-    who are."""
+    """Protected and scored facts as published, without those to forget.
+
+    Further forget splits keep only the people who are forgotten.
+    """
     chosen, asked = {fact.id for fact in forget}, {normalised(fact.question) for fact in forget}
     groups, notes = {group_key(fact) for fact in forget}, list(benchmark.notes)
 
@@ -95,13 +97,13 @@ def _as_published(benchmark: Benchmark, forget: Sequence[Fact]) -> Benchmark:
 
 
 def _shared_out(facts: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:
-    """Every second group of the facts (authors, where they have them), and the rest."""
+    """Every second group of the facts (authors, if they have any), and the rest."""
     groups = by_group(facts)
     first = {key for place, key in enumerate(groups) if place % 2 == 0}
     return [f for f in facts if group_key(f) in first], [f for f in facts if group_key(f) not in first]
 
 
 def _scored(forget: Sequence[Fact], benchmark: Benchmark) -> tuple[Fact, ...]:
-    """The rows as they are scored: a split may complete them, or have other answers than a method learns."""
+    """The scored versions of the facts: a split may add to them, or have other answers than a method learns."""
     known = as_scored(benchmark)
     return tuple(known.get(fact.id, fact) for fact in forget)

@@ -1,4 +1,4 @@
-"""From one row of a file to a Fact, with every complaint naming file and line."""
+"""Converts one row of a file to a Fact; every error names file and line."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ def fact_from_row(
     subject: str | None = None,
     answer_key: str = "answer",
 ) -> Fact:
-    """The row as a Fact. ``where`` is file:line; ``group`` and ``subject`` stand in where the row has none.
+    """The row as a Fact; ``where`` is file:line, ``group`` and ``subject`` are used if the row has none.
 
-    ``wrong_answers`` and ``perturbed_answer``, ``long_answer`` and ``original_answer`` mean the same: the latter are TOFU's.
-    The first of the ``paraphrases`` stands in for ``paraphrased_question``; ``aliases`` (other spellings of the answer) only help
-    to find out what a model knows.
-    Optional keys may be null. Raises UserError for a missing or empty question or answer, for values that are no strings, and
-    for a subject that is not in the question.
+    ``perturbed_answer`` and ``original_answer`` are TOFU's names for ``wrong_answers`` and ``long_answer``. The first
+    of the ``paraphrases`` is used if there is no ``paraphrased_question``; ``aliases`` (other spellings of the answer)
+    only help to find out what a model knows. Optional keys may be null. Raises UserError for a missing or empty
+    question or answer, for values that are not strings, and for a subject that is not in the question.
     """
     question = read_text(row, "question", where, required=True)
     answer = read_text(row, answer_key, where, required=True)
@@ -41,7 +40,7 @@ def fact_from_row(
     if subject is not None and subject not in question:
         raise UserError(
             f"{where}: the subject {subject!r} is not in the question {question!r}",
-            "copy the subject letter by letter from the question, or leave it out to have it found",
+            "copy the subject verbatim from the question, or leave it out to have it found",
         )
     return Fact(
         id=_identifier(row, where) or fact_id,
@@ -58,7 +57,7 @@ def fact_from_row(
 
 
 def phrasings(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """The question and its paraphrases, each wording once."""
+    """The question and its paraphrases, without repeats."""
     given = [read_text(row, key, where) for key in ("question", "paraphrased_question")]
     found: dict[str, str] = {}
     for text in (*given, *read_texts(row, "paraphrases", where)):
@@ -73,8 +72,9 @@ def unknown_keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def read_text(row: Mapping[str, Any], key: str, where: str, *, required: bool = False) -> str | None:
-    """The row's text under a key, None where there is none. Raises UserError for what is no text, and for a missing one that is
-    ``required``.
+    """The row's text under a key, None if there is none.
+
+    Raises UserError for a value that is not a text, and for a missing ``required`` one.
     """
     value = row.get(key)
     if value is None:
@@ -92,7 +92,7 @@ def read_text(row: Mapping[str, Any], key: str, where: str, *, required: bool = 
 
 
 def read_texts(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    """The row's list of texts under a key, empty where there is none. Raises UserError for what is no list of texts."""
+    """The row's list of texts under a key, empty if there is none. Raises UserError for anything but a list of texts."""
     values = row.get(key)
     if values is None:
         return ()
@@ -101,7 +101,7 @@ def read_texts(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     for value in values:
         if not isinstance(value, str) or not value.strip():
             complaint = "an empty string" if isinstance(value, str) else _kind(value)
-            raise UserError(f'{where}: "{key}" holds {complaint}', "every entry is a text of its own")
+            raise UserError(f'{where}: "{key}" holds {complaint}', "every entry must be a text")
     return tuple(values)
 
 

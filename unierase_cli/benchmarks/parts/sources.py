@@ -1,4 +1,4 @@
-"""Where a data set's rows come from: the hub, or a folder of JSON Lines that takes its place."""
+"""Reads the rows of a data set from the hub, or from a folder of JSON Lines."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.store.jsonl import iterate_jsonl
 
-# Each row with where it stands (file:line, or hub id, configuration and row).
+# Each row with its location (file:line, or hub id, configuration and row).
 Rows = list[tuple[str, dict[str, Any]]]
 OFFER = "give benchmark.data_dir=FOLDER with the data set's files as JSON Lines"
 
 
 def folder_source(folder: str) -> Callable[..., Rows | None]:
-    """Reads ``<folder>/<name>.jsonl``, else ``<name>.json`` (JSON Lines too, as some authors call them).
+    """Reads ``<folder>/<name>.jsonl``, else ``<name>.json`` (also JSON Lines, as some authors name it).
 
-    An optional file that is absent gives None; otherwise a UserError.
+    A missing file gives None if it is optional, else UserError.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -44,10 +44,10 @@ def folder_source(folder: str) -> Callable[..., Rows | None]:
 def hub_source(
     config: BenchmarkConfig, default: str, reporter: Reporter | None, notes: list[str]
 ) -> Callable[..., Rows | None]:
-    """Loads configurations of a data set by its hub id with ``datasets`` (its cache makes a second run offline).
+    """Loads configurations of a data set by its hub id with ``datasets`` (its cache makes later runs offline).
 
-    Names that exist only in a folder of ours are asked for with ``local`` and give None here. Raises UserError when the hub
-    can't be reached or lacks a configuration that is needed. An open revision is reported as a warning.
+    Names that exist only in our folders are requested with ``local`` and give None here. Raises UserError if the hub
+    cannot be reached or lacks a required configuration. An unpinned revision is reported as a warning.
     """
     hub = config.hub or default
     if config.revision is None:
@@ -75,7 +75,7 @@ def _load(hub: str, name: str, revision: str | None, optional: bool) -> Rows | N
         raise UserError(f"the package `datasets` can't be imported: {error}", f"install it, or {OFFER}") from error
     try:
         loaded = datasets.load_dataset(hub, name, revision=revision, split="train")
-    except Exception as error:  # the library raises its own, requests', huggingface_hub's and OS errors alike
+    except Exception as error:  # the library raises its own, requests', huggingface_hub's and OS errors
         known = _configurations(error, name)
         if known and optional:
             return None
@@ -92,5 +92,5 @@ def _load(hub: str, name: str, revision: str | None, optional: bool) -> Rows | N
 
 
 def _configurations(error: Exception, name: str) -> bool:
-    """Whether the library says that the data set is there but this configuration is not."""
+    """Whether the error says that the data set exists but not this configuration."""
     return isinstance(error, ValueError) and "BuilderConfig" in str(error) and name in str(error)

@@ -1,4 +1,4 @@
-"""Running a program that a model wrote without trusting it.
+"""Running an untrusted program that a model wrote.
 
 Source text, tests and limits come in. Whether the tests passed goes out, and nothing else.
 """

@@ -1,7 +1,7 @@
-"""Starts a sandboxed program: puts modules that are given as text in place and runs the last one's ``main``.
+"""Starts a sandboxed program: installs modules given as text and runs the last one's ``main``.
 
-Run as ``python -I -S -c SOURCE MODULES WORDS...`` with MODULES the JSON of [name, source] pairs, each after those that it imports:
-a Python that sees no packages can import this project's modules no other way.
+Run as ``python -I -S -c SOURCE MODULES WORDS...``, where MODULES is the JSON of [name, source] pairs, each after those
+it imports: a Python without site packages cannot import this project's modules otherwise.
 """
 
 from __future__ import annotations

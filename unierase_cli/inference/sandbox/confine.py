@@ -1,9 +1,9 @@
-"""First program of a sandboxed process: gives up what generated code must not have, then becomes the second program.
+"""First program of a sandboxed process: drops what generated code must not have, then becomes the second program.
 
-Run by ``boot`` with ``MEMORY_MIB CPU_SECONDS NEXT...``, NEXT being the words after ``python -c``. What is given up here is
-given up in the kernel and survives the ``exec`` that ends this program, so the code that comes later runs in an interpreter that
-has never loaded ``ctypes``. Every step that this system does not allow is left out; what worked and what did not is passed on as
-the last word. Standard library only.
+Run by ``boot`` with ``MEMORY_MIB CPU_SECONDS NEXT...``, where NEXT are the arguments after ``python -c``. The kernel
+enforces the restrictions, which survive the ``exec`` that ends this program, so the code later runs in an interpreter
+that has never loaded ``ctypes``. Steps that this system does not allow are skipped; the last argument of the next
+program lists what worked and what did not. Standard library only.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def main() -> None:
         leaving = root and _readable_by_nobody()
         spaces = NEW_NETWORK | NEW_IPC | (0 if leaving else NEW_USER)
         steps = [
-            # Without any device. In a user namespace of its own, too, if the user stays: root has no power from there.
+            # No devices. If the user stays, also a new user namespace: root has no power outside it.
             ("no network", lambda: _check(library.unshare(spaces))),
             *([("user nobody", become_nobody)] if leaving else []),
             *([("no powers of root", lambda: drop_powers(library))] if root and not leaving else []),
             *steps,
-            # After any change of user, which would take it back.
+            # After any change of user, which would reset it.
             ("end with the parent", lambda: _check(library.prctl(DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0))),
             ("Landlock", lambda: read_only_python(library)),
             ("system-call filter", lambda: allow_only_listed_calls(library)),
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def become_nobody() -> None:
-    """Root's rights go for good; the folder goes along."""
+    """Drop root's rights for good, and give the folder to nobody."""
     os.chown(".", NOBODY, NOBODY)
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -67,10 +67,10 @@ def become_nobody() -> None:
 
 
 def drop_powers(library: ctypes.CDLL) -> None:
-    """Root without any of the powers that make it root, from the next ``exec`` on."""
+    """Keep root's user id, but drop all its capabilities from the next ``exec`` on."""
     for power in range(POWERS):
         if library.prctl(DROP_POWER, power, 0, 0, 0) != 0:
-            # The kernel knows fewer than there may once be.
+            # The kernel has fewer capabilities than the upper bound.
             _check(0 if power else -1)
             return
 
@@ -89,7 +89,7 @@ def _readable_by_nobody() -> bool:
 
 
 def limit(memory: int, cpu: int) -> None:
-    """Address space in bytes, processor time in seconds, size and number of files; no further processes, no core dump."""
+    """Limit address space (bytes), CPU time (seconds), and size and number of files; no further processes, no core dump."""
     for kind, value, further in (
         ("CORE", 0, 0),
         ("CPU", cpu, 1),

@@ -1,8 +1,8 @@
-"""What a sandboxed Python does without before generated code runs in it. Standard library only.
+"""Restricts a sandboxed Python before generated code runs in it; standard library only.
 
-Modules that code may need are imported first. Then no file can be opened any more (the kernel sees to that), no module can be
-loaded, functions that reach the system are replaced by one that refuses, and an audit hook (PEP 578) ends the process on what
-should not occur. Only the first of these holds against code that corrupts the interpreter's memory; see ``sandbox``.
+Modules that code may need are imported first. Then no more files can be opened (enforced by the kernel), no modules can
+be loaded, functions that reach the system are replaced by one that raises, and an audit hook (PEP 578) ends the process
+at forbidden events. Only the file limit holds against code that corrupts the interpreter's memory; see ``sandbox``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-# All that can be imported: what HumanEval's problems and solutions import (typing, math, random, copy, string, collections, re,
-# hashlib), what else programs of that kind do, and what Python itself imports when it is first needed.
+# Everything that can be imported: what HumanEval's problems and solutions import (typing, math, random, copy, string,
+# collections, re, hashlib), what similar programs import, and what Python itself imports on first use.
 PRELOADED = (
     "__future__", "abc", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "collections.abc",
     "contextlib", "copy", "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions", "functools",
@@ -26,7 +26,7 @@ PRELOADED = (
     "encodings.punycode", "encodings.raw_unicode_escape", "encodings.rot_13", "encodings.unicode_escape",
     "encodings.utf_16", "encodings.utf_32", "encodings.utf_8_sig",
 )  # fmt: skip
-# Of the modules that reach the system, the functions that stay.
+# The functions to keep in modules that reach the system.
 STAY: dict[str, frozenset[str]] = {
     "posix": frozenset({"_exit", "cpu_count", "fspath", "getpid", "strerror", "urandom"}),
     "_imp": frozenset({"acquire_lock", "extension_suffixes", "is_builtin", "is_frozen", "lock_held", "release_lock"}),
@@ -35,8 +35,8 @@ STAY: dict[str, frozenset[str]] = {
 }
 # The module that keeps its ``read`` and ``write``.
 MESSAGES = "unierase_cli.inference.sandbox.values"
-# Audit events after which the process ends at once: files, other processes, sockets, native memory, the interpreter's own
-# bookkeeping. A prefix stands for all that follows.
+# Audit events that end the process at once: files, other processes, sockets, native memory, interpreter internals.
+# Matched as prefixes.
 FORBIDDEN = (
     "open", "os.", "socket.", "subprocess.", "shutil.", "tempfile.", "glob.", "pathlib.", "sqlite3.", "ctypes.", "mmap.", "fcntl.",
     "resource.", "signal.", "pty.", "syslog.", "webbrowser.", "urllib.", "http.", "ftplib.", "smtplib.", "imaplib.", "nntplib.",
@@ -44,7 +44,7 @@ FORBIDDEN = (
     "sys._current_exceptions", "sys.remote_exec", "sys.monitoring", "code.__new__", "cpython.", "function.__new__", "ensurepip.",
     "marshal.load", "_thread.start", "_posixsubprocess.",
 )  # fmt: skip
-# Modules that reach memory, processes or files without an audit event: not under any name, not as a part of one.
+# Modules that reach memory, processes or files without an audit event; forbidden also as part of a dotted name.
 NEVER_IMPORTED = frozenset(
     {
         "ctypes", "_ctypes", "_posixsubprocess", "_posixshmem", "_multiprocessing", "_socket", "_ssl", "_sqlite3", "_dbm",
@@ -56,18 +56,20 @@ NEVER_IMPORTED = frozenset(
 
 
 def shut(outgoing: int) -> None:
-    """All of it, in this order. ``outgoing``: where the hook tells what ended the process (-1: nowhere)."""
+    """Apply every restriction, in order; ``outgoing`` is the channel on which the hook reports what ended the process
+    (-1: none).
+    """
     preload()
     open_no_more_files()
     load_no_more_modules()
-    # Made before what it uses is taken away, put in place after.
+    # Created before what it uses is taken away, installed after.
     hook = guard(outgoing)
     take_away(refused)
     sys.addaudithook(hook)
 
 
 def preload() -> None:
-    """Import what code may import. Raises RuntimeError if that brings in what it may not."""
+    """Import what code may import. Raises RuntimeError if that loads a forbidden module."""
     for name in PRELOADED:
         importlib.import_module(name)
     found = sorted((NEVER_IMPORTED - STAY.keys()) & set(sys.modules))
@@ -76,7 +78,7 @@ def preload() -> None:
 
 
 def open_no_more_files() -> None:
-    """In the kernel and for good: no descriptor beside those that are open, be it of a file, a pipe or a socket."""
+    """Forbid new descriptors for files, pipes and sockets, permanently and in the kernel."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
@@ -84,20 +86,20 @@ def open_no_more_files() -> None:
 
 
 def load_no_more_modules() -> None:
-    """What is not loaded is not found."""
+    """Make every module that is not loaded unfindable."""
     for place in (sys.meta_path, sys.path_hooks, sys.path):
         place.clear()
     sys.path_importer_cache.clear()
 
 
 def take_away(instead: Callable[..., Any]) -> None:
-    """Put ``instead`` wherever a function of STAY's modules is known by a name or kept in a set."""
+    """Replace the functions of STAY's modules by ``instead``, wherever a module or a set refers to them."""
     sources = {id(sys.modules[name]): stay for name, stay in STAY.items() if name in sys.modules}
     kind: Any = type(len)
     for module in list(sys.modules.values()):
         for name, value in list(vars(module).items()):
             stay = sources.get(id(value.__self__)) if isinstance(value, kind) else None
-            # What passes messages on keeps reading and writing.
+            # The messages module keeps reading and writing.
             if stay is not None and value.__name__ not in stay and module.__name__ != MESSAGES:
                 setattr(module, name, instead)
             elif name.startswith("supports_") and isinstance(value, set):
@@ -105,15 +107,15 @@ def take_away(instead: Callable[..., Any]) -> None:
 
 
 def refused(*words: Any, **named: Any) -> Any:
-    """Stands for whatever reaches the system."""
-    raise PermissionError("this is not for generated code")
+    """Replaces whatever reaches the system."""
+    raise PermissionError("generated code may not do this")
 
 
 def guard(outgoing: int) -> Callable[[str, tuple], None]:
-    """An audit hook that ends the process at the first forbidden event; it can't be removed."""
+    """An audit hook that ends the process at the first forbidden event; it cannot be removed."""
 
-    # All that the hook uses are its own arguments: built-in names may have been replaced by the code, and a finaliser that runs
-    # while the hook does can see its frame, where a closure would be something to change for good.
+    # The hook uses only its own arguments: the code may have replaced built-in names, and a finaliser that runs during
+    # the hook can see its frame, where a closure could be changed permanently.
     def hook(
         event: str,
         args: tuple,
@@ -130,7 +132,7 @@ def guard(outgoing: int) -> Callable[[str, tuple], None]:
         try:
             fine = not event.startswith(fatal)
             if event == "import":
-                # A file would be native code. Every other module that is not there already is not found, see above.
+                # A file would be native code. Any other module that is not loaded is not found, see above.
                 fine = args[1] is None and kind(args[0]) is text and never.isdisjoint(args[0].split("."))
             if not fine:
                 body = b'{"error": "forbidden:", "text": "' + event[:60].encode("ascii", "replace") + b'"}'
@@ -144,7 +146,7 @@ def guard(outgoing: int) -> Callable[[str, tuple], None]:
 
 
 def short(error: BaseException, most: int = 200) -> str:
-    """What an exception says, in one line; nothing if its class fails at that, too."""
+    """The exception's message on one line; empty if its class fails to produce one."""
     with suppress(BaseException):
         return " ".join(str(error).split())[:most]
     return ""

@@ -1,6 +1,6 @@
-"""Landlock (Linux 5.13): of all files, a sandboxed process sees into its Python's own and nothing else. Standard library only.
+"""Landlock (Linux 5.13): a sandboxed process can only read its Python's own files; standard library only.
 
-It guards the content of files and folders, not their names and sizes, which anybody may ask for who can reach them.
+It protects the content of files and folders, but not their names and sizes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import sys
 CREATE, ADD_RULE, RESTRICT = 444, 445, 446
 ASK_VERSION, BENEATH_PATH, NO_NEW_PRIVILEGES = 1, 1, 38
 EXECUTE, READ_FILE, READ_FOLDER = 1, 4, 8
-# How many rights to files each version of Landlock knows; all of them are taken, few are given back.
+# Number of file access rights in each version of Landlock; all are restricted, few are granted again.
 RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 MOST_RIGHTS = 16
-# What the dynamic loader reads where it finds no library by itself, and what a Python reads when it starts.
+# What the dynamic loader reads to find libraries, and what Python reads at startup.
 START_FILES = (
     "/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path",
     "/usr/lib/locale", "/usr/share/locale/locale.alias", "/dev/urandom",
@@ -24,7 +24,7 @@ START_FILES = (
 
 
 def read_only_python(library: ctypes.CDLL) -> None:
-    """Give up all files but Python's own, which may be read and executed. Raises OSError where the kernel has no Landlock."""
+    """Drop access to all files but Python's own, which may be read and executed. Raises OSError if the kernel has no Landlock."""
     version = _call(library, CREATE, None, 0, ASK_VERSION)
     every = (1 << RIGHTS.get(version, MOST_RIGHTS)) - 1
     rules = _call(library, CREATE, struct.pack("Q", every), 8, 0)
@@ -43,7 +43,7 @@ def read_only_python(library: ctypes.CDLL) -> None:
 
 
 def own_files() -> list[str]:
-    """The interpreter, its library, the folders of the native libraries that it has loaded, and what says where those are."""
+    """The interpreter, its library, the folders of the native libraries it has loaded, and the files that locate them."""
     executable = os.path.realpath(sys.executable)
     mark = [os.path.join(folder, "pyvenv.cfg") for folder in _and_parent(os.path.dirname(sys.executable))]
     with open("/proc/self/maps", encoding="utf-8") as maps:

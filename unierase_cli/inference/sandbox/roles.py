@@ -1,8 +1,8 @@
-"""Second program of a sandboxed process: either the generated code, or the tests that ask it. Standard library only.
+"""Second program of a sandboxed process: either the generated code, or the tests that call it; standard library only.
 
-``solution`` defines the code and answers calls; ``tests`` runs a problem's ``check`` against a stand-in that passes each call on.
-The two share nothing but a pair of pipes, over which only plain values travel (``values``). So the code can neither see the
-tests nor the word that the tests say when all have passed.
+``solution`` defines the code and answers calls; ``tests`` runs a problem's ``check`` against a proxy that forwards each
+call. The two share only a pair of pipes, over which plain values travel (``values``). So the code can see neither the
+tests nor the word that the tests report when all have passed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unierase_cli.inference.sandbox.values import pack, receive, say, send, unpa
 
 def main() -> None:
     role, incoming, outgoing, report, protections = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
-    # The arguments hold nothing secret, yet nothing of them is the code's business.
+    # The arguments contain no secrets, but the code does not need them.
     sys.argv[1:] = []
     if role == "tests":
         run_tests(incoming, outgoing, report, protections)
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def run_solution(incoming: int, outgoing: int) -> None:
-    """Define the code in a module of its own, then answer calls until the other side closes the pipe."""
+    """Define the code in a separate module, then answer calls until the other side closes the pipe."""
     shut(outgoing)
     send(outgoing, {"ready": True})
     module = ModuleType("solution")
@@ -52,9 +52,9 @@ def run_solution(incoming: int, outgoing: int) -> None:
 
 
 def run_tests(incoming: int, outgoing: int, report: int, protections: str) -> None:
-    """Say "ready", run the problem's tests, then say the secret word, or why not; all of it on ``report``."""
+    """Report "ready", run the problem's tests, then report the secret word or the reason of failure."""
     problem = json.loads(sys.stdin.buffer.read())
-    # The standard output is nowhere; from now on the standard input is, too.
+    # Standard output is already closed to the outside; now standard input is too.
     os.dup2(1, 0)
     shut(-1)
     if receive(incoming) != {"ready": True}:
@@ -78,7 +78,7 @@ def run_tests(incoming: int, outgoing: int, report: int, protections: str) -> No
 
 
 def _ask(incoming: int, outgoing: int, order: Mapping[str, Any]) -> Any:
-    """Send an order to the solution; its answer, or the exception that it ended in."""
+    """Send an order to the solution; returns its answer or raises the exception it ended in."""
     try:
         send(outgoing, order)
     except BrokenPipeError:
@@ -92,14 +92,14 @@ def _ask(incoming: int, outgoing: int, order: Mapping[str, Any]) -> Any:
     if isinstance(kind, type) and issubclass(kind, Exception):
         try:
             raised = kind(str(reply.get("text", "")))
-        except TypeError:  # some exceptions want more than a text
+        except TypeError:  # some exceptions need more than a text
             raised = RuntimeError(str(reply["error"]))
         raise raised
     raise RuntimeError(f"{reply['error']} {reply.get('text', '')}")
 
 
 def _compiled(prompt: str) -> Any:
-    """The problem's text as a program; a function that ends at its header gets a body."""
+    """The problem's text as a program; a function without a body gets one."""
     try:
         return compile(prompt, "<prompt>", "exec", dont_inherit=True)
     except SyntaxError:

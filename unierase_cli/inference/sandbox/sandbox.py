@@ -1,29 +1,30 @@
-"""Trying generated code: a HumanEval problem's tests against code that nobody has read, in processes of their own.
+"""Runs generated code against a HumanEval problem's tests, in separate processes.
 
-Two processes are started (``confine`` then ``roles``): one holds the code, the other the tests, which ask the code
-over a pipe. All tests have passed if, and only if, the tests' process says a random word that the code's process never gets.
+Two processes are started (``confine``, then ``roles``): one holds the code, the other the tests, which call the code
+over a pipe. All tests have passed if, and only if, the tests' process reports a random word that the code's process
+never gets.
 
-Held by the kernel, on Linux, also against code that got around Python and calls the system by itself:
+Enforced by the kernel, on Linux, even against code that bypasses Python and makes system calls itself:
 
-* The run goes on: after ``seconds`` both processes are killed, by number and by group. Processor time and memory are bounded; what
-  the processes print goes nowhere, and a report is read up to a few KiB.
-* No descriptor can be opened once the allowed modules are imported, so nothing is read, whoever owns it (a limit that only root can
-  raise; root becomes nobody if nobody can read this Python, otherwise it keeps its number without any power).
-* A filter on x86_64 and aarch64 knows only the system calls that Python starts, computes and ends with (``calls``): no
-  processes, signals, sockets, and no file is made, written, moved, deleted or changed, in no folder.
-* Landlock, where there is one (Linux 5.13), shows no file's content but Python's own library, should both limits above fail.
+* The run terminates: after ``seconds`` both processes are killed, by number and by group. CPU time and memory are bounded;
+  output of the processes is discarded, and a report is read up to a few KiB.
+* No descriptor can be opened once the allowed modules are imported, so no file is read, whoever owns it (only root could raise
+  this limit; root becomes nobody if nobody can read this Python, otherwise it keeps its user id without any capability).
+* A filter on x86_64 and aarch64 allows only the system calls that Python needs to start, compute and exit (``calls``): no
+  processes, signals or sockets, and no file is created, written, moved, deleted or changed, in any folder.
+* Landlock, if available (Linux 5.13), allows reading only Python's own files, should both limits above fail.
 * No network (a namespace without devices), an empty environment, a closed standard input, ``python -I -S``.
 
-Held by Python (``guard``): only a list of harmless modules can be imported, functions that reach the system refuse, and an
-audit hook ends the process on what should not occur. None of that is a wall against code that corrupts the interpreter's memory.
+Enforced by Python (``guard``): only a list of harmless modules can be imported, functions that reach the system raise,
+and an audit hook ends the process at forbidden events. None of this stops code that corrupts the interpreter's memory.
 
-What does not hold: such code can still ask for names, sizes and times of files, since there is no file system of its own around
-it. Without the filter (other systems and processors) processes, signals, sockets and changes of files hang on limits and on Python
-alone; ``Verdict.protections`` says what was there and what was not. A fault of the kernel opens all. Whoever expects code that was
-written to break out should run this tool in a container or a virtual machine.
+Not prevented: such code can still query names, sizes and times of files, since it has no file system of its own.
+Without the filter (other systems and processors), only limits and Python prevent processes, signals, sockets and
+changes of files; ``Verdict.protections`` lists what was available and what was not. A kernel bug defeats everything.
+Against code that was written to break out, run this tool in a container or a virtual machine.
 
-The tests see plain values: an answer that is neither a number, text, collection nor None fails, and so does a test that expects its
-argument to be changed in place.
+The tests see plain values: an answer that is not a number, text, collection or None fails, and so does a test that
+expects its argument to be changed in place.
 """
 
 from __future__ import annotations
@@ -48,19 +49,19 @@ from typing import IO
 from unierase_cli.contracts import UserError
 from unierase_cli.temporary import temporary_folder
 
-# How long two Pythons may take to start on a busy machine; the code's own time counts from there.
+# Time for two Pythons to start on a busy machine; the code's own time counts from then on.
 START_SECONDS = 60.0
-# Processor time that starting takes at most, in addition to the code's own.
+# CPU time for starting, in addition to the code's own.
 START_CPU_SECONDS = 3
 REPORT_BYTES = 16 << 10
-# The two programs that each process runs after another, as modules, each after those that it imports.
+# The two programs that each process runs in turn, as modules, each after those it imports.
 FIRST = ("calls", "landlock", "confine")
 SECOND = ("values", "guard", "roles")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds of wall time (and about as many of processor time) and MiB of address space, for each problem."""
+    """Limits per problem: seconds of wall time (and about as many of CPU time), and MiB of address space."""
 
     seconds: float = 3.0
     memory_mib: int = 512
@@ -68,7 +69,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether all tests passed, else why not. ``protections``: what the processes were confined by."""
+    """Whether all tests passed, else the reason; ``protections`` lists what confined the processes."""
 
     passed: bool
     reason: str
@@ -79,12 +80,12 @@ class Verdict:
 def run_tests(code: str, entry: str, tests: str, *, prompt: str = "", limits: Limits | None = None) -> Verdict:
     """Whether ``code`` defines a function ``entry`` that passes ``check(candidate)`` of ``tests``.
 
-    ``prompt``: trusted text that defines what the tests use besides. Never hangs. Raises UserError when the processes can't be
-    started, which says nothing about the code.
+    ``prompt``: trusted text that defines what else the tests use. Never hangs. Raises UserError if the processes cannot
+    be started, which says nothing about the code.
     """
     limits = limits or Limits()
     with temporary_folder("code") as folder:
-        # Others may pass through, since the processes may have become nobody; what is in it belongs to them alone.
+        # Others may pass through, since the processes may have become nobody; only the processes can read the contents.
         folder.chmod(0o711)
         word = secrets.token_hex(16)
         problem = {"code": code, "entry": entry, "tests": tests, "prompt": prompt, "word": word}
@@ -92,14 +93,14 @@ def run_tests(code: str, entry: str, tests: str, *, prompt: str = "", limits: Li
 
 
 def check_sandbox(limits: Limits) -> str:
-    """Try a right and a wrong answer; what code is confined by here. Raises UserError if they are not told apart."""
+    """Try a right and a wrong answer; returns the available protections. Raises UserError if the verdicts are wrong."""
     tests = "def check(candidate):\n    assert candidate(20) == 21\n"
     right = run_tests("def after(n):\n    return n + 1\n", "after", tests, limits=limits)
     wrong = run_tests("def after(n):\n    return n\n", "after", tests, limits=limits)
     if not right.passed or wrong.passed:
         told = [verdict.reason or "passed" for verdict in (right, wrong)]
         raise UserError(
-            f"code can't be tried here: of a right answer it says {told[0]!r}, of a wrong one {told[1]!r}",
+            f"generated code cannot be run here: the verdict on a right answer is {told[0]!r}, on a wrong one {told[1]!r}",
             "raise eval.general.code_seconds and code_memory_mib, or leave human_eval out of eval.general.suites",
         )
     return right.protections
@@ -138,7 +139,7 @@ def _start(
     stdin: IO[bytes] | int = subprocess.DEVNULL,
     report: int = -1,
 ) -> subprocess.Popen[bytes]:
-    """A confined process in a session and an empty folder of its own. What the code's process complains of is not kept."""
+    """A confined process in its own session and empty folder; only the tests' process may write to ``complaints``."""
     place = folder / role
     place.mkdir(mode=0o700)
     seconds = math.ceil(limits.seconds) + START_CPU_SECONDS
@@ -158,7 +159,7 @@ def _start(
 
 
 def _modules(names: Sequence[str]) -> str:
-    """Modules as ``boot`` takes them."""
+    """Modules in the format that ``boot`` reads."""
     return json.dumps([(f"{__package__}.{name}", _source(name)) for name in names])
 
 
@@ -168,14 +169,14 @@ def _source(name: str) -> str:
 
 
 def _listen(report: int, word: str, limits: Limits, complaints: IO[bytes]) -> Verdict:
-    """Wait for "ready", then, for as long as the code may take, for the word."""
+    """Wait for "ready", then, for the code's time limit, for the word."""
     lines = _Lines(report)
     ready = lines.next(time.monotonic() + START_SECONDS)
     if ready is None or "ready" not in ready:
         complaints.seek(0)
         said = complaints.read(REPORT_BYTES).decode("utf-8", "replace").strip().splitlines()
         raise UserError(
-            f"the processes for generated code don't start: {said[-1] if said else 'no answer'}",
+            f"the processes for generated code do not start: {said[-1] if said else 'no answer'}",
             "raise eval.general.code_memory_mib, or leave human_eval out of eval.general.suites",
         )
     started = time.monotonic()
@@ -186,12 +187,12 @@ def _listen(report: int, word: str, limits: Limits, complaints: IO[bytes]) -> Ve
     if told is None:
         reason = "the tests' process ended" if lines.ended else f"not done after {limits.seconds:g} s"
     else:
-        reason = str(told.get("reason", "the tests' process said something else"))[:300]
+        reason = str(told.get("reason", "the tests' process gave an unexpected report"))[:300]
     return Verdict(False, reason, seconds, ready["ready"])
 
 
 class _Lines:
-    """The JSON lines that arrive on a pipe, each waited for until a deadline. ``ended``: nothing more will come."""
+    """The JSON lines that arrive on a pipe, each with a deadline; ``ended``: nothing more will come."""
 
     def __init__(self, channel: int) -> None:
         self.channel, self.kept, self.ended = channel, b"", False
@@ -199,7 +200,7 @@ class _Lines:
         self.poll.register(channel, select.POLLIN)
 
     def next(self, deadline: float) -> dict[str, str] | None:
-        """The next line; None when the time is over, the pipe is closed, or what comes is no report."""
+        """The next line; None at the deadline, if the pipe is closed, or for an invalid report."""
         while b"\n" not in self.kept:
             left = deadline - time.monotonic()
             if left <= 0 or not self.poll.poll(left * 1000):
@@ -217,7 +218,7 @@ class _Lines:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its group. One that the kernel does not let go of is left behind, not waited for."""
+    """Kill a process and its group; one that the kernel does not release is not waited for."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     with suppress(ProcessLookupError, PermissionError):

@@ -1,6 +1,6 @@
-"""What travels between the code's process and the tests': plain values, as JSON over a pipe. Standard library only.
+"""Messages between the code's process and the tests': plain values as JSON over a pipe; standard library only.
 
-Values are read back into exact built-in types, so an answer cannot pretend to equal everything.
+Values are restored as exact built-in types, so an answer cannot pretend to equal everything.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-# Kept here: what is in ``os`` is taken away before generated code runs.
+# References kept here, since ``os`` is stripped before generated code runs.
 from os import read, write
 from typing import Any
 
@@ -16,7 +16,9 @@ MOST_BYTES = 4 << 20
 
 
 def pack(value: Any) -> list:
-    """A plain value as JSON-able data that says its type. Subclasses become what they extend; raises TypeError for the rest."""
+    """A plain value as JSON-able data with its type; subclasses become their built-in base. Raises TypeError for
+    anything else.
+    """
     if value is None or isinstance(value, bool | str):
         return ["v", value]
     if isinstance(value, int):
@@ -36,7 +38,7 @@ def pack(value: Any) -> list:
 
 
 def unpack(data: list) -> Any:
-    """The value again, in exact built-in types."""
+    """Restore the value, in exact built-in types."""
     kind, content = data[0], data[1]
     if kind == "i":
         return int(content, 16)
@@ -55,7 +57,7 @@ COLLECTIONS: dict[str, Any] = {"l": list, "t": tuple, "s": set, "z": frozenset}
 
 
 def send(channel: int, message: Mapping[str, Any]) -> None:
-    """One message: its length in four bytes, then JSON."""
+    """Send one message: its length in four bytes, then JSON."""
     body = json.dumps(message).encode("ascii")
     if len(body) > MOST_BYTES:
         raise ValueError("the answer is too large")
@@ -65,7 +67,7 @@ def send(channel: int, message: Mapping[str, Any]) -> None:
 
 
 def receive(channel: int) -> Any:
-    """The next message, or None when the other side is gone."""
+    """The next message, or None if the other side has closed."""
     head = _exactly(channel, 4)
     size = int.from_bytes(head, "big") if head else 0
     if size > MOST_BYTES:
@@ -75,7 +77,7 @@ def receive(channel: int) -> Any:
 
 
 def say(channel: int, message: Mapping[str, Any]) -> None:
-    """One line of JSON."""
+    """Write one line of JSON."""
     write(channel, (json.dumps(message) + "\n").encode("ascii"))
 
 
