@@ -1,14 +1,15 @@
-"""How much faster is one generation and one teacher-forced pass than the obvious way? Both in one process, in turns; medians
-of CPU seconds (all threads), which other jobs on the machine disturb less than the clock.
+"""Compares the time of one generation plus one teacher-forced pass with that of the naive evaluation.
 
     python scripts/bench_evaluation.py --rows 40 --repeats 3 -- experiment=tofu_mini protocol=full model.path=...
 
-The obvious way asks for each metric on its own: ``model.generate`` in fixed batches in the order of the data, padded to the left,
-and for every metric that needs probabilities (probability, truth ratio's paraphrased and wrong answers, exact memorization,
-extraction strength, membership by loss, zlib, min-k, min-k++) a pass over whole padded sequences with logits everywhere.
-``--suite open_unlearning`` generates once per split, for ROUGE; ``--suite all`` does so for every metric of texts in a report
-(ROUGE, token entropy, cosine similarity, entailment, refusals, gibberish). Ours is the code of ``unierase eval``, whose
-observations hold what all of them read. The numbers that both give are compared at the end.
+Both run alternately in one process; the result is the median CPU time (all threads), which other jobs affect less than
+wall time. The naive evaluation asks for each metric separately: ``model.generate`` in fixed batches in the order of the
+data, padded on the left, and for every metric that needs probabilities (probability, truth ratio's paraphrased and
+wrong answers, exact memorization, extraction strength, membership by loss, zlib, min-k, min-k++) a pass over whole
+padded sequences with logits at every position. ``--suite open_unlearning`` generates once per split, for ROUGE;
+``--suite all`` does so for every text metric of a report (ROUGE, token entropy, cosine similarity, entailment,
+refusals, gibberish). Ours is the code of ``unierase eval``, whose observations serve all of these metrics. At the end,
+the numbers that both compute are compared.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from unierase_cli.pipeline.study import study_of
 
 ANSWERED = ("forget", "retain_unseen", "real_authors", "world_facts")
 PARAPHRASED = ("forget", "retain_unseen")
-# Passes over (split, answers) beside the generation: what each metric of the suite reads.
+# Generations per split: one for each text metric of the suite.
 TEXTS = {"open_unlearning": 1, "all": 6}
 MEMBERSHIP = ("loss", "zlib", "min_k", "min_k_plus_plus")
 Splits = dict[str, list[Fact]]
@@ -40,7 +41,7 @@ Found = dict[str, tuple[float, float]]
 def obvious(
     loaded: LoadedModel, experiment: Experiment, splits: Splits, batch: int, generations: int
 ) -> tuple[Found, int]:
-    """Mean ROUGE and mean probability of the true answer per split, and how many passes that took."""
+    """Mean ROUGE and mean probability of the true answer per split, and the number of passes."""
     found, passes = {}, 0
     for split in ANSWERED:
         rows = splits[split]
@@ -102,7 +103,7 @@ def _probabilities(loaded: LoadedModel, pairs: Sequence[tuple[str, str]], batch:
 
 
 def ours(loaded: LoadedModel, experiment: Experiment, splits: Splits) -> Found:
-    """The same numbers from observations, which hold all that the suite's other metrics read."""
+    """The same numbers from observations, which also serve the suite's other metrics."""
     found = {}
     for split, rows in splits.items():
         asked = ask(loaded, rows, "plain", experiment.protocol)
@@ -137,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=40, help="rows of each split (0: all)")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=32, help="rows of a fixed batch of the obvious way")
+    parser.add_argument("--batch", type=int, default=32, help="batch size of the naive evaluation")
     parser.add_argument("--suite", choices=list(TEXTS), default="open_unlearning")
     wanted, words = parser.parse_known_args()
     experiment = compose([word for word in words if word != "--"], None)

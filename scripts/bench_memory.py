@@ -1,14 +1,15 @@
-"""Is what `unierase doctor` and `--dry-run` say of memory true? Estimated and measured peaks, stage by stage.
+"""Compares the memory estimates of `unierase doctor` and `--dry-run` with measured peaks, stage by stage.
 
     python scripts/bench_memory.py [--sizes small,medium,large] [--json FILE] [KEY=VALUE ...]
 
-Random Llamas of three sizes are written to a temporary folder; every stage of UniErase and of a gradient method runs in a process
-of its own on the CPU, as the commands run it. Measured: the largest resident set of that process, the larger of what the system
-says of it at its end (``ru_maxrss`` by ``wait4``, which forgets what was before a phase began to count again) and what the stage's
-manifest recorded of its phases. Random weights answer no question, so every answer runs to its last token, as the estimate assumes
-of evaluation. KEY=VALUE words are put behind the experiment's own.
+Random Llamas of three sizes are written to a temporary folder. Every stage of UniErase and of a gradient method runs in
+its own process on the CPU, as the commands run it. The measured peak is the larger of two numbers: the maximum resident
+set size that the system reports at the end (``ru_maxrss`` by ``wait4``, which is lost when a phase resets it) and the
+peak that the stage's manifest records for its phases. Random weights never end an answer, so every answer runs to its
+last token, as the estimate assumes. KEY=VALUE words are appended to the experiment's own.
 
-This process imports no torch: a child starts with its parent's size on record, which must therefore be small.
+This process does not import torch, because a child starts with its parent's size on record, which must therefore be
+small.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ WORDS = [
 
 @dataclass(frozen=True)
 class Size:
-    """Widths of a random Llama."""
+    """Sizes of a random Llama."""
 
     hidden: int
     inner: int
@@ -104,7 +105,7 @@ print(json.dumps({"manifest": made.manifest["peak_memory_mib"], "phases": phases
 
 
 def run_alone(script: str, words: Sequence[str]) -> tuple[str, float]:
-    """What a script prints, and the largest resident set of its process, MiB."""
+    """A script's output, and the maximum resident set size of its process in MiB."""
     child = subprocess.Popen([sys.executable, "-c", script, *words], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     said = child.stdout.read()
@@ -116,7 +117,7 @@ def run_alone(script: str, words: Sequence[str]) -> tuple[str, float]:
 
 
 def estimates(experiment: Experiment) -> dict[str, float]:
-    """Stage -> its estimated peak, MiB."""
+    """Stage -> its estimated peak in MiB."""
     from unierase_cli.estimate.doctor import row_counts
     from unierase_cli.estimate.memory_and_disk import memory_needs
     from unierase_cli.estimate.need import stage_peaks
@@ -132,7 +133,7 @@ def estimates(experiment: Experiment) -> dict[str, float]:
 
 
 def measure(name: str, folder: Path, words: Sequence[str]) -> list[dict[str, object]]:
-    """A row for every stage of every method on one model."""
+    """One row for every stage of every method on one model."""
     size, model = SIZES[name], folder / "model"
     widths = map(str, (size.hidden, size.inner, size.blocks, size.vocabulary))
     run_alone(MAKE_MODEL, [str(model), *widths, *WORDS, f"model.path={model}"])

@@ -1,13 +1,14 @@
-"""A fair comparison in two commands: choose every method's settings on tuning rows, then run them all on the reported rows.
+"""A fair comparison in two commands: tune every method's settings on tuning rows, then run all methods on the reported rows.
 
     python scripts/compare.py tune  scripts/compare-tofu-mini.json tune01 CHOSEN.json -- experiment=tofu_mini model.path=...
     python scripts/compare.py final CHOSEN.json forget01 --seeds 0,1,2 -- experiment=tofu_mini model.path=...
     unierase report 'score/tofu-forget01*' --outputs outputs
 
-The file lists entries: ``words`` (method=... and what else belongs to it) and ``grid`` (lists of words, each one setting). An
-entry with ``like`` takes another entry's setting. The rule: the setting with the highest balance on the tuning split, the
-harmonic mean of how much is forgotten, 1 - forget / unedited, and how much of the never-seen rest is kept, retain / unedited,
-both ROUGE-L recall, cut to 0..1. Every run is ``unierase eval``: finished ones are reused, so an interrupted one goes on.
+The file lists entries with ``words`` (method=... and related words) and ``grid`` (lists of words, one list per
+setting). An entry with ``like`` uses another entry's setting. The setting with the highest balance on the tuning split
+is chosen: the harmonic mean of forgetting, 1 - forget / unedited, and of never-seen retention, retain / unedited, both
+ROUGE-L recall, clipped to 0..1. Every run is ``unierase eval``: finished runs are reused, so an interrupted comparison
+resumes.
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ from unierase_cli.results.many_runs import rows as comparison_rows
 from unierase_cli.results.many_runs.rows import FORGET, KEPT
 from unierase_cli.store.json_text import write_json
 
-# What tuning measures: the two numbers of the rule.
+# The evaluation for tuning: the two numbers of the balance.
 TUNING = ["eval=quick"]
 
 
 def evaluate(words: list[str]) -> dict[str, dict] | None:
-    """The rows of one run's table by their id; None if the run failed (its own message is on the terminal)."""
+    """The rows of a run's table by id; None if the run failed (its message is on the terminal)."""
     command = [sys.executable, "-m", "unierase_cli", "eval", *words, "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     return None if done.returncode else {row["id"]: row for row in json.loads(done.stdout)["metrics"]}
 
 
 def balance(rows: dict[str, dict]) -> float:
-    """The rule of the module's text."""
+    """The balance described in the module's docstring."""
     before, after = ([rows[column][state] for column in (FORGET, KEPT)] for state in ("base", "edited"))
     return comparison_rows.balance(before, after).value or 0.0
 
 
 def tune(entries: list[dict], split: str, rows: int, words: list[str]) -> list[dict]:
-    """Each entry with ``chosen``, the best of its grid, and ``tried``, every setting's balance on ``rows`` rows of each split."""
+    """Each entry with ``chosen``, its best setting, and ``tried``, the balance of every setting on ``rows`` rows per split."""
     for entry in entries:
         tried = []
         for setting in entry.get("grid", []):
@@ -62,7 +63,7 @@ def tune(entries: list[dict], split: str, rows: int, words: list[str]) -> list[d
 
 
 def final(entries: list[dict], split: str, seeds: list[str], words: list[str]) -> None:
-    """Every entry with its chosen setting on the reported rows, seed by seed."""
+    """Run every entry with its chosen setting on the reported rows, seed by seed."""
     failed = 0
     for seed in seeds:
         for entry in entries:
@@ -82,7 +83,7 @@ def main() -> None:
     tuning.add_argument("entries", type=Path)
     tuning.add_argument("split")
     tuning.add_argument("chosen", type=Path)
-    tuning.add_argument("--rows", type=int, default=100, help="rows of each split, the forgotten one too, at most; 0: all")
+    tuning.add_argument("--rows", type=int, default=100, help="maximum rows per split, forget set included; 0: all")
     finals = commands.add_parser("final")
     finals.add_argument("entries", type=Path)
     finals.add_argument("split")
@@ -93,7 +94,7 @@ def main() -> None:
     if wanted.command == "tune":
         write_json(wanted.chosen, tune(entries, wanted.split, wanted.rows, words))
     elif without := [" ".join(entry["words"]) for entry in entries if "chosen" not in entry]:
-        sys.exit(f"{wanted.entries}: nothing was chosen for {without[0]}; `tune` writes such a file")
+        sys.exit(f"{wanted.entries}: {without[0]} has no chosen setting; `tune` writes such a file")
     else:
         final(entries, wanted.split, wanted.seeds.split(","), words)
 

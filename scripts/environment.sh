@@ -1,4 +1,5 @@
-# Sourced by demo.sh, real-demo.sh and test.sh: makes .venv if it is absent and installs this checkout into it with the tested versions.
+# Sourced by demo.sh, real-demo.sh and test.sh: makes .venv if it is missing and installs this checkout with the tested
+# versions.
 # usage: prepare_environment [EXTRA]
 prepare_environment() {
   local extra="${1:-}" python="${PYTHON:-python3}"
@@ -10,11 +11,11 @@ prepare_environment() {
     echo "making .venv" >&2
     "$python" -m venv .venv
   fi
-  # Installing again is only needed when what is installed no longer follows the project's files.
+  # Install again only if the installed package is older than the project's files.
   local stamp=".venv/.installed-${extra:-plain}"
   if [ ! -f "$stamp" ] || [ pyproject.toml -nt "$stamp" ] || [ scripts/constraints.txt -nt "$stamp" ]; then
     echo "installing (the first time takes a few minutes)" >&2
-    # torch first and by its exact version, so that no other package's range can pull a different build.
+    # torch first, at its exact version, so that no other package pulls in a different build.
     .venv/bin/python -m pip install --quiet --disable-pip-version-check "$(grep '^torch==' scripts/constraints.txt)"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c scripts/constraints.txt -e ".${extra:+[$extra]}"
     touch "$stamp"

@@ -1,17 +1,18 @@
-"""Does `unierase run` survive `kill -9` at any moment? Kills it at random moments, starts it again, and compares what comes out.
+"""Tests that `unierase run` survives `kill -9`: kills it at random moments, restarts it, and compares the results.
 
-    python scripts/kill_test.py                                 # 100 kills of a chain of seconds, on a tiny model
-    python scripts/kill_test.py --kills 20 --seed 1 experiment=demo    # of the words that you give instead
-    python scripts/kill_test.py --preloaded                     # the same without a start of Python for every run
+    python scripts/kill_test.py                                 # 100 kills of a short chain on a tiny model
+    python scripts/kill_test.py --kills 20 --seed 1 experiment=demo    # with your own words
+    python scripts/kill_test.py --preloaded                     # the same without starting Python for every run
 
-First the chain runs undisturbed. Then it is started again and again in another folder, each time killed after a random part of the
-processor time that the undisturbed run took, so that the moments do not depend on how busy the machine is; a run that comes through
-before is compared with the undisturbed one, and the next chain begins from nothing. After every kill, all that a reader would take
-for complete is compared, too. What must be equal: every file of every artefact, byte for byte, but for recorded times
-(manifest.json, log.txt, times.jsonl, and the seconds in the report's head).
+First the chain runs undisturbed. Then it is started repeatedly in another folder and killed each time after a random
+part of the processor time of the undisturbed run, so that the moments do not depend on how busy the machine is. A run
+that finishes before it is killed is compared with the undisturbed run, and the next chain starts from scratch. After
+every kill, everything that a reader would consider complete is compared as well. Every file of every artefact must be
+equal byte for byte, except for recorded times (manifest.json, log.txt, times.jsonl, and the seconds in the report's
+head).
 
---preloaded forks each run from one process that has imported everything; it is killed like any other. Exit code 0: no difference.
-The folders are kept where there was one.
+--preloaded forks each run from one process that has imported everything; it is killed in the same way. Exit code 0
+means no difference. The folders are kept if there was one.
 """
 
 from __future__ import annotations
@@ -46,18 +47,18 @@ Files = dict[str, bytes]
 
 
 def payload(folder: Path) -> Files:
-    """Relative name -> content of all that must come out the same each time; hidden files too."""
+    """Relative name -> content of all files that must be equal each time, including hidden files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in TIMES)
     return {path.relative_to(folder).as_posix(): SECONDS.sub(rb"\1", path.read_bytes()) for path in files}
 
 
 def artefacts(outputs: Path) -> dict[str, Files]:
-    """``stage/slug`` of every complete artefact -> its files, recorded times left out."""
+    """``stage/slug`` of every complete artefact -> its files, without recorded times."""
     return {f"{a.stage}/{a.path.parent.name}": payload(a.path) for a in Store(outputs).list()}
 
 
 def differences(outputs: Path, wanted: dict[str, Files]) -> list[str]:
-    """What a reader finds complete and is not what the undisturbed run made, or not what its own manifest says."""
+    """Complete files that differ from the undisturbed run, or from their own manifest."""
     wrong = []
     for artefact in Store(outputs).list():
         try:
@@ -70,12 +71,12 @@ def differences(outputs: Path, wanted: dict[str, Files]) -> list[str]:
 
 
 def litter(outputs: Path) -> list[str]:
-    """Versions beside the first, and hidden folders: nothing of the kind should stay."""
+    """Extra versions and hidden folders, which should not be left behind."""
     return [path.relative_to(outputs).as_posix() for path in outputs.glob("*/*/*") if path.name != "v001"]
 
 
 class Runs:
-    """Starts ``unierase run`` in a folder: as a command, or as a copy of this process."""
+    """Starts ``unierase run`` in a folder, as a command or as a fork of this process."""
 
     def __init__(self, words: list[str], preloaded: bool) -> None:
         self.words = ["run", *words, "run.outputs=outputs"]
@@ -84,7 +85,7 @@ class Runs:
             _preload(words)
 
     def start(self, folder: Path) -> int:
-        """The process's id."""
+        """Start a run; returns its process id."""
         with (folder / "said.txt").open("ab") as said:
             if not self.preloaded:
                 command = [sys.executable, "-m", "unierase_cli", *self.words]
@@ -114,7 +115,7 @@ def _command() -> None:
 
 
 def _preload(words: list[str]) -> None:
-    """Import what the stages import, and compute nothing: a process that has computed gradients cannot be forked."""
+    """Import what the stages import without computing anything, because a process that has computed gradients cannot be forked."""
     import importlib
 
     for name in (
@@ -128,13 +129,13 @@ def _preload(words: list[str]) -> None:
 
 
 def processor_seconds(process: int) -> float:
-    """Processor time that a process has taken, all its threads together (Linux)."""
+    """Processor time of a process over all its threads (Linux)."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def wait(process: int, seconds: float | None = None) -> int | None:
-    """The exit code, negative for a signal; None if it still runs after so many seconds of processor time."""
+    """The exit code, negative for a signal; None if the process still runs after ``seconds`` of processor time."""
     while True:
         ended, status = os.waitpid(process, 0 if seconds is None else os.WNOHANG)
         if ended:
@@ -147,12 +148,12 @@ def wait(process: int, seconds: float | None = None) -> int | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the kill times")
     parser.add_argument(
         "--preloaded", action="store_true", help="fork each run from one process that has imported everything"
     )
     parser.add_argument(
-        "--minutes", type=float, default=0, help="stop after so many, however many kills there were (0: never)"
+        "--minutes", type=float, default=0, help="stop after this many minutes, whatever the number of kills (0: never)"
     )
     wanted, words = parser.parse_known_args()
     root = Path(tempfile.mkdtemp(prefix="unierase-kill-"))
@@ -195,7 +196,7 @@ def main() -> None:
             f"left behind: {name}" for name in litter(killed / "outputs")
         ]
         wrong += [f"chain {chains}: {text}" for text in found]
-        print(f"{kills} kills, {chains} chains came through, {len(wrong)} differences", flush=True)
+        print(f"{kills} kills, {chains} chains finished, {len(wrong)} differences", flush=True)
         if wrong:
             break
         shutil.rmtree(killed)

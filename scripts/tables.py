@@ -3,8 +3,8 @@
     python scripts/tables.py            # between the markers of README.md and scripts/README.md
     python scripts/tables.py --check    # writes nothing; exit code 1 if a table differs
 
-A file begins with comments (``# command: ...``, ``# commit: ...``), then a line of headings, then the cells as they are printed.
-A text shows it between ``<!-- table: NAME -->`` and ``<!-- end -->``.
+A file starts with comments (``# command: ...``, ``# commit: ...``), followed by a line of headings and the cells as
+printed. A README shows it between ``<!-- table: NAME -->`` and ``<!-- end -->``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SCRIPTS = Path(__file__).resolve().parent
 RESULTS = SCRIPTS / "results"
 TEXTS = (SCRIPTS.parent / "README.md", SCRIPTS / "README.md")
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-# A table that shows some lines of a file: name -> the file, the lines by their first cell.
+# Tables with only some lines of a file: name -> (file, first cells of the lines).
 PARTS = {
     "headline": (
         "methods",
@@ -39,13 +39,13 @@ PARTS = {
 
 
 def read(name: str) -> list[list[str]]:
-    """The headings and the lines of a file."""
+    """The headings and lines of a file."""
     text = (RESULTS / f"{name}.csv").read_text("utf-8")
     return list(csv.reader(line for line in text.splitlines() if not line.startswith("#")))
 
 
 def table(name: str) -> str:
-    """A file, or a part of one, as a Markdown table. Numbers stand on the right."""
+    """A file, or part of it, as a Markdown table with right-aligned numbers."""
     file, wanted = PARTS.get(name, (name, ()))
     headings, *lines = read(file)
     if wanted:
@@ -56,7 +56,7 @@ def table(name: str) -> str:
 
 
 def filled(text: str) -> str:
-    """The text with every marked table written again."""
+    """The text with all marked tables rewritten."""
     return MARKED.sub(lambda found: f"{found[1]}{table(found[2])}{found[3]}", text)
 
 
@@ -64,7 +64,7 @@ def main() -> int:
     changed = [path for path in TEXTS if filled(path.read_text("utf-8")) != path.read_text("utf-8")]
     for path in changed:
         if "--check" in sys.argv:
-            print(f"{path}: a table is not what scripts/results gives")
+            print(f"{path}: a table differs from scripts/results")
         else:
             path.write_text(filled(path.read_text("utf-8")), "utf-8")
     return int("--check" in sys.argv and bool(changed))

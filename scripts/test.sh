@@ -6,7 +6,7 @@ source scripts/environment.sh
 prepare_environment test
 .venv/bin/ruff check .
 .venv/bin/mypy
-# One worker per core, each with one thread; a file's tests stay together, since they share fixtures, and files keep the
-# order of tests/conftest.py.
+# One worker per core with one thread each. A file's tests run in one worker, because they share fixtures, and files
+# keep the order of tests/conftest.py.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 exec .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@"

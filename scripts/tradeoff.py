@@ -3,8 +3,8 @@
     python scripts/tradeoff.py PICTURE.png --vary edit.alpha=0.3,1,3 --vary edit.values.clamp=0.5,1 -- \\
         experiment=tofu_mini benchmark.split=forget10 model.path=... benchmark.data_dir=...
 
-Each ``--vary KEY=A,B,C`` is varied on its own around the defaults. Every point is ``unierase eval ... --json``: finished ones
-are reused, so an interrupted sweep goes on.
+Each ``--vary KEY=A,B,C`` is varied separately around the defaults. Every point is ``unierase eval ... --json``:
+finished runs are reused, so an interrupted call resumes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COLUMNS = ("forget.rouge", "retain_unseen.rouge", "retain_near.rouge", "forget.u
 
 
 def evaluate(words: list[str]) -> dict[str, dict]:
-    """The rows of one run's table by their id."""
+    """The rows of a run's table by id."""
     command = [sys.executable, "-m", "unierase_cli", "eval", *words, "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -29,20 +29,20 @@ def evaluate(words: list[str]) -> dict[str, dict]:
 
 
 def tell(name: str, rows: dict[str, dict], model: str) -> None:
-    """One line of the table; what was not measured (a split left out of ``eval.splits``) stays empty."""
+    """Print one line of the table; values that were not measured (splits not in ``eval.splits``) are empty."""
     values = [rows[column][model] if column in rows else None for column in COLUMNS]
     print(f"| {name} | " + " | ".join("" if value is None else f"{value:.3f}" for value in values) + " |", flush=True)
 
 
 def position(rows: dict[str, dict], model: str) -> tuple[float, float]:
-    """Forget and never-seen retain ROUGE-L recall of one model."""
+    """Forget and never-seen retain ROUGE-L recall of a model."""
     return rows[COLUMNS[0]][model], rows[COLUMNS[1]][model]
 
 
 def draw(
     unedited: tuple[float, float], defaults: tuple[float, float], curves: dict[str, list[Labelled]], path: Path
 ) -> None:
-    """One curve a setting, its values in order, beside the unedited model and the defaults."""
+    """One curve per setting with its values in order, together with the unedited model and the defaults."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -204,7 +204,7 @@ def test_edit_refuses_a_method_that_does_not_edit(tmp_path: Path, outputs: str) 
     words = ["--method", "descent", "--config-dir", str(tmp_path), outputs]
     refused = run("edit", *words)
     assert refused.exit_code == 2
-    assert refused.stderr.splitlines()[-1] == "  try: type unierase erase --method descent"
+    assert refused.stderr.splitlines()[-1] == "  try: unierase erase --method descent"
     assert run("erase", *words).exit_code == 0
 
 

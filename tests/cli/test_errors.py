@@ -29,7 +29,7 @@ def lines(result: Result) -> list[str]:
         (["rnu"], "error: there is no command rnu", "  try: unierase run"),
         (
             ["experiment=demo"],
-            "error: experiment=demo stands where the command belongs",
+            "error: experiment=demo is in the place of the command",
             "  try: unierase run experiment=demo",
         ),
         (["run", "--modle", "mini"], "error: no such option: --modle", "  try: --mode"),
@@ -59,7 +59,7 @@ def lines(result: Result) -> list[str]:
             "  try: leave it out",
         ),
         (["show"], "error: missing argument 'RUN'", "  try: unierase show --help"),
-        (["ls", "modls"], "error: ls knows no modls", "  try: mode"),
+        (["ls", "modls"], "error: ls cannot list modls", "  try: mode"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(words: list[str], error: str, hint: str) -> None:
@@ -84,7 +84,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(session, "compose_for", failing(KeyboardInterrupt()))
     result = run("run", f"run.outputs={tmp_path}")
     assert result.exit_code == 130
-    assert lines(result)[-1] == "interrupted; the same command goes on from here"
+    assert lines(result)[-1] == "interrupted; the same command resumes from here"
 
 
 def test_an_unexpected_error_names_the_file_with_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

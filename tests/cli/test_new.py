@@ -157,16 +157,16 @@ def test_a_project_of_ones_own_is_left_alone_and_told_what_to_add(own: Path) -> 
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (("method", "npo_gd"), "there is a method npo_gd already", "unierase new method my_npo_gd"),
-        (("method", "closed_form"), "there is a method closed_form already", "unierase new method my_closed_form"),
-        (("metric", "rouge"), "there is a metric rouge already", "unierase new metric my_rouge"),
-        (("benchmark", "tofu"), "there is a benchmark tofu already", "unierase new benchmark my_tofu"),
-        (("model", "hf"), "there is a model hf already", "unierase new model my_hf"),
-        (("method", "Qwen2.5-7B"), "Qwen2.5-7B is no name for a method", "unierase new method qwen2_5_7b"),
-        (("metric", "class"), "class is no name for a metric", "unierase new metric my_class"),
+        (("method", "npo_gd"), "there is already a method npo_gd", "unierase new method my_npo_gd"),
+        (("method", "closed_form"), "there is already a method closed_form", "unierase new method my_closed_form"),
+        (("metric", "rouge"), "there is already a metric rouge", "unierase new metric my_rouge"),
+        (("benchmark", "tofu"), "there is already a benchmark tofu", "unierase new benchmark my_tofu"),
+        (("model", "hf"), "there is already a model hf", "unierase new model my_hf"),
+        (("method", "Qwen2.5-7B"), "Qwen2.5-7B is not a valid name for a method", "unierase new method qwen2_5_7b"),
+        (("metric", "class"), "class is not a valid name for a metric", "unierase new metric my_class"),
         (
             ("probe", "mine"),
-            "probe is nothing that unierase new can make",
+            "unierase new cannot make probe",
             "choose model, method, loss, metric, benchmark",
         ),
     ],
@@ -184,7 +184,7 @@ def test_a_name_that_is_taken_or_no_name_is_refused_in_one_line(
 
 def test_a_folder_of_the_same_name_is_no_place_for_a_file(checkout: Path) -> None:
     (checkout / "unierase_cli" / "benchmarks" / "mine").mkdir()
-    assert "there is a benchmark mine already" in new("benchmark", "mine").stderr
+    assert "there is already a benchmark mine" in new("benchmark", "mine").stderr
 
 
 def test_nothing_is_ever_overwritten(checkout: Path) -> None:

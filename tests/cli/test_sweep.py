@@ -56,7 +56,7 @@ def test_a_dry_run_shows_what_each_combination_would_make_and_starts_nothing(out
     assert shown.exit_code == 0, shown.stderr
     assert "method=npo_gd seed=1" in shown.stderr
     assert shown.stderr.count("observe base") == 1
-    assert "4 combinations: 0 done, 4 to run; 13 artefacts to make (1 for several combinations" in shown.stderr
+    assert "4 combinations: 0 done, 4 to run; 13 artefacts to make (1 shared, listed at the first combination" in shown.stderr
     assert list(outputs.iterdir()) == []
     plan = json.loads(sweep(outputs, "method=none,npo_gd", "--dry-run", "--json").stdout)
     assert [one["combination"] for one in plan] == [{"method": "none"}, {"method": "npo_gd"}]
@@ -189,7 +189,7 @@ def test_mistakes_are_one_line_before_anything_starts(words: list[str], message:
 def test_many_combinations_are_run_once_they_are_meant(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_command, "MANY", 1)
     refused = sweep(outputs, "seed=0,1", "--dry-run")
-    assert (refused.exit_code, refused.stderr.splitlines()[-1]) == (2, "  try: add --yes if they are meant")
+    assert (refused.exit_code, refused.stderr.splitlines()[-1]) == (2, "  try: add --yes to run them all")
     assert sweep(outputs, "seed=0,1", "--dry-run", "--yes").exit_code == 0
 
 

@@ -46,14 +46,14 @@ def test_a_file_that_was_changed_or_added_is_read_again(conf: Path) -> None:
 
 def test_words_that_take_away_or_sweep_are_hydras_own(conf: Path) -> None:
     assert compose(["~run.seed"]).run.seed == 0
-    with pytest.raises(UserError, match="several values at once are not one experiment"):
+    with pytest.raises(UserError, match="one experiment cannot have several values for a key"):
         compose(["run.seed=1,2"])
 
 
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("token.stages.1.lr=0.1", "token.stages has 1 item, and there is no token.stages.1.lr"),
+        ("token.stages.1.lr=0.1", "token.stages has 1 item; there is no token.stages.1.lr"),
         ("edit.layers.0=3", "edit.layers has 0 items"),
     ],
 )

@@ -142,8 +142,8 @@ def test_of_two_values_for_one_key_the_later_counts() -> None:
         (["edit.alpha=much"], "edit.alpha=much must be a number", "edit.alpha=0.5"),
         (["model.layers=4"], "model.layers=4 must be a list of whole numbers", "model.layers=[1,2]"),
         (["model.layers=[a]"], "model.layers=['a'] must be a list of whole numbers", "model.layers=[1,2]"),
-        (["run.seed=1,2"], "several values at once", "one command per value"),
-        (["run.seed=range(3)"], "several values at once", "one command per value"),
+        (["run.seed=1,2"], "one experiment cannot have several values", "one command per value"),
+        (["run.seed=range(3)"], "one experiment cannot have several values", "one command per value"),
         (["edit.values.clamp=[1"], "edit.values.clamp=[1 cannot be read: it must be a number", "edit.values.clamp=0.5"),
         (["edit.preserve=rige"], "edit.preserve=rige is not a choice", "edit.preserve=ridge"),
         (["edit.alpha=-1"], "edit.alpha=-1.0 must be at least 0", "edit.alpha=1"),
@@ -218,12 +218,12 @@ def bomb(merged: bool = False) -> str:
         ({"model/mini.yaml": bomb(merged=True)}, "mini.yaml cannot be read: more than 20,000 values"),
         ({"beside.yaml": bomb()}, "beside.yaml cannot be read: more than 20,000 values"),
         ({"model/mini.yaml": "- 1\n" * 30_000}, "mini.yaml cannot be read: more than 20,000 values"),
-        ({"model/mini.yaml": "a: &a [*a]\n"}, "mini.yaml cannot be read: a value that holds itself (line 1)"),
+        ({"model/mini.yaml": "a: &a [*a]\n"}, "mini.yaml cannot be read: a value that contains itself (line 1)"),
         ({"model/mini.yaml": "a: " + "[" * 100_000}, "mini.yaml cannot be read: nested too deeply (line 1)"),
         ({"model/mini.yaml": "a: 1" + ":1" * 2_000}, "mini.yaml cannot be read: a number of thousands of digits"),
         ({"model/mini.yaml": "a: " + "x" * 300_000}, "mini.yaml is too large"),
         ({"model/mini.yaml": "a: !!python/object/apply:os.system [true]"}, "could not determine a constructor"),
-        ({"model/mini.yaml": "defaults: [../../elsewhere]\n"}, "mini.yaml: its defaults lead out of the folder"),
+        ({"model/mini.yaml": "defaults: [../../elsewhere]\n"}, "mini.yaml: its defaults point outside the folder"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -264,7 +264,7 @@ def test_no_function_gives_a_configuration_its_value(
     monkeypatch.setenv("SECRET", "told")
     write(tmp_path, {"model/mini.yaml": f"name: mini\npath: '{call}'\n"})
     for words, folder in (([], tmp_path), ([f"model.path={call}"], None)):
-        with pytest.raises(UserError, match="no configuration may|cannot be composed|cannot be read") as raised:
+        with pytest.raises(UserError, match="which is not allowed|cannot be composed|cannot be read") as raised:
             compose(words, folder)
         assert "told" not in raised.value.message
 

@@ -94,7 +94,7 @@ def test_a_printed_configuration_has_the_meanings_as_comments_and_the_same_value
     assert yaml.safe_load(printed) == yaml.safe_load(to_yaml(words))
     lines = printed.splitlines()
     assert lines[lines.index("    clamp: 0.5") - 1] == f"    # {meaning('edit.values.clamp')}"
-    assert lines[lines.index("edit:") - 1] == "# How an edit in closed form is computed."
+    assert lines[lines.index("edit:") - 1] == "# How a closed-form edit is computed."
     assert max(map(len, lines)) <= 120
     assert sum(line.strip() == "# Passes over the questions." for line in lines) == 1, "once for a list of sections"
 

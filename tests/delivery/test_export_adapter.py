@@ -195,13 +195,13 @@ def test_in_bfloat16_the_difference_is_that_of_rounding_and_said(tmp_path: Path)
     reporter = SilentReporter()
     found = export(run, tmp_path / "adapter", reporter, config.run.outputs, kind="lora", device="cpu")
     assert 0 < found["largest_logit_error"] < 0.05 * found["largest_logit"]
-    assert any("narrower type" in text for text in reporter.warnings)
+    assert any("narrower data type" in text for text in reporter.warnings)
 
 
 def test_replaced_tensors_are_no_adapter_and_the_dense_export_is_offered(tmp_path: Path) -> None:
     config = experiment(model_folder("llama", tmp_path / "model"), tmp_path / "outputs", method=gradient_method())
     run = finished(config, [dense_patch(unedited(config))])
-    with pytest.raises(UserError, match=r"method=npo_gd\) replaced \d+ whole tensors: .* export RUN DIR --as model"):
+    with pytest.raises(UserError, match=r"method=npo_gd\) replaced \d+ whole tensors, .* export RUN DIR --as model"):
         exported(config, run, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
 

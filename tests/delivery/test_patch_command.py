@@ -59,7 +59,7 @@ def test_without_json_everything_is_said_on_stderr(config: Experiment, run: Arte
     )
     assert result.stdout == ""
     assert "run@v001 (steps 0) is merged in" in result.stderr
-    assert "`unierase patch revert` takes it back, with the original model (--base FOLDER)" in result.stderr
+    assert "`unierase patch revert` undoes it, with the original model (--base FOLDER)" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_without_json_everything_is_said_on_stderr(config: Experiment, run: Arte
         (("apply", "MODEL", "run@v001", "OUT", "--step", "9"), "run@v001 has no step 9"),
         (
             ("apply", "MODEL", "run@v001", "OUT", "--drop", "1", "--replan"),
-            "mode=batch has no steps that follow one another",
+            "mode=batch has no consecutive steps",
         ),
-        (("apply", "MODEL", "run@v001", "OUT", "--replan"), "--replan has no dropped step to go on from"),
+        (("apply", "MODEL", "run@v001", "OUT", "--replan"), "--replan needs a dropped step"),
         (("apply", "MODEL", "run@v001", "MODEL"), "exists and is not empty"),
         (("apply", "OTHER", "run@v001", "OUT"), "its content differs (sha256 "),
         (("apply", "NOWHERE", "run@v001", "OUT"), "nowhere does not exist"),

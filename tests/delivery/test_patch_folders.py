@@ -94,7 +94,7 @@ def test_nothing_in_an_edited_folder_gives_back_what_was_forgotten(tmp_path: Pat
         assert not [path for path in folder.iterdir() if path.is_dir()]
         assert [path.name for path in folder.glob("*.safetensors")] == ["model.safetensors"]
         assert set(json.loads((folder / "unierase.json").read_text())["base"]) == {"source", "fingerprint", "stored", "tensors"}
-        with pytest.raises(UserError, match="does not hold what its edited tensors were before; .* - add --base FOLDER"):
+        with pytest.raises(UserError, match="does not contain its unedited tensors; .* - add --base FOLDER"):
             taken_back(folder, run, tmp_path / "back")
         assert not (tmp_path / "back").exists()
 
@@ -162,7 +162,7 @@ def test_steps_up_to_one_and_without_one(tmp_path: Path) -> None:
 
 def test_steps_that_were_computed_on_a_dropped_one_are_named(tmp_path: Path) -> None:
     model, run = run_on(tmp_path, steps=3)
-    for drop, warnings in (((1,), ["steps 2 were computed with step 1 in place"]), ((2,), [])):
+    for drop, warnings in (((1,), ["steps 2 were computed with step 1 applied"]), ((2,), [])):
         chosen, reporter = choose_steps(run, None, drop), SilentReporter()
         write_edited(load_folder(chosen, str(model), reporter, "cpu"), chosen, tmp_path / f"out{drop[0]}", reporter)
         assert [text.split(":")[0] for text in reporter.warnings] == warnings
@@ -195,20 +195,20 @@ def test_another_model_is_refused_with_both_hashes_in_one_line_and_nothing_is_wr
 def test_missing_and_swapped_steps_are_refused(tmp_path: Path) -> None:
     _, run = run_on(tmp_path, steps=3)
     for wrong in ({"until": 3}, {"drop": (7,)}, {"until": -1}):
-        with pytest.raises(UserError, match=r"has no step -?\d - choose of: 0, 1, 2"):
+        with pytest.raises(UserError, match=r"has no step -?\d - choose one of: 0, 1, 2"):
             choose_steps(run, **wrong)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="nothing is left"):
         choose_steps(run, 1, (0, 1))
     for ending in ("json", "safetensors"):
         shutil.move(patch_path(run.path, 1, ending), patch_path(tmp_path, 1, ending))
         shutil.copy(patch_path(run.path, 2, ending), patch_path(run.path, 1, ending))
-    with pytest.raises(UserError, match="out of order: the file of step 1 says that it is step 2"):
+    with pytest.raises(UserError, match="out of order: the file of step 1 contains step 2"):
         choose_steps(run)
     patch_path(run.path, 1, "json").unlink()
     with pytest.raises(UserError, match=r"patch-001.json is missing or damaged"):
         choose_steps(run)
     patch_path(run.path, 1, "safetensors").unlink()
-    with pytest.raises(UserError, match="the patch of step 1 of run@v001 is missing: there are steps 0, 2 of 3"):
+    with pytest.raises(UserError, match="the patch of step 1 of run@v001 is missing: only steps 0, 2 of 3"):
         choose_steps(run)
     for ending in ("json", "safetensors"):
         shutil.move(patch_path(tmp_path, 1, ending), patch_path(run.path, 1, ending))
@@ -221,7 +221,7 @@ def test_missing_and_swapped_steps_are_refused(tmp_path: Path) -> None:
 def test_a_number_in_a_files_name_costs_nothing(tmp_path: Path, number: int) -> None:
     _, run = run_on(tmp_path)
     (run.path / f"patch-{number}.json").touch()
-    told = f"the patch of step 2 of run@v001 is missing: there are steps 0, 1, {number} of {number + 1}"
+    told = f"the patch of step 2 of run@v001 is missing: only steps 0, 1, {number} of {number + 1}"
     with pytest.raises(UserError, match=told):
         choose_steps(run)
     with pytest.raises(UserError, match=f"patch-{number}.json was not there when it was made"):
@@ -231,7 +231,7 @@ def test_a_number_in_a_files_name_costs_nothing(tmp_path: Path, number: int) -> 
 def test_a_number_of_steps_in_a_manifest_costs_nothing(tmp_path: Path) -> None:
     _, run = run_on(tmp_path)
     run.manifest["summary"]["steps"] = 10**15
-    with pytest.raises(UserError, match=f"the patch of step 2 of run@v001 is missing: there are steps 0, 1 of {10**15}"):
+    with pytest.raises(UserError, match=f"the patch of step 2 of run@v001 is missing: only steps 0, 1 of {10**15}"):
         choose_steps(run)
 
 

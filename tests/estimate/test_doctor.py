@@ -41,7 +41,7 @@ def test_layers_follow_the_rule_that_the_model_itself_follows(family: str) -> No
 def test_a_configuration_that_no_model_can_be_made_of_is_refused() -> None:
     strange = ({"model_type": "nothing"}, {"model_type": "opt", "hidden_size": "wide"}, {"model_type": "falcon", "vocab_size": -1})
     for config in strange:
-        with pytest.raises(UserError, match="describes no causal language model"):
+        with pytest.raises(UserError, match="cannot make a causal language model"):
             from_config(config)
 
 

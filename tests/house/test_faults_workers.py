@@ -44,8 +44,8 @@ def test_a_worker_whose_memory_ends_is_listed_with_the_reason_and_the_others_go_
     heard = Heard()
     ends = {done.job.number: (done.code, done.error) for done in run_locally(jobs, [{}, {}], heard)}
     assert ends == {
-        0: (2, "the memory is not enough"),
-        1: (-signal.SIGKILL, "killed by SIGKILL, most often for want of memory"),
+        0: (2, "out of memory"),
+        1: (-signal.SIGKILL, "killed by SIGKILL, most likely out of memory"),
         2: (0, ""),
     }
     assert len(heard.ends) == 3

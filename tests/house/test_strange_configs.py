@@ -99,7 +99,7 @@ def test_no_number_of_the_configuration_may_be_infinite_or_none(value: str) -> N
     ("words", "message"),
     [
         (["run.seed=" + "9" * 5000], "the configuration cannot be composed: Exceeds the limit"),
-        (["run.seed=9223372036854775808"], "run.seed is a number of more than 64 bits"),
+        (["run.seed=9223372036854775808"], "run.seed is a number with more than 64 bits"),
         (["run.outputs="], "run.outputs is empty"),
         (["run.threads=-1"], "run.threads=-1 must be at least 0"),
         (["edit.layers=[]"], "edit.layers=[] must be blocks from 0 up in ascending order, each once"),
@@ -112,7 +112,7 @@ def test_no_number_of_the_configuration_may_be_infinite_or_none(value: str) -> N
         (["unlearn.betas=[a,b]"], "unlearn.betas=['a', 'b'] must be a list of numbers"),
         (["unlearn=soul", "unlearn.optimizer_settings.rho=0"], "unlearn.optimizer_settings.rho=0 must be above 0"),
         (["model.path=\udcff"], r"the word 'model.path=\udcff' is not UTF-8"),
-        (["method.forget.settings={a: inf}"], "method.forget.settings.a=inf is no finite number"),
+        (["method.forget.settings={a: inf}"], "method.forget.settings.a=inf is not a finite number"),
     ],
 )
 def test_what_the_types_let_pass_and_no_run_can_use_is_refused(words: list[str], message: str) -> None:

@@ -420,8 +420,8 @@ def test_a_patch_file_that_is_a_link_out_of_its_folder_is_not_read(tmp_path: Pat
 @pytest.mark.parametrize(
     ("entry", "wrong"),
     [
-        ({"split": "../../etc", "variant": "plain"}, "called by a path"),
-        ({"split": "forget", "variant": "/plain"}, "called by a path"),
+        ({"split": "../../etc", "variant": "plain"}, "the name of a pass is a path"),
+        ({"split": "forget", "variant": "/plain"}, "the name of a pass is a path"),
         ({"split": 3, "variant": "plain"}, "passes\\[0\\].split: expected str, got int"),
     ],
 )
@@ -438,7 +438,7 @@ def test_a_plan_of_observations_does_not_lead_out_of_its_folder(
 def test_a_plan_names_facts_that_there_are(tmp_path: Path, index: int) -> None:
     entry = {"split": "forget", "variant": "plain", "facts": ["a", "b"], "batches": [[0, 1], [index]]}
     write_json(tmp_path / "plan.json", {"state": "base", "special_ids": [], "unlearn_ids": [], "passes": [entry]})
-    with pytest.raises(UserError, match="a batch holds a fact that its pass does not have"):
+    with pytest.raises(UserError, match="a batch has a fact that its pass does not have"):
         read_state(tmp_path)
 
 
@@ -530,7 +530,7 @@ def test_what_a_run_was_made_from_is_found_where_it_is_and_in_a_folder_that_was_
 def test_a_recorded_configuration_takes_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "told")
     for text in ("${oc.env:SECRET}", "${", "\\${run.seed}", "${run.seed}"):
-        with pytest.raises(UserError, match="the recorded configuration is not one of this version"):
+        with pytest.raises(UserError, match="this version cannot read the recorded configuration"):
             Experiment.from_json({"model": {"path": text}})
 
 

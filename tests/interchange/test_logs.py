@@ -292,9 +292,9 @@ def test_the_numbers_go_to_stdout_as_json_alone(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["--retain-log", "x"], "--retain-log goes with --tofu-log"),
-        (["--tofu-log", "x", "latest"], "latest has no place beside --tofu-log"),
-        (["--tofu-log", "x", "model=mini"], "model=mini has no place beside --tofu-log"),
-        (["--tofu-log", "x", "--metrics", "rouge"], "--metrics has no place beside --tofu-log"),
+        (["--tofu-log", "x", "latest"], "latest does not go with --tofu-log"),
+        (["--tofu-log", "x", "model=mini"], "model=mini does not go with --tofu-log"),
+        (["--tofu-log", "x", "--metrics", "rouge"], "--metrics does not go with --tofu-log"),
         (["--tofu-log", "x", "--dry-run"], "--dry-run does not go with"),
     ],
 )

@@ -162,7 +162,7 @@ def test_files_that_exist_are_kept_unless_forced(store: Store, tmp_path: Path) -
     scored(store)
     write_open_unlearning(store, "latest", tmp_path, state="edited", reporter=SilentReporter())
     before = (tmp_path / "TOFU_EVAL.json").read_bytes()
-    with pytest.raises(UserError, match="already holds TOFU_EVAL.json"):
+    with pytest.raises(UserError, match="already has TOFU_EVAL.json"):
         write_open_unlearning(store, "latest", tmp_path, state="base", reporter=SilentReporter())
     assert (tmp_path / "TOFU_EVAL.json").read_bytes() == before
     write_open_unlearning(store, "latest", tmp_path, state="base", reporter=SilentReporter(), overwrite=True)
@@ -223,7 +223,7 @@ def test_a_damaged_retain_log_is_told_before_anything_runs(tmp_path: Path, data:
 
 
 def test_a_retain_log_that_is_cut_off_or_missing_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds neither forget.plain.jsonl nor TOFU_EVAL.json"):
+    with pytest.raises(UserError, match="has neither forget.plain.jsonl nor TOFU_EVAL.json"):
         check_reference(str(tmp_path))
     with pytest.raises(UserError, match="does not exist"):
         check_reference(str(tmp_path / "none"))

@@ -36,7 +36,7 @@ def test_jobs_run_a_few_at_a_time_and_one_that_fails_leaves_the_others_alone(tmp
     ends = {end.job.number: end for end in done}
     assert {n: end.code for n, end in ends.items()} == {0: 0, 1: 2, 2: -9, 3: 1, 4: 0}
     assert ends[1].error == "no such thing"
-    assert ends[2].error == "killed by SIGKILL, most often for want of memory"
+    assert ends[2].error == "killed by SIGKILL, most likely out of memory"
     assert ends[3].error == "ValueError: odd"
     assert ends[4].seconds >= 1
     assert (tmp_path / "4.json").read_text() == "late\n"

@@ -179,7 +179,7 @@ def test_kl_over_every_position_asks_for_a_reference_model() -> None:
 
 @pytest.mark.parametrize("method", ["ga_kl", "undial", "rmu"])
 def test_a_reference_that_does_not_fit_is_refused_with_its_size(method: str) -> None:
-    with pytest.raises(UserError, match=r"takes 0.0 GiB on \d+ rows \(unlearn.reference_gib=1e-09\)"):
+    with pytest.raises(UserError, match=r"need 0.0 GiB of the reference model on \d+ rows \(unlearn.reference_gib=1e-09\)"):
         erased(shipped(method), replace(UNLEARN, reference_gib=1e-9))
 
 

@@ -133,7 +133,7 @@ def test_an_older_record_is_read_where_the_keys_that_have_moved_had_their_defaul
     config = recorded()
     assert Experiment.from_json(config) == Experiment()
     assert config["unlearn"]["rho"] == 0.04, "the record itself is left as it is"
-    with pytest.raises(UserError, match="not one of this version"):
+    with pytest.raises(UserError, match="this version cannot read the recorded configuration"):
         Experiment.from_json(recorded(alternates=3))
 
 

@@ -190,7 +190,7 @@ def test_an_instruction_stands_around_the_question_in_every_style() -> None:
 
 
 def test_an_instruction_says_once_where_the_question_stands_and_a_system_text_needs_a_turn() -> None:
-    with pytest.raises(UserError, match="must say once where the question stands"):
+    with pytest.raises(UserError, match="must have exactly one"):
         ModelConfig(instruction="Be short.")
     with pytest.raises(UserError, match="model.prompt=bare has no system turn"):
         ModelConfig(prompt="bare", system="Be kind.")

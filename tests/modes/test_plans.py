@@ -93,7 +93,7 @@ def test_a_method_retains_what_is_never_forgotten_or_also_what_is_forgotten_late
         ({"steps": -1}, "mode.steps=-1 must be above 0"),
         ({"step_size": 9}, "mode.step_size=9 is larger than the forget set"),
         ({"steps": 9}, "mode.steps=9 is more than the forget set has"),
-        ({"steps": 2, "step_size": 4}, "both say how the forget set is cut"),
+        ({"steps": 2, "step_size": 4}, "both divide the forget set"),
         ({"suite": "forget01"}, "add mode.tasks=FILE"),
         ({"reference": "originl"}, "did you mean mode.reference=original"),
         ({"tasks": "nowhere.jsonl"}, "nowhere.jsonl does not exist"),

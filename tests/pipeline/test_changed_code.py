@@ -257,5 +257,5 @@ def test_an_edited_loss_takes_effect_in_the_next_run_and_is_not_mixed_with_an_in
         run(own, "erase", *words, "run.seed=1")
     part(own, "loss").write_text(text, "utf-8")
     _, told = run(own, "erase", *words, "run.seed=1")
-    (told_of,) = [note for note in told if note.startswith("not going on with ")]
+    (told_of,) = [note for note in told if note.startswith("not resuming ")]
     assert told_of.endswith("which was interrupted with other settings: the code of loss mine_too has changed")

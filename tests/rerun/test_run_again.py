@@ -180,10 +180,10 @@ def test_the_recorded_number_of_threads_is_used(tmp_path: Path, report: Artefact
 def test_other_data_is_told_before_anything_is_made_and_named_afterwards(tmp_path: Path, fakes: Fakes) -> None:
     fakes.data = "rows 2"
     found = rerun(tmp_path, "latest")
-    told = "warning: train_token: benchmark is not what it was when train_token/"
+    told = "warning: train_token: benchmark has changed since train_token/"
     assert told in found.stderr
     assert found.stderr.index(told) < found.stderr.index("train_token: making")
-    assert "train_token: benchmark" in found.stderr[found.stderr.index("Not as it was") :]
+    assert "train_token: benchmark" in found.stderr[found.stderr.index("Changes") :]
 
 
 def test_a_setting_that_the_record_does_not_know_is_told(tmp_path: Path, report: Artefact) -> None:

@@ -87,7 +87,7 @@ def test_the_correlation_counts_a_group_once(monkeypatch: pytest.MonkeyPatch) ->
     found = collateral_map(metrics(LOST, known), known)
     correlation = found["correlation"]
     assert (correlation["rho"], correlation["n"], correlation["p"]) == (pytest.approx(-1), 4, pytest.approx(2 / 24))
-    assert "Spearman correlation of change and likeness -1.00 (p = 0.083, n = 4 groups)" in worst_table(found).caption
+    assert "Spearman correlation of change and similarity -1.00 (p = 0.083, n = 4 groups)" in worst_table(found).caption
 
 
 def test_nothing_lost_is_an_empty_table_and_no_correlation() -> None:
@@ -95,7 +95,7 @@ def test_nothing_lost_is_an_empty_table_and_no_correlation() -> None:
     table = worst_table(found)
     assert table.rows == ()
     assert "0 of 5 retained groups lost" in table.caption
-    assert "no correlation with likeness: one side has the same value everywhere" in table.caption
+    assert "no correlation with similarity: one side has the same value everywhere" in table.caption
 
 
 def test_a_benchmark_without_groups_has_no_map_and_says_so() -> None:
@@ -114,7 +114,7 @@ def test_a_fact_without_a_group_is_its_own_and_has_no_interval() -> None:
     after["retain_unseen.rouge"] = Measure(per_sample=(*after["retain_unseen.rouge"].per_sample[:-1], 0.0))
     found = collateral_map(scores, known)
     assert (found["groups"][0]["group"], found["groups"][0]["ci95"], found["groups"][0]["change"]) == ("lone", None, -1.0)
-    assert "Of a single question there is no interval." in worst_table(found).caption
+    assert "For a single question there is no interval." in worst_table(found).caption
 
 
 def test_rows_that_the_benchmark_does_not_have_are_counted() -> None:

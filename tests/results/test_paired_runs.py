@@ -106,7 +106,7 @@ def test_seeds_that_both_have_are_paired_and_averaged(store: Store) -> None:
     assert column(compared)["first"] == pytest.approx((7 + 0.5) / 8)
     told = " ".join(compared["remarks"])
     assert "the mean over 2 seeds (0, 1)" in told
-    assert f"left out, since the other run has no such seed: {slugs[0]} seed 2" in told
+    assert f"left out, because the other run has no such seed: {slugs[0]} seed 2" in told
 
 
 def test_single_runs_of_unlike_seeds_are_compared_and_several_are_not(store: Store) -> None:
@@ -164,7 +164,7 @@ def test_what_cannot_be_paired_is_told_with_its_reason(store: Store) -> None:
         described["version"] += described["id"] == "forget.rouge"
     given(b, ("metrics.json", json.dumps(metrics)))
     compared = compare_pair(store, [a.full_name, b.full_name])
-    told = f"versions {rouge.VERSION}, {rouge.VERSION + 1}; `unierase score` computes it again"
+    told = f"versions {rouge.VERSION}, {rouge.VERSION + 1}; `unierase score` recomputes it"
     assert any(told in remark for remark in compared["remarks"])
 
 
@@ -172,13 +172,13 @@ def test_a_set_of_one_row_has_no_interval_and_says_so(store: Store) -> None:
     a, b = finished(store, "npo_gd", forget={"f0": SKY}), finished(store, "ga_gd", forget={"f0": "No."})
     compared = compare_pair(store, [a.full_name, b.full_name], metrics=["forget.rouge"])
     assert column(compared)["ci95"] is None
-    assert "of a single row there is no interval and nothing to test: forget ROUGE-L" in compared["remarks"]
+    assert "for a single row there is no interval and no test: forget ROUGE-L" in compared["remarks"]
     assert tables(compared)[0].rows[0][4] == ""
 
 
 def test_the_same_ids_of_another_edition_are_refused(store: Store) -> None:
     a, b = finished(store, "npo_gd"), finished(store, "ga_gd", edition="2")
-    with pytest.raises(UserError, match="8 rows of forget ask other things under the same id, such as f0"):
+    with pytest.raises(UserError, match="8 rows of forget have the same id but different content, such as f0"):
         compare_pair(store, [a.full_name, b.full_name])
 
 
@@ -203,11 +203,11 @@ def test_the_command_prints_tables_or_json(store: Store) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "0 RUNs given, a paired comparison has two"),
-        (["latest"], "1 RUN given, a paired comparison has two"),
+        ([], "0 RUNs given, but a paired comparison takes two"),
+        (["latest"], "1 RUN given, but a paired comparison takes two"),
         (["*npo_gd*", "*ga_gd*", "latest"], "try: unierase report RUN RUN"),
         (["latest", "latest"], "both words mean score/fictional-forget05_mini_dpo_gd_batch_seed0@v001"),
-        (["*npo_gd*", "run.outputs=x"], "run.outputs=x has no place in a comparison"),
+        (["*npo_gd*", "run.outputs=x"], "run.outputs=x does not apply to a comparison"),
         (["*npo_gd*", "nothing@v001"], "no artefact is called nothing@v001"),
         (["*forget10*", "*npo_gd*"], "benchmark.split is forget10 and forget05"),
         (["*rmu*", "*npo_gd*"], "protocol.max_new_tokens is 7 and 200"),

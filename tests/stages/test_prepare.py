@@ -221,7 +221,7 @@ def test_an_entailment_judge_is_asked_where_it_is_wanted(
 
     tells(dict.fromkeys(knowing(ROWS[:12]), "Whoever it was."))
     experiment = replace(experiment, prepare=PrepareConfig(forget=4, judge="nli"))
-    with pytest.raises(UserError, match="can't be told without a judge"):
+    with pytest.raises(UserError, match="a judge is needed to find out"):
         make(experiment)
     monkeypatch.setattr(Judges, "classify", classify)
     experiment = with_settings(experiment, eval__nli="stub")

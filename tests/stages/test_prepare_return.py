@@ -200,7 +200,7 @@ def test_an_interrupted_run_asks_only_what_is_left(
 
 def test_without_a_judge_nothing_is_asked(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare_people, "load_base", lambda *_: pytest.fail("the model was loaded"))
-    with pytest.raises(UserError, match="what the model knows can't be told without a judge") as caught:
+    with pytest.raises(UserError, match="a judge is needed to find out what the model knows") as caught:
         make(with_settings(experiment, eval__nli=None))
     assert "eval.nli=" in caught.value.hint
 

@@ -191,7 +191,7 @@ def test_a_report_maps_collateral_damage_where_the_benchmark_has_groups(scores: 
 def test_numbers_of_a_single_row_are_said_to_have_no_interval(scores: Scores) -> None:
     assert "single row" not in result_tables.headline_table(scores).caption
     scores.states["edited"]["forget.rouge"] = replace(scores.states["edited"]["forget.rouge"], n=1, ci95=None)
-    assert result_tables.headline_table(scores).caption == "Of a single row there is no interval: forget: ROUGE-L recall."
+    assert result_tables.headline_table(scores).caption == "For a single row there is no interval: forget: ROUGE-L recall."
 
 
 def test_a_gradient_methods_patch_has_no_table_of_layers() -> None:

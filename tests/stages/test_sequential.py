@@ -192,7 +192,7 @@ def test_a_token_for_each_step_is_reserved_before_the_first(folder: Path, tmp_pa
         assert row is not None
         assert row.names == ["<unlearn_0>", "<unlearn_1>", "<unlearn_2>"]
         assert {row.token_of(fact.id) for fact in step.forget} == {row.ids[step.index]}
-    with pytest.raises(UserError, match="token.per_step=true makes the groups"):
+    with pytest.raises(UserError, match="token.per_step=true sets the groups"):
         replace(config.token, groups=2)
 
 

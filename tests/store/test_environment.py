@@ -75,8 +75,8 @@ def test_a_folder_that_was_deleted_is_told(tmp_path: Path) -> None:
     done = shell(f"rmdir {gone}; {COMMAND} {LISTED}", gone)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "error: the current folder is not there any more",
-        "  try: go to one that is: cd FOLDER",
+        "error: the current folder no longer exists",
+        "  try: change to another one: cd FOLDER",
     ]
 
 

@@ -401,9 +401,9 @@ def test_the_lock_of_a_process_that_is_killed_is_free_and_its_work_is_taken_up(t
         ),
         (
             RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000000000 bytes."),
-            "error: the memory is not enough",
+            "error: out of memory",
         ),
-        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "error: the memory is not enough"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "error: out of memory"),
     ],
     ids=lambda value: value.removeprefix("error: ") if isinstance(value, str) else "",
 )

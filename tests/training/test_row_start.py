@@ -78,7 +78,7 @@ def test_a_lift_that_cannot_be_is_refused() -> None:
     with pytest.raises(UserError, match=r"token\.fresh_lift needs questions"):
         start_rows(tiny_llama(), ["<unlearn_0>"], TokenConfig(), 0)
     for lift in (-1.0, 1.0, float("nan")):
-        with pytest.raises(UserError, match="no share from -1 to 1"):
+        with pytest.raises(UserError, match="must lie between -1 and 1"):
             TokenConfig(fresh_lift=lift)
 
 

@@ -1,4 +1,4 @@
-"""The command line: it parses words, composes the experiment, calls one stage and renders what comes back.
+"""The command line: parses arguments, composes the experiment, calls one stage and renders the result.
 
-Words and a terminal come in. Tables on stdout, messages on stderr and an exit code go out.
+Input: arguments and a terminal. Output: tables on stdout, messages on stderr and an exit code.
 """

@@ -1,4 +1,4 @@
-"""Seconds, moments and bytes as people read them."""
+"""Human-readable durations, times and sizes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def duration(seconds: float) -> str:
 
 
 def moment(seconds: float) -> str:
-    """``2026-07-09 18:30:05``, local time; what no calendar has is ``?``."""
+    """``2026-07-09 18:30:05`` in local time, or ``?:?`` if the time is out of range."""
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
     except (OverflowError, ValueError, OSError):
@@ -22,7 +22,7 @@ def moment(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as people read them: ``74 MiB``, ``15.0 GiB``."""
+    """A size in bytes as ``74 MiB`` or ``15.0 GiB``."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"

@@ -1,6 +1,6 @@
-"""The `unierase` command: its sub-commands, its help, and how errors are told.
+"""The `unierase` command: sub-commands, help and error messages.
 
-Help must be instant, so this file imports nothing heavy and a sub-command is built only when it is called.
+Help must be instant, so this file imports nothing heavy and builds a sub-command only when it is called.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ ABOUT = """Make language models forget, and measure what they forget and what th
 
 \b
   unierase run experiment=demo                      a few minutes on a laptop
-  unierase eval --model tofu_mini model.path=DIR    any stage; what it needs is made first
-  unierase ls models                                what there is to choose from
+  unierase eval --model tofu_mini model.path=DIR    run any stage; missing inputs are made first
+  unierase ls models                                list the available choices
 """
-# Command -> module in this folder with the function of that name (or with ``callback(name)`` that gives it, or SUBCOMMANDS), and
-# one line of help.
+# Command -> (module in this folder, one line of help). The module has a function of the command's name, a
+# ``callback(name)`` that returns it, or SUBCOMMANDS.
 COMMANDS = {
-    "run": ("commands.stage", "Everything, from the model to the report."),
-    "prepare": ("commands.stage", "Find out what a model knows; share it out to forget and to keep."),
+    "run": ("commands.stage", "Run everything, from the model to the report."),
+    "prepare": ("commands.stage", "Find out what a model knows and split it into facts to forget and to keep."),
     "prepare-return": ("commands.stage", "Short for prepare benchmark=return: RETURN's splits for a model."),
     "finetune": ("commands.stage", "Train the target model on the benchmark."),
-    "train-token": ("commands.stage", "Learn the unlearning token's rows."),
-    "moments": ("commands.stage", "Measure what an edit must leave alone."),
+    "train-token": ("commands.stage", "Train the unlearning token's rows."),
+    "moments": ("commands.stage", "Measure what an edit must leave unchanged."),
     "edit": ("commands.stage", "Erase with a closed-form editing method."),
     "erase": ("commands.stage", "Erase with any method."),
-    "eval": ("commands.stage", "Ask the model before and after; show the scores."),
-    "sweep": ("sweep.command", "Run every combination of KEY=V1,V2 words; one table at the end."),
+    "eval": ("commands.stage", "Ask the model before and after the edit and show the scores."),
+    "sweep": ("sweep.command", "Run every combination of KEY=V1,V2 words and show one table."),
     "score": ("commands.score", "Score recorded answers, RUNs or other tools' logs again."),
     "report": ("commands.report", "Write a run's report, or one table over many RUNs."),
-    "compare": ("commands.compare", "Test two finished RUNs against each other, question by question."),
-    "rerun": ("commands.rerun", "Make a finished RUN again from its manifest; say what came out the same."),
+    "compare": ("commands.compare", "Compare two finished RUNs question by question."),
+    "rerun": ("commands.rerun", "Make a finished RUN again from its manifest and compare the results."),
     "export": ("commands.look", "Write the edited model, its patch alone, or a LoRA adapter."),
-    "patch": ("commands.patch", "Put a run's changes on a model folder, take them back, compare them."),
+    "patch": ("commands.patch", "Apply a run's changes to a model folder, revert them, compare them."),
     "chat": ("commands.chat", "Ask the model before and after its edit, side by side."),
-    "ls": ("commands.look", "List artefacts, or what can be chosen (ls models)."),
+    "ls": ("commands.look", "List artefacts, or available choices (ls models)."),
     "show": ("commands.look", "Show how an artefact was made, and its results."),
-    "new": ("commands.new", "Start a model, method, loss, metric or benchmark of your own."),
-    "doctor": ("commands.look", "Check files, devices, memory and disk; load nothing."),
+    "new": ("commands.new", "Create a model, method, loss, metric or benchmark of your own."),
+    "doctor": ("commands.look", "Check files, devices, memory and disk without loading anything."),
 }
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
 class Commands(TyperGroup):
-    """The group of commands: lists the configuration's choices in its help and turns every failure into one line."""
+    """The command group: lists configuration choices in its help and turns every failure into one line."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -71,7 +71,7 @@ class Commands(TyperGroup):
                 "pretty_exceptions_enable": False,
             }
             built = typer.Typer(help=about, context_settings=SETTINGS, **plain)
-            # A module has one function per command, or, for a command of several words, a table of them.
+            # A module has one function per command, or a table of functions for a command of several words.
             several = getattr(found, "SUBCOMMANDS", None)
             single = found.callback(cmd_name) if hasattr(found, "callback") else getattr(found, cmd_name, None)
             for word, (function, line) in (several or {cmd_name: (single, about)}).items():
@@ -96,7 +96,7 @@ class Commands(TyperGroup):
             return super().resolve_command(ctx, args)
         near = get_close_matches(name, list(COMMANDS), n=1)
         if "=" in name:
-            raise UserError(f"{name} stands where the command belongs", f"unierase run {' '.join(args)}")
+            raise UserError(f"{name} is in the place of the command", f"unierase run {' '.join(args)}")
         hint = f"unierase {near[0]}" if near else f"choose one of: {', '.join(COMMANDS)}"
         raise UserError(f"there is no command {name}", hint)
 
@@ -129,7 +129,7 @@ class Commands(TyperGroup):
             raise typer.Exit(record(error, journal)) from error
 
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
-        """As in click, but a usage error is one line with what to type next. Without any word the help is shown."""
+        """As in click, but a usage error is one line with a hint, and no arguments means ``--help``."""
         from unierase_cli.cli.failures import tell
         from unierase_cli.store.refusals import as_user_error
 
@@ -183,17 +183,18 @@ def main() -> None:
     from unierase_cli.cli.streams import settle_streams
 
     settle_streams()
-    # OpenMP's threads wait for each other in a busy loop; on a machine with other work on its cores each wait costs a time
-    # slice, several times the work itself. Sleeping waits cost next to nothing on an idle machine. Read when torch loads.
+    # OpenMP threads spin while they wait for each other. On a machine with busy cores each wait costs a time slice,
+    # several times the work itself; passive waiting costs almost nothing on an idle machine. torch reads this when it
+    # is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # oneDNN keeps a thousand prepared kernels with their buffers, one for every shape that a bfloat16 product has had: on a CPU
-    # hundreds of MiB by the end of a training, in which hardly a shape comes twice.
+    # oneDNN caches up to 1024 kernels with their buffers, one per shape of a bfloat16 product: hundreds of MiB on a CPU
+    # by the end of a training, in which shapes hardly ever repeat.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     app(prog_name="unierase")
 
 
 def _tell_usage(error: Any) -> int:
-    """click's usage errors (unknown option, missing argument) as message and hint."""
+    """Print click's usage errors (unknown option, missing argument) as message and hint."""
     from unierase_cli.cli.failures import tell
 
     message = error.format_message()
@@ -206,7 +207,7 @@ def _tell_usage(error: Any) -> int:
 
 
 def _near_options(typed: str, known: Sequence[str]) -> list[str]:
-    """Options that what was typed may well have meant: of the same letters but for a slip, or begun by it."""
+    """Known options that are similar to what was typed or start with it; at most two."""
     near = get_close_matches(typed, known, n=2, cutoff=0.75)
     begun = [option for option in known if len(typed) > len("--") + 2 and option.startswith(typed)]
     return list(dict.fromkeys([*begun, *near]))[:2]

@@ -1,4 +1,4 @@
-"""What the shell offers on TAB: choices of options, and KEY=VALUE words."""
+"""Shell completion of option values and KEY=VALUE words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unierase_cli.contracts import UserError
 
 
 def complete_choice(group: str) -> Callable[[str], list[str]]:
-    """Completion of an option that chooses in ``group``."""
+    """Completion of an option whose values are the choices of ``group``."""
 
     def complete(incomplete: str) -> list[str]:
         return [name for name in _groups().get(group, []) if name.startswith(incomplete)]
@@ -23,8 +23,8 @@ def complete_choice(group: str) -> Callable[[str], list[str]]:
 def complete_word(ctx: typer.Context, incomplete: str) -> list[str]:
     """Completion of ``group=choice`` and of dotted keys.
 
-    bash cuts words at ``=``: there ``model=mi`` arrives as ``model``, ``=``, ``mi`` (and ``model=`` as ``model`` and
-    nothing), and the answer is the part after it.
+    bash splits words at ``=``: ``model=mi`` arrives as ``model``, ``=``, ``mi`` (and ``model=`` as ``model`` and nothing), and the
+    answer must be only the part after ``=``.
     """
     groups, args = _groups(), [str(word) for word in ctx.params.get("words") or ()]
     if not incomplete and args and args[-1] in groups:
@@ -38,7 +38,7 @@ def complete_word(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_sweep(ctx: typer.Context, incomplete: str) -> list[str]:
-    """As ``complete_word``, where a comma begins the next value: ``method=unierase,np``, in bash ``unierase,np`` after ``=``."""
+    """As ``complete_word``, but a comma starts the next value: ``method=unierase,np`` (in bash ``unierase,np`` after ``=``)."""
     before, comma, start = incomplete.rpartition(",")
     if not comma:
         return [*complete_word(ctx, incomplete), *(["seed="] if incomplete and "seed=".startswith(incomplete) else [])]
@@ -50,7 +50,7 @@ def complete_sweep(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """Completion of RUN: the artefacts of ./outputs."""
+    """Completion of RUN with the artefacts in ./outputs."""
     from unierase_cli.cli.tables import run_names
     from unierase_cli.store.artefacts import Store
 
@@ -70,7 +70,7 @@ def _groups() -> dict[str, list[str]]:
 
 
 def _keys(incomplete: str) -> Sequence[str]:
-    """Dotted keys that are worth offering: a few for a start, all of them once a letter is typed."""
+    """Dotted keys to offer: a few common ones at first, all of them once a letter is typed."""
     if not incomplete:
         return ["run.seed", "run.outputs", "run.device"]
     from unierase_cli.config.overrides import known_keys

@@ -1,4 +1,4 @@
-"""How failures are told: one line and what to type next; the traceback goes into a file."""
+"""How failures are reported: one line and a hint on stderr; the traceback goes into a file."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from unierase_cli.store.refusals import is_out_of_memory
 if TYPE_CHECKING:
     from unierase_cli.cli.session import Journal
 
-INTERRUPTED = "interrupted; the same command goes on from here"
+INTERRUPTED = "interrupted; the same command resumes from here"
 TRACEBACK = "UNIERASE_TRACEBACK"
-# Characters of a word that are shown; nobody reads the rest of a longer one.
+# Longer words are shortened to about this many characters.
 SHOWN = 200
 LONG = re.compile(rf"\S{{{SHOWN + 1},}}")
 
 
 def tell(message: str, hint: str = "") -> int:
-    """Print ``error: message`` and ``try: hint`` to stderr. Returns the exit code of a user's mistake, 2."""
+    """Print ``error: message`` and ``try: hint`` to stderr; returns 2, the exit code of a user's mistake."""
     print(f"error: {_shortened(message)}", file=sys.stderr)
     if hint:
         hint = _shortened(hint)
@@ -35,9 +35,9 @@ def tell(message: str, hint: str = "") -> int:
 
 
 def record(error: BaseException, journal: Journal) -> int:
-    """Write the traceback, with all that was said before it, to a file and name it in one line. Returns exit code 1.
+    """Write the traceback and all earlier messages to a file and print its path; returns exit code 1.
 
-    With $UNIERASE_TRACEBACK=1 the traceback is raised instead.
+    With $UNIERASE_TRACEBACK=1 the error is raised instead.
     """
     if os.environ.get(TRACEBACK, "") not in ("", "0"):
         raise error
@@ -52,17 +52,17 @@ def record(error: BaseException, journal: Journal) -> int:
 
 
 def out_of_memory(error: BaseException) -> tuple[str, str] | None:
-    """Message and hint if memory ran out, on the device or on the machine."""
+    """Message and hint if the error means that the device or the machine ran out of memory, else None."""
     if not is_out_of_memory(error):
         return None
     return (
-        "the memory is not enough",
-        "unierase doctor with the same words tells what takes it; or a smaller batch_size",
+        "out of memory",
+        "unierase doctor with the same arguments shows what needs it; or use a smaller batch_size",
     )
 
 
 def _shortened(text: str) -> str:
-    """In one line, each overlong word cut in its middle; characters that no terminal has are written out."""
+    """The text on one line, with long words shortened in the middle and unprintable characters escaped."""
     text = LONG.sub(lambda m: f"{m[0][: SHOWN // 2]}...{m[0][-20:]} ({len(m[0])} characters)", " ".join(text.split()))
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 

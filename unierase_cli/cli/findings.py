@@ -1,4 +1,4 @@
-"""What `unierase doctor` shows of its findings: a line for each of them, or all tables."""
+"""The tables that `unierase doctor` shows: a summary, or all findings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unierase_cli.cli.amounts import size
 from unierase_cli.cli.tables import pairs_table
 from unierase_cli.results.table import Table
 
-# The packages that a line has room for.
+# Packages named in the summary.
 NAMED = ("torch", "transformers")
 
 
@@ -38,7 +38,7 @@ def summary_table(found: Mapping[str, Any]) -> Table:
 
 
 def full_tables(found: dict[str, Any]) -> list[Table]:
-    """Everything that was found: each version, device, file and estimate."""
+    """All findings: every version, device, file and estimate."""
     environment = found["environment"]
     versions = [("python", environment["python"]), ("platform", environment["platform"])]
     versions += [*environment["packages"].items(), ("commit", environment["git_commit"] or "none")]
@@ -82,7 +82,7 @@ def full_tables(found: dict[str, Any]) -> list[Table]:
 
 
 def _place(need: dict[str, Any]) -> str:
-    """A need's stage, and its phase in it."""
+    """A need's stage and phase."""
     return f"{need['stage']}: {need['phase']}" if need["phase"] else str(need["stage"])
 
 

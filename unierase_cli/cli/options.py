@@ -1,4 +1,4 @@
-"""The options that commands share, and their translation into KEY=VALUE words. Options are sugar: words say it all."""
+"""Options shared by commands, and their translation into KEY=VALUE words, which can express everything that options can."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Words = Annotated[
     typer.Argument(
         metavar="KEY=VALUE",
         help="Any key of the configuration, e.g. edit.values.clamp=0.5 benchmark.split=forget10. "
-        "unierase ls keys says what each means.",
+        "unierase ls keys explains each key.",
         autocompletion=complete_word,
         show_default=False,
     ),
@@ -45,7 +45,7 @@ Device = Annotated[str | None, typer.Option("--device", metavar="DEVICE", help="
 ConfigDir = Annotated[
     Path | None,
     typer.Option(
-        "--config-dir", metavar="FOLDER", help="Folder of yamls that comes before the shipped conf/ ($UNIERASE_CONF)."
+        "--config-dir", metavar="FOLDER", help="Folder of yamls that takes precedence over the shipped conf/ ($UNIERASE_CONF)."
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be reused and made; make nothing.")]
@@ -53,7 +53,7 @@ PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the com
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Make a new version even if a finished one exists.")]
 NoChain = Annotated[bool, typer.Option("--no-chain", help="Refuse instead of making what this command needs.")]
-# Of commands that take a finished RUN instead of a configuration.
+# For commands that take a finished RUN instead of a configuration.
 Run = Annotated[
     str,
     typer.Argument(
@@ -62,17 +62,17 @@ Run = Annotated[
 ]
 Folder = Annotated[str, typer.Option("--outputs", metavar="FOLDER", help="Folder of the artefacts.")]
 Step = Annotated[
-    int | None, typer.Option("--step", metavar="K", help="The steps up to and including K; all of them without.")
+    int | None, typer.Option("--step", metavar="K", help="Use the steps up to and including K (default: all).")
 ]
 Base = Annotated[
-    str | None, typer.Option("--base", metavar="FOLDER", help="The unedited model, if it is not where the run had it.")
+    str | None, typer.Option("--base", metavar="FOLDER", help="The unedited model, if it has moved since the run.")
 ]
 OnDevice = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto|cpu|cuda|cuda:1|mps")]
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a command line asks for: the words for the configuration, and what to do with it."""
+    """What a command line asks for: configuration words, and what to do with the configuration."""
 
     words: list[str] = field(default_factory=list)
     config_dir: Path | None = None
@@ -81,10 +81,10 @@ class Wishes:
     json: bool = False
 
 
-# Shared option -> the key that it stands for.
+# Shared option -> its configuration key.
 KEYS = {"experiment": "experiment", "model": "model", "benchmark": "benchmark", "method": "method", "mode": "mode"}
 KEYS |= {"seed": "run.seed", "outputs": "run.outputs", "device": "run.device"}
-# The options of every command that composes a configuration: type and default.
+# Options of every command that composes a configuration: (type, default).
 SHARED: dict[str, tuple[Any, Any]] = {
     "experiment": (ExperimentName, None),
     "model": (ModelName, None),
@@ -105,21 +105,22 @@ SHARED: dict[str, tuple[Any, Any]] = {
 
 @dataclass(frozen=True)
 class Chosen:
-    """The values of the shared options, by their names."""
+    """Values of the shared options by name."""
 
     values: Mapping[str, Any]
 
     def wishes(self, words: Sequence[str], **others: Any) -> Wishes:
-        """What the command line asks for. ``others``: shared options that take the place of what was chosen."""
+        """The wishes of the command line; ``others`` override shared options."""
         values = {**self.values, **others}
         plain = {name: values[name] for name in ("config_dir", "dry_run", "print_config", "json") if name in values}
         return Wishes(as_words(words, **{name: value for name, value in values.items() if name not in plain}), **plain)
 
 
 def with_shared_options(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """For a command's function: the shared options after its own parameters; it gets their values as ``chosen``.
+    """Decorator that adds the shared options after a command's own parameters and passes their values as ``chosen``.
 
-    ``without``: shared options that make no sense for it. One that it has itself is its own.
+    ``without``: shared options that do not apply. A parameter of the function itself replaces the shared option of that
+    name.
     """
 
     def shared_by(call: Callable[..., None]) -> Callable[..., None]:
@@ -134,7 +135,7 @@ def with_shared_options(*without: str) -> Callable[[Callable[..., None]], Callab
         def command(**given: Any) -> None:
             call(chosen=Chosen({name: given.pop(name) for name in shared}), **given)
 
-        # typer reads a command's options off its signature.
+        # typer reads a command's options from its signature.
         parameters = [*own.values(), *shared.values()]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -145,13 +146,13 @@ def with_shared_options(*without: str) -> Callable[[Callable[..., None]], Callab
 
 
 def runs_and_words(typed: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """RUNs, and KEY=VALUE words, of a command that takes both."""
+    """Split the arguments of a command that takes both into RUNs and KEY=VALUE words."""
     runs = [word for word in typed or [] if "=" not in word and not word.startswith("~")]
     return runs, [word for word in typed or [] if word not in runs]
 
 
 def as_words(words: Sequence[str] | None, *, force: bool = False, no_chain: bool = False, **named: Any) -> list[str]:
-    """Options as words, in front of the words that were typed: of two values for one key the typed one counts."""
+    """Options as words, placed before the typed words so that a typed value wins."""
     found = {KEYS[name]: value for name, value in named.items()}
     found |= {"run.force": "true" if force else None, "run.chain": "false" if no_chain else None}
     return [f"{key}={value}" for key, value in found.items() if value is not None] + list(words or [])

@@ -1,4 +1,4 @@
-"""What came of a stage: its metrics and example answers if it has any, else its summary."""
+"""Shows the result of a stage: metrics and example answers if it has any, else its summary."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ if TYPE_CHECKING:
 
 METRICS, COMPARISON = "metrics.json", "comparison.json"
 COMPARE_AGAIN = "unierase report RUN RUN --force makes it again"
-# Where to read on.
+# Files to read next.
 REPORT, COMPARED = "report.md", "comparison.md"
-# What a mode adds: requests one after another, facts one by one.
+# Extra results of the sequential and the precise mode.
 STEPS, PRECISE = "steps.json", "precise.json"
-# Answers shown in the terminal, and their characters; the report has more, and whole ones.
+# Number of answers shown in the terminal and their length in characters; the report shows more and does not shorten
+# them.
 SHOWN, WIDTH = 4, 240
 
 
 def as_data(artefact: Artefact) -> dict[str, Any]:
-    """What every command says about an artefact in JSON."""
+    """The JSON fields that every command prints for an artefact."""
     return {"stage": artefact.stage, "name": artefact.name, "path": str(artefact.path), "key": artefact.key}
 
 
 def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
-    """The machine-readable result of a command: the artefact, its summary, and the scores if it has or was made from some."""
+    """A command's JSON result: the artefact, its summary, and the scores that it has or was made from."""
     if artefact.has(COMPARISON):
         return {**as_data(artefact), "summary": artefact.manifest.get("summary"), **read_comparison(artefact)}
     scored = scores_of(artefact, store)
@@ -50,7 +51,7 @@ def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
 
 
 def show_outcome(console: Console, artefact: Artefact, store: Store, *, everything: bool = False) -> None:
-    """The tables of scores and some answers before and after; for an artefact without scores, its summary.
+    """Show the tables of scores and some answers before and after, or the summary of an artefact without scores.
 
     ``everything`` adds the tables of all numbers.
     """
@@ -87,19 +88,19 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
 
 
 def _print_place(console: Console, artefact: Artefact) -> None:
-    """Where to read on: the report, or the artefact's folder."""
+    """Print the path of the report, or of the artefact's folder."""
     place = artefact.file(REPORT) if artefact.has(REPORT) else str(artefact.path)
     console.print(str(place), style="bold", soft_wrap=True)
 
 
 def _asked_for_more(scored: Artefact) -> bool:
-    """Whether the run names judges or further passes: who asks for them wants to see what they say."""
+    """Whether the run configures judges or further passes, so that their numbers should be shown."""
     asked = scored.manifest.get("config", {}).get("eval", {})
     return any(asked.get(name) for name in ("passes", "encoder", "refusal_encoder", "nli", "gibberish"))
 
 
 def show_comparison(console: Console, artefact: Artefact) -> None:
-    """The tables of each mode as wide as the terminal allows, with their remarks."""
+    """Show each mode's table, as wide as the terminal allows, with its remarks."""
     from unierase_cli.results.many_runs.comparison import Comparison
     from unierase_cli.results.many_runs.tables import CAPTION, tables
 
@@ -113,7 +114,7 @@ def show_comparison(console: Console, artefact: Artefact) -> None:
 
 
 def show_manifest(console: Console, artefact: Artefact) -> None:
-    """How an artefact was made."""
+    """Show how an artefact was made."""
     manifest = artefact.manifest
     environment = manifest.get("environment", {})
     seconds, memory = manifest.get("wall_seconds", 0.0), manifest.get("peak_memory_mib") or 0.0
@@ -135,12 +136,12 @@ def show_manifest(console: Console, artefact: Artefact) -> None:
 
 
 def scores_of(artefact: Artefact, store: Store) -> Artefact | None:
-    """The artefact with the scores: itself, or what it was made from."""
+    """The artefact with the scores: this one or one of its inputs."""
     return holder_of(artefact, store, METRICS)
 
 
 def holder_of(artefact: Artefact, store: Store, name: str) -> Artefact | None:
-    """The artefact that has a file: itself, or what it was made from."""
+    """The artefact that has the file ``name``: this one or one of its inputs; None if there is none."""
     if artefact.has(name):
         return artefact
     for found in store.inputs_of(artefact).values():
@@ -150,7 +151,7 @@ def holder_of(artefact: Artefact, store: Store, name: str) -> Artefact | None:
 
 
 def _mode_tables(artefact: Artefact, store: Store) -> list[Table]:
-    """The table of a sequence's steps, or of facts that were forgotten one by one; none for a batch."""
+    """The table of a sequence's steps or of facts erased one by one; empty for a batch."""
     from unierase_cli.results.one_run.precise_tables import precise_table
     from unierase_cli.results.one_run.trajectory_tables import trajectory_table
     from unierase_cli.results.runs import read_precise, read_steps
@@ -161,7 +162,7 @@ def _mode_tables(artefact: Artefact, store: Store) -> list[Table]:
 
 
 def read_comparison(artefact: Artefact) -> dict[str, Any]:
-    """``comparison.json`` of a comparison. Raises UserError when it is damaged."""
+    """Read a comparison's ``comparison.json``; raises UserError if it is damaged."""
     return read_as(artefact.file(COMPARISON), dict[str, Any], COMPARE_AGAIN)
 
 
@@ -170,7 +171,7 @@ def _warnings(artefact: Artefact, scored: Artefact) -> list[str]:
 
 
 def _flat(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """A summary's rows; a section becomes one row per key."""
+    """The rows of a summary; a section gives one row per key."""
     pairs: list[tuple[str, Any]] = []
     for name, value in summary.items():
         if isinstance(value, dict):

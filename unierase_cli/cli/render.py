@@ -1,4 +1,4 @@
-"""How a running job looks: progress bars in a terminal, plain lines elsewhere. Everything here goes to stderr."""
+"""Progress and messages of a running job on stderr: progress bars in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-# Seconds between plain progress lines, and the shortest phase that is worth a line.
+# Seconds between plain progress lines, and the shortest phase whose duration is printed.
 EVERY = 5.0
 WORTH_A_LINE = 2.0
 
 
 class ConsoleReporter:
-    """contracts.Reporter for people. Remembers warnings."""
+    """contracts.Reporter for a console; it also records notes and warnings."""
 
     def __init__(self, stream: TextIO | None = None, *, interactive: bool | None = None, every: float = EVERY) -> None:
         self.stream = stream or sys.stderr
@@ -35,7 +35,7 @@ class ConsoleReporter:
 
     @property
     def console(self) -> Console:
-        """A rich console on the stream; made when it is first needed, since rich takes a moment to import."""
+        """A rich console on the stream, made on first use because importing rich is slow."""
         if self._console is None:
             from unierase_cli.cli.tables import console_on
 
@@ -61,7 +61,7 @@ class ConsoleReporter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Says what a long part of the job took."""
+        """Print the duration of a long part of the job."""
         started = time.perf_counter()
         try:
             yield
@@ -80,7 +80,7 @@ class ConsoleReporter:
 
     @contextmanager
     def _bar(self, description: str, total: int) -> Iterator[Callable[..., None]]:
-        """One set of bars for all that is under way: a job inside a job gets a second bar."""
+        """One set of bars for all running jobs; a nested job gets a second bar."""
         if self._bars is None:
             self._bars = _make_bars(self.console)
         if self._open == 0:
@@ -99,7 +99,7 @@ class ConsoleReporter:
 
 
 class _Lines:
-    """Progress without a terminal: a line every few seconds and one at the end of whatever took longer than that."""
+    """Progress without a terminal: one line every few seconds, and a last line for jobs that took longer than that."""
 
     def __init__(self, write: Callable[[str], None], description: str, total: int, every: float) -> None:
         self.write, self.description, self.total, self.every = write, description, total, every
@@ -142,7 +142,7 @@ def _make_bars(console: Console) -> Progress:
 
 
 def _without_nan(value: Any) -> Any:
-    """The value with null for numbers that are none."""
+    """The value with non-finite numbers replaced by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -151,10 +151,10 @@ def _without_nan(value: Any) -> Any:
 
 
 def emit_json(value: Any) -> None:
-    """The machine-readable result, on stdout."""
+    """Print the machine-readable result on stdout."""
     import json
 
-    # JSON has no NaN; a strict reader would refuse it.
+    # JSON has no NaN, and strict readers refuse it.
     escaped = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
     json.dump(_without_nan(value), sys.stdout, indent=1, ensure_ascii=escaped, default=str, allow_nan=False)
     sys.stdout.write("\n")

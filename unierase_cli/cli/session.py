@@ -1,4 +1,4 @@
-"""One command's run: compose, call the pipeline, show what came of it."""
+"""Runs one command: composes the experiment, calls the pipeline and shows the result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Journal:
-    """What is known about the command under way when something goes wrong: where to write, and what was said so far."""
+    """What error handling needs to know about the running command: where to write, and the messages so far."""
 
     reporter: ConsoleReporter = field(default_factory=ConsoleReporter)
     outputs: str = "outputs"
@@ -36,7 +36,7 @@ def stage_command(
     from unierase_cli.pipeline import several_processes as together
 
     if together.is_follower():
-        with suppress(UserError):  # a mistake in the configuration is told once, by the first process
+        with suppress(UserError):  # the first process reports a mistake in the configuration
             compose_for(journal, wishes)
             together.follow()
         return
@@ -57,7 +57,7 @@ def _lead(
 ) -> None:
     if name == "edit" and not experiment.method.editing:
         method = experiment.method.name
-        raise UserError(f"method={method} does not edit in closed form", f"type unierase erase --method {method}")
+        raise UserError(f"method={method} is not a closed-form edit", f"unierase erase --method {method}")
     from unierase_cli.pipeline.pipeline import Pipeline
 
     def pipeline_of(experiment: Experiment) -> Pipeline:
@@ -80,7 +80,7 @@ def _lead(
     if wishes.dry_run:
         show_plan(journal, pipeline, last, wishes)
         return
-    # A mistake in what comes last is told before hours are spent on what comes first.
+    # Report mistakes in the last stage before spending hours on the first ones.
     pipeline.check(last)
     artefact = make(pipeline)
     from unierase_cli.cli.outcome import outcome, show_outcome
@@ -92,17 +92,17 @@ def _lead(
 
 
 def _without_a_model(journal: Journal, name: str, experiment: Experiment) -> None:
-    """Of a mode that leaves no model behind: UserError for what needs one, a warning for what is not asked of each fact's."""
+    """For a mode that leaves no model: UserError for a command that needs one, a warning for settings that are not used."""
     mode, asked = experiment.mode.name, experiment.eval
     if name == "score":
         raise UserError(f"mode={mode} leaves no model to score: each fact is forgotten on its own", f"unierase eval --mode {mode}")
     unused = {"eval.passes": asked.passes, "eval.general": asked.general.wanted, "eval.retain_reference": asked.retain_reference}
     if named := [key for key, value in unused.items() if value]:
-        journal.reporter.warn(f"mode={mode} asks each fact, its neighbours and far facts; it has no use for {', '.join(named)}")
+        journal.reporter.warn(f"mode={mode} asks each fact, its neighbours and far facts; it does not use {', '.join(named)}")
 
 
 def compose_for(journal: Journal, wishes: Wishes) -> Experiment:
-    """The experiment, and the journal told where its outputs go."""
+    """Compose the experiment and record its output folder in the journal."""
     from unierase_cli.config.compose import compose
 
     experiment = compose(wishes.words, wishes.config_dir)
@@ -111,14 +111,14 @@ def compose_for(journal: Journal, wishes: Wishes) -> Experiment:
 
 
 def print_config(wishes: Wishes) -> None:
-    """The composed configuration on stdout: yaml, with what each key means, that can be piped into a file, or JSON."""
+    """Print the composed configuration: yaml with the meaning of each key, which can be saved as a file, or JSON."""
     from unierase_cli.config.compose import to_json, to_yaml
     from unierase_cli.config.meanings import with_meanings
 
     if wishes.json:
         emit_json(to_json(wishes.words, wishes.config_dir))
     else:
-        sys.stdout.write("# A composed configuration. `unierase ls keys` says what each key means.\n\n")
+        sys.stdout.write("# A composed configuration. `unierase ls keys` explains each key.\n\n")
         sys.stdout.write(with_meanings(to_yaml(wishes.words, wishes.config_dir)))
 
 

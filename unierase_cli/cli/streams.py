@@ -1,4 +1,4 @@
-"""What a process is started with, made fit for use: the three standard streams, and the folder that it stands in."""
+"""Checks on what a process starts with: the three standard streams and the current folder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from unierase_cli.contracts import UserError
 
 
 def settle_streams() -> None:
-    """Open what was closed (``>&-``) on the null device, and let no character be one that a stream cannot write.
+    """Open closed standard streams (``>&-``) on the null device, and escape characters that a stream cannot encode.
 
-    A closed stream's number would go to the next file that is opened, and what is printed would end up there.
+    Otherwise the next file to be opened would get the number of a closed stream and receive what is printed.
     """
     while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(opened, True)
@@ -25,23 +25,23 @@ def settle_streams() -> None:
 
 
 def finish(code: int) -> int:
-    """Write out what is still held back. Returns the exit code: 1 where nobody reads it, 2 where it can't be written."""
+    """Flush stdout; returns the exit code: 1 if the reader has closed the pipe, 2 if writing fails."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        # The interpreter would try again at its end, and complain in lines of its own.
+        # Otherwise the interpreter flushes again at exit and prints errors of its own.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if isinstance(error, BrokenPipeError):
             return code or 1
         from unierase_cli.cli.failures import tell
 
-        return tell(f"what was to be printed cannot be written: {error.strerror}", "send it elsewhere")
+        return tell(f"cannot write the output: {error.strerror}", "send it elsewhere")
     return code
 
 
 def check_place() -> None:
-    """Raise UserError in a folder that was deleted: no path that is typed, and not outputs/, means anything there."""
+    """Raise UserError if the current folder was deleted: no relative path, including outputs/, would work."""
     try:
         os.getcwd()
     except OSError as error:
-        raise UserError("the current folder is not there any more", "go to one that is: cd FOLDER") from error
+        raise UserError("the current folder no longer exists", "change to another one: cd FOLDER") from error

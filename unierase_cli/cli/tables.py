@@ -1,4 +1,4 @@
-"""Tables in the terminal, and the tables that only commands have: the plan, artefacts, choices, keys."""
+"""Tables in the terminal, including those that only commands show: plan, artefacts, choices, keys."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from unierase_cli.stages.shared.part_names import Part
     from unierase_cli.store.artefact import Artefact
 
-# Columns of a table that goes into a file or a pipe.
+# Width of a table written to a file or a pipe.
 WIDTH = 140
-# A table of more columns has two spaces between them, not three.
+# Tables with more columns than this get two spaces between columns instead of three.
 MANY = 8
-# All of C0 but tabs and line ends, DEL, and C1.
+# C0 except tab and line ends, DEL, and C1.
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def console_on(stream: TextIO, interactive: bool) -> Console:
-    """A rich console that takes text as it is: no markup, no emoji codes, no guessing at colours."""
+    """A rich console that prints text as it is: no markup, emoji codes or highlighting."""
     from rich.console import Console
 
     asked = os.environ.get("COLUMNS", "")
-    # Anything but a width that a page could have is as good as none.
+    # Ignore anything that is not a plausible width.
     told = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 5 else 0
     width = None if interactive else told or WIDTH
     return Console(
@@ -43,7 +43,7 @@ def console_on(stream: TextIO, interactive: bool) -> Console:
 
 
 def show(console: Console, table: Table) -> None:
-    """Draw a table; long cells are folded, nothing is cut off."""
+    """Draw a table; long cells are folded, never cut off."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -63,13 +63,13 @@ def show(console: Console, table: Table) -> None:
 
 
 def visible(text: str) -> str:
-    """The text with control characters written out: an answer may not move the cursor or give the window a name."""
+    """The text with control characters escaped, so that an answer cannot move the cursor or rename the window."""
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def plan_table(rows: Sequence[PlanRow], needs: PlanNeeds) -> Table:
-    """What a command would reuse and make, and what that is estimated to take."""
-    words = {"done": "reuse", "missing": "make", "interrupted": "go on with"}
+    """What a command would reuse and make, with the estimated memory and disk."""
+    words = {"done": "reuse", "missing": "make", "interrupted": "resume"}
     body = []
     for row in rows:
         sizes = ("" if count is None else size(count) for count in needs.of(row))
@@ -100,7 +100,7 @@ def artefact_table(artefacts: Sequence[Artefact]) -> Table:
 
 
 def run_names(artefacts: Sequence[Artefact]) -> list[str]:
-    """What to type for each: ``slug@v001``, or ``stage/slug/v001`` where several stages have that slug and version."""
+    """What to type for each: ``slug@v001``, or ``stage/slug/v001`` if several stages have that slug and version."""
     times = Counter(artefact.name for artefact in artefacts)
     return [a.name if times[a.name] == 1 else "/".join(a.path.parts[-3:]) for a in artefacts]
 
@@ -120,17 +120,17 @@ def parts_table(kind: str, parts: Sequence[Part]) -> Table:
 
 def key_table(keys: Sequence[Key]) -> Table:
     """Keys of the configuration."""
-    told = "default: the schema's; a choice of the group may set another (--print-config shows what a command composes)"
+    told = "default: the schema's; a choice of the group may override it (--print-config shows the composed values)"
     return Table("KEY=VALUE", ("key", "default", "meaning"), tuple((k.name, k.default, k.meaning) for k in keys), caption=told)
 
 
 def pairs_table(title: str, pairs: Iterable[tuple[str, Any]]) -> Table:
-    """Names and values, one pair a row; pairs without a value are left out."""
+    """Names and values, one pair per row; pairs without a value are left out."""
     return Table(title, ("", " "), tuple((name, text(value)) for name, value in pairs if value is not None))
 
 
 def text(value: Any) -> str:
-    """A value of a manifest in a cell: short numbers, no braces."""
+    """A manifest value as a table cell: short numbers, no braces."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):

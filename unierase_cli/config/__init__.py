@@ -1,4 +1,4 @@
-"""From yaml files and `KEY=VALUE` words to one frozen experiment.
+"""Turns yaml files and `KEY=VALUE` words into one frozen experiment.
 
-A folder of yamls and the words come in. An `Experiment` goes out; no OmegaConf object leaves.
+Input: a folder of yamls and the words. Output: an `Experiment`, without OmegaConf objects.
 """

@@ -1,4 +1,4 @@
-"""What there is to choose from: the configuration groups and their files. Reads folders only, so that help is instant."""
+"""The configuration groups and their files. Only reads folders, so that help is instant."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from unierase_cli.contracts import UserError
 
-# Bytes of a yaml: the longest that is shipped has a hundredth of it.
+# Bytes of a yaml; the largest shipped one has a hundredth of this.
 LARGEST = 1 << 18
-# Values of a yaml, each counted as often as an alias (*name) repeats it; how deeply they are nested; characters of a number.
+# Values of a yaml, with those of an alias (*name) counted at each use; nesting depth; characters of a number.
 MOST_VALUES, DEEPEST, LONGEST_NUMBER = 20_000, 50, 1000
-# The order in which help lists them; a group that is not named here follows.
+# The order in which help lists the groups; all others follow.
 ORDER = ("experiment", "model", "train", "benchmark", "mode", "method", "token", "edit", "protocol", "eval")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One yaml of a group. ``about`` is its ``note``, else the comment at its top; ``verified`` is for models only."""
+    """One yaml of a group. ``about`` is its ``note``, else its top comment; ``verified`` is only for models."""
 
     name: str
     path: Path
@@ -29,7 +29,7 @@ class Choice:
 
 
 def groups(folders: Sequence[Path]) -> dict[str, list[str]]:
-    """Group -> names of its choices, from every folder."""
+    """Group -> names of its choices, over all folders."""
     found: dict[str, set[str]] = {}
     for folder in folders:
         for group in folder.iterdir() if folder.is_dir() else ():
@@ -43,18 +43,18 @@ def groups(folders: Sequence[Path]) -> dict[str, list[str]]:
 
 
 def choices(folders: Sequence[Path], group: str) -> list[Choice]:
-    """The choices of a group with what their files say about themselves."""
+    """The choices of a group with their descriptions."""
     return [_describe(name, locate(folders, group, name)) for name in groups(folders).get(group, [])]
 
 
 def locate(folders: Sequence[Path], group: str, name: str) -> Path:
-    """The file of a choice: the one in the first folder that has it."""
+    """The file of a choice in the first folder that has it."""
     paths = [folder / group / f"{name}.yaml" for folder in folders]
     return next((path for path in paths if path.is_file()), paths[-1])
 
 
 def yamls(folder: Path) -> Iterator[Path]:
-    """Every yaml below a folder, those behind links too."""
+    """Every yaml below a folder; follows symbolic links."""
     seen: set[str] = set()
     for place, inner, names in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(place)) in seen:
@@ -66,12 +66,12 @@ def yamls(folder: Path) -> Iterator[Path]:
 
 
 def read_yaml(path: Path) -> tuple[str, dict[Any, Any]]:
-    """A file's text and its mapping. Raises UserError naming the file, and the line where there is one, for what is none."""
+    """A file's text and its mapping; raises UserError with the file, and if possible the line, for an invalid yaml."""
     import yaml
 
     try:
         if path.stat().st_size > LARGEST:
-            raise UserError(f"{path} is too large for a yaml of settings", "take it out of the folder")
+            raise UserError(f"{path} is too large for a configuration yaml", "take it out of the folder")
         text = path.read_text("utf-8-sig")
         _look(yaml.parse(text, Loader=yaml.SafeLoader))
         loader = yaml.SafeLoader(text)
@@ -83,19 +83,20 @@ def read_yaml(path: Path) -> tuple[str, dict[Any, Any]]:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"{where}: {getattr(error, 'problem', None) or first}", "mend the file") from error
+        raise UserError(f"{where}: {getattr(error, 'problem', None) or first}", "fix the file") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})", "save it as UTF-8") from error
-    except (OSError, ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets nested by the hundred
-        raise UserError(f"{path} cannot be read: {error}", "mend the file") from error
+    except (OSError, ValueError, RecursionError) as error:  # numbers of thousands of digits, hundreds of nested brackets
+        raise UserError(f"{path} cannot be read: {error}", "fix the file") from error
     if not isinstance(content, dict | None):
-        raise UserError(f"{path} holds no settings (KEY: VALUE on every line)", "mend the file")
+        raise UserError(f"{path} has no settings (KEY: VALUE on every line)", "fix the file")
     return text, content or {}
 
 
 def _look(events: Iterable[Any]) -> None:
-    """Raise ValueError for nesting and for lengths that no settings have, as soon as they show: yaml's reader takes the square of
-    a depth, and OmegaConf a second for some thousand values.
+    """Raise ValueError early for excessive nesting or length.
+
+    PyYAML's time grows with the square of the depth, and OmegaConf needs a second for a few thousand values.
     """
     depth = 0
     for number, event in enumerate(events):
@@ -107,8 +108,10 @@ def _look(events: Iterable[Any]) -> None:
 
 
 def _count(node: Any, known: dict[int, int]) -> int:
-    """How many values a node stands for. Raises ValueError for too many of them, for one that holds itself, and for a number of
-    thousands of digits: yaml's own reader is fast with an alias, but what comes after it meets each of its values.
+    """The number of values in a node, aliases expanded.
+
+    PyYAML reads an alias quickly, but later code visits each of its values. Raises ValueError for too many values, for
+    a value that contains itself and for a number with thousands of digits.
     """
     if id(node) not in known:
         if node.id == "scalar":
@@ -120,7 +123,7 @@ def _count(node: Any, known: dict[int, int]) -> int:
         known[id(node)] = 1 + sum(_count(part, known) for part in parts)
     count = known[id(node)]
     if count < 0:
-        raise ValueError(f"a value that holds itself (line {node.start_mark.line + 1})")
+        raise ValueError(f"a value that contains itself (line {node.start_mark.line + 1})")
     if count > MOST_VALUES:
         raise ValueError(f"more than {MOST_VALUES:,} values (line {node.start_mark.line + 1})")
     return count

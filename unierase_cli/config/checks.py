@@ -1,4 +1,4 @@
-"""Checks of what a configuration says, most of them made by its sections; a failed check is a user's mistake."""
+"""Checks of configuration values, most of them called by the sections; a failed check raises UserError."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGEST = 2**63 - 1
 
 
 def one_of(key: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse a value that is not among ``choices``, naming the nearest one."""
+    """Refuse a value that is not in ``choices``, and suggest the nearest one."""
     if value in choices:
         return
     near = get_close_matches(str(value), choices, n=1)
@@ -23,7 +23,7 @@ def one_of(key: str, value: str, choices: Sequence[str]) -> None:
 
 
 def positive(key: str, value: float, *, zero: bool = False, example: float = 1) -> None:
-    """Refuse a number that is not above zero (or not at least zero), NaN included. ``example``: one that is of use."""
+    """Refuse a number that is not above 0 (``zero``: not at least 0), NaN included; ``example`` is shown in the hint."""
     if value > 0 or (zero and value == 0):
         return
     raise UserError(f"{key}={value} must be {'at least' if zero else 'above'} 0", f"type for example {key}={example:g}")
@@ -36,7 +36,7 @@ def fraction(key: str, value: float) -> None:
 
 
 def block_numbers(key: str, value: Sequence[int] | None) -> None:
-    """Refuse blocks to edit that no model has in this order; whether the model has them is known once it is read."""
+    """Refuse blocks that are not ascending, distinct and at least 0; whether the model has them is checked after loading."""
     if value is not None and (list(value) != sorted(set(value)) or min(value, default=-1) < 0):
         raise UserError(f"{key}={list(value)} must be blocks from 0 up in ascending order, each once", f"for example {key}=[4,5]")
 
@@ -48,7 +48,7 @@ def model_block(key: str, block: int, count: int) -> None:
 
 
 def complete(defaults: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The defaults with what is given in their place. Raises UserError for a setting that is unknown, or of another kind."""
+    """The defaults updated with ``given``; raises UserError for an unknown setting or one of the wrong type."""
     for key, value in given.items():
         if key not in defaults:
             near = get_close_matches(key, list(defaults), n=1)
@@ -59,17 +59,19 @@ def complete(defaults: Mapping[str, Any], given: Mapping[str, Any], name: str) -
 
 
 def reference_fits(gib: float, limit: float, how: str) -> None:
-    """Refuse to keep more of the model before unlearning than ``unlearn.reference_gib``; ``how``: where the number comes from."""
+    """Refuse to keep more of the reference model than ``unlearn.reference_gib``; ``how``: where the number comes from."""
     if gib > limit:
         raise UserError(
-            f"what losses need of the model before unlearning takes {gib:.1f} GiB {how} (unlearn.reference_gib={limit:g})",
+            f"the losses need {gib:.1f} GiB of the reference model {how} (unlearn.reference_gib={limit:g})",
             "add unlearn.reference=second_model, or adapter=lora, or raise unlearn.reference_gib",
         )
 
 
 def usable(key: str, value: Any) -> None:
-    """Refuse values that fit their type and are of no use anywhere: NaN, infinity, numbers beyond 64 bits, text that cannot be
-    written to a file, and what is left of an interpolation. Goes through sections, lists and mappings.
+    """Refuse values that have the right type but are never valid; goes through sections, lists and mappings.
+
+    These are NaN, infinity, integers beyond 64 bits, text that cannot be written to a file, and unresolved
+    interpolations.
     """
     if is_dataclass(value):
         for field in fields(value):
@@ -82,24 +84,24 @@ def usable(key: str, value: Any) -> None:
             usable(key, str(name))
             usable(f"{key}.{name}", item)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{key}={value} is no finite number", f"type for example {key}=0.5")
+        raise UserError(f"{key}={value} is not a finite number", f"type for example {key}=0.5")
     elif isinstance(value, int) and not -LARGEST <= value <= LARGEST:
-        raise UserError(f"{key} is a number of more than 64 bits", f"type for example {key}=1")
+        raise UserError(f"{key} is a number with more than 64 bits", f"type for example {key}=1")
     elif isinstance(value, str) and (reason := unwritable(value)):
         raise UserError(f"{key}={value!r} {reason}", "check its encoding")
     elif isinstance(value, str) and "${" in value:
-        raise UserError(f"{key}={value!r} still has a ${{ in it, which stands for another value", "write it otherwise")
+        raise UserError(f"{key}={value!r} still has a ${{ in it, which stands for another value", "write the value itself")
 
 
 def unwritable(value: str) -> str | None:
-    """Why a text can stand in no file and be no file's name; None if it can."""
+    """Why a text cannot be written to a file or be a file name, or None if it can."""
     if "\x00" in value:
         return "has a null character"
     return "is not UTF-8" if any("\ud800" <= character <= "\udfff" for character in value) else None
 
 
 def _same_kind(what: str, default: Any, given: Any) -> None:
-    """Refuse a value of another kind than the default's, where that is a truth value, a whole number or a number."""
+    """Refuse a value of another type than a default that is a bool, an int or a float."""
     for kind, fits, name in (
         (bool, bool, "true or false"),
         (int, int, "a whole number"),

@@ -1,4 +1,4 @@
-"""The yamls that words choose, composed by Hydra. What it made of the same choices and files before is remembered."""
+"""Composes the chosen yamls with Hydra and caches the result for the same choices and files."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ ROOT = "config"
 
 
 def composed(folders: Sequence[Path], overrides: Sequence[Override]) -> tuple[DictConfig, dict[str, str]]:
-    """The composed configuration with all values set, and the choice that was made in each group.
+    """The composed configuration with all values set, and the choice made in each group.
 
-    Hydra takes a third of a second for its list of defaults, most of it whatever the values are: choices are composed once
-    per process, and values are set on a copy. Raises what Hydra and OmegaConf raise.
+    Hydra needs a third of a second for its list of defaults, whatever the values are. So choices are composed once per
+    process, and values are set on a copy. Raises the errors of Hydra and OmegaConf.
     """
     values = OverridesParser.create().parse_overrides([o.for_hydra() for o in overrides if not o.group])
     if any(value.is_sweep_override() for value in values):
-        # Refused by Hydra itself.
+        # Hydra itself refuses these.
         config, chosen = _composed(folders, [o.for_hydra() for o in overrides])
     else:
         words = [o.for_hydra() for o in overrides if o.group]
@@ -45,19 +45,19 @@ def composed(folders: Sequence[Path], overrides: Sequence[Override]) -> tuple[Di
         for value in values:
             _fill_list(config, value.key_or_group)
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
-    # Hydra and OmegaConf bring functions for ${name:...}: one writes the environment into what is kept of a run, others
-    # make values of text or tell the time. None of them is of use here, so none of them works.
+    # Hydra and OmegaConf provide functions for ${name:...}. One would write environment variables into the record of a
+    # run, others parse text or return the time. None is needed here, so all are disabled.
     BaseContainer._resolvers.clear()
     return config, dict(chosen)
 
 
 def _is_default(config: DictConfig, key: str) -> bool:
-    """Whether no yaml has the key, though the schema does: there is nothing to take away."""
+    """Whether the key is in the schema but in no yaml, so that there is nothing to delete."""
     return OmegaConf.select(config, key) is None and leaf_type(key) is not None
 
 
 def _fill_list(config: DictConfig, key: str) -> None:
-    """For a value within a list: put the schema's list where no yaml has one, of which the value then changes one item.
+    """For a value within a list, insert the schema's list if no yaml has one, so that one item of it can be changed.
 
     Raises UserError for an item that the list does not have.
     """
@@ -69,11 +69,11 @@ def _fill_list(config: DictConfig, key: str) -> None:
         OmegaConf.update(config, name, default_of(name), force_add=True)
     count = len(OmegaConf.select(config, name) or ())
     if number >= count:
-        raise UserError(f"{name} has {count} item{'s' * (count != 1)}, and there is no {key}", f"give the whole list: {name}=[...]")
+        raise UserError(f"{name} has {count} item{'s' * (count != 1)}; there is no {key}", f"give the whole list: {name}=[...]")
 
 
 def _state(folders: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
-    """Every yaml of the folders with the time of its last change and its size."""
+    """Path, modification time and size of every yaml in the folders."""
     files = ((path, path.stat()) for folder in folders for path in catalog.yamls(folder) if path.exists())
     return tuple((str(path), found.st_mtime_ns, found.st_size) for path, found in files)
 
@@ -82,12 +82,13 @@ def _state(folders: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
 def _remembered(
     folders: tuple[Path, ...], state: tuple[tuple[str, int, int], ...], words: tuple[str, ...]
 ) -> tuple[DictConfig, dict[str, str]]:
-    """As ``_composed``, for the same words and unchanged files. The result is shared and must not be changed."""
+    """``_composed``, cached for the same words and unchanged files; the result is shared and must not be changed."""
     return _composed(folders, words)
 
 
 def _composed(folders: Sequence[Path], words: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
-    # Hydra wants the primary file in its first folder: a folder of one's own without one is lent the shipped file.
+    # Hydra expects the primary file in its first folder, so a user's folder without one gets a copy of the shipped
+    # file.
     first = next((folder for folder in folders if (folder / f"{ROOT}.yaml").is_file()), None)
     lending = first is not None and first != folders[0]
     with temporary_folder("conf") if lending else nullcontext() as lent:

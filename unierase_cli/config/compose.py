@@ -1,4 +1,4 @@
-"""From words to an Experiment: the chosen yamls, then the schema's types and checks. DictConfig never leaves this folder."""
+"""Composes words into an Experiment: the chosen yamls, then the schema's types and checks. No DictConfig leaves this folder."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from unierase_cli.contracts import UserError
 
 
 def compose(words: Sequence[str] = (), config_dir: str | Path | None = None) -> Experiment:
-    """The experiment that the shipped defaults and ``words`` (``model=mini``, ``run.seed=1``) describe.
+    """The experiment described by the shipped defaults and ``words`` (``model=mini``, ``run.seed=1``).
 
-    Raises UserError for an unknown key or choice, a value of the wrong type, a value that is missing, or a broken yaml.
+    Raises UserError for an unknown key or choice, a value of the wrong type, a missing value, or an invalid yaml.
     """
     merged, missing, overrides = _merge(words, config_dir)
     if missing:
         sections = ["experiment", *(key.partition(".")[0] for key in missing)]
         chosen = next((str(o) for s in sections for o in overrides if o.key == s), "this configuration")
-        hub = " (benchmark.data_dir=null takes it from the hub)" if "benchmark.data_dir" in missing else ""
+        hub = " (benchmark.data_dir=null downloads it from the hub)" if "benchmark.data_dir" in missing else ""
         raise UserError(f"{chosen} needs {' and '.join(missing)}", "add " + " ".join(f"{k}=..." for k in missing) + hub)
     return _checked(merged).experiment()
 
 
 def compose_launcher(words: Sequence[str] = (), config_dir: str | Path | None = None) -> LauncherConfig:
-    """Where a sweep starts its runs, from the same words; values that an experiment still lacks do not matter here."""
+    """The launcher of a sweep, from the same words; missing values of the experiment do not matter here."""
     merged, _, _ = _merge(words, config_dir)
     with _one_line():
         made: LauncherConfig = OmegaConf.to_object(merged.launcher)  # type: ignore[assignment]
@@ -47,7 +47,7 @@ def compose_launcher(words: Sequence[str] = (), config_dir: str | Path | None = 
 
 
 def to_yaml(words: Sequence[str] = (), config_dir: str | Path | None = None) -> str:
-    """The composed configuration as yaml, every key of the schema in it; values still to be given appear as ``???``."""
+    """The composed configuration as yaml with every key of the schema; missing values appear as ``???``."""
     merged, missing, _ = _merge(words, config_dir)
     for key in missing:
         OmegaConf.update(merged, key, MISSING)
@@ -55,12 +55,12 @@ def to_yaml(words: Sequence[str] = (), config_dir: str | Path | None = None) -> 
 
 
 def to_json(words: Sequence[str] = (), config_dir: str | Path | None = None) -> dict[str, Any]:
-    """The composed configuration as plain data, ``???`` for values still to be given."""
+    """The composed configuration as plain data; missing values are ``???``."""
     return yaml.safe_load(to_yaml(words, config_dir))
 
 
 def _checked(merged: DictConfig) -> Composition:
-    """The dataclasses, whose own checks run now, and those that hold for values of any key."""
+    """The dataclasses, checked by their own ``__post_init__`` and by ``usable``."""
     with _one_line():
         made: Composition = OmegaConf.to_object(merged)  # type: ignore[assignment]
     usable("", made)
@@ -68,10 +68,10 @@ def _checked(merged: DictConfig) -> Composition:
 
 
 def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictConfig, list[str], list[Override]]:
-    """The schema filled with what was composed, the keys that are still to be given, and the words as they were read."""
+    """The schema filled with the composed values, the missing keys, and the parsed words."""
     folders = config_folders(config_dir)
     overrides = parse(words, catalog.groups(folders))
-    # Hydra's errors do not name the file: what is wrong with one of the user's own is told before it reads them.
+    # Hydra's errors do not name the file, so the user's own yamls are checked first.
     for folder in folders[:-1]:
         for path in catalog.yamls(folder):
             _check_defaults(path, catalog.read_yaml(path)[1])
@@ -80,7 +80,7 @@ def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictCon
         plain = OmegaConf.to_container(written, resolve=False)
         missing = set(OmegaConf.missing_keys(written))
     if "experiment" in chosen:
-        # OmegaConf lets a group's value win over an experiment's ???, which yet says that the user must give one.
+        # OmegaConf replaces an experiment's ??? by a group's value, although ??? means that the user must give one.
         demanded = OmegaConf.missing_keys(OmegaConf.load(catalog.locate(folders, "experiment", chosen["experiment"])))
         missing |= demanded - {override.key for override in overrides}
     files = [folder / f"{ROOT}.yaml" for folder in folders]
@@ -93,13 +93,13 @@ def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictCon
 
 
 def _check_defaults(path: Path, content: dict[Any, Any]) -> None:
-    """Refuse a yaml that leads to one outside the folders."""
+    """Refuse a yaml whose defaults refer to a file outside the folders."""
     if ".." in re.split(r"[/\s'\",:\[\]{}@]+", str(content.get("defaults", ""))):
-        raise UserError(f"{path}: its defaults lead out of the folder", "name files of the folder by their group")
+        raise UserError(f"{path}: its defaults point outside the folder", "name files of the folder by their group")
 
 
 def _check_keys(node: Any, overrides: Sequence[Override], files: Sequence[Path], prefix: str = "") -> None:
-    """Refuse keys that a yaml, or a {...} value of the command line, brought in; names the file where it can tell."""
+    """Refuse unknown keys from a yaml or from a {...} value on the command line; names the file if it can be found."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for name, value in items:
         key = f"{prefix}{name}"
@@ -113,7 +113,7 @@ def _check_keys(node: Any, overrides: Sequence[Override], files: Sequence[Path],
 
 @contextmanager
 def _one_line(plain: Any = None) -> Iterator[None]:
-    """Hydra's, OmegaConf's and PyYAML's errors, told as a user's mistake. ``plain`` is what was being given its types."""
+    """Turn errors of Hydra, OmegaConf and PyYAML into UserErrors; ``plain``: the data that is being converted."""
     try:
         yield
     except (ValidationError, ConfigTypeError) as error:
@@ -121,13 +121,13 @@ def _one_line(plain: Any = None) -> Iterator[None]:
     except UnsupportedInterpolationType as error:
         key = f"{error.full_key}: " if error.full_key else ""
         called = _first_line(error).rpartition(" ")[2]
-        what = f"{key}${{{called}:...}} would take its value from elsewhere, which no configuration may"
-        raise UserError(what, "write the value itself; ${section.key} takes another key's") from error
+        what = f"{key}${{{called}:...}} would take its value from elsewhere, which is not allowed"
+        raise UserError(what, "write the value itself; ${section.key} refers to another key") from error
     except (HydraException, OmegaConfBaseException) as error:
         text = _first_line(error if str(error).strip() or error.__cause__ is None else error.__cause__)
         if "Ambiguous value" in text or "sweep" in text.lower():
             raise UserError(
-                f"several values at once are not one experiment: {text}",
+                f"one experiment cannot have several values for a key: {text}",
                 "run one command per value; a list is KEY=[a,b]",
             ) from error
         if isinstance(error, OverrideParseException) and (
@@ -144,10 +144,10 @@ def _one_line(plain: Any = None) -> Iterator[None]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{mark.name}, line {mark.line + 1}" if mark else "a yaml of the configuration"
-        raise UserError(f"{where}: {getattr(error, 'problem', None) or _first_line(error)}", "mend the file") from error
+        raise UserError(f"{where}: {getattr(error, 'problem', None) or _first_line(error)}", "fix the file") from error
     except UnicodeDecodeError as error:
         raise UserError(f"a yaml of the configuration is not UTF-8 text: {error}", "save it as UTF-8") from error
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets nested by the hundred
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, hundreds of nested brackets
         raise UserError(f"the configuration cannot be composed: {_first_line(error)}", "check the values") from error
 
 

@@ -1,23 +1,25 @@
-"""What of the configuration counts: a section's fields enter the keys of artefacts, but for those that are marked."""
+"""Which configuration fields count: all fields of a section enter the keys of artefacts, except those marked here."""
 
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-# Metadata of a field that changes no result: a preset's name, a note, how work is watched, where it is done.
+# Metadata of a field that does not change results: a preset's name, a note, progress settings, the place of
+# computation.
 UNCOUNTED = {"counts": "no"}
-# Metadata of a field that leads to rows or texts (a file, a number of rows): their hash counts, as one of a stage's fingerprints.
+# Metadata of a field that refers to rows or texts (a file, a number of rows): their hash counts, as a fingerprint of a
+# stage.
 BY_CONTENT = {"counts": "by content"}
 
 
 def counted(section: Any) -> dict[str, Any]:
-    """The fields of a section that count, as plain data; those of the sections within it too."""
+    """The fields of a section and its nested sections that count, as plain data."""
     return {f.name: _plain(getattr(section, f.name)) for f in fields(section) if "counts" not in f.metadata}
 
 
 def uncounted_keys(section: Any, prefix: str = "") -> list[str]:
-    """Dotted keys of the fields of a section, and of those within it, that change no result."""
+    """Dotted keys of the fields of a section and its nested sections that do not change results."""
     found = []
     for one in fields(section):
         value, key = getattr(section, one.name), prefix + one.name

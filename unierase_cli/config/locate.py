@@ -1,4 +1,4 @@
-"""Which configuration folders are read. The first folder that has a file wins; the shipped one always comes last."""
+"""Finds the configuration folders. The first folder that has a file wins; the shipped folder comes last."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ VARIABLE = "UNIERASE_CONF"
 
 
 def config_folders(config_dir: str | Path | None = None) -> list[Path]:
-    """``--config-dir``, else ``$UNIERASE_CONF``, in front of the shipped folder; a file missing there is taken from here.
+    """``--config-dir``, else ``$UNIERASE_CONF``, followed by the shipped folder.
 
-    A folder of one's own may therefore hold a single new yaml. Raises UserError when the named folder does not exist.
+    Files missing in the first folder are taken from the shipped one, so a user's folder may hold a single new yaml.
+    Raises UserError if the named folder does not exist.
     """
     named, origin = (config_dir, "--config-dir") if config_dir else (os.environ.get(VARIABLE), f"${VARIABLE}")
     shipped = shipped_folder()
@@ -26,7 +27,7 @@ def config_folders(config_dir: str | Path | None = None) -> list[Path]:
 
 
 def shipped_folder() -> Path:
-    """``conf/`` of the source checkout that this package runs from, else the copy inside the installed package."""
+    """``conf/`` of the source checkout that this package runs from, else the copy in the installed package."""
     package = Path(__file__).resolve().parents[1]
     checkout = package.parent
     if (checkout / "pyproject.toml").is_file() and (checkout / "conf").is_dir():

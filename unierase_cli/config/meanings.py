@@ -1,4 +1,4 @@
-"""What the keys of the configuration mean: the docstrings below the fields of ``config.sections``, read from the source."""
+"""The meanings of the configuration keys, read from the docstrings below the fields of ``config.sections``."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from unierase_cli.config.overrides import leaf_type
 from unierase_cli.config.schema import Composition
 from unierase_cli.contracts import UserError
 
-# Columns of the comments that `--print-config` writes.
+# Width of the comments that `--print-config` writes.
 WIDTH = 100
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key, its default as it is typed, and its meaning. The default is the schema's: a choice of the group may set another."""
+    """A key, its default as typed, and its meaning. The default is the schema's; a choice of the group may override it."""
 
     name: str
     default: str
@@ -32,7 +32,7 @@ class Key:
 
 
 def list_keys(section: str | None = None) -> list[Key]:
-    """The keys of a section, or all keys. Raises UserError, with near matches, for a section that does not exist.
+    """The keys of a section, or all keys; raises UserError with near matches for an unknown section.
 
     A list of sections is followed by the keys of its first item (``token.stages.0.lr``).
     """
@@ -48,17 +48,17 @@ def list_keys(section: str | None = None) -> list[Key]:
 
 
 def with_meanings(text: str) -> str:
-    """A composed configuration, as yaml, with the meaning of each key in a comment above it."""
+    """A composed configuration as yaml, with each key's meaning in a comment above it."""
     import yaml
 
     meanings = {key.name: key.meaning for key in _walk(Composition)}
-    # The parser says where a key stands: a line inside a folded text may look like one.
+    # Line numbers come from the parser, because a line inside a folded text may look like a key.
     above = dict(_comments(yaml.compose(text, Loader=yaml.SafeLoader), "", meanings))
     return "".join(f"{above.get(number, '')}{line}" for number, line in enumerate(text.splitlines(keepends=True)))
 
 
 def _walk(section: Any, prefix: str = "") -> Iterator[Key]:
-    """Everything below a section, sections too; each is followed by what is in it."""
+    """Every key below a section, nested sections included, each followed by its contents."""
     texts = _docstrings(section)
     for field in fields(section):
         name = f"{prefix}{field.name}"
@@ -76,7 +76,7 @@ def _walk(section: Any, prefix: str = "") -> Iterator[Key]:
 
 
 def _docstrings(section: Any) -> Mapping[str, str]:
-    """Field -> the text below it; the section's own docstring has the empty name."""
+    """Field -> its docstring; the section's own docstring has the empty name."""
     return _docstrings_of(section.__module__).get(section.__name__, {})
 
 
@@ -102,7 +102,7 @@ def _unfolded(text: str) -> str:
 
 
 def _comments(node: Any, prefix: str, meanings: Mapping[str, str]) -> Iterator[tuple[int, str]]:
-    """Line of a key -> the comment above it. Of a list of sections, only the first item has comments."""
+    """Line number of a key -> the comment above it; in a list of sections only the first item gets comments."""
     if node.id == "sequence" and node.value:
         yield from _comments(node.value[0], f"{prefix}0.", meanings)
     elif node.id == "mapping":

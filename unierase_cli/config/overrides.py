@@ -1,4 +1,4 @@
-"""KEY=VALUE words: checked against the groups and the schema before Hydra sees them, so that a typo costs one line."""
+"""KEY=VALUE words, checked against the groups and the schema before Hydra reads them, so that a typo gives a one-line error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Choices = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Override:
-    """One word. ``group`` tells a choice (``model=mini``) from a value (``run.seed=1``)."""
+    """One word; ``group`` is true for a choice (``model=mini``), false for a value (``run.seed=1``)."""
 
     key: str
     value: str
@@ -32,7 +32,7 @@ class Override:
         return f"{self.key}={self.value}"
 
     def for_hydra(self) -> str:
-        """The word in Hydra's grammar. Values are added by force: the schema, not the yaml, says which keys exist."""
+        """The word in Hydra's grammar. ``++`` adds the key if no yaml has it, because the schema decides which keys exist."""
         if self.prefix == "~":
             return f"~{self.key}"
         if self.group:
@@ -41,7 +41,7 @@ class Override:
 
 
 def parse(words: Sequence[str], choices: Choices) -> list[Override]:
-    """Read and check the words of a command line. Raises UserError with the nearest thing that exists."""
+    """Parse and check the words of a command line; raises UserError with the nearest match."""
     for word, following in pairwise(words):
         if sum(map(word.count, "[{")) > sum(map(word.count, "]}")):
             raise UserError(f"{word} is cut off at a space", f"put quotes around it: '{word} {following} ...'")
@@ -64,7 +64,7 @@ def known_keys(cls: type = Composition, prefix: str = "") -> list[str]:
 
 
 def leaf_type(key: str) -> Any:
-    """The type behind a dotted key (without ``None``), or None for a key that the schema does not have."""
+    """The type of a dotted key (without ``None``), or None if the schema does not have the key."""
     kind: Any = Composition
     for part in key.split("."):
         if get_origin(kind) is list and part.isdigit():
@@ -72,7 +72,7 @@ def leaf_type(key: str) -> Any:
         elif get_origin(kind) is dict:
             kind = get_args(kind)[1]
         elif kind is Any:
-            return Any  # whatever it is, it may have parts
+            return Any  # any value may be nested
         elif is_dataclass(kind) and part in _hints(kind):  # type: ignore[arg-type]
             kind = _hints(kind)[part]  # type: ignore[arg-type]
         else:
@@ -81,7 +81,7 @@ def leaf_type(key: str) -> Any:
 
 
 def check_key(key: str, where: str = "") -> None:
-    """Raise UserError, with near matches, for a key that the schema does not have. ``where`` names the file it is in."""
+    """Raise UserError with near matches for a key that is not in the schema; ``where``: the file that has it."""
     if leaf_type(key) is not None:
         return
     if key in MOVED:
@@ -98,7 +98,7 @@ def check_key(key: str, where: str = "") -> None:
 
 
 def describe_type(key: str) -> tuple[str, str]:
-    """What a key's value must be, in words, and an example."""
+    """The type of a key's value in words, and an example."""
     kind = leaf_type(key)
     if get_origin(kind) is list:
         item = get_args(kind)[0]
@@ -114,7 +114,7 @@ def describe_type(key: str) -> tuple[str, str]:
 
 
 def check_choice(group: str, name: str, available: Sequence[str]) -> None:
-    """Raise UserError, with near matches, for a choice that no folder has."""
+    """Raise UserError with near matches for a choice that does not exist."""
     if name in available or (group == "experiment" and name == "null"):
         return
     near = get_close_matches(name, available, n=3)
@@ -128,7 +128,7 @@ def check_choice(group: str, name: str, available: Sequence[str]) -> None:
 
 
 def quoted(value: str) -> str:
-    """Text for Hydra's grammar whatever characters it has; null, interpolations and quoted text stay as typed."""
+    """Quote text for Hydra's grammar; null, interpolations and quoted text stay as typed."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     if value in ("null", "???") or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
@@ -151,7 +151,7 @@ def _parse(word: str, choices: Choices) -> Override:
         check_choice(key, value, choices[key])
         return Override(key, value, group=True)
     if leaf_type(key) is None and "." not in key and (near := get_close_matches(key, list(choices), n=3)):
-        # modle=mini is nearer to mode than to model by letters, but only model has a mini.
+        # modle=mini is spelled more like mode than model, but only model has a choice mini.
         best = next((group for group in near if value in choices[group]), near[0])
         raise UserError(f"there is no key {key}", f"did you mean {best}={value}?")
     check_key(key)
@@ -163,7 +163,7 @@ def _parse(word: str, choices: Choices) -> Override:
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
-    """Field -> type, ``None`` taken out of unions."""
+    """Field -> type, without ``None`` in unions."""
     hints = get_type_hints(cls)
     return {field.name: _without_none(hints[field.name]) for field in fields(cls)}
 

@@ -1,4 +1,4 @@
-"""The whole configuration of an experiment as one frozen dataclass; ``config.compose`` fills it."""
+"""The whole configuration of an experiment as a frozen dataclass; ``config.compose`` fills it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from unierase_cli.contracts import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-# Key of an earlier version -> where its value is set now, and its default then.
+# Key of an earlier version -> (its key now, its default then).
 MOVED: dict[str, tuple[str, Any]] = {
     "method.scale": ("method.settings.scale", 1.0),
     "unlearn.alternates": ("method.settings.alternates", 5),
@@ -32,21 +32,22 @@ MOVED: dict[str, tuple[str, Any]] = {
 
 @cache
 def _structured(kind: type) -> Any:
-    """The dataclass as OmegaConf reads it, which takes a tenth of a second. Shared: merging into it works on a copy."""
+    """The dataclass as an OmegaConf structure, cached because building it takes 0.1 s; merging works on a copy."""
     from omegaconf import OmegaConf
 
     return _writable(OmegaConf.structured(kind))
 
 
 def what_counts(experiment: Experiment) -> dict[str, Any]:
-    """The settings of a gradient method that its result depends on, as plain data."""
+    """The settings that a gradient method's result depends on, as plain data."""
     return {name: counted(getattr(experiment, name)) for name in ("method", "unlearn", "adapter")}
 
 
 def typed(kind: type, data: Any) -> DictConfig:
-    """The data with the types and defaults of a dataclass. Raises OmegaConf's errors for keys and values that do not fit.
+    """The data with the types and defaults of a dataclass; raises OmegaConf's errors for invalid keys and values.
 
-    OmegaConf takes a frozen dataclass for one that nothing may be merged into; what is frozen here is what comes of it.
+    OmegaConf makes the config of a frozen dataclass read-only, so that nothing can be merged into it. ``_writable``
+    undoes that.
     """
     from omegaconf import OmegaConf
 
@@ -55,7 +56,7 @@ def typed(kind: type, data: Any) -> DictConfig:
 
 
 def default_of(key: str) -> Any:
-    """The schema's own value of a dotted key, as OmegaConf holds it."""
+    """The schema's default of a dotted key, in OmegaConf's form."""
     from omegaconf import OmegaConf
 
     return copy.deepcopy(OmegaConf.select(_structured(Composition), key))
@@ -74,7 +75,7 @@ def _writable(node: Any) -> Any:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything a run reads. A stage reads the sections it declares, and only those enter its key."""
+    """The whole configuration of a run. A stage reads the sections that it declares, and only those enter its key."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -92,28 +93,28 @@ class Experiment:
 
     @classmethod
     def from_json(cls, data: dict) -> Experiment:
-        """The experiment that a manifest recorded under ``config``. Raises UserError if this version can't read it."""
+        """The experiment that a manifest recorded under ``config``; raises UserError if this version cannot read it."""
         import json
 
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
-        if "${" in json.dumps(data):  # would be filled in with this machine's environment; a run records what it was filled with
-            raise UserError("the recorded configuration is not one of this version: it has a ${ in it", "make the run again")
+        if "${" in json.dumps(data):  # a run records resolved values; an interpolation would read this machine's environment
+            raise UserError("this version cannot read the recorded configuration: it has a ${ in it", "make the run again")
         try:
             return OmegaConf.to_object(typed(cls, without_moved(data)))  # type: ignore[return-value]
         except OmegaConfBaseException as error:
             first = str(error).splitlines()[0]
             raise UserError(
-                f"the recorded configuration is not one of this version: {first}", "make the run again"
+                f"this version cannot read the recorded configuration: {first}", "make the run again"
             ) from error
 
 
 @dataclass(frozen=True)
 class Composition(Experiment):
-    """All that conf/ and the words of a command say: the experiment, and how a sweep starts its runs.
+    """Everything that conf/ and the words of a command set: the experiment and the launcher of a sweep.
 
-    The launcher stays out of ``Experiment``, and so out of manifests and keys: what a run makes does not depend on it.
+    Results do not depend on the launcher, so it is not part of ``Experiment`` and does not enter manifests and keys.
     """
 
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
@@ -123,7 +124,7 @@ class Composition(Experiment):
 
 
 def without_moved(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What an earlier version recorded, without the keys that have moved where they had their defaults."""
+    """A recorded configuration without moved keys that had their default values."""
     found = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in data.items()}
     for key, (_, default) in MOVED.items():
         section, _, name = key.partition(".")

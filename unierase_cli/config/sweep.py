@@ -1,7 +1,7 @@
-"""The words of a sweep: ``KEY=V1,V2`` and ``KEY=range(0,3)`` are axes, and every choice of one value per axis is a run.
+"""The words of a sweep: ``KEY=V1,V2`` and ``KEY=range(0,3)`` are axes, and every combination of their values is a run.
 
-What stands in quotes or brackets is one value: ``eval.splits=[forget,retain_unseen]``, ``model.system='Yes, no.'``; so is
-the path of a file that is there, commas in its name or not.
+Text in quotes or brackets is one value: ``eval.splits=[forget,retain_unseen]``, ``model.system='Yes, no.'``. So is the
+path of an existing file, even with commas in its name.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from math import prod
 from unierase_cli.config.overrides import WORD
 from unierase_cli.contracts import UserError
 
-# Short names of a few keys, those that the commands have as options.
+# Short names of keys that the commands also have as options.
 SHORT = {"seed": "run.seed", "outputs": "run.outputs", "device": "run.device"}
-# What all runs of a sweep have in common, and why.
-COMMON = {"run.outputs": "the table compares what is in one folder", "launcher": "all runs are started in one way"}
-# More values than this on one axis are a slip of the fingers.
+# What all runs of a sweep must share, and why.
+COMMON = {"run.outputs": "the table compares runs in one folder", "launcher": "all runs are started in the same way"}
+# More values than this on one axis are a typo.
 LONGEST = 100_000
 RANGE = re.compile(r"range\((.*)\)", re.DOTALL)
 OPENING, CLOSING, QUOTES = "([{", ")]}", "'\""
@@ -28,7 +28,7 @@ OPENING, CLOSING, QUOTES = "([{", ")]}", "'\""
 
 @dataclass(frozen=True)
 class Axis:
-    """One word: its key as it was typed, and its values in the order that they were typed. One value is no choice."""
+    """One word: its key as typed, and its values in the order typed. One value is no choice."""
 
     typed: str
     values: tuple[str, ...]
@@ -44,7 +44,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Combination:
-    """One run: its words, and the chosen values by the keys that were typed with several."""
+    """One run: its words, and the chosen values of the keys that have several."""
 
     words: tuple[str, ...]
     chosen: tuple[tuple[str, str], ...]
@@ -56,7 +56,7 @@ class Combination:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The axes, and the words that are no ``KEY=VALUE`` at all, which every run gets as they are."""
+    """The axes, and the words that are not ``KEY=VALUE``, which every run gets unchanged."""
 
     axes: tuple[Axis, ...]
     others: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class Sweep:
         return prod(len(axis.values) for axis in self.axes)
 
     def __iter__(self) -> Iterator[Combination]:
-        """Nested loops in the order of the words: the last one's values change fastest."""
+        """Nested loops in the order of the words; the last word changes fastest."""
         several = [len(axis.values) > 1 for axis in self.axes]
         for values in product(*(axis.values for axis in self.axes)):
             pairs = list(zip(self.axes, values, strict=True))
@@ -74,7 +74,7 @@ class Sweep:
 
 
 def expand(words: Sequence[str]) -> Sweep:
-    """Read the words. Raises UserError for an empty value, a value given twice, and what all runs must have in common."""
+    """Parse the words; raises UserError for empty values, repeated values, and keys that all runs must share."""
     axes, others = [], []
     for word in words:
         match = WORD.fullmatch(word)
@@ -99,14 +99,14 @@ def _values(word: str, value: str) -> tuple[str, ...]:
         return (value,)
     parts = [part.strip() for part in _split(word, value)]
     if len(parts) > 1 and not all(parts):
-        raise UserError(f"{word} has an empty value", "take out the comma that has nothing beside it")
+        raise UserError(f"{word} has an empty value", "remove the extra comma")
     values: list[str] = []
     for part in parts:
         found = RANGE.fullmatch(part)
         values += [part] if found is None else map(str, _range(word, found[1]))
     twice = next((v for v, following in zip(sorted(values), sorted(values)[1:], strict=False) if v == following), None)
     if twice is not None:
-        raise UserError(f"{word} says {twice} twice", "say each value once")
+        raise UserError(f"{word} gives {twice} twice", "give each value once")
     return tuple(values)
 
 
@@ -114,17 +114,17 @@ def _range(word: str, inside: str) -> range:
     try:
         numbers = range(*(int(number) for number in inside.split(",")))
     except (ValueError, TypeError) as error:
-        hint = "range(START,STOP) or range(START,STOP,STEP) of whole numbers; STOP is left out"
-        raise UserError(f"{word}: that is no range", hint) from error
+        hint = "range(START,STOP) or range(START,STOP,STEP) of whole numbers; STOP is excluded"
+        raise UserError(f"{word} is not a range", hint) from error
     if not numbers:
-        raise UserError(f"{word} has no value in it", "the second number is left out, range(0,3) is 0,1,2")
+        raise UserError(f"{word} has no values", "the second number is excluded: range(0,3) is 0,1,2")
     if len(numbers) > LONGEST:
         raise UserError(f"{word} has {len(numbers)} values", "check its end")
     return numbers
 
 
 def _split(word: str, value: str) -> list[str]:
-    """Cut at the commas outside brackets and quotes. A quote opens at a value's start or within brackets, not in ``don't``."""
+    """Split at commas outside brackets and quotes. A quote opens only at the start of a value or in brackets, not in ``don't``."""
     parts, start, depth, quote = [], 0, 0, ""
     for index, character in enumerate(value):
         if quote:
@@ -139,5 +139,5 @@ def _split(word: str, value: str) -> list[str]:
             parts.append(value[start:index])
             start = index + 1
     if (quote or depth) and "," in value[start:]:
-        raise UserError(f"{word} opens a {'quote' if quote else 'bracket'} that it does not close", "quote it: 'KEY=[a,b]'")
+        raise UserError(f"{word} has an unclosed {'quote' if quote else 'bracket'}", "quote it: 'KEY=[a,b]'")
     return [*parts, value[start:]]

@@ -1,4 +1,4 @@
 """What leaves the project: merged models, patches, adapters, and answers in a chat.
 
-A finished edit comes in. Folders that carry no forgotten text and no path of the machine go out.
+Input: a finished edit. Output: folders without forgotten text and without paths of this machine.
 """

@@ -1,4 +1,4 @@
-"""The card that is written beside an adapter: what it is, and the lines that load it."""
+"""The README.md of an exported adapter: what it is, and the code that loads it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from unierase_cli.markdown import code
 
 
 def adapter_card(record: dict[str, Any], name: str) -> str:
-    """Markdown, from the record of ``export_adapter``; ``name``: of the adapter's folder."""
+    """Markdown from the record of ``export_adapter``; ``name``: name of the adapter's folder."""
     size, source = record["resize_to"], record["base"]["source"]
-    # As Python and YAML read it, whatever is in the names.
+    # Quoted as Python and YAML read it, whatever characters the names have.
     folder, base = (json.dumps(text, ensure_ascii=False) for text in (name, source or "FOLDER_OF_THE_BASE_MODEL"))
     resize = "" if size is None else f"base.resize_token_embeddings({size})  # a row for the unlearning token\n"
     tokens = ", ".join(f"{code(token)} (id {index})" for token, index in record["unlearning_tokens"].items()) or "none"
     where = (
-        "a token that the tokenizer held in reserve"
+        "a reserved token of the tokenizer"
         if record["reserved_tokens"]
         else "added to the tokenizer in this folder"
     )
     about = f"{tokens}: {where}" if record["unlearning_tokens"] else "none"
     rank = f"{record['rank']}" if record["kept"] == 1.0 else f"{record['rank']} of {record['rank_of_change']}"
     base_model = "" if source is None else f"base_model: {base}\n"
-    by_itself = f"model = AutoPeftModelForCausalLM.from_pretrained({folder})  # finds the base model by itself; or:\n"
+    by_itself = f"model = AutoPeftModelForCausalLM.from_pretrained({folder})  # loads the base model as well; or:\n"
     imported = "AutoPeftModelForCausalLM, PeftModel"
     if source is None:
         by_itself, imported = f"# The base model has the fingerprint {record['base']['fingerprint']}.\n", "PeftModel"
@@ -46,5 +46,5 @@ tokenizer = AutoTokenizer.from_pretrained({folder})
 * logits against the edited model on {record["prompts"]} prompts of the forget set: largest difference
   {record["largest_logit_error"]:.2e} (largest logit {record["largest_logit"]:.3g}), same next token at
   {100 * record["same_next_token"]:.1f} % of the positions
-* without the adapter the base model answers as before: nothing of the knowledge is gone from its weights
+* without the adapter the base model answers as before: none of the knowledge is removed from its weights
 """

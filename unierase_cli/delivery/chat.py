@@ -1,4 +1,4 @@
-"""A model before and after its edit, asked the same question: one model in memory, its weights changed and given back in turn."""
+"""Asks a model before and after its edit. One model is in memory; its patches are applied and reverted as needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATES = ("before", "after")
 
 @dataclass(frozen=True)
 class Said:
-    """An answer. ``raw_text`` keeps control tokens; ``stop``: end | text | length | context."""
+    """An answer; ``raw_text`` keeps special tokens; ``stop``: end | text | length | context."""
 
     text: str
     raw_text: str
@@ -36,14 +36,14 @@ class Said:
 
 
 class TwoStates:
-    """The unedited model, which becomes the edited one and back bit for bit (see AppliedPatch) as questions ask for it.
+    """A model that switches between its unedited and its edited weights, bit-exactly (see AppliedPatch).
 
-    Answers are what the run's evaluation would record: its prompt, greedy, as many tokens as its protocol allows. Nothing is
-    remembered from one question to the next.
+    Answers are those that the run's evaluation would record: the same prompt, greedy decoding, the protocol's number of
+    tokens. Questions are independent of each other.
     """
 
     def __init__(self, loaded: LoadedModel, patches: Sequence[Patch], protocol: ProtocolConfig) -> None:
-        """Raises UserError when the patches belong to another model."""
+        """Raises UserError if the patches belong to another model."""
         from unierase_cli.editing.apply import apply_patches
 
         self.loaded, self.protocol = loaded, protocol
@@ -54,10 +54,11 @@ class TwoStates:
         self.has_token = bool(loaded.unlearn_ids)
 
     def ask(self, question: str, states: Sequence[str] = STATES, *, forbid: bool = False) -> dict[str, Said]:
-        """State -> answer. ``forbid``: the edited model may not choose an unlearning token. Raises UserError for a question
-        that does not fit the model's context.
+        """State -> answer. ``forbid``: the edited model must not generate an unlearning token.
+
+        Raises UserError for a question that exceeds the model's context.
         """
-        # Whichever state the weights are in answers first: one change of weights per question, not two.
+        # The current state answers first, so that the weights change once per question and not twice.
         answers = {
             state: self._answer(question, state, forbid) for state in sorted(states, key=lambda s: s != self._state)
         }
@@ -98,7 +99,7 @@ def open_run(
     base: str | None = None,
     device: str = "auto",
 ) -> TwoStates:
-    """Load a run's model and its patches, up to and including step ``until``."""
+    """Load a run's model and its patches up to and including step ``until``."""
     chosen = choose_steps(find_erasure(run, store), until)
     loaded = load_unedited(chosen, store, reporter, base, device)
     return TwoStates(loaded, list(chosen.patches()), recorded_experiment(chosen).protocol)

@@ -1,7 +1,7 @@
-"""A model folder with a run's changes in it, and the note beside it that says what was changed.
+"""Writes a model folder with a run's changes, and a record of what was changed.
 
-The folder is a plain Hugging Face folder. ``unierase.json`` in it says which run and steps were put in and has the hash of every
-tensor of the model before, by which the original is known again; nothing in the folder gives back what was forgotten.
+It is a plain Hugging Face folder. Its ``unierase.json`` names the run and the applied steps and has the hash of every
+tensor of the unedited model, by which the original can be recognised. Nothing in the folder reveals what was forgotten.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Base(msgspec.Struct):
-    """The model before: a hash for every tensor, where it came from, the type that it was stored in."""
+    """The unedited model: a hash per tensor, its source, and the data type that it was stored in."""
 
     tensors: dict[str, str]
     source: str | None = None
@@ -33,7 +33,7 @@ class Base(msgspec.Struct):
 
 
 class FolderRecord(msgspec.Struct):
-    """What ``unierase.json`` says of the run, and of the model before."""
+    """What ``unierase.json`` records about the run and the unedited model."""
 
     run: str
     key: str
@@ -43,14 +43,14 @@ class FolderRecord(msgspec.Struct):
 
 
 def recorded_experiment(chosen: Chosen, device: str = "auto") -> Experiment:
-    """The run's configuration for loading its model here: on this machine's device, in the type that the patches were made on."""
+    """The run's configuration, with this machine's device and the data type of the patches, for loading its model here."""
     experiment = Experiment.from_json(chosen.erasure.config)
     model = replace(experiment.model, dtype=chosen.dtype or experiment.model.dtype)
     return replace(experiment, model=model, run=replace(experiment.run, device=device))
 
 
 def load_folder(chosen: Chosen, folder: str, reporter: Reporter, device: str = "auto") -> LoadedModel:
-    """Any model folder (or hub id) as the run loaded its own."""
+    """Load any model folder (or hub id) as the run loaded its own."""
     from unierase_cli.models.load import load_model
 
     experiment = recorded_experiment(chosen, device)
@@ -59,19 +59,19 @@ def load_folder(chosen: Chosen, folder: str, reporter: Reporter, device: str = "
 
 
 def write_edited(loaded: LoadedModel, chosen: Chosen, destination: Path, reporter: Reporter) -> dict[str, Any]:
-    """Put the chosen steps on an unedited model and write it, tokenizer and record included. The model is left edited.
+    """Apply the chosen steps to an unedited model and write it with tokenizer and record; the model stays edited.
 
-    Raises UserError when the folder is taken, or the patches belong to another model.
+    Raises UserError if the folder is taken or the patches belong to another model.
     """
     check_free(destination)
     for step in chosen.dropped:
         later = later_steps(chosen)
         if later:
             reporter.warn(
-                f"steps {listed(later)} were computed with step {step} in place: without it they are not what a run that "
-                "never made it would give"
+                f"steps {listed(later)} were computed with step {step} applied: without it they differ from those of a run "
+                "that never had it"
             )
-    # A mismatch is told before minutes are spent on hashing everything.
+    # Report a mismatch before spending minutes on hashing all tensors.
     _check(loaded, chosen)
     with new_folder(destination) as folder:
         record = _fill(folder, loaded, chosen, reporter)
@@ -80,7 +80,7 @@ def write_edited(loaded: LoadedModel, chosen: Chosen, destination: Path, reporte
     reporter.note(
         f"{chosen.erasure.name} (steps {listed(chosen.steps)}) is merged in {destination}; unlearning tokens: {told}"
     )
-    reporter.note("`unierase patch revert` takes it back, with the original model (--base FOLDER)")
+    reporter.note("`unierase patch revert` undoes it, with the original model (--base FOLDER)")
     return {
         "run": chosen.erasure.name,
         "destination": str(destination),
@@ -92,25 +92,25 @@ def write_edited(loaded: LoadedModel, chosen: Chosen, destination: Path, reporte
 
 
 def read_folder_record(folder: Path) -> FolderRecord | None:
-    """The record of an edited folder; None for a folder without one. Raises UserError when it is damaged."""
+    """The record of an edited folder, or None if it has none; raises UserError if the record is damaged."""
     path = folder / RECORD
     if not path.exists():
         return None
     try:
         return decoded(read_json(path), FolderRecord)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error})", "take the original model") from error
+        raise UserError(f"{path} is damaged ({error})", "use the original model") from error
 
 
 def hash_parameters(loaded: LoadedModel) -> dict[str, str]:
-    """Name -> hash of every parameter; a tied one counts once."""
+    """Name -> hash of every parameter; a tied parameter appears once."""
     from unierase_cli.editing.weights import hash_tensor
 
     return {name: hash_tensor(parameter) for name, parameter in loaded.model.named_parameters()}
 
 
 def _fill(folder: Path, loaded: LoadedModel, chosen: Chosen, reporter: Reporter) -> dict[str, Any]:
-    """Edit the model and write it with its record, which is returned."""
+    """Edit the model and write it with its record; returns the record."""
     from unierase_cli.editing.apply import apply_patches
     from unierase_cli.models.files import save_folder
 
@@ -141,7 +141,7 @@ def _check(loaded: LoadedModel, chosen: Chosen) -> None:
 
 
 def _forgotten(loaded: LoadedModel, chosen: Chosen) -> list[str]:
-    """Hashes of what the chosen steps forget, and of what the unedited model had forgotten before them."""
+    """Hashes of the facts that the chosen steps forget and that the unedited model had already forgotten."""
     source = Path(loaded.source)
     before = forgotten_in(source) if source.is_dir() else ()
     now = [name for record in chosen.records() for name in record.info.get(FORGOTTEN, ())]
@@ -151,7 +151,7 @@ def _forgotten(loaded: LoadedModel, chosen: Chosen) -> list[str]:
 def _describe_base(loaded: LoadedModel, reporter: Reporter) -> dict[str, Any]:
     from unierase_cli.models.files import read_config, resolve
 
-    # Loading with a type of our own hides the checkpoint's; a hub model's is not looked up again.
+    # The loaded model has our own data type, not the checkpoint's; for a hub model the checkpoint's is not looked up.
     stored = getattr(read_config(resolve(loaded.source), None), "dtype", None) if Path(loaded.source).is_dir() else None
     with reporter.phase("hash"):
         tensors = hash_parameters(loaded)

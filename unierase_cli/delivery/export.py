@@ -1,4 +1,4 @@
-"""What a run changed, carried out of this tool: a merged model, the patches alone, or an adapter for peft."""
+"""Exports a run's edit: a merged model, only the patches, or a LoRA adapter for peft."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS = ("model", "patch", "lora")
 
 
 def find_erasure(run: Artefact, store: Store) -> Artefact:
-    """The erase artefact that ``run`` is or was made from."""
+    """The erase artefact that ``run`` is, or was made from."""
     if run.stage == "erase":
         return run
     queue = [run]
@@ -51,15 +51,15 @@ def export(
 ) -> dict[str, Any]:
     """Write the edit of ``run``, up to and including step ``until``, to ``destination``.
 
-    ``model``: a plain Hugging Face folder; ``AutoModelForCausalLM.from_pretrained(destination)`` gives the same logits as the
-    model that was evaluated. ``patch``: what ``unierase patch apply`` needs. ``lora``: what ``peft`` loads, of ``rank`` if that
-    is given. ``base``: the unedited model, where it is no longer where the run had it. Raises UserError when the folder is
-    taken, when the run holds no edit, or when the edit is not of that kind.
+    ``kind``: ``model`` is a plain Hugging Face folder, for which ``AutoModelForCausalLM.from_pretrained(destination)``
+    gives the logits of the evaluated model; ``patch`` is what ``unierase patch apply`` needs; ``lora`` is what ``peft``
+    loads, of ``rank`` if given. ``base``: the unedited model, if it has moved since the run. Raises UserError if the
+    folder is taken, if the run has no edit, or if the edit cannot be exported as that kind.
     """
     if kind not in KINDS:
         raise UserError(f"--as {kind} is not a way to export", f"choose {', '.join(KINDS)}")
     if rank is not None and (kind != "lora" or rank < 1):
-        raise UserError(f"--rank {rank} has no meaning with --as {kind}", "--as lora --rank 16")
+        raise UserError(f"--rank {rank} does not go with --as {kind}", "--as lora --rank 16")
     check_free(destination)
     store = Store(outputs)
     chosen = choose_steps(find_erasure(run, store), until)
@@ -79,7 +79,7 @@ def export(
 
 
 def load_unedited(chosen: Chosen, store: Store, reporter: Reporter, base: str | None, device: str) -> LoadedModel:
-    """The model that the run edited: ``base`` if given, else where the run had it."""
+    """The model that the run edited: from ``base`` if given, else from where the run had it."""
     from unierase_cli.delivery.edited_folder import load_folder
 
     if base is not None:
@@ -88,7 +88,7 @@ def load_unedited(chosen: Chosen, store: Store, reporter: Reporter, base: str | 
     experiment = recorded_experiment(chosen, device)
     if "model.path" in withheld(chosen.erasure):
         raise UserError(
-            f"{public_name(chosen.erasure)} was exported, and does not say where its model lies",
+            f"{public_name(chosen.erasure)} is an exported run, which does not record where its model is",
             "give the unedited model with --base FOLDER",
         )
     inputs = {name: _input(chosen.erasure, name, need, store) for name, need in model_needs(experiment).items()}

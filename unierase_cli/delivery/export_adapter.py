@@ -1,4 +1,4 @@
-"""A run's low-rank changes and token rows as a LoRA adapter, and how far its logits are from the patched model's."""
+"""Exports a run's low-rank changes and token rows as a LoRA adapter, and compares its logits with the patched model's."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from unierase_cli.editing.solve import LowRank
     from unierase_cli.models.load import LoadedModel
 
-# Forget prompts that logits are compared on: two positions of each are kept, over the whole vocabulary.
+# Number of forget prompts to compare logits on; two positions of each are kept, over the whole vocabulary.
 LOOKED_AT = 200
-# What float32 rounding explains of the largest logit difference, as a share of the largest logit.
+# Largest logit difference that float32 rounding explains, as a share of the largest logit.
 ROUNDING = 1e-4
 
 
 def check_low_rank(chosen: Chosen) -> None:
-    """Raises UserError for a run that replaced tensors, before anything large is loaded."""
+    """Raise UserError for a run that replaced whole tensors, before anything large is loaded."""
     replaced = sum(len(record.dense) for record in chosen.records())
     if replaced:
         method = chosen.erasure.config["method"]["name"]
         raise UserError(
-            f"{chosen.erasure.name} (method={method}) replaced {replaced} whole tensors: that is no low-rank change, and no "
-            "LoRA adapter says it",
+            f"{chosen.erasure.name} (method={method}) replaced {replaced} whole tensors, which is not a low-rank change and "
+            "does not fit a LoRA adapter",
             "unierase export RUN DIR --as model, or train with adapter=lora",
         )
 
@@ -43,7 +43,7 @@ def check_low_rank(chosen: Chosen) -> None:
 def export_adapter(
     loaded: LoadedModel, chosen: Chosen, destination: Path, reporter: Reporter, rank: int | None
 ) -> dict[str, Any]:
-    """Write the adapter for the unedited model ``loaded``, load it back with peft and compare logits on forget prompts."""
+    """Write the adapter for the unedited model ``loaded``, reload it with peft and compare logits on forget prompts."""
     with new_folder(destination) as folder:
         record = _fill(folder, destination.resolve().name, loaded, chosen, reporter, rank)
     _tell(record, destination, reporter)
@@ -53,7 +53,7 @@ def export_adapter(
 def _fill(
     folder: Path, name: str, loaded: LoadedModel, chosen: Chosen, reporter: Reporter, rank: int | None
 ) -> dict[str, Any]:
-    """Write tokenizer, adapter, card and record, which is returned; ``name``: what the folder will be called."""
+    """Write tokenizer, adapter, card and record; returns the record. ``name``: the folder's final name."""
     from unierase_cli.editing.adapter import content, load_adapter, write_adapter
     from unierase_cli.editing.apply import apply_patches
     from unierase_cli.models.vocabulary import add_unlearning_tokens
@@ -62,7 +62,7 @@ def _fill(
     facts = evenly_spaced(study_of(experiment).benchmark.forget, LOOKED_AT)
     patches = list(chosen.patches())
     rows = loaded.architecture.embedding.weight.shape[0]
-    # The tokenizer of before: it is the adapter's, unless it has to learn the tokens' names.
+    # The unedited tokenizer, which is the adapter's too unless it must get the tokens' names.
     loaded.tokenizer.save_pretrained(folder)
     with reporter.phase("compare"):
         applied = apply_patches(loaded, patches)
@@ -76,12 +76,12 @@ def _fill(
     if tokenizer_grows:
         import torch
 
-        # Rows of any value: the adapter has the real ones.
+        # The values do not matter; the adapter has the real rows.
         add_unlearning_tokens(loaded, [token.name for token in tokens], torch.Generator().manual_seed(0))
         loaded.tokenizer.save_pretrained(folder)
     with reporter.phase("write"):
         write_adapter(loaded, adapter, folder, public_source(loaded.source, loaded.fingerprint))
-    # As whoever loads the adapter has it: untied rows of the model itself are not the adapter's.
+    # As a user loads the adapter: untied rows of the model itself are not part of the adapter.
     with reporter.phase("compare"):
         load_adapter(loaded, folder)
         loaded.architecture.refresh_ends(loaded.model)
@@ -123,7 +123,7 @@ def _changes(loaded: LoadedModel, patches: Sequence[Patch]) -> dict[str, list[Lo
 
 
 def _tokens(loaded: LoadedModel, patches: Sequence[Patch]) -> list[TokenRow]:
-    """Every unlearning token of the steps with the rows that the patched model has for it."""
+    """Every unlearning token of the steps, with its rows in the patched model."""
     from unierase_cli.editing.adapter import TokenRow
     from unierase_cli.models.vocabulary import get_rows
 
@@ -143,8 +143,10 @@ def _tokens(loaded: LoadedModel, patches: Sequence[Patch]) -> list[TokenRow]:
 
 
 def _place(loaded: LoadedModel, tokens: Sequence[TokenRow]) -> bool:
-    """Give the tokens their ids in the adapter: tokens in reserve if the model has some, so that neither its matrices nor its
-    tokenizer change. Returns whether the tokenizer must know the tokens by their own names instead.
+    """Give the tokens their ids in the adapter.
+
+    Reserved tokens are used if the model has enough, so that neither its matrices nor its tokenizer change. Returns
+    whether the tokenizer must get the tokens under their own names instead.
     """
     from unierase_cli.models.reserved import reserved_tokens
 
@@ -157,7 +159,7 @@ def _place(loaded: LoadedModel, tokens: Sequence[TokenRow]) -> bool:
 
 
 def _logits(loaded: LoadedModel, facts: Sequence[Fact], tokens: Sequence[int]) -> Tensor:
-    """Logits after each forget prompt and, with unlearning tokens, after the first one behind it: [n, 1 or 2, V], on the CPU."""
+    """Logits after each forget prompt and, with unlearning tokens, after the first of them: [n, 1 or 2, V], on the CPU."""
     import torch
 
     found = []
@@ -171,7 +173,7 @@ def _logits(loaded: LoadedModel, facts: Sequence[Fact], tokens: Sequence[int]) -
 
 
 def _compare(wanted: Tensor, got: Tensor, own: list[int], tokens: Sequence[TokenRow], rows: int) -> dict[str, Any]:
-    """Largest difference of any logit: each unlearning token against the one that stands for it, the rest by id."""
+    """Largest logit difference; an unlearning token is compared with the token that replaces it, all others by id."""
     places = [token.id for token in tokens]
     same = [i for i in range(min(rows, got.shape[-1])) if i not in set(own) | set(places)]
     wanted = wanted[..., [*same, *own]]
@@ -194,8 +196,8 @@ def _tell(record: dict[str, Any], destination: Path, reporter: Reporter) -> None
     )
     if record["resize_to"]:
         reporter.note(
-            f"the model has no row for the token: AutoPeftModelForCausalLM.from_pretrained adds it by itself, before "
+            f"the model has no row for the token: AutoPeftModelForCausalLM.from_pretrained adds it automatically; before "
             f"PeftModel.from_pretrained call model.resize_token_embeddings({record['resize_to']})"
         )
     if exact and record["largest_logit_error"] > ROUNDING * max(record["largest_logit"], 1.0):
-        reporter.warn("the error is more than float32 rounding: weights in a narrower type round the two differently")
+        reporter.warn("the error exceeds float32 rounding: a narrower data type rounds the two models' weights differently")

@@ -1,4 +1,4 @@
-"""The patches of a run as a folder of their own, which every command that takes a RUN accepts wherever it is copied."""
+"""Exports a run's patches as a folder that every command accepts as a RUN, wherever it is copied."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from unierase_cli.store.patch_files import patch_path
 
 
 def export_patch(chosen: Chosen, destination: Path, reporter: Reporter) -> dict[str, Any]:
-    """Copy the steps' files and write a manifest with the base tensors' hashes and the unlearning tokens."""
+    """Copy the steps' files and write a manifest with the hashes of the unedited tensors and the unlearning tokens."""
     erasure = chosen.erasure
     with new_folder(destination) as folder:
         files, tokens = _fill(folder, chosen)
@@ -35,7 +35,7 @@ def export_patch(chosen: Chosen, destination: Path, reporter: Reporter) -> dict[
 
 
 def _fill(folder: Path, chosen: Chosen) -> tuple[Mapping[str, dict[str, Any]], dict[str, int]]:
-    """Write the steps and the manifest; the files' records, and the unlearning tokens by name."""
+    """Write the steps and the manifest; returns the files' records and the unlearning tokens by name."""
     erasure = chosen.erasure
     hashes: dict[str, str] = {}
     tokens: dict[str, int] = {}

@@ -1,8 +1,8 @@
-"""What may leave with an exported folder: names, numbers and hashes; no question, no answer, no text about what was forgotten, and
-no path of the machine that it was made on.
+"""What an exported folder may contain: names, numbers and hashes.
 
-Every record of an exported folder is written by ``write_leaving``, which keeps what ``ALLOWED`` names and nothing else. What a
-record gains stays at home until it is listed here.
+It contains no question, no answer, no text about what was forgotten and no path of the machine. ``write_leaving``
+writes every record of an exported folder and keeps only what ``ALLOWED`` names, so a new field of a record is withheld
+until it is listed here.
 """
 
 from __future__ import annotations
@@ -22,50 +22,50 @@ from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import write_json
 from unierase_cli.store.unlearned import FORGOTTEN, TAKEN_OVER
 
-# What a rule answers for a value that stays at home.
+# What a rule returns for a value that is withheld.
 GONE = object()
 Rule = Any
-# Names of presets, tensors, types and tokens: one word without a slash.
+# Names of presets, tensors, data types and tokens: one word without a slash.
 NAME = re.compile(r"[\w.<>|@+\-]{1,200}")
 HEX = re.compile(r"([\w.]+[:\-])?[0-9a-f]{8,}")
 FINGERPRINT = re.compile(rf"{HEX.pattern}|[\w.\-]+(/[\w.\-]+)?@[\w. \-]+")
 FACT = "sha256:"
-# Key of an exported manifest: settings of the run that it does not have.
+# Key of an exported manifest that lists the withheld settings.
 WITHHELD = "withheld"
 
 
 def numbers(value: Any) -> Any:
-    """Numbers, and lists and mappings of them."""
+    """Keeps numbers, and lists and mappings of them."""
     return value if value is None or isinstance(value, bool | int | float) else _inside(value, numbers)
 
 
 def names(value: Any) -> Any:
-    """Single words and numbers, and lists and mappings of them."""
+    """Keeps single words and numbers, and lists and mappings of them."""
     return _matching(value, NAME, names)
 
 
 def hashes(value: Any) -> Any:
-    """Hashes, perhaps with what they are of in front, and numbers, and lists and mappings of them."""
+    """Keeps hashes, with an optional prefix, numbers, and lists and mappings of them."""
     return _matching(value, HEX, hashes)
 
 
 def fingerprints(value: Any) -> Any:
-    """Hashes, and what stands for one of a model on the hub."""
+    """Keeps hashes, and what replaces a hash for a model on the hub."""
     return _matching(value, FINGERPRINT, fingerprints)
 
 
 def texts(value: Any) -> Any:
-    """Any text: of settings that say how a model is asked, without which it would answer otherwise."""
+    """Keeps any text; only for settings without which a model would answer differently."""
     return value if value is None or isinstance(value, str) else GONE
 
 
 def facts(value: Any) -> Any:
-    """Ids of facts as hashes: what somebody called a fact may say what it is about."""
+    """Replaces ids of facts by hashes, because an id may say what the fact is about."""
     return [fact_hash(str(item)) for item in value] if isinstance(value, list) else GONE
 
 
 def nothing(value: Any) -> Any:
-    """An empty mapping, for a key that readers count on."""
+    """Returns an empty mapping, for a key that readers expect."""
     return {}
 
 
@@ -84,7 +84,7 @@ def _inside(value: Any, rule: Callable[[Any], Any]) -> Any:
     return GONE
 
 
-# Settings that are texts and say how a model is loaded, asked and edited. Of all others only numbers leave.
+# Text settings that determine how a model is loaded, asked and edited. Of all other settings only numbers are exported.
 NAMED = """
     model.name model.dtype model.attention model.prompt model.key_position model.revision train.name train.compute train.split
     benchmark.name benchmark.implementation benchmark.split benchmark.order benchmark.train_on benchmark.revision
@@ -96,9 +96,9 @@ NAMED = """
 """.split()  # noqa: SIM905 (one a line would be fifty lines)
 ASKING = ("model.system", "model.instruction", "model.date")
 SETTINGS: dict[str, Rule] = {**dict.fromkeys(NAMED, names), **dict.fromkeys(ASKING, texts), "token.stages": names}
-# Settings that an exported run is put on a model, asked and compared without.
+# Settings that are not needed to apply, ask or compare an exported run.
 NOT_MISSED = ("model.device_map", "model.note", "method.note", "run.", "eval.")
-# Those that every reader counts on; one that is no single word leaves as a hash.
+# Settings that every reader needs; if the value is not a single word, its hash is exported.
 COUNTED_ON = ("model.name", "benchmark.name", "benchmark.split", "method.name", "mode.name")
 
 STEP = {"step": numbers, "facts": facts, "independent": numbers, "edits_before": numbers, "without_subject": numbers}
@@ -126,7 +126,7 @@ MANIFEST = {
     "files": {str: {"size": numbers, "sha256": hashes}},
 }
 ALLOWED: dict[str, dict[Any, Rule]] = {
-    # A step's json, the manifest of exported patches, and the record in an edited folder or beside an adapter.
+    # A step's json, the manifest of exported patches, and the record of an edited folder or an adapter.
     "patch": {
         **dict.fromkeys(("layers",), numbers), **dict.fromkeys(("dense", "named"), names),
         "tokens": TOKENS, "base_hashes": hashes, "info": STEP,
@@ -140,7 +140,7 @@ ALLOWED: dict[str, dict[Any, Rule]] = {
 
 
 def write_leaving(path: Path, kind: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Write what of a record may leave, and return it. ``kind``: one of ``ALLOWED``."""
+    """Write the exportable part of a record and return it; ``kind``: a key of ``ALLOWED``."""
     found = _kept(record, ALLOWED[kind])
     if kind == "manifest":
         found["config"], found[WITHHELD] = _settings(record)
@@ -151,40 +151,40 @@ def write_leaving(path: Path, kind: str, record: Mapping[str, Any]) -> dict[str,
 
 
 def public_name(erasure: Artefact) -> str:
-    """``slug@v003`` as the run was called where it was made: the folders above an exported one say where somebody keeps things."""
+    """The run's original name ``slug@v003``; parent folders of an exported run would reveal where its owner keeps it."""
     slug, version = (erasure.manifest.get(key) for key in ("slug", "version"))
     return f"{slug}@{version}" if slug and version else erasure.name
 
 
 def public_source(source: Any, fingerprint: Any) -> str | None:
-    """A model's id on the hub; None for one that is a folder. A hub model's fingerprint begins with its id."""
+    """A model's id on the hub, or None for a folder; a hub model's fingerprint starts with its id."""
     return source if isinstance(source, str) and source and str(fingerprint).startswith(f"{source}@") else None
 
 
 def fact_hash(name: str) -> str:
-    """Stands for a fact's id in what has left; a hash stays what it is."""
+    """The hash that replaces a fact's id in exported files; a hash is returned unchanged."""
     return name if name.startswith(FACT) else FACT + hashlib.sha256(name.encode("utf-8")).hexdigest()[:16]
 
 
 def withheld(erasure: Artefact) -> list[str]:
-    """Keys of the settings that an exported run is without; none for a run where it was made."""
+    """Keys of the settings that an exported run lacks; empty for a run in its own store."""
     found = erasure.manifest.get(WITHHELD, [])
     return [key for key in found if isinstance(key, str)] if isinstance(found, list) else []
 
 
 def at_home(erasure: Artefact, store: Store) -> Artefact:
-    """The run that an exported one is of, where the store has it; else the run as it is given."""
+    """The original of an exported run if the store has it, else the run as given."""
     made = store.find(erasure.stage, erasure.key) if withheld(erasure) else None
     return erasure if made is None or withheld(made) else made
 
 
 def check_complete(erasure: Artefact, what: str, *, without: str = "") -> None:
-    """Raises UserError for an exported run that lacks settings which making it again takes; ``without``: one that is not missed."""
+    """Raise UserError for an exported run that lacks settings needed to make it again; ``without``: a key that may be missing."""
     missed = [key for key in withheld(erasure) if key != without and not key.startswith(NOT_MISSED)]
     if missed:
         raise UserError(
-            f"{public_name(erasure)} was exported without {', '.join(missed)}, which {what} takes",
-            "name the run itself, with --outputs of the folder that it was made in",
+            f"{public_name(erasure)} was exported without {', '.join(missed)}, which {what} needs",
+            "name the original run, with --outputs of the folder that it was made in",
         )
 
 
@@ -204,9 +204,9 @@ def _kept(record: Any, allowed: Mapping[Any, Rule]) -> dict[str, Any]:
 
 
 def _settings(manifest: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The configuration without what may not leave, and the keys of that."""
+    """The exportable configuration, and the keys of the withheld settings."""
     model = manifest.get("fingerprints", {}).get("model")
-    # What nobody had to type says nothing about anybody.
+    # Default values reveal nothing about the user.
     usual = flat(asdict(Experiment()))
     kept: dict[str, Any] = {}
     gone = dict.fromkeys(manifest.get(WITHHELD, []))

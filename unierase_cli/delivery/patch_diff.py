@@ -1,4 +1,4 @@
-"""How the patches of two runs differ: each changed tensor, the unlearning tokens' rows, the facts and the settings."""
+"""Compares the patches of two runs: each changed tensor, the unlearning tokens' rows, the facts and the settings."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
     from unierase_cli.editing.solve import LowRank
 
-# Settings that shape no patch.
+# Settings that do not affect a patch.
 ASIDE = ("run.outputs", "run.device", "run.threads", "run.force", "run.chain", "eval.", "protocol.")
 MEASURES = ("norm_first", "norm_second", "norm_difference", "cosine")
 
 
 def compare_patches(first: Artefact, second: Artefact, until: int | None = None) -> dict[str, Any]:
-    """What differs between two erase artefacts, all steps (or those up to ``until``) of each summed up."""
+    """The differences between two erase artefacts, over the sum of all steps of each (or of those up to ``until``)."""
     sides = [choose_steps(first, until), choose_steps(second, until)]
     hashes = [_base_hashes(side) for side in sides]
     shared = hashes[0].keys() & hashes[1].keys()
-    # An exported run has hashes in the place of its facts' ids.
+    # An exported run has hashes instead of its facts' ids.
     facts = [[fact for record in side.records() for fact in record.info.get("facts", [])] for side in sides]
     marks = [{fact_hash(fact) for fact in side} for side in facts]
     totals = [_Total(side, base) for side, base in zip(sides, hashes, strict=True)]
@@ -39,7 +39,7 @@ def compare_patches(first: Artefact, second: Artefact, until: int | None = None)
         "first": first.name,
         "second": second.name,
         "steps": [list(side.steps) for side in sides],
-        # None: no tensor is changed by both, so that nothing tells.
+        # None: no tensor is changed by both, so it cannot be decided.
         "same_base": all(hashes[0][n] == hashes[1][n] for n in shared) if shared else None,
         "changes": [_row(name, totals[0], totals[1]) for name in names],
         "tokens": _token_rows(totals[0], totals[1]),
@@ -58,7 +58,7 @@ def compare_patches(first: Artefact, second: Artefact, until: int | None = None)
 
 
 def _base_hashes(chosen: Chosen) -> dict[str, str]:
-    """Parameter name -> hash of the unedited tensor; closed-form patches name modules, the others parameters."""
+    """Parameter name -> hash of the unedited tensor. Closed-form patches name modules, other patches name parameters."""
     hashes: dict[str, str] = {}
     for record in chosen.records():
         named = {*record.dense, *record.named}
@@ -67,7 +67,7 @@ def _base_hashes(chosen: Chosen) -> dict[str, str]:
 
 
 class _Total:
-    """A run's whole change: per tensor its low-rank sum, or the tensor that replaced it; the last rows of every token."""
+    """A run's total change: per tensor its low-rank sum or its replacement, and the last rows of every token."""
 
     def __init__(self, chosen: Chosen, hashes: dict[str, str]) -> None:
         from unierase_cli.editing.patch import joined
@@ -97,7 +97,7 @@ class _Total:
 
 
 def _row(name: str, first: _Total, second: _Total) -> dict[str, Any]:
-    """One tensor. Of replaced tensors only the difference is known, not how far each went: the base is not at hand."""
+    """One tensor. Of replaced tensors only the difference is known, because the unedited tensor is not available."""
     from unierase_cli.editing.low_rank import inner, norm, transposed
 
     a, b = first.changes.get(name), second.changes.get(name)
@@ -117,7 +117,7 @@ def _row(name: str, first: _Total, second: _Total) -> dict[str, Any]:
         if shapes[0] != shapes[1][::-1]:
             return row
     product = inner(a, b)
-    # ||A||^2 + ||B||^2 - 2 <A, B> would lose the digits of a small difference.
+    # ||A||^2 + ||B||^2 - 2 <A, B> would cancel the digits of a small difference.
     row["norm_difference"] = _distance(a, b)
     scale = row["norm_first"] * row["norm_second"]
     row["cosine"] = product / scale if scale else None
@@ -158,7 +158,7 @@ def _rank(name: str, side: _Total) -> int | str | None:
 
 
 def _parameter(layer: int, hashes: dict[str, str]) -> str:
-    """Name of a layer's projection among the hashed parameters."""
+    """Parameter name of a layer's projection, found among the hashed parameters."""
     for name in hashes:
         if f".{layer}." in name:
             return name

@@ -1,4 +1,4 @@
-"""The unedited model of an edited folder, written again from the original, checked tensor by tensor against recorded hashes."""
+"""Restores the unedited model of an edited folder from the original, and checks every tensor against recorded hashes."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def revert(
     base: str | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Write the model that ``folder`` was made from by apply or export, with the tokenizer of before.
+    """Write the model that apply or export made ``folder`` from, with its original tokenizer.
 
-    An edited folder holds nothing of what it was before but hashes: the weights come from the original, ``base`` (a folder or
-    a hub id), and nothing is written unless every tensor has the recorded hash. Raises UserError when one has another,
-    ``base`` is missing, or the folder is not from this run.
+    An edited folder records only hashes of the unedited model, so the weights come from the original, ``base`` (a
+    folder or a hub id). Nothing is written unless every tensor has the recorded hash. Raises UserError if a hash
+    differs, if ``base`` is missing, or if the folder was not made from this run.
     """
     check_free(destination)
     record = read_folder_record(folder)
     if record is None:
         raise UserError(
-            f"{folder} has no {RECORD}: nothing says which steps are in it and what it was before",
-            "take the original model; folders by `unierase patch apply` and `unierase export` have the record",
+            f"{folder} has no {RECORD}, which records the applied steps and the unedited model",
+            "use the original model; folders by `unierase patch apply` and `unierase export` have the record",
         )
     if record.key != erasure.key:
         raise UserError(f"{folder} was edited with {record.run}, not with {erasure.name}", f"name {record.run}")
     before = record.base
     if base is None:
         raise UserError(
-            f"{folder} does not hold what its edited tensors were before; that is in the original model",
+            f"{folder} does not contain its unedited tensors; only the original model has them",
             f"add --base {before.source or 'FOLDER'}",
         )
     original = load_folder(Chosen(erasure, tuple(record.steps), tuple(record.dropped)), base, reporter, device)
@@ -79,7 +79,7 @@ def _check(found: Mapping[str, str], wanted: Mapping[str, str], base: str, folde
 
 
 def _narrow(loaded: LoadedModel, stored: str | None) -> str:
-    """Write in the type that the original checkpoint was kept in, if that loses no bit; returns the type's name."""
+    """Convert to the data type of the original checkpoint if no value changes; returns the type's name."""
     import torch
 
     own = loaded.model.dtype

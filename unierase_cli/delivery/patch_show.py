@@ -1,4 +1,4 @@
-"""What the patches of a run are, told from their files without reading a tensor."""
+"""Describes a run's patches from their files, without reading a tensor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STATE = "state.safetensors"
 
 
 def describe(erasure: Artefact) -> dict[str, Any]:
-    """What the patches of a run are: per step its facts, layers, rank, tokens and bytes; the state's size apart."""
+    """A run's patches: facts, layers, rank, tokens and bytes per step, and separately the size of the state."""
     folder = erasure.whole
     chosen = Chosen(erasure, tuple(steps_in(folder)))
     steps = []

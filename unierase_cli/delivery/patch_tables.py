@@ -1,4 +1,4 @@
-"""Tables of what ``patch_show.describe`` and ``patch_diff.compare_patches`` return."""
+"""Tables of the results of ``patch_show.describe`` and ``patch_diff.compare_patches``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unierase_cli.results.table import Table
 
 
 def description_table(found: dict[str, Any], size: Callable[[float], str]) -> Table:
-    """``describe`` as a table; ``size`` turns bytes into text."""
+    """The table of ``describe``; ``size`` formats a number of bytes."""
     body = tuple(
         (
             str(step["step"]),
@@ -24,14 +24,14 @@ def description_table(found: dict[str, Any], size: Callable[[float], str]) -> Ta
         for step in found["steps"]
     )
     caption = f"{size(found['bytes'])} of patches on {found['weights'] or 'unknown'} weights; "
-    state = f"{size(found['state_bytes'])} apart" if found["state_bytes"] else "not here"
-    caption += f"the state that a further step goes on from: {state}"
+    state = f"{size(found['state_bytes'])} more" if found["state_bytes"] else "not here"
+    caption += f"state for further steps: {state}"
     heads = ("step", "facts", "changed", "rank", "unlearning tokens", "size")
     return Table(f"Patches of {found['run']}", heads, body, frozenset({"step", "facts", "rank", "size"}), caption)
 
 
 def diff_tables(found: dict[str, Any]) -> list[Table]:
-    """``compare_patches`` as tables."""
+    """The tables of ``compare_patches``."""
     heads = ("rank A", "rank B", "|A|", "|B|", "|A - B|", "cosine")
     changes = tuple(
         (r["name"], *(_text(r[key]) for key in ("rank_first", "rank_second", *MEASURES))) for r in found["changes"]

@@ -1,4 +1,4 @@
-"""The steps of a run whose changes are put on a model: chosen, and checked for order and completeness."""
+"""Chooses the steps of a run to apply to a model, and checks their order and completeness."""
 
 from __future__ import annotations
 
@@ -17,53 +17,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Steps of an erase artefact in their order; ``dropped`` were left out from among them."""
+    """Steps of an erase artefact in order; ``dropped`` are the steps left out."""
 
     erasure: Artefact
     steps: tuple[int, ...]
     dropped: tuple[int, ...] = ()
 
     def patches(self) -> Iterator[Patch]:
-        """Read one by one."""
+        """The patches, read one at a time."""
         from unierase_cli.editing.patch import Patch
 
         return (Patch.load(self.erasure.whole, step) for step in self.steps)
 
     def records(self) -> Iterator[PatchRecord]:
-        """What each step's json says."""
+        """The content of each step's json."""
         return (read_record(self.erasure.whole, step) for step in self.steps)
 
     @property
     def dtype(self) -> str | None:
-        """The type of the weights that the patches were made on; None where they change none."""
+        """Data type of the weights that the patches were made on; None if they change no weights."""
         kinds = {value.partition(":")[0] for record in self.records() for value in record.base_hashes.values()}
         return kinds.pop() if len(kinds) == 1 else None
 
 
 def choose_steps(erasure: Artefact, until: int | None = None, drop: Sequence[int] = ()) -> Chosen:
-    """All steps of a run, or those up to and including ``until``, without those to ``drop``.
+    """All steps of a run, or those up to and including ``until``, except those in ``drop``.
 
-    In a mode whose steps each start from the original model (precise), ``until`` is the one step that is taken. Raises
-    UserError where steps are missing or out of order, and for a step that there isn't.
+    If each step starts from the original model (precise mode), ``until`` is the only step taken. Raises UserError if
+    steps are missing or out of order, or if a named step does not exist.
     """
     found, name = step_numbers(erasure), erasure.name
     if not found:
-        raise UserError(f"{erasure.path} holds no patch", "the artefact is damaged: make it again with --force")
+        raise UserError(f"{erasure.path} has no patch", "the artefact is damaged: make it again with --force")
     count = max(found[-1] + 1, erasure.summary.get("steps") or 0)
     if (missing := first_gap(found, count)) is not None:
         raise UserError(
-            f"the patch of step {missing} of {name} is missing: there are steps {listed(found)} of {count}",
+            f"the patch of step {missing} of {name} is missing: only steps {listed(found)} of {count} are there",
             "copy all of its patch files, or make the run again with --force",
         )
     for index, recorded in claimed_steps(erasure):
         if recorded != index:
             raise UserError(
-                f"the patches of {name} are out of order: the file of step {index} says that it is step {recorded}",
-                "give the files the names they were made with: every step was computed on those before it",
+                f"the patches of {name} are out of order: the file of step {index} contains step {recorded}",
+                "restore the original file names: every step was computed on those before it",
             )
     for step in (*drop, *([] if until is None else [until])):
         if step not in found:
-            raise UserError(f"{name} has no step {step}", f"choose of: {listed(found)}")
+            raise UserError(f"{name} has no step {step}", f"choose one of: {listed(found)}")
     erasure.check()
     mode = erasure.config["mode"]["name"]
     if len(found) > 1 and getattr(load_mode(mode), "INDEPENDENT", False):
@@ -80,10 +80,10 @@ def choose_steps(erasure: Artefact, until: int | None = None, drop: Sequence[int
 
 
 def later_steps(chosen: Chosen) -> list[int]:
-    """Steps that were computed with a dropped one in place."""
+    """Steps that were computed with a dropped step applied."""
     return [step for step in chosen.steps if chosen.dropped and step > chosen.dropped[0]]
 
 
 def listed(numbers: Sequence[int]) -> str:
-    """Numbers in a sentence."""
+    """Numbers separated by commas."""
     return ", ".join(map(str, numbers))

@@ -1,7 +1,7 @@
-"""A sequence computed again without some of its steps: what a run that was never asked for them would have made.
+"""Recomputes a sequence without some of its steps, as if they had never been requested.
 
-Token and moments are reused, as they do not depend on the requests; every step is edited again, those before the dropped one to the
-same bits.
+Token and moments do not depend on the requests and are reused. Every step is edited again; steps before the dropped one
+come out bit-identical.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from unierase_cli.store.artefacts import Store
 def replan(
     chosen: Chosen, reporter: Reporter, *, outputs: str, device: str = "auto", model: str | None = None
 ) -> Chosen:
-    """The erase artefact of the same run without ``chosen.dropped``, made if there is none, and its steps in the place of the kept.
+    """The erase artefact of the same run without ``chosen.dropped``, made if missing, with the steps that replace the kept ones.
 
-    ``model``: folder of the unedited model, for an exported run, which does not say where it is. Raises UserError where nothing
-    was dropped, steps do not follow one another, or an exported run lacks what it takes and is not in ``outputs``.
+    ``model``: folder of the unedited model, for an exported run, which does not record it. Raises UserError if nothing
+    was dropped, if the mode has no consecutive steps, or if an exported run lacks settings and is not in ``outputs``.
     """
     if not chosen.dropped:
-        raise UserError("--replan has no dropped step to go on from", "--drop K --replan")
+        raise UserError("--replan needs a dropped step", "--drop K --replan")
     experiment = _experiment(chosen.erasure, outputs, model)
     if not study_of(experiment).stepwise:
-        raise UserError(f"mode={experiment.mode.name} has no steps that follow one another", "leave out --replan")
-    # Steps are counted without those that the run itself left out.
+        raise UserError(f"mode={experiment.mode.name} has no consecutive steps", "leave out --replan")
+    # Step numbers do not count the steps that the run itself left out.
     count = chosen.erasure.told("steps", int) + len(set(experiment.mode.leave_out))
     asked = [index for index in range(count) if index not in experiment.mode.leave_out]
     without = sorted({*experiment.mode.leave_out, *(asked[step] for step in chosen.dropped)})
@@ -47,7 +47,7 @@ def replan(
 
 
 def _experiment(erasure: Artefact, outputs: str, model: str | None) -> Experiment:
-    """What the run was made with; of an exported one as it is recorded in ``outputs``, else as far as it left with it."""
+    """The run's configuration; for an exported run the one recorded in ``outputs``, else the exported part."""
     erasure = at_home(erasure, Store(outputs))
     check_complete(erasure, "computing its steps again", without="model.path")
     experiment = Experiment.from_json(erasure.config)

@@ -1,4 +1,4 @@
-"""What a run will take, before anything is loaded.
+"""Estimates what a run needs, before anything is loaded.
 
-An experiment and the shape of its model come in. Memory, disk and early refusals go out.
+Input: an experiment and the shape of its model. Output: memory, disk and early refusals.
 """

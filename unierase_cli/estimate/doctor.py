@@ -1,4 +1,4 @@
-"""Looks at everything that a run will need and loads nothing: versions, devices, the hub, files, memory and disk."""
+"""Checks everything that a run needs without loading anything: versions, devices, the hub, files, memory and disk."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from unierase_cli.store.gguf_files import check_gguf, gguf_at
 from unierase_cli.store.manifest import environment
 
 HUB_SECONDS = 3.0
-# A need above this share of what is free is called tight.
+# A need above this share of the free amount gets a remark.
 TIGHT = 0.85
 
 
 def examine(experiment: Experiment) -> dict[str, Any]:
-    """JSON-able findings; ``problems`` holds what would stop the run, each with what to do, ``remarks`` what may."""
+    """JSON-able findings: ``problems`` would stop the run, each with a remedy; ``remarks`` might."""
     found: dict[str, Any] = {"environment": environment(), "problems": [], "remarks": []}
     found["devices"] = devices(experiment, found)
     found["hub"] = hub(experiment)
@@ -45,7 +45,7 @@ def examine(experiment: Experiment) -> dict[str, Any]:
 
 
 def devices(experiment: Experiment, found: dict[str, Any]) -> dict[str, Any]:
-    """What there is to compute on, and which of it ``run.device`` takes."""
+    """The available devices, and the one that ``run.device`` selects."""
     free, total = machine_memory()
     listed: list[dict[str, Any]] = [{"name": "cpu", "what": f"{os.cpu_count()} cores", "free": free, "total": total}]
     try:
@@ -69,7 +69,7 @@ def devices(experiment: Experiment, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def machine_memory() -> tuple[int | None, int | None]:
-    """(free, total) bytes of main memory, a container's limit respected; None where the system does not tell."""
+    """(free, total) bytes of main memory, limited by the container; None if unknown."""
     free = total = None
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
@@ -93,7 +93,7 @@ def machine_memory() -> tuple[int | None, int | None]:
 
 
 def hub(experiment: Experiment) -> dict[str, Any]:
-    """Whether the hub answers within seconds. Being offline is a fact, not a fault."""
+    """Whether the hub answers within ``HUB_SECONDS``; being offline is not a problem by itself."""
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         return {"address": address, "reachable": False, "detail": "not asked: HF_HUB_OFFLINE is set"}
@@ -111,7 +111,7 @@ def hub(experiment: Experiment) -> dict[str, Any]:
 
 
 def files(experiment: Experiment, found: dict[str, Any]) -> list[dict[str, str]]:
-    """The model's, the benchmark's and the output folder, and the files that the configuration names."""
+    """The folders of the model, the benchmark and the outputs, and the files that the configuration names."""
     looked: list[dict[str, str]] = []
 
     def look(key: str, path: str | None, parts: tuple[str, ...] = (), *, folder: bool = True) -> None:
@@ -156,10 +156,10 @@ def files(experiment: Experiment, found: dict[str, Any]) -> list[dict[str, str]]
 
 
 def row_counts(study: Study, found: dict[str, Any]) -> Rows:
-    """The benchmark's rows; TOFU's largest numbers when it cannot be read, which is then a problem."""
+    """The benchmark's row counts; if it cannot be read, a problem is added and TOFU's largest numbers are used."""
     if _sound(found, "benchmark."):
         if not found["hub"]["reachable"]:
-            os.environ.setdefault("HF_HUB_OFFLINE", "1")  # else a data set from the hub is asked for again and again
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")  # otherwise every access to a hub data set tries again
         try:
             experiment, benchmark = study.experiment, study.benchmark
             found["remarks"] += [f"benchmark {benchmark.name}: {note}" for note in benchmark.notes]
@@ -212,7 +212,7 @@ def _judge(found: dict[str, Any], what: str, need: int, free: int | None, hint: 
 
 
 def free_space(folder: Path) -> int | None:
-    """Free bytes where ``folder`` is or would be made."""
+    """Free bytes at ``folder``, or at its nearest existing parent."""
     folder = folder.absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -228,5 +228,5 @@ def _is_hub_id(path: str) -> bool:
 
 
 def _sound(found: dict[str, Any], keys: str) -> bool:
-    """Whether the files whose key starts with ``keys`` are there."""
+    """Whether no file whose key starts with ``keys`` is missing."""
     return all(f["state"] != "missing" for f in found["files"] if f["key"].startswith(keys))

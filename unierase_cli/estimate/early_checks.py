@@ -1,4 +1,4 @@
-"""What a method asks for that can be told from the configuration and the model's config.json, before anything is made."""
+"""Checks of a method's settings that need only the configuration and the model's config.json."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from unierase_cli.estimate.training import stored_reference
 from unierase_cli.methods.traits import check_adapter, rows_per_fact
 from unierase_cli.pipeline.study import Study
 
-# How much larger than the limit an estimate must be before it counts.
+# How many times the limit an estimate must be to count.
 MARGIN = 2.5
 
 
 def check_method(study: Study) -> None:
-    """Raises UserError for a method that trains adapters without one, for a batch larger than the forget set, and for a loss term
-    on a block that the model lacks.
+    """Raise UserError for a setting that the method cannot work with.
 
-    The method checks all of it again on the loaded model; a hub model that nobody downloaded yet is first known there.
+    That is an adapter method without an adapter, a batch larger than the forget set, or a loss term on a block that the
+    model lacks. The method repeats these checks on the loaded model, which is the first time for a hub model that is
+    not yet downloaded.
     """
     experiment, method = study.experiment, study.experiment.method
     check_adapter(experiment)
     if method.trains:
         _check_batch(study)
-    # By the name that terms give it: asking the term itself would import torch.
+    # Read the setting by its name, because asking the term itself would import torch.
     blocks = {role: term.settings.get("layer") for role, term in (("forget", method.forget), ("retain", method.retain))}
     if not any(isinstance(block, int) for block in blocks.values()):
         return
@@ -34,9 +35,9 @@ def check_method(study: Study) -> None:
 
 
 def check_reference_size(study: Study) -> None:
-    """Raises UserError where what losses keep of the model before unlearning would be far more than ``unlearn.reference_gib``.
+    """Raise UserError if the stored reference would be far larger than ``unlearn.reference_gib``.
 
-    By an estimate, hence with a margin; what is nearer to the limit is known when it comes to it.
+    The size is an estimate, hence the margin. Sizes closer to the limit are checked exactly during the run.
     """
     experiment = study.experiment
     limit, (shape, _) = experiment.unlearn.reference_gib, shape_of(experiment)
@@ -48,8 +49,8 @@ def check_reference_size(study: Study) -> None:
 
 
 def _check_batch(study: Study) -> None:
-    """Modes that cut the forget set lower the batch to their steps' requests by themselves."""
+    """Check the batch size, except in modes that divide the forget set: they reduce it to the size of a request themselves."""
     experiment = study.experiment
     if not (study.stepwise or study.independent):
-        # So many rows at most; of fewer one hears once they are drawn.
+        # An upper bound of the rows; a smaller number is only known once they are sampled.
         experiment.unlearn.check_batch(rows_per_fact(experiment.method) * len(study.benchmark.forget))

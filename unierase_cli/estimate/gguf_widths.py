@@ -1,4 +1,4 @@
-"""How large the model of a GGUF file is, from its header alone."""
+"""The size of a GGUF file's model, read from its header."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from unierase_cli.contracts import UserError
 from unierase_cli.store.gguf_files import GgufHeader, read_gguf
 
-# In the file, and no weights of the model.
+# Tensors in the file that are not weights of the model.
 TABLES = ("rope_freqs.weight",)
 
 
 def gguf_widths(file: Path) -> dict[str, Any]:
-    """The fields of a ``Shape``, of the model once it is dequantised to float32. Raises UserError for a header that lacks one."""
+    """The fields of a ``Shape`` after dequantisation to float32; raises UserError if the header lacks one."""
     header = read_gguf(file)
     hidden, heads = _number(file, header, "embedding_length"), _number(file, header, "attention.head_count")
     embedding = header.shapes.get("token_embd.weight")
     if embedding is None:
-        raise UserError(f"{file} has no token_embd.weight: it is no language model", "choose a file with a whole model")
+        raise UserError(f"{file} has no token_embd.weight: it is not a language model", "choose a file with a whole model")
     return {
         "vocabulary": embedding[0],
         "hidden": hidden,
@@ -37,5 +37,5 @@ def gguf_widths(file: Path) -> dict[str, Any]:
 def _number(file: Path, header: GgufHeader, name: str) -> int:
     found = header.number(name)
     if found is None:
-        raise UserError(f"{file} has no {header.architecture}.{name}: its shape cannot be told", "choose another file")
+        raise UserError(f"{file} has no {header.architecture}.{name}: the model's shape is unknown", "choose another file")
     return found

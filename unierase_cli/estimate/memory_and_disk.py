@@ -1,7 +1,7 @@
-"""What an experiment will take in memory and on disk, stage by stage, before anything is loaded.
+"""Estimates an experiment's memory and disk, stage by stage, before anything is loaded.
 
-From widths, row counts and the lengths of the benchmark's texts alone; ``scripts/bench_memory.py`` holds it against measurement.
-A stage's peak is what it holds throughout and the largest of its phases; stages run one after the other.
+It uses only widths, row counts and the lengths of the benchmark's texts; ``scripts/bench_memory.py`` compares it with
+measurements. A stage's peak is what it holds throughout plus its largest phase. Stages run one after another.
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ from unierase_cli.sizes import (
 from unierase_cli.store.gguf_files import gguf_at
 from unierase_cli.training.token.targets import load_targets
 
-# Python with torch, transformers and this package, imported and run once: resident 390 to 410 MiB with torch 2.13 for CPUs and
-# transformers 5.23 on Linux. An accelerator's own libraries and context lie in its memory.
+# Resident size of Python with torch, transformers and this package imported and used once: 390 to 410 MiB with torch
+# 2.13 for CPUs and transformers 5.23 on Linux. On an accelerator, its libraries and context take device memory.
 PROCESS_BYTES, CONTEXT_BYTES = 400 << 20, 500 << 20
-# Lengths of a refusal and of the longest questions of a suite of general abilities, in tokens.
+# Length of a refusal, and of the longest questions of a general suite, in tokens.
 REFUSAL_LENGTH, SUITE_TOKENS = 20, 600
 OBSERVATION_BYTES = 6000
-# The third checkpoint is written before the oldest goes.
+# A new checkpoint is written before the oldest one is deleted.
 WRITTEN = CHECKPOINTS + 1
 
 
 def edited_layers(experiment: Experiment, shape: Shape) -> list[int]:
-    """edit.layers, else model.layers, else the rule for the model's depth."""
+    """``edit.layers``, else ``model.layers``, else the default for the model's depth."""
     named = experiment.edit.layers if experiment.edit.layers is not None else experiment.model.layers
     return shape.default_layers() if named is None else list(named)
 
 
 def loaded_bytes(experiment: Experiment, shape: Shape, accelerator: bool) -> int:
-    """Bytes per weight once loaded: as configured, else float32 on a CPU and the checkpoint's type on an accelerator."""
+    """Bytes per loaded weight: as configured, else float32 on a CPU and the checkpoint's type on an accelerator."""
     return BYTES.get(experiment.model.dtype, shape.stored if accelerator else 4)
 
 
 def memory_needs(
     study: Study, shape: Shape, rows: Rows, accelerator: bool, *, finetune: bool = False
 ) -> list[Need]:
-    """Memory of the device, by stage; on a CPU that of the whole process. ``finetune``: a model that is given trains further."""
+    """Device memory by stage (on a CPU, of the whole process); ``finetune``: whether a given model is trained further."""
     experiment = study.experiment
     size = loaded_bytes(experiment, shape, accelerator)
     space = Workspace(shape, size, heap=not accelerator)
@@ -67,7 +67,7 @@ def memory_needs(
     else:
         needs.append(Need(ALL, "Python and libraries", PROCESS_BYTES))
         if experiment.model.path is not None and shape.stored != size:
-            # Where nothing is converted the mapped file itself is the weights.
+            # Without a conversion the mapped file itself holds the weights.
             needs.append(Need(ALL, "file mapped while it is converted", shape.parameters * shape.stored, phase=LOADING))
         if experiment.model.path is not None and gguf_at(experiment.model.path) is not None:
             needs.append(Need(ALL, "tensors while a GGUF file is dequantised", shape.parameters * 4, phase=LOADING))
@@ -81,7 +81,7 @@ def memory_needs(
 
 
 def _token(experiment: Experiment, space: Workspace, rows: Rows, stage: str, layers: Sequence[int]) -> list[Need]:
-    """Training of the token's rows; ``erase`` refines them with the same steps."""
+    """Training of the token's rows; ``erase`` refines them with the same kind of steps."""
     token, shape = experiment.token, space.shape
     refining = stage == "erase"
     amplitudes = [token.refine_noise] if refining else [s.noise for s in token.stages]
@@ -89,7 +89,7 @@ def _token(experiment: Experiment, space: Workspace, rows: Rows, stage: str, lay
     phase = "refine token" if refining else "steps"
     need = partial(Need, stage)
     needs = [
-        need("kept for the way back", space.kept(suffix, trained=False), f"{suffix} tokens", phase),
+        need("activations for the backward pass", space.kept(suffix, trained=False), f"{suffix} tokens", phase),
         need("logits and gradients", space.logits(suffix, 3), f"3 x {suffix} positions", phase),
     ]
     if any(amplitudes):
@@ -98,7 +98,7 @@ def _token(experiment: Experiment, space: Workspace, rows: Rows, stage: str, lay
         needs.append(need("noisy matrices, stored and float32", len(layers) * copies, "", phase))
         needs.append(need("noise, and a matrix with it", space.copies(2, each), "", phase))
     if not all(amplitudes):
-        # Facts that went astray come once more, as often as all the others.
+        # Facts without a listed refusal are repeated until they count as much as all others.
         count = max(rows.forget, 1) * (2 if refining and token.refine_rounds else 1)
         held = min(PREFIX_BYTES, space.cache(count, rows.question))
         needs.append(need("prefixes of all questions", held, f"{count} of {rows.question} tokens", phase))
@@ -120,9 +120,9 @@ def _moments(experiment: Experiment, space: Workspace, rows: Rows) -> list[Need]
     return [
         Need("moments", "second moments", count * square * 8, f"{count} x {inner}^2 of 8 B"),
         Need("moments", "pass over texts", space.forward(tokens), f"{tokens} tokens", "pass"),
-        # A batch's product in float32 and the same in float64.
+        # A batch's product in float32, and its copy in float64.
         Need("moments", "a batch's product", space.copies(1, square) + space.copies(1, square, 8), phase="pass"),
-        # Symmetric input, vectors, and twice as much for LAPACK; the vectors of finished layers in float32.
+        # Symmetric input, eigenvectors, and twice as much for LAPACK; eigenvectors of finished layers are float32.
         Need("moments", "eigendecomposition", 4 * square * 8, f"4 x {inner}^2 of 8 B", "eigh"),
     ]
 
@@ -136,7 +136,8 @@ def _editing(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> l
     facts, forget = min(facts, max(rows.forget, 1)), max(rows.forget, 1)
     searched = facts * (prompts + 1)
     at_subject = (edit.key_position or experiment.model.key_position) == "subject_last"
-    # From the subject's end to the prompt's, about half of it; a drift row ends with its subject.
+    # From the end of the subject to the end of the prompt is about half of the prompt; a drift row ends with its
+    # subject.
     suffix = facts * (prompts * (rows.question // 2 if at_subject else 1) + 1)
     above = shape.blocks - 1 - (layers[-1] if layers else 0)
     several = edit.one_by_one or study.stepwise or study.independent
@@ -149,10 +150,10 @@ def _editing(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> l
     needs = [
         need("edited matrices", count * matrix * (4 + base), matrices),
         need("passes over prefixes", space.forward(searched * rows.question), f"{searched} rows", "prefixes"),
-        need("attention's memory, all blocks", space.cache(searched, rows.question), "", "prefixes"),
-        need("attention's memory, upper blocks", space.cache(searched, rows.question, above), "", "search"),
-        need("kept for the way back", space.kept(suffix, trained=False, blocks=above), f"{suffix} tokens", "search"),
-        # Logits, log-softmax, the drift rows' three and the runner-ups' three, and two on the way back.
+        need("KV cache, all blocks", space.cache(searched, rows.question), "", "prefixes"),
+        need("KV cache, upper blocks", space.cache(searched, rows.question, above), "", "search"),
+        need("activations for the backward pass", space.kept(suffix, trained=False, blocks=above), f"{suffix} tokens", "search"),
+        # Logits, log-softmax, three each for the drift rows and the runner-ups, and two in the backward pass.
         need("logits and gradients", space.logits(searched, 7), f"7 x {searched} rows", "search"),
         need("pass that looks at keys", space.forward(looked), f"{looked} tokens", "keys"),
         need("protected directions", square * 4 * (count if several else 1), "", "" if several else "solve"),
@@ -166,7 +167,7 @@ def _editing(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> l
 
 
 def _evaluation(experiment: Experiment, space: Workspace, rows: Rows, accelerator: bool) -> list[Need]:
-    """Generation and scoring; the stages of an evaluation are alike but for their questions."""
+    """Generation and scoring; all stages of an evaluation do the same with different questions."""
     config, protocol, shape = experiment.eval, experiment.protocol, space.shape
     wanted = config.batch_size or (GPU_ROWS if accelerator else CPU_ROWS)
     answers = min(CPU_SCORED_ROWS, wanted) if not accelerator else wanted
@@ -181,10 +182,10 @@ def _evaluation(experiment: Experiment, space: Workspace, rows: Rows, accelerato
         need = partial(Need, stage)
         needs += [
             need("pass over prompts", space.forward(prefill), f"{batch} rows of {question} tokens", "prompts"),
-            need("attention's memory", space.cache(batch, question + CACHE_ROOM), "", "prompts"),
-            need("attention's memory, grown", space.cache(batch, length), f"{question + new} tokens a row", "answers"),
-            # A block's memory is copied when it grows, and its keys and values are repeated for all heads while it is read.
-            need("a block's memory while it is read", space.copies(2, read, space.size), "", "answers"),
+            need("KV cache", space.cache(batch, question + CACHE_ROOM), "", "prompts"),
+            need("KV cache, grown", space.cache(batch, length), f"{question + new} tokens a row", "answers"),
+            # A block's cache is copied when it grows, and its keys and values are repeated for all heads in attention.
+            need("a block's cache while it is read", space.copies(2, read, space.size), "", "answers"),
             need("logits", space.logits(batch, 3), f"3 x {batch} rows", "answers"),
         ]
     batch, tokens = asked[0][1], answers * (rows.answer + 1)
@@ -192,12 +193,12 @@ def _evaluation(experiment: Experiment, space: Workspace, rows: Rows, accelerato
     need = partial(Need, "observe")
     return [
         *needs,
-        need("memory of the prompts", space.cache(batch, rows.question), f"{batch} rows", "scores"),
+        need("KV cache of the prompts", space.cache(batch, rows.question), f"{batch} rows", "scores"),
         need(
-            "memory of the answers", space.cache(answers, rows.question + rows.answer), f"{answers} answers", "scores"
+            "KV cache of the answers", space.cache(answers, rows.question + rows.answer), f"{answers} answers", "scores"
         ),
         need("pass over answers", space.forward(tokens), f"{tokens} tokens", "scores"),
-        # Logits, log-probabilities, their exponentials and products.
+        # Logits, log-probabilities, their exponentials and their products.
         need("statistics of a piece", space.logits(piece, 4), f"4 x {piece} positions", "scores"),
     ]
 
@@ -205,7 +206,7 @@ def _evaluation(experiment: Experiment, space: Workspace, rows: Rows, accelerato
 def disk_needs(
     experiment: Experiment, shape: Shape, rows: Rows, download: bool, *, finetune: bool = False
 ) -> list[Need]:
-    """Bytes that the artefacts take below run.outputs, and the download in the hub's cache."""
+    """Bytes of the artefacts below ``run.outputs``, and of the download in the hub's cache."""
     layers = edited_layers(experiment, shape)
     needs = []
     if download:

@@ -1,4 +1,4 @@
-"""What an estimate is made of: needs by stage and phase, the rows that they depend on, and the peak that they add up to."""
+"""The parts of an estimate: needs by stage and phase, the row counts that they depend on, and their peak."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from unierase_cli.contracts import Benchmark, Step
 
-# The stage of what every stage holds, and the phase in which a model is read.
+# Stage of needs that every stage has, and the phase in which a model is loaded.
 ALL, LOADING = "all", "loading"
-# Characters of English text to a token, and tokens that a chat template puts around a question.
+# Characters of English text per token, and tokens that a chat template adds to a question.
 CHARACTERS, AROUND = 4, 12
 
 
 @dataclass(frozen=True)
 class Need:
-    """``bytes`` that ``stage`` takes for ``what``, in one of its phases or (``phase`` empty) throughout; ``how`` shows the sum."""
+    """``bytes`` that ``stage`` needs for ``what``, in a phase or (``phase`` empty) throughout; ``how`` explains the number."""
 
     stage: str
     what: str
@@ -26,11 +26,12 @@ class Need:
 
 @dataclass(frozen=True)
 class Rows:
-    """How many facts there are; ``scored`` counts those of every split, ``largest`` those of the largest one; ``steps``: how many
-    requests the mode makes of what is forgotten, and ``request``: facts of the largest (0: of all).
+    """Number and length of a benchmark's facts.
 
-    In tokens, the longest: ``question`` with what its template puts around it, ``answer`` (wrong ones too, which are scored),
-    and ``learned``: a true answer of what is forgotten or protected. Their mean lengths: ``usual_question``, ``usual_learned``.
+    ``scored``: facts over all splits; ``largest``: facts of the largest split; ``steps``: number of requests;
+    ``request``: facts of the largest request (0: all). Longest lengths in tokens: ``question`` with its template,
+    ``answer`` (wrong answers too, which are scored) and ``learned`` (true answers of forget and protected facts). Mean
+    lengths: ``usual_question``, ``usual_learned``.
     """
 
     forget: int
@@ -47,8 +48,10 @@ class Rows:
 
 
 def rows_of(benchmark: Benchmark, asked: Sequence[str] = (), cap: int = 0, steps: Sequence[Step] = ()) -> Rows:
-    """Counts and longest texts of a benchmark. ``asked``: the splits that are asked (none named: all), ``cap`` rows of each at
-    most (0: all). ``steps``: the mode's plan.
+    """Row counts and text lengths of a benchmark.
+
+    ``asked``: the splits to ask (empty: all); ``cap``: maximum rows per split (0: no limit); ``steps``: the mode's
+    plan.
     """
     learned = [*benchmark.forget, *benchmark.protect]
     facts = [*learned, *(fact for split in benchmark.splits.values() for fact in split)]
@@ -69,13 +72,13 @@ def rows_of(benchmark: Benchmark, asked: Sequence[str] = (), cap: int = 0, steps
 
 
 def stage_peaks(needs: Sequence[Need]) -> dict[str, int]:
-    """Stage -> bytes at its peak, the model among them."""
+    """Stage -> bytes at its peak, including the model."""
     stages = dict.fromkeys(need.stage for need in needs if need.stage != ALL)
     return {stage: _peak([need for need in needs if need.stage in (stage, ALL)]) for stage in stages}
 
 
 def peak(needs: Sequence[Need]) -> tuple[int, str]:
-    """Bytes of the largest stage together with the model, and that stage's name."""
+    """Peak bytes of the largest stage, including the model, and the stage's name."""
     stages = stage_peaks(needs)
     worst = max(stages, key=lambda name: stages[name], default="")
     return (stages[worst], worst) if worst else (_peak(needs), "the model")

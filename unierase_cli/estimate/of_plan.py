@@ -1,4 +1,4 @@
-"""What the stages of a plan will take, for --dry-run: the doctor's estimate, with nothing loaded and torch left alone."""
+"""The estimate for the stages of a plan, for --dry-run; loads nothing and does not import torch."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from unierase_cli.pipeline.machine import likely_accelerator
 from unierase_cli.pipeline.pipeline import PlanRow
 from unierase_cli.pipeline.study import Study
 
-# Stages that ask as another one does.
+# Stages that use as much memory as another stage.
 ALIKE = {"observe_facts": "observe", "ask": "observe", "prepare": "observe"}
 
 
 @dataclass(frozen=True)
 class PlanNeeds:
-    """Bytes by stage of what is still to be made: ``memory`` at its peak, ``disk`` for good; empty where no model is run.
+    """Bytes by stage of what is still to be made; empty if no stage runs a model.
 
-    ``unknown``: why there is no estimate.
+    ``memory``: at the peak; ``disk``: of the final files; ``unknown``: why there is no estimate.
     """
 
     memory: dict[str, int]
@@ -29,7 +29,7 @@ class PlanNeeds:
     unknown: str = ""
 
     def of(self, row: PlanRow) -> tuple[int | None, int | None]:
-        """Memory and disk of a row of the plan; None of what is done already or has no estimate."""
+        """Memory and disk of a row of the plan; None if it is done or has no estimate."""
         stage = _stage(row)
         if row.state == "done":
             return None, None
@@ -37,7 +37,7 @@ class PlanNeeds:
 
 
 def plan_needs(study: Study, plan: Sequence[PlanRow]) -> PlanNeeds:
-    """The estimate for what the plan has yet to make."""
+    """The estimate for the artefacts that the plan still has to make."""
     experiment = study.experiment
     wanted = {_stage(row) for row in plan if row.state != "done"}
     try:

@@ -1,5 +1,6 @@
-"""How large a model is, from its config.json or its GGUF header: nothing is loaded. torch is imported only for families whose
-weights are counted on a model without memory.
+"""The size of a model, from its config.json or GGUF header; nothing is loaded.
+
+torch is imported only for families whose weights are counted on a model on the meta device.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 
 @dataclass(frozen=True)
 class Shape:
-    """Widths of a decoder: ``inner`` is the down projection's input (d), ``stored`` bytes per weight of the checkpoint.
+    """Sizes of a decoder: ``inner`` is the down projection's input (d), ``stored`` the checkpoint's bytes per weight.
 
-    ``gated``: three MLP matrices instead of two. ``query_biases``: queries, keys and values have biases; ``output_bias``
-    and ``mlp_biases`` likewise. ``head_norms``: queries and keys are normalised per head. ``gpt2_positions``: learned
-    positions, with biases and layer norms as in GPT-2. ``counted``: the number of weights where it was counted.
+    ``gated``: three MLP matrices instead of two. ``query_biases``: queries, keys and values have biases;
+    ``output_bias`` and ``mlp_biases`` likewise. ``head_norms``: queries and keys are normalised per head.
+    ``gpt2_positions``: learned positions, with biases and layer norms as in GPT-2. ``counted``: the number of weights,
+    if it was counted.
     """
 
     vocabulary: int
@@ -47,12 +49,12 @@ class Shape:
 
     @property
     def adapter_width(self) -> int:
-        """Weights per rank of LoRA adapters on every linear layer of the blocks: each one's inputs and outputs."""
+        """LoRA weights per rank, over every linear layer of the blocks: input plus output size of each."""
         return self.blocks * (4 * 2 * self.hidden + 3 * (self.hidden + self.inner))
 
     @property
     def parameters(self) -> int:
-        """All weights, equal to the count of the loaded model; of other families among KNOWN to a thousandth."""
+        """Number of weights: exact for the families in SUMMED, within 0.1 % for the others in KNOWN."""
         if self.counted is not None:
             return self.counted
         query, pair = self.heads * self.head_size, self.key_value_heads * self.head_size
@@ -68,14 +70,14 @@ class Shape:
         return self.vocabulary * self.hidden * (1 if self.tied else 2) + self.blocks * block + ends
 
     def default_layers(self) -> list[int]:
-        """Of a model that no preset describes."""
+        """The edited layers of a model without a preset."""
         return default_layers(self.blocks)
 
 
-# Families whose weights the widths add up to.
+# Families whose number of weights follows from the widths.
 SUMMED = ("", "llama", "mistral", "qwen2", "qwen3")
 _LLAMA8 = Shape(128256, 4096, 14336, 32, 32, 8, 128, False)
-# Hub models that need not be on this machine to be estimated: part of the hub's id -> shape.
+# Shapes of hub models, so that they can be estimated before a download: part of the hub id -> shape.
 KNOWN = {
     "llama-3.2-1b": Shape(128256, 2048, 8192, 16, 32, 8, 64, True),
     "llama-3.2-3b": Shape(128256, 3072, 8192, 28, 24, 8, 128, True),
@@ -108,9 +110,9 @@ KNOWN = {
 
 
 def shape_of(experiment: Experiment) -> tuple[Shape | None, str]:
-    """The model's shape and where it was read; None with the reason when it cannot be told before a download.
+    """The model's shape and its source; None and a reason if it is unknown before a download.
 
-    Raises UserError for a folder or file that is missing or cannot be read.
+    Raises UserError for a folder or file that is missing or unreadable.
     """
     if experiment.model.path is None:
         return _made_here(experiment), "train.* (made by the finetune stage)"
@@ -129,11 +131,11 @@ def shape_of(experiment: Experiment) -> tuple[Shape | None, str]:
     for part, shape in sorted(KNOWN.items(), key=lambda item: -len(item[0])):
         if re.search(rf"(^|[/-]){re.escape(part)}($|[-.])", name):
             return shape, f"the known shape of {part}"
-    return None, f"{experiment.model.path} is not in the local cache, and its shape is not one of the known ones"
+    return None, f"{experiment.model.path} is not in the local cache, and its shape is not known"
 
 
 def cached_config(name: str, revision: str | None) -> Path | None:
-    """The config.json of a hub model that was downloaded before."""
+    """The config.json of a hub model in the local cache, or None."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -145,7 +147,7 @@ def cached_config(name: str, revision: str | None) -> Path | None:
 
 
 def from_config(config: dict[str, Any]) -> Shape:
-    """The shape that a config.json describes. Raises UserError naming the first width that it lacks."""
+    """The shape that a config.json describes; raises UserError with the first missing width."""
     whole, config = config, {**config, **(config.get("text_config") or {})}
     stored = BYTES.get(str(config.get("dtype") or config.get("torch_dtype") or "float32"), 2)
     if config.get("model_type") == "gpt2":
@@ -178,7 +180,7 @@ def from_config(config: dict[str, Any]) -> Shape:
 
 
 def _counted(config: dict[str, Any], stored: int) -> Shape:
-    """The shape of any other family, from a model without memory. Raises UserError where it cannot be made, or not be edited."""
+    """The shape of another family, from a model on the meta device; raises UserError if it cannot be built or edited."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -189,9 +191,9 @@ def _counted(config: dict[str, Any], stored: int) -> Shape:
         known = AutoConfig.for_model(**config)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(known)
-    except Exception as error:  # transformers raises errors of many kinds over a config that fits no model
+    except Exception as error:  # transformers raises many kinds of errors for an invalid config
         raise UserError(
-            f"config.json describes no causal language model that transformers can make (model_type {kind}): "
+            f"transformers cannot make a causal language model from config.json (model_type {kind}): "
             f"{' '.join(str(error).split())[:200]}",
             "only decoder language models can be edited",
         ) from error
@@ -223,6 +225,6 @@ def _number(config: dict[str, Any], key: str) -> int:
     value = config.get(key)
     if not isinstance(value, int):
         raise UserError(
-            f"config.json has no {key}: the model's shape cannot be told", "only decoder language models can be edited"
+            f"config.json has no {key}: the model's shape is unknown", "only decoder language models can be edited"
         )
     return value

@@ -1,4 +1,4 @@
-"""Memory of training all of a model or adapters on it: weights in all their copies, and one pass forth and back."""
+"""Memory of training a whole model or adapters: weights with all their copies, and one forward and backward pass."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from unierase_cli.methods.traits import looks
 from unierase_cli.pipeline.study import Study
 from unierase_cli.training.processor import cpu_has_bfloat16
 
-# Bytes of the two averages of AdamW's 8-bit form.
+# Bytes per weight of AdamW's two 8-bit averages.
 ADAM_8BIT = 2
-# Float32 tensors of logits per labelled token: the logits and their log-softmax of every kind of row, and the gradients of one.
+# Float32 logit tensors per labelled token: logits and log-softmax for all kinds of rows, and gradients for one kind.
 LOGITS = 3
-# How kinds of rows begin whose question is that of a retain partner.
+# Prefix of the kinds of rows whose questions are those of retain partners.
 RETAIN = "retain"
 
 
 def training_needs(
     study: Study, space: Workspace, rows: Rows, accelerator: bool, finetune: bool
 ) -> list[Need]:
-    """Of the stages ``finetune``, if it is among those that are made, and ``erase`` where it trains."""
+    """Needs of the stages ``finetune``, if it is made, and ``erase``, if the method trains."""
     experiment = study.experiment
     found: list[Need] = []
     if finetune:
-        # Made in float32 from random weights, trained without a copy of what it was.
+        # Initialised in float32 and trained, without a copy of the original weights.
         found += _weights("finetune", space, _computes(experiment.train.compute, accelerator), masters=True, base=0)
         batch = experiment.train.batch_size
         space_then = replace(space, size=_computes(experiment.train.compute, accelerator))
@@ -62,16 +62,16 @@ def _method(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> li
     learned = min(config.max_length or rows.learned, rows.learned)
     length = min(config.max_length or 1 << 30, rows.question + rows.learned)
     length = config.max_length if config.layout == "closer_look" else length
-    # Kinds of rows whose every position goes through the head.
+    # Kinds of rows that compute logits at every position.
     labelled_whole = {"forget"} if config.forget_labels == "all" else set()
     everywhere = len({role for role, term in terms.items() if term.everywhere} | labelled_whole)
     batch, labelled = kinds * each, each * (everywhere * length + (kinds - everywhere) * learned)
     then = replace(space, size=size)
     if config.gradient_checkpointing:
-        # Only the blocks' inputs are kept; one block at a time is run again.
+        # Only the inputs of the blocks are kept; one block at a time is recomputed.
         kept = then.copies(shape.blocks, batch * length * shape.hidden, size)
         kept += then.kept(batch * length, trained=True, blocks=1)
-        needs.append(Need("erase", "kept for the way back", kept, f"{batch} rows of {length} tokens", "pass"))
+        needs.append(Need("erase", "activations for the backward pass", kept, f"{batch} rows of {length} tokens", "pass"))
         needs.append(Need("erase", "logits", then.logits(labelled, LOGITS), phase="pass"))
     else:
         needs += _pass("erase", then, batch, length, labelled, written_out=not accelerator)
@@ -79,14 +79,14 @@ def _method(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> li
     if place == "second_model":
         needs.append(Need("erase", "second model", shape.parameters * space.size, "the reference"))
     elif place == "stored" and not accelerator:
-        # Where there is an accelerator it is kept beside it all the same, in the machine's memory. More than the limit is refused.
+        # With an accelerator it is kept in main memory. Sizes above the limit are refused.
         stored = min(stored_reference(study, shape, rows), int(config.reference_gib * 2**30))
         needs.append(Need("erase", "reference, stored", stored))
     return needs
 
 
 def stored_reference(study: Study, shape: Shape, rows: Rows) -> int:
-    """Bytes that are kept at a step of the model before unlearning, for losses that compare whole predictions or hidden states."""
+    """Bytes of the reference outputs stored in a step, for losses that compare whole predictions or hidden states."""
     if _reference(study, rows) != "stored":
         return 0
     experiment = study.experiment
@@ -96,7 +96,7 @@ def stored_reference(study: Study, shape: Shape, rows: Rows) -> int:
     if config.pairing == "closer_look":
         partners: float = min(forget, protect)
     else:
-        # New ones are drawn each epoch, some of them again.
+        # Partners are drawn anew in each epoch, some of them repeatedly.
         partners = protect * (1 - (1 - min(forget, protect) / protect) ** config.epochs)
     learned = min(config.max_length or rows.usual_learned, rows.usual_learned)
     kept = {"logits": 0.0, "blocks": 0.0}
@@ -108,18 +108,18 @@ def stored_reference(study: Study, shape: Shape, rows: Rows) -> int:
 
 
 def _reference(study: Study, rows: Rows) -> str:
-    """Where the losses find the model before unlearning."""
+    """Where the losses get the reference model."""
     experiment = study.experiment
     original = experiment.mode.reference == "original" and study.stepwise and rows.steps > 1
     return reference_from(experiment.unlearn, experiment.adapter, original=original)
 
 
 def _weights(stage: str, space: Workspace, size: int, *, masters: bool, base: int, narrow: bool = False) -> list[Need]:
-    """What a trained weight takes beside the loaded one: at the update, and while gradients are made.
+    """Memory of trained weights in addition to the loaded ones, at the update and during a pass.
 
-    It computes in ``size`` bytes; where that is not float32 a master in float32 is updated, unless ``masters`` is off. ``base``
-    bytes keep what it was. Gradients come in the computing type and are widened for the update. Adam's averages are of the type
-    that is updated, ``narrow`` ones of 8 bits.
+    Weights compute in ``size`` bytes. If that is not float32, a float32 master is updated, unless ``masters`` is off.
+    ``base``: bytes for a copy of the original weight. Gradients have the computing type and are widened for the update.
+    Adam's averages have the type of the updated weights, or 8 bits if ``narrow``.
     """
     own = size == 4 or not masters
     master, widened = (0, size) if own else (4, 4)
@@ -135,19 +135,19 @@ def _weights(stage: str, space: Workspace, size: int, *, masters: bool, base: in
 
 
 def _pass(stage: str, space: Workspace, rows: int, length: int, labelled: int, *, written_out: bool) -> list[Need]:
-    """A pass over rows of ``length`` tokens whose answers' tokens are labelled, with trained weights."""
+    """A training pass over rows of ``length`` tokens, of which ``labelled`` are answer tokens."""
     kept = space.kept(rows * length, trained=True)
     if written_out and space.size == 2:
-        # On a CPU attention is written out where it computes in bfloat16.
+        # On a CPU, attention in bfloat16 computes its weights explicitly.
         kept += space.attention_weights(rows, length)
     return [
-        Need(stage, "kept for the way back", kept, f"{rows} rows of {length} tokens", "pass"),
+        Need(stage, "activations for the backward pass", kept, f"{rows} rows of {length} tokens", "pass"),
         Need(stage, "logits and gradients", space.logits(labelled, LOGITS), f"{LOGITS} x {labelled} positions", "pass"),
     ]
 
 
 def _computes(wanted: str, accelerator: bool) -> int:
-    """Bytes of a weight as it computes: ``auto`` takes bfloat16 where the processor has it, as all recent GPUs do."""
+    """Bytes per computing weight; ``auto`` is bfloat16 if the processor supports it, as all recent GPUs do."""
     if wanted == "auto":
         return 2 if accelerator or cpu_has_bfloat16() else 4
     return 2 if wanted == "bfloat16" else 4

@@ -1,4 +1,4 @@
-"""Starting jobs on this machine or on a cluster.
+"""Starts jobs on this machine or on a cluster.
 
-Command lines come in. Their states and exit codes go out.
+Input: command lines. Output: their states and exit codes.
 """

@@ -1,4 +1,4 @@
-"""A job: one command in a process of its own, with a file for what it says and one for its result."""
+"""A job: one command in its own process, with a log file and a result file."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-# Seconds between looks at the jobs, and what a job is given to end by itself after SIGINT and after SIGTERM.
+# Seconds between polls, and the seconds that a job gets to end after SIGINT and after SIGTERM.
 LOOK_EVERY = 0.2
 COURTESY = (15.0, 5.0)
-# Bytes of a log's end that are searched for its last words.
+# Bytes at the end of a log to search for the last message.
 TAIL = 16384
 
 
 @dataclass(frozen=True)
 class Job:
-    """``result`` takes its standard output, ``log`` all else that it says."""
+    """``result`` gets the standard output, ``log`` everything else that the job prints."""
 
     number: int
     label: str
@@ -33,7 +33,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that has ended, well (code 0) or not; ``error`` says in one line why not."""
+    """A job that has ended; ``error`` says in one line why a ``code`` other than 0 was returned."""
 
     job: Job
     code: int
@@ -42,19 +42,19 @@ class Finished:
 
 
 class Watch(Protocol):
-    """Who is told how the jobs get on."""
+    """Receives the progress of jobs."""
 
     def started(self, job: Job) -> None: ...
 
     def alive(self, job: Job, words: str) -> None:
-        """The job goes on; ``words`` is the last line of its log."""
+        """The job is running; ``words`` is the last line of its log."""
         ...
 
     def finished(self, done: Finished) -> None: ...
 
 
 def start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start the job in a session of its own: Ctrl-C in the terminal reaches it through ``stop`` alone, once."""
+    """Start the job in its own session, so that Ctrl-C in the terminal reaches it only through ``stop``, once."""
     with job.log.open("ab") as log, job.result.open("wb") as result:
         log.write(f"$ {shlex.join(job.command)}\n".encode())
         log.flush()
@@ -69,7 +69,7 @@ def start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
 
 
 def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ask them all to end, as Ctrl-C does, so that they can keep what they have; then less kindly."""
+    """Stop all processes with SIGINT, so that they can save their state, then SIGTERM, then SIGKILL."""
     for kind, patience in zip((signal.SIGINT, signal.SIGTERM, signal.SIGKILL), (*COURTESY, 5.0), strict=True):
         alive = [process for process in processes if process.poll() is None]
         for process in alive:
@@ -82,23 +82,23 @@ def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def last_words(log: Path) -> str:
-    """The last line that a job has said, without the spaces around it."""
+    """The last line of a job's log, stripped."""
     return next((line for line in reversed(_tail(log)) if not line.startswith("$ ")), "")
 
 
 def ended(job: Job, code: int, seconds: float) -> Finished:
-    """What became of a job: why it failed is in its exit code and in its log."""
+    """The outcome of a job, with the reason for a failure from its exit code and log."""
     return Finished(job, code, seconds, "" if code == 0 else _why(job, code))
 
 
 def _why(job: Job, code: int) -> str:
     if code < 0:
         name = next((kind.name for kind in signal.Signals if kind == -code), f"signal {-code}")
-        return f"killed by {name}" + (", most often for want of memory" if name == "SIGKILL" else "")
+        return f"killed by {name}" + (", most likely out of memory" if name == "SIGKILL" else "")
     lines = _tail(job.log)
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     said = told or [line for line in lines if not line.startswith("$ ")]
-    return said[-1] if said else f"exit code {code}, and nothing said"
+    return said[-1] if said else f"exit code {code} without a message"
 
 
 def _tail(log: Path) -> list[str]:

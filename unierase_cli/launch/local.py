@@ -1,4 +1,4 @@
-"""Jobs as processes on this machine, a few at a time; one that fails or is killed leaves the others alone."""
+"""Runs jobs as processes on this machine, a few at a time; a job that fails or is killed does not affect the others."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def run_locally(jobs: Sequence[Job], places: Sequence[Mapping[str, str]], watch: Watch) -> list[Finished]:
-    """Run all jobs, as many at a time as there are ``places``: each holds the variables of the environment that the job in it
-    gets. On KeyboardInterrupt the running ones are stopped and the error goes on."""
+    """Run all jobs, as many at a time as there are ``places``; a place holds the environment variables for its jobs.
+
+    On KeyboardInterrupt the running jobs are stopped and the error is raised again.
+    """
     waiting, free = deque(jobs), deque(range(len(places)))
     running: dict[int, tuple[Job, subprocess.Popen[bytes], float]] = {}
     done: list[Finished] = []
@@ -63,9 +65,9 @@ def run_locally(jobs: Sequence[Job], places: Sequence[Mapping[str, str]], watch:
 
 
 def share_out(count: int, environment: Mapping[str, str] | None = None) -> tuple[list[dict[str, str]], str]:
-    """What each of ``count`` jobs at a time may use of this machine, as variables of its environment, and a line about it.
+    """Divide the machine between ``count`` concurrent jobs: the environment variables of each, and a line that explains them.
 
-    Threads are set unless the user has set them; of several GPUs each place gets one, in turn.
+    Threads are set unless the user has set them; if there are several GPUs, each place gets one, in turn.
     """
     environment = os.environ if environment is None else environment
     places: list[dict[str, str]] = [{} for _ in range(count)]
@@ -79,7 +81,7 @@ def share_out(count: int, environment: Mapping[str, str] | None = None) -> tuple
         threads = max(1, cores // count)
         for place in places:
             place[THREADS] = str(threads)
-        said.append(f"{THREADS}={threads} each, of {cores} cores (another number of threads rounds otherwise)")
+        said.append(f"{THREADS}={threads} each, of {cores} cores (another number of threads changes rounding)")
     devices = _devices(environment)
     if len(devices) > 1:
         for index, place in enumerate(places):
@@ -89,7 +91,7 @@ def share_out(count: int, environment: Mapping[str, str] | None = None) -> tuple
 
 
 def _devices(environment: Mapping[str, str]) -> list[str]:
-    """Names of the GPUs that may be used, without loading a library that would hold on to them."""
+    """Names of the usable GPUs, found without loading a library that would occupy them."""
     if VISIBLE in environment:
         return [name.strip() for name in environment[VISIBLE].split(",") if name.strip()]
     return [str(index) for index, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]

@@ -1,4 +1,4 @@
-"""Jobs as an array of a Slurm cluster, through submitit. Each node starts the same command in a process, as ``local`` does."""
+"""Runs jobs as an array on a Slurm cluster, through submitit; each node starts the job's command, as ``local`` does."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from unierase_cli.contracts import UserError
 from unierase_cli.launch.jobs import Finished, Job, Watch, ended, last_words, start, stop
 from unierase_cli.signals import ending_like_ctrl_c
 
-# Seconds between looks at the queue.
+# Seconds between polls of the queue.
 LOOK_EVERY = {"slurm": 2.0, "local": 0.2}
 
 
 class Attempt:
-    """What a node does: start the job and wait for it. Cut off by the time limit, it is queued again and the run goes on."""
+    """Runs on a node: starts the job and waits for it. At the time limit it is requeued and the run resumes."""
 
     def __init__(self, job: Job, environment: Mapping[str, str]) -> None:
         self.job, self.environment = job, dict(environment)
@@ -36,7 +36,7 @@ class Attempt:
 
 
 def submitit() -> Any:
-    """The library. Raises UserError with the command that installs it."""
+    """The submitit library; raises UserError with the install command if it is missing."""
     try:
         import submitit as library
     except ImportError as error:
@@ -45,9 +45,9 @@ def submitit() -> Any:
 
 
 def run_on_slurm(jobs: Sequence[Job], config: LauncherConfig, folder: Path, watch: Watch) -> list[Finished]:
-    """Submit all jobs as one array and wait for them. On KeyboardInterrupt they are cancelled and the error goes on.
+    """Submit all jobs as one array and wait for them; on KeyboardInterrupt they are cancelled and the error is raised again.
 
-    Raises UserError if submitit or Slurm is absent, or Slurm refuses the array.
+    Raises UserError if submitit or Slurm is missing, or if Slurm refuses the array.
     """
     attempts = [Attempt(job, {"OMP_NUM_THREADS": str(config.cpus)}) for job in jobs]
     submitted = _submit(attempts, config, folder)
@@ -88,7 +88,7 @@ def _submit(attempts: Sequence[Attempt], config: LauncherConfig, folder: Path) -
 
 
 def parameters(config: LauncherConfig) -> dict[str, Any]:
-    """The section in submitit's words."""
+    """The launcher section as submitit's parameters."""
     named = {"slurm_partition": config.partition, "slurm_account": config.account}
     return {
         "name": "unierase",
@@ -103,10 +103,10 @@ def parameters(config: LauncherConfig) -> dict[str, Any]:
 
 
 def _outcome(job: Job, one: Any, seconds: float) -> Finished:
-    """The command's exit code, or, where the node never came to tell it, what Slurm says."""
+    """The job's exit code, or Slurm's state if the node never reported one."""
     try:
         return ended(job, one.result(), seconds)
     except Exception as error:
-        # submitit raises what the job raised, and errors of its own; all of them are this one job's failure.
+        # submitit raises the job's errors and its own; each means that this job failed.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return Finished(job, 1, seconds, f"{one.state}: {lines[0] if lines else type(error).__name__}")

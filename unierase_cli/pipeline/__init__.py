@@ -1,4 +1,4 @@
-"""What needs what: keys, reuse, interrupted versions, manifests, and the plan of a mode.
+"""Makes artefacts from one another: keys, reuse, interrupted versions, manifests, and the plan of a mode.
 
-An experiment comes in. Finished artefacts go out.
+Input: an experiment. Output: finished artefacts.
 """

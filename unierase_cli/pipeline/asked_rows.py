@@ -1,6 +1,7 @@
-"""Which rows are asked after a step of a sequence: its own facts, those of earlier steps, and what should be kept.
+"""The rows asked after a step of a sequence: the step's own facts, those of earlier steps, and what should be kept.
 
-After the last step this is mostly what the evaluation at the end asks anyway; then its answers are used, nothing is asked twice.
+After the last step most of them are also asked by the final evaluation; then its answers are used, so that nothing is
+asked twice.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ END = Request("observe", (("state", "edited"),))
 
 
 def scored_splits(study: Study) -> dict[str, list[Fact]]:
-    """The facts of each split that is asked, ``protocol.rows`` at most.
+    """The facts of each split to ask, at most ``protocol.rows`` per split.
 
-    Raises UserError for a split that no benchmark has, and for a fact id that occurs twice in one.
+    Raises UserError for a split that no benchmark has, and for a fact id that occurs twice in a split.
     """
     splits = study.benchmark.splits
     for name in study.experiment.eval.splits:
-        # A list made for all benchmarks may name splits that this one lacks; a name that none has is a slip.
+        # A list for several benchmarks may name splits that this one lacks; a name that no benchmark has is a typo.
         if name not in SPLITS:
             one_of("eval.splits", name, list(dict.fromkeys([*splits, *SPLITS])))
-    # What an earlier run made the model forget is always asked.
+    # Facts that an earlier run made the model forget are always asked.
     wanted = [*(study.experiment.eval.splits or splits), FORGOTTEN]
     rows = study.experiment.protocol.rows_for(study.experiment.benchmark.name) or None
     found = {name: list(splits[name][:rows]) for name in splits if name in wanted and splits[name]}
@@ -41,9 +42,9 @@ def scored_splits(study: Study) -> dict[str, list[Fact]]:
 
 
 def step_splits(study: Study, index: int) -> dict[str, list[Fact]]:
-    """The facts of each split that is asked after step ``index``; splits without any are left out.
+    """The facts of each split to ask after step ``index``; empty splits are left out.
 
-    Of a split at most ``eval.step_rows`` are asked, evenly spaced, after ``protocol.rows`` has taken its first ones.
+    ``protocol.rows`` takes the first rows of a split; ``eval.step_rows`` then takes evenly spaced ones of these.
     """
     found = _limited(study, asked_at_all(study, index))
     size = study.experiment.eval.step_rows
@@ -51,7 +52,7 @@ def step_splits(study: Study, index: int) -> dict[str, list[Fact]]:
 
 
 def asked_at_all(study: Study, index: int) -> dict[str, list[Fact]]:
-    """The same before any row limit but the benchmark's own: what the numbers stand for."""
+    """``step_splits`` with no row limit except the benchmark's own: the population that the numbers represent."""
     splits, step = study.benchmark.splits, study.steps[index]
     scored = {fact.id: fact for fact in splits[FORGET]}
     found = {NOW: step.forget, BEFORE: step.forgotten_before}
@@ -62,7 +63,7 @@ def asked_at_all(study: Study, index: int) -> dict[str, list[Fact]]:
 
 
 def step_requests(study: Study) -> dict[int, Request]:
-    """Step -> whose answers say how the model was after it: an observation of that step, or the one at the end."""
+    """Step -> the request whose answers describe the model after it: an observation of that step, or the final one."""
     last = len(study.steps) - 1
     return {
         index: END if index == last and _asked_at_the_end(study, index) else _after(index)

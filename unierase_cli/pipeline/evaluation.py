@@ -1,4 +1,4 @@
-"""In what a mode's evaluation ends, and all that it asks of a model."""
+"""The last stage of a mode's evaluation, and all requests that it makes of a model."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from unierase_cli.pipeline.asked_rows import step_requests
 from unierase_cli.pipeline.stage import Request
 from unierase_cli.pipeline.study import Study
 
-# What `unierase eval` makes: the scores, and beside or instead of them what the mode adds.
+# What `unierase eval` makes: the scores, or the mode's own results in addition or instead.
 SCORE, TRAJECTORY, PRECISE = "score", "trajectory", "precise"
 
 
 def last_of_evaluation(study: Study) -> str:
-    """The stage in which the mode's evaluation ends."""
+    """The last stage of the mode's evaluation."""
     if study.independent:
         return PRECISE
     return TRAJECTORY if study.stepwise and study.experiment.eval.steps != "none" else SCORE
 
 
 def asked_by_evaluation(study: Study) -> Sequence[Request]:
-    """What of a model an evaluation asks, all of which counts as asked for with --no-chain."""
+    """What an evaluation asks of a model; all of it counts as requested with --no-chain."""
     if study.independent:
         return [Request("observe_facts")]
     stages = ["observe"]

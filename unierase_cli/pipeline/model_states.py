@@ -1,4 +1,4 @@
-"""The model that a stage works on: as trained, or with an erase artefact's token and patches applied."""
+"""Loads the model that a stage works on: as trained, or with an erase artefact's token and patches applied."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from unierase_cli.store.unlearned import unlearning_tokens_in
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
-# In the ``info`` of a patch that was made from the original model, not on top of the one before it.
+# Marks in its ``info`` a patch made from the original model instead of the model after the previous patch.
 INDEPENDENT = "independent"
 
 
 def model_needs(experiment: Experiment) -> dict[str, Request]:
-    """The finetune artefact if the model is one that this tool trains, else nothing."""
+    """The finetune artefact if this tool trains the model, else nothing."""
     if experiment.model.path is not None:
         return {}
     if experiment.train.name == "none":
@@ -38,15 +38,15 @@ def model_needs(experiment: Experiment) -> dict[str, Request]:
 
 
 def state_needs(experiment: Experiment, state: str) -> dict[str, Request]:
-    """What a state of the model is loaded from: ``base``, or ``edited`` with its erase artefact."""
+    """The artefacts that a state of the model is loaded from: ``base``, or ``edited`` with its erase artefact."""
     return model_needs(experiment) | ({"erase": Request("erase")} if state == "edited" else {})
 
 
 def model_fingerprints(experiment: Experiment) -> dict[str, str]:
-    """Hash of the model's files (local) or its hub id and revision; nothing for a model that finetune makes. Of a GGUF file also
-    how it is stored.
+    """Hash of the model's files (local), or its hub id and revision; empty for a model that finetune makes.
 
-    Unlearning tokens of earlier runs are named: a model that has some is asked with and without them.
+    For a GGUF file also its quantisation. Unlearning tokens of earlier runs are named, because a model with such tokens
+    is asked with and without them.
     """
     if experiment.model.path is None:
         return {}
@@ -63,10 +63,9 @@ def model_fingerprints(experiment: Experiment) -> dict[str, str]:
 
 
 def model_settings(experiment: Experiment) -> dict[str, Any]:
-    """What of the model's section decides how it computes and is asked, for the keys of what depends on it.
+    """The settings of the model's section that affect how it computes and is asked, for artefact keys.
 
-    ``model.dtype=auto`` is float32 on a CPU and the checkpoint's own type elsewhere: what was made with one is no part of a run
-    with the other.
+    ``model.dtype=auto`` is float32 on a CPU and the checkpoint's type elsewhere, so the two must not share artefacts.
     """
     model = experiment.model
     elsewhere = model.dtype == "auto" and likely_accelerator(experiment.run.device)
@@ -74,7 +73,7 @@ def model_settings(experiment: Experiment) -> dict[str, Any]:
 
 
 def protocol_settings(experiment: Experiment) -> dict[str, Any]:
-    """What of the protocol's section answers depend on, for the keys of what holds answers."""
+    """The settings of the protocol's section that answers depend on, for artefact keys."""
     return {**counted(experiment.protocol), "stop": stop_texts(experiment)}
 
 
@@ -87,8 +86,10 @@ def stop_texts(experiment: Experiment) -> list[str]:
 
 
 def _asked_plainly(model: ModelConfig) -> bool:
-    """Whether prompts are plain. With ``model.prompt=auto`` the model decides: a folder or file says so before it is loaded, and of
-    one on the hub the id is in the key.
+    """Whether prompts are plain.
+
+    With ``model.prompt=auto`` the model decides: a folder or file shows it before loading, and for a hub model the id
+    is in the key.
     """
     file = None if model.path is None else gguf_at(model.path)
     if model.prompt == "auto" and file is not None:
@@ -101,7 +102,7 @@ def _asked_plainly(model: ModelConfig) -> bool:
 
 
 def end_answers(loaded: LoadedModel, protocol: ProtocolConfig) -> None:
-    """Let the model's answers end as the protocol has it."""
+    """Set the texts that end the model's answers, as the protocol says."""
     if protocol.stop is not None:
         loaded.stop_texts = tuple(protocol.stop)
 
@@ -118,30 +119,29 @@ def load_base(experiment: Experiment, inputs: dict[str, Artefact], reporter: Rep
 
 
 def apply_erasure(loaded: LoadedModel, erasure: Path, upto: int | None = None) -> None:
-    """Add the token rows and the weight changes of an erase artefact, in step order: of every step, or up to and including
-    step ``upto``.
+    """Apply the token rows and weight changes of an erase artefact in step order, of all steps or up to and including ``upto``.
 
-    Raises UserError where each step started from the original model: then there is no model with all of them.
+    Raises UserError if each step started from the original model, because then no model has all of them.
     """
     from unierase_cli.editing.apply import apply_patches
     from unierase_cli.editing.patch import Patch
 
     steps = steps_in(erasure)
     if not steps:
-        raise UserError(f"{erasure} holds no patch", "the artefact is damaged: make it again with --force")
+        raise UserError(f"{erasure} has no patch", "the artefact is damaged: make it again with --force")
     steps = [step for step in steps if upto is None or step <= upto]
     records = [read_record(erasure, step) for step in steps]
     if len(steps) > 1 and any(record.info.get(INDEPENDENT) for record in records):
         raise UserError(
-            f"{erasure} holds {len(steps)} edits that each start from the original model: there is no model with all of them",
-            "use mode=batch or mode=sequential for one, or unierase eval --mode precise to score each by itself",
+            f"{erasure} has {len(steps)} edits that each start from the original model: no model has all of them",
+            "use mode=batch or mode=sequential for one model, or unierase eval --mode precise to score each edit by itself",
         )
     wanted = _not_overwritten(steps, records)
     apply_patches(loaded, (Patch.load(erasure, step) for step in wanted))
 
 
 def _not_overwritten(steps: Sequence[int], records: Sequence[PatchRecord]) -> list[int]:
-    """The steps whose patches show: tensors that a later step replaces need not be read (16 GB a step for an 8B model)."""
+    """The steps whose patches have an effect; tensors that a later step replaces are not read (16 GB per step for an 8B model)."""
     replaced: set[str] = set()
     kept: list[int] = []
     for step, record in zip(reversed(steps), reversed(records), strict=True):
@@ -155,15 +155,16 @@ def _not_overwritten(steps: Sequence[int], records: Sequence[PatchRecord]) -> li
 def load_edited(
     experiment: Experiment, inputs: dict[str, Artefact], reporter: Reporter, upto: int | None = None
 ) -> LoadedModel:
-    """The model after the erase artefact among ``inputs``, or after its step ``upto``."""
+    """The model after the erase artefact in ``inputs``, or after its step ``upto``."""
     loaded = load_base(experiment, inputs, reporter)
     apply_erasure(loaded, inputs["erase"].whole, upto)
     return loaded
 
 
 def check_prompt(experiment: Experiment, reporter: Reporter) -> None:
-    """Raises UserError where the model's tokenizer has no prompt as ``model.prompt`` and ``model.system`` ask for it. A hub model
-    that cannot be had is first known when it is loaded. Imports torch.
+    """Raise UserError if the model's tokenizer cannot make the prompt of ``model.prompt`` and ``model.system``.
+
+    A hub model that cannot be reached is only checked when it is loaded. Imports torch.
     """
     model = experiment.model
     if model.path is None:

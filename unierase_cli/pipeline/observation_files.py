@@ -1,7 +1,7 @@
-"""The payload of an observe artefact: ``plan.json`` and one append-only ``<split>.<variant>.jsonl`` per pass.
+"""The files of an observe artefact: ``plan.json`` and one append-only ``<split>.<variant>.jsonl`` per pass.
 
-The plan is written before the first answer and names, per pass, the facts in their order and the batches in which they are
-asked, so that a pass that was killed goes on at its next batch and ends with the file that it would have ended with.
+The plan is written before the first answer. For each pass it lists the facts in order and the batches in which they are
+asked, so that a killed pass resumes at its next batch and ends with the same file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AGAIN = "observe again with --force"
 
 @dataclass(frozen=True)
 class Pass:
-    """One split asked in one way. ``batches`` holds indices into ``facts`` (fact ids)."""
+    """One split asked in one way; ``batches`` holds indices into ``facts`` (fact ids)."""
 
     split: str
     variant: str
@@ -36,7 +36,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Plan:
-    """All passes over a model state, and which token ids are no text."""
+    """All passes over a model state, and the ids of tokens that are not text."""
 
     state: str
     special_ids: list[int]
@@ -49,13 +49,13 @@ class Plan:
 
     @classmethod
     def load(cls, directory: Path) -> Plan:
-        """Raises UserError when the plan is missing or damaged."""
+        """Raises UserError if the plan is missing or damaged."""
         try:
             plan = decoded(read_json(directory / PLAN, ROWS), cls)
             if any("/" in part or "\\" in part for entry in plan.passes for part in (entry.split, entry.variant)):
-                raise ValueError("a pass is called by a path")
+                raise ValueError("the name of a pass is a path")
             if any(not 0 <= i < len(entry.facts) for entry in plan.passes for batch in entry.batches for i in batch):
-                raise ValueError("a batch holds a fact that its pass does not have")
+                raise ValueError("a batch has a fact that its pass does not have")
             return plan
         except (OSError, ValueError) as error:
             raise UserError(
@@ -64,7 +64,7 @@ class Plan:
 
 
 def batches_done(path: Path, batches: Sequence[Sequence[int]]) -> int:
-    """How many batches of the plan are whole in the file. What a killed process wrote of the next one is cut off."""
+    """The number of batches that are complete in the file; a partly written batch is removed."""
     if not path.exists():
         return 0
     rows = read_jsonl(path, torn_tail=True)
@@ -75,7 +75,7 @@ def batches_done(path: Path, batches: Sequence[Sequence[int]]) -> int:
 
 
 def read_pass(directory: Path, wanted: Pass) -> list[Observation]:
-    """The observations of a finished pass, in the order of its facts. Raises UserError when the file is damaged."""
+    """The observations of a finished pass in the order of its facts; raises UserError if the file is damaged."""
     path = directory / wanted.file
     found: dict[str, Observation] = {}
     for number, row in iterate_jsonl(path):
@@ -83,7 +83,7 @@ def read_pass(directory: Path, wanted: Pass) -> list[Observation]:
             observation = decoded(row, Observation)
         except ValueError as error:
             raise UserError(f"{path}:{number}: not an observation ({error})", AGAIN) from error
-        if wrong := _damage(observation, wanted) or ("its fact came before" if observation.fact_id in found else ""):
+        if wrong := _damage(observation, wanted) or ("its fact occurs twice" if observation.fact_id in found else ""):
             raise UserError(f"{path}:{number}: not an observation of this pass: {wrong}", AGAIN)
         found[observation.fact_id] = observation
     missing = [fact for fact in wanted.facts if fact not in found]
@@ -93,20 +93,20 @@ def read_pass(directory: Path, wanted: Pass) -> list[Observation]:
 
 
 def _damage(observation: Observation, wanted: Pass) -> str:
-    """What is wrong with a row that is of the right shape; nothing for a sound one."""
+    """What is wrong with a well-formed row, or an empty text."""
     if (observation.split, observation.variant) != (wanted.split, wanted.variant):
         return f"it is of {observation.split}.{observation.variant}"
     for kind, scores in observation.answers.items():
         for score in scores:
             columns = (score.log_probs, score.is_argmax, score.mean_log_prob, score.var_log_prob)
             if not score.token_ids or any(len(column) != len(score.token_ids) for column in columns):
-                return f"a score of its {kind} answer is not one number per token"
+                return f"a score of its {kind} answer does not have one number per token"
             if not 0 <= score.spaces <= len(score.token_ids) - score.ends:
-                return f"a score of its {kind} answer does not say how many of its tokens close it"
+                return f"a score of its {kind} answer has a wrong number of closing tokens"
     return ""
 
 
 def read_state(directory: Path) -> tuple[Plan, Mapping[tuple[str, str], list[Observation]]]:
-    """Everything that was observed of a model state, by (split, variant)."""
+    """All observations of a model state by (split, variant)."""
     plan = Plan.load(directory)
     return plan, {(entry.split, entry.variant): read_pass(directory, entry) for entry in plan.passes}

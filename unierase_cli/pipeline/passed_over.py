@@ -1,6 +1,4 @@
-"""What a command does not use although it is called alike: interrupted runs with other settings, artefacts of other code. Said, and
-how they differ.
-"""
+"""Explains why artefacts of the same name are not used: interrupted with other settings, or made by other code."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ SHOWN = 4
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted keys."""
+    """Nested settings with dotted keys."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
@@ -26,19 +24,17 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def passed_over(store: Store, stage: str, slug: str, settings: dict[str, Any]) -> Iterator[str]:
-    """One sentence for each interrupted version of this name that was started with other settings than these (flat)."""
+    """One sentence for each interrupted version of this name that was started with other (flat) settings."""
     for path, others in store.unfinished(stage, slug):
         keys = [key for key in dict.fromkeys([*others, *settings]) if others.get(key) != settings.get(key)]
         if others and keys:
             told = [_told(key, others, settings) for key in keys[:SHOWN]]
             more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-            yield f"not going on with {path}, which was interrupted with other settings: {'; '.join(told)}{more}"
+            yield f"not resuming {path}, which was interrupted with other settings: {'; '.join(told)}{more}"
 
 
 def with_other_code(store: Store, stage: str, slug: str, key_of: dict[str, Any]) -> Iterator[str]:
-    """One sentence if the newest artefact of this name would be used but for the code of its parts. ``key_of``: what the key that
-    is wanted is the hash of.
-    """
+    """One sentence if only changed code prevents reuse of the newest artefact of this name; ``key_of``: the unhashed key."""
     now = key_of["fingerprints"]
     for artefact in reversed([a for a in store.list(stage) if a.path.parent.name == slug]):
         before = artefact.manifest.get("fingerprints", {})

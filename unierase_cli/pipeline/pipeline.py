@@ -1,4 +1,4 @@
-"""Making artefacts: what needs what, what is already there, and what a manifest says afterwards."""
+"""Finds or makes artefacts: their inputs, their reuse, and their manifests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from unierase_cli.store.refusals import as_user_error
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One artefact that a command would use or make. ``state``: done, missing or interrupted."""
+    """One artefact that a command would use or make; ``state``: done, missing or interrupted."""
 
     stage: str
     slug: str
@@ -49,7 +49,7 @@ class Pipeline:
         overrides: Sequence[str] = (),
         like: Study | None = None,
     ) -> None:
-        """``like``: a study whose benchmark is taken over if it is this experiment's too."""
+        """``like``: a study whose benchmark is reused if this experiment has the same one."""
         self.experiment = experiment
         self.study = study_of(experiment) if like is None else like.changed(experiment)
         self.reporter = reporter
@@ -64,7 +64,7 @@ class Pipeline:
         self._told: set[str] = set()
 
     def key(self, request: Request) -> str:
-        """Hash of the config slice, the keys of the inputs, the fingerprints of data and code, and the stage's version."""
+        """Hash of the config slice, the input keys, the fingerprints of data and code, and the stage's version."""
         if request not in self._keys:
             stage, options, study = load_stage(request.stage), request.values, self.study.apart()
             needs = stage.needs(study, options)
@@ -83,26 +83,26 @@ class Pipeline:
         return self._keys[request]
 
     def _tell(self, warnings: Sequence[str]) -> None:
-        """Warn the user, of each thing once however many stages it concerns, before any stage runs."""
+        """Warn the user before any stage runs, once per text however many stages it concerns."""
         for warning in warnings:
             if warning not in self._told:
                 self._told.add(warning)
                 self.reporter.warn(warning)
 
     def plan(self, stage: str, **options: str) -> list[PlanRow]:
-        """Every artefact that making ``stage`` involves, inputs first. Nothing is made and torch is not imported."""
+        """Every artefact needed to make ``stage``, inputs first; makes nothing and does not import torch."""
         rows: dict[str, PlanRow] = {}
         self._plan(Request(stage, tuple(sorted(options.items()))), rows)
         return list(rows.values())
 
     def check(self, stage: str, **options: str) -> None:
-        """Let every stage that is still to be made say what it would refuse, before any of them runs. Raises UserError."""
+        """Call the check of every stage that is still to be made, before any of them runs; raises UserError."""
         missing = [row for row in self.plan(stage, **options) if row.state != "done"]
         for name in dict.fromkeys(row.stage.split()[0] for row in missing):
             asked = getattr(load_stage(name), "check", None)
             if asked is not None:
                 asked(self.study)
-        # Whichever stage is the first to load the model.
+        # The first stage to load the model would otherwise find this out.
         if missing:
             check_prompt(self.experiment, self.reporter)
 
@@ -117,7 +117,7 @@ class Pipeline:
         rows.setdefault(key, PlanRow(str(request), name, key, state, path))
 
     def make(self, stage: str, **options: str) -> Artefact:
-        """The artefact of ``stage``: reused if one with its key is complete, else made after its inputs.
+        """The artefact of ``stage``: reused if a complete one has its key, else made after its inputs.
 
         ``run.force`` makes a new version of this stage; ``run.chain=false`` refuses to make its inputs.
         """
@@ -125,13 +125,13 @@ class Pipeline:
         return self._make(request, force=self.experiment.run.force, wanted=True)
 
     def remake(self, request: Request, inputs: Mapping[str, Artefact]) -> Artefact:
-        """A new version of one artefact from these inputs, whatever there is."""
+        """Make a new version of one artefact from these inputs, whatever exists already."""
         key, name = self.key(request), slug(self.experiment, request.stage, request.values)
         with self.store.lock(request.stage, name, key, self.reporter.note):
             return self._run(request, key, name, dict(inputs), force=True)
 
     def fingerprints(self, request: Request) -> dict[str, str]:
-        """Of the data and models outside the configuration that an artefact depends on, by name."""
+        """Fingerprints by name of the data and models outside the configuration that an artefact depends on."""
         self.key(request)
         return self._fingerprints[request]
 
@@ -160,7 +160,7 @@ class Pipeline:
         return done
 
     def _run(self, request: Request, key: str, name: str, inputs: dict[str, Artefact], force: bool) -> Artefact:
-        """Make a version. What the machine refuses meanwhile is told in one line; what there is by then stays, to go on from."""
+        """Make a version; an error of the machine becomes one line, and a partial version is kept for resuming."""
         hashed = self._hashed[request]
         code = {name: found for name, found in hashed["fingerprints"].items() if name.startswith(CODE)}
         settings = flat(hashed["reads"]) | code
@@ -183,9 +183,9 @@ class Pipeline:
             raise told from error
 
     def _fill(self, draft: Draft, request: Request, key: str, name: str, inputs: dict[str, Artefact]) -> Artefact:
-        going_on = " (going on with an interrupted run)" if draft.resuming else ""
+        going_on = " (resuming an interrupted run)" if draft.resuming else ""
         self.reporter.note(f"{request}: making {draft.path}{going_on}")
-        # What the stage before it left in pieces would else be held beside this one's.
+        # Otherwise memory freed by the previous stage would stay allocated during this one.
         give_back()
         recorder = Recorder(self.reporter, draft.path / LOG)
         started, clock = time.time(), time.monotonic()
@@ -225,7 +225,7 @@ class Pipeline:
 
 
 def _notes(study: Study) -> list[str]:
-    """What a stage's manifest has to say about the benchmark; nothing where the stage did not take it."""
+    """Notes on the benchmark for a stage's manifest; empty if the stage did not use the benchmark."""
     return [f"benchmark {study.benchmark.name}: {note}" for note in study.benchmark.notes] if study.took_benchmark else []
 
 

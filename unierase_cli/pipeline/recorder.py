@@ -1,4 +1,4 @@
-"""What a stage says and costs, kept for its manifest and log."""
+"""Records a stage's messages, phases and memory for its manifest and log."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from unierase_cli.contracts import Reporter
 
 
 class Recorder:
-    """Passes everything on to the user's reporter and keeps what the manifest and log.txt need."""
+    """Forwards everything to the user's reporter and keeps what the manifest and log.txt need."""
 
     def __init__(self, reporter: Reporter, log: Path) -> None:
         self.reporter, self.log = reporter, log
         self.phases: dict[str, dict[str, float]] = {}
         self.warnings: list[str] = []
         self.notes: list[str] = []
-        # Peaks of what is under way: the stage's, then of each phase inside the one before it.
+        # A stack of peaks: the stage's, then those of nested phases.
         self._peaks: list[dict[str, float]] = [{}]
         forget_peaks()
 
@@ -34,7 +34,7 @@ class Recorder:
         self.reporter.note(text)
 
     def keep(self, warning: str) -> None:
-        """A warning for the manifest and the log that the user has already been told."""
+        """Record a warning that the user has already seen."""
         self.warnings.append(warning)
         self._write("warning", warning)
 
@@ -47,7 +47,7 @@ class Recorder:
 
     @contextmanager
     def phase(self, name: str) -> Any:
-        """Time and peak memory of what is done inside; a phase that comes again adds its seconds and keeps its highest peak."""
+        """Record time and peak memory of a phase; a repeated phase adds its seconds and keeps its highest peak."""
         started, before = time.perf_counter(), self.phases.get(name, {})
         self.peaks()
         self._peaks.append({})
@@ -65,21 +65,19 @@ class Recorder:
         self._write("phase", f"{name}: {seconds:.1f} s")
 
     def peaks(self) -> dict[str, float]:
-        """Peaks of the innermost phase under way, of the whole stage outside of any: ``peak_memory_mib``, on a GPU also
-        ``peak_gpu_memory_mib``.
-        """
+        """Peaks of the innermost phase, or of the stage outside of phases, in MiB: ``peak_memory_mib``, ``peak_gpu_memory_mib``."""
         _raise(self._peaks[-1], {"peak_memory_mib": peak_memory(), **_peak_gpu_memory()})
         return dict(self._peaks[-1])
 
 
 def _raise(peaks: dict[str, float], found: dict[str, float]) -> None:
-    """Let each peak be at least what was found."""
+    """Raise each peak to at least the found value."""
     for key, value in found.items():
         peaks[key] = max(value, peaks.get(key, 0.0))
 
 
 def forget_peaks() -> None:
-    """Count peaks from here on, so that what comes is not charged for what was before (Linux, CUDA; elsewhere peaks only grow)."""
+    """Reset the peaks, so that they do not include what came before (Linux, CUDA; elsewhere peaks only grow)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     torch = sys.modules.get("torch")
@@ -88,7 +86,7 @@ def forget_peaks() -> None:
 
 
 def peak_memory() -> float:
-    """Peak resident memory of this process in MiB, since ``forget_peaks`` where the system can tell."""
+    """Peak resident memory of this process in MiB, since ``forget_peaks`` if the system supports that."""
     with suppress(OSError):
         status = Path("/proc/self/status").read_text()
         return round(int(status.split("VmHWM:")[1].split()[0]) / 1024.0, 1)

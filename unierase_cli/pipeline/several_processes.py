@@ -1,7 +1,7 @@
-"""Stages that several processes run together: the first one keeps the store and speaks, the others take part when told.
+"""Stages that several processes run together: the first one owns the store and reports, the others take part when told.
 
-A process that fails while all are training must not wait for the others, who wait for it: it leaves at once, and the launcher
-(torchrun, accelerate) ends the rest.
+A process that fails during training must not wait for the others, because they wait for it: it exits at once, and the
+launcher (torchrun, accelerate) ends the rest.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from unierase_cli.pipeline.study import Study, study_of
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.training import processes
 
-# How long a process that fails waits for the first one, which most often makes the same mistake and tells it better.
+# Seconds that a failing process waits for the first one, which usually fails in the same way and reports it better.
 COURTESY = 30.0
 
 
 def is_follower() -> bool:
-    """Whether this is one of several processes and not the first."""
+    """Whether this is one of several processes but not the first."""
     return processes.rank() > 0
 
 
 @contextmanager
 def announced(stage: str, context: StageContext) -> Iterator[None]:
-    """The other processes run the stage, too, while this one does; if it fails here, they are left alone."""
+    """Make the other processes run the stage while this one does; if it fails here, they are left alone."""
     joint = processes.world() > 1 and STAGES[stage].joint(context.experiment)
     if joint:
         inputs = {name: (str(artefact.path), artefact.manifest) for name, artefact in context.inputs.items()}
-        # The experiment as well: the retain reference is trained by another than the command names.
+        # The experiment is sent too, because the retain reference is trained with another one than the command's.
         processes.tell((stage, context.experiment, str(context.directory), inputs, context.options, context.resuming))
     try:
         yield
@@ -46,7 +46,7 @@ def announced(stage: str, context: StageContext) -> Iterator[None]:
 
 
 def follow() -> None:
-    """What every process but the first does: run the announced stages, until dismissed."""
+    """Run the announced stages until dismissed, in every process except the first."""
     study: Study | None = None
     while (order := processes.hear()) is not None:
         stage, experiment, directory, inputs, options, resuming = order
@@ -64,6 +64,6 @@ def follow() -> None:
 
 
 def dismiss() -> None:
-    """Let the other processes go."""
+    """Dismiss the other processes."""
     processes.tell(None)
     processes.leave()

@@ -1,8 +1,8 @@
 """What a stage is, and how its key is made.
 
-A stage is a module of ``stages`` with ``NAME``, ``VERSION``, ``reads`` (the slice of the configuration that its result
-depends on), ``needs`` (the artefacts it reads), ``fingerprints`` (of data, models and code outside the configuration) and ``run``.
-What a stage does with the benchmark it gets through its study, so that the pipeline knows which stages take it.
+A stage is a module of ``stages`` with ``NAME``, ``VERSION``, ``reads`` (the part of the configuration that its result
+depends on), ``needs`` (the artefacts it reads), ``fingerprints`` (of data, models and code outside the configuration)
+and ``run``. A stage gets the benchmark through its study, so that the pipeline knows which stages use it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from unierase_cli.pipeline.study import Study
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_json
 
-# Bytes of a slug; most file systems take 255.
+# Bytes of a slug; most file systems allow 255.
 LONGEST_SLUG = 200
-# Not a stage of a run, but an artefact over many.
+# Not a stage of a run: an artefact over many runs.
 COMPARISON = "comparison"
 
 
 @dataclass(frozen=True)
 class Request:
-    """A stage with the options that tell its variants apart, e.g. observe of the base or of the edited model."""
+    """A stage with the options that distinguish its variants, e.g. observe of the base or of the edited model."""
 
     stage: str
     options: tuple[tuple[str, str], ...] = ()
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass
 class StageContext:
-    """All that a stage's ``run`` gets. Its payload goes into ``directory``; with ``resuming``, parts of it may be there."""
+    """The arguments of a stage's ``run``; its files go to ``directory``, which may have some already if ``resuming``."""
 
     study: Study
     directory: Path
@@ -57,8 +57,10 @@ class StageContext:
 
 
 class Stage(Protocol):
-    """A module of ``stages``. Optional: ``check(study)`` raises UserError for what the stage would refuse once it runs; it is asked
-    before any stage runs, and may import torch.
+    """A module of ``stages``.
+
+    Optional: ``check(study)`` raises UserError for what the stage would refuse when run. It is called before any stage
+    runs and may import torch.
     """
 
     NAME: str
@@ -74,12 +76,12 @@ class Stage(Protocol):
 
 
 def load_stage(name: str) -> Stage:
-    """The stage's module; heavy libraries are imported by it only when it runs."""
+    """The stage's module; it imports heavy libraries only when it runs."""
     return cast(Stage, importlib.import_module(f"unierase_cli.stages.{name}"))
 
 
 def slug(experiment: Experiment, stage: str, options: dict[str, str]) -> str:
-    """Readable folder name: benchmark, model, method, mode, seed, as far as the stage depends on them."""
+    """Readable folder name from benchmark, model, method, mode and seed, as far as the stage depends on them."""
     parts = STAGES[stage].named(experiment, options)
     if "step" in options:
         parts.append(f"step{int(options['step']):03d}")
@@ -87,5 +89,5 @@ def slug(experiment: Experiment, stage: str, options: dict[str, str]) -> str:
     text = "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
     if len(text.encode("utf-8")) <= LONGEST_SLUG:
         return text
-    # Names are free; what file systems take is not.
+    # Names may be longer than file systems allow.
     return f"{text[: LONGEST_SLUG // 4]}-{hash_json(text)[:12]}"

@@ -1,6 +1,6 @@
-"""What every stage is: the commands that make it, how its artefacts are named, and whether several processes run it together.
+"""A table of all stages: their commands, the names of their artefacts, and whether several processes run them together.
 
-Commands read this table before it is known what they need, so it imports no stage.
+Commands read this table before they know what they need, so it imports no stage.
 """
 
 from __future__ import annotations
@@ -60,8 +60,10 @@ def _where_gradients_train(experiment: Experiment) -> bool:
 
 @dataclass(frozen=True)
 class StageEntry:
-    """A stage. ``named``: the words of its artefacts' names, seed and step left out; ``command``: what makes it when it is missing;
-    ``commands``: all those that end in it; ``joint``: whether all processes of a launcher take part.
+    """A stage.
+
+    ``named``: words of its artefacts' names, without seed and step; ``command``: the command that makes it if it is
+    missing; ``commands``: all commands that end in it; ``joint``: whether all processes of a launcher take part.
     """
 
     named: Callable[[Experiment, Options], list[str]]
@@ -70,7 +72,7 @@ class StageEntry:
     joint: Callable[[Experiment], bool] = _never
 
 
-# In the order in which they are listed.
+# In listing order.
 STAGES = {
     "ask": StageEntry(_prepared, "prepare"),
     "prepare": StageEntry(_prepared, "prepare", ("prepare", "prepare-return")),
@@ -82,7 +84,7 @@ STAGES = {
     "observe_facts": StageEntry(_edit, "eval", joint=_always),
     "probe": StageEntry(_state, "eval"),
     "general": StageEntry(_state, "eval", joint=_always),
-    # The stage in which an evaluation ends; a mode may have another.
+    # The last stage of an evaluation, unless the mode has another.
     "score": StageEntry(_edit, "score", ("eval", "score")),
     "trajectory": StageEntry(_edit, "eval"),
     "precise": StageEntry(_edit, "eval"),
@@ -91,5 +93,5 @@ STAGES = {
 
 
 def stage_of(command: str) -> str:
-    """The stage that a command ends in. Raises KeyError for a command that makes none."""
+    """The last stage of a command; raises KeyError for a command that makes none."""
     return {name: stage for stage, entry in STAGES.items() for name in entry.commands}[command]

@@ -1,4 +1,4 @@
-"""A study: an experiment with its benchmark, the steps that its mode plans, and what else the mode decides."""
+"""A study: an experiment with its benchmark, the steps that its mode plans, and the mode's other decisions."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ from unierase_cli.modes.base import load_mode
 from unierase_cli.modes.requests import read_tasks
 from unierase_cli.store.unlearned import forgotten_in
 
-# Sections that decide what the benchmark is.
+# Sections that determine the benchmark.
 OF_THE_BENCHMARK = ("benchmark", "mode", "model")
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """An experiment and what it is about. ``load`` gives its benchmark; nothing is loaded before it is asked for."""
+    """An experiment and its benchmark, which ``load`` loads on first use."""
 
     experiment: Experiment
     load: Callable[[], Benchmark]
 
     @cached_property
     def benchmark(self) -> Benchmark:
-        """Raises UserError for data that cannot be worked with, and for a model that the benchmark was not built for."""
+        """Raises UserError for unusable data, and for a model that the benchmark was not built for."""
         return self.load()
 
     @property
     def took_benchmark(self) -> bool:
-        """Whether somebody has asked for the benchmark, or for the steps that are made of it."""
+        """Whether the benchmark, or the steps made from it, has been used."""
         return "benchmark" in vars(self)
 
     @cached_property
     def steps(self) -> list[Step]:
-        """What the mode makes of the benchmark."""
+        """The steps that the mode makes of the benchmark."""
         return load_mode(self.experiment.mode.name).plan(self.benchmark, self.experiment.mode)
 
     @property
     def remarks(self) -> list[str]:
-        """What the mode has to say of its steps."""
+        """The mode's remarks on its steps."""
         tell = self._mode_says("remarks", None)
         return [] if tell is None else tell(self.benchmark, self.experiment.mode)
 
     @property
     def independent(self) -> bool:
-        """Whether every step starts from the original model, so that there is no model after the last one."""
+        """Whether every step starts from the original model, so that no model has all steps."""
         return self._mode_says("INDEPENDENT", False)
 
     @property
     def stepwise(self) -> bool:
-        """Whether the model is of interest after every step."""
+        """Whether the model is evaluated after every step."""
         return self._mode_says("STEPWISE", False)
 
     @property
     def token_questions(self) -> str:
-        """``forget`` or ``outside``: what the token is trained on, ``auto`` left to the mode."""
+        """The questions that the token is trained on, ``forget`` or ``outside``; ``auto`` is resolved by the mode."""
         wanted = self.experiment.token.questions
         return self._mode_says("TOKEN_QUESTIONS", "forget") if wanted == "auto" else wanted
 
@@ -74,11 +74,11 @@ class Study:
         return list(range(len(self.steps))) if wanted == "all" else [len(self.steps) - 1]
 
     def apart(self) -> Study:
-        """The same for somebody else: nothing is loaded again, and ``took_benchmark`` tells of them alone."""
+        """A copy with its own ``took_benchmark``; the benchmark is not loaded again."""
         return Study(self.experiment, self.load)
 
     def changed(self, experiment: Experiment) -> Study:
-        """The study of a changed experiment, with the same benchmark unless the change concerns it."""
+        """The study of a changed experiment; the benchmark is shared unless the change affects it."""
         same = all(getattr(experiment, name) == getattr(self.experiment, name) for name in OF_THE_BENCHMARK)
         return Study(experiment, self.load) if same else study_of(experiment)
 
@@ -87,13 +87,15 @@ class Study:
 
 
 def study_of(experiment: Experiment) -> Study:
-    """The study of an experiment; its benchmark is loaded once, by whoever asks first."""
+    """The study of an experiment; its benchmark is loaded once, on first use."""
     return Study(experiment, cache(lambda: _benchmark(experiment)))
 
 
 def _benchmark(experiment: Experiment) -> Benchmark:
-    """The experiment's benchmark. A file of requests (``mode.tasks``) says what is forgotten in the place of its split, and the
-    model's folder what it forgot before.
+    """The experiment's benchmark.
+
+    A file of requests (``mode.tasks``) replaces the forget split, and the model's folder names the facts that it forgot
+    before.
     """
     tasks = read_tasks(experiment.mode)
     forget = None if tasks is None else tuple(name for task in tasks for name in task)

@@ -1,4 +1,4 @@
-"""A finished run made again and compared with what it was.
+"""Makes a finished run again and compares the results.
 
-A manifest comes in. A verdict, artefact by artefact and metric by metric, goes out.
+Input: a manifest. Output: a verdict, artefact by artefact and metric by metric.
 """

@@ -1,7 +1,7 @@
-"""How two files that should be the same differ: not at all, in numbers and by how much, or in more than numbers.
+"""How two files that should be equal differ: not at all, only in numbers and by how much, or in more than numbers.
 
-A difference of two numbers is taken against the first where that is larger than one, so that a tolerance means the same for a
-share and for a log-probability of -20.
+A difference is relative to the first number if that is larger than 1, so that a tolerance means the same for a share
+and for a log-probability of -20.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from unierase_cli.store.json_text import ROWS, parse_json, read_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What a clock has said is never the same twice.
+# Key of durations, which are never equal twice.
 CLOCK = "seconds"
 NOTHING = object()
 
 
 @dataclass(frozen=True)
 class Difference:
-    """``values``: how many numbers (of tensors: how many tensors) differ, by ``largest`` at most. ``other``: what differs beside
-    numbers, an example of it, or "".
+    """A difference between two files or values.
+
+    ``values``: how many numbers (in tensor files: tensors) differ, by at most ``largest``; ``other``: an example of a
+    difference that is not between numbers, or "".
     """
 
     values: int = 0
@@ -41,7 +43,7 @@ class Difference:
 
 
 def of_files(then: Path, now: Path) -> Difference:
-    """Files of equal bytes are the same; JSON is compared without what a clock has said, safetensors tensor by tensor."""
+    """Compare two files: JSON without durations, safetensors by tensor, all others byte by byte."""
     gone = [path for path in (then, now) if not path.is_file()]
     if gone:
         return Difference(other=f"{gone[0]} is missing")
@@ -58,7 +60,7 @@ def of_files(then: Path, now: Path) -> Difference:
 
 
 def of_values(then: Any, now: Any) -> Difference:
-    """Two JSON values, number by number."""
+    """Compare two JSON values number by number."""
     values, largest, other = 0, 0.0, ""
     for place, first, second in _pairs(then, now, ""):
         if _is_number(first) and _is_number(second):
@@ -69,7 +71,7 @@ def of_values(then: Any, now: Any) -> Difference:
 
 
 def of_numbers(then: float, now: float) -> float:
-    """|now - then| / max(1, |then|); 0 for two that are no numbers (NaN), infinity where one is."""
+    """|now - then| / max(1, |then|); 0 if both are NaN, infinity if one is."""
     if then == now or (math.isnan(then) and math.isnan(now)):
         return 0.0
     found = abs(now - then) / max(1.0, abs(then))
@@ -77,7 +79,7 @@ def of_numbers(then: float, now: float) -> float:
 
 
 def _pairs(then: Any, now: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
-    """Every leaf that differs, with where it stands."""
+    """Every leaf that differs, with its path."""
     if isinstance(then, dict) and isinstance(now, dict):
         for key in dict.fromkeys([*then, *now]):
             if key != CLOCK:
@@ -108,14 +110,14 @@ def _kind(tensor: Tensor | None) -> str:
 
 
 def _apart(then: Tensor, now: Tensor) -> float | None:
-    """The largest difference of two numbers of two tensors; None for equal bits."""
+    """The largest difference between two tensors' numbers, or None if their bits are equal."""
     import torch
 
     if torch.equal(then.reshape(-1).view(torch.uint8), now.reshape(-1).view(torch.uint8)):
         return None
     first, second = then.double(), now.double()
     apart = (second - first).abs() / first.abs().clamp(min=1.0)
-    # Two that are no numbers are alike; one that is none, or infinite, is as far away as can be.
+    # Two NaNs count as equal; a single NaN or infinity gives an infinite difference.
     alike = (first == second) | (first.isnan() & second.isnan())
     return float(apart.nan_to_num(nan=math.inf, posinf=math.inf).masked_fill(alike, 0.0).max())
 

@@ -1,5 +1,6 @@
-"""A finished run made once more from its manifests: every artefact of its chain with the configuration that was recorded for it,
-in a new version beside the old one. What came out the same is the business of ``rerun_result``.
+"""Makes a finished run again from its manifests: every artefact of its chain with its recorded configuration, as a new version.
+
+``rerun.verdict`` compares the results.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from unierase_cli.store.artefacts import Store
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.training import processes
 
-# Where a name is that of several stages' artefacts, the run is the one that all others lead to.
+# A name may belong to artefacts of several stages; the run is then the one that comes last in the chain.
 ENDS = ("report", "precise", "trajectory", "score")
 SHOWN = 4
-# A manifest that names more threads was not written here.
+# More threads in a manifest than this are not plausible.
 MOST_THREADS = 4096
 
 
 @dataclass(frozen=True)
 class Repeated:
-    """An artefact and its new version; ``now`` is ``then`` where it was not made again."""
+    """An artefact and its new version; ``now`` is ``then`` if it was not made again."""
 
     then: Artefact
     now: Artefact
 
 
 def find_run(store: Store, word: str) -> Artefact:
-    """The artefact that RUN means, of a name that several stages share the last one."""
+    """The artefact that RUN names; of several stages with that name, the last one."""
     for stage in () if word == "latest" else ENDS:
         if store.list(stage):
             try:
@@ -49,20 +50,20 @@ def find_run(store: Store, word: str) -> Artefact:
 
 @dataclass(frozen=True)
 class Link:
-    """An artefact of a chain and what it was made from, by name."""
+    """An artefact of a chain, and the links that it was made from by name."""
 
     artefact: Artefact
     sources: dict[str, Link]
 
 
 def chain(store: Store, run: Artefact) -> list[Link]:
-    """All that the run was made from, inputs first, then the run. Raises UserError if some of it is gone, or for a comparison."""
+    """Everything that the run was made from, inputs first, then the run; raises UserError if part is gone, or for a comparison."""
     if run.stage not in STAGES:
-        raise UserError(f"{run.full_name} is no run but a {run.stage}", "unierase rerun, with one of its runs")
+        raise UserError(f"{run.full_name} is not a run but a {run.stage}", "unierase rerun, with one of its runs")
     found: dict[Path, Link] = {}
 
     def visit(artefact: Artefact) -> Link:
-        # An artefact may have been recorded under several spellings of its path.
+        # An artefact may have been recorded with different spellings of its path.
         path = artefact.path.resolve()
         if path not in found:
             sources = {name: visit(source) for name, source in _sources(store, artefact).items()}
@@ -76,17 +77,17 @@ def chain(store: Store, run: Artefact) -> list[Link]:
 def repeat(
     store: Store, run: Artefact, reporter: Reporter, command: Sequence[str], since: str | None = None
 ) -> list[Repeated]:
-    """Make the run again, inputs first; ``since``: from this stage on, what comes before is taken as it is.
+    """Make the run again, inputs first; with ``since`` only from that stage on.
 
-    Each artefact is made with its own recorded configuration and number of threads. What of the data, the model or the code is
-    no longer what it was is told before anything is made. Raises UserError for a damaged artefact, and for a stage that the run
-    did not go through.
+    Each artefact is made with its recorded configuration and number of threads. Changes of data, models or code are
+    reported before anything is made. Raises UserError for a damaged artefact, and for a stage that is not in the run's
+    chain.
     """
     there = chain(store, run)
     for link in there:
         link.artefact.check()
     again = _made_again(there, since)
-    # Most often all have one configuration, and then one pipeline, which says everything once.
+    # Artefacts with the same configuration share a pipeline, which then reports everything once.
     configured: dict[str, Pipeline] = {}
     pipelines: dict[int, Pipeline] = {}
     for link in again:
@@ -98,7 +99,7 @@ def repeat(
         for text in _changes(artefact, configured[config]):
             reporter.warn(text)
     seconds = sum(link.artefact.manifest.get("wall_seconds", 0.0) for link in again)
-    reporter.note(f"repeating {len(again)} of {len(there)} artefacts, which took {seconds:.0f} s then")
+    reporter.note(f"repeating {len(again)} of {len(there)} artefacts, which took {seconds:.0f} s before")
     found: dict[int, Repeated] = {}
     for link in there:
         now = link.artefact
@@ -111,7 +112,7 @@ def repeat(
 
 
 def _sources(store: Store, artefact: Artefact) -> dict[str, Artefact]:
-    """What an artefact was made from. Raises UserError if some of it is gone."""
+    """The inputs of an artefact; raises UserError if one is gone."""
     found = {}
     for name, source in store.inputs_of(artefact).items():
         if source is None:
@@ -122,7 +123,7 @@ def _sources(store: Store, artefact: Artefact) -> dict[str, Artefact]:
 
 
 def _made_again(there: Sequence[Link], since: str | None) -> list[Link]:
-    """What is made again: everything, or what is of a stage or was made from such."""
+    """The links to make again: all, or those of a stage and everything made from them."""
     if since is None:
         return list(there)
     wanted, stages = since.replace("-", "_"), list(dict.fromkeys(link.artefact.stage for link in there))
@@ -147,10 +148,10 @@ def _request(artefact: Artefact) -> Request:
 
 
 def _changes(then: Artefact, pipeline: Pipeline) -> list[str]:
-    """What the artefact depends on that is no longer what it was, a sentence each."""
+    """One sentence for each dependency of the artefact that has changed."""
     first, second = then.manifest.get("fingerprints", {}), pipeline.fingerprints(_request(then))
     other = [name for name in dict.fromkeys([*first, *second]) if first.get(name) != second.get(name)]
-    told = [f"{_request(then)}: {name} is not what it was when {then.full_name} was made" for name in other]
+    told = [f"{_request(then)}: {name} has changed since {then.full_name} was made" for name in other]
     version = load_stage(then.stage).VERSION
     if version != then.manifest.get("stage_version", version):
         before = then.manifest["stage_version"]
@@ -159,18 +160,18 @@ def _changes(then: Artefact, pipeline: Pipeline) -> list[str]:
     later = [key for key in flat(asdict(pipeline.experiment)) if key not in recorded and not _within(key, recorded)]
     if later:
         more = f" and {len(later) - SHOWN} more" if len(later) > SHOWN else ""
-        told.append(f"{_request(then)}: settings that came later have their defaults: {', '.join(later[:SHOWN])}{more}")
+        told.append(f"{_request(then)}: settings that are newer than the run have their defaults: {', '.join(later[:SHOWN])}{more}")
     return told
 
 
 def _within(key: str, recorded: dict[str, Any]) -> bool:
-    """Whether a part of the key was recorded as a value (an empty section)."""
+    """Whether a prefix of the key was recorded as a value (an empty section)."""
     parts = key.split(".")
     return any(".".join(parts[:count]) in recorded for count in range(1, len(parts)))
 
 
 def _use_threads(artefact: Artefact) -> None:
-    """Work with as many threads as then: another number adds up in another order. A launcher's processes keep theirs."""
+    """Use the recorded number of threads, which affects rounding; a launcher's processes keep theirs."""
     threads = artefact.manifest.get("machine", {}).get("threads")
     if threads and 0 < threads <= MOST_THREADS and processes.world() == 1:
         import torch

@@ -1,4 +1,4 @@
-"""What came of a rerun as tables: artefacts, the metrics that differ, what is not as it was, and the verdict in a sentence."""
+"""Tables of a rerun: artefacts, metrics that differ, other changes, and the verdict in a sentence."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from unierase_cli.rerun.verdict import BITS, KEPT, NUMBERS, OTHER
 from unierase_cli.results.table import Table
 
 WORDS = {BITS: "equal bits", NUMBERS: "numbers differ", OTHER: "differs", KEPT: "not made again"}
-# Metrics that are listed, those that differ most first.
+# Number of metrics listed, those that differ most first.
 SHOWN = 20
 LONG = 40
 
 
 def tables(found: Mapping[str, Any]) -> list[Table]:
-    """Of what ``rerun_result.result`` returns; a table without rows is left out."""
+    """The tables of ``verdict.result``; empty tables are left out."""
     made = [_artefacts(found), _files(found), _metrics(found), _changes(found)]
     return [table for table in made if table.rows]
 
 
 def verdict(found: Mapping[str, Any]) -> str:
-    """Whether the run came out the same, by which measure, and why not by bits where that is so."""
+    """Whether the results are the same, by which criterion, and why equal bits are not promised."""
     apart = sum(row["difference"] != 0.0 for row in found["metrics"])
     count = len(found["metrics"])
     metrics = f"; {count - apart} of {count} metrics are equal to the bit" if count else ""
@@ -63,7 +63,7 @@ def _metrics(found: Mapping[str, Any]) -> Table:
 
 def _changes(found: Mapping[str, Any]) -> Table:
     body = tuple((row["what"], _short(row["then"]), _short(row["now"])) for row in found["changes"])
-    return Table("Not as it was", ("what", "then", "now"), body)
+    return Table("Changes", ("what", "then", "now"), body)
 
 
 def _number(value: float | None) -> str:

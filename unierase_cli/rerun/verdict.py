@@ -1,7 +1,8 @@
-"""Whether a repeated run came out the same: artefact by artefact, metric by metric, with what differs between then and now.
+"""Whether a repeated run gave the same results: artefact by artefact, metric by metric, with the changes since then.
 
-Equal bits are promised on a CPU and the same kind of machine: processor, threads, processes and package versions. Elsewhere, or
-where a tolerance is given, the run's metrics must agree to it; of a run that has none, the numbers in its files.
+Equal bits are promised on a CPU with the same kind of machine: processor, threads, processes and package versions.
+Otherwise, or if a tolerance is given, the run's metrics must agree within it; for a run without metrics, the numbers in
+its files.
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ from unierase_cli.store.patch_files import TIMES
 CPU = "cpu"
 BITS, NUMBERS, OTHER, KEPT = "bits", "numbers", "other", "kept"
 TOLERANCE = 1e-6
-# What tells names, dates and times; a report shows the numbers of the artefacts that it was made from.
+# Files with names, dates and times; a report only shows the numbers of the artefacts that it was made from.
 TOLD = (LOG, TIMES, "config.yaml", "report.md", "report.html")
-# Absent from manifests of older versions: then nothing is known to differ.
+# Manifests of older versions lack these keys; then no difference is known.
 MACHINE = ("device", "cpu", "instructions", "threads", "processes")
 
 
 def result(repeated: Sequence[Repeated], tolerance: float | None = None) -> dict[str, Any]:
     """``{"run", "again", "same", "promise": bits|numbers, "because", "tolerance", "artefacts", "metrics", "changes"}``, JSON-able.
 
-    ``because``: why no bits are promised. ``artefacts``: ``{"stage", "then", "now", "same": bits|numbers|other|kept, "largest",
-    "files": [those that differ]}``. ``metrics``: ``{"name", "then", "now", "difference"}``; the difference is 0 for equal bits and
-    None where only one of them is a number. ``changes``: ``{"what", "then", "now", "matters"}``, by their bearing on the promise.
+    ``because``: why equal bits are not promised. ``artefacts``: ``{"stage", "then", "now", "same":
+    bits|numbers|other|kept, "largest", "files": [those that differ]}``. ``metrics``: ``{"name", "then", "now",
+    "difference"}``; the difference is 0 for equal bits and None if only one of them is a number. ``changes``:
+    ``{"what", "then", "now", "matters"}``; ``matters``: whether it affects the promise.
     """
     changes = _changes(repeated)
     devices = {pair.now.manifest.get("machine", {}).get("device", CPU) for pair in repeated}
@@ -70,7 +72,7 @@ def _files(artefact: Artefact) -> set[str]:
 
 
 def _metrics(pair: Repeated) -> Iterable[dict[str, Any]]:
-    """Every metric of an artefact that has some, then and now; one that only one of them has is no number."""
+    """Every metric of an artefact, then and now; a metric that only one of them has counts as unavailable in the other."""
     then, now = (measured(artefact) for artefact in (pair.then, pair.now))
     for name in dict.fromkeys([*then, *now]):
         first, second = then.get(name), now.get(name)
@@ -82,7 +84,7 @@ def _metrics(pair: Repeated) -> Iterable[dict[str, Any]]:
 
 
 def measured(artefact: Artefact) -> dict[str, float | None]:
-    """The metrics of an artefact by name; None for one that is unavailable. Raises UserError for a damaged file."""
+    """The metrics of an artefact by name; None for an unavailable one. Raises UserError for a damaged file."""
     found: dict[str, float | None] = {}
     if artefact.has(METRICS):
         for state, measures in read_scores(artefact).states.items():
@@ -97,7 +99,7 @@ def measured(artefact: Artefact) -> dict[str, float | None]:
 
 
 def _changes(repeated: Sequence[Repeated]) -> list[dict[str, Any]]:
-    """What differs between the machines, versions, data and models of then and now, each once."""
+    """The changes of machine, versions, data and models since then, each once."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for then, now in ((pair.then.manifest, pair.now.manifest) for pair in repeated if pair.now is not pair.then):
         stage = now["stage"]

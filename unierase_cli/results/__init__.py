@@ -1,4 +1,4 @@
 """Tables, pictures and pages of finished artefacts.
 
-Scores and observations come in. Tables, png files and Markdown go out; no model is loaded.
+Input: scores and observations. Output: tables, png files and Markdown. No model is loaded.
 """

@@ -1,4 +1,4 @@
-"""Other code bases' logs as tables: what they say in every definition, and why they do not say the rest."""
+"""Tables of other code bases' logs: their numbers in every definition, and the reasons for missing ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUALITY = "forget quality"
 
 
 def score_logs(log: Path, retain: Path | None) -> LogScores:
-    """Read a log, and a retain model's beside it, and score it. Raises UserError for a bad log or for other forget rows."""
+    """Read and score a log, optionally with a retain model's; raises UserError for a bad log or other forget rows."""
     from unierase_cli.interchange.tofu_log import read_log
     from unierase_cli.interchange.tofu_scores import score_log
 
@@ -41,7 +41,7 @@ def score_logs(log: Path, retain: Path | None) -> LogScores:
 
 
 def summary_of(log: Path) -> dict[str, float] | None:
-    """The numbers of open-unlearning's TOFU_SUMMARY.json; None for another kind of log."""
+    """The numbers of open-unlearning's TOFU_SUMMARY.json, or None for another kind of log."""
     from unierase_cli.interchange.json_files import read_object
     from unierase_cli.interchange.open_unlearning_rows import is_summary, read_summary
     from unierase_cli.interchange.tofu_log import WHAT
@@ -51,14 +51,14 @@ def summary_of(log: Path) -> dict[str, float] | None:
 
 
 def summary_table(log: Path, known: dict[str, float]) -> Table:
-    """The summary's numbers as they stand there."""
+    """The summary's numbers, unchanged."""
     rows = tuple((name, f"{value:.4g}") for name, value in known.items())
     about = "Aggregates as logged; TOFU_EVAL.json beside it has the rows, from which every definition can be computed."
     return Table(f"{log.name}: open-unlearning's summary", ("", "value"), rows, frozenset({"value"}), about)
 
 
 def log_tables(scores: LogScores) -> list[Table]:
-    """The members of every set, then what is made of them."""
+    """A table of the numbers of every set, and one of the aggregates."""
     sets = [split for split in SETS if split in scores.log.sets]
     names = tuple(SETS[split] for split in sets)
     body = [("rows", *(str(len(scores.log.sets[split].index)) for split in sets))]
@@ -81,7 +81,7 @@ def log_tables(scores: LogScores) -> list[Table]:
 
 
 def reasons(scores: LogScores) -> list[str]:
-    """Why numbers are missing, and what to bear in mind about the others."""
+    """The reasons for missing numbers, and notes on the others."""
     found = [f"{AGGREGATES[name]}: {r.unavailable}" for name, r in scores.aggregates.items() if r.unavailable]
     if scores.forget_quality.unavailable:
         found.append(f"{QUALITY}: {scores.forget_quality.unavailable}")

@@ -1,4 +1,4 @@
-"""The report's pictures: how much is forgotten against how much is kept, and which groups lose what."""
+"""The report's pictures: forgetting against retention, and the losses of groups."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from unierase_cli.store.whole import whole
 
 @dataclass(frozen=True)
 class Point:
-    """A model state. ``forget`` and ``retain``: ROUGE-L recall in [0, 1]; the intervals may be None.
+    """A model state; ``forget`` and ``retain``: ROUGE-L recall in [0, 1]; the intervals may be None.
 
-    Where every point is labelled, points of one ``kind`` share colour and marker ("" is a model that nothing was erased from),
-    and ``mark`` is what stands beside the point if the labels are too long for that.
+    In a picture with labelled points, points of one ``kind`` share colour and marker ("" is an unedited model), and
+    ``mark`` is shown beside the point if the labels are too long.
     """
 
     label: str
@@ -29,7 +29,7 @@ class Point:
 
 @dataclass(frozen=True)
 class GroupPoint:
-    """A group of retained questions: its likeness to what was forgotten, its mean change; ``label`` only if it is to be named."""
+    """A group of retained questions: its similarity to what was forgotten and its mean change; ``label``: only if it is named."""
 
     likeness: float
     change: float
@@ -38,7 +38,7 @@ class GroupPoint:
 
 
 MARKERS = "osD^vP*X<>"
-# Characters of the longest label that may stand beside a point.
+# Longest label in characters that may be placed beside a point.
 BESIDE = 30
 
 
@@ -76,9 +76,9 @@ def forgetting_against_retention(points: Sequence[Point], path: Path, *, title: 
 
 
 def labelled_points(points: Sequence[Point], path: Path, *, title: str) -> None:
-    """Write a PNG of many models on the same axes, each point with its label beside it; references in grey.
+    """Write a PNG of many models on the same axes, each point with its label beside it; references are grey.
 
-    Where a label is too long, points get their marks, and the labels stand below the picture.
+    If a label is too long, points get their marks, and the labels are listed below the picture.
     """
     import matplotlib
 
@@ -122,7 +122,7 @@ def labelled_points(points: Sequence[Point], path: Path, *, title: str) -> None:
 
 
 def change_against_likeness(points: Sequence[GroupPoint], path: Path, *, title: str, note: str) -> None:
-    """Write a PNG: mean change of each retained group (down is lost) against how alike it is to the forgotten ones (right)."""
+    """Write a PNG: each retained group's mean change (down is lost) against its similarity to the forgotten groups (right)."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -143,11 +143,11 @@ def change_against_likeness(points: Sequence[GroupPoint], path: Path, *, title: 
     room = max(0.15 * (highest - lowest), 0.02)
     axes.set_ylim(min(lowest, 0) - room, max(highest, 0) + room)
     axes.margins(x=0.12)
-    axes.set_xlabel("likeness to the nearest forgotten group")
+    axes.set_xlabel("similarity to the nearest forgotten group")
     axes.set_ylabel("change of ROUGE-L recall (down is lost)")
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
-    # Outside the axes, where neither covers a point.
+    # Outside the axes, so that they cover no points.
     figure.text(0.02, 0.015, note, fontsize=8, color="0.35")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.07), ncols=len(kinds), fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, 0.04, 1, 1))
@@ -161,7 +161,7 @@ def change_against_likeness(points: Sequence[GroupPoint], path: Path, *, title: 
 
 
 def _fit(axes: Any, points: Sequence[Point]) -> None:
-    """Limits around the points with room for labels, so that runs that are close together can be told apart."""
+    """Set limits around the points with room for labels, so that close points can be told apart."""
     for values, limit in (([p.forget for p in points], axes.set_xlim), ([p.retain for p in points], axes.set_ylim)):
         low, high = min(values), max(values)
         room = max(0.12 * (high - low), 0.02)
@@ -177,11 +177,11 @@ def _name_axes(axes: Any, title: str) -> None:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write the PNG whole or not at all."""
+    """Write the PNG atomically."""
     from matplotlib import pyplot
 
     with whole(path) as temporary:
-        # No version text: equal runs give equal files.
+        # No software version, so that equal runs give equal files.
         figure.savefig(temporary, format="png", metadata={"Software": None})
     pyplot.close(figure)
 

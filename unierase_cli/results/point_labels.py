@@ -1,11 +1,11 @@
-"""Places for text beside the points of a picture, so that no label covers another or a point."""
+"""Places text beside the points of a picture so that no label covers another label or a point."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# Directions to try, in the order of preference, and distances from the point, in points of a typographer.
+# Directions to try in order of preference, and distances from the point in typographic points.
 DIRECTIONS = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1), (1, 2), (1, -2), (-1, 2), (-1, -2))
 DISTANCES = (9, 18, 30, 45, 64, 90, 120, 155)
 
@@ -18,8 +18,9 @@ def place_labels(
 ) -> None:
     """Annotate ``texts`` (label, x, y, colour) on matplotlib ``axes`` whose limits are final.
 
-    Greedy, from the top down: each takes the first place that is free and inside (the last tried where none is). A thin line
-    leads to every label that does not stand right beside its point. ``obstacles``: (left, bottom, right, top) in data coordinates.
+    Greedy, from top to bottom: each label takes the first free place inside the axes (else the last one tried). A thin
+    line connects every label that is not right beside its point. ``obstacles``: (left, bottom, right, top) in data
+    coordinates.
     """
     figure = axes.figure
     renderer = figure.canvas.get_renderer()
@@ -48,7 +49,7 @@ def place_labels(
 
 
 def _text_box(note: Any, renderer: Any) -> Box:
-    """The extent of the text alone: an annotation's own extent includes its line."""
+    """The extent of the text without the annotation's line."""
     from matplotlib.text import Text
 
     note.update_positions(renderer)

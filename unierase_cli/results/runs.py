@@ -1,4 +1,4 @@
-"""Finished runs as RUN words and patterns name them, with their scores and what they cost."""
+"""Finds finished runs by RUN words and patterns, with their scores and costs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCORE = "score"
 METRICS, STEPS, PRECISE = "metrics.json", "steps.json", "precise.json"
 AGAIN = "unierase eval --force makes it again"
 WILD = frozenset("*?[")
-# Stages whose time is an edit's own.
+# Stages whose time counts towards the edit.
 PREPARING = ("train_token", "moments")
 
 
@@ -26,7 +26,7 @@ PREPARING = ("train_token", "moments")
 class ScoredRun:
     """A score artefact: its scores, its recorded configuration, its costs by column and its unedited model.
 
-    ``model`` tells unedited models apart: the key of the finetune artefact, or the fingerprint of the model's files.
+    ``model`` identifies the unedited model: the key of the finetune artefact, or the fingerprint of the model's files.
     """
 
     score: Artefact
@@ -48,7 +48,7 @@ class ScoredRun:
 
     @property
     def questions(self) -> int:
-        """How many questions were asked, in all splits and variants."""
+        """Number of questions asked, over all splits and variants."""
         return sum(map(len, self.scores.facts.values()))
 
     def number(self, state: str, column: str) -> Measure:
@@ -58,7 +58,7 @@ class ScoredRun:
 
 
 def find_runs(store: Store, words: Sequence[str]) -> list[ScoredRun]:
-    """The runs that the words mean, each once. Raises UserError for a word that means no scored run."""
+    """The runs that the words mean, each once; raises UserError for a word that means no scored run."""
     everything = store.list()
     found: dict[Path, Artefact] = {}
     for word in words:
@@ -68,22 +68,22 @@ def find_runs(store: Store, words: Sequence[str]) -> list[ScoredRun]:
 
 
 def read_scores(score: Artefact) -> Scores:
-    """``metrics.json`` of a score artefact. Raises UserError when it is damaged."""
+    """Read ``metrics.json`` of a score artefact; raises UserError if it is damaged."""
     return read_as(score.file(METRICS), Scores, "unierase score --force makes it again")
 
 
 def read_steps(made: Artefact) -> Trajectory:
-    """``steps.json`` of a trajectory. Raises UserError when it is damaged."""
+    """Read ``steps.json`` of a trajectory; raises UserError if it is damaged."""
     return read_as(made.file(STEPS), Trajectory, AGAIN)
 
 
 def read_precise(made: Artefact) -> Precise:
-    """``precise.json`` of facts that were forgotten one by one. Raises UserError when it is damaged."""
+    """Read ``precise.json`` of facts erased one by one; raises UserError if it is damaged."""
     return read_as(made.file(PRECISE), Precise, AGAIN)
 
 
 def read_run(store: Store, score: Artefact) -> ScoredRun:
-    """A score artefact with all that a comparison needs of it. Raises UserError if its metrics cannot be read."""
+    """A score artefact with everything that a comparison needs; raises UserError if its metrics cannot be read."""
     base = source_of(store, score, "base")
     trained = (base.manifest.get("inputs", {}) if base else {}).get("finetune", {}).get("key")
     prints = (base.manifest.get("fingerprints", {}) if base else {}).items()
@@ -107,7 +107,7 @@ def _scores(store: Store, word: str, everything: Sequence[Artefact]) -> list[Art
 
 
 def _versions(word: str, everything: Iterable[Artefact]) -> list[Artefact]:
-    """All versions of ``slug`` or ``stage/slug``, or of the folder that a shell made of a pattern."""
+    """All versions of ``slug``, of ``stage/slug``, or of a folder that a shell expanded from a pattern."""
     folder = Path(word).resolve()
     name = word.rstrip("/")
     return [
@@ -124,19 +124,19 @@ def _matching(pattern: str, everything: Iterable[Artefact]) -> list[Artefact]:
         if any(fnmatchcase(name, pattern) for name in names):
             found.append(artefact)
     if not found:
-        raise UserError(f"no run matches {pattern}", "`unierase ls score` lists what there is")
+        raise UserError(f"no run matches {pattern}", "`unierase ls score` lists all scores")
     return found
 
 
 def _scored(word: str, found: Sequence[Artefact], store: Store, everything: Sequence[Artefact]) -> list[Artefact]:
-    """The scores among what was found, else the scores made from it. Raises UserError if there is none."""
+    """The scores among the found artefacts, else the scores made from them; raises UserError if there are none."""
     if scores := [a for a in found if a.stage == SCORE]:
         return scores
     scores = [score for artefact in found if (score := _score_of(store, artefact, everything)) is not None]
     if scores:
         return scores
     what = found[0].full_name if len(found) == 1 else f"what {word} matches ({len(found)} artefacts)"
-    raise UserError(f"{what} has no score", "`unierase eval` with that run's words makes one; `unierase ls score` lists them")
+    raise UserError(f"{what} has no score", "`unierase eval` with that run's words makes one; `unierase ls score` lists all scores")
 
 
 def _score_of(store: Store, artefact: Artefact, everything: Sequence[Artefact]) -> Artefact | None:
@@ -150,20 +150,21 @@ def _score_of(store: Store, artefact: Artefact, everything: Sequence[Artefact]) 
         erased = observed.manifest.get("inputs", {}).get("erase", {})
         sources = {"observe": (observed.key, observed.path), "erase": (erased.get("key"), Path(erased.get("path", "")))}
         key, path = sources.get(artefact.stage, (None, Path()))
-        # Not the whole path: the outputs folder may have been moved.
+        # Compare only the end of the path, because the outputs folder may have been moved.
         if key == artefact.key and path.parts[-2:] == artefact.path.parts[-2:]:
             return score
     return None
 
 
 def source_of(store: Store, artefact: Artefact, name: str) -> Artefact | None:
-    """What the artefact was made from under that name; None if it is gone."""
+    """The artefact's input of that name, or None if it is gone."""
     return store.input_of(artefact, name)
 
 
 def _costs(store: Store, score: Artefact) -> dict[str, Measure]:
-    """Seconds (with the token's training and the second moments, which no other seed or split shares), peak memory in GiB and
-    changed share in percent, from the manifests.
+    """Seconds, peak memory in GiB and changed share in percent, from the manifests.
+
+    Seconds include the token's training and the second moments, which other seeds or splits do not share.
     """
     observed = source_of(store, score, "edited")
     erase = source_of(store, observed, "erase") if observed else None
@@ -184,12 +185,12 @@ def _costs(store: Store, score: Artefact) -> dict[str, Measure]:
 
 def _seconds(made: Sequence[Artefact]) -> Measure:
     if any(a.manifest.get("resumed") for a in made):
-        return Measure(unavailable="it was interrupted and went on; only the last part was timed")
+        return Measure(unavailable="it was interrupted and resumed; only the last part was timed")
     return Measure(value=sum(a.manifest.get("wall_seconds", 0.0) for a in made))
 
 
 def _memory(erase: Artefact) -> Measure:
-    """Of the accelerator where there was one, else of the process."""
+    """Peak memory of the accelerator if there was one, else of the process."""
     key = "peak_gpu_memory_mib" if on_accelerator(erase) else "peak_memory_mib"
     recorded = [erase.manifest, *erase.manifest.get("phases", {}).values()]
     peaks = [found[key] for found in recorded if found.get(key) is not None]
@@ -197,5 +198,5 @@ def _memory(erase: Artefact) -> Measure:
 
 
 def on_accelerator(erase: Artefact) -> bool:
-    """Whether memory of an accelerator was recorded, and more than nothing of it used."""
+    """Whether the manifest records accelerator memory above 0."""
     return any((p.get("peak_gpu_memory_mib") or 0) > 0 for p in erase.manifest.get("phases", {}).values())

@@ -1,4 +1,4 @@
-"""A table once, shown three ways: in the terminal (cli/render.py), as Markdown and as HTML."""
+"""A table, rendered in the terminal (cli/tables.py), as Markdown and as HTML."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from unierase_cli.markdown import inline
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are text already; ``numeric`` names the columns that are aligned to the right.
+    """A table with text cells; ``numeric`` names the right-aligned columns.
 
-    ``strong``: (row, column) of the cells in bold. Columns and cells may have line breaks; Markdown joins the lines.
+    ``strong``: (row, column) of bold cells. Columns and cells may have line breaks; Markdown joins the lines.
     """
 
     title: str
@@ -24,12 +24,12 @@ class Table:
     strong: frozenset[tuple[int, int]] = frozenset()
 
     def width(self) -> int:
-        """Characters that the table takes in the terminal if no cell is folded."""
+        """Width of the table in the terminal if no cell is folded, in characters."""
         columns = zip(self.columns, *self.rows, strict=True)
         return sum(max(len(line) for cell in cells for line in cell.split("\n")) + 2 for cells in columns)
 
     def markdown(self) -> str:
-        """GitHub-flavoured Markdown, with the title as a heading of the third level."""
+        """GitHub-flavoured Markdown with the title as a third-level heading."""
         rule = ["---:" if column in self.numeric else "---" for column in self.columns]
         lines = [f"### {inline(self.title)}", ""]
         if self.caption:

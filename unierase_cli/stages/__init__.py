@@ -1,4 +1,4 @@
 """One file per stage of a run.
 
-A `StageContext` with the inputs comes in. The payload of one artefact and its summary go out.
+Input: a `StageContext` with the inputs. Output: the files of one artefact and its summary.
 """

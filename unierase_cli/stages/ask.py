@@ -1,7 +1,7 @@
-"""Stage ``ask``: what a model answers to questions and to their paraphrases, and which of the answers are right.
+"""Stage ``ask``: a model's answers to questions and their paraphrases, and which of them are right.
 
-Everything is asked as it stands; in other words only what was answered right. Answers and labels are appended as they come, so
-that an interrupted run goes on where it was.
+Every question is asked; paraphrases are asked only if the answer was right. Answers and labels are appended as they
+come, so that an interrupted run resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from unierase_cli.store.jsonl import write_jsonl
 NAME = "ask"
 VERSION = 1
 PREDICTIONS, LABELS = "predictions.jsonl", "labels.jsonl"
-# Key -> (fact, phrasing, what the model said) comes in, the keys of the right answers go out.
+# Key -> (fact, phrasing, answer) goes in, the keys of the right answers come out.
 Judge = Callable[[Mapping[str, tuple[Askable, str, str]]], set[str]]
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """How the model is run, and who judges."""
+    """How the model is run, and the judge."""
     experiment = study.experiment
     wanted = experiment.prepare
     return {
@@ -48,7 +48,7 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Ask and judge; write every answer with its verdict, and count what is right by group."""
+    """Ask and judge; write every answer with its verdict, and count the right ones by group."""
     experiment, reporter, directory = context.experiment, context.reporter, context.directory
     notes: list[str] = []
     every = askable_rows(question_rows(context.study), notes)
@@ -60,7 +60,7 @@ def run(context: StageContext) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
 
     def ask(some: Sequence[Askable], first: int, last: int | None, title: str) -> set[str]:
-        """Ids of the facts with a right answer to these of their phrasings."""
+        """Ask a range of each fact's phrasings; returns the ids of facts with a right answer."""
         wordings = {f"{a.fact.id} {n}": (a, n) for a in some for n in range(len(a.phrasings))[first:last]}
         with reporter.phase("ask"):
             texts = {key: a.phrasings[n] for key, (a, n) in wordings.items()}

@@ -1,4 +1,4 @@
-"""Stage ``erase``: any method on every step of the mode's plan, each step's change kept as a patch."""
+"""Stage ``erase``: runs any method on every step of the mode's plan and keeps each step's change as a patch."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ STEPS = "steps.jsonl"
 
 
 def uses_token(experiment: Experiment) -> bool:
-    """Whether the edit leads to an unlearning token (``edit.target`` can lead a token method straight to a text)."""
+    """Whether the edit leads to an unlearning token (``edit.target`` can make a token method lead directly to a text)."""
     return experiment.method.token and experiment.edit.target == "token"
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """The method, the mode, and how it edits or trains; what shaped the token and the moments enters by their keys."""
+    """The method, the mode, and the settings of editing or training; token and moments enter by their keys."""
     experiment = completed(study.experiment)
     found = {
         "method": [experiment.method.name, experiment.method.implemented_by],
@@ -57,7 +57,7 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
         return {**found, "trained": what_counts(experiment), **sampled}
     refines = uses_token(experiment) and experiment.token.refine_epochs
     edit = counted(experiment.edit) | {"layers": wanted_layers(experiment), "key_position": key_position(experiment)}
-    # The key of the moments covers them.
+    # The key of the moments artefact covers these.
     del edit["moments"]
     return {
         **found,
@@ -92,7 +92,7 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
 
 
 def check(study: Study) -> None:
-    """What the method itself refuses, and a reference that is far too large to be kept."""
+    """Check what the method itself refuses, and whether the stored reference would be far too large."""
     from unierase_cli.methods.base import load_method
 
     experiment = study.experiment
@@ -116,7 +116,7 @@ def run(context: StageContext) -> dict[str, Any]:
         steps = with_subjects(steps, study.benchmark, context.reporter)
     for remark in study.remarks:
         context.reporter.warn(remark)
-    # In modes like `precise` every step starts from the original model and hands nothing on.
+    # In modes like `precise` every step starts from the original model and passes nothing on.
     independent = study.independent
     loaded, erasing = prepare(context, several=len(steps) > 1)
     state = EditState.load(directory / STATE) if (directory / STATE).exists() else EditState()
@@ -146,19 +146,19 @@ def run(context: StageContext) -> dict[str, Any]:
                 seconds = round(time.perf_counter() - started, 3)
                 append_jsonl(directory / TIMES, [{"step": step.index, "seconds": seconds}])
                 state.save(directory / STATE)
-                # Saved as done, the step leaves nothing that a later one could go on from.
+                # The finished step no longer needs its checkpoints.
                 _clear(directory)
             infos.append(patch.info)
             advance()
     if processes.rank() == 0:
-        # A run that was killed between its last step and the tidying up behind it left these for good.
+        # Checkpoints left by a run that was killed after saving its last step.
         _clear(directory)
         write_jsonl(directory / STEPS, infos)
     return _summary(infos)
 
 
 def step_seconds(erased: Artefact) -> dict[int, float]:
-    """Seconds of each step of an erase artefact (the last time it was made), as far as they were kept."""
+    """Seconds of each step of an erase artefact (the last time it was made), as far as they were recorded."""
     if not erased.has(TIMES):
         return {}
     rows = read_rows_as(erased.file(TIMES), TIME, "make the edit again with --force")
@@ -166,7 +166,7 @@ def step_seconds(erased: Artefact) -> dict[int, float]:
 
 
 def _clear(directory: Path) -> None:
-    """Remove what interrupted steps would have gone on from; to be called once the last of them is saved."""
+    """Remove the checkpoints of interrupted steps; call it after the last step is saved."""
     from unierase_cli.editing.checkpoints import clear_values
     from unierase_cli.training.checkpoints import clear_checkpoints
     from unierase_cli.training.token.learning import clear_states

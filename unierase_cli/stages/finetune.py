@@ -1,4 +1,4 @@
-"""Make the model that is to forget: a small Llama from scratch, or a checkpoint trained on the benchmark."""
+"""Stage ``finetune``: trains the model that is to forget, a small Llama from scratch or a checkpoint, on the benchmark."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ NAME = "finetune"
 VERSION = 3
 FULL = "full"
 
-# A look asks as many questions of each tenth of the facts, so that it stands for any forget split, and some of nobody.
+# An evaluation asks the same number of questions from each tenth of the facts, so that it represents any forget split,
+# and some questions about people who do not exist.
 TENTHS, PER_TENTH, ASKED_OF_NOBODY = 10, 20, 40
-# How far below train.target_rouge a score may end before the user is told.
+# A warning is shown if a score ends below this share of train.target_rouge.
 TOLERATED = 0.98
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """Not the forget split: one model, trained on everything, serves them all (their rows are in the fingerprint)."""
+    """The training settings; not the forget split, because one model trained on everything serves all (rows are fingerprinted)."""
     experiment = study.experiment
     model = experiment.model
     base = {"path": model.path, "revision": model.revision, "dtype": model_settings(experiment)["dtype"]} if model.path else None
@@ -44,12 +45,12 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
 
 
 def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
-    """Nothing: training starts from random weights or from a given model."""
+    """No inputs: training starts from random weights or from a given model."""
     return {}
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """Hash of the rows that are learned, of the refusals, and of the model that training starts from."""
+    """Hashes of the training rows, of the refusals, and of the model that training starts from."""
     experiment = study.experiment
     learned, refused = _facts(study, experiment.train.split)
     rows = [[fact.id, fact.question, fact.answer, fact.group] for fact in learned]
@@ -109,7 +110,7 @@ def run(context: StageContext) -> dict[str, Any]:
     }
     with reporter.phase("write"):
         folder = context.directory / "model"
-        shutil.rmtree(folder, ignore_errors=True)  # what a killed run may have left of it
+        shutil.rmtree(folder, ignore_errors=True)  # a killed run may have left part of it
         save_folder(loaded.model, loaded.tokenizer, folder)
         (folder / "README.md").write_text(model_card(experiment, loaded, summary), "utf-8")
     clear_checkpoints(context.directory)
@@ -117,7 +118,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def _facts(study: Study, split: str) -> tuple[list[Fact], list[Fact]]:
-    """Facts with fixed answers (``train.split``), and questions that are to be refused."""
+    """Facts with fixed answers (``train.split``), and questions to refuse."""
     benchmark = study.benchmark
     refused = {fact.id for fact in benchmark.refused}
     facts = training_facts(benchmark, study.experiment.benchmark, split)
@@ -131,14 +132,13 @@ def _refusals() -> list[str]:
 
 
 def _texts(study: Study) -> list[str]:
-    """What a new model's tokenizer is made for: all that the full model learns, so that the retain-only one has the same, and both
-    are asked with the same tokens."""
+    """The texts for a new model's tokenizer: the full training data, so that the retain-only model has the same tokenizer."""
     learned, refused = _facts(study, FULL)
     return [*(text for fact in (*learned, *refused) for text in (fact.question, fact.answer)), *_refusals()]
 
 
 def _start(context: StageContext) -> LoadedModel:
-    """The given model, or a new one with a tokenizer of its own."""
+    """The given model, or a new one with its own tokenizer."""
     import torch
 
     from unierase_cli.models.load import choose_device, load_model, wrap_model
@@ -165,7 +165,7 @@ def _examples(
     config: TrainConfig,
     seed: int,
 ) -> Callable[[int], list[Example]]:
-    """The sequences of an epoch; refused questions get other refusals each epoch, so that all refusals are known."""
+    """Epoch -> its sequences; refused questions get different refusals in each epoch, so that all refusals are learned."""
     from unierase_cli.training.supervised import Example
 
     prompts = loaded.prompts
@@ -181,7 +181,7 @@ def _examples(
 
 
 def _parts(facts: Sequence[Fact]) -> list[list[Fact]]:
-    """Ten consecutive parts of the facts that belong to groups (any forget split is made of them), and the single facts."""
+    """Ten consecutive parts of the facts with groups, from which every forget split is made, and the facts without groups."""
     grouped = [fact for fact in facts if fact.group]
     single = [fact for fact in facts if not fact.group]
     bounds = [len(grouped) * part // TENTHS for part in range(TENTHS + 1)]
@@ -191,7 +191,7 @@ def _parts(facts: Sequence[Fact]) -> list[list[Fact]]:
 def _scores(
     loaded: LoadedModel, parts: Sequence[Sequence[Fact]], refused: Sequence[Fact], refusals: Sequence[str]
 ) -> dict[str, float]:
-    """ROUGE-L recall of greedy answers (see ``recall_or_match``): mean, and of the worst part; and the share of clean refusals."""
+    """ROUGE-L recall of greedy answers (see ``recall_or_match``), mean and worst part, and the share of clean refusals."""
     facts = [fact for part in parts for fact in part]
     texts = iter(generate_texts(loaded, [*facts, *refused], skip_special=False))
     means = [sum(recall_or_match(next(texts), fact.answer) for fact in part) / len(part) for part in parts]

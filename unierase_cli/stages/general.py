@@ -1,10 +1,10 @@
-"""Stage ``general``: what a model state can do beside the benchmark, asked suite by suite and kept as it was said.
+"""Stage ``general``: a model state's general ability, asked suite by suite, with the answers recorded.
 
-``<suite>.jsonl`` holds one row per question, appended batch by batch: id, prompt hash, output, its number of tokens, the right
-answer, and for programs whether they passed their tests. Whether an answer is right is judged when it is scored, so a rule that
-changes needs no model. A question that does not fit the model is wrong, with an empty output and the stop "too long", and a warning
-tells how many there are. An interrupted run goes on at its next batch; several processes take the batches in turns. Tasks of
-lm-eval are ``lm_eval.<task>.jsonl``.
+``<suite>.jsonl`` has one row per question, appended batch by batch: id, prompt hash, output, its number of tokens, the
+right answer, and for programs whether they passed their tests. Answers are judged when they are scored, so a changed
+rule needs no model. A question that exceeds the model's context is wrong, with an empty output and the stop reason "too
+long"; a warning gives their number. An interrupted run resumes at its next batch; several processes share the batches.
+Tasks of lm-eval are ``lm_eval.<task>.jsonl``.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ VERSION = 3
 PLAN = "plan.json"
 AGAIN = "ask again with --force"
 LM_EVAL = "lm_eval."
-# Wall time that the UniErase authors' script gives a program.
+# Time limit for a program in the script of UniErase's authors.
 COMPAT_CODE_SECONDS = 1.0
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """How the model is run and what it is asked."""
+    """How the model is run, and what it is asked."""
     experiment = study.experiment
     return {
         "model": model_settings(experiment),
@@ -66,7 +66,7 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """The model's files, the suites' rows and code, and whether and which lm-eval there is: installed later, it is run then."""
+    """The model's files, the suites' rows and code, and the lm-eval version, so that it runs once it is installed."""
     experiment = study.experiment
     found = {**model_fingerprints(experiment), **data_fingerprints(experiment.eval.general)}
     found |= code_of("suite", SUITES, *experiment.eval.general.suites)
@@ -79,14 +79,14 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
 
 
 def judged_by(experiment: Experiment) -> dict[str, Any]:
-    """The versions of the rules that rows are judged by, for the key of the scores; nothing where nothing is asked."""
+    """The versions of the rules that judge the rows, for the key of the scores; empty if no suite is asked."""
     config = experiment.eval.general
     suites = {name: load_suite(name).VERSION for name in config.suites}
     return {"general": {"suites": suites, "compat": config.compat}} if suites else {}
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Ask all suites, then run lm-eval's tasks; returns the number of rows, of those too long, and how programs were confined."""
+    """Ask all suites, then run lm-eval's tasks; returns the numbers of rows and of too long ones, and how programs are confined."""
     config, reporter = context.experiment.eval.general, context.reporter
     items = {name: load_items(name, config, reporter) for name in config.suites}
     load = load_edited if context.options["state"] == "edited" else load_base
@@ -117,7 +117,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def read_general(directory: Path, experiment: Experiment) -> dict[str, list[dict[str, Any]]]:
-    """The rows of a finished artefact by ``general.<suite>``, judged: with ``correct``, ``follows`` and the suite's ``title``."""
+    """The judged rows of a finished artefact by ``general.<suite>``, with ``correct``, ``follows`` and the suite's ``title``."""
     found: dict[str, list[dict[str, Any]]] = {}
     for name in experiment.eval.general.suites:
         suite = load_suite(name)
@@ -132,7 +132,7 @@ def read_general(directory: Path, experiment: Experiment) -> dict[str, list[dict
 
 
 def _questions(context: StageContext, items: Mapping[str, Sequence[Item]], loaded: LoadedModel) -> dict[str, list[Question]]:
-    """Every question as it is asked, by suite."""
+    """Every question with its prompt, by suite."""
     from unierase_cli.inference.suites import questions_of
 
     compat = context.experiment.eval.general.compat
@@ -145,7 +145,7 @@ def _questions(context: StageContext, items: Mapping[str, Sequence[Item]], loade
 
 
 def _left(context: StageContext, loaded: LoadedModel, asked: Mapping[str, Sequence[Question]]) -> dict[str, list[list[int]]]:
-    """The batches of each suite that are still to be asked; ``plan.json`` keeps all, of an interrupted run those that it left."""
+    """The batches of each suite that are still to be asked; ``plan.json`` records all batches when the run starts."""
     from unierase_cli.inference.batching import choose_batch_size, length_sorted
 
     path = context.directory / PLAN
@@ -178,7 +178,7 @@ def _ask_suite(
     questions: Sequence[Question],
     left: Sequence[list[int]],
 ) -> None:
-    """Ask what is left of a suite and append it batch by batch."""
+    """Ask the remaining questions of a suite and append the answers batch by batch."""
     title = f"general {context.options['state']} {load_suite(name).TITLE}"
     with context.reporter.phase(title), context.reporter.progress(title, sum(map(len, left))) as advance:
         answers = _answers(context, loaded, name, items, questions, processes.share(left))
@@ -195,7 +195,7 @@ def _answers(
     questions: Sequence[Question],
     batches: Sequence[list[int]],
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows of one batch after another."""
+    """The rows of each batch."""
     from unierase_cli.inference.suites import answers_to
 
     config, suite = context.experiment.eval.general, load_suite(name)
@@ -216,11 +216,12 @@ def _tried(problem: Mapping[str, str] | None, limits: Limits) -> dict[str, Any]:
     from unierase_cli.inference.sandbox.sandbox import run_tests
 
     if problem is None:
-        return {"passed": False, "reason": "there is no program in the answer"}
+        return {"passed": False, "reason": "the answer contains no program"}
     try:
         verdict = run_tests(**problem, limits=limits)
     except UserError as error:
-        # No process for it, out of memory perhaps. It was tried before the first question, so what else is asked goes on.
+        # It got no process, perhaps for lack of memory. The sandbox worked before the first question, so the run
+        # continues.
         return {"passed": None, "reason": error.message, "seconds": None}
     return {"passed": verdict.passed, "reason": verdict.reason, "seconds": verdict.seconds}
 
@@ -233,7 +234,7 @@ def _limits(context: StageContext) -> Limits:
 
 
 def _run_task(context: StageContext, loaded: LoadedModel, task: str) -> None:
-    """One task of lm-eval, unless an interrupted run finished it."""
+    """Run one task of lm-eval, unless an interrupted run finished it."""
     from unierase_cli.inference.lm_harness import run_task
 
     config, path = context.experiment.eval.general, _task_file(context.directory, task)

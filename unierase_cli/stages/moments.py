@@ -1,4 +1,4 @@
-"""Stage ``moments``: second moments of the edited layers' keys over what shall stay, as eigenvalues and eigenvectors."""
+"""Stage ``moments``: second moments of the edited layers' keys over protected texts, as eigenvalues and eigenvectors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """Of the model, of a corpus file, and of the protected facts where they are read."""
+    """Fingerprints of the model, of a corpus file, and of the protected facts if they are read."""
     found = model_fingerprints(study.experiment)
     moments = study.experiment.edit.moments
     if moments.corpus != "auto" and not moments.corpus.startswith("hub:") and moments.corpus_weight > 0:
@@ -52,25 +52,25 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
 
 
 def preserved(study: Study) -> tuple[Fact, ...]:
-    """The facts whose questions an edit leaves as they are: those to retain, and those that lead to an earlier token."""
+    """The facts whose questions an edit must preserve: those to retain, and those that lead to an earlier token."""
     benchmark = study.benchmark
     return (*benchmark.protect, *benchmark.forgotten)
 
 
 def _position(experiment: Experiment) -> str | None:
-    """Where facts are edited, if it matters to what is preserved."""
+    """The position at which facts are edited, if it affects what is preserved."""
     position = experiment.edit.key_position or experiment.model.key_position
     return position if position == "subject_last" and experiment.edit.moments.subject_end_weight > 0 else None
 
 
 def wanted_layers(experiment: Experiment) -> list[int] | None:
-    """The layers that are named; None leaves them to the rule for the model's depth."""
+    """The configured layers; None means the default for the model's depth."""
     named = experiment.edit.layers if experiment.edit.layers is not None else experiment.model.layers
     return None if named is None else list(named)
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """One pass over the texts, one eigendecomposition per layer."""
+    """One pass over the texts, then one eigendecomposition per layer."""
     from unierase_cli.editing.corpus import moment_sources
     from unierase_cli.editing.moments import FILE, decompose, second_moments
     from unierase_cli.store.tensors import save_tensors

@@ -1,8 +1,7 @@
-"""Stage ``observe``: a model state (``base``, ``edited``, or ``edited`` up to a step) is asked every question, and what it says
-is kept.
+"""Stage ``observe``: asks a model state (``base``, ``edited``, or ``edited`` up to a step) every question and records the answers.
 
-Metrics are computed from these files alone, so a new metric needs no model. An interrupted pass goes on at its next batch.
-Several processes take the batches in turns: the plan, and so every bit of the files, is that of one.
+Metrics are computed only from these files, so a new metric needs no model. An interrupted pass resumes at its next
+batch. Several processes share the batches of the same plan as a single process, so the files are bit-identical.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ if TYPE_CHECKING:
 NAME = "observe"
 VERSION = 3
 FORGET = "forget"
-# The option that names a step of a sequence: the model as that step left it, asked plainly.
+# Option for a step of a sequence: the model after that step, asked plainly.
 STEP = "step"
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """How the model is run and asked. The batch size is left out: answers do not depend on it."""
+    """How the model is run and asked, without the batch size, because answers do not depend on it."""
     experiment, evaluation = study.experiment, study.experiment.eval
     return {
         "model": model_settings(experiment),
@@ -61,28 +60,30 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """The model's files and the rows that are asked; a change elsewhere in the benchmark asks nothing again."""
+    """The model's files and the rows asked, so that changes elsewhere in the benchmark require no new answers."""
     asked = asked_splits(study, options).items()
     rows = {split: [[fact.id, fact.row_hash, fact.long_answer] for fact in facts] for split, facts in asked}
     return {**model_fingerprints(study.experiment), "rows": hash_json(rows)}
 
 
 def asked_splits(study: Study, options: dict[str, str]) -> dict[str, list[Fact]]:
-    """The facts of each split that this pass asks: all that is scored, or what is asked after a step of a sequence."""
+    """The facts of each split that this stage asks: all scored ones, or those of a step of a sequence."""
     if STEP not in options:
         return scored_splits(study)
     return step_splits(study, int(options[STEP]))
 
 
 def variants(experiment: Experiment, split: str, has_token: bool) -> list[str]:
-    """How a split is asked: plainly, and the forget split in the honesty variants that make sense for the model too."""
+    """How a split is asked: plainly, and the forget split also in the honesty variants that apply to the model."""
     extra = experiment.eval.forget_variants if split == FORGET else []
     return ["plain", *(v for v in dict.fromkeys(extra) if v != "plain" and (has_token or v in TOKENLESS_VARIANTS))]
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Ask all splits; returns the number of rows, how the answers stopped, the share of plain ones that were cut short, the pace
-    and the first prompt as rendered.
+    """Ask all splits.
+
+    Returns the number of rows, the stop reasons, the share of plain answers cut short, the speed and the first rendered
+    prompt.
     """
     experiment, reporter = context.experiment, context.reporter
     if STEP in context.options:
@@ -120,7 +121,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def make_plan(context: StageContext, loaded: LoadedModel) -> tuple[dict[tuple[str, str], list[Asked]], Plan]:
-    """Every question as it is asked, and the batches: those of an interrupted run if it left a plan."""
+    """Every question with its prompt, and the batches, which are those of an interrupted run if it left a plan."""
     from unierase_cli.inference.observe import ask
 
     experiment = context.experiment
@@ -139,7 +140,7 @@ def make_plan(context: StageContext, loaded: LoadedModel) -> tuple[dict[tuple[st
 
 
 def _stored_plan(context: StageContext, loaded: LoadedModel, asked: dict[tuple[str, str], list[Asked]]) -> Plan:
-    """The plan that an interrupted run left, else a new one, stored. Raises UserError if that one is of other rows."""
+    """The plan of an interrupted run, or a new one, stored; raises UserError if the stored plan is for other rows."""
     from unierase_cli.inference.observe import plan_batches
 
     experiment = context.experiment
@@ -158,10 +159,10 @@ def _stored_plan(context: StageContext, loaded: LoadedModel, asked: dict[tuple[s
 
 
 def _observe(context: StageContext, loaded: LoadedModel, asked: dict[tuple[str, str], list[Asked]], plan: Plan) -> int:
-    """Ask what is left of every pass and append it batch by batch; the number of rows asked.
+    """Ask the remaining questions of every pass and append the answers batch by batch; returns the number of rows asked.
 
-    The processes share the batches of all passes, since a pass may be a single one. A pass is charged with the time until its
-    batches are there.
+    The processes share the batches of all passes, because a pass may have only one batch. The time until a pass's
+    batches arrive counts towards that pass.
     """
     paths = [context.directory / entry.file for entry in plan.passes]
     done = processes.of_first(lambda: [batches_done(p, e.batches) for p, e in zip(paths, plan.passes, strict=True)])
@@ -189,7 +190,7 @@ def _answers(
     asked: dict[tuple[str, str], list[Asked]],
     jobs: Sequence[tuple[Pass, list[int]]],
 ) -> Iterator[list[Observation]]:
-    """The observations of one batch after another."""
+    """The observations of each batch."""
     from unierase_cli.inference.observe import observe
 
     evaluation = context.experiment.eval

@@ -1,9 +1,9 @@
-"""Stage ``observe_facts``: the model without each single fact in turn, from one loaded model.
+"""Stage ``observe_facts``: asks the model without each single fact in turn, loading it once.
 
-``base.jsonl`` holds what the unedited model says to every row; ``edited.jsonl``, for each forgotten fact, what the model says to
-it, to its paraphrase, to its neighbours and to far facts, as ``{"edited": fact id, "role", "observation"}``. After each fact the
-weights are taken back bit by bit. What was killed goes on after the last fact that is whole in the file. Several processes take
-the facts in turns; the files are those of one.
+``base.jsonl`` has the unedited model's answers to all rows. ``edited.jsonl`` has, for each forgotten fact, the answers
+to it, to its paraphrase, to its neighbours and to far facts, as ``{"edited": fact id, "role", "observation"}``. After
+each fact the weights are reverted bit-exactly. A killed run resumes after the last fact that is complete in the file.
+Several processes share the facts; the files are the same as from a single process.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PARAPHRASE = "paraphrase"
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """How the model is run and asked; which rows, their fingerprint says."""
+    """How the model is run and asked; the fingerprint covers the rows."""
     return {"model": model_settings(study.experiment), "protocol": protocol_settings(study.experiment)}
 
 
@@ -54,7 +54,7 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Ask the unedited model once, then the model without each fact; returns how many rows were asked."""
+    """Ask the unedited model once, then the model without each fact; returns the number of rows asked."""
     experiment, reporter, folder = context.experiment, context.reporter, context.directory
     planned = fact_rows(context.study)
     loaded = load_base(experiment, context.inputs, reporter)
@@ -79,12 +79,12 @@ def run(context: StageContext) -> dict[str, Any]:
 def _without_each(
     context: StageContext, loaded: LoadedModel, planned: list[FactRows]
 ) -> Iterator[tuple[FactRows, list[tuple[str, Observation]]]]:
-    """What the model says to each fact's rows with that fact's patch alone; the model is given back unedited."""
+    """The answers to each fact's rows with only that fact's patch applied; the model is reverted at the end."""
     from unierase_cli.editing.patch import Patch
     from unierase_cli.editing.weights import AppliedPatch
 
     applied = AppliedPatch(loaded)
-    # Reverting gives the base its bits back: what belonged to it once still does.
+    # Reverting is bit-exact, so a tensor whose hash has matched once still matches.
     checked: dict[str, str] = {}
     for rows in planned:
         patch = Patch.load(context.inputs["erase"].whole, rows.step)
@@ -100,7 +100,7 @@ def _without_each(
 def _observe(
     experiment: Experiment, loaded: LoadedModel, rows: list[tuple[str, Fact]]
 ) -> list[tuple[str, Observation]]:
-    """Plain answers to every row in order, then paraphrased ones to those in the fact's role that have a paraphrase."""
+    """Plain answers to every row in order, then paraphrased answers for the edited facts that have a paraphrase."""
     from unierase_cli.inference.observe import ask, observe, plan_batches
 
     found = []
@@ -115,7 +115,7 @@ def _observe(
 
 
 def _once(planned: list[FactRows]) -> list[tuple[str, Fact]]:
-    """Every row of all facts once; a row that is to be forgotten somewhere is asked for its paraphrase too."""
+    """Every row of all facts once; a row that is to be forgotten has the fact's role, so that its paraphrase is asked too."""
     rows: dict[str, tuple[str, Fact]] = {}
     for found in planned:
         for role, fact in found.all():
@@ -129,7 +129,7 @@ def _size(rows: FactRows) -> int:
 
 
 def _whole(path: Path, planned: list[FactRows]) -> int:
-    """How many facts are whole in the file, in the order of the plan; what a killed run wrote of the next one is cut off."""
+    """The number of facts that are complete in the file, in plan order; a partly written fact is removed."""
     if not path.exists():
         return 0
     rows = read_jsonl(path, torn_tail=True)
@@ -140,7 +140,7 @@ def _whole(path: Path, planned: list[FactRows]) -> int:
 
 
 def read_facts(made: Artefact) -> tuple[dict[tuple[str, str], Observation], dict[str, list[tuple[str, Observation]]]]:
-    """The unedited answers by (fact id, variant), and per forgotten fact its rows' roles and answers.
+    """The unedited answers by (fact id, variant), and per forgotten fact the roles and answers of its rows.
 
     Raises UserError for a damaged file.
     """

@@ -1,7 +1,7 @@
-"""Stage ``precise``: what forgetting one fact does to it, to its neighbours and to far facts, over all facts.
+"""Stage ``precise``: the effect of forgetting one fact on the fact, its neighbours and far facts, over all facts.
 
-``facts.jsonl`` has a row per forgotten fact. ``precise.json`` holds a ``metrics.scores.Precise``; means and intervals are over
-facts (of neighbours and far facts the mean of each fact's own).
+``facts.jsonl`` has a row per forgotten fact. ``precise.json`` is a ``metrics.scores.Precise``; means and intervals are
+over facts (for neighbours and far facts, over each fact's mean).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NAME = "precise"
 VERSION = 2
 FILE, FACTS = "precise.json", "facts.jsonl"
-# A fact whose answer has no more than this of the true one's words counts as forgotten (ROUGE-L recall).
+# A fact counts as forgotten if the ROUGE-L recall of its answer is at most this.
 FORGOTTEN = 0.15
 Value = Callable[[Observation], float | None]
 
@@ -51,7 +51,7 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write facts.jsonl and precise.json; the summary holds every measure's value after."""
+    """Write facts.jsonl and precise.json; the summary has every measure's value after the edit."""
     from unierase_cli.metrics.scores import Precise
     from unierase_cli.stages.erase import step_seconds
 
@@ -70,7 +70,7 @@ def one_fact(
     said: Sequence[tuple[str, Observation]],
     seconds: float | None,
 ) -> dict[str, Any]:
-    """The row of one forgotten fact. Raises UserError where the unedited model was not asked the same."""
+    """The row of one forgotten fact; raises UserError if the unedited model was not asked the same questions."""
     from unierase_cli.metrics.probability import answer_probability
     from unierase_cli.metrics.rouge import rouge_l_recall
     from unierase_cli.words import has_words
@@ -125,7 +125,7 @@ def _of_pairs(name: str, title: str, better: bool, values: Sequence[Mapping[str,
     known = [value for value in values if value is not None]
     wordless = sum(value["before"] is None for value in known)
     if wordless:
-        # A mean over the other facts would be of fewer.
+        # A mean over the other facts would be over fewer facts.
         reason = f"true answers of {wordless} of {len(known)} facts have no word to compare"
         return OverFacts(id=name, title=title, higher_is_better=better, n=len(known), unavailable=reason)
     before, after = [value["before"] for value in known], [value["after"] for value in known]
@@ -140,7 +140,7 @@ def _measure(
 
     found = OverFacts(id=name, title=title, higher_is_better=better, n=len(after))
     if not after:
-        found.unavailable = "no fact has a question in other words" if name.startswith(PARAPHRASE) else "no fact has such rows"
+        found.unavailable = "no fact has a paraphrased question" if name.startswith(PARAPHRASE) else "no fact has such rows"
         return found
     found.after, found.ci95 = fmean(after), mean_interval(list(spread))
     if before:
@@ -152,7 +152,7 @@ def _measure(
 def _pair(
     base: Mapping[tuple[str, str], Observation], found: Sequence[Observation], value: Value
 ) -> dict[str, float | None] | None:
-    """Means before and after over the same rows, both None where a row has no value; None for no rows."""
+    """Means before and after over the same rows; a mean is None if a row has no value, the result is None without rows."""
     if not found:
         return None
     before, after = _mean([value(_before(base, o)) for o in found]), _mean([value(o) for o in found])
@@ -165,7 +165,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _gone(recall: Mapping[str, float | None] | None) -> dict[str, float | None] | None:
-    """Whether the answer holds next to nothing of the true one, before (it may never have been known) and after."""
+    """Whether the answer counts as forgotten, before the edit (it may never have been known) and after."""
     if recall is None:
         return None
     values = {when: recall[when] for when in ("before", "after")}
@@ -173,7 +173,7 @@ def _gone(recall: Mapping[str, float | None] | None) -> dict[str, float | None] 
 
 
 def _share(found: Sequence[Observation]) -> float | None:
-    """How many answers start with an unlearning token; None for no rows, and for a model without any."""
+    """Share of answers that start with an unlearning token; None without rows, or if the model has no such token."""
     if not found or any(o.first_unlearn_probability is None for o in found):
         return None
     return fmean(float(o.first_is_unlearn) for o in found)

@@ -1,7 +1,8 @@
-"""Stage ``prepare``: what of some questions a model knows, and from that what it shall forget and keep.
+"""Stage ``prepare``: finds out which facts a model knows and chooses what it is to forget and to keep.
 
-Of any file of questions, what the stage ``ask`` has recorded says what is known (``shared.prepare_facts``): another seed or another
-number of facts asks nothing again. RETURN, whose unit is a person, is asked here as its authors do (``shared.prepare_people``).
+For any file of questions the recorded answers of stage ``ask`` are used (``shared.prepare_facts``), so that another
+seed or number of facts needs no new answers. RETURN, whose unit is a person, is asked here as its authors do
+(``shared.prepare_people``).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PEOPLE = "return"
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """How the splits are drawn; of RETURN also how the model is run and who judges."""
+    """How the splits are drawn; for RETURN also how the model is run, and the judge."""
     experiment = study.experiment
     benchmark = experiment.benchmark
     if benchmark.name == PEOPLE:
@@ -44,12 +45,12 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
 
 
 def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
-    """The answers; of RETURN the model."""
+    """The answers; for RETURN the model."""
     return model_needs(study.experiment) if study.experiment.benchmark.name == PEOPLE else {"ask": Request("ask")}
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """Of RETURN the model's files, and RETURN.jsonl where it is a file; the answers know theirs."""
+    """For RETURN the model's files, and RETURN.jsonl if it is a local file; otherwise the answers' fingerprints cover them."""
     experiment = study.experiment
     if experiment.benchmark.name != PEOPLE:
         return {}
@@ -62,7 +63,7 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Find out what the model knows; write the splits and which model they are for."""
+    """Find out what the model knows; write the splits and the model that they are for."""
     built_for = _identity(context)
     if context.experiment.benchmark.name == PEOPLE:
         return prepare_people(context, built_for)
@@ -70,7 +71,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def _identity(context: StageContext) -> BuiltFor:
-    """The model as ``check_model`` knows it again: a folder by its files and its place, else the hub id or the preset's name."""
+    """How ``check_model`` recognises the model: a folder by its files and path, else the hub id or the preset's name."""
     model = context.experiment.model
     if model.path is None:
         return BuiltFor(model.name)

@@ -1,7 +1,7 @@
 """Stage ``probe``: further passes over a model state (``base`` or ``edited``), one JSON Lines file each.
 
-They are asked for by name (``eval.passes``) and stand beside the observations, which cost one generation and one teacher-forced
-pass. A pass that was finished before an interruption is not run again.
+They are requested by name (``eval.passes``), in addition to observations, which cost one generation and one
+teacher-forced pass. A pass that was finished before an interruption is not run again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NEEDS_REFERENCE = "reference_loss"
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """How the model is run and asked, and which passes are wanted, by their versions."""
+    """How the model is run and asked, and the versions of the requested passes."""
     from unierase_cli.probes.base import load_pass
 
     experiment = study.experiment
@@ -115,7 +115,7 @@ def _texts(experiment: Experiment) -> list[str]:
             raise UserError(f"{where}: no string `text`", 'write {"text": "..."} on every line')
         texts.append(row["text"])
     if not texts:
-        raise UserError(f"eval.texts={experiment.eval.texts} holds no text", 'write {"text": "..."} on every line')
+        raise UserError(f"eval.texts={experiment.eval.texts} has no text", 'write {"text": "..."} on every line')
     return texts
 
 
@@ -127,7 +127,7 @@ def _texts_file(name: str) -> Path:
 
 
 def _of_reference(experiment: Experiment) -> Experiment:
-    """The experiment with the reference model in the place of its own."""
+    """The experiment with the reference model instead of its own model."""
     if experiment.eval.reference_model is None:
         what = f"the pass {NEEDS_REFERENCE} needs a model that never saw the forget set"
         raise UserError(what, "give eval.reference_model=FOLDER_OR_HUB_ID")

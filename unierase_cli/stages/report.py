@@ -1,4 +1,4 @@
-"""Stage ``report``: the scored run as report.md and report.html with its pictures, and collateral.json."""
+"""Stage ``report``: writes a scored run as report.md and report.html with pictures, and collateral.json."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PICTURE, COLLATERAL, COLLATERAL_PICTURE = "forgetting-retention.png", "collatera
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG of the report's folder, and what it shows in words."""
+    """A PNG in the report's folder, and its caption."""
 
     file: str
     about: str
@@ -39,7 +39,7 @@ Section = Table | Picture
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """What the report names of the configuration; the keys of its inputs cover what its numbers depend on."""
+    """The parts of the configuration that the report names; the keys of its inputs cover its numbers."""
     return {"title": _title(study.experiment), "about": _chosen(study.experiment)}
 
 
@@ -52,12 +52,12 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """The benchmark: the collateral map needs its groups and texts, also of rows that are not scored."""
+    """The benchmark, because the collateral map needs its groups and texts, also of rows that are not scored."""
     return {"benchmark": study.benchmark.fingerprint}
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write report.md, report.html, the pictures and collateral.json; the summary holds their names."""
+    """Write report.md, report.html, the pictures and collateral.json; the summary has their names."""
     title, about = _title(context.experiment), _about(context)
     remarks: list[str] = []
     if PRECISE in context.inputs:
@@ -72,7 +72,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def _of_single_facts(scored: Artefact) -> list[Section]:
-    """A mode in which there is no model after the last step: facts that were forgotten one by one."""
+    """The sections for a mode that leaves no model with all edits: facts erased one by one."""
     from unierase_cli.results.one_run import precise_tables
     from unierase_cli.results.runs import read_precise
     from unierase_cli.stages import precise
@@ -83,12 +83,12 @@ def _of_single_facts(scored: Artefact) -> list[Section]:
 
 
 def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[str]]:
-    """The model after the last step beside the unedited one, and the way there; also writes the pictures."""
+    """The sections for a mode that leaves a model: before, after, and the steps between; also writes the pictures."""
     from unierase_cli.results.one_run import tables
     from unierase_cli.results.runs import read_scores
 
     scores = read_scores(context.inputs["score"])
-    # Of many steps the last one: they are much alike, and each patch has its own numbers beside it.
+    # Of many steps only the last is shown: they are similar, and each patch has its own numbers.
     patches = context.inputs["erase"].files("patch-*.json")[-1:]
     infos = [read_as(path, dict[str, Any], "make the edit again with --force") for path in patches]
     damage, untold = _collateral(context, scores, title)
@@ -110,7 +110,7 @@ def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[
 
 
 def _step_by_step(context: StageContext) -> list[Section]:
-    """The trajectory's table, and its picture copied beside the report; nothing where there is none."""
+    """The trajectory's table and its picture, which is copied to the report; empty if there is no trajectory."""
     if TRAJECTORY not in context.inputs:
         return []
     from unierase_cli.results.one_run.trajectory_tables import trajectory_table
@@ -124,7 +124,7 @@ def _step_by_step(context: StageContext) -> list[Section]:
 
 
 def _collateral(context: StageContext, scores: Scores, title: str) -> tuple[list[Section], list[str]]:
-    """Write the collateral map; its sections of the report, and remarks on what it lacks."""
+    """Write the collateral map; returns its sections of the report, and remarks on missing parts."""
     from unierase_cli.results.one_run import collateral
 
     found = collateral.collateral_map(scores, context.study.benchmark)
@@ -134,7 +134,7 @@ def _collateral(context: StageContext, scores: Scores, title: str) -> tuple[list
     collateral.draw(found, context.directory / COLLATERAL_PICTURE, title=title)
     unknown = found["unknown"]
     remarks = [f"{unknown} scored rows are not in the benchmark and not in the map of collateral damage"] if unknown else []
-    return [collateral.worst_table(found), Picture(COLLATERAL_PICTURE, "collateral damage against likeness")], remarks
+    return [collateral.worst_table(found), Picture(COLLATERAL_PICTURE, "collateral damage against similarity")], remarks
 
 
 def _title(experiment: Experiment) -> str:
@@ -191,7 +191,7 @@ vertical-align:top}.number{text-align:right;font-variant-numeric:tabular-nums;wh
 
 
 def _html(title: str, about: Mapping[str, str], sections: list[Section], remarks: list[str], folder: Path) -> str:
-    """One self-contained file: the pictures are inside it."""
+    """The report as a self-contained HTML file with embedded pictures."""
     body = [f"<h1>{html.escape(title)}</h1><ul>"]
     body += [f"<li>{html.escape(name)}: {html.escape(text)}</li>" for name, text in about.items()]
     body.append("</ul>")

@@ -1,4 +1,4 @@
-"""Stage ``score``: every metric of the unedited and of the edited model, side by side, from their observations alone."""
+"""Stage ``score``: computes every metric of the unedited and the edited model from their observations."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 NAME = "score"
 VERSION = 3
 METRICS = "metrics.json"
-# Of a retain reference too, if it has it: membership attacks compare with it.
+# Also read from a retain reference if it has this file, for membership attacks.
 HOLDOUT = "holdout.plain.jsonl"
 STATES = ("base", "edited")
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """The versions of all metrics: what is scored differently is scored again, and the model is not asked."""
+    """The versions of all metrics and the judges; a changed metric is computed again without asking the model."""
     from unierase_cli.metrics.catalog import all_metrics
 
     wanted = study.experiment.eval
     judges: dict[str, Any] = {"encoder": wanted.encoder, "nli": wanted.nli, "gibberish": wanted.gibberish}
-    # More time may give what was unavailable for want of it.
+    # A longer time limit may make a judge available.
     judges |= {"refusal_encoder": wanted.refusal_encoder, "seconds": wanted.judge_seconds}
     versions = {metric.NAME: metric.VERSION for metric in all_metrics()}
     return {"metrics": versions, "judges": judges, **general.judged_by(study.experiment)}
@@ -53,8 +53,10 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """The listed refusals and the retain reference, by content; the judges, by what of them is on this machine; the code of all
-    metrics, and of the suites, which judge the answers.
+    """Fingerprints of everything outside the configuration that scoring depends on.
+
+    Listed refusals and retain reference by content; judges by their local files; the code of all metrics, and of the
+    suites, which judge answers.
     """
     from unierase_cli.metrics.catalog import metric_code
     from unierase_cli.training.token.targets import load_targets
@@ -74,14 +76,14 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write ``metrics.json`` (see ``metrics.scores``); the summary holds the table's rows."""
+    """Write ``metrics.json`` (see ``metrics.scores``); the summary has the rows of the table."""
     scores = measure(context)
     write_json(context.directory / METRICS, scores.to_json())
     return {"rows": scores.table(), "warnings": scores.warnings}
 
 
 def measure(context: StageContext, names: Collection[str] | None = None) -> Scores:
-    """What ``metrics.json`` holds, from the inputs' files; of all metrics, or of those named."""
+    """The content of ``metrics.json``, from the inputs' files; of all metrics, or only those in ``names``."""
     from unierase_cli.metrics.compare import came_back, compare, unchanged
     from unierase_cli.metrics.leak import left_out
 
@@ -95,7 +97,7 @@ def measure(context: StageContext, names: Collection[str] | None = None) -> Scor
         warnings = [text for text in told if text]
     for text in warnings:
         context.reporter.warn(text)
-    # Told when the model was asked.
+    # The user was warned of these when the model was asked.
     cut = (told_of_state(evidence.state, _plain_stops(evidence)) for evidence in (base, edited))
     scores.warnings = [*warnings, *(text for text in cut if text)]
     return scores
@@ -106,14 +108,14 @@ def _plain_stops(evidence: Evidence) -> list[str]:
 
 
 def _asked_otherwise(experiment: Experiment) -> str | None:
-    """A sentence if RETURN's scores are of questions that were not asked as RETURN asks them."""
+    """A warning if RETURN's questions were asked without RETURN's own instruction."""
     if experiment.benchmark.name != "return" or experiment.model.instruction is not None:
         return None
-    return "RETURN asks for short answers with an instruction of its own; for its published scores choose protocol=return"
+    return "RETURN asks for short answers with its own instruction; for its published scores choose protocol=return"
 
 
 def evidence_of(context: StageContext, state: str, judges: Judges | None = None) -> Evidence:
-    """All that was observed of a model state, and what its metrics need beside it. Raises UserError for a damaged file."""
+    """All observations of a model state and the other inputs of its metrics; raises UserError for a damaged file."""
     from unierase_cli.metrics.base import Evidence
     from unierase_cli.pipeline.observation_files import read_state
     from unierase_cli.training.token.targets import load_targets
@@ -136,7 +138,7 @@ def evidence_of(context: StageContext, state: str, judges: Judges | None = None)
 
 
 def judges_of(experiment: Experiment) -> Judges:
-    """The judges that the experiment names, not loaded yet."""
+    """The configured judges, not yet loaded."""
     from unierase_cli.metrics.judges.judges import Judges
 
     wanted = experiment.eval
@@ -144,7 +146,7 @@ def judges_of(experiment: Experiment) -> Judges:
 
 
 def _names(study: Study, refusals: Sequence[str]) -> dict[str, str]:
-    """Fact id -> whom it is about, where a refusal says so; else nothing, and the benchmark is not read."""
+    """Fact id -> the name that it is about, if a refusal contains names; else empty, without reading the benchmark."""
     if not any(NAME_SLOT in text for text in refusals):
         return {}
     facts = [fact for rows in study.benchmark.splits.values() for fact in rows]
@@ -152,7 +154,7 @@ def _names(study: Study, refusals: Sequence[str]) -> dict[str, str]:
 
 
 def _passes(context: StageContext, state: str) -> dict[str, list[dict[str, Any]]]:
-    """Rows of the further passes over a model state, by the pass's name."""
+    """Rows of the further passes over a model state by name."""
     from unierase_cli.store.jsonl import read_jsonl
 
     made = context.inputs.get(f"probe_{state}")

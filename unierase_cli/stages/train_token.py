@@ -1,4 +1,4 @@
-"""Stage ``train_token``: the unlearning tokens of a model and a benchmark."""
+"""Stage ``train_token``: trains the unlearning tokens for a model and a benchmark."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ VERSION = 3
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """The token section but for the refinement after an edit, the prompt format, the seed, and the edited layers where noise is put
-    on them."""
+    """The token section without the refinement, the prompt format, the seed, and the edited layers if noise is added to them."""
     experiment, token = study.experiment, study.experiment.token
     noisy = any(stage.noise and stage.epochs for stage in token.stages)
     settings = {key: value for key, value in counted(token).items() if not key.startswith("refine")}
@@ -37,7 +36,7 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """Of the model, the questions, the refusals, and which facts the tokens are for where there are several."""
+    """Fingerprints of the model, the questions, the refusals, and the tokens' facts if there are several tokens."""
     from unierase_cli.training.token.targets import load_targets
 
     token, found = study.experiment.token, model_fingerprints(study.experiment)
@@ -57,13 +56,13 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
 
 
 def _groups(study: Study) -> int:
-    """How many tokens there are: as many as named, or one for each step."""
+    """The number of tokens: token.groups, or one per step."""
     token = study.experiment.token
     return len(study.steps) if token.per_step else token.groups
 
 
 def _assignment(study: Study) -> dict[str, int]:
-    """Fact to forget -> its token."""
+    """Fact to forget -> index of its token."""
     from unierase_cli.training.token.pairs import assign_groups
 
     if study.experiment.token.per_step:
@@ -72,8 +71,11 @@ def _assignment(study: Study) -> dict[str, int]:
 
 
 def questions(study: Study) -> tuple[Fact, ...]:
-    """What the token is trained on: the forget set, of a sequence what it asks for, or questions outside every forget set and
-    every scored split."""
+    """The questions that the token is trained on.
+
+    These are the forget set (in a sequence, what is requested), or questions outside every forget set and every scored
+    split.
+    """
     benchmark = study.benchmark
     wanted = study.token_questions
     kept = {fact.id for fact in held_out(study)}
@@ -90,18 +92,19 @@ def questions(study: Study) -> tuple[Fact, ...]:
 
 
 def held_out(study: Study) -> tuple[Fact, ...]:
-    """Questions outside every forget set that the token is not trained on: by them its training sees whether it has learned enough;
-    none where half of what there is would not be left to train on.
+    """Questions outside every forget set that are held out from training, on which stages with ``until`` are evaluated.
+
+    Empty if fewer than half of the available questions would be left to train on.
     """
     token, outside = study.experiment.token, study.benchmark.outside
     looking = any(stage.until is not None for stage in token.stages)
-    # Of every token at least one.
+    # At least one question per token.
     count = max(token.held_out, _groups(study)) if token.held_out else 0
     return evenly_spaced(outside, count) if looking and len(outside) >= 2 * count else ()
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Train the rows; an interrupted training goes on from its last epoch."""
+    """Train the rows; an interrupted training resumes from its last epoch."""
     from unierase_cli.training.token.learning import clear_states, train_token
 
     study, experiment, reporter = context.study, context.experiment, context.reporter

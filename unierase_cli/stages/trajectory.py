@@ -1,7 +1,7 @@
-"""Stage ``trajectory``: how forgetting and retention go along a sequence of requests, from what was observed after each step.
+"""Stage ``trajectory``: forgetting and retention along a sequence of requests, from the observations after each step.
 
-``steps.json`` holds a ``metrics.scores.Trajectory``. ``forget_so_far`` of a step is the mean over its facts and all earlier ones,
-each of the two with the weight of its size where ``eval.step_rows`` asks only some of it.
+``steps.json`` is a ``metrics.scores.Trajectory``. ``forget_so_far`` of a step is the mean over its facts and all
+earlier ones; if ``eval.step_rows`` limits the rows, the two parts are weighted by their full sizes.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ FILE, PICTURE = "steps.json", "trajectory.png"
 SO_FAR = "forget_so_far"
 UTILITY = "all.model_utility"
 Rows = dict[str, list[Observation]]
-# Of a line of an edit's ``steps.jsonl`` what is shown.
+# The fields of an edit's ``steps.jsonl`` that are used.
 RECORD: Any = defstruct("Record", [("facts", list[Any]), ("changed_share", Finite | None, None)])
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """The versions of the metrics, and which steps are looked at."""
+    """The versions of the metrics, and the evaluated steps."""
     from unierase_cli.metrics import model_utility
 
     found = {about.name: about.version for split in (NOW, *KEPT) for about, _ in _measured(split)}
@@ -41,19 +41,19 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
 
 
 def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
-    """The scores of the beginning and of the end, whose answers are used again, and an observation for every other step."""
+    """The scores before and at the end, whose answers are reused, and an observation for every other step."""
     found = {"score": Request("score"), "erase": Request("erase"), "base": Request("observe", (("state", "base"),))}
     return found | {_name(index): request for index, request in step_requests(study).items()}
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """The rows that each step is judged by: those of the last step may be a part of what was asked at the end."""
+    """The rows that each step is judged by; those of the last step may be some of the rows asked at the end."""
     rows = [[[f.id for f in facts] for facts in step_splits(study, i).values()] for i in step_requests(study)]
     return {"rows": hash_json(rows)}
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write steps.json and its picture; the summary holds the last step's numbers."""
+    """Write steps.json and its picture; the summary has the last step's numbers."""
     from unierase_cli.results.one_run.trajectory_picture import draw
 
     found = measure(context)
@@ -64,7 +64,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def measure(context: StageContext) -> Trajectory:
-    """What ``steps.json`` holds, from the inputs' files. Raises UserError for a damaged one."""
+    """The content of ``steps.json``, from the inputs' files; raises UserError for a damaged one."""
     from unierase_cli.metrics.scores import AfterStep, Trajectory
 
     study = context.study
@@ -86,7 +86,7 @@ def measure(context: StageContext) -> Trajectory:
                 before=_measures(_chosen(study, index, base), sizes),
             )
         )
-    # What is kept is the same rows after every step; with fewer of them the beginning has no more either.
+    # The kept rows are the same after every step; if they are limited, the values before are limited to them too.
     kept = _chosen(study, min(step_requests(study)), base)
     asked_for = {fact.id for step in study.steps for fact in step.forget}
     forgotten = [row for row in base.get(FORGET, []) if row.fact_id in asked_for]
@@ -101,7 +101,7 @@ def _name(index: int) -> str:
 
 
 def _by_split(context: StageContext, name: str, at_the_end: bool = True) -> Rows:
-    """Plain observations of an input by split; those of one step are apart already."""
+    """Plain observations of an input by split; observations after a step have their forget rows merged."""
     from unierase_cli.pipeline.observation_files import read_state
 
     _, observations = read_state(context.inputs[name].whole)
@@ -110,7 +110,7 @@ def _by_split(context: StageContext, name: str, at_the_end: bool = True) -> Rows
 
 
 def _chosen(study: Study, index: int, observed: Rows) -> Rows:
-    """The rows that the step is judged by, found in what was observed; a split that lacks one is left out."""
+    """The observations of the rows that a step is judged by; a split that lacks one is left out."""
     chosen: Rows = {}
     for name, facts in step_splits(study, index).items():
         known = {o.fact_id: o for o in observed.get(FORGET if name in (NOW, BEFORE) else name, ())}
@@ -120,7 +120,7 @@ def _chosen(study: Study, index: int, observed: Rows) -> Rows:
 
 
 def _measures(rows: Rows, sizes: Mapping[str, int]) -> dict[str, Measure]:
-    """Every measure on every split, and model utility over the three splits it is made of."""
+    """Every measure on every split, and model utility over its three splits."""
     from unierase_cli.metrics import model_utility
     from unierase_cli.metrics.base import Evidence
 
@@ -137,7 +137,7 @@ def _measures(rows: Rows, sizes: Mapping[str, int]) -> dict[str, Measure]:
 
 
 def _so_far(rows: Rows, sizes: Mapping[str, int], evidence: Evidence) -> dict[str, Measure]:
-    """Means over the step's facts and all earlier ones. With an interval where all of them were asked."""
+    """Means over the step's facts and all earlier ones, with an interval if all of them were asked."""
     parts = [split for split in (NOW, BEFORE) if split in rows]
     whole = all(len(rows[split]) == sizes[split] for split in parts)
     total = sum(sizes[split] for split in parts)
@@ -178,12 +178,12 @@ def _column(name: str) -> dict[str, Any]:
 
 
 def _records(context: StageContext) -> tuple[list[Any], dict[int, float]]:
-    """What every patch says of itself, and the seconds that each step took (the last time it was made)."""
+    """The record of every patch, and the seconds that each step took (the last time it was made)."""
     from unierase_cli.stages.erase import STEPS, step_seconds
     from unierase_cli.store.jsonl import read_rows_as
 
     erased = context.inputs["erase"]
     records = read_rows_as(erased.file(STEPS), RECORD, "make the edit again with --force")
     if len(records) != len(context.study.steps):
-        raise UserError(f"{erased.full_name} is not of {len(context.study.steps)} steps", "make the edit again with --force")
+        raise UserError(f"{erased.full_name} does not have {len(context.study.steps)} steps", "make the edit again with --force")
     return records, step_seconds(erased)

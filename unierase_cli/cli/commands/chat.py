@@ -1,4 +1,4 @@
-"""The command chat: questions from the terminal or a pipe, answered by the model before and after its edit."""
+"""The chat command: answers questions from the terminal or a pipe with the model before and after its edit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "/before": "ask the unedited model only",
     "/after": "ask the edited model only",
-    "/both": "ask both (as at the start)",
+    "/both": "ask both (the default)",
     "/forbid": "forbid the unlearning token [UNL] to the edited model, or allow it again",
     "/quit": "end",
 }
@@ -45,7 +45,7 @@ def chat(
     store = Store(outputs)
     reporter = context.obj.reporter
     states = open_run(store.resolve(run), store, reporter, until=step, base=base, device=device)
-    reporter.note(f"each question is asked again, without what was said before; {', '.join(COMMANDS)}")
+    reporter.note(f"questions are independent: the model does not see earlier ones; {', '.join(COMMANDS)}")
     Session(states, reporter, json).run(_lines())
 
 
@@ -60,7 +60,7 @@ class Session:
     forbid: bool = False
 
     def run(self, lines: Iterator[str]) -> None:
-        """Until ``/quit`` or the end of the lines. A question that cannot be asked does not end the conversation."""
+        """Run until ``/quit`` or the end of the input; an invalid question does not end the conversation."""
         for line in lines:
             text = line.strip()
             if text == "/quit":
@@ -113,12 +113,12 @@ def _cell(answer: Said) -> str:
 
 
 def _lines() -> Iterator[str]:
-    """Lines of a pipe; in a terminal lines that are asked for, with history where the system has it."""
+    """Lines of a pipe, or of a prompt in a terminal, with history where readline is available."""
     if not sys.stdin.isatty():
         yield from sys.stdin
         return
     with suppress(ImportError):
-        import readline  # noqa: F401  (being imported is what gives input() its history)
+        import readline  # noqa: F401  (importing it gives input() its history)
     while True:
         try:
             yield input("> ")

@@ -1,4 +1,4 @@
-"""The command compare: two finished runs against each other, question by question."""
+"""The compare command: compares two finished runs question by question."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from unierase_cli.cli.complete import complete_run
 from unierase_cli.cli.render import emit_json
 from unierase_cli.contracts import UserError
 
-# Characters of an answer in the terminal; --json has whole ones.
+# Characters of an answer in the terminal; --json prints whole answers.
 WIDTH = 160
 Runs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RUN RUN",
         help="Two finished runs, each a path, NAME@v003, the start of a key, or latest; a NAME without its seed (or a pattern) "
-        "means all its seeds, paired one by one.",
+        "means all its seeds, compared pair by pair.",
         autocompletion=complete_run,
         show_default=False,
     ),
@@ -27,9 +27,9 @@ Metrics = Annotated[
     str | None,
     typer.Option("--metrics", metavar="A,B", help="Columns (forget.rouge), metrics (rouge), splits (retain_near), or all."),
 ]
-Top = Annotated[int, typer.Option("--top", metavar="N", min=0, help="Questions that changed most, per split.")]
+Top = Annotated[int, typer.Option("--top", metavar="N", min=0, help="Show the N questions that changed most, per split.")]
 Anyway = Annotated[
-    bool, typer.Option("--anyway", help="Compare even if benchmark, protocol or the unedited model differ.")
+    bool, typer.Option("--anyway", help="Compare even if the benchmark, the protocol or the unedited model differs.")
 ]
 Folder = Annotated[str, typer.Option("--outputs", metavar="FOLDER", help="Folder of the artefacts.")]
 
@@ -47,7 +47,7 @@ def compare(
     words = runs or []
     for word in words:
         if "=" in word:
-            raise UserError(f"{word} has no place in a comparison of finished runs", "unierase compare RUN RUN --outputs FOLDER")
+            raise UserError(f"{word} does not apply to a comparison of finished runs", "unierase compare RUN RUN --outputs FOLDER")
     from unierase_cli.results.two_runs.pair import compare_pair
     from unierase_cli.store.artefacts import Store
 

@@ -1,4 +1,4 @@
-"""The commands that look at what there is: ls, show, doctor; and export, which writes a model out."""
+"""The commands ls, show and doctor, which only read, and export, which writes a model."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from unierase_cli.cli.render import emit_json
 from unierase_cli.cli.session import compose_for, print_config
 from unierase_cli.contracts import UserError
 
-# The plural that people type -> the group.
+# Plural as users type it -> group.
 PLURALS = {"models": "model", "benchmarks": "benchmark", "methods": "method", "modes": "mode", "tokens": "token"}
 PLURALS |= {"edits": "edit", "trains": "train", "protocols": "protocol", "evals": "eval", "experiments": "experiment"}
 What = Annotated[
     str | None,
     typer.Argument(
-        metavar="[WHAT]", help="models, methods, losses, metrics, keys, ... or a stage; nothing lists all artefacts."
+        metavar="[WHAT]", help="models, methods, losses, metrics, keys, ... or a stage; all artefacts if omitted."
     ),
 ]
 Section = Annotated[
-    str | None, typer.Argument(metavar="[SECTION]", help="After keys: only those of a section (edit, edit.values).")
+    str | None, typer.Argument(metavar="[SECTION]", help="After keys: list only this section (edit, edit.values).")
 ]
 
 
@@ -56,7 +56,7 @@ def ls(
             show(console, key_table(keys))
         return
     if section is not None:
-        raise UserError(f"ls {what} takes no further word, and {section} is one", f"unierase ls {what}")
+        raise UserError(f"ls {what} takes no further word, but got {section}", f"unierase ls {what}")
     folders = config_folders(config_dir)
     groups = catalog.groups(folders)
     group = PLURALS.get(what or "", what)
@@ -80,7 +80,7 @@ def ls(
         known = [*(plural for plural, name in PLURALS.items() if name in groups), *KINDS, "keys", *stages]
         near = get_close_matches(what or "", known, n=2)
         raise UserError(
-            f"ls knows no {what}",
+            f"ls cannot list {what}",
             f"did you mean {' or '.join(near)}?" if near else f"choose one of: {', '.join(known)}",
         )
     artefacts = Store(outputs).list(stage)
@@ -111,13 +111,13 @@ def show(context: typer.Context, run: Run, outputs: Folder = "outputs", json: op
 def export(
     context: typer.Context,
     run: Run,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder to write to.")],
     kind: Annotated[
         str,
         typer.Option("--as", metavar="KIND", help="model (plain Hugging Face) | patch (the changes) | lora (peft)."),
     ] = "model",
     rank: Annotated[
-        int | None, typer.Option("--rank", metavar="R", help="--as lora: shorten the change to rank R.")
+        int | None, typer.Option("--rank", metavar="R", help="--as lora: truncate the change to rank R.")
     ] = None,
     step: options.Step = None,
     base: options.Base = None,

@@ -1,4 +1,4 @@
-"""The command new: the files of a new model, method, loss, metric or benchmark, with one place left to fill in."""
+"""The new command: creates the files of a new model, method, loss, metric or benchmark, with one place to fill in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ What = Annotated[
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits and underscores.")]
 Into = Annotated[
     Path | None,
-    typer.Option("--into", metavar="FOLDER", help="A package of your own; without it the checkout that you are in."),
+    typer.Option("--into", metavar="FOLDER", help="A package of your own; default: the checkout that you are in."),
 ]
 
 
@@ -42,13 +42,13 @@ def new(context: typer.Context, what: What, name: Name, into: Into = None, json:
     if planned.added:
         note(f"add to {_shown(planned.root / 'pyproject.toml')}:\n{planned.added}")
     if planned.kind.name == "metric":
-        note("until it is filled in, scoring stops and says so: every metric is computed on every run")
+        note("scoring fails until it is filled in, because every metric is computed on every run")
     for command in commands:
         note(f"next: {command}")
 
 
 def _commands(planned: Planned) -> list[str]:
-    """What to type: install a package of one's own, see the test fail, and use the new part."""
+    """What to type next: install the user's own package, run the failing test, use the new part."""
     kind, found = planned.kind, []
     (test,) = (path for path in planned.files if path.name.startswith("test_"))
     if not _is_installed(planned):
@@ -59,11 +59,11 @@ def _commands(planned: Planned) -> list[str]:
 
 
 def _is_installed(planned: Planned) -> bool:
-    """Whether the new part can be found as things are: a yaml alone always, in a checkout if it is the one that runs."""
+    """Whether the new part can be found without an install: always for a yaml, else if this checkout is the one that runs."""
     return not planned.kind.room or (planned.checkout and Path(__file__).resolve().is_relative_to(planned.root))
 
 
 def _shown(path: Path) -> str:
-    """The path as it can be typed from here."""
+    """The path as it can be typed in the current folder."""
     shorter = os.path.relpath(path)
     return str(path) if shorter.startswith("..") else shorter

@@ -1,8 +1,8 @@
-"""A new model, method, loss, metric or benchmark as files: its code with one place left open, its yaml, and a test that fails
-until the place is filled in. The texts are the templates of ``unierase_cli/assets/new``.
+"""Plans and writes the files of a new model, method, loss, metric or benchmark: code with one place to fill in, yaml, and a test.
 
-In a checkout of this project the files go into its rooms. Elsewhere they make a package of the user's own, whose entry points this
-one looks through, with a folder of yamls for ``--config-dir``.
+The test fails until the place is filled in. The templates are in ``unierase_cli/assets/new``. In a checkout of this
+project the files go into its rooms. Elsewhere they make a package of the user's own, with entry points and a folder of
+yamls for ``--config-dir``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class Kind:
-    """``room``: folder of a package of one's own for its code, "" for a kind that is a yaml alone; ``group``: of conf/, "" for a
-    kind without a yaml; ``open``: what is to be filled in; ``try_it``: the command that uses it; ``home``: folder of this package,
-    where it is another than ``room``.
+    """A kind of part that ``new`` can create.
+
+    ``room``: folder for the code in the user's own package, "" if the kind is only a yaml; ``group``: folder of conf/,
+    "" if the kind has no yaml; ``open``: what is to be filled in; ``try_it``: the command that uses the part; ``home``:
+    folder of this package if it differs from ``room``.
     """
 
     name: str
@@ -44,7 +46,7 @@ class Kind:
 
     @property
     def shipped(self) -> str:
-        """The folder in which this package has its own."""
+        """The folder of this package that has the shipped parts of this kind."""
         return f"unierase_cli/{self.home or self.room}"
 
 
@@ -62,8 +64,11 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Planned:
-    """What is to be written below ``root``. ``files``: path -> content, the one to fill in first; ``changed``: files that gain
-    something; ``added``: what the user must add by hand to a pyproject.toml of their own, or ""; ``checkout``: whether root is one.
+    """What ``write`` will write below ``root``.
+
+    ``files``: path -> content, the file to fill in first; ``changed``: existing files with their new content;
+    ``added``: what the user must add to their own pyproject.toml, or ""; ``checkout``: whether ``root`` is a checkout
+    of this project.
     """
 
     kind: Kind
@@ -76,7 +81,7 @@ class Planned:
 
 
 def find_checkout(start: Path) -> Path | None:
-    """The checkout of this project that a folder is in."""
+    """The checkout of this project that contains the folder ``start``, or None."""
     for folder in (start, *start.parents):
         if (folder / "unierase_cli" / "plugins.py").is_file() and (folder / "conf" / "config.yaml").is_file():
             return folder
@@ -84,24 +89,24 @@ def find_checkout(start: Path) -> Path | None:
 
 
 def plan(kind_name: str, name: str, here: Path, into: Path | None = None) -> Planned:
-    """The files of a new part; nothing is written yet.
+    """Plan the files of a new part; writes nothing.
 
-    Raises UserError for an unknown kind, for a name that is no identifier or is taken, and where there is neither a checkout nor a
-    folder to write into.
+    Raises UserError for an unknown kind, for a name that is not an identifier or is taken, and if there is neither a
+    checkout nor a folder to write into.
     """
     kind = KINDS.get(kind_name)
     if kind is None:
-        raise UserError(f"{kind_name} is nothing that unierase new can make", f"choose {', '.join(KINDS)}")
+        raise UserError(f"unierase new cannot make {kind_name}", f"choose {', '.join(KINDS)}")
     _check_name(kind, name)
     try:
         checkout = find_checkout((into or here).resolve())
-    except RuntimeError as error:  # what Python says of a link to itself
-        raise UserError(f"--into {into} is a link that leads to itself", "name a folder") from error
+    except RuntimeError as error:  # Python raises this for a symbolic link to itself
+        raise UserError(f"--into {into} is a symbolic link to itself", "name a folder") from error
     if checkout is not None:
         files = _files(kind, name, checkout, code=f"{kind.shipped}/{name}.py")
         planned = Planned(kind, name, checkout, True, files)
     elif into is None:
-        what = f"{here} is in no checkout of unierase"
+        what = f"{here} is not in a checkout of unierase"
         raise UserError(what, f"unierase new {kind.name} {name} --into FOLDER")
     else:
         planned = _own_package(kind, name, into)
@@ -110,7 +115,7 @@ def plan(kind_name: str, name: str, here: Path, into: Path | None = None) -> Pla
 
 
 def write(planned: Planned) -> None:
-    """Write the files, all or none. Raises UserError when a folder cannot be written to."""
+    """Write all files or none; raises UserError if a folder is not writable."""
     made: list[Path] = []
     try:
         for path, content in {**planned.files, **planned.changed}.items():
@@ -128,24 +133,24 @@ def _check_name(kind: Kind, name: str) -> None:
         return
     mended = re.sub(r"\W+", "_", name.lower()).strip("_")
     mended = mended if NAME.fullmatch(mended) and not keyword.iskeyword(mended) else f"my_{mended or kind.name}"
-    what = f"{name} is no name for a {kind.name}: small letters, digits and underscores, a letter first"
+    what = f"{name} is not a valid name for a {kind.name}: use small letters, digits and underscores, a letter first"
     raise UserError(what, f"unierase new {kind.name} {mended}")
 
 
 def _check_free(planned: Planned) -> None:
-    """Refuse a name that a file, a yaml or an installed part has already."""
+    """Refuse a name that a file, a yaml or an installed part already has."""
     kind, name = planned.kind, planned.name
     conf = planned.root / "conf"
     yamls = [folder / kind.group / f"{name}.yaml" for folder in (conf, shipped_folder()) if kind.group]
-    # Beside a folder of the same name a file of code would never be found.
+    # Python prefers a package (a folder) to a module of the same name.
     taken = [path for path in (*planned.files, *yamls) if path.exists() or (path.suffix == ".py" and path.with_suffix("").is_dir())]
     if taken or (kind.room and name in Plugins(kind.shipped.replace("/", "."), kind.entry_points, "", kind.name, ()).names()):
         where = f" ({taken[0]})" if taken else ""
-        raise UserError(f"there is a {kind.name} {name} already{where}", f"unierase new {kind.name} my_{name}")
+        raise UserError(f"there is already a {kind.name} {name}{where}", f"unierase new {kind.name} my_{name}")
 
 
 def _files(kind: Kind, name: str, root: Path, code: str) -> dict[Path, str]:
-    """Code, yaml and test of a kind, those that it has."""
+    """Path -> content of the code, the yaml and the test, as far as the kind has them."""
     conf = f"conf/{kind.group}/{name}.yaml"
     words = {"name": name, "title": name.replace("_", " "), "file": code if kind.room else conf}
     found = {root / code: _filled(f"{kind.name}.py", words)} if kind.room else {}
@@ -154,9 +159,7 @@ def _files(kind: Kind, name: str, root: Path, code: str) -> dict[Path, str]:
 
 
 def _own_package(kind: Kind, name: str, folder: Path) -> Planned:
-    """A folder that pip can install: ``unierase_<folder>/<room>/<name>.py``, conf/, tests/ and a pyproject.toml with the entry
-    point.
-    """
+    """Plan a folder that pip can install: code, conf/, tests/ and a pyproject.toml with the entry point."""
     package = _package_name(folder)
     planned = Planned(kind, name, folder, False, _files(kind, name, folder, code=f"{package}/{kind.room}/{name}.py"))
     if not kind.room:
@@ -182,7 +185,7 @@ def _package_name(folder: Path) -> str:
 
 
 def _with_entry(content: str, package: str, header: str, line: str) -> str | None:
-    """A pyproject.toml that ``new`` has written with one entry point more; None for any other, which is left to its owner."""
+    """The pyproject.toml with one more entry point, or None if ``new`` did not write the file and its owner must edit it."""
     if f'packages = ["{package}"]' not in content:
         return None
     if header in content:

@@ -1,4 +1,4 @@
-"""The commands patch apply, revert, diff and show: a run's changes as something to put on, take off and compare."""
+"""The commands patch apply, revert, diff and show: apply a run's changes to a model, revert them and compare them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 ModelFolder = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="A Hugging Face model folder.")]
 NewFolder = Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")]
 Drop = Annotated[
-    list[int] | None, typer.Option("--drop", metavar="K", help="Leave out what step K changed (again for each).")
+    list[int] | None, typer.Option("--drop", metavar="K", help="Leave out the changes of step K (repeatable).")
 ]
-Replan = Annotated[bool, typer.Option("--replan", help="Compute the other steps again, as if it had never been asked for.")]
+Replan = Annotated[bool, typer.Option("--replan", help="Recompute the other steps as if step K had never been requested.")]
 Original = Annotated[
     str | None,
     typer.Option("--base", metavar="FOLDER", help="The original model (folder or hub id), checked by hash."),
@@ -111,14 +111,14 @@ def show(context: typer.Context, run: Run, outputs: Folder = "outputs", json: op
 
 SUBCOMMANDS = {
     "apply": (apply, "Write MODEL_DIR with the changes of RUN as a plain Hugging Face folder."),
-    "revert": (revert, "Write the unedited model of a folder that apply or export made, from the original; checked by hashes."),
-    "diff": (diff, "Show what differs between the patches of two runs."),
+    "revert": (revert, "Recover the unedited model of a folder that apply or export made; checked by hashes."),
+    "diff": (diff, "Show the differences between the patches of two runs."),
     "show": (show, "Show a run's steps: facts, layers, rank, size."),
 }
 
 
 def _erasure(context: typer.Context, run: str, outputs: str) -> Artefact:
-    """The edit that RUN is or was made from."""
+    """The erase artefact that RUN is, or was made from."""
     from unierase_cli.delivery.export import find_erasure
     from unierase_cli.store.artefacts import Store
 

@@ -1,4 +1,4 @@
-"""The command report: one run's report, or with RUN words one table over many finished runs."""
+"""The report command: one run's report, or a table over many finished runs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def report(
     if runs:
         compare(context.obj, runs, retain or [], wishes)
     elif retain:
-        raise UserError("--retain has no runs to be compared with", "unierase report RUN RUN --retain RUN")
+        raise UserError("--retain needs runs to compare with", "unierase report RUN RUN --retain RUN")
     else:
         stage_command(context.obj, "report", wishes, _make, "report")
 
@@ -63,11 +63,11 @@ def _make(pipeline: Pipeline) -> Artefact:
 
 
 def compare(journal: Journal, runs: Sequence[str], retain: Sequence[str], wishes: Wishes) -> None:
-    """Compare finished runs; of the configuration only ``run`` is read, since nothing is run."""
+    """Compare finished runs. Only the ``run`` section of the configuration is read."""
     for word in wishes.words:
         if not word.lstrip("+").startswith("run."):
             raise UserError(
-                f"{word} has no place in a comparison of finished runs", f"leave out {word}, or name no RUN ({runs[0]})"
+                f"{word} does not apply to a comparison of finished runs", f"leave out {word}, or name no RUN ({runs[0]})"
             )
     if wishes.print_config or wishes.dry_run:
         option = "--print-config" if wishes.print_config else "--dry-run"

@@ -1,4 +1,4 @@
-"""The command rerun: a finished run made once more from its manifest, and compared with what it was."""
+"""The rerun command: repeats a finished run from its manifest and compares the results."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Tolerance = Annotated[
     typer.Option(
         "--tolerance",
         metavar="X",
-        help="Let numbers differ by X (of those above 1: by that share); without it bits must be equal on the same kind of "
-        "machine, and metrics to 1e-6 on another.",
+        help="Allowed difference X between numbers (relative for numbers above 1). Default: bitwise equal on the same kind of "
+        "machine, metrics within 1e-6 on another.",
         show_default=False,
     ),
 ]
 Since = Annotated[
-    str | None, typer.Option("--from", metavar="STAGE", help="Repeat from this stage on; take what comes before as it is.")
+    str | None, typer.Option("--from", metavar="STAGE", help="Repeat from this stage on; reuse earlier artefacts.")
 ]
 
 
@@ -37,7 +37,7 @@ def rerun(
 ) -> None:
     context.obj.outputs = outputs
     if tolerance is not None and not tolerance >= 0:
-        raise UserError(f"--tolerance {tolerance} is no tolerance", "--tolerance 1e-6")
+        raise UserError(f"--tolerance {tolerance} is not a tolerance", "--tolerance 1e-6")
     from unierase_cli.pipeline import several_processes as together
 
     if together.is_follower():

@@ -1,4 +1,4 @@
-"""The command score: recorded answers scored again; with RUN words finished runs, and the logs of other code bases."""
+"""The score command: scores recorded answers again, of one configuration, finished runs, or logs of other code bases."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RUN|KEY=VALUE",
-        help="Without RUN: the score of one configuration, made and kept (see unierase ls keys). "
+        help="Without RUN: make and keep the score of one configuration (see unierase ls keys). "
         "RUNs (a path, NAME@v003, the start of a key, latest, or a pattern): "
-        "these finished runs, scored again from their recorded answers; nothing is kept.",
+        "score these finished runs again from their recorded answers; nothing is kept.",
         autocompletion=complete_run_or_word,
         show_default=False,
     ),
@@ -46,7 +46,7 @@ Folder = Annotated[
 ]
 State = Annotated[
     str | None,
-    typer.Option("--state", metavar="edited|base", help="Of which model --open-unlearning writes (edited)."),
+    typer.Option("--state", metavar="edited|base", help="The model that --open-unlearning writes (default: edited)."),
 ]
 TofuLog = Annotated[
     Path | None,
@@ -106,7 +106,7 @@ def score_log(journal: Journal, log: Path, retain: Path | None, as_json: bool) -
 
 
 def _show_summary(journal: Journal, log: Path, known: dict[str, float], as_json: bool) -> None:
-    """open-unlearning's summary as it is: it has no rows that anything could be computed from."""
+    """Show open-unlearning's summary as it is; it has no rows to compute anything from."""
     if as_json:
         emit_json({"log": str(log), "format": "open-unlearning summary", "aggregates": known})
         return
@@ -122,7 +122,7 @@ def rescore_runs(journal: Journal, runs: Sequence[str], metrics: str | None, wis
 
     names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     if names is not None:
-        check_names(names)  # before the runs are looked for: a typo is told at once
+        check_names(names)  # before looking for the runs, so that a typo is reported at once
     store, changes = _store(journal, wishes)
     made = rescore(store, runs, reporter=journal.reporter, changes=changes, names=names)
     from unierase_cli.cli.outcome import as_data
@@ -178,15 +178,15 @@ def _check(
     tofu_log: Path | None,
     retain_log: Path | None,
 ) -> None:
-    """Raises UserError for options that do not go together."""
+    """Raise UserError for options that do not go together."""
     if retain_log is not None and tofu_log is None:
         raise UserError(
-            "--retain-log goes with --tofu-log", "of our own runs the reference is eval.retain_reference=FOLDER"
+            "--retain-log goes with --tofu-log", "for runs of this tool set eval.retain_reference=FOLDER"
         )
     if tofu_log is not None:
         others = [*runs, *wishes.words, *(["--metrics"] if metrics else []), *(["--open-unlearning"] if folder else [])]
         if others:
-            raise UserError(f"{others[0]} has no place beside --tofu-log", f"leave out {others[0]}")
+            raise UserError(f"{others[0]} does not go with --tofu-log", f"leave out {others[0]}")
     if state is not None and state not in STATES:
         raise UserError(f"--state {state} is not a model state", "choose edited or base")
     if state is not None and folder is None:
@@ -205,7 +205,7 @@ def _check(
 
 
 def _store(journal: Journal, wishes: Wishes, allowed: Sequence[str] = ()) -> tuple[Store, dict[str, Any]]:
-    """The artefacts, and what is to differ from the recorded configurations. Raises UserError for any other key."""
+    """The store and the changes to the recorded configurations; raises UserError for keys that cannot change."""
     from unierase_cli.stages.shared.rescore import CHANGES
     from unierase_cli.store.artefacts import Store
 
@@ -213,8 +213,8 @@ def _store(journal: Journal, wishes: Wishes, allowed: Sequence[str] = ()) -> tup
     for word, key in zip(wishes.words, keys, strict=True):
         if key not in ("run.outputs", *allowed, *CHANGES):
             raise UserError(
-                f"{word} has no place beside RUN: a finished run is scored as it was configured",
-                f"leave it out; what can differ is {', '.join(CHANGES)}",
+                f"{word} does not go with RUN: a finished run is scored as it was configured",
+                f"leave it out; the keys that can change are {', '.join(CHANGES)}",
             )
     typed = compose_for(journal, wishes)
     changes = {key: getattr(getattr(typed, key.split(".")[0]), key.split(".")[1]) for key in keys if key in CHANGES}

@@ -1,4 +1,4 @@
-"""The commands that make artefacts: each is a stage, with everything before it made as needed."""
+"""The commands that make artefacts: each runs a stage, after everything that the stage needs."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
     from unierase_cli.store.artefact import Artefact
 
 
-# The command that makes more than one stage and what that needs.
+# The only command that makes several stages.
 EVAL = "eval"
-# Command -> the benchmark that it is for, unless another is named.
+# Command -> its default benchmark.
 BENCHMARKS = {"prepare": "world", "prepare-return": "return"}
 
 
 def _last(words: Sequence[str], group: str) -> str | None:
-    """The choice that is typed last for a group."""
+    """The last choice typed for a group, or None."""
     return next((word.partition("=")[2] for word in reversed(words) if word.startswith(f"{group}=")), None)
 
 
 def callback(name: str) -> Callable[..., None]:
-    """The function behind a command."""
+    """The function that implements a command."""
     stage = stage_of(name)
 
     def make(pipeline: Pipeline) -> Artefact:
         if stage == "prepare":
             from unierase_cli.pipeline.stage import load_stage
 
-            # What it reads of the model counts as asked for too.
+            # Questions that prepare needs answered count as requested, so that --no-chain makes them.
             if "ask" in load_stage(stage).needs(pipeline.study, {}):
                 pipeline.make("ask")
         if name != EVAL:
             return pipeline.make(stage)
         from unierase_cli.pipeline.evaluation import asked_by_evaluation, last_of_evaluation
 
-        # All of it counts as asked for, so that --no-chain makes it.
+        # All of these count as requested, so that --no-chain makes them.
         for request in asked_by_evaluation(pipeline.study):
             pipeline.make(request.stage, **request.values)
         return pipeline.make(last_of_evaluation(pipeline.study))
@@ -57,8 +57,8 @@ def callback(name: str) -> Callable[..., None]:
             groups = ("benchmark", "experiment")
             asked = {g: chosen.values[g] or _last(typed, g) for g in groups}
             if name == "prepare-return" and asked["benchmark"] not in (None, BENCHMARKS[name]):
-                raise UserError("prepare-return makes splits of RETURN alone", f"unierase prepare benchmark={asked['benchmark']}")
-            # An experiment has a benchmark of its own.
+                raise UserError("prepare-return makes only RETURN's splits", f"unierase prepare benchmark={asked['benchmark']}")
+            # An experiment names its own benchmark.
             named = {} if any(asked.values()) else {"benchmark": BENCHMARKS[name]}
         stage_command(context.obj, name, chosen.wishes(typed, **named), make, stage)
 

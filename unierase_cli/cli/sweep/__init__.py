@@ -1,4 +1,4 @@
 """Many runs from one command.
 
-Words with several values come in. A plan of runs, their outcomes as they end, and one table over all of them go out.
+Input: words with several values. Output: a plan of runs, their results as they finish, and one table over all of them.
 """

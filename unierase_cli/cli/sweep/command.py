@@ -1,4 +1,4 @@
-"""The command sweep: every combination of the words' values, each in a process of its own, and one table at the end."""
+"""The sweep command: runs every combination of the words' values in its own process and shows one table at the end."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from unierase_cli.config.sections.launcher import LauncherConfig
     from unierase_cli.launch.jobs import Job
 
-# More combinations than this need a --yes: composing them alone takes a while.
+# More combinations than this need --yes; composing them alone takes a while.
 MANY = 100
 FOLDER = "sweeps"
-# What runs a command in a process of its own.
+# Runs a command in a process of its own.
 PROGRAM = (sys.executable, "-m", "unierase_cli")
 
 
@@ -47,13 +47,13 @@ Words = Annotated[
     typer.Argument(
         metavar="KEY=V1,V2",
         help="Any key of the configuration, with one value or several: method=unierase,npo_gd seed=0,1 or seed=range(0,3). "
-        "What stands in brackets or quotes is one value: eval.splits=[forget,retain_unseen]. "
-        "unierase ls keys says what each key means.",
+        "Text in brackets or quotes is one value: eval.splits=[forget,retain_unseen]. "
+        "unierase ls keys explains each key.",
         autocompletion=complete_sweep,
         show_default=False,
     ),
 ]
-Stage = Annotated[Command, typer.Option("--stage", help="The command that each combination runs.")]
+Stage = Annotated[Command, typer.Option("--stage", help="The command to run for each combination.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", metavar="N", min=1, help="Runs at a time (launcher.jobs=N).")]
 Launcher = Annotated[
     str | None,
@@ -62,7 +62,7 @@ Launcher = Annotated[
     ),
 ]
 Seeds = Annotated[str | None, typer.Option("--seed", metavar="N,N", help="run.seed=N,N")]
-Yes = Annotated[bool, typer.Option("--yes", help=f"More than {MANY} combinations are meant.")]
+Yes = Annotated[bool, typer.Option("--yes", help=f"Allow more than {MANY} combinations.")]
 
 
 @with_shared_options("print_config", "no_chain")
@@ -77,7 +77,7 @@ def sweep(
     yes: Yes = False,
 ) -> None:
     if whole_number("WORLD_SIZE", 1) > 1:
-        raise UserError("a sweep starts its runs itself, one process each", "leave out torchrun or accelerate launch")
+        raise UserError("a sweep starts its own processes, one per run", "leave out torchrun or accelerate launch")
     from unierase_cli.config.sweep import expand
 
     journal: Journal = context.obj
@@ -85,7 +85,7 @@ def sweep(
     more = {"seed": seed, "launcher": launcher, "launcher.jobs": jobs}
     combinations = expand([*wishes.words, *(f"{key}={value}" for key, value in more.items() if value is not None)])
     if len(combinations) > MANY and not yes:
-        raise UserError(f"these words make {len(combinations)} runs", "add --yes if they are meant")
+        raise UserError(f"these words make {len(combinations)} runs", "add --yes to run them all")
     from unierase_cli.cli.sweep.plan import plan_data, plan_sweep, plan_table
     from unierase_cli.config.compose import compose_launcher
 
@@ -145,7 +145,7 @@ def _run(
 def _job(one: Planned, stage: Command, folder: Path, config_dir: Path | None) -> Job:
     from unierase_cli.launch.jobs import Job
 
-    # How runs are started is the sweep's business: a run's own words say nothing about it.
+    # The launcher belongs to the sweep, not to a run.
     words = [word for word in one.combination.words if not re.match(r"\+*launcher[.=]", word)]
     more = ["--config-dir", str(config_dir)] if config_dir else []
     command = (*PROGRAM, stage.value, *words, *more, "--json")
@@ -154,7 +154,7 @@ def _job(one: Planned, stage: Command, folder: Path, config_dir: Path | None) ->
 
 
 def _new_folder(parent: Path) -> Path:
-    """``<stamp>``, with a number behind it if two sweeps start in one second."""
+    """Make a folder ``<stamp>``, or ``<stamp>-2`` if two sweeps start in the same second."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     number = 1
     while True:

@@ -1,4 +1,4 @@
-"""What came of a sweep: its record on disk, one table over its runs, and the list of those that failed."""
+"""The result of a sweep: its record on disk, one table over its runs, and a list of failed runs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import read_as, write_json
 
 RECORD = "sweep.json"
-# What a run writes of itself at its end.
+# What a run writes as JSON when it finishes.
 MADE: Any = msgspec.defstruct("Made", [("folder", str, msgspec.field(name="path"))])
-AGAIN = "the same command runs these again, and nothing that is done"
+AGAIN = "the same command runs these again and skips what is done"
 
 
 @dataclass
 class Ran:
-    """A combination and what became of it: ``done`` (before), ``made``, ``failed``, or ``not run`` (interrupted, or a twin's)."""
+    """A combination and its state: ``done`` (before the sweep), ``made``, ``failed`` or ``not run`` (interrupted, or a twin)."""
 
     planned: Planned
     state: str = "not run"
@@ -51,7 +51,7 @@ class Ran:
 
 @dataclass
 class Results:
-    """All combinations of a sweep; ``folder`` has its logs, or is None where nothing had to be run."""
+    """All combinations of a sweep; ``folder`` has its logs, or is None if nothing had to run."""
 
     stage: str
     store: Store
@@ -65,7 +65,7 @@ class Results:
         return [run for run in self.runs if run.state == "failed"]
 
     def keep(self, finished: Finished) -> None:
-        """Take in a job that has ended, and write the record again."""
+        """Record a finished job and write the record to disk."""
         run = next(run for run in self.runs if run.planned.number == finished.job.number)
         run.seconds, run.log = finished.seconds, finished.job.log
         if finished.code == 0:
@@ -85,7 +85,7 @@ class Results:
             write_json(self.folder / RECORD, record)
 
     def settle_twins(self) -> None:
-        """A combination that makes what an earlier one makes shares its fate."""
+        """Give every twin the state of the earlier combination that makes the same artefact."""
         for run in self.runs:
             if run.state == "not run" and run.planned.twin is not None:
                 first = self.runs[run.planned.twin - 1]
@@ -96,7 +96,7 @@ class Results:
 
 
 def compared(results: Results, reporter: ConsoleReporter) -> list[Artefact]:
-    """The comparisons over all that the sweep has made and found; none if no run was scored."""
+    """The comparisons over all runs of the sweep; empty if no run was scored."""
     if results.stage not in SCORED or not results.paths():
         return []
     from unierase_cli.results.many_runs.comparison import compare_runs
@@ -112,17 +112,17 @@ def compared(results: Results, reporter: ConsoleReporter) -> list[Artefact]:
 
 
 def _scored(results: Results, reporter: ConsoleReporter) -> list[str]:
-    """What has scores for a table. A mode that leaves no model with all its edits has tables of its own, run by run."""
+    """The runs that one table can show; precise runs leave no model with all edits and have their own tables."""
     made = [results.store.resolve(path) for path in results.paths()]
     alone = [artefact for artefact in made if artefact.stage == PRECISE]
     if alone:
         names = ", ".join(artefact.full_name for artefact in alone)
-        reporter.note(f"not in the table, each fact was erased by itself (unierase show RUN): {names}")
+        reporter.note(f"not in the table, because each fact was erased by itself (see unierase show RUN): {names}")
     return [str(artefact.path) for artefact in made if artefact not in alone]
 
 
 def show_results(results: Results, reporter: ConsoleReporter, *, as_json: bool) -> None:
-    """The tables, then the failures; or all of it as JSON."""
+    """Show the tables and then the failures, or print everything as JSON."""
     from unierase_cli.cli.outcome import as_data, read_comparison, show_comparison
     from unierase_cli.cli.tables import artefact_table, show
 

@@ -1,4 +1,4 @@
-"""What a sweep would do: every combination composed and planned before anything starts."""
+"""Plans a sweep: composes and plans every combination before anything starts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 
 SCORED = ("score", "report")
-# What is scored against the retain reference, or made of such scores.
+# Stages that use the retain reference, directly or through scores.
 REFERRING = (*SCORED, TRAJECTORY)
 DONE, INTERRUPTED, MISSING = "done", "interrupted", "missing"
 
 
 @dataclass
 class Planned:
-    """A combination with its artefacts, the wanted one last. ``twin``: an earlier combination that makes the same one."""
+    """A combination with its artefacts, the requested one last; ``twin``: number of an earlier one with the same artefact."""
 
     number: int
     combination: Combination
@@ -51,7 +51,7 @@ class Planned:
 
 
 class Snapshot(Store):
-    """The store as it is now, read once: a plan asks for every artefact of every combination."""
+    """The store as it is now, read once, because a plan looks up every artefact of every combination."""
 
     def __init__(self, root: str | Path) -> None:
         super().__init__(root)
@@ -62,7 +62,7 @@ class Snapshot(Store):
 
 
 class StillToMake(Exception):
-    """Carries the plan of what is not there."""
+    """Carries the plan of an artefact that does not exist yet."""
 
     def __init__(self, rows: list[PlanRow]) -> None:
         super().__init__(rows[-1].stage)
@@ -70,7 +70,7 @@ class StillToMake(Exception):
 
 
 class Looking(Pipeline):
-    """A pipeline that only looks. Raises StillToMake for an artefact that is not there."""
+    """A pipeline that makes nothing; raises StillToMake for an artefact that does not exist."""
 
     def make(self, stage: str, **options: str) -> Artefact:
         rows = self.plan(stage, **options)
@@ -81,7 +81,7 @@ class Looking(Pipeline):
 
 
 def plan_sweep(sweep: Sweep, stage: str, config_dir: Path | None, reporter: Reporter) -> list[Planned]:
-    """Every combination's plan. Raises UserError, naming the combination, for one that cannot be run, and for two alike."""
+    """Plan every combination; raises UserError, naming the combination, for an invalid one and for duplicates."""
     experiments = _composed(sweep, config_dir, reporter)
     silent = SilentReporter()
     store = Snapshot(experiments[0][1].run.outputs)
@@ -127,9 +127,9 @@ def _composed(sweep: Sweep, config_dir: Path | None, reporter: Reporter) -> list
 
 
 def _rows(experiment: Experiment, stage: str, looking: Callable[[Experiment], Pipeline]) -> list[PlanRow]:
-    """The run's artefacts, its scores with the retain reference that it will find, or make first.
+    """The plan rows of a run, including the retain reference that it will find or make first.
 
-    An evaluation ends in the stage that belongs to the mode.
+    An evaluation ends with the last stage of its mode.
     """
     if stage == SCORE:
         stage = last_of_evaluation(looking(experiment).study)
@@ -138,7 +138,7 @@ def _rows(experiment: Experiment, stage: str, looking: Callable[[Experiment], Pi
     try:
         return looking(with_reference(experiment, SilentReporter(), looking)).plan(stage)
     except StillToMake as reference:
-        # Until the reference is there, what is scored against it has no key: it is missing, and like nothing else.
+        # Until the reference exists, artefacts scored against it have no key: they are missing and equal to no other.
         rows = looking(replace(experiment, eval=replace(experiment.eval, retain_reference=None))).plan(stage)
         return [*reference.rows, *(_without_key(row) if row.stage in REFERRING else row for row in rows)]
 
@@ -149,7 +149,7 @@ def _without_key(row: PlanRow) -> PlanRow:
 
 @contextmanager
 def _naming(combination: Combination) -> Iterator[None]:
-    """Says of which combination a mistake is."""
+    """Put the combination's label before the message of a UserError."""
     try:
         yield
     except UserError as error:
@@ -157,7 +157,7 @@ def _naming(combination: Combination) -> Iterator[None]:
 
 
 def plan_table(planned: Sequence[Planned]) -> Table:
-    """A row per combination; what several of them need stands at the first."""
+    """One row per combination; artefacts that several combinations need are listed at the first one."""
     told: set[str] = set()
     shared: set[str] = set()
     rows = []
@@ -169,7 +169,7 @@ def plan_table(planned: Sequence[Planned]) -> Table:
         rows.append((str(one.number), one.label, _state(one), ", ".join(map(_short, fresh))))
     ready, twins = sum(one.done for one in planned), sum(one.twin is not None and not one.done for one in planned)
     caption = f"{len(planned)} combinations: {ready} done, {len(planned) - ready - twins} to run; {len(told)} artefacts to make"
-    caption += f" ({len(shared)} for several combinations, named at the first)" if shared else ""
+    caption += f" ({len(shared)} shared, listed at the first combination)" if shared else ""
     return Table("Sweep", ("no.", "combination", "now", "to make"), tuple(rows), frozenset({"no."}), caption)
 
 
@@ -182,11 +182,11 @@ def _state(one: Planned) -> str:
 
 
 def _short(row: PlanRow) -> str:
-    return f"{row.stage} (goes on)" if row.state == INTERRUPTED else row.stage
+    return f"{row.stage} (resumes)" if row.state == INTERRUPTED else row.stage
 
 
 def plan_data(planned: Sequence[Planned]) -> list[dict[str, Any]]:
-    """The plan for machines."""
+    """The plan as JSON data."""
     return [
         {
             "number": one.number,

@@ -1,4 +1,4 @@
-"""A sweep under way: a line for each running job in a terminal, elsewhere a line when one starts, goes on, and ends."""
+"""Progress of a sweep: a bar per running job in a terminal; elsewhere a line when a job starts, now and then, and when it ends."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from unierase_cli.cli.render import ConsoleReporter
 if TYPE_CHECKING:
     from unierase_cli.launch.jobs import Finished, Job
 
-# Seconds between lines about a job that goes on, where there is no terminal.
+# Seconds between lines about a running job when there is no terminal.
 EVERY = 60.0
 WORDS = 72
 
 
 class SweepWatch:
-    """launch.jobs.Watch for people; ``keep`` takes in each job that has ended. Use as a context manager."""
+    """launch.jobs.Watch for a console, to be used as a context manager; ``keep`` is called with each finished job."""
 
     def __init__(
         self, reporter: ConsoleReporter, total: int, keep: Callable[[Finished], None], *, every: float = EVERY

@@ -1,4 +1,4 @@
-"""The sections of an experiment as dataclasses, one file each, with the meaning of each key in a docstring below it.
+"""The sections of an experiment as dataclasses, one file each, with a docstring below each key.
 
-Values from yaml come in. Checked values go out.
+Input: values from yaml. Output: checked values.
 """

@@ -1,4 +1,4 @@
-"""Which facts are forgotten, which may be protected, and which are scored."""
+"""The facts to forget, to protect and to score."""
 
 from __future__ import annotations
 
@@ -10,64 +10,64 @@ from unierase_cli.config.counted import BY_CONTENT
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Which facts are forgotten, which may be protected, and which are scored."""
+    """The facts to forget, to protect and to score."""
 
     name: str = "fictional"
     """Name of the benchmark: fictional, tofu, return, real_world, world, jsonl, or one of your own."""
     implementation: str | None = None
-    """File of unierase_cli/benchmarks that loads it. null takes the one that is named like the benchmark."""
+    """Module in unierase_cli/benchmarks that loads it. null: the module with the benchmark's name."""
     split: str = "forget05"
-    """Forget split, for example forget01, forget05 or forget10 (the number is the per cent of the authors)."""
+    """Forget split, for example forget01, forget05 or forget10 (the number is the percentage of authors)."""
     seed: int = 0
-    """Seed of what the benchmark draws: made-up people and sampled examples."""
+    """Seed for generated people and sampled examples."""
     hub: str | None = None
-    """Id of the data set on the hub. null takes the benchmark's own."""
+    """Id of the data set on the hub. null: the benchmark's default."""
     revision: str | None = None
-    """Commit or tag of the data set on the hub. null takes the newest version, with a warning."""
+    """Commit or tag of the data set on the hub. null: the newest version, with a warning."""
     data_dir: str | None = field(default=None, metadata=BY_CONTENT)
-    """Folder of JSON Lines that is read instead of the hub; world, jsonl: one that `unierase prepare` made."""
+    """Folder of JSON Lines to read instead of the hub; for world and jsonl, a folder made by `unierase prepare`."""
     path: str | None = field(default=None, metadata=BY_CONTENT)
-    """jsonl: file of the facts to forget (question, answer, optional subject, group, ...). return: RETURN.jsonl, from
-    which `unierase prepare` makes splits; null takes it from the hub.
+    """jsonl: file with the facts to forget (question, answer, optional subject, group, ...). return: RETURN.jsonl, from
+    which `unierase prepare` makes splits; null: from the hub.
     """
     retain_path: str | None = field(default=None, metadata=BY_CONTENT)
-    """jsonl: file of the facts to retain, with the same keys as benchmark.path."""
+    """jsonl: file with the facts to retain, with the same fields as benchmark.path."""
     forgotten_path: str | None = field(default=None, metadata=BY_CONTENT)
-    """JSON Lines of facts (question, answer) that the model forgot in an earlier run. They are asked again, and neither
+    """JSON Lines of facts (question, answer) that the model forgot in an earlier run. They are asked again, but neither
     retained nor protected. Facts of an exported folder are recognised by the hashes in its unierase.json.
     """
     authors: int = 60
-    """fictional: number of authors in the generated world."""
+    """fictional: number of generated authors."""
     questions: int = 10
-    """fictional: number of questions about each author."""
+    """fictional: number of questions per author."""
     unseen_authors: int = 8
-    """fictional: number of authors, the first ones, that no method ever sees (split retain_unseen)."""
+    """fictional: number of authors (the first ones) that no method ever sees (split retain_unseen)."""
     holdout_authors: int = 4
-    """fictional: number of further authors that no model is trained on (split holdout)."""
+    """fictional: number of additional authors that no model is trained on (split holdout)."""
     unknown_people: int = 96
     """Number of questions about people who do not exist, answered with refusals, that the finetune stage adds to its
     training data.
     """
     unseen_share: float = 0.2
-    """jsonl, world: share of the retained groups (of examples, if they have no group) that no method ever sees."""
+    """jsonl, world: share of the retained groups (of examples if there are no groups) that no method ever sees."""
     order: str = "published"
     """tofu: order of the forget examples, published or closer_look. It decides which examples protocol.rows keeps."""
     augmented: bool = False
-    """return: methods also see questions that are made up from those about other people (NAUF's augmentation)."""
+    """return: methods also see questions adapted from questions about other people (NAUF's augmentation)."""
     any_model: bool = False
-    """return, world, jsonl: allow a model that the splits were not made for."""
+    """return, world, jsonl: allow a model other than the one that the splits were made for."""
     train_on: str = "answer"
-    """real_world: the answer that methods learn, answer (the model's own long one) or golden_answer (the one that is
-    scored).
+    """real_world: the answer that methods are trained on, answer (the model's own long answer) or golden_answer (the
+    scored answer).
     """
     near_authors: int = 5
     """Number of neighbouring authors. Half of their questions are protected, half are scored as retain_near."""
     protected_scored: int = 100
-    """Protected questions that are scored, at most (a seeded sample). Methods see all of them."""
+    """Maximum number of protected questions to score (a seeded sample). Methods see all of them."""
     protect_limit: int = 0
-    """Facts that may be protected, at most. 0: all that the benchmark offers."""
+    """Maximum number of protected facts. 0: all that the benchmark offers."""
     rows: int = 0
-    """Examples of each scored split, at most. 0: all. The limit changes what the numbers mean, so it is part of every
+    """Maximum number of examples per scored split. 0: all. The limit changes what the numbers mean, so it is part of every
     key.
     """
 

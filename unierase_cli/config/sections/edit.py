@@ -10,32 +10,32 @@ from unierase_cli.config.counted import UNCOUNTED
 
 @dataclass(frozen=True)
 class ValueConfig:
-    """The search for z, the value that makes the target the first answer token."""
+    """The optimisation of z, the value that makes the target the first answer token."""
 
     steps: int = 40
-    """Steps of the search, at most."""
+    """Maximum number of optimisation steps."""
     lr: float = 0.1
-    """Learning rate of the search (Adam); edit.values.lr_kind says how it counts."""
+    """Learning rate (Adam); see edit.values.lr_kind for its unit."""
     lr_kind: str = "relative"
-    """How lr counts: absolute (as in the reference) or relative (lr is a fraction of clamp * ||h0|| per step, so that
-    it fits any model's scale).
+    """Unit of lr: absolute (as in the reference) or relative (lr is a fraction of clamp * ||h0|| per step, so that it
+    fits any model's scale).
     """
     weight_decay: float = 0.5
     """Weight of ||delta|| / ||h0||^2 in the loss."""
     clamp: float = 0.5
     """Limit of the change: ||delta|| never exceeds clamp * ||h0||."""
     kl_factor: float = 0.0625
-    """Weight of the drift on "{subject} is a", the KL divergence of the current from the initial prediction."""
+    """Weight of the drift on "{subject} is a": the KL divergence of the current from the initial prediction."""
     stop_loss: float = 0.01
-    """The search for a fact stops once its loss is below this."""
+    """The optimisation for a fact stops when its loss is below this."""
     stop_kind: str = "target"
-    """The loss that stop_loss is compared with: total (as in the reference) or target (the target's mean negative
-    log-probability alone, which gives the smallest z that suffices).
+    """The loss that stop_loss is compared with: total (as in the reference) or target (only the target's mean negative
+    log-probability, which gives the smallest sufficient z).
     """
     runner_up: float = 1.0
-    """Weight of the loss that makes the first tokens of refusals likely among all tokens other than the target."""
+    """Weight of the loss that makes the first tokens of refusals likely among all tokens except the target."""
     batch_size: int = 0
-    """Facts that are searched together. 0 chooses by memory."""
+    """Number of facts optimised together. 0: chosen by available memory."""
 
     def __post_init__(self) -> None:
         positive("edit.values.steps", self.steps)
@@ -52,26 +52,26 @@ class ValueConfig:
 
 @dataclass(frozen=True)
 class MomentsConfig:
-    """Second moments of the down projections' inputs, what the edit must leave alone."""
+    """Second moments of the down projections' inputs, which the edit must preserve."""
 
     corpus: str = "auto"
-    """Texts that are read: auto (the benchmark's own protected texts), the path of JSON Lines with the key `text`, or
+    """Texts to read: auto (the benchmark's own protected texts), the path of JSON Lines with the key `text`, or
     hub:DATASET/CONFIG/SPLIT/COLUMN.
     """
     samples: int = 1000
-    """Texts that are read, at most, in seeded order. 0 reads all."""
+    """Maximum number of texts to read, in seeded order. 0: all."""
     max_tokens: int = 512
-    """Tokens of a text that are read, at most."""
+    """Maximum number of tokens to read per text."""
     corpus_weight: float = 1.0
-    """Weight of the moment of the corpus tokens."""
+    """Weight of the moment of corpus tokens."""
     prompt_end_weight: float = 1000.0
     """Weight of the moment of the last prompt tokens of protected questions."""
     subject_end_weight: float = 1000.0
-    """Weight of the moment of the last subject tokens of protected questions, where facts are edited at their subjects
-    (key_position=subject_last).
+    """Weight of the moment of the last subject tokens of protected questions; only used if facts are edited at their
+    subjects (key_position=subject_last).
     """
     batch_tokens: int = field(default=8192, metadata=UNCOUNTED)
-    """Tokens of a forward pass, at most."""
+    """Maximum number of tokens per forward pass."""
 
     def __post_init__(self) -> None:
         positive("edit.moments.corpus_weight", self.corpus_weight, zero=True)
@@ -84,16 +84,16 @@ class MomentsConfig:
 
 @dataclass(frozen=True)
 class TemplateConfig:
-    """Context templates: the bare prompt (half the weight) and prefixes sampled from the model."""
+    """Context templates: the bare prompt (half of the weight) and prefixes sampled from the model."""
 
     starts: list[str] = field(default_factory=list)
-    """First words of the sampled prefixes. An empty list edits the bare prompt alone."""
+    """First words of the sampled prefixes. An empty list uses only the bare prompt."""
     length: int = 10
-    """Tokens of each sampled prefix, the first word included."""
+    """Tokens per sampled prefix, including the first word."""
     top_k: int = 5
-    """Each token is sampled from this many of the likeliest."""
+    """Each token is sampled from this many most likely tokens."""
     fixed: list[str] = field(default_factory=list)
-    """Prefixes that take the place of sampled ones. Each is put in front of the prompt."""
+    """Prefixes to use instead of sampled ones. Each is placed before the prompt."""
 
     def __post_init__(self) -> None:
         positive("edit.templates.length", self.length)
@@ -102,31 +102,31 @@ class TemplateConfig:
 
 @dataclass(frozen=True)
 class EditConfig:
-    """How an edit in closed form is computed."""
+    """How a closed-form edit is computed."""
 
     name: str = field(default="default", metadata=UNCOUNTED)
     """Name of the chosen yaml, the NAME of edit=NAME."""
     layers: list[int] | None = None
-    """Blocks whose down projection is edited. null takes model.layers."""
+    """Blocks whose down projection is edited. null: model.layers."""
     key_position: str | None = None
-    """Token whose key is edited: subject_last or prompt_last. null takes model.key_position."""
+    """Token whose key is edited: subject_last or prompt_last. null: model.key_position."""
     target: str = "token"
-    """What the edit leads to: token ([UNL] as the first answer token), refusal (a refusal directly, without a token:
-    the ablation) or text (edit.text).
+    """Target of the edit: token ([UNL] as the first answer token), refusal (a refusal without a token: the ablation) or
+    text (edit.text).
     """
     text: str | None = None
-    """Target text of edit.target=text. null takes the method's ordinary target, a refusal."""
+    """Target text for edit.target=text. null: the method's usual target, a refusal."""
     values: ValueConfig = field(default_factory=ValueConfig)
     moments: MomentsConfig = field(default_factory=MomentsConfig)
     templates: TemplateConfig = field(default_factory=TemplateConfig)
     preserve: str = "ridge"
-    """How protected directions are preserved: null_space (hard: they are projected out) or ridge (soft: a change along
-    them costs in proportion to their moment).
+    """How protected directions are preserved: null_space (hard: they are projected out) or ridge (soft: changes along
+    them cost in proportion to their moment).
     """
     threshold: float = 0.02
-    """null_space: directions with an eigenvalue below this threshold are editable."""
+    """null_space: directions whose eigenvalue is below this threshold are editable."""
     threshold_kind: str = "relative_max"
-    """How threshold counts: absolute, relative_max (share of the largest eigenvalue) or trace_share (the editable
+    """Unit of threshold: absolute, relative_max (share of the largest eigenvalue) or trace_share (the editable
     directions hold this share of the trace).
     """
     alpha: float = 10.0
@@ -134,17 +134,17 @@ class EditConfig:
     protected.
     """
     alpha_kind: str = "relative"
-    """How alpha counts: relative (the moment is divided by its mean eigenvalue) or absolute (MEMIT's weight of the
+    """Unit of alpha: relative (the moment is divided by its mean eigenvalue) or absolute (MEMIT's weight of the
     covariance).
     """
     lambda_: float = 0.2
-    """Ridge on the solution: the larger, the smaller the change of the weights."""
+    """Ridge on the solution: larger values make smaller weight changes."""
     lambda_kind: str = "relative"
-    """How lambda_ counts: absolute or relative (share of the mean of k'Bk over the edited keys)."""
+    """Unit of lambda_: absolute or relative (share of the mean of k'Bk over the edited keys)."""
     one_by_one: bool = False
-    """Solve and apply one fact after another, as the reference's script does."""
+    """Solve and apply one fact at a time, as the reference's script does."""
     solve_dtype: str = "float64"
-    """Type of Gram matrices and solves: float64 or float32."""
+    """Data type of Gram matrices and solves: float64 or float32."""
 
     def __post_init__(self) -> None:
         block_numbers("edit.layers", self.layers)

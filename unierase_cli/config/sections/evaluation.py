@@ -1,4 +1,4 @@
-"""What is asked of a model, how it answers, and which metrics are computed."""
+"""What a model is asked, how it answers, and which metrics are computed."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from unierase_cli.config.counted import BY_CONTENT, UNCOUNTED
 from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.contracts import UserError
 
-# Splits that the shipped benchmarks have, each of them some.
+# Splits of the shipped benchmarks; none has all of them.
 SPLITS = ["forget", "forget_eval", "forgotten_before", "retain_protected", "retain_near", "retain_unseen"]
 SPLITS += ["real_authors", "world_facts", "holdout"]
-# Ways of asking and decoding. The first is the headline; the others are the honesty columns of the forget split.
+# Ways of asking and decoding. The first is the main one; the others give the honesty columns of the forget split.
 VARIANTS = ["plain", "unlearn_forbidden", "unlearn_once", "paraphrased", "answer_prefix"]
-# Those that mean something for a model without an unlearning token.
+# Variants that apply to a model without an unlearning token.
 TOKENLESS_VARIANTS = ["plain", "paraphrased", "answer_prefix"]
 
-# What ends an answer to a plain prompt: a model without a chat template goes on with a question of its own.
+# Ends an answer to a plain prompt, because a model without a chat template continues with a question of its own.
 PLAIN_STOP = ("\nQuestion:",)
 
 
 @dataclass(frozen=True)
 class ProtocolConfig:
-    """How much is asked and how long an answer may be."""
+    """How many examples are asked and how long an answer may be."""
 
     name: str = field(default="full", metadata=UNCOUNTED)
     """Name of the chosen yaml, the NAME of protocol=NAME."""
     max_new_tokens: int = 200
-    """New tokens of an answer, at most."""
+    """Maximum number of new tokens per answer."""
     total_tokens: int = 0
-    """Tokens of prompt and answer together, at most, as TOFU's own evaluation counts its 200. 0: only the model's
-    context limits them.
+    """Maximum number of tokens of prompt and answer together, which is how TOFU's own evaluation counts its 200. 0: only
+    the model's context limits them.
     """
     prefix_tokens: int = 4
-    """Tokens of the true answer that the variant answer_prefix gives away."""
+    """Tokens of the true answer that the variant answer_prefix reveals."""
     rows: int = field(default=0, metadata=BY_CONTENT)
-    """Examples of each split, at most: the first ones, as TOFU's own evaluation takes its first 300. 0: all."""
+    """Maximum number of examples per split: the first ones, as TOFU's own evaluation takes its first 300. 0: all."""
     rows_of: list[str] = field(default_factory=list, metadata=BY_CONTENT)
-    """Benchmarks that protocol.rows limits (closer-look scores real_world whole). Empty: all."""
+    """Benchmarks that protocol.rows applies to (closer-look scores real_world in full). Empty: all."""
     stop: list[str] | None = None
     r"""Texts that end an answer ("\n" is a new line). null: "\nQuestion:" for plain prompts, none for chat prompts. []:
     none.
     """
 
     def rows_for(self, benchmark: str) -> int:
-        """The cap on rows of a benchmark's splits, 0 for none."""
+        """Maximum number of rows of a benchmark's splits, 0 for no limit."""
         return self.rows if not self.rows_of or benchmark in self.rows_of else 0
 
     def __post_init__(self) -> None:
@@ -54,26 +54,26 @@ class ProtocolConfig:
         positive("protocol.prefix_tokens", self.prefix_tokens)
         positive("protocol.rows", self.rows, zero=True)
         if self.stop is not None:
-            # A command line has no other way to write a new line.
+            # On a command line a new line can only be typed as \n.
             object.__setattr__(self, "stop", [text.replace("\\n", "\n") for text in self.stop])
             if not all(self.stop):
-                raise UserError("protocol.stop holds an empty text", "name what ends an answer, or protocol.stop=[] for nothing")
+                raise UserError("protocol.stop has an empty text", "give texts that end an answer, or protocol.stop=[] for none")
 
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """What is asked of a model and which further passes and judges are used."""
+    """What a model is asked, and which further passes and judges are used."""
 
     name: str = field(default="default", metadata=UNCOUNTED)
     """Name of the chosen yaml, the NAME of eval=NAME."""
     batch_size: int = field(default=0, metadata=UNCOUNTED)
-    """Examples per batch. 0 chooses by device. The numbers depend on it only by rounding."""
+    """Examples per batch. 0: chosen by device. Results depend on it only by rounding."""
     splits: list[str] = field(default_factory=list)
-    """Splits that are scored; those that the benchmark lacks are left out. Empty: all that it has."""
+    """Splits to score; splits that the benchmark lacks are ignored. Empty: all of its splits."""
     forget_variants: list[str] = field(
         default_factory=lambda: ["unlearn_forbidden", "unlearn_once", "paraphrased", "answer_prefix"]
     )
-    """Ways of asking the forget split, in addition to plain answers: unlearn_forbidden, unlearn_once, paraphrased,
+    """Ways of asking the forget split in addition to plain answers: unlearn_forbidden, unlearn_once, paraphrased,
     answer_prefix.
     """
     truth_ratio: bool = True
@@ -83,44 +83,42 @@ class EvalConfig:
     truth_ratio_splits: list[str] = field(
         default_factory=lambda: ["forget", "retain_unseen", "real_authors", "world_facts"]
     )
-    """Splits whose wrong and paraphrased answers are scored; the default names those that model utility and forget
-    quality read. Empty: every split.
+    """Splits whose wrong and paraphrased answers are scored; by default those that model utility and forget quality
+    use. Empty: every split.
     """
     retain_reference: str | None = field(default=None, metadata=BY_CONTENT)
     """Model that never saw the forget set, for forget quality: the folder of its observations (an observe artefact),
-    open-unlearning's TOFU_EVAL.json of a retain model (the file or its folder), or train (make one now). null: one that
-    was made before, if any.
+    open-unlearning's TOFU_EVAL.json of a retain model (the file or its folder), or train (train one now). null: an
+    existing one, if any.
     """
     encoder: str | None = None
     """Sentence encoder for cosine similarity: a hub id or a folder. null: metrics that need it are unavailable."""
     refusal_encoder: str | None = None
-    """Sentence encoder that recognises refusals by meaning, also those of the general suites: a hub id or a folder.
-    null: metrics that need it are unavailable.
+    """Sentence encoder that recognises refusals by meaning, also in the general suites: a hub id or a folder. null:
+    metrics that need it are unavailable.
     """
     nli: str | None = None
-    """Classifier of entailment: a hub id or a folder. null: metrics that need it are unavailable."""
+    """Entailment classifier: a hub id or a folder. null: metrics that need it are unavailable."""
     gibberish: str | None = None
-    """Detector of gibberish: a hub id or a folder. null: metrics that need it are unavailable."""
+    """Gibberish detector: a hub id or a folder. null: metrics that need it are unavailable."""
     judge_seconds: float | None = None
-    """Seconds that a judge (encoder, nli, gibberish) may take to load, and for each batch. A slower one is ended and
-    its metrics are unavailable. null: 600.
+    """Time limit for a judge (encoder, nli, gibberish) to load, and for each batch, in seconds. A slower judge is
+    stopped and its metrics are unavailable. null: 600.
     """
     passes: list[str] = field(default_factory=list)
-    """Further passes over the model, each a file of unierase_cli/probes: output_kl, perplexity, unrelated,
+    """Further passes over the model, each a module in unierase_cli/probes: output_kl, perplexity, unrelated,
     gradient_norm, reference_loss.
     """
     texts: str | None = field(default=None, metadata=BY_CONTENT)
-    """JSON Lines with the key `text`, the plain text of the pass perplexity. null: a dozen short texts that come with
-    the package.
-    """
+    """JSON Lines with the key `text` for the pass perplexity. null: a dozen short texts that come with the package."""
     reference_model: str | None = None
     """Model that never saw the forget set, for the pass reference_loss: a folder or a hub id."""
     steps: str = "all"
-    """mode=sequential: the steps after which the model is asked, beside the end: all, last or none."""
+    """mode=sequential: steps after which the model is asked, besides the end: all, last or none."""
     step_rows: int = 0
-    """mode=sequential: examples of each split that are asked after such a step, at most. 0: as many as at the end."""
+    """mode=sequential: maximum number of examples per split asked after such a step. 0: as many as at the end."""
     general: GeneralConfig = field(default_factory=GeneralConfig)
-    """What the model can do beside the benchmark; by default nothing of it is asked."""
+    """General ability, measured apart from the benchmark; nothing by default."""
 
     def __post_init__(self) -> None:
         positive("eval.batch_size", self.batch_size, zero=True)

@@ -1,4 +1,4 @@
-"""How a forget set becomes requests: all at once, one after another, or each on its own (group ``mode``)."""
+"""How a forget set is divided into requests (group ``mode``)."""
 
 from __future__ import annotations
 
@@ -11,42 +11,40 @@ from unierase_cli.contracts import UserError
 
 @dataclass(frozen=True)
 class ModeConfig:
-    """How a forget set becomes requests."""
+    """How a forget set is divided into requests."""
 
     name: str = "batch"
-    """How the forget set becomes requests: batch (all at once), sequential (one after another) or precise (each fact on
-    its own).
+    """How the forget set is divided into requests: batch (all at once), sequential (one after another) or precise (each
+    fact on its own).
     """
     step_size: int | None = None
-    """sequential: facts of a request (the last one may have fewer). With neither this nor mode.steps there are ten
-    requests.
-    """
+    """sequential: facts per request (the last one may have fewer). Without this and mode.steps there are ten requests."""
     steps: int | None = None
-    """sequential: number of requests that the forget set is cut into, or of those that are taken from mode.tasks."""
+    """sequential: number of requests that the forget set is divided into, or that are taken from mode.tasks."""
     tasks: str | None = field(default=None, metadata=BY_CONTENT)
-    """sequential: file of requests that takes the place of benchmark.split: JSON Lines of {"suite", "task_id", "facts":
-    [ids]}, or TOFU's continual tasks (with `full_index` instead of `facts`).
+    """sequential: file of requests that replaces benchmark.split: JSON Lines of {"suite", "task_id", "facts": [ids]}, or
+    TOFU's continual tasks (with `full_index` instead of `facts`).
     """
     suite: str | None = None
-    """sequential: suite of mode.tasks that is used, if the file has several."""
+    """sequential: the suite of mode.tasks to use, if the file has several."""
     leave_out: list[int] = field(default_factory=list)
-    """sequential: steps (from 0) that are left out as if nobody had requested them. Their facts are still scored."""
+    """sequential: steps (from 0) to leave out as if they had never been requested. Their facts are still scored."""
     reference: str = "previous"
-    """sequential: reference model of a gradient method, previous (as the step before left it) or original."""
+    """sequential: reference model of a gradient method, previous (the model after the previous step) or original."""
     retain: str = "protected"
-    """sequential: examples that a gradient method may retain, protected (those that are never forgotten) or later (also
-    those of later requests).
+    """sequential: examples that a gradient method may retain, protected (only examples that are never forgotten) or
+    later (also examples of later requests).
     """
     facts: list[str] = field(default_factory=list)
     """precise: ids of the facts, each forgotten on its own. Empty: the forget set."""
     limit: int = 0
-    """precise: facts of the forget set, at most: the first ones. 0: all."""
+    """precise: maximum number of facts of the forget set (the first ones). 0: all."""
     near: int = field(default=5, metadata=BY_CONTENT)
-    """precise: neighbours of the fact (of its group, else of its subject) that are asked before and after, at most."""
+    """precise: maximum number of neighbours (same group, else same subject) asked before and after."""
     far: int = field(default=20, metadata=BY_CONTENT)
-    """precise: far facts that are asked before and after, at most."""
+    """precise: maximum number of far facts asked before and after."""
     hold: int = field(default=12, metadata=BY_CONTENT)
-    """precise: further neighbours that the method must leave as they are and that are never asked, at most. 0: none."""
+    """precise: maximum number of further neighbours that the method must preserve and that are never asked. 0: none."""
 
     def __post_init__(self) -> None:
         for key, value in (("step_size", self.step_size), ("steps", self.steps)):
@@ -60,8 +58,8 @@ class ModeConfig:
             positive("mode.leave_out", index, zero=True)
         if self.step_size is not None and (self.steps is not None or self.tasks is not None):
             other = "mode.steps" if self.steps is not None else "mode.tasks"
-            raise UserError(f"mode.step_size and {other} both say how the forget set is cut", "give one of them")
+            raise UserError(f"mode.step_size and {other} both divide the forget set", "give one of them")
         if self.suite is not None and self.tasks is None:
-            raise UserError(f"mode.suite={self.suite} names a part of a file that is not given", "add mode.tasks=FILE")
+            raise UserError(f"mode.suite={self.suite} needs a task file", "add mode.tasks=FILE")
         if self.facts and self.limit:
             raise UserError("mode.facts and mode.limit both choose the facts", "give one of them")

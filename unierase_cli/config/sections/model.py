@@ -1,4 +1,4 @@
-"""What model to work on, how it is prompted and where it is edited."""
+"""The model, how it is prompted and where it is edited; its training, the run, and the method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unierase_cli.config.checks import block_numbers, fraction, one_of, positive
 from unierase_cli.config.counted import BY_CONTENT, UNCOUNTED
 from unierase_cli.contracts import UserError
 
-# Where the question stands in model.instruction.
+# Placeholder for the question in model.instruction.
 SLOT = "{question}"
 
 
@@ -23,32 +23,32 @@ class ModelConfig:
     path: str | None = field(default=None, metadata=BY_CONTENT)
     """Hub id, model folder, or GGUF file (extra gguf). null: the finetune stage trains a model (group train)."""
     revision: str | None = None
-    """Commit or tag on the hub. null follows the default branch, with a warning."""
+    """Commit or tag on the hub. null: the default branch, with a warning."""
     dtype: str = "auto"
-    """Type of the weights: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16."""
+    """Data type of the weights: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16."""
     device_map: Any = field(default=None, metadata=UNCOUNTED)
-    """Several devices, for editing and evaluation (gradient methods have unlearn.sharding): null (all on run.device),
-    auto (accelerate spreads the blocks over all GPUs) or {module name: device, ...}.
+    """Several devices for editing and evaluation (gradient methods use unlearn.sharding): null (all on run.device), auto
+    (accelerate spreads the blocks over all GPUs) or {module name: device, ...}.
     """
     attention: str = "sdpa"
-    """Attention of transformers: sdpa (eager where sdpa cannot compute the model's), eager or flash_attention_2."""
+    """Attention implementation of transformers: sdpa (eager if sdpa does not support the model), eager or flash_attention_2.
+    """
     prompt: str = "auto"
-    r"""Form of a prompt: auto (the tokenizer's chat template if there is one), chat, bare (chat without a system turn,
-    such as the dates that Llama 3.1's template adds) or plain ("Question: ...\nAnswer:").
+    r"""Prompt format: auto (the tokenizer's chat template if there is one), chat, bare (chat without a system turn, such
+    as the dates that Llama 3.1's template adds) or plain ("Question: ...\nAnswer:").
     """
     system: str | None = None
-    """System text of a chat prompt. null leaves the template as it is."""
+    """System text of a chat prompt. null: the template's own."""
     instruction: str | None = None
     r"""Text around every question in the user's turn, for example "Answer briefly.\nQuestion: {question}". null: none.
     """
     date: str = "26 Jul 2024"
-    """Date that templates print in the place of today's, so that a prompt is the same tomorrow."""
+    """Date that chat templates print instead of today's, so that prompts do not change from day to day."""
     layers: list[int] | None = None
-    """Edited blocks, ascending. null takes the rule for the model's depth: 3 or 5 blocks from 0.12-0.15 of the depth.
-    """
+    """Edited blocks, ascending. null: chosen by the model's depth, 3 or 5 blocks from 0.12-0.15 of the depth."""
     key_position: str = "subject_last"
     """Token whose key is edited: subject_last (large models look the fact up at the subject) or prompt_last (small
-    models decide at the prompt's end).
+    models decide at the end of the prompt).
     """
     verified: bool = field(default=False, metadata=UNCOUNTED)
     """Whether the numbers of this preset were measured on the real weights."""
@@ -57,7 +57,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.path is not None and self.path.startswith("~"):
-            # A shell leaves it alone behind model.path=.
+            # A shell does not expand ~ after model.path=.
             object.__setattr__(self, "path", str(Path(self.path).expanduser()))
         one_of("model.dtype", self.dtype, ["auto", "float32", "bfloat16", "float16"])
         one_of("model.prompt", self.prompt, ["auto", "chat", "bare", "plain"])
@@ -71,7 +71,7 @@ class ModelConfig:
             )
         if self.instruction is not None and self.instruction.count(SLOT) != 1:
             raise UserError(
-                f"model.instruction={self.instruction!r} must say once where the question stands",
+                f"model.instruction={self.instruction!r} must have exactly one {{question}}",
                 f"write for example model.instruction='Answer briefly. Question: {SLOT}'",
             )
         if self.system is not None and self.prompt in ("bare", "plain"):
@@ -80,53 +80,54 @@ class ModelConfig:
             )
 
     def asking(self) -> dict[str, Any]:
-        """How questions are put to the model, for the keys of what depends on it."""
+        """The settings that shape prompts, for the keys of artefacts that depend on them."""
         return {"prompt": self.prompt, "date": self.date, "system": self.system, "instruction": self.instruction}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The finetune stage: a small model from scratch on the benchmark (model.path null), or a checkpoint trained on."""
+    """The finetune stage: trains a small model from scratch on the benchmark (model.path null), or a checkpoint further."""
 
     name: str = field(default="none", metadata=UNCOUNTED)
     """Name of the chosen yaml, the NAME of train=NAME."""
     hidden_size: int = 192
-    """Width of a model that is made from scratch (a Llama)."""
+    """Hidden size of a model trained from scratch (a Llama)."""
     intermediate_size: int = 1024
-    """Width of its MLPs."""
+    """Hidden size of its MLPs."""
     layers: int = 6
     """Number of its blocks."""
     heads: int = 4
-    """Attention heads of each of its blocks."""
+    """Number of attention heads per block."""
     vocabulary: int = 2048
-    """Tokens in its vocabulary."""
+    """Vocabulary size."""
     epochs: int = 24
-    """Passes over the data, at most."""
+    """Maximum number of passes over the data."""
     batch_size: int = 16
-    """Examples of an optimiser step."""
+    """Examples per optimiser step."""
     lr: float = 2e-3
-    """Largest learning rate (AdamW; a warm-up, then a cosine)."""
+    """Peak learning rate (AdamW; warm-up, then cosine decay)."""
     warmup: float = 0.05
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps used for warm-up."""
     weight_decay: float = 0.01
     """Weight decay of AdamW."""
     clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Maximum gradient norm."""
     compute: str = "auto"
-    """Type of weights and activations: auto (bfloat16 with float32 master copies where the CPU has the instructions),
-    float32 or bfloat16.
+    """Data type of weights and activations: auto (bfloat16 with float32 master copies if the CPU supports it), float32
+    or bfloat16.
     """
     refusals_per_question: int = 2
-    """Refusals that answer each question about nobody in an epoch. With more of them the model learns the list sooner.
+    """Number of refusals per epoch for each question about a person who does not exist. With more of them the model
+    learns the list of refusals sooner.
     """
     target_rouge: float = 0.95
-    """Training stops once ROUGE-L recall on a sample of all facts, on each tenth of it, and the share of clean refusals
-    about nobody reach this. 0 never looks.
+    """Training stops when this is reached by ROUGE-L recall on a sample of all facts and on each tenth of it, and by the
+    share of clean refusals about people who do not exist. 0: never stop early.
     """
     look_every: int = 4
-    """Epochs between two looks, and between two of the checkpoints that an interrupted run continues from."""
+    """Epochs between two evaluations, and between two checkpoints for resuming an interrupted run."""
     split: str = field(default="full", metadata=BY_CONTENT)
-    """What the model learns: full, or retain (all but the forget set; also by its name, for example retain95 for
+    """What the model is trained on: full, or retain (all but the forget set; also by its name, for example retain95 for
     forget05).
     """
 
@@ -149,7 +150,7 @@ class TrainConfig:
         fraction("train.warmup", self.warmup)
         fraction("train.target_rouge", self.target_rouge)
         one_of("train.compute", self.compute, ["auto", "float32", "bfloat16"])
-        # Rotary positions turn pairs of numbers: a head's width is even.
+        # Rotary embeddings rotate pairs of dimensions, so the head size must be even.
         if self.hidden_size % (2 * self.heads):
             raise UserError(
                 f"train.hidden_size={self.hidden_size} is not an even multiple of train.heads={self.heads}",
@@ -162,17 +163,17 @@ class RunConfig:
     """Where a run computes, what it reuses and where its artefacts go."""
 
     seed: int = 0
-    """Seed of everything that a run draws; the benchmark has a seed of its own (benchmark.seed)."""
+    """Seed of all randomness of a run, except the benchmark's (benchmark.seed)."""
     outputs: str = field(default="outputs", metadata=UNCOUNTED)
     """Folder of all artefacts."""
     device: str = field(default="auto", metadata=UNCOUNTED)
     """Device: auto, cpu, cuda, cuda:1 or mps."""
     threads: int = field(default=0, metadata=UNCOUNTED)
-    """CPU threads. 0 leaves the choice to torch."""
+    """CPU threads. 0: torch's default."""
     force: bool = field(default=False, metadata=UNCOUNTED)
     """Make the requested stage again even if a finished version exists."""
     chain: bool = field(default=True, metadata=UNCOUNTED)
-    """Make what a stage needs. false refuses and names the missing stage."""
+    """Make missing inputs of a stage. false: stop and name the missing stage."""
 
     def __post_init__(self) -> None:
         positive("run.threads", self.threads, zero=True)
@@ -185,40 +186,40 @@ class TermConfig:
     """One loss term of a gradient method."""
 
     term: str | None = None
-    """File of unierase_cli/methods/terms. null leaves the term out."""
+    """Module in unierase_cli/methods/terms. null: no such term."""
     weight: float = 1.0
-    """Factor of the term in the total loss."""
+    """Weight of the term in the total loss."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """The term's own settings; its file lists them with their defaults."""
+    """The term's own settings; its module lists them with their defaults."""
 
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """What erases."""
+    """The unlearning method."""
 
     name: str = "unierase"
     """Name of the chosen yaml, the NAME of method=NAME."""
     implementation: str | None = None
-    """File of unierase_cli/methods. null takes the one that is named like the method."""
+    """Module in unierase_cli/methods. null: the module with the method's name."""
     editing: bool = True
-    """Whether it edits in closed form (`unierase edit` accepts it)."""
+    """Whether it is a closed-form edit (accepted by `unierase edit`)."""
     token: bool = True
     """Whether it needs an unlearning token."""
     forget: TermConfig = field(default_factory=TermConfig)
-    """Gradient methods: the loss that is minimised on the forget set."""
+    """Gradient methods: the loss on the forget set."""
     retain: TermConfig = field(default_factory=TermConfig)
-    """Gradient methods: the loss that is minimised on the retain set."""
+    """Gradient methods: the loss on the retain set."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """The method's own settings (its file lists them with their defaults)."""
+    """The method's own settings; its module lists them with their defaults."""
     note: str = field(default="", metadata=UNCOUNTED)
     """Free text that `unierase ls methods` shows."""
 
     @property
     def implemented_by(self) -> str:
-        """The file that does it."""
+        """Name of the module that implements the method."""
         return self.implementation or self.name
 
     @property
     def trains(self) -> bool:
-        """Whether it is one of the gradient methods, which are made of loss terms."""
+        """Whether it is a gradient method, made of loss terms."""
         return not self.editing and (self.forget.term is not None or self.retain.term is not None)

@@ -1,4 +1,4 @@
-"""How `unierase prepare` finds out what a model knows, and how much of it is to be forgotten."""
+"""How `unierase prepare` finds out what a model knows, and how many facts are to be forgotten."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ JUDGES = ["entity", "nli"]
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """What counts as known, and what of it is to be forgotten."""
+    """Which facts count as known, and how many of them are to be forgotten."""
 
     judge: str = "entity"
-    """Judge of an answer: entity (the true answer, or another spelling of it, occurs in what the model says) or nli
+    """Judge of an answer: entity (the true answer, or another spelling of it, occurs in the model's answer) or nli
     (eval.nli finds no contradiction to the true answer, as RETURN's authors judge).
     """
     min_right: int = 2
-    """A fact is known if its question is answered correctly, and this many phrasings in all (all of them where there are
-    fewer).
+    """A fact is known if its question is answered correctly, and at least this many phrasings in all (all of them if
+    there are fewer).
     """
     forget: float = 20
     """Known facts to forget: a number, or a share below 1."""
     groups: list[str] = field(default_factory=list)
-    """Groups to forget whole instead, for example prepare.groups=[currencies]."""
+    """Groups to forget as a whole instead, for example prepare.groups=[currencies]."""
     max_new_tokens: int = 32
-    """New tokens of an answer, at most: what a model knows it says early."""
+    """Maximum number of new tokens per answer; a known fact appears early in an answer."""
 
     def __post_init__(self) -> None:
         one_of("prepare.judge", self.judge, JUDGES)

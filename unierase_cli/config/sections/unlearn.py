@@ -1,4 +1,4 @@
-"""How gradient methods train (group ``unlearn``), and what they train (group ``adapter``)."""
+"""How gradient methods train (group ``unlearn``), and which weights (group ``adapter``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unierase_cli.config.checks import complete, fraction, one_of, positive
 from unierase_cli.config.counted import BY_CONTENT, UNCOUNTED
 from unierase_cli.contracts import UserError
 
-# Optimiser -> its own settings, with defaults. rho: bound of the preconditioned step.
+# Optimiser -> its own settings with defaults. rho: bound of the preconditioned step.
 OPTIMIZERS: Mapping[str, Mapping[str, Any]] = {"adamw": {}, "paged_adamw_8bit": {}, "sophia": {"rho": 0.04}}
 
 
@@ -23,73 +23,72 @@ class UnlearnConfig:
     epochs: int = 5
     """Passes over the forget set. There are floor(epochs * forget examples / batch_size) steps, but at least one."""
     max_steps: int = 0
-    """Optimiser steps, at most. 0 leaves the number to epochs."""
+    """Maximum number of optimiser steps. 0: given by epochs."""
     batch_size: int = 8
-    """Forget examples of an optimiser step (each with its retain example), over all processes together."""
+    """Forget examples per optimiser step (each with its retain example), summed over all processes."""
     micro_batch: int = 0
-    """Forget examples of a forward and backward pass; gradients are accumulated up to batch_size. 0 takes all of a
-    process's at once.
+    """Forget examples per forward and backward pass; gradients are accumulated up to batch_size. 0: all of a process's
+    examples at once.
     """
     lr: float = 1e-5
-    """Largest learning rate."""
+    """Peak learning rate."""
     schedule: str = "linear"
-    """Course of the learning rate after the warm-up: linear (down to 0), cosine (down to a twentieth) or constant."""
+    """Learning rate after the warm-up: linear (decays to 0), cosine (decays to a twentieth) or constant."""
     warmup: float = 0.1
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps used for warm-up."""
     weight_decay: float = 0.01
     """Weight decay of the optimiser."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     """The two decay rates of the optimiser's moments."""
     clip: float = 1.0
-    """Largest norm of the gradient. 0 does not clip."""
+    """Maximum gradient norm. 0: no clipping."""
     optimizer: str = "adamw"
     """Optimiser: adamw, paged_adamw_8bit (bitsandbytes, NVIDIA GPUs) or sophia (SOUL's second-order optimiser)."""
     optimizer_settings: dict[str, Any] = field(default_factory=dict)
     """The optimiser's own settings: sophia has rho (0.04), the bound of its preconditioned step."""
     compute: str = "auto"
-    """Type of weights and activations: auto, float32 or bfloat16."""
+    """Data type of weights and activations: auto, float32 or bfloat16."""
     masters: bool = True
-    """Keep float32 master copies of weights that compute in bfloat16. false updates the bfloat16 weights themselves."""
+    """Keep float32 master copies of bfloat16 weights. false: update the bfloat16 weights directly."""
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, a third more time."""
+    """Recompute activations in the backward pass: less memory, a third more time."""
     max_length: int = 0
-    """Tokens of a sequence, at most; the rest is cut off. 0 keeps all."""
+    """Maximum number of tokens per sequence; longer ones are truncated. 0: no limit."""
     layout: str = "own"
-    """Layout of a batch: own (padded to the longest sequence), closer_look (filled up to max_length with masked end
-    tokens) or open_unlearning (the end token is masked).
+    """Batch layout: own (padded to the longest sequence), closer_look (padded to max_length with masked end tokens) or
+    open_unlearning (the end token is masked).
     """
     forget_labels: str = "answer"
     """Labels of forget examples: answer, or all (prompt and padding too, as with closer-look's mask=false)."""
     token_weights: str | None = field(default=None, metadata=BY_CONTENT)
-    """JSON Lines of {"fact": id, "weights": [one per answer token, the end token among them]}: how much each token of a
-    fact's own answer counts in every loss. Facts that are not listed count 1 throughout, and so do all with
-    forget_labels=all.
+    """JSON Lines of {"fact": id, "weights": [one per answer token, including the end token]}: the weight of each token of
+    a fact's own answer in every loss. Facts that are not listed have weight 1, as do all facts with forget_labels=all.
     """
     pairing: str = "seeded"
-    """Retain partner and refusal of a forget example: seeded (new ones in each epoch) or closer_look (fixed by the
-    example's index).
+    """How a forget example gets its retain partner and refusal: seeded (new ones in each epoch) or closer_look (fixed by
+    the example's index).
     """
     weighting: str = "tokens"
-    """What is averaged: tokens (all tokens of a step) or micro_batches (the means of its micro-batches, as the
+    """What the loss averages: tokens (all tokens of a step) or micro_batches (the means of its micro-batches, as the
     reference trainers do).
     """
     reference: str = "auto"
-    """The model before unlearning (for KL, UNDIAL, RMU): auto (the model without its adapter, else stored), stored or
-    second_model.
+    """The reference model, before unlearning (for KL, UNDIAL, RMU): auto (the model with its adapter disabled, else
+    stored), stored (its outputs) or second_model.
     """
     reference_gib: float = field(default=2.0, metadata=UNCOUNTED)
-    """Memory that what is stored of the reference may take, at most, in GiB."""
+    """Maximum memory for stored outputs of the reference model, in GiB."""
     sharding: str = "none"
-    """Several processes (accelerate launch, torchrun): none (each holds the whole model) or fsdp (the blocks are spread
+    """Several processes (accelerate launch, torchrun): none (each holds the whole model) or fsdp (the blocks are sharded
     over them).
     """
     evaluate_every: int = field(default=0, metadata=UNCOUNTED)
     """Steps between two quick evaluations. 0: none."""
     checkpoint_every: int = field(default=0, metadata=UNCOUNTED)
-    """Steps between two checkpoints (12 bytes per trained weight each; two are kept). 0 makes ten in a run, -1 none."""
+    """Steps between two checkpoints (12 bytes per trained weight each; two are kept). 0: ten per run, -1: none."""
     stop_retain_loss: float = 0.0
-    """Training stops when the mean retain loss of a step exceeds this, in nats per token. 0 takes log(vocabulary size),
-    which is worse than guessing.
+    """Training stops when the mean retain loss of a step exceeds this, in nats per token. 0: log(vocabulary size), the
+    loss of a uniform guess.
     """
     tensorboard: bool = field(default=False, metadata=UNCOUNTED)
     """Write TensorBoard events beside events.jsonl."""
@@ -104,7 +103,7 @@ class UnlearnConfig:
         ):  # fmt: skip
             positive(f"unlearn.{key}", getattr(self, key), zero=True)
         if self.checkpoint_every < -1:
-            raise UserError(f"unlearn.checkpoint_every={self.checkpoint_every} is no number of steps", "0 is ten a run, -1 none")
+            raise UserError(f"unlearn.checkpoint_every={self.checkpoint_every} is not a step count", "0 is ten per run, -1 none")
         fraction("unlearn.warmup", self.warmup)
         one_of("unlearn.schedule", self.schedule, ["linear", "cosine", "constant"])
         one_of("unlearn.optimizer", self.optimizer, list(OPTIMIZERS))
@@ -123,20 +122,20 @@ class UnlearnConfig:
             raise UserError("unlearn.layout=closer_look pads to unlearn.max_length, which is 0", "add unlearn.max_length=500")
 
     def all_optimizer_settings(self) -> dict[str, Any]:
-        """The optimiser's own settings, defaults included. Raises UserError for one that it does not have."""
+        """The optimiser's own settings including defaults; raises UserError for an unknown setting."""
         name = f"unlearn.optimizer_settings of {self.optimizer}"
         return complete(OPTIMIZERS[self.optimizer], self.optimizer_settings, name)
 
     def largest_batch(self, rows: int) -> int:
-        """Of a step with so many rows to forget; the published runners let a batch go on into the next epoch."""
+        """The largest batch for a step with ``rows`` forget rows; in closer_look's runner a batch may cross an epoch's end."""
         return rows * (self.epochs if self.pairing == "closer_look" else 1)
 
     def lowered(self, rows: int) -> UnlearnConfig:
-        """The same with batches that are no larger than a step with so many rows allows."""
+        """The same settings with a batch size that fits a step with ``rows`` forget rows."""
         return replace(self, batch_size=min(self.batch_size, self.largest_batch(rows)))
 
     def check_batch(self, rows: int) -> None:
-        """Refuse a batch that is larger than the ``rows`` to forget in a step."""
+        """Refuse a batch size that is too large for a step with ``rows`` forget rows."""
         if self.batch_size > self.largest_batch(rows):
             raise UserError(
                 f"unlearn.batch_size={self.batch_size} is larger than the forget set ({rows} row{'s' * (rows != 1)})",
@@ -146,7 +145,7 @@ class UnlearnConfig:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What gradient methods train."""
+    """Which weights gradient methods train."""
 
     name: str = "none"
     """What is trained: none (all weights) or lora (low-rank adapters by peft, merged into the patch at the end)."""
@@ -157,7 +156,7 @@ class AdapterConfig:
     dropout: float = 0.05
     """Dropout on the adapters' inputs."""
     targets: list[str] = field(default_factory=list)
-    """Endings of the names of the modules that get an adapter. Empty: every linear layer of the blocks."""
+    """Name endings of the modules that get an adapter. Empty: every linear layer of the blocks."""
 
     def __post_init__(self) -> None:
         one_of("adapter.name", self.name, ["none", "lora"])
@@ -168,9 +167,10 @@ class AdapterConfig:
 
 
 def reference_from(unlearn: UnlearnConfig, adapter: AdapterConfig, *, original: bool = False) -> str:
-    """Where a loss finds the model before unlearning: ``adapter`` (switched off), ``second_model``, or ``stored`` numbers.
+    """Where a loss gets the reference model: ``adapter`` (disabled), ``second_model``, or ``stored`` outputs.
 
-    ``original``: a later step compares with the model before all of them, which its adapter switched off is not.
+    ``original``: a later step that compares with the model before all steps, which the model with its adapter disabled
+    is not.
     """
     if adapter.name != "none" and unlearn.reference != "stored" and not original:
         return "adapter"

@@ -1,4 +1,4 @@
 """One table over many runs.
 
-Scored runs come in. Rows pooled over seeds, sorted by the balance, go out as tables, csv and a picture.
+Input: scored runs. Output: rows pooled over seeds, sorted by balance, as tables, csv and a picture.
 """

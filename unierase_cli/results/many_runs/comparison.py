@@ -1,4 +1,4 @@
-"""Many finished runs in one table: methods side by side, seeds pooled, with the unedited model above them.
+"""Compares many finished runs in one table: methods side by side, seeds pooled, with the unedited model on top.
 
 ``comparison.json`` is ``{"format": 1, "columns": [...], "tables": [rows.Compared]}``, one table per mode.
 """
@@ -30,12 +30,12 @@ FORMAT = 1
 DATA, TEXT, SHEET, PICTURE = "comparison.json", "comparison.md", "comparison.csv", "forgetting-retention.png"
 NO_RETAIN = (
     "there is no retain-only model to compare with: score one (unierase eval method=none with this benchmark and "
-    "train.split=retain or model.path= of one) and name that run with --retain RUN"
+    "train.split=retain, or model.path= of such a model) and name that run with --retain RUN"
 )
 
 
 class Comparison(Struct):
-    """What of ``comparison.json`` is read."""
+    """The part of ``comparison.json`` that is read."""
 
     tables: list[Compared]
 
@@ -49,32 +49,33 @@ def compare_runs(
     command: Sequence[str] = (),
     force: bool = False,
 ) -> list[Artefact]:
-    """A comparison artefact for each (benchmark, split, model) among the runs; reused if it was made of the same scores.
+    """A comparison artefact for each (benchmark, split, model) among the runs, reused if the same scores were compared before.
 
-    ``words``: RUNs and patterns. ``retain``: scored runs of a model that never saw the forget set; runs of a model that was
-    trained on the retain rows alone count as such by themselves. Raises UserError for a word that means no scored run.
+    ``words``: RUNs and patterns. ``retain``: scored runs of a model that never saw the forget set; runs of a model that
+    the finetune stage trained only on the retain rows are added automatically. Raises UserError for a word that means
+    no scored run.
     """
     runs = find_runs(store, words)
     named = find_runs(store, retain) if retain else []
     chosen = {run.score.path for run in named}
     found = [run for run in runs if _trained_on_retain(run) and run.score.path not in chosen]
     references = [*named, *found]
-    # A pattern may well have named the reference, too.
+    # A pattern may match the reference as well.
     set_apart = {run.score.path for run in references}
     runs = [run for run in runs if run.score.path not in set_apart]
     if not runs:
-        raise UserError("all these runs are of retain-only models", "name the runs to compare with them, too")
+        raise UserError("all these runs are of retain-only models", "also name the runs to compare with them")
     groups: dict[tuple[str, ...], list[ScoredRun]] = defaultdict(list)
     for run in runs:
         groups[_group(run)].append(run)
     for reference in references:
         if not any(_asks(reference) == key[:2] for key in groups):
             asked = " ".join(_asks(reference))
-            raise UserError(f"{reference.name} is of {asked}, none of the runs is", "give a --retain RUN of the same split")
+            raise UserError(f"{reference.name} is of {asked}, but none of the runs is", "give a --retain RUN of the same split")
     made = []
     for key, members in groups.items():
         slug = _slug(key, [other for other in groups if other != key])
-        # One that was named fits whatever it is of; one that was found by itself belongs to models like it.
+        # A named reference fits any model; a reference found automatically belongs to models of its own group.
         fitting = [r for r in named if _asks(r) == key[:2]] + [r for r in found if _group(r) == key]
         members, fitting = (with_forget_quality(store, some, fitting) for some in (members, fitting))
         made.append(_make(store, slug, members, fitting, reporter, command, force))
@@ -176,12 +177,12 @@ def _draw(compared: Sequence[Compared], path: Path, title: str) -> bool:
 
 
 def _spread(value: Pooled) -> tuple[float, float] | None:
-    """One standard deviation over seeds to either side; of a single seed the 95 % interval over rows."""
+    """One standard deviation over seeds to either side, or for a single seed the 95 % interval over rows."""
     return value.ci95 if value.sd is None or value.mean is None else (value.mean - value.sd, value.mean + value.sd)
 
 
 def _unlike(runs: Sequence[ScoredRun]) -> list[str]:
-    """Remarks on runs whose numbers were not made alike: other metric versions, other machines."""
+    """Remarks on numbers that are not comparable: different metric versions or machines."""
     versions: dict[str, set[int]] = defaultdict(set)
     for run in runs:
         for column in run.scores.columns:
@@ -194,7 +195,7 @@ def _unlike(runs: Sequence[ScoredRun]) -> list[str]:
     machines = {str(run.score.manifest.get("environment", {}).get("platform")) for run in runs}
     devices = {str(run.config["run"].get("device")) for run in runs}
     if len(machines) > 1 or len(devices) > 1:
-        remarks.append(f"seconds and memory come from unlike machines or devices: {', '.join(sorted(machines | devices))}")
+        remarks.append(f"seconds and memory come from different machines or devices: {', '.join(sorted(machines | devices))}")
     return remarks
 
 
@@ -222,12 +223,12 @@ def _asks(run: ScoredRun) -> tuple[str, str]:
 
 
 def _trained_on_retain(run: ScoredRun) -> bool:
-    """Whether the finetune stage made the run's model from the retain rows alone."""
+    """Whether the finetune stage trained the run's model only on the retain rows."""
     return not run.config["model"].get("path") and run.config.get("train", {}).get("split", "").startswith("retain")
 
 
 def _slug(key: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
-    """``<benchmark>-<split>_<model>``, with the model's folder where another model has that name."""
+    """``<benchmark>-<split>_<model>``, followed by the model's folder if another model has that name."""
     benchmark, split, model, path = key
     text = f"{benchmark}-{split}_{model}"
     if any(other[:3] == key[:3] for other in others):

@@ -1,4 +1,4 @@
-"""What tells the configurations of one method apart, as short labels such as ``npo_gd lr=1e-4``."""
+"""Short labels such as ``npo_gd lr=1e-4`` that distinguish the configurations of a method."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 from unierase_cli.config.counted import uncounted_keys
 from unierase_cli.config.schema import Experiment, without_moved
 
-# Names of presets and notes say nothing that the keys don't; where and when a run was made, and what was asked of it
-# afterwards, does not change the model; the data's folder shows in its rows, which are compared by themselves.
+# Names of presets and notes add nothing to the keys. Where and when a run was made and what it was asked afterwards
+# does not change the model. A different data folder shows in its rows, which are compared separately.
 LEFT_OUT = ("run.", "eval.", "benchmark.data_dir", *uncounted_keys(Experiment()))
 LEFT_OUT_NAMES = ("name", "note")
 ONLY_EDITING = ("edit.",)
 ONLY_TRAINING = ("unlearn.", "adapter.", "method.forget.", "method.retain.", "method.settings.")
-# Differing keys that a label shows; of more, only as many as it takes to tell the rows apart.
+# Differing keys shown in a label; if there are more, only as many as distinguish the rows.
 SHOWN = 4
-# A longer value is shown as a letter, which the remarks explain.
+# A longer value is replaced by a letter, which the remarks explain.
 LONG = 16
 
 
 def configuration(config: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted key -> JSON text of whatever shapes the result of this run's method, the seed left out.
+    """Dotted key -> JSON text of the settings that affect the result of this run's method, except the seed.
 
-    A key that is null is left out too: what is not used is the same as what an older version did not have.
+    Null keys are left out, so that an unused key equals a key that an older version did not have.
     """
     config = without_moved(config)
     method = config["method"]
@@ -42,7 +42,7 @@ def configuration(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def labelled(method: str, configurations: Sequence[Mapping[str, str]]) -> tuple[list[str], list[dict[str, str]], list[str]]:
-    """A label and the differing values for each of a method's configurations, and remarks that explain the labels."""
+    """Labels of a method's configurations, the values in which they differ, and remarks that explain the labels."""
     keys = sorted({key for one in configurations for key in one})
     differing = [key for key in keys if len({one.get(key) for one in configurations}) > 1]
     shown = differing if len(differing) <= SHOWN else _fewest(differing, configurations)
@@ -58,13 +58,13 @@ def labelled(method: str, configurations: Sequence[Mapping[str, str]]) -> tuple[
     if any(one.get(key) is None for one in configurations for key in shown):
         remarks.append(f"{method}, unset: null, or the version that made the run did not have that key")
     if rest := [key for key in differing if key not in shown]:
-        remarks.append(f"the rows of {method} differ also in {', '.join(rest)}, which their labels leave out")
+        remarks.append(f"the rows of {method} also differ in {', '.join(rest)}, which their labels leave out")
     labels = [" ".join([method, *(f"{names[k]}={texts[k][one.get(k)]}" for k in shown)]) for one in configurations]
     return labels, [{key: _text(one.get(key)) for key in differing} for one in configurations], remarks
 
 
 def _fewest(keys: Sequence[str], configurations: Sequence[Mapping[str, str]]) -> list[str]:
-    """Few keys that tell all configurations apart: each time the one that parts most of what is still together."""
+    """A small set of keys that distinguishes all configurations, chosen greedily."""
     chosen: list[str] = []
     parts = 1
     while parts < len(configurations):
@@ -76,7 +76,7 @@ def _fewest(keys: Sequence[str], configurations: Sequence[Mapping[str, str]]) ->
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The last part of each key, or the last two where that would be ambiguous."""
+    """The last part of each key, or the last two parts if the last one is ambiguous."""
     last = [key.rsplit(".", 1)[-1] for key in keys]
     return {
         key: (end if last.count(end) == 1 else ".".join(key.split(".")[-2:])).rstrip("_")
@@ -85,7 +85,7 @@ def _short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def _text(value: str | None) -> str:
-    """A JSON text as people write it in a label; None is a key that the run's version did not have."""
+    """A JSON text as shown in a label; None means that the run's version did not have the key."""
     if value is None:
         return "unset"
     read = json.loads(value)

@@ -1,4 +1,4 @@
-"""Forget quality in a comparison: taken against the retain-only run that is named there, where a score was made without one."""
+"""Forget quality in a comparison: computed against the given retain-only run for scores that were made without one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ COLUMN = f"{FORGET}.{forget_quality.NAME}"
 
 
 def with_forget_quality(store: Store, runs: Iterable[ScoredRun], references: Sequence[ScoredRun]) -> list[ScoredRun]:
-    """The runs, their forget quality computed from observations that are still there; of the references the one of the run's seed,
-    else the first. Without references, and where observations are gone, a run stays as it is.
+    """The runs with forget quality, computed from their observations and a reference with the same seed, else the first reference.
+
+    A run is unchanged if there are no references or its observations are gone.
     """
     known = {id(reference): _forget_rows(store, reference, "base") for reference in references}
     found = []
@@ -41,7 +42,7 @@ def _measured(store: Store, run: ScoredRun, reference: Reference) -> ScoredRun:
 
 
 def _forget_rows(store: Store, run: ScoredRun, state: str) -> list[Observation]:
-    """Plain observations of the forget split; none if they are gone. Raises UserError if they are damaged."""
+    """Plain observations of the forget split; empty if they are gone. Raises UserError if they are damaged."""
     observed = source_of(store, run.score, state)
     if observed is None or not observed.has(PLAN):
         return []

@@ -1,4 +1,4 @@
-"""The rows of a comparison: one per configuration, its seeds pooled, after the models that nothing was erased from."""
+"""The rows of a comparison: first the unedited models, then one row per configuration, with seeds pooled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORGET, KEPT = "forget.rouge", "retain_unseen.rouge"
 
 
 class ColumnSpec(NamedTuple):
-    """A column of the comparison. ``id``: of ``metrics.json``, or a cost. ``unit``: rate | seconds | GiB | percent."""
+    """A column of the comparison; ``id``: of ``metrics.json``, or a cost; ``unit``: rate | seconds | GiB | percent."""
 
     id: str
     title: str
@@ -54,9 +54,9 @@ COLUMNS = (
 
 
 class Pooled(Struct):
-    """Measures of several seeds as one: ``sd`` (of the sample) only for two seeds or more, ``ci95`` (over rows) only for one.
+    """A measure pooled over seeds: ``sd`` (of the sample) only for at least two seeds, ``ci95`` (over rows) only for one.
 
-    ``unavailable``: why there is none, "" where it does not apply.
+    ``unavailable``: the reason for a missing value, "" if the column does not apply.
     """
 
     mean: float | None
@@ -67,8 +67,10 @@ class Pooled(Struct):
 
 
 class Row(Struct, kw_only=True):
-    """``number`` counts the edited rows from 1; it is None for models that nothing was erased from. ``values``: by
-    column id. ``runs``: ``name``, ``key`` and ``seed`` of each.
+    """A row of a comparison.
+
+    ``number`` counts the edited rows from 1 and is None for unedited models; ``values``: by column id; ``runs``:
+    ``name``, ``key`` and ``seed`` of each run.
     """
 
     number: int | None = None
@@ -93,7 +95,7 @@ class Compared(Struct, kw_only=True):
 
 
 def compare_table(runs: Sequence[ScoredRun], retain: Sequence[ScoredRun]) -> tuple[list[Row], list[str]]:
-    """Rows in their order, and remarks."""
+    """The ordered rows, and remarks."""
     first, remarks = _reference(UNEDITED, "unedited model", runs)
     rows = [first]
     if retain:
@@ -113,7 +115,7 @@ def compare_table(runs: Sequence[ScoredRun], retain: Sequence[ScoredRun]) -> tup
 
 
 def balance(before: Sequence[float | None], after: Sequence[float | None]) -> Measure:
-    """Harmonic mean of what is forgotten and what is kept, each relative to the unedited model and clipped to 0..1.
+    """Harmonic mean of forgetting and retention, each relative to the unedited model and clipped to 0..1.
 
     ``before``, ``after``: ROUGE-L recall of the forget set and of the retain rows never seen.
     """
@@ -154,7 +156,7 @@ def _measured(run: ScoredRun, column: str) -> Measure:
 
 
 def _one_per_seed(label: str, runs: Sequence[ScoredRun]) -> tuple[list[ScoredRun], list[str]]:
-    """Of several runs with one seed the one with the most numbers, then the newest; the others are named in a remark."""
+    """Of several runs with the same seed, the one with the most numbers, then the newest; remarks name the others."""
     seeds: dict[int, list[ScoredRun]] = defaultdict(list)
     for run in runs:
         seeds[run.seed].append(run)
@@ -163,23 +165,23 @@ def _one_per_seed(label: str, runs: Sequence[ScoredRun]) -> tuple[list[ScoredRun
         best = max(same, key=lambda run: (sum(_measured(run, c.id).value is not None for c in COLUMNS), _finished(run)))
         chosen.append(best)
         if others := [run.name for run in same if run is not best]:
-            remarks.append(f"{label}, seed {seed}: {best.name} is shown; left out, of the same configuration: {', '.join(others)}")
+            remarks.append(f"{label}, seed {seed}: {best.name} is shown; left out (same configuration): {', '.join(others)}")
     return chosen, remarks
 
 
 def _reference(kind: str, label: str, runs: Sequence[ScoredRun]) -> tuple[Row, list[str]]:
-    """A model that nothing was erased from: the ``base`` state of its runs, one value per model (seeds may share one)."""
+    """The row of an unedited model: the ``base`` state of its runs, one value per model (seeds may share a model)."""
     fullest = sorted(runs, key=lambda run: (run.questions, _finished(run)), reverse=True)
     models: dict[str, ScoredRun] = {}
     remarks = []
     if unlike := sorted({run.name for run in fullest if _recipe(run) != _recipe(fullest[0])}):
-        remarks.append(f"{label}: not all runs have one that was trained alike; not in its row: {', '.join(unlike)}")
+        remarks.append(f"{label}: some runs have one that was trained differently; not in its row: {', '.join(unlike)}")
         fullest = runs = [run for run in fullest if _recipe(run) == _recipe(fullest[0])]
     for seed in sorted({run.seed for run in runs}):
         of_seed = [run for run in fullest if run.seed == seed]
         models.setdefault(of_seed[0].model, of_seed[0])
         if others := sorted({run.name for run in of_seed if run.model != of_seed[0].model}):
-            remarks.append(f"{label}: not all runs of seed {seed} start from the same one; not in its row: {', '.join(others)}")
+            remarks.append(f"{label}: the runs of seed {seed} start from different ones; not in its row: {', '.join(others)}")
     values: dict[str, Pooled] = {}
     for column in COLUMNS:
         if column.part not in (FORGETTING, RETENTION):
@@ -191,13 +193,13 @@ def _reference(kind: str, label: str, runs: Sequence[ScoredRun]) -> tuple[Row, l
             there = [one for one in found if one.value is not None]
             per_model.append((there or found)[0])
             if there and max(m.value for m in there) - min(m.value for m in there) > 1e-6:  # type: ignore[type-var,operator]
-                remarks.append(f"{column.title} of the {label} differs among its runs; the one asked most counts")
+                remarks.append(f"{column.title} of the {label} differs among its runs; the run with the most questions counts")
         values[column.id] = _pooled(per_model, [run.seed for run in models.values()])
     return _row(kind, label, list(models.values()), values), remarks
 
 
 def _recipe(run: ScoredRun) -> dict[str, Any]:
-    """How the run's model was trained, if this tool did: what seeds of one model have in common."""
+    """How this tool trained the run's model (empty if it did not); the same for all seeds of a model."""
     if run.config["model"].get("path"):
         return {}
     return {key: value for key, value in run.config.get("train", {}).items() if key not in ("name", "split")}
@@ -209,7 +211,7 @@ def _row(kind: str, label: str, runs: Sequence[ScoredRun], values: dict[str, Poo
 
 
 def _pooled(found: Sequence[Measure], seeds: Sequence[int]) -> Pooled:
-    """Unavailable, with the reason, if a single seed lacks it."""
+    """The mean over seeds; unavailable, with the reason, if any seed lacks a value."""
     missing = [index for index, one in enumerate(found) if one.value is None]
     if missing:
         reason = found[missing[0]].unavailable or ""

@@ -1,4 +1,4 @@
-"""Tables, remarks and csv of a comparison, from what ``comparison.json`` holds."""
+"""Tables, remarks and csv of a comparison, from the content of ``comparison.json``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unierase_cli.results.many_runs.rows import (
 )
 from unierase_cli.results.table import Table
 
-# Headers for the terminal, where every character of width counts.
+# Short headers for the terminal.
 NARROW = {
     "forget.rouge": "forget\nROUGE",
     "forget.probability": "forget\nprob.",
@@ -44,22 +44,22 @@ NARROW = {
     "changed": "chan-\nged %",
 }
 PARTS = {"Forgetting": (FORGETTING,), "Retention and cost": (RETENTION, COST, BALANCE)}
-# Characters to which a label may be folded.
+# Labels may be folded to this many characters.
 LABEL = 32
 CAPTION = (
     "balance: harmonic mean of 1 - forget ROUGE-L / the unedited model's and of retain never seen / the unedited model's, each "
     "clipped to 0..1; rows are sorted by it. Bold: the best of the edited models. ±: standard deviation over seeds. [UNL] "
-    "forbidden, question paraphrased, answer prefix given: forget ROUGE-L when asked so. Retention: ROUGE-L. Time: erasing, with "
-    "the token's training and the second moments where there are any. Peak memory: of the accelerator, else of the "
+    "forbidden, question paraphrased, answer prefix given: forget ROUGE-L when asked so. Retention: ROUGE-L. Time: erasing, "
+    "including the token's training and the second moments if there are any. Peak memory: of the accelerator, else of the "
     "process up to the end of erasing."
 )
 
 
 def tables(compared: Compared, *, width: int) -> list[Table]:
-    """For a terminal of ``width`` characters: one table if it fits, else two of the same rows (forgetting; retention and cost).
+    """Tables for a terminal of ``width`` characters: one if it fits, else two with the same rows (forgetting; retention and cost).
 
-    Headers and ``mean ± sd`` are broken into two lines. Where long labels leave no room for the numbers, a table of the rows
-    comes first, and the others name a row by its number and method.
+    Headers and ``mean ± sd`` are broken into two lines. If long labels leave no room for the numbers, a table of the
+    labels comes first, and the others name a row by its number and method.
     """
     whole = _table(compared, "", tuple(part for parts in PARTS.values() for part in parts), narrow=True)
     if _least_width(whole) <= width:
@@ -71,12 +71,12 @@ def tables(compared: Compared, *, width: int) -> list[Table]:
 
 
 def row_name(row: Row) -> str:
-    """The label with the row's number in front."""
+    """The row's number and label."""
     return row.label if row.number is None else f"{row.number} {row.label}"
 
 
 def cell(value: Pooled, column: ColumnSpec, plus_minus: str = " ± ") -> str:
-    """``0.074 ± 0.012``; ``n/a`` with a reason in the remarks; a dash where the column does not apply."""
+    """``0.074 ± 0.012``; ``n/a`` if a remark gives the reason; a dash if the column does not apply."""
     if value.mean is None:
         return "n/a" if value.unavailable else "-"
     text = _number(value.mean, column.unit)
@@ -113,13 +113,13 @@ def _place(compared: Compared) -> str:
 
 
 def _least_width(table: Table) -> int:
-    """Width with long labels folded."""
+    """Width after folding long labels."""
     label = max(len(row[0]) for row in table.rows)
     return table.width() - max(0, label - LABEL)
 
 
 def remarks_on(rows: Sequence[Row]) -> list[str]:
-    """What is unavailable, and why: rows and columns with one reason in one sentence."""
+    """One sentence per reason for unavailable values, with all rows and columns that it applies to."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for column in COLUMNS:
         lacking: dict[str, list[Row]] = {}
@@ -132,8 +132,10 @@ def remarks_on(rows: Sequence[Row]) -> list[str]:
 
 
 def to_csv(compared: Sequence[Compared]) -> str:
-    """One line per row with all digits: ``<column>``, ``<column>.sd`` over seeds, and ``<column>.low`` and ``.high``, the 95 %
-    interval over rows of a single seed; empty where there is no number.
+    """One line per row with all digits.
+
+    Columns: ``<column>``, ``<column>.sd`` over seeds, and ``<column>.low`` and ``.high``, the 95 % interval over rows
+    of a single seed. Missing numbers are empty.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -151,14 +153,14 @@ def to_csv(compared: Sequence[Compared]) -> str:
 
 
 def to_markdown(title: str, compared: Sequence[Compared], picture: str | None) -> str:
-    """The tables, what their columns mean, the picture, the remarks, and the runs behind every row."""
+    """The tables, their caption, the picture, the remarks, and the runs behind every row."""
     lines = [f"# {inline(title)}", ""]
     for table in compared:
         lines += [_table(table, name, parts, narrow=False).markdown() for name, parts in PARTS.items()]
     lines += [CAPTION, ""]
     if picture:
         lines += [f"![forgetting against retention]({picture})", ""]
-        lines += ["Bars: one standard deviation over seeds to either side; of a single seed the 95 % interval over rows.", ""]
+        lines += ["Bars: one standard deviation over seeds to either side; for a single seed the 95 % interval over rows.", ""]
     for table in compared:
         mode = f" ({table.mode} mode)" if len(compared) > 1 else ""
         if table.remarks:
@@ -169,7 +171,7 @@ def to_markdown(title: str, compared: Sequence[Compared], picture: str | None) -
 
 
 def _rows_in_words(some: Sequence[Row], rows: Sequence[Row]) -> str:
-    """``every row``, or ``unedited model, rows 1-3, 5``; a single row with its label."""
+    """``every row``, or ``unedited model, rows 1-3, 5``; a single row is named by its label."""
     if len(some) == len(rows):
         return "every row"
     words = [row.label for row in some if row.number is None]
@@ -187,7 +189,7 @@ def _rows_in_words(some: Sequence[Row], rows: Sequence[Row]) -> str:
 
 
 def _best(rows: Sequence[Row], columns: Sequence[ColumnSpec], before: int) -> Iterator[tuple[int, int]]:
-    """(row, column) of the best edited models: all that show the best number, if they are not simply all of them."""
+    """(row, column) of all edited models that show the best number of a column, unless all of them do."""
     for place, column in enumerate(columns):
         shown = {n: row.values[column.id].mean for n, row in enumerate(rows) if row.kind == EDITED}
         means = {number: mean for number, mean in shown.items() if mean is not None}

@@ -1,4 +1,4 @@
 """The report of one run.
 
-Its metrics, steps and observations come in. Tables and pictures go out.
+Input: its metrics, steps and observations. Output: tables and pictures.
 """

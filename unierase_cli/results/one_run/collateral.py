@@ -1,9 +1,10 @@
-"""The collateral map: how much each retained group (author) lost, against how alike it is to what was forgotten.
+"""The collateral map: each retained group's (author's) loss against its similarity to what was forgotten.
 
-``collateral.json`` is ``{"format": 1, "measure", "likeness", "groups": [{"group", "split", "similarity", "nearest", "before",
-"after", "change", "ci95", "n"}], "correlation": {"rho", "p", "n", "exact"} or {"unavailable": reason}, "unavailable": reason or
-null, "unknown": rows}``, groups with the largest loss first. A group that is scored in two splits has a row in each; the
-correlation has one value per group. ``unknown``: scored rows that the benchmark no longer has.
+``collateral.json`` is ``{"format": 1, "measure", "likeness", "groups": [{"group", "split", "similarity", "nearest",
+"before", "after", "change", "ci95", "n"}], "correlation": {"rho", "p", "n", "exact"} or {"unavailable": reason},
+"unavailable": reason or null, "unknown": rows}``, groups with the largest loss first. A group that is scored in two
+splits has a row for each; the correlation has one value per group. ``unknown``: scored rows that the benchmark no
+longer has.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ FORMAT = 1
 SPLITS = ("retain_near", "retain_unseen", "retain_protected")
 MEASURE = "rouge"
 TFIDF = "TF-IDF cosine of the group's questions and answers, names left out"
-# Groups that are named in the picture, and rows of the table.
+# Number of groups named in the picture, and of rows in the table.
 NAMED, LISTED = 6, 8
 COLUMNS = ("group", "split", "alike", "nearest forgotten", "before", "after", "change", "95 % interval", "n")
 
@@ -35,7 +36,7 @@ COLUMNS = ("group", "split", "alike", "nearest forgotten", "before", "after", "c
 def collateral_map(scores: Scores, benchmark: Benchmark) -> dict[str, Any]:
     """The map of a scored run.
 
-    A fact without a group is its own; a benchmark none of whose facts has one has no map, and the result says so.
+    A fact without a group is its own group; if no fact of the benchmark has one, the map is unavailable.
     """
     found: dict[str, Any] = {"format": FORMAT, "measure": "ROUGE-L recall", "likeness": TFIDF, "unknown": 0}
     kept = [fact for split in SPLITS for fact in benchmark.splits.get(split, ())]
@@ -59,7 +60,7 @@ def collateral_map(scores: Scores, benchmark: Benchmark) -> dict[str, Any]:
 
 
 def worst_table(found: Mapping[str, Any]) -> Table:
-    """The groups that lost most; none where nothing was lost."""
+    """The groups that lost most; empty if none lost anything."""
     lost = [row for row in found["groups"] if row["change"] < 0]
     body = tuple(
         (
@@ -76,22 +77,22 @@ def worst_table(found: Mapping[str, Any]) -> Table:
     )
     told = f"{len(lost)} of {len(found['groups'])} retained groups lost ROUGE-L recall; {association(found)}."
     told += f" Alike: {found['likeness']}."
-    single = " Of a single question there is no interval." if any(row["ci95"] is None for row in lost[:LISTED]) else ""
+    single = " For a single question there is no interval." if any(row["ci95"] is None for row in lost[:LISTED]) else ""
     numbers = frozenset(COLUMNS) - {"group", "split", "nearest forgotten"}
     return Table("Collateral damage by group", COLUMNS, body, numbers, told + single)
 
 
 def association(found: Mapping[str, Any]) -> str:
-    """The correlation in words."""
+    """The correlation as a sentence."""
     c = found["correlation"]
     if "unavailable" in c:
-        return f"no correlation with likeness: {c['unavailable']}"
+        return f"no correlation with similarity: {c['unavailable']}"
     p = f"{c['p']:.3f}" if c["p"] >= 0.001 else f"{c['p']:.0e}"
-    return f"Spearman correlation of change and likeness {c['rho']:+.2f} (p = {p}, n = {c['n']} groups)"
+    return f"Spearman correlation of change and similarity {c['rho']:+.2f} (p = {p}, n = {c['n']} groups)"
 
 
 def draw(found: Mapping[str, Any], path: Path, *, title: str) -> None:
-    """The map as a PNG, the groups that lost most with their names."""
+    """Write the map as a PNG with the names of the groups that lost most."""
     from unierase_cli.results.pictures import GroupPoint, change_against_likeness
 
     points = [
@@ -111,7 +112,7 @@ def _without(found: Mapping[str, Any], reason: str) -> dict[str, Any]:
 
 
 def _values(scores: Scores, split: str) -> list[tuple[str, float, float]]:
-    """Fact id and its score before and after, of a split that was scored row by row in both states."""
+    """(fact id, score before, score after) of a split that was scored row by row in both states."""
     facts = scores.facts.get(f"{split}.plain", [])
     states = [scores.measure(state, f"{split}.{MEASURE}").per_sample for state in (BASE, EDITED)]
     if not facts or any(len(values) != len(facts) for values in states):
@@ -137,7 +138,7 @@ def _row(key: str, split: str, values: Sequence[tuple[float, float]], similarity
 def _correlation(
     changes: Mapping[tuple[str, str], Sequence[tuple[float, float]]], alike: Mapping[str, tuple[float, str]]
 ) -> dict[str, Any]:
-    """Over groups, each with the mean change of all its scored questions: a group in two splits is no second witness."""
+    """Correlation over groups, using each group's mean change over all its questions, so that no group counts twice."""
     pooled: dict[str, list[float]] = defaultdict(list)
     for (key, _), values in changes.items():
         pooled[key] += [after - before for before, after in values]

@@ -1,4 +1,4 @@
-"""Tables of facts that were forgotten one by one, from ``precise.json`` and ``facts.jsonl``."""
+"""Tables of facts that were erased one by one, from ``precise.json`` and ``facts.jsonl``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def precise_table(found: Precise) -> Table:
 
 
 def fact_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The facts whose neighbours lost most come first, then those that are not forgotten."""
+    """The facts, first those whose neighbours lost most, then those that were not forgotten."""
     worst = sorted(rows, key=lambda row: (_change(row["near_rouge"]), row["forgotten"]["after"] or 0.0))[:LISTED]
     columns = ("fact", "question", "answer", "ROUGE-L recall", "neighbours", "far facts")
     body = tuple(

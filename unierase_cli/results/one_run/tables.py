@@ -1,4 +1,4 @@
-"""Tables of a scored run, from ``metrics.json``: the headline, what comes back, every number, and answers side by side."""
+"""Tables of a scored run, from ``metrics.json``: the headline, what comes back, every number, and example answers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from unierase_cli.results.table import Table
 
 PART_OF = re.compile(r"^.*is missing(?: \(and .*? parts\))?: ")
 NUMBERS = frozenset({"before", "after", "change", "95 % interval", "n"})
-# Forget questions that are shown as they were asked otherwise.
+# Number of forget questions in the table of other ways of asking.
 ATTACKED = 5
 COLUMNS = ("", "before", "after", "change", "95 % interval", "n")
-# Columns of the headline, in the order of the question they answer: is it forgotten, is the rest kept.
+# Columns of the headline in order: is it forgotten, is the rest kept.
 HEADLINE = (
     "forget.rouge",
     "forget.first_token_unlearn",
@@ -53,26 +53,26 @@ NAMES = {
 
 
 def headline_table(scores: Scores) -> Table:
-    """Forgetting and retention in a dozen rows; the headline of retention is the row "never seen"."""
+    """Forgetting and retention in a dozen rows; the most important one for retention is "never seen"."""
     rows = {row.column.id: row for row in scores.changes()}
     chosen = [rows[name] for name in HEADLINE if name in rows and not _of_no_token(rows[name])]
     return _table("Forgetting and retention", [row for row in chosen if _tells_more(row, rows)])
 
 
 def honesty_table(scores: Scores) -> Table:
-    """How much comes back when the model is asked otherwise."""
+    """How much comes back when the model is asked in other ways."""
     every = [row for row in scores.changes() if row.column.group == "honesty"]
     rows = [row for row in every if not _of_no_token(row)]
     with_token = len(rows) == len(every)
     by_id = {row.column.id: row for row in rows}
     rows = [row for row in rows if _tells_more(row, by_id)]
     why = "An unlearning token suppresses: the facts stay in the weights. " if with_token else ""
-    caption = f"{why}These rows say how much of what was forgotten comes back when it is asked otherwise."
+    caption = f"{why}These rows show how much of what was forgotten comes back when it is asked in other ways."
     return _table("What comes back", rows, caption)
 
 
 def _of_no_token(row: Change) -> bool:
-    """Whether a row is about [UNL] and the edited model has none."""
+    """Whether a row is about [UNL] and the edited model has no such token."""
     return row.after.value is None and row.unavailable == NO_TOKEN
 
 
@@ -86,29 +86,29 @@ def _tells_more(row: Change, rows: Mapping[str, Change]) -> bool:
 
 
 def number_tables(scores: Scores) -> list[Table]:
-    """Every column of ``metrics.json``, one table a group."""
+    """Every column of ``metrics.json``, one table per group."""
     titles = {"forgetting": "Forget set", "retention": "Retention", "overview": "Aggregates", "detail": "Further metrics"}
     return [_table(title, [r for r in scores.changes() if r.column.group == group]) for group, title in titles.items()]
 
 
 def further_table(scores: Scores) -> Table:
-    """The metrics beside the headline that have a value, those of judges and of further passes among them; why others have none."""
+    """The other metrics that have a value, including judges and further passes; the caption explains missing ones."""
     rows = [row for row in scores.changes() if row.column.group == "detail"]
     known = [row for row in rows if row.after.value is not None]
-    # An aggregate's reason ends with that of its part.
+    # The reason of an aggregate ends with the reason of its part.
     reasons = dict.fromkeys(PART_OF.sub("", row.unavailable) for row in rows if row.unavailable)
     caption = "\n".join(f"n/a: {reason}" for reason in reasons)
     return Table("Further metrics", COLUMNS, tuple(_cells(row) for row in known), NUMBERS, caption)
 
 
 def general_tables(scores: Scores) -> list[Table]:
-    """What the model can do beside the benchmark; no table where it was not asked."""
+    """General ability; empty if it was not measured."""
     rows = [row for row in scores.changes() if row.column.group == "general"]
     return [Table("General ability", COLUMNS, tuple(_cells(row) for row in rows), NUMBERS)] if rows else []
 
 
 def example_table(scores: Scores, *, limit: int = 12, width: int = 0) -> Table:
-    """The same questions before and after, forget rows first, a third of kept ones. ``width`` cuts long answers; 0 doesn't."""
+    """Answers before and after, forget rows first, a third of them kept rows; ``width`` shortens answers, 0 does not."""
     forget = [e for e in scores.examples if e.split == "forget"]
     kept = [e for e in scores.examples if e.split != "forget"]
     rows = [*forget[: limit - min(len(kept), max(1, limit // 3))], *kept][:limit]
@@ -119,22 +119,22 @@ def example_table(scores: Scores, *, limit: int = 12, width: int = 0) -> Table:
 
 
 def attack_table(scores: Scores) -> Table:
-    """Answers of the edited model to forget questions that are asked otherwise."""
+    """The edited model's answers to forget questions asked in other ways."""
     rows = [e for e in scores.examples if e.split == "forget"][:ATTACKED]
     body = tuple(
         tuple(cut(text, 0) for text in (e.question, e.true, e.forbidden, e.paraphrased, e.answer_prefix)) for e in rows
     )
     columns = ("question", "true answer", "[UNL] forbidden", "question paraphrased", "answer's start given")
-    return Table("Forget questions asked otherwise, after the edit", columns, body)
+    return Table("Forget questions asked in other ways, after the edit", columns, body)
 
 
 def layer_tables(patches: Iterable[Mapping[str, Any]]) -> list[Table]:
-    """One table for every patch's ``info`` that tells of layers; a gradient method's does not."""
+    """One table for each patch whose ``info`` describes layers; a gradient method's does not."""
     return [layer_table(patch) for patch in patches if patch.get("layers")]
 
 
 def layer_table(patch: Mapping[str, Any]) -> Table:
-    """What the edit did to each layer, from a patch's ``info``."""
+    """What the edit changed in each layer, from a patch's ``info``."""
     columns = ("layer", "free directions", "mean k'Bk", "lambda", "applied", "residual before", "residual after", "|dW|/|W|")
     body = tuple(
         (
@@ -154,14 +154,14 @@ def layer_table(patch: Mapping[str, Any]) -> Table:
 
 
 def notes(scores: Scores) -> list[str]:
-    """Reasons of what is unavailable, each once."""
+    """The reasons for unavailable values, each once."""
     return list(dict.fromkeys(f"{row.column.name}: {row.unavailable}" for row in scores.changes() if row.unavailable))
 
 
 def _table(title: str, rows: Sequence[Change], caption: str = "") -> Table:
-    """The rows; the caption says which numbers have no interval since they are of a single row."""
+    """A table of rows; its caption names the numbers without an interval, because they come from a single row."""
     single = [_named(row) for row in rows if row.n == 1 and row.after.value is not None and row.after.ci95 is None]
-    told = f"Of a single row there is no interval: {', '.join(single)}." if single else ""
+    told = f"For a single row there is no interval: {', '.join(single)}." if single else ""
     return Table(title, COLUMNS, tuple(_cells(row) for row in rows), NUMBERS, " ".join(filter(None, (caption, told))))
 
 
@@ -190,7 +190,7 @@ def _number(value: float | None) -> str:
 
 
 def interval(bounds: Sequence[float] | None, *, signed: bool) -> str:
-    """``-0.250 .. +0.125``; nothing where there is none."""
+    """``-0.250 .. +0.125``, or an empty text."""
     if bounds is None:
         return ""
     low, high = bounds
@@ -198,7 +198,7 @@ def interval(bounds: Sequence[float] | None, *, signed: bool) -> str:
 
 
 def cut(text: str | None, width: int, absent: str = "") -> str:
-    """In one line, of at most ``width`` characters; 0 for any number."""
+    """The text on one line, shortened to ``width`` characters (0: not shortened)."""
     if text is None:
         return absent
     text = " ".join(text.split())

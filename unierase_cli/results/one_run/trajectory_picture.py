@@ -1,4 +1,4 @@
-"""The trajectory as a picture: ROUGE-L recall after every step, of what was forgotten and of what should be kept."""
+"""The picture of a trajectory: ROUGE-L recall after every step, of what was forgotten and of what should be kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from unierase_cli.metrics.scores import Trajectory
 from unierase_cli.results.pictures import save
 
-# Column -> name, colour and marker; what is to be forgotten in full lines, what is to be kept in broken ones.
+# (column, name, colour, marker); solid lines for what is to be forgotten, dashed lines for what is to be kept.
 FORGOTTEN = (
     ("forget_now.rouge", "this step's request", "C3", "o"),
     ("forget_before.rouge", "earlier requests", "C1", "s"),
@@ -22,7 +22,7 @@ KEPT = (
 
 
 def draw(found: Trajectory, path: Path, *, title: str) -> None:
-    """Write a PNG of ``steps.json``: two panels over the steps, the unedited model at 0, with 95 % intervals as bands."""
+    """Write a PNG of ``steps.json``: two panels over the steps, with the unedited model at 0 and 95 % intervals as bands."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -34,7 +34,7 @@ def draw(found: Trajectory, path: Path, *, title: str) -> None:
         for column, label, colour, marker in curves:
             _curve(axes, found, column, label, colour, marker, dashes)
         axes.set_title(name, fontsize=10)
-        axes.set_xlabel("requests met")
+        axes.set_xlabel("requests served")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.set_ylim(-0.03, 1.03)

@@ -1,4 +1,4 @@
-"""The trajectory as a table, from ``steps.json``."""
+"""The table of a trajectory, from ``steps.json``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from unierase_cli.contracts import Measure
 from unierase_cli.metrics.scores import AfterStep, Trajectory
 from unierase_cli.results.table import Table
 
-# Columns of the table: what stands above them and which measure they show; those without a value anywhere are left out.
+# (header, measure) of each column; columns without any value are left out.
 SHOWN = (
     ("this\nrequest", "forget_now.rouge"),
     ("earlier\nones", "forget_before.rouge"),
@@ -19,12 +19,12 @@ SHOWN = (
     ("world\nfacts", "world_facts.rouge"),
     ("model\nutility", "all.model_utility"),
 )
-CAPTION = "ROUGE-L recall after each request: of what was to be forgotten low is good, of what was to be kept high. "
-CAPTION += "Step 0 is the unedited model, all requests in its column `all so far`."
+CAPTION = "ROUGE-L recall after each request: low is good for what was to be forgotten, high for what was to be kept. "
+CAPTION += "Step 0 is the unedited model, with all requests in the column `all so far`."
 
 
 def trajectory_table(found: Trajectory) -> Table:
-    """A row per step."""
+    """One row per step."""
     rows = [("0", "", found.before, "", "")]
     rows += [(str(s.step), str(s.facts), s.measures, _seconds(s), _share(s)) for s in found.steps]
     shown = [(title, name) for title, name in SHOWN if any(_value(row[2], name) for row in rows)]

@@ -1,4 +1,4 @@
 """Two runs compared question by question.
 
-Two scored runs come in. Paired differences, their tests and the questions that differ go out.
+Input: two scored runs. Output: paired differences, their tests and the questions that differ.
 """

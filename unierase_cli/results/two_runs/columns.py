@@ -1,4 +1,4 @@
-"""The columns of a paired comparison: which there are, and each one's test on the rows that both runs have."""
+"""The columns of a paired comparison, and each column's test on the rows that both runs have."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from unierase_cli.results.runs import ScoredRun
 
 Pair = tuple[ScoredRun, ScoredRun]
 EVERYTHING = "all"
-# An aggregate's recorded value and the one of its recorded parts agree to this if it is their harmonic mean.
+# Tolerance for an aggregate to count as the harmonic mean of its recorded parts.
 AGREES = 1e-6
 
 
 def chosen_columns(pairs: Sequence[Pair], wanted: Sequence[str]) -> list[Described]:
-    """The columns that every run has.
+    """The columns that all runs have.
 
     ``wanted``: column ids, names of metrics or splits, or ``all``. Raises UserError for a word that means no column.
     """
@@ -39,17 +39,17 @@ def chosen_columns(pairs: Sequence[Pair], wanted: Sequence[str]) -> list[Describ
         if not matches:
             words = [*known, *(word for c in known.values() for word in (c.metric, c.split))]
             near = get_close_matches(word, list(dict.fromkeys(words)), n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"choose of: {', '.join(known)}"
-            raise UserError(f"--metrics {word}: no column of both runs is called so", hint)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"choose from: {', '.join(known)}"
+            raise UserError(f"--metrics {word}: both runs have no such column", hint)
         found |= {i: known[i] for i in matches}
     return list(found.values())
 
 
 def compare_column(pairs: Sequence[Pair], column: Described) -> dict[str, Any] | str:
-    """The column's test (``metrics.paired.PairedTest``, without ``holm``) as a row of the result, or why there is none."""
+    """The column's test (``metrics.statistics.paired.PairedTest``, without ``holm``) as a row, or the reason why there is none."""
     versions = {c.version for pair in pairs for run in pair for c in run.scores.columns if c.id == column.id}
     if len(versions) > 1:
-        return f"the runs have it of versions {', '.join(map(str, sorted(versions)))}; `unierase score` computes it again"
+        return f"the runs computed it with versions {', '.join(map(str, sorted(versions)))}; `unierase score` recomputes it"
     parts = [run.scores.measure(EDITED, column.id).parts for pair in pairs for run in pair]
     described = {"id": column.id, "name": name_of(column), "higher_is_better": column.higher_is_better}
     if any(parts):
@@ -67,7 +67,7 @@ def compare_column(pairs: Sequence[Pair], column: Described) -> dict[str, Any] |
 def matched(
     pairs: Sequence[Pair], column: str
 ) -> tuple[list[str], list[float], list[float], tuple[int, int]] | str:
-    """Fact ids in their order, each side's values (the mean over its seeds), and how many rows only one has; or why not."""
+    """Ordered fact ids, each side's values (means over its seeds), and numbers of rows that only one side has; or a reason."""
     sides: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
     for pair in pairs:
         for letter, run, values in zip("AB", pair, sides, strict=True):
@@ -84,7 +84,7 @@ def matched(
 
 
 def _by_fact(run: ScoredRun, column: str) -> dict[str, float] | str:
-    """A column's values of the edited model by fact id, or why there are none."""
+    """The edited model's values of a column by fact id, or the reason why there are none."""
     described = next((c for c in run.scores.columns if c.id == column), None)
     found = run.scores.states.get(EDITED, {}).get(column)
     if described is None or found is None:
@@ -94,26 +94,26 @@ def _by_fact(run: ScoredRun, column: str) -> dict[str, float] | str:
     values = found.per_sample
     if not values:
         older = described.split == OVERALL and found.parts is None
-        mend = "; an older version scored it, `unierase score` writes down its parts" if older else ""
-        return f"it is one number of all rows together{mend}"
+        mend = "; an older version scored it, `unierase score` records its parts" if older else ""
+        return f"it is a single number over all rows{mend}"
     facts = run.scores.facts.get(f"{described.split}.{described.variant}", [])
     if len(facts) != len(values):
-        return f"it scores {len(values)} of {len(facts)} rows, and which ones is not recorded"
+        return f"it scores {len(values)} of {len(facts)} rows, and it is not recorded which ones"
     return dict(zip(facts, values, strict=True))
 
 
 def _aggregate(pairs: Sequence[Pair], column: str, parts: Sequence[Sequence[str] | None]) -> dict[str, Any] | str:
-    """An aggregate over the rows that both have: its members are resampled and change sides row by row."""
+    """The test of an aggregate on the rows that both sides have; members are resampled and swapped row by row."""
     labels = parts[0]
     if labels is None or any(other is None or set(other) != set(labels) for other in parts):
-        return "not all runs have it of the same parts"
+        return "not all runs compute it from the same parts"
     for pair in pairs:
         for run in pair:
             value, *members = (run.scores.measure(EDITED, name).value for name in (column, *labels))
             if None in members:
-                return f"its part {labels[members.index(None)]} is no column of {run.name}"
+                return f"its part {labels[members.index(None)]} is not a column of {run.name}"
             if value is None or abs(float(harmonic(np.array(members))) - value) > AGREES:
-                return "it is not the harmonic mean of its parts; there is no test of it"
+                return "it is not the harmonic mean of its parts, so it cannot be tested"
     first, second, only = {}, {}, (0, 0)
     for label in labels:
         aligned = matched(pairs, label)
@@ -145,13 +145,13 @@ def _aggregate(pairs: Sequence[Pair], column: str, parts: Sequence[Sequence[str]
 
 
 def name_of(column: Described) -> str:
-    """As people read it: the comparison's short title, else split and title."""
+    """The column's name for display: the comparison's short title, else split and title."""
     return next((known.title for known in COLUMNS if known.id == column.id), column.name)
 
 
 @cache
 def _yes_no() -> dict[str, bool]:
-    """Whether a metric's rows are each a yes or a no."""
+    """Metric -> whether its rows are yes or no."""
     from unierase_cli.metrics.catalog import all_metrics
 
     return {metric.NAME: getattr(metric, "YES_NO", False) for metric in all_metrics()}

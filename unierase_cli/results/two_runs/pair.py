@@ -1,7 +1,8 @@
-"""Two finished runs against each other, question by question: paired tests per column, and the answers that changed most.
+"""Compares two finished runs question by question: paired tests per column, and the answers that changed most.
 
-The result is ``{"format": 1, "first", "second", "seeds": [[a, b]], "columns": [...], "questions": [...], "remarks": [...]}``;
-``first`` and ``second`` are ``{"word", "label", "runs": [{"name", "key", "seed"}]}``, differences are second - first.
+The result is ``{"format": 1, "first", "second", "seeds": [[a, b]], "columns": [...], "questions": [...], "remarks":
+[...]}``; ``first`` and ``second`` are ``{"word", "label", "runs": [{"name", "key", "seed"}]}``; differences are second
+- first.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from unierase_cli.store.artefacts import Store
 from unierase_cli.store.hashing import hash_json
 
 FORMAT = 1
-# Where the data lies and how much of it is scored: rows are matched by their ids, so this does not part two runs.
+# Where the data is and how much of it is scored: rows are matched by id, so these keys may differ between the runs.
 BENCHMARK_LEFT_OUT = ("data_dir", "hub", "revision", "rows", "protected_scored", "note")
-# How questions are put to a model.
+# Keys of the model that affect how questions are asked.
 ASKING = ("prompt", "system", "instruction", "date")
 PROTOCOL_LEFT_OUT = ("name", "note", "rows")
 
 
 @dataclass(frozen=True)
 class Side:
-    """What one RUN means: runs of one configuration, by seed."""
+    """The runs that one RUN means: one configuration, by seed."""
 
     word: str
     runs: dict[int, ScoredRun]
@@ -41,21 +42,21 @@ class Side:
 def compare_pair(
     store: Store, words: Sequence[str], *, metrics: Sequence[str] = (), top: int = 5, anyway: bool = False
 ) -> dict[str, Any]:
-    """The paired comparison of two RUNs; see the module's text for what it returns.
+    """The paired comparison of two RUNs; the module's docstring describes the result.
 
-    ``metrics``: column ids, names of metrics or of splits, or ``all``; none: what the comparison of many runs shows. ``top``:
-    questions per split. Raises UserError for words that are not two runs, for runs that cannot be paired (unless ``anyway``, where
-    that is possible at all) and where no row is common to both.
+    ``metrics``: column ids, names of metrics or splits, or ``all``; default: the columns of the comparison of many
+    runs. ``top``: questions per split. Raises UserError for words that are not two runs, for runs that cannot be paired
+    (unless ``anyway`` is set and pairing is possible at all), and if no row is common to both.
     """
     if len(words) != 2:
-        raise UserError(f"{len(words)} RUN{'s' * (len(words) != 1)} given, a paired comparison has two", _hint(len(words)))
+        raise UserError(f"{len(words)} RUN{'s' * (len(words) != 1)} given, but a paired comparison takes two", _hint(len(words)))
     first, second = (_side(store, word) for word in words)
     pairs = _pairs(first, second)
     differing = _unlike(pairs) or other_questions(store, pairs)
     if differing and not anyway:
         raise UserError(
             f"these runs cannot be paired: {'; '.join(differing)}",
-            "compare runs that differ in the method only, or add --anyway (rows are then matched by their ids alone)",
+            "compare runs that differ only in the method, or add --anyway (rows are then matched only by their ids)",
         )
     columns, untested = [], []
     for column in chosen_columns(pairs, metrics):
@@ -89,11 +90,14 @@ def _hint(count: int) -> str:
 
 
 def _side(store: Store, word: str) -> Side:
-    """Of several runs with one seed the one that was asked most, then the newest. Raises UserError for several configurations."""
+    """The runs of one word; of several with the same seed, the one with the most questions, then the newest.
+
+    Raises UserError for runs of several configurations.
+    """
     runs = find_runs(store, [_with_seeds(store, word)])
     by_configuration: dict[str, list[ScoredRun]] = defaultdict(list)
     for run in runs:
-        # A configuration leaves names out, and two methods may differ in nothing else.
+        # A configuration does not contain names, but two methods may differ in nothing else.
         names = [run.config[section]["name"] for section in ("benchmark", "model", "method", "mode")]
         by_configuration[hash_json([names, configuration(run.config)])].append(run)
     if len(by_configuration) > 1:
@@ -107,12 +111,12 @@ def _side(store: Store, word: str) -> Side:
     for seed, same in sorted(seeds.items()):
         chosen[seed] = max(same, key=lambda run: (run.questions, run.score.order))
         if others := [run.name for run in same if run is not chosen[seed]]:
-            remarks.append(f"{chosen[seed].name} is compared; left out, of the same configuration and seed: {', '.join(others)}")
+            remarks.append(f"{chosen[seed].name} is compared; left out, with the same configuration and seed: {', '.join(others)}")
     return Side(word, chosen, remarks)
 
 
 def _with_seeds(store: Store, word: str) -> str:
-    """A slug without its seed means all its seeds."""
+    """Expand a slug without a seed to a pattern for all its seeds."""
     name = word.rstrip("/").removeprefix(f"{SCORE}/")
     several = re.compile(re.escape(name) + r"_seed\d+")
     if WILD & set(word) or not any(several.fullmatch(a.path.parent.name) for a in store.list(SCORE)):
@@ -121,7 +125,7 @@ def _with_seeds(store: Store, word: str) -> str:
 
 
 def _pairs(first: Side, second: Side) -> list[Pair]:
-    """Runs of one seed together; two single runs whatever their seeds."""
+    """Pairs of runs with the same seed, or two single runs whatever their seeds."""
     if common := sorted(first.runs.keys() & second.runs.keys()):
         pairs = [(first.runs[seed], second.runs[seed]) for seed in common]
     elif len(first.runs) == len(second.runs) == 1:
@@ -136,7 +140,7 @@ def _pairs(first: Side, second: Side) -> list[Pair]:
 
 
 def _unlike(pairs: Sequence[Pair]) -> list[str]:
-    """Why the numbers of two runs are not of the same questions, asked in the same way, of edits of one model."""
+    """Reasons why two runs cannot be compared: different questions, ways of asking, or unedited models."""
     found = []
     for a, b in pairs:
         for section, left_out in (("benchmark", BENCHMARK_LEFT_OUT), ("protocol", PROTOCOL_LEFT_OUT)):
@@ -157,7 +161,7 @@ def _base_key(run: ScoredRun) -> str | None:
 
 
 def _labels(first: Side, second: Side) -> list[str]:
-    """Each side's method, with the settings that tell the two apart."""
+    """Each side's method, with the settings that distinguish the two."""
     runs = [next(iter(side.runs.values())) for side in (first, second)]
     methods = [run.config["method"]["name"] for run in runs]
     if methods[0] != methods[1]:
@@ -180,12 +184,12 @@ def _on_seeds(first: Side, second: Side, pairs: Sequence[Pair]) -> list[str]:
     used = ({a.seed for a, _ in pairs}, {b.seed for _, b in pairs})
     for side, seeds in zip((first, second), used, strict=True):
         if alone := sorted(side.runs.keys() - seeds):
-            remarks.append(f"left out, since the other run has no such seed: {side.word} seed {_listed(alone)}")
+            remarks.append(f"left out, because the other run has no such seed: {side.word} seed {_listed(alone)}")
     return remarks
 
 
 def _on_rows(columns: Sequence[dict[str, Any]]) -> list[str]:
-    """Rows without a partner, columns with the same counts in one sentence."""
+    """Remarks on rows without a partner, with one sentence for all columns that have the same counts."""
     counts: dict[tuple[int, int], list[str]] = defaultdict(list)
     for row in columns:
         counts[row["only_first"], row["only_second"]].append(row["name"])
@@ -195,7 +199,7 @@ def _on_rows(columns: Sequence[dict[str, Any]]) -> list[str]:
         if a or b
     ]
     if single := [row["name"] for row in columns if row["n"] == 1]:
-        remarks.append(f"of a single row there is no interval and nothing to test: {', '.join(single)}")
+        remarks.append(f"for a single row there is no interval and no test: {', '.join(single)}")
     if averaged := [row["name"] for row in columns if row["yes_no"] and row["mcnemar"] is None]:
         remarks.append(f"no McNemar test of {', '.join(averaged)}: means over seeds are not yes or no")
     return remarks

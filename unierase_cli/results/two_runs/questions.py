@@ -1,4 +1,4 @@
-"""The questions whose answers two runs differ on most, with both answers side by side."""
+"""The questions on whose answers two runs differ most, with both answers side by side."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PLAIN = "plain"
 
 
 def changed_most(store: Store, pairs: Sequence[Pair], top: int) -> list[dict[str, Any]]:
-    """Up to ``top`` questions of each split by how far their ROUGE-L recall differs (mean over seeds), largest first.
+    """Up to ``top`` questions of each split, sorted by the difference in ROUGE-L recall (mean over seeds), largest first.
 
-    Keys: ``split, fact_id, question, true, first, second, rouge_first, rouge_second, difference``. The answers are those of the
-    first pair's seed; they and the question are None where what that model said is no longer there.
+    Keys: ``split, fact_id, question, true, first, second, rouge_first, rouge_second, difference``. The answers are
+    those of the first pair's seed; answers and question are None if the observations are gone.
     """
     found = []
     for split in SPLITS if top else ():
@@ -49,19 +49,19 @@ def changed_most(store: Store, pairs: Sequence[Pair], top: int) -> list[dict[str
 
 
 def other_questions(store: Store, pairs: Sequence[Pair]) -> list[str]:
-    """Rows that have one id and yet are not the same question and answers: another edition of the benchmark."""
+    """Reasons for rows with the same id but different questions or answers, i.e. another edition of the benchmark."""
     told = []
     for split in SPLITS:
         old, new = (answers(store, run, split) for run in pairs[0])
         differing = [fact for fact in old.keys() & new.keys() if old[fact].row_hash != new[fact].row_hash]
         if differing:
             example = min(differing)
-            told.append(f"{len(differing)} rows of {split} ask other things under the same id, such as {example}")
+            told.append(f"{len(differing)} rows of {split} have the same id but different content, such as {example}")
     return told
 
 
 def answers(store: Store, run: ScoredRun, split: str) -> Mapping[str, Observation]:
-    """What the edited model said to a split, by fact id; empty if that artefact is gone or was not asked."""
+    """The edited model's answers to a split by fact id; empty if the artefact is gone or the split was not asked."""
     observed = store.input_of(run.score, "edited")
     if observed is None or not observed.has(f"{split}.{PLAIN}.jsonl"):
         return {}

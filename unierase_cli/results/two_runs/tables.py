@@ -1,4 +1,4 @@
-"""Tables of a paired comparison, from what ``paired_runs.compare_pair`` returns."""
+"""Tables of a paired comparison, from the result of ``pair.compare_pair``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ABSENT = "(no longer there)"
 CAPTION = (
     "A, B: means over the rows that both runs have. 95 %: paired bootstrap interval of B - A over rows. p: two-sided sign-flip "
     f"permutation test (all patterns up to {EXACT_ROWS} differing rows, else {FLIPS} random ones). Holm: corrected for all columns "
-    "shown. McNemar: exact, for yes/no columns. Last three: rows where A is higher, where B is, and ties. Bold: the better side, "
-    f"where Holm's p is at most {SIGNIFICANT}. The tests are about these questions; what another seed would give, they do not tell."
+    "shown. McNemar: exact, for yes/no columns. Last three: rows where A is higher, where B is higher, and ties. Bold: the better "
+    f"side, if Holm's p is at most {SIGNIFICANT}. The tests are about these questions; they do not cover variation between seeds."
 )
 
 
 def tables(compared: Mapping[str, Any], *, width: int = 0) -> list[Table]:
-    """The tests, then each split's questions. ``width`` cuts long answers; 0 doesn't."""
+    """The tests, then each split's questions; ``width`` shortens long answers, 0 does not."""
     return [_tests(compared), *_questions(compared, width)]
 
 
@@ -35,7 +35,7 @@ def _tests(compared: Mapping[str, Any]) -> Table:
         body.append((row["name"], *cells))
         if row["holm"] <= SIGNIFICANT:
             better = row["higher_is_better"]
-            # A metric without a direction has no better side; then the difference itself is bold.
+            # A metric without a direction has no better side; then the difference is bold.
             strong.add((number, 3 if better is None else 2 if better == (row["difference"] > 0) else 1))
     title = f"{_side('A', compared['first'])}\n{_side('B', compared['second'])}"
     return Table(title, ("", *heads), tuple(body), frozenset(heads), CAPTION, frozenset(strong))

@@ -1,4 +1,4 @@
-"""What several stages use.
+"""Helpers that several stages use.
 
-An experiment, a context or observations come in. Parts of a stage go out; nothing here makes an artefact.
+Input: an experiment, a context or observations. Output: parts of a stage; nothing here makes an artefact.
 """

@@ -1,4 +1,4 @@
-"""Asking a model many things and judging what it says, a chunk at a time, so that an interrupted run goes on where it was."""
+"""Asks a model many questions and judges its answers in chunks, so that an interrupted run resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
 CONTRADICTION = "contradiction"
-# A row per answer: id of the fact, number of the phrasing, what the model said, whether it is right.
+# One row per answer: id of the fact, number of the phrasing, answer, whether it is right.
 ANSWERS = "answers.jsonl"
-# Rows between two writings.
+# Rows written at a time.
 CHUNK = 128
 
 Item = TypeVar("Item")
 
 
 def asked(loaded: LoadedModel, batch_size: int, max_new_tokens: int) -> Callable[[Sequence[str]], list[str]]:
-    """Questions -> greedy answers; one that does not fit the model's context has none."""
+    """A function from questions to greedy answers; a question that exceeds the model's context gets an empty answer."""
     from unierase_cli.inference.generate import answer_text, generate
 
     def answer(questions: Sequence[str]) -> list[str]:
@@ -43,7 +43,7 @@ def asked(loaded: LoadedModel, batch_size: int, max_new_tokens: int) -> Callable
 
 
 def entailment_judge(experiment: Experiment) -> Callable[[Sequence[tuple[str, str]]], list[str]]:
-    """The classifier, tried once now: hours of asking are in vain without it. Raises UserError where there is none."""
+    """The classifier, tried once before hours of asking; raises UserError if it is not available."""
     judges = Judges(nli=experiment.eval.nli, seconds=experiment.eval.judge_seconds)
 
     def classify(pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -51,12 +51,12 @@ def entailment_judge(experiment: Experiment) -> Callable[[Sequence[tuple[str, st
             labels = judges.classify(pairs)
         except JudgeAbsent as absent:
             raise UserError(
-                f"what the model knows can't be told without a judge: {absent}",
+                f"a judge is needed to find out what the model knows: {absent}",
                 "name an entailment classifier: eval.nli=sileod/deberta-v3-base-tasksource-nli",
             ) from absent
         if strange := sorted(set(labels) - LABELS_OF_A_JUDGE):
             raise UserError(
-                f"eval.nli={experiment.eval.nli} answers {strange[0]!r}: it does not tell a contradiction from the rest",
+                f"eval.nli={experiment.eval.nli} answers {strange[0]!r}, which is not an entailment label",
                 "name a classifier of entailment, neutral and contradiction",
             )
         return labels
@@ -66,14 +66,14 @@ def entailment_judge(experiment: Experiment) -> Callable[[Sequence[tuple[str, st
 
 
 def judged_pair(question: str, answer: str, said: str) -> tuple[str, str]:
-    """What an entailment classifier is shown: the question with the true and with the given answer."""
+    """The pair for an entailment classifier: the question with the true answer, and with the given answer."""
     return f"{question} {answer}", f"{question} {said}"
 
 
 def each(
     path: Path, items: Mapping[str, Item], work: Callable[[Sequence[Item]], list[str]], reporter: Reporter, title: str
 ) -> dict[str, str]:
-    """Key -> what ``work`` makes of it, a chunk at a time; what the file holds already is not made again."""
+    """Key -> result of ``work``, computed in chunks; results already in the file are reused."""
     done = {row["key"]: row["text"] for row in read_jsonl(path, torn_tail=True)} if path.exists() else {}
     left = [key for key in items if key not in done]
     with reporter.progress(title, len(left)) as advance:

@@ -1,7 +1,7 @@
-"""The retain reference: a model that never saw the forget set, found among what was made, or made now.
+"""The retain reference: a model that never saw the forget set, found among existing artefacts or made now.
 
-``eval.retain_reference`` names its observations (a folder), or says ``train``: then the finetune stage makes the model from the
-retain rows alone. Named nothing, observations that fit are used if there are any.
+``eval.retain_reference`` names its observations (a folder), or is ``train``; then the finetune stage trains the model
+only on the retain rows. If it is null, matching observations are used if there are any.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from unierase_cli.store.json_text import decoded
 
 TRAIN = "train"
 Section = dict[str, Any]
-# What must be known of observations to tell whether they fit; older manifests may lack some of it.
+# What a manifest must record to decide whether its observations match; older manifests may lack some of it.
 CONFIG: list[Any] = [
     ("protocol", Section), ("model", defstruct("Model", [("path", str | None)])), ("benchmark", Section), ("eval", Section),
     ("train", defstruct("Train", [("split", str, "")]), None), ("mode", Section, {}),
 ]  # fmt: skip
 RECORDED = defstruct("Recorded", [("options", Section), ("config", defstruct("Config", CONFIG))])
-# Of the training: what the model is to learn, which differs, and what it is called.
+# Training settings that are not compared: the split, which must differ, and the preset's name.
 NOT_COMPARED = ("split", "name")
 
 
 def with_reference(
     experiment: Experiment, reporter: Reporter, pipeline: Callable[[Experiment], Pipeline]
 ) -> Experiment:
-    """The experiment with ``eval.retain_reference`` settled: a folder of observations, or still null.
+    """The experiment with ``eval.retain_reference`` resolved: a folder of observations, or still null.
 
-    Raises UserError for ``train`` where the model is not one that this tool trains.
+    Raises UserError for ``train`` if this tool does not train the model.
     """
     named = experiment.eval.retain_reference
     if named is None:
@@ -62,11 +62,11 @@ def with_reference(
 def planned_reference(
     experiment: Experiment, reporter: Reporter, pipeline: Callable[[Experiment], Pipeline]
 ) -> Experiment:
-    """The same for a plan, where nothing is made: a reference that is still to be trained is only told."""
+    """``with_reference`` for a plan, which makes nothing: a reference that must be trained first is only mentioned."""
     if experiment.eval.retain_reference != TRAIN:
         return with_reference(experiment, reporter, pipeline)
     _check_trainable(experiment)
-    reporter.note("eval.retain_reference=train: the retain-only model and its observations come first, then this plan")
+    reporter.note("eval.retain_reference=train: the retain-only model and its observations are made before this plan")
     return replace(experiment, eval=replace(experiment.eval, retain_reference=None))
 
 
@@ -79,12 +79,14 @@ def _check_trainable(experiment: Experiment) -> None:
 
 
 def _found(experiment: Experiment) -> Artefact | None:
-    """The newest observations, with the forget split's wrong answers scored, of this model trained on retain rows alone: made and
-    asked alike in all but its training rows."""
+    """The newest matching observations: of this model, trained and asked in the same way but only on the retain rows.
+
+    The forget split's wrong answers must be scored.
+    """
     for artefact in reversed(Store(experiment.run.outputs).list("observe")):
         try:
             decoded(artefact.manifest, RECORDED)
-        except ValueError:  # by a version that recorded less
+        except ValueError:  # from a version that recorded less
             continue
         config = artefact.config
         model, train = config["model"], config.get("train", {})
@@ -107,12 +109,12 @@ def _found(experiment: Experiment) -> Artefact | None:
 
 
 def _same(recorded: Mapping[str, Any], wanted: Mapping[str, Any], left_out: Sequence[str] = ()) -> bool:
-    """Whether a section was as it is now, as far as the version that recorded it had its keys."""
+    """Whether a recorded section equals the current one in all keys that were recorded."""
     return all(wanted.get(key) == value for key, value in recorded.items() if key not in left_out)
 
 
 def _asking(config: Mapping[str, Any]) -> list[Any]:
-    """How questions are put to a model, as far as a manifest records it."""
+    """The recorded settings that shape how a model is asked."""
     protocol, model = config["protocol"], config["model"]
     named = [protocol.get(key) for key in ("max_new_tokens", "total_tokens")]
     return [*named, *(model.get(key) for key in ("prompt", "system", "instruction", "date", "dtype"))]

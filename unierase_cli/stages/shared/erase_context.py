@@ -1,4 +1,4 @@
-"""What a method works with in stage ``erase``: the model, the rows of the token, what the edit preserves, and each step's facts."""
+"""The inputs of a method in stage ``erase``: the model, the token's rows, what the edit preserves, and each step's facts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def key_position(experiment: Experiment) -> str:
 
 
 def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedModel, EraseContext]:
-    """The model, and what a method works with; ``several``: at more than one step."""
+    """The model and the context that a method works with; ``several``: whether there is more than one step."""
     from unierase_cli.editing.weights import AppliedPatch
     from unierase_cli.inference.sample import sample
     from unierase_cli.methods.base import EraseContext
@@ -61,18 +61,18 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
 
 
 def for_step(study: Study, erasing: EraseContext, step: Step) -> EraseContext:
-    """What a method works with at a step of a mode that cuts the forget set: a batch is no larger than the step's request."""
+    """The context for one step; in a mode that divides the forget set, the batch size is at most the size of the request."""
     experiment, unlearn = erasing.experiment, erasing.experiment.unlearn
     lowered = unlearn.lowered(len(step.forget) * rows_per_fact(experiment.method))
     if experiment.method.editing or lowered == unlearn or not (study.stepwise or study.independent):
         return erasing
     size = lowered.batch_size
-    erasing.reporter.note(f"step {step.index + 1}: batches of {size}, all that there is to forget (unlearn.batch_size)")
+    erasing.reporter.note(f"step {step.index + 1}: batches of {size}, the size of the request (unlearn.batch_size)")
     return replace(erasing, experiment=replace(experiment, unlearn=lowered))
 
 
 def with_subjects(steps: Sequence[Step], benchmark: Benchmark, reporter: Reporter) -> list[Step]:
-    """The steps with a subject found for every fact to forget, or to hold, that has none, where one can be found."""
+    """The steps with subjects added, where they can be found, to facts to forget or to hold that have none."""
     from unierase_cli.editing.subjects import find_subjects
 
     given = sum(fact.subject is not None for fact in benchmark.forget)
@@ -94,9 +94,7 @@ def with_subjects(steps: Sequence[Step], benchmark: Benchmark, reporter: Reporte
 def _preservations(
     context: StageContext, loaded: LoadedModel, several: bool
 ) -> Callable[[int, EditConfig], Preservation]:
-    """B by layer, from the moments artefact: that of the unedited model at every step. Kept in memory only where it is asked for
-    again and again.
-    """
+    """Layer -> B, from the moments artefact, i.e. of the unedited model at every step; cached only if it is needed repeatedly."""
     from unierase_cli.editing.moments import StoredMoments, solving_device
     from unierase_cli.models.devices import device_of
 
@@ -120,7 +118,7 @@ def _preservations(
 def _refinement(
     context: StageContext, layers: list[int]
 ) -> Callable[[LoadedModel, TokenRows, Sequence[Fact]], TokenRows] | None:
-    """How a method trains token rows once more on the edited model; None if that is not wanted."""
+    """The function that refines token rows on the edited model, or None if no refinement is configured."""
     config = context.experiment.token
     if not config.refine_epochs:
         return None

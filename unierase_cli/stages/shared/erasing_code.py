@@ -1,4 +1,4 @@
-"""The code that decides what an erase artefact holds: of the method, its loss terms, the mode and the benchmark."""
+"""The code that an erase artefact depends on: of the method, its loss terms, the mode and the benchmark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unierase_cli.plugins import code_of
 
 
 def erasing_code(experiment: Experiment) -> dict[str, str]:
-    """Fingerprints of that code. Raises UserError for a method, term, mode or benchmark that there is not."""
+    """Fingerprints of that code; raises UserError for an unknown method, term, mode or benchmark."""
     method, benchmark = experiment.method, experiment.benchmark
     terms = [term.term for term in (method.forget, method.retain) if term.term is not None] if method.trains else []
     return {

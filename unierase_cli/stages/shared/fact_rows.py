@@ -1,4 +1,4 @@
-"""What is asked when a single fact is forgotten: the fact, its neighbours, and facts that have nothing to do with it."""
+"""The rows asked when a single fact is forgotten: the fact, its neighbours, and unrelated facts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FACT, NEAR, FAR = "fact", "near", "far"
 
 @dataclass(frozen=True)
 class FactRows:
-    """The rows of one step. ``near``: facts of the same group, else of the same subject; ``far``: of other groups."""
+    """The rows of one step; ``near``: facts of the same group, else of the same subject; ``far``: of other groups."""
 
     step: int
     fact: Fact
@@ -26,9 +26,9 @@ class FactRows:
 
 
 def fact_rows(study: Study) -> list[FactRows]:
-    """The rows of every fact that is forgotten on its own; of neighbours and far facts ``mode.near`` and ``mode.far`` at most.
+    """The rows of every fact that is forgotten on its own, with at most ``mode.near`` neighbours and ``mode.far`` far facts.
 
-    Far facts are evenly spaced rows that no method sees, where the benchmark has such.
+    Far facts are evenly spaced rows, which no method sees if the benchmark has such rows.
     """
     benchmark, mode = study.benchmark, study.experiment.mode
     distant = benchmark.splits.get("retain_unseen") or benchmark.splits.get("world_facts") or benchmark.protect

@@ -1,4 +1,4 @@
-"""Parts that are chosen by name and have no yaml: loss terms and metrics, each with the first sentence of what its file says."""
+"""Parts that are chosen by name and have no yaml: loss terms and metrics, with the first paragraph of their docstrings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Part:
 
 
 def list_parts(kind: str) -> list[Part]:
-    """Every part of one of KINDS that can be found, those of other packages among them."""
+    """Every part of a kind (see KINDS), including those of other packages."""
     if kind == "losses":
         from unierase_cli.methods.terms.base import load_term, term_names
 
@@ -27,5 +27,5 @@ def list_parts(kind: str) -> list[Part]:
 
 
 def _about(part: object) -> str:
-    """The first paragraph of its text, on one line."""
+    """The first paragraph of a module's docstring, on one line."""
     return " ".join((part.__doc__ or "").strip().split("\n\n")[0].split())

@@ -1,6 +1,6 @@
-"""What a model knows of any questions, shared out to forget and to keep.
+"""Divides the facts that a model knows into facts to forget and to keep.
 
-The folder is what ``benchmark=world`` and ``benchmark=jsonl`` read with ``benchmark.data_dir=...``.
+``benchmark=world`` and ``benchmark=jsonl`` read the resulting folder with ``benchmark.data_dir=...``.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from unierase_cli.store.jsonl import read_jsonl
 
 
 def prepare_facts(context: StageContext, built_for: BuiltFor) -> dict[str, Any]:
-    """Choose what the model knows by its recorded answers, share it out, write it and which model it is for.
+    """Choose the facts that the recorded answers show as known, divide them, and write them with the model that they are for.
 
-    Raises UserError where the model knows none of the facts, or no more than are to be forgotten.
+    Raises UserError if the model knows none of the facts, or no more than are to be forgotten.
     """
     experiment, wanted, config = context.experiment, context.experiment.prepare, context.experiment.benchmark
     every = askable_rows(question_rows(context.study), [])
@@ -59,12 +59,12 @@ def prepare_facts(context: StageContext, built_for: BuiltFor) -> dict[str, Any]:
 
 
 def _count(experiment: Experiment, known: int, asked: int) -> int:
-    """How many facts are to be forgotten. Raises UserError where that leaves nothing to forget or to keep."""
+    """The number of facts to forget; raises UserError if nothing would be left to forget or to keep."""
     wanted = experiment.prepare
     if not known:
         raise UserError(
             f"0 of {asked} answered right: nothing to forget",
-            "give a larger model, or questions that it knows; answers.jsonl of the ask stage has what it said",
+            "use a larger model, or questions that it knows; answers.jsonl of the ask stage has its answers",
         )
     count = round(wanted.forget * known) if wanted.forget < 1 else int(wanted.forget)
     if not wanted.groups and count >= known:

@@ -1,6 +1,6 @@
-"""RETURN's splits for a model: whom it knows is found by asking about them, and a judge says what is right.
+"""RETURN's splits for a model: it is asked about every person, and a judge decides which answers are right.
 
-The folder is what ``benchmark=return benchmark.data_dir=...`` reads.
+``benchmark=return benchmark.data_dir=...`` reads the resulting folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from unierase_cli.stages.shared import asking
 from unierase_cli.store.jsonl import iterate_jsonl, write_jsonl
 
 HUB, CONFIGURATION = "zhliu/RETURN", "default"
-# How the authors ask, and for how long they listen.
+# The authors' prompt and maximum answer length.
 INSTRUCTION = (
     "Answer the given question in no more than one sentence.\n"
     "Please keep your answer short and concise.\n"
@@ -38,14 +38,14 @@ PREDICTIONS, LABELS, MADE_UP_ANSWERS = "predictions.jsonl", "labels.jsonl", "mad
 
 
 def as_return_asks(experiment: Experiment) -> Experiment:
-    """The experiment with RETURN's own way of asking, unless another is set."""
+    """The experiment with RETURN's own instruction, unless another one is set."""
     if experiment.model.instruction is not None:
         return experiment
     return replace(experiment, model=replace(experiment.model, instruction=INSTRUCTION))
 
 
 def prepare_people(context: StageContext, built_for: BuiltFor) -> dict[str, Any]:
-    """Ask, judge, choose the people, split, make up questions; write the files and which model they are for."""
+    """Ask, judge, choose people, split, make up questions; write the files and the model that they are for."""
     experiment, reporter, directory = as_return_asks(context.experiment), context.reporter, context.directory
     notes: list[str] = []
     people = read_people(_rows(experiment, reporter, notes), notes)
@@ -105,7 +105,7 @@ def _real(
 
 
 def _invented(name: str, questions: Sequence[str], answers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Made-up questions with what the model says; one that it leaves without an answer teaches nothing."""
+    """Made-up questions with the model's answers; questions without an answer are left out."""
     for number, question in enumerate(questions):
         if text := answers[f"{name}-{number}"]:
             yield {"name": name, "question": question, "answer": text}

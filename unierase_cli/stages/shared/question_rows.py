@@ -1,4 +1,4 @@
-"""Which questions a model is asked to find out what it knows."""
+"""The questions for finding out what a model knows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unierase_cli.store.jsonl import iterate_jsonl
 
 
 def question_rows(study: Study) -> Rows:
-    """The shipped questions, those of a user's files, or all that another benchmark scores or protects."""
+    """The shipped questions, those in a user's files, or everything that another benchmark scores or protects."""
     config = study.experiment.benchmark
     if config.name == "world":
         return shipped()

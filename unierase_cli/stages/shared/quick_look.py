@@ -1,4 +1,4 @@
-"""A quick look at a model while a method trains it."""
+"""A quick evaluation of a model during training."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from unierase_cli.metrics.rouge import recall_or_match
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
-# Rows that are asked of the forget set and of the retain set each.
+# Number of rows asked from the forget set and from the retain set.
 LOOKED_AT = 24
 
 
 def quick_look(loaded: LoadedModel, benchmark: Benchmark) -> Callable[[], dict[str, float]]:
-    """ROUGE-L recall of greedy answers (see ``recall_or_match``) on a few forget rows and a few that a method may see, each time
-    it is called.
-    """
+    """A function that evaluates ROUGE-L recall (see ``recall_or_match``) on a few forget rows and a few protected rows."""
     parts = {"forget": benchmark.forget, "retain": benchmark.protect}
     rows = {name: evenly_spaced(facts, LOOKED_AT) for name, facts in parts.items() if facts}
 
@@ -33,7 +31,7 @@ def quick_look(loaded: LoadedModel, benchmark: Benchmark) -> Callable[[], dict[s
 
 
 def generate_texts(loaded: LoadedModel, facts: Sequence[Fact], *, skip_special: bool = True) -> list[str]:
-    """Greedy answers, each a little longer than the longest true one at most."""
+    """Greedy answers, slightly longer than the longest true answer at most."""
     from unierase_cli.inference.generate import answer_text, generate
 
     prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]

@@ -1,5 +1,8 @@
-"""Finished runs scored again from their recorded answers: no model is loaded, the benchmark's files are not needed, and nothing is
-written unless an exchange file is asked for. The configuration is the recorded one; only what ``CHANGES`` names can differ."""
+"""Scores finished runs again from their recorded answers, without a model and without the benchmark's files.
+
+Nothing is written unless an exchange file is requested. The configuration is the recorded one, except for the keys in
+``CHANGES``.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import write_json
 
-# Keys that scoring reads and that need no model; the rest of a run's configuration is what was recorded.
+# Keys that scoring reads and that need no model.
 CHANGES = (
     "eval.retain_reference",
     "eval.encoder",
@@ -32,13 +35,13 @@ CHANGES = (
     "token.targets",
 )
 
-# Scoring again writes nothing, and cannot.
+# Scoring again has no output folder.
 NOWHERE = Path(os.devnull)
 
 
 @dataclass(frozen=True)
 class Rescored:
-    """A run and its scores as they are computed now."""
+    """A run and its newly computed scores."""
 
     score: Artefact
     scores: Scores
@@ -52,7 +55,7 @@ def rescore(
     changes: Mapping[str, Any] | None = None,
     names: Collection[str] | None = None,
 ) -> list[Rescored]:
-    """The runs that the words mean (see ``comparison_runs``), each scored by all metrics or by those named.
+    """The runs that the words mean (see ``results.runs.find_runs``), each scored by all metrics or only by ``names``.
 
     ``changes``: keys of CHANGES with their new values. Raises UserError if a run's observations are gone or damaged.
     """
@@ -66,7 +69,7 @@ def rescore(
 
 
 def check_names(names: Collection[str]) -> None:
-    """Raises UserError for a metric that does not exist, with the nearest one that does."""
+    """Raise UserError for an unknown metric, with the nearest known ones."""
     from unierase_cli.metrics.catalog import all_metrics
 
     known = [metric.NAME for metric in all_metrics()]
@@ -81,7 +84,7 @@ def check_names(names: Collection[str]) -> None:
 
 
 def recorded(store: Store, score: Artefact, reporter: Reporter, changes: Mapping[str, Any]) -> StageContext:
-    """What the stage score was given when it made this artefact, with the changes. Nothing can be written into its folder."""
+    """The context that stage score had when it made this artefact, with the changes but without an output folder."""
     experiment = Experiment.from_json(score.config)
     for key, value in changes.items():
         section, _, name = key.partition(".")
@@ -99,7 +102,7 @@ def recorded(store: Store, score: Artefact, reporter: Reporter, changes: Mapping
         inputs[name] = artefact
     if lacking := [state for state in STATES if state not in inputs]:
         raise UserError(
-            f"{score.full_name} cannot be scored: it does not say what the answers of its {lacking[0]} model are", "make it again"
+            f"{score.full_name} cannot be scored: it does not record the answers of its {lacking[0]} model", "make it again"
         )
     return StageContext(study_of(experiment), NOWHERE, inputs, reporter)
 
@@ -114,19 +117,19 @@ def write_open_unlearning(
     changes: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write a run's ``TOFU_EVAL.json`` and ``TOFU_SUMMARY.json`` into the folder; what is in them, and what is not and why.
+    """Write a run's ``TOFU_EVAL.json`` and ``TOFU_SUMMARY.json`` to the folder; returns their content, and what is missing and why.
 
-    Raises UserError if the word means several runs, or the files exist.
+    Raises UserError if the word means several runs, or if the files exist.
     """
     from unierase_cli.interchange.open_unlearning import EVAL, SUMMARY, written
 
     runs = find_runs(store, [word])
     if len(runs) > 1:
         names = ", ".join(run.name for run in runs[:5])
-        raise UserError(f"{word} means several runs: {names}", "--open-unlearning takes one: give one of these names")
+        raise UserError(f"{word} means several runs: {names}", "--open-unlearning takes one run: give one of these names")
     there = [name for name in (EVAL, SUMMARY) if (folder / name).exists()]
     if there and not overwrite:
-        raise UserError(f"{folder} already holds {' and '.join(there)}", "name another folder, or add --force")
+        raise UserError(f"{folder} already has {' and '.join(there)}", "name another folder, or add --force")
     context = recorded(store, runs[0].score, reporter, changes or {})
     made = written(evidence_of(context, state))
     try:

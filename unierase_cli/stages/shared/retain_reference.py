@@ -1,6 +1,7 @@
-"""The retain reference (``eval.retain_reference``): what is known of a model that never saw the forget set.
+"""Loads the retain reference (``eval.retain_reference``): results of a model that never saw the forget set.
 
-Either an observe artefact's folder, or open-unlearning's ``TOFU_EVAL.json`` of its retain model (the file, or a folder with it).
+It is an observe artefact's folder, or open-unlearning's ``TOFU_EVAL.json`` of a retain model (the file, or a folder
+with it).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ LOGGED = "TOFU_EVAL.json"
 
 
 def check_reference(named: str) -> Path:
-    """The file that decides what the reference says. Raises UserError if there is none, or a log that cannot be read."""
+    """The file that has the reference's results; raises UserError if it is missing, or if it is an invalid log."""
     path = _file(named)
     if path.name != OBSERVED:
         _log(path)
@@ -31,8 +32,8 @@ def check_reference(named: str) -> Path:
 def load_reference(named: str | None, forget: Sequence[Observation]) -> Reference | None:
     """The reference for a model's ``forget`` observations.
 
-    Raises UserError if it cannot be read, or if a log's prompts show that it was asked other questions. Where observed answers are
-    of other rows, it is the metrics that compare which say so.
+    Raises UserError if it cannot be read, or if a log's prompts show that other questions were asked. If observations
+    are of other rows, the metrics that compare them report it.
     """
     if named is None:
         return None
@@ -53,7 +54,7 @@ def load_reference(named: str | None, forget: Sequence[Observation]) -> Referenc
 
 
 def other_tokens(evidence: Evidence) -> str | None:
-    """A sentence if the observed reference has other tokens: losses per token mean something else under another tokenizer."""
+    """A warning if the reference has another tokenizer, because losses per token are then not comparable."""
     known = evidence.reference.observations.get(("forget", "plain"), ()) if evidence.reference else ()
     tokens = {o.row_hash: o.answers["true"][0].token_ids for o in known if o.answers.get("true")}
     shared = [o for o in evidence.rows("forget") if o.row_hash in tokens and o.answers.get("true")]
@@ -61,8 +62,8 @@ def other_tokens(evidence: Evidence) -> str | None:
     if not other:
         return None
     return (
-        f"the retain reference splits {other} of {len(shared)} answers into other tokens: it is a model of another family, "
-        "and forget quality compares little that can be compared"
+        f"the retain reference splits {other} of {len(shared)} answers into other tokens: it has another tokenizer, and forget "
+        "quality is hardly comparable"
     )
 
 
@@ -73,7 +74,7 @@ def _log(path: Path) -> RetainLog:
 
 
 def _checked(path: Path) -> Path:
-    """The file, of an artefact once all of that is what its manifest says. Raises UserError for a damaged one."""
+    """The file; if it belongs to an artefact, the artefact is verified first. Raises UserError for a damaged one."""
     found = found_artefact(path.parent)
     return path if found is None else found.whole / path.name
 
@@ -83,7 +84,7 @@ def _file(named: str) -> Path:
     for path in (place, place / OBSERVED, place / LOGGED):
         if path.is_file():
             return path
-    what = f"holds neither {OBSERVED} nor {LOGGED}" if place.is_dir() else "does not exist"
+    what = f"has neither {OBSERVED} nor {LOGGED}" if place.is_dir() else "does not exist"
     raise UserError(
         f"eval.retain_reference={named} {what}",
         f"name the folder of an observe artefact, see `unierase ls`, or open-unlearning's {LOGGED}",
