@@ -61,7 +61,7 @@ class Golden:
         self.retain = [Fact(f"r{i}", q, "") for i, q in enumerate(self.inputs["kl_questions"])]
         corpus = work / f"{model}.jsonl"
         corpus.write_text("".join(json.dumps({"text": t}) + "\n" for t in self.inputs["cov_texts"]))
-        self.moments = MomentsConfig(corpus=str(corpus), prompt_end_weight=0.0, max_tokens=4096)
+        self.moments = MomentsConfig(corpus=str(corpus), max_tokens=4096)
 
     def load(self) -> LoadedModel:
         folder = self.folder / "models" / self.model
@@ -75,7 +75,7 @@ class Golden:
 
     def second_moments(self, layers: list[int]) -> dict[int, Tensor]:
         loaded = self.load()
-        sources = moment_sources(loaded.prompts, self.moments, [], 0)
+        sources = moment_sources(loaded.prompts, self.moments, [], 0, lambda prompts: [])
         return second_moments(loaded, layers, sources, batch_tokens=4096, reporter=SilentReporter())
 
     def stored(self, layers: list[int]) -> StoredMoments:

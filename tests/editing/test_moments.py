@@ -132,7 +132,7 @@ def test_stored_moments_give_the_same_preservation_and_name_a_missing_layer(tmp_
 
 
 def test_the_corpus_is_the_benchmarks_own_or_a_file_and_bad_lines_are_named(tmp_path: Path) -> None:
-    assert read_corpus(MomentsConfig(), FACTS[:2], 0) == [f"{f.question} {f.answer}" for f in FACTS[:2]]
+    assert read_corpus(MomentsConfig(corpus="auto"), FACTS[:2], 0) == [f"{f.question} {f.answer}" for f in FACTS[:2]]
     path = tmp_path / "corpus.jsonl"
     path.write_text("".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(20)))
     assert len(read_corpus(MomentsConfig(corpus=str(path)), [], 0)) == 20
@@ -180,20 +180,38 @@ def test_a_streamed_data_set_is_drawn_from_by_seed(monkeypatch: pytest.MonkeyPat
     assert len(read_corpus(replace(config, samples=0), [], 0)) == 100
 
 
+def unasked(prompts: list[list[int]]) -> list[list[int]]:
+    raise AssertionError("nothing should be asked")
+
+
 def test_sources_without_weight_or_texts_are_left_out() -> None:
     formatter = tiny_llama().prompts
-    assert moment_sources(formatter, MomentsConfig(), [], 0) == []
-    names = [s.name for s in moment_sources(formatter, MomentsConfig(prompt_end_weight=0), FACTS, 0)]
-    assert names == ["corpus"]
-    at_subjects = moment_sources(formatter, MomentsConfig(), FACTS, 0, "subject_last")
-    assert [s.name for s in at_subjects] == ["corpus", "prompt ends", "subject ends"]
-    whole = [formatter.prompt(fact.question).ids for fact in FACTS]
-    ends = [formatter.encoder.tokenizer.decode(ids[-3:]) for ids in at_subjects[2].sequences]
-    assert all(ids == prompt[: len(ids)] for ids, prompt in zip(at_subjects[2].sequences, whole, strict=True))
-    assert all(end.endswith(fact.subject[-2:]) for end, fact in zip(ends, FACTS, strict=True))
-    assert at_subjects[2].last_only
-    both = moment_sources(formatter, MomentsConfig(max_tokens=4), FACTS, 0)
+    assert moment_sources(formatter, MomentsConfig(), [], 0, unasked) == []
+    assert moment_sources(formatter, MomentsConfig(corpus_weight=0), FACTS, 0, unasked) == []
+    plain = MomentsConfig(corpus="auto")
+    assert [s.name for s in moment_sources(formatter, plain, FACTS, 0, unasked)] == ["corpus"]
+    both = moment_sources(formatter, replace(plain, max_tokens=4, prompt_end_weight=9.0), FACTS, 0, unasked)
     assert [s.tokens for s in both] == [4 * len(FACTS), len(FACTS)]
+    assert [s.last_only for s in both] == [False, True]
+
+
+def test_the_corpus_of_answers_is_every_question_with_what_the_model_says() -> None:
+    formatter = tiny_llama().prompts
+    prompts = [formatter.prompt(fact.question).ids for fact in FACTS]
+    asked: list[list[list[int]]] = []
+
+    def answer(given: list[list[int]]) -> list[list[int]]:
+        asked.append(given)
+        return [[len(prompt), 7] for prompt in given]
+
+    (source,) = moment_sources(formatter, MomentsConfig(), FACTS, 0, answer)
+    assert asked == [prompts]
+    assert source.sequences == [[*prompt, len(prompt), 7] for prompt in prompts]
+    assert not source.last_only
+    assert source.name == "answers"
+    (some,) = moment_sources(formatter, MomentsConfig(samples=2, max_tokens=3), FACTS, 0, answer)
+    assert len(some.sequences) == 2
+    assert {len(ids) for ids in some.sequences} == {3}
 
 
 def test_a_text_is_cut_to_the_models_context() -> None:

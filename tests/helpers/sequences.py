@@ -34,7 +34,7 @@ def experiment(folder: Path, outputs: Path, mode: ModeConfig, **changes: Any) ->
         "token": quick_token(folder.parent, stages=[TokenStage(epochs=1, least_steps=4)]),
         "edit": EditConfig(
             values=ValueConfig(steps=40, lr=0.5, lr_kind="relative", clamp=8.0, stop_loss=0.01, runner_up=0.0, kl_factor=0.0),
-            moments=MomentsConfig(max_tokens=12, prompt_end_weight=0.0),
+            moments=MomentsConfig(corpus="auto", max_tokens=12),
             threshold=0.5,
             lambda_=0.01,
         ),

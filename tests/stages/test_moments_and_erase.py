@@ -21,6 +21,7 @@ from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.values import Values, find_values
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.stage import Request
 from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import erase as erase_stage
 from unierase_cli.stages import moments as moments_stage
@@ -72,7 +73,8 @@ def test_the_moments_artefact_holds_a_spectrum_per_layer(made: tuple[Experiment,
         assert torch.allclose(vectors @ vectors.T, torch.eye(48), atol=1e-5)
         assert record["layers"][str(layer)]["largest"] == float(values[-1])
     protected = study_of(config).benchmark.protect
-    assert [s["name"] for s in record["sources"]] == ["corpus", "prompt ends"]
+    assert [s["name"] for s in record["sources"]] == ["answers", "prompt ends"]
+    assert record["sources"][0]["texts"] == len(protected)
     assert record["sources"][1]["tokens"] == len(protected)
 
 
@@ -95,6 +97,12 @@ def test_only_what_shapes_the_moments_enters_their_key(made: tuple[Experiment, A
     assert again.plan("erase")[-1].state == "missing"
     assert again.plan("moments")[-1].state == "done"
     assert make(other, "moments").key == keys["moments"]["key"]
+    longer = replace(config, protocol=replace(config.protocol, max_new_tokens=3))
+    assert Pipeline(longer, SilentReporter()).plan("moments")[-1].state == "missing", "the model's own answers are read"
+    plain = replace(longer, edit=replace(config.edit, moments=replace(config.edit.moments, corpus="auto")))
+    assert Pipeline(plain, SilentReporter()).key(Request("moments")) == Pipeline(
+        replace(plain, protocol=config.protocol), SilentReporter()
+    ).key(Request("moments"))
     heavier = replace(config, edit=replace(config.edit, moments=replace(config.edit.moments, prompt_end_weight=9.0)))
     assert Pipeline(heavier, SilentReporter()).plan("moments")[-1].state == "missing"
 

@@ -3,55 +3,46 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from typing import TypeVar
 
-from unierase_cli.config.sections.edit import MomentsConfig
+from unierase_cli.config.sections.edit import ANSWERS, AUTO, HUB, MomentsConfig
 from unierase_cli.contracts import Fact, UserError, stable_hash
 from unierase_cli.editing.moments import Source
-from unierase_cli.editing.spans import key_index
-from unierase_cli.editing.subjects import find_subjects
 from unierase_cli.models.prompts import PromptFormatter
 from unierase_cli.store.jsonl import iterate_jsonl
 
-HUB = "hub:"
+Item = TypeVar("Item")
 # Size of the shuffle buffer for texts of a hub data set.
 SHUFFLE_BUFFER = 10_000
 
 
 def moment_sources(
-    formatter: PromptFormatter, config: MomentsConfig, protect: Sequence[Fact], seed: int, key_position: str = "prompt_last"
+    formatter: PromptFormatter,
+    config: MomentsConfig,
+    protect: Sequence[Fact],
+    seed: int,
+    answer: Callable[[list[list[int]]], list[list[int]]],
 ) -> list[Source]:
     """The sources of the second moments; those without weight or texts are skipped.
 
-    These are corpus tokens, the last prompt tokens of protected questions and, if facts are edited at their subjects
-    (``key_position``), the last tokens of these questions' subjects.
+    These are corpus tokens and the last prompt tokens of protected questions. ``answer`` continues prompts as the
+    model would, for the corpus of its own answers: an edit that leaves only the prompts alone changes how the model
+    goes on after the first token.
     """
     sources = []
-    if config.corpus_weight > 0:
+    if config.corpus_weight > 0 and config.corpus == ANSWERS:
+        prompts = [formatter.prompt(fact.question).ids for fact in drawn(protect, config.samples, seed)]
+        said = zip(prompts, answer(prompts) if prompts else [], strict=True)
+        sources.append(Source("answers", config.corpus_weight, [[*prompt, *ids][: config.max_tokens] for prompt, ids in said]))
+    elif config.corpus_weight > 0:
         texts = read_corpus(config, protect, seed)
         sources.append(Source("corpus", config.corpus_weight, encode_texts(formatter, texts, config.max_tokens)))
     if config.prompt_end_weight > 0:
         prompts = [formatter.prompt(fact.question).ids for fact in protect]
         sources.append(Source("prompt ends", config.prompt_end_weight, prompts, last_only=True))
-    if config.subject_end_weight > 0 and key_position == "subject_last":
-        weight = config.subject_end_weight
-        sources.append(Source("subject ends", weight, subject_ends(formatter, protect), last_only=True))
     return [source for source in sources if source.sequences]
-
-
-def subject_ends(formatter: PromptFormatter, facts: Sequence[Fact]) -> list[list[int]]:
-    """Prompts up to the last token of the fact's subject, given or found; facts without a subject are skipped.
-
-    When a subject is edited, the keys nearest to the edited ones are those of other subjects, not those at the end of
-    prompts.
-    """
-    found = []
-    for fact, subject in zip(facts, find_subjects(facts), strict=True):
-        if subject and subject in fact.question:
-            prompt = formatter.prompt(fact.question)
-            found.append(prompt.ids[: key_index(formatter, prompt, subject, "subject_last") + 1])
-    return found
 
 
 def encode_texts(formatter: PromptFormatter, texts: Iterable[str], max_tokens: int) -> list[list[int]]:
@@ -74,7 +65,7 @@ def read_corpus(config: MomentsConfig, protect: Sequence[Fact], seed: int) -> li
     """
     if config.corpus.startswith(HUB):
         return _from_hub(config.corpus, config.samples, seed)
-    if config.corpus == "auto":
+    if config.corpus == AUTO:
         texts = [f"{fact.question} {fact.answer}" for fact in protect]
     else:
         texts = []
@@ -82,10 +73,15 @@ def read_corpus(config: MomentsConfig, protect: Sequence[Fact], seed: int) -> li
             if not isinstance(row.get("text"), str):
                 raise UserError(f"{config.corpus}:{number}: no string `text`", 'write {"text": "..."} on every line')
             texts.append(row["text"])
-    if 0 < config.samples < len(texts):
-        chosen = random.Random(stable_hash(seed, "corpus")).sample(range(len(texts)), config.samples)
-        texts = [texts[i] for i in chosen]
-    return texts
+    return drawn(texts, config.samples, seed)
+
+
+def drawn(items: Sequence[Item], count: int, seed: int) -> list[Item]:
+    """``count`` of the items, drawn by seed; all of them if ``count`` is 0 or there are no more."""
+    if not 0 < count < len(items):
+        return list(items)
+    chosen = random.Random(stable_hash(seed, "corpus")).sample(range(len(items)), count)
+    return [items[i] for i in chosen]
 
 
 def _from_hub(name: str, samples: int, seed: int) -> list[str]:

@@ -7,15 +7,16 @@ from typing import Any
 
 from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.edit import ANSWERS, AUTO, HUB
 from unierase_cli.contracts import Fact, UserError
-from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings
+from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.json_text import write_json
 
 NAME = "moments"
-VERSION = 3
+VERSION = 4
 RECORD = "moments.json"
 
 
@@ -24,9 +25,10 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     experiment = study.experiment
     return {
         "layers": wanted_layers(experiment),
-        "moments": counted(experiment.edit.moments) | ({} if _position(experiment) else {"subject_end_weight": 0}),
+        "moments": counted(experiment.edit.moments),
         "model": model_settings(experiment),
         "seed": experiment.run.seed if experiment.edit.moments.samples else None,
+        **({"answers": _asking(experiment)} if _reads_answers(experiment) else {}),
     }
 
 
@@ -38,16 +40,16 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """Fingerprints of the model, of a corpus file, and of the protected facts if they are read."""
     found = model_fingerprints(study.experiment)
     moments = study.experiment.edit.moments
-    if moments.corpus != "auto" and not moments.corpus.startswith("hub:") and moments.corpus_weight > 0:
+    of_protected = moments.corpus in (ANSWERS, AUTO)
+    if not of_protected and not moments.corpus.startswith(HUB) and moments.corpus_weight > 0:
         path = Path(moments.corpus)
         if not path.is_file():
-            raise UserError(f"edit.moments.corpus={path} does not exist", "give a JSON Lines file with `text`, or auto")
+            raise UserError(
+                f"edit.moments.corpus={path} does not exist", "give a JSON Lines file with `text`, or answers, or auto"
+            )
         found["corpus"] = hash_file(path)
-    if moments.prompt_end_weight > 0 or _position(study.experiment) or (moments.corpus == "auto" and moments.corpus_weight > 0):
-        protect = preserved(study)
-        found["protect"] = hash_json([[fact.question, fact.answer] for fact in protect])
-        if _position(study.experiment):
-            found["subjects"] = hash_json([fact.subject for fact in protect])
+    if moments.prompt_end_weight > 0 or (of_protected and moments.corpus_weight > 0):
+        found["protect"] = hash_json([[fact.question, fact.answer] for fact in preserved(study)])
     return found
 
 
@@ -57,10 +59,14 @@ def preserved(study: Study) -> tuple[Fact, ...]:
     return (*benchmark.protect, *benchmark.forgotten)
 
 
-def _position(experiment: Experiment) -> str | None:
-    """The position at which facts are edited, if it affects what is preserved."""
-    position = experiment.edit.key_position or experiment.model.key_position
-    return position if position == "subject_last" and experiment.edit.moments.subject_end_weight > 0 else None
+def _reads_answers(experiment: Experiment) -> bool:
+    return experiment.edit.moments.corpus == ANSWERS and experiment.edit.moments.corpus_weight > 0
+
+
+def _asking(experiment: Experiment) -> dict[str, Any]:
+    """The settings of the protocol that the model's answers depend on."""
+    protocol = experiment.protocol
+    return {"max_new_tokens": protocol.max_new_tokens, "total_tokens": protocol.total_tokens, "stop": stop_texts(experiment)}
 
 
 def wanted_layers(experiment: Experiment) -> list[int] | None:
@@ -73,6 +79,7 @@ def run(context: StageContext) -> dict[str, Any]:
     """One pass over the texts, then one eigendecomposition per layer."""
     from unierase_cli.editing.corpus import moment_sources
     from unierase_cli.editing.moments import FILE, decompose, second_moments
+    from unierase_cli.inference.generate import generate
     from unierase_cli.store.tensors import save_tensors
 
     experiment, reporter = context.experiment, context.reporter
@@ -81,9 +88,20 @@ def run(context: StageContext) -> dict[str, Any]:
     layers = loaded.architecture.default_layers() if named is None else named
     loaded.architecture.check_layers(layers)
     protect = preserved(context.study)
-    key_position = _position(experiment) or "prompt_last"
+    protocol = experiment.protocol
+
+    def answer(prompts: list[list[int]]) -> list[list[int]]:
+        found = generate(
+            loaded,
+            prompts,
+            max_new_tokens=protocol.max_new_tokens,
+            total_tokens=protocol.total_tokens,
+            batch_size=experiment.eval.batch_size,
+        )
+        return [said.ids for said in found]
+
     with reporter.phase("read corpus"):
-        sources = moment_sources(loaded.prompts, experiment.edit.moments, protect, experiment.run.seed, key_position)
+        sources = moment_sources(loaded.prompts, experiment.edit.moments, protect, experiment.run.seed, answer)
     if not sources:
         reporter.warn(
             "nothing is protected: there is no text to keep; give edit.moments.corpus=FILE or a benchmark with retain facts"

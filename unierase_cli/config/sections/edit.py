@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from unierase_cli.config.checks import block_numbers, fraction, one_of, positive
 from unierase_cli.config.counted import UNCOUNTED
 
+# Kinds of ``edit.moments.corpus`` besides the path of a file.
+ANSWERS, AUTO, HUB = "answers", "auto", "hub:"
+
 
 @dataclass(frozen=True)
 class ValueConfig:
@@ -54,9 +57,10 @@ class ValueConfig:
 class MomentsConfig:
     """Second moments of the down projections' inputs, which the edit must preserve."""
 
-    corpus: str = "auto"
-    """Texts to read: auto (the benchmark's own protected texts), the path of JSON Lines with the key `text`, or
-    hub:DATASET/CONFIG/SPLIT/COLUMN.
+    corpus: str = "answers"
+    """Texts to read: answers (the protected questions in the model's own prompt, each with the answer that the model
+    gives), auto (the benchmark's protected questions and answers as plain text), the path of JSON Lines with the key
+    `text`, or hub:DATASET/CONFIG/SPLIT/COLUMN.
     """
     samples: int = 1000
     """Maximum number of texts to read, in seeded order. 0: all."""
@@ -64,19 +68,14 @@ class MomentsConfig:
     """Maximum number of tokens to read per text."""
     corpus_weight: float = 1.0
     """Weight of the moment of corpus tokens."""
-    prompt_end_weight: float = 1000.0
-    """Weight of the moment of the last prompt tokens of protected questions."""
-    subject_end_weight: float = 1000.0
-    """Weight of the moment of the last subject tokens of protected questions; only used if facts are edited at their
-    subjects (key_position=subject_last).
-    """
+    prompt_end_weight: float = 0.0
+    """Additional weight of the moment of the last prompt tokens of protected questions, for a corpus of plain text."""
     batch_tokens: int = field(default=8192, metadata=UNCOUNTED)
     """Maximum number of tokens per forward pass."""
 
     def __post_init__(self) -> None:
         positive("edit.moments.corpus_weight", self.corpus_weight, zero=True)
         positive("edit.moments.prompt_end_weight", self.prompt_end_weight, zero=True)
-        positive("edit.moments.subject_end_weight", self.subject_end_weight, zero=True)
         positive("edit.moments.max_tokens", self.max_tokens)
         positive("edit.moments.batch_tokens", self.batch_tokens)
         positive("edit.moments.samples", self.samples, zero=True)
