@@ -1,8 +1,9 @@
 """Texts that somebody else's code makes - a chat template - within limits of time, memory and length.
 
 A template can count to any number, double a text without end, or raise one number to another, and none of it can be stopped from
-within: it runs in a child process, which the kernel ends. A fork costs milliseconds. The child only renders, and leaves without
-touching what it shares with its parent. Where there is no safe fork (macOS, Windows) the texts are made without limits.
+within: it runs in a child process, which the kernel ends. The child only renders, and leaves without touching what it shares
+with its parent. A fork costs some 40 ms of processor time for each GiB that the process holds, so the texts are worth keeping.
+Where there is no safe fork (macOS, Windows) the texts are made without limits.
 """
 
 from __future__ import annotations
