@@ -14,6 +14,8 @@ os.environ["COLUMNS"] = "160"
 
 import pytest
 
+from tests.helpers.times import slow_tests
+
 
 def shared_dir() -> Path | None:
     """Folder with golden numbers and real data: $UNIERASE_SHARED, else ``shared`` beside the checkout."""
@@ -39,8 +41,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several workers, files that have slow tests come first: whatever is begun last should be short."""
+    """Mark what ``slow.csv`` lists. With several workers, files that have slow tests come first: whatever is begun last should be
+    short."""
+    listed = slow_tests()
+    for item in items:
+        if item.nodeid in listed:
+            item.add_marker("slow")
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow)
