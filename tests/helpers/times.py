@@ -1,7 +1,8 @@
 """What tests take, and ``tests/slow.csv``, the list of those that the quick suite leaves out.
 
 ``python -m tests.helpers.times tests/ROOM ...`` runs these tests in one process and writes their lines of the list anew; those of
-other files stay. A fixture of a whole file counts for each test that asks for it: the first one left would have to make it.
+other tests stay if there still are such tests. A fixture of a whole file counts for each test that asks for it: the first one
+left would have to make it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ def slow_tests() -> dict[str, float]:
     """Processor seconds by a test's id."""
     with SLOW.open(encoding="utf-8", newline="") as stream:
         return {row["test"]: float(row["seconds"]) for row in csv.DictReader(stream)}
+
+
+def exists(test: str) -> bool:
+    """Whether the file of a test's id has a function of its name."""
+    file, _, name = test.partition("::")
+    path = SLOW.parents[1] / file
+    return path.is_file() and f"def {name.partition('[')[0]}(" in path.read_text("utf-8")
 
 
 class Recorder:
@@ -63,7 +71,8 @@ def record(words: list[str]) -> int:
     """Run tests and write down which are slow; pytest's exit code."""
     recorder = Recorder()
     code = pytest.main(["-q", "-p", "no:xdist", *words], plugins=[recorder])
-    rows = {name: seconds for name, seconds in slow_tests().items() if name not in recorder.tests}
+    before = slow_tests().items()
+    rows = {name: seconds for name, seconds in before if name not in recorder.tests and exists(name)}
     rows |= {name: seconds for name, seconds in recorder.tests.items() if seconds > LIMIT}
     with SLOW.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
