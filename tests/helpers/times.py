@@ -1,8 +1,7 @@
 """What tests take, and ``tests/slow.csv``, the list of those that the quick suite leaves out.
 
 ``python -m tests.helpers.times tests/ROOM ...`` runs these tests in one process and writes their lines of the list anew; those of
-other tests stay if there still are such tests. A fixture of a whole file counts for each test that asks for it: the first one
-left would have to make it.
+other tests stay if there still are such tests. A fixture of a whole file is shared out among the tests that ask for it.
 """
 
 from __future__ import annotations
@@ -38,7 +37,9 @@ class Recorder:
 
     def __init__(self) -> None:
         self.tests: dict[str, float] = {}
+        # By file and name: what a fixture of a whole file took, and the tests that ask for it.
         self.fixtures: dict[tuple[str, str], float] = {}
+        self.users: dict[tuple[str, str], list[str]] = {}
         self.inside = 0.0
 
     @pytest.hookimpl(wrapper=True)
@@ -48,8 +49,9 @@ class Recorder:
             return (yield)
         finally:
             file, _, _ = item.nodeid.partition("::")
-            shared = sum(self.fixtures.get((file, name), 0.0) for name in item.fixturenames)
-            self.tests[item.nodeid] = _used() - began - self.inside + shared
+            for name in item.fixturenames:
+                self.users.setdefault((file, name), []).append(item.nodeid)
+            self.tests[item.nodeid] = _used() - began - self.inside
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
@@ -66,6 +68,14 @@ class Recorder:
                 self.fixtures[place] = max(used, self.fixtures.get(place, 0.0))
                 self.inside += used
 
+    def seconds(self) -> dict[str, float]:
+        """By a test's id, its share of the fixtures included."""
+        found = dict(self.tests)
+        for place, used in self.fixtures.items():
+            for test in self.users.get(place, []):
+                found[test] += used / len(self.users[place])
+        return found
+
 
 def record(words: list[str]) -> int:
     """Run tests and write down which are slow; pytest's exit code."""
@@ -73,7 +83,7 @@ def record(words: list[str]) -> int:
     code = pytest.main(["-q", "-p", "no:xdist", *words], plugins=[recorder])
     before = slow_tests().items()
     rows = {name: seconds for name, seconds in before if name not in recorder.tests and exists(name)}
-    rows |= {name: seconds for name, seconds in recorder.tests.items() if seconds > LIMIT}
+    rows |= {name: seconds for name, seconds in recorder.seconds().items() if seconds > LIMIT}
     with SLOW.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["seconds", "test"])
