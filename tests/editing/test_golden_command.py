@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from unierase_cli.cli.app import app
 
 pytestmark = pytest.mark.slow
 
@@ -29,8 +30,8 @@ def edited(golden: Path, tmp_path: Path, *settings: str) -> Path:
         f"benchmark.path={facts}", "token=existing", *settings, "edit.layers=[2,3,4]", "edit.templates.starts=[]",
         f"edit.moments.corpus={corpus}", f"run.outputs={tmp_path / 'out'}", "run.threads=1", "--json",
     ]  # fmt: skip
-    done = subprocess.run([sys.executable, "-m", "unierase_cli", *words], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, words, prog_name="unierase")
+    assert done.exit_code == 0, done.stderr
     return Path(json.loads(done.stdout)["path"])
 
 

@@ -103,7 +103,8 @@ def conversation(tokenizer: PreTrainedTokenizerFast, question: str, answer: str)
     """The template's own ids of both turns, up to and including the end token behind the answer."""
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     ids = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True, enable_thinking=False)["input_ids"]
-    ends = [place for place, token in enumerate(ids) if token in PromptFormatter(tokenizer).stop_ids]
+    stops = PromptFormatter(tokenizer).stop_ids
+    ends = [place for place, token in enumerate(ids) if token in stops]
     # What a template writes behind its end of turn: one end of text more (Phi 4 mini), or white space.
     last = ends[-1] - (len(ends) > 1 and ends[-1] - ends[-2] == 1)
     return ids[: last + 1]

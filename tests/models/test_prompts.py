@@ -199,3 +199,27 @@ def test_an_instruction_says_once_where_the_question_stands_and_a_system_text_ne
 def test_keys_of_old_artefacts_stay_while_nothing_new_is_asked() -> None:
     assert ModelConfig().asking() == {"prompt": "auto", "date": "26 Jul 2024", "system": None, "instruction": None}
     assert ModelConfig(system="Be kind.").asking()["system"] == "Be kind."
+
+
+def test_a_conversation_is_rendered_once_per_template_date_and_special_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[str] = []
+    by_itself = PreTrainedTokenizerFast.apply_chat_template
+
+    def counted(self: PreTrainedTokenizerFast, *args: object, **settings: object) -> object:
+        rendered.append(str(settings["date_string"]))
+        return by_itself(self, *args, **settings)
+
+    # In this process, where they can be counted.
+    monkeypatch.setattr("unierase_cli.models.template.bounded", lambda make: make())
+    monkeypatch.setattr(PreTrainedTokenizerFast, "apply_chat_template", counted)
+    turns = "{{ bos_token }}{{ date_string }}{% for m in messages %}<|once|>{{ m['content'] }}{% endfor %}<|assistant|>"
+    first = PromptFormatter(with_template(turns)).prompt("Who?").text
+    count = len(rendered)
+    assert count
+    assert PromptFormatter(with_template(turns)).prompt("Who?").text == first
+    assert len(rendered) == count
+    assert "1 May 2025" in PromptFormatter(with_template(turns), date="1 May 2025").prompt("Who?").text
+    assert PromptFormatter(with_template(turns + " ")).prompt("Who?").text == first + " "
+    other = with_template(turns)
+    other.bos_token = "<|end|>"
+    assert PromptFormatter(other).prompt("Who?").text.startswith("<|end|>")

@@ -18,6 +18,7 @@ from unierase_cli.metrics import rouge
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.compare import compare
 from unierase_cli.pipeline.observation_files import Pass, Plan
+from unierase_cli.results.two_runs.compared import ColumnTest, Comparison
 from unierase_cli.results.two_runs.pair import compare_pair
 from unierase_cli.results.two_runs.tables import tables
 from unierase_cli.store.artefact import Artefact, read_artefact
@@ -60,8 +61,8 @@ def finished(
     return score
 
 
-def column(compared: dict[str, Any], name: str = "forget.rouge") -> dict[str, Any]:
-    return next(row for row in compared["columns"] if row["id"] == name)
+def column(compared: Comparison, name: str = "forget.rouge") -> ColumnTest:
+    return next(row for row in compared.columns if row.column.id == name)
 
 
 @pytest.fixture
@@ -74,10 +75,10 @@ def test_rows_are_matched_by_their_ids_and_not_by_their_place(store: Store) -> N
     b = finished(store, "ga_gd", forget={"f2": "No.", "f1": "No.", "f0": SKY, "f9": SKY})
     compared = compare_pair(store, [a.full_name, b.full_name])
     found = column(compared)
-    assert (found["n"], found["only_first"], found["only_second"]) == (3, 0, 1)
-    assert (found["first"], found["second"]) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
-    assert (found["higher_first"], found["higher_second"], found["ties"]) == (1, 0, 2)
-    assert any("0 rows that only A has and 1 that only B has" in remark for remark in compared["remarks"])
+    assert (found.test.n, found.only_first, found.only_second) == (3, 0, 1)
+    assert (found.test.first, found.test.second) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+    assert (found.test.higher_first, found.test.higher_second, found.test.ties) == (1, 0, 2)
+    assert any("0 rows that only A has and 1 that only B has" in remark for remark in compared.remarks)
 
 
 def test_the_test_is_exact_corrected_and_signed(store: Store) -> None:
@@ -85,9 +86,9 @@ def test_the_test_is_exact_corrected_and_signed(store: Store) -> None:
     b = finished(store, "ga_gd", forget=dict.fromkeys(RIGHT, "I do not know."))
     compared = compare_pair(store, [a.full_name, b.full_name], metrics=["forget.rouge", "forget.refusal_rate"])
     rouge, refusals = column(compared), column(compared, "forget.refusal_rate")
-    assert (rouge["difference"], rouge["p"], rouge["exact"]) == (-1, 2 / 2**8, True)
-    assert (rouge["mcnemar"], refusals["mcnemar"]) == (None, 2 / 2**8)
-    assert rouge["holm"] == 2 * rouge["p"]
+    assert (rouge.test.difference, rouge.test.p, rouge.test.exact) == (-1, 2 / 2**8, True)
+    assert (rouge.test.mcnemar, refusals.test.mcnemar) == (None, 2 / 2**8)
+    assert rouge.holm == 2 * rouge.test.p
     (tests, *_) = tables(compared)
     # Lower is better on the forget set, more refusals are: B is the better side of both rows.
     assert {(tests.rows[row][0], tests.columns[place]) for row, place in tests.strong} == {
@@ -102,9 +103,9 @@ def test_seeds_that_both_have_are_paired_and_averaged(store: Store) -> None:
         finished(store, "ga_gd", seed)
     slugs = [f"fictional-forget05_mini_{method}_batch" for method in ("npo_gd", "ga_gd")]
     compared = compare_pair(store, slugs)
-    assert compared["seeds"] == [[0, 0], [1, 1]]
-    assert column(compared)["first"] == pytest.approx((7 + 0.5) / 8)
-    told = " ".join(compared["remarks"])
+    assert compared.seeds == [(0, 0), (1, 1)]
+    assert column(compared).test.first == pytest.approx((7 + 0.5) / 8)
+    told = " ".join(compared.remarks)
     assert "the mean over 2 seeds (0, 1)" in told
     assert f"left out, because the other run has no such seed: {slugs[0]} seed 2" in told
 
@@ -113,7 +114,7 @@ def test_single_runs_of_unlike_seeds_are_compared_and_several_are_not(store: Sto
     a, b = finished(store, "npo_gd", 0), finished(store, "ga_gd", 1)
     with pytest.raises(UserError, match="unedited models differ"):
         compare_pair(store, [a.full_name, b.full_name])
-    remarks = compare_pair(store, [a.full_name, b.full_name], anyway=True)["remarks"]
+    remarks = compare_pair(store, [a.full_name, b.full_name], anyway=True).remarks
     assert "the runs have different seeds: 0 and 1" in remarks
     assert any("unedited models differ" in remark for remark in remarks)
     finished(store, "ga_gd", 2)
@@ -125,17 +126,17 @@ def test_the_questions_that_changed_most_come_with_both_answers(store: Store) ->
     a = finished(store, "npo_gd", kept={**RIGHT, "f3": "Blue."})
     b = finished(store, "ga_gd", forget={**RIGHT, "f1": "The sky is red.", "f2": "No."})
     compared = compare_pair(store, [a.full_name, b.full_name], top=1)
-    assert [(q["split"], q["fact_id"], q["first"], q["second"]) for q in compared["questions"]] == [
+    assert [(q.split, q.fact_id, q.first, q.second) for q in compared.questions] == [
         ("forget", "f2", SKY, "No."),
         ("retain_unseen", "f3", "Blue.", SKY),
     ]
-    assert compared["questions"][0]["difference"] == -1
-    assert compare_pair(store, [a.full_name, b.full_name], top=0)["questions"] == []
+    assert compared.questions[0].difference == -1
+    assert compare_pair(store, [a.full_name, b.full_name], top=0).questions == []
     # What was said may be gone; the scores are not.
     for name in ("forget.plain.jsonl", "retain_unseen.plain.jsonl"):
         for score in (a, b):
             (Path(score.manifest["inputs"]["edited"]["path"]) / name).unlink()
-    assert compare_pair(store, [a.full_name, b.full_name], top=1)["questions"][0]["first"] is None
+    assert compare_pair(store, [a.full_name, b.full_name], top=1).questions[0].first is None
 
 
 def test_an_aggregate_is_tested_over_the_rows_of_its_parts(store: Store) -> None:
@@ -149,15 +150,15 @@ def test_an_aggregate_is_tested_over_the_rows_of_its_parts(store: Store) -> None
         given(score, ("metrics.json", json.dumps(compare(seen, seen).to_json())))
     compared = compare_pair(store, [score.full_name for score in scores], metrics=["model_utility"])
     found = column(compared, "all.model_utility")
-    assert found["difference"] < 0
-    assert found["ci95"] == pytest.approx((found["difference"],) * 2)
-    assert (found["n"], found["only_first"], found["ties"]) == (18, 0, None)
-    assert 0 < found["p"] < 0.1
+    assert found.test.difference < 0
+    assert found.test.ci95 == pytest.approx((found.test.difference,) * 2)
+    assert (found.test.n, found.only_first, found.test.ties) == (18, 0, None)
+    assert 0 < found.test.p < 0.1
 
 
 def test_what_cannot_be_paired_is_told_with_its_reason(store: Store) -> None:
     a, b = finished(store, "npo_gd"), finished(store, "ga_gd")
-    remarks = compare_pair(store, [a.full_name, b.full_name])["remarks"]
+    remarks = compare_pair(store, [a.full_name, b.full_name]).remarks
     assert any(remark.startswith("not compared: forget quality: A: there is no retain reference") for remark in remarks)
     metrics = json.loads((b.path / "metrics.json").read_text())
     for described in metrics["columns"]:
@@ -165,14 +166,14 @@ def test_what_cannot_be_paired_is_told_with_its_reason(store: Store) -> None:
     given(b, ("metrics.json", json.dumps(metrics)))
     compared = compare_pair(store, [a.full_name, b.full_name])
     told = f"versions {rouge.VERSION}, {rouge.VERSION + 1}; `unierase score` recomputes it"
-    assert any(told in remark for remark in compared["remarks"])
+    assert any(told in remark for remark in compared.remarks)
 
 
 def test_a_set_of_one_row_has_no_interval_and_says_so(store: Store) -> None:
     a, b = finished(store, "npo_gd", forget={"f0": SKY}), finished(store, "ga_gd", forget={"f0": "No."})
     compared = compare_pair(store, [a.full_name, b.full_name], metrics=["forget.rouge"])
-    assert column(compared)["ci95"] is None
-    assert "for a single row there is no interval and no test: forget ROUGE-L" in compared["remarks"]
+    assert column(compared).test.ci95 is None
+    assert "for a single row there is no interval and no test: forget ROUGE-L" in compared.remarks
     assert tables(compared)[0].rows[0][4] == ""
 
 
@@ -198,6 +199,12 @@ def test_the_command_prints_tables_or_json(store: Store) -> None:
     data = json.loads(run(*words, "--metrics", "rouge", "--json").stdout)
     assert [row["id"] for row in data["columns"]] == ["forget.rouge", "retain_unseen.rouge"]
     assert (data["first"]["label"], data["second"]["label"]) == ("npo_gd", "ga_gd")
+    assert list(data) == ["format", "first", "second", "seeds", "columns", "questions", "remarks"]
+    assert {*data["columns"][0]} == {
+        "id", "name", "higher_is_better", "n", "first", "second", "difference", "ci95", "p", "exact", "higher_first",
+        "higher_second", "ties", "mcnemar", "only_first", "only_second", "yes_no", "holm",
+    }  # fmt: skip
+    assert data["seeds"] == [[0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -234,4 +241,4 @@ def test_other_splits_are_compared_if_one_insists_on_the_rows_they_share(store: 
     a = finished(store, "npo_gd")
     b = finished(store, "ga_gd", benchmark__split="forget10")
     compared = compare_pair(store, [a.full_name, b.full_name], anyway=True)
-    assert "benchmark.split is forget05 and forget10" in compared["remarks"]
+    assert "benchmark.split is forget05 and forget10" in compared.remarks

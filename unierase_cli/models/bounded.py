@@ -1,8 +1,9 @@
 """Runs third-party code that makes texts (chat templates) within limits of time, memory and length.
 
 A template can count to any number, double a text endlessly or compute huge powers, and none of this can be stopped from
-within: it runs in a child process, which the kernel ends. A fork costs milliseconds. The child only renders, and exits
-without touching what it shares with its parent. Without a safe fork (macOS, Windows) there are no limits.
+within: it runs in a child process, which the kernel ends. The child only renders, and exits without touching what it
+shares with its parent. A fork costs about 40 ms of processor time per GiB that the process holds, so keep the texts.
+Without a safe fork (macOS, Windows) there are no limits.
 """
 
 from __future__ import annotations

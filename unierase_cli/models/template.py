@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -107,32 +109,27 @@ def _turn(role: str, content: str) -> Turn:
     return {"role": role, "content": content}
 
 
+@dataclass(frozen=True)
+class _Talks:
+    """All that renderings depend on. ``asked``: conversations that ask for an answer, which opens behind them."""
+
+    tokenizer: PreTrainedTokenizerBase = field(compare=False)
+    kind: type
+    template: str
+    special: tuple[tuple[str, str], ...]
+    asked: tuple[str, ...]
+    answered: tuple[str, ...]
+    date: str
+
+
 def _render(
     tokenizer: PreTrainedTokenizerBase, asked: Sequence[list[Turn]], answered: Sequence[list[Turn]], date: str
 ) -> list[str]:
     """Render conversations as text: those that ask for an answer (with the opening of the answer), then complete ones."""
-
-    def written() -> list[str]:
-        template = tokenizer.get_chat_template()
-        forms = re.findall(r"strftime_now\(\s*(?:format\s*=\s*)?['\"]([^'\"]+)['\"]", template)
-        texts = (
-            tokenizer.apply_chat_template(
-                messages,
-                # The macro hides transformers' function of this name; values may only be plain data.
-                chat_template=CLOCK + template if "strftime_now" in template else template,
-                tokenize=False,
-                add_generation_prompt=prompt,
-                date_string=date,
-                pinned_dates={form: _format_date(date, form) for form in forms},
-                enable_thinking=False,
-            )
-            for conversations, prompt in ((asked, True), (answered, False))
-            for messages in conversations
-        )
-        return [str(text) for text in texts]
-
     try:
-        return bounded(written)
+        special = tuple(sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items()))
+        texts = tuple(map(json.dumps, asked)), tuple(map(json.dumps, answered))
+        return list(_rendered(_Talks(tokenizer, type(tokenizer), tokenizer.get_chat_template(), special, *texts, date)))
     except Exceeded as error:
         raise UserError(f"the chat template exceeds a limit: {error}", "set model.prompt=plain") from error
     except (Failed, TemplateError, TypeError, ValueError) as error:
@@ -140,6 +137,31 @@ def _render(
         with_system = asked[0][0]["role"] == "system"
         hint = SYSTEM_HINT if with_system else "set model.prompt=plain"
         raise UserError(f"the chat template fails: {reason}", hint) from error
+
+
+# A model's formatter is made again by every stage. The child process of a rendering costs up to a tenth of a second, since the
+# page tables of a process with torch and a model in it are copied; the same conversations give the same texts.
+@lru_cache(maxsize=32)
+def _rendered(talks: _Talks) -> tuple[str, ...]:
+    def written() -> list[str]:
+        forms = re.findall(r"strftime_now\(\s*(?:format\s*=\s*)?['\"]([^'\"]+)['\"]", talks.template)
+        texts = (
+            talks.tokenizer.apply_chat_template(
+                json.loads(messages),
+                # A macro hides the function of this name that transformers would offer; values may only be plain data.
+                chat_template=CLOCK + talks.template if "strftime_now" in talks.template else talks.template,
+                tokenize=False,
+                add_generation_prompt=prompt,
+                date_string=talks.date,
+                pinned_dates={form: _format_date(talks.date, form) for form in forms},
+                enable_thinking=False,
+            )
+            for conversations, prompt in ((talks.asked, True), (talks.answered, False))
+            for messages in conversations
+        )
+        return [str(text) for text in texts]
+
+    return tuple(bounded(written))
 
 
 def _format_date(date: str, form: str) -> str:

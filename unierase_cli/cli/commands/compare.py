@@ -56,7 +56,7 @@ def compare(
         raise UserError("--metrics names nothing", "--metrics forget.rouge,retain_unseen.rouge")
     compared = compare_pair(Store(outputs), words, metrics=wanted, top=top, anyway=anyway)
     if json:
-        emit_json(compared)
+        emit_json(compared.to_json())
         return
     from unierase_cli.cli.tables import show
     from unierase_cli.results.two_runs.tables import tables
@@ -64,5 +64,5 @@ def compare(
     console = context.obj.reporter.console
     for table in tables(compared, width=WIDTH):
         show(console, table)
-    for remark in compared["remarks"]:
+    for remark in compared.remarks:
         console.print(f"note: {remark}", soft_wrap=True)

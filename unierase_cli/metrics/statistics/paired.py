@@ -32,8 +32,8 @@ ROUNDING = 1e-9
 class PairedTest:
     """``second`` minus ``first``: the mean difference, its 95 % interval (None for one row) and the two-sided sign-flip p.
 
-    ``exact``: whether all sign patterns were enumerated. ``higher_first``, ``higher_second``, ``ties``: numbers of rows.
-    ``mcnemar``: exact p for yes-or-no values.
+    ``exact``: whether all sign patterns were enumerated. ``higher_first``, ``higher_second``, ``ties``: numbers of rows,
+    None for an aggregate, because a row has no value of it. ``mcnemar``: exact p for yes-or-no values.
     """
 
     n: int
@@ -43,9 +43,9 @@ class PairedTest:
     ci95: tuple[float, float] | None
     p: float
     exact: bool
-    higher_first: int
-    higher_second: int
-    ties: int
+    higher_first: int | None = None
+    higher_second: int | None = None
+    ties: int | None = None
     mcnemar: float | None = None
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from difflib import get_close_matches
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -14,9 +12,10 @@ from unierase_cli.contracts import UserError
 from unierase_cli.metrics.base import OVERALL
 from unierase_cli.metrics.scores import EDITED, Described
 from unierase_cli.metrics.statistics.aggregate import harmonic, paired_difference_interval, row_blocks
-from unierase_cli.metrics.statistics.paired import aggregate_sign_flip, compare_rows
+from unierase_cli.metrics.statistics.paired import PairedTest, aggregate_sign_flip, compare_rows
 from unierase_cli.results.many_runs.rows import COLUMNS
 from unierase_cli.results.runs import ScoredRun
+from unierase_cli.results.two_runs.compared import ColumnTest
 
 Pair = tuple[ScoredRun, ScoredRun]
 EVERYTHING = "all"
@@ -45,23 +44,20 @@ def chosen_columns(pairs: Sequence[Pair], wanted: Sequence[str]) -> list[Describ
     return list(found.values())
 
 
-def compare_column(pairs: Sequence[Pair], column: Described) -> dict[str, Any] | str:
-    """The column's test (``metrics.statistics.paired.PairedTest``, without ``holm``) as a row, or the reason why there is none."""
+def compare_column(pairs: Sequence[Pair], column: Described) -> ColumnTest | str:
+    """The column's test, its p not yet corrected, or the reason why there is none."""
     versions = {c.version for pair in pairs for run in pair for c in run.scores.columns if c.id == column.id}
     if len(versions) > 1:
         return f"the runs computed it with versions {', '.join(map(str, sorted(versions)))}; `unierase score` recomputes it"
     parts = [run.scores.measure(EDITED, column.id).parts for pair in pairs for run in pair]
-    described = {"id": column.id, "name": name_of(column), "higher_is_better": column.higher_is_better}
     if any(parts):
-        found = _aggregate(pairs, column.id, parts)
-        return found if isinstance(found, str) else {**described, **found}
+        return _aggregate(pairs, column, parts)
     aligned = matched(pairs, column.id)
     if isinstance(aligned, str):
         return aligned
     _, first, second, only = aligned
     yes_no = _yes_no().get(column.metric, False)
-    test = compare_rows(first, second, yes_no=yes_no)
-    return {**described, **asdict(test), "only_first": only[0], "only_second": only[1], "yes_no": yes_no}
+    return ColumnTest(column, name_of(column), compare_rows(first, second, yes_no=yes_no), *only, yes_no)
 
 
 def matched(
@@ -102,14 +98,16 @@ def _by_fact(run: ScoredRun, column: str) -> dict[str, float] | str:
     return dict(zip(facts, values, strict=True))
 
 
-def _aggregate(pairs: Sequence[Pair], column: str, parts: Sequence[Sequence[str] | None]) -> dict[str, Any] | str:
+def _aggregate(
+    pairs: Sequence[Pair], column: Described, parts: Sequence[Sequence[str] | None]
+) -> ColumnTest | str:
     """The test of an aggregate on the rows that both sides have; members are resampled and swapped row by row."""
     labels = parts[0]
     if labels is None or any(other is None or set(other) != set(labels) for other in parts):
         return "not all runs compute it from the same parts"
     for pair in pairs:
         for run in pair:
-            value, *members = (run.scores.measure(EDITED, name).value for name in (column, *labels))
+            value, *members = (run.scores.measure(EDITED, name).value for name in (column.id, *labels))
             if None in members:
                 return f"its part {labels[members.index(None)]} is not a column of {run.name}"
             if value is None or abs(float(harmonic(np.array(members))) - value) > AGREES:
@@ -126,22 +124,16 @@ def _aggregate(pairs: Sequence[Pair], column: str, parts: Sequence[Sequence[str]
     if p is None or blocks is None:
         return "one of its parts has a single row"
     values = [float(harmonic(np.array([np.mean(side[label]) for label in labels]))) for side in (first, second)]
-    return {
-        "n": sum(block.shape[1] for block in blocks.values()),
-        "first": values[0],
-        "second": values[1],
-        "difference": values[1] - values[0],
-        "ci95": paired_difference_interval(first, second),
-        "p": p,
-        "exact": False,
-        "higher_first": None,
-        "higher_second": None,
-        "ties": None,
-        "mcnemar": None,
-        "only_first": only[0],
-        "only_second": only[1],
-        "yes_no": False,
-    }
+    test = PairedTest(
+        n=sum(block.shape[1] for block in blocks.values()),
+        first=values[0],
+        second=values[1],
+        difference=values[1] - values[0],
+        ci95=paired_difference_interval(first, second),
+        p=p,
+        exact=False,
+    )
+    return ColumnTest(column, name_of(column), test, *only)
 
 
 def name_of(column: Described) -> str:

@@ -1,28 +1,22 @@
-"""Compares two finished runs question by question: paired tests per column, and the answers that changed most.
-
-The result is ``{"format": 1, "first", "second", "seeds": [[a, b]], "columns": [...], "questions": [...], "remarks":
-[...]}``; ``first`` and ``second`` are ``{"word", "label", "runs": [{"name", "key", "seed"}]}``; differences are second
-- first.
-"""
+"""Compares two finished runs question by question: paired tests per column, and the answers that changed most."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from unierase_cli.contracts import UserError
 from unierase_cli.metrics.statistics.paired import holm
 from unierase_cli.results.many_runs.labels import configuration, labelled
 from unierase_cli.results.runs import SCORE, WILD, ScoredRun, find_runs
 from unierase_cli.results.two_runs.columns import Pair, chosen_columns, compare_column, name_of
+from unierase_cli.results.two_runs.compared import ColumnTest, ComparedRun, ComparedSide, Comparison
 from unierase_cli.results.two_runs.questions import changed_most, other_questions
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.hashing import hash_json
 
-FORMAT = 1
 # Where the data is and how much of it is scored: rows are matched by id, so these keys may differ between the runs.
 BENCHMARK_LEFT_OUT = ("data_dir", "hub", "revision", "rows", "protected_scored", "note")
 # Keys of the model that affect how questions are asked.
@@ -41,8 +35,8 @@ class Side:
 
 def compare_pair(
     store: Store, words: Sequence[str], *, metrics: Sequence[str] = (), top: int = 5, anyway: bool = False
-) -> dict[str, Any]:
-    """The paired comparison of two RUNs; the module's docstring describes the result.
+) -> Comparison:
+    """The paired comparison of two RUNs.
 
     ``metrics``: column ids, names of metrics or splits, or ``all``; default: the columns of the comparison of many
     runs. ``top``: questions per split. Raises UserError for words that are not two runs, for runs that cannot be paired
@@ -58,7 +52,8 @@ def compare_pair(
             f"these runs cannot be paired: {'; '.join(differing)}",
             "compare runs that differ only in the method, or add --anyway (rows are then matched only by their ids)",
         )
-    columns, untested = [], []
+    columns: list[ColumnTest] = []
+    untested: list[tuple[str, str]] = []
     for column in chosen_columns(pairs, metrics):
         found = compare_column(pairs, column)
         if isinstance(found, str):
@@ -68,21 +63,20 @@ def compare_pair(
     if not columns:
         reasons = "; ".join(dict.fromkeys(f"{name}: {reason}" for name, reason in untested[:3]))
         raise UserError(f"nothing can be compared: {reasons}", "choose other columns with --metrics, or other runs")
-    for row, adjusted in zip(columns, holm([row["p"] for row in columns]), strict=True):
-        row["holm"] = adjusted
+    corrected = holm([column.test.p for column in columns])
+    columns = [replace(column, holm=p) for column, p in zip(columns, corrected, strict=True)]
     labels = _labels(first, second)
-    return {
-        "format": FORMAT,
-        "first": _describe(first, labels[0], [a for a, _ in pairs]),
-        "second": _describe(second, labels[1], [b for _, b in pairs]),
-        "seeds": [[a.seed, b.seed] for a, b in pairs],
-        "columns": columns,
-        "questions": changed_most(store, pairs, top),
-        "remarks": [
+    return Comparison(
+        first=_describe(first, labels[0], [a for a, _ in pairs]),
+        second=_describe(second, labels[1], [b for _, b in pairs]),
+        seeds=[(a.seed, b.seed) for a, b in pairs],
+        columns=columns,
+        questions=changed_most(store, pairs, top),
+        remarks=[
             *differing, *first.remarks, *second.remarks, *_on_seeds(first, second, pairs), *_on_rows(columns),
             *_on_untested(untested),
         ],
-    }  # fmt: skip
+    )  # fmt: skip
 
 
 def _hint(count: int) -> str:
@@ -170,9 +164,8 @@ def _labels(first: Side, second: Side) -> list[str]:
     return labels if labels[0] != labels[1] else [f"{label} {run.score.name}" for label, run in zip(labels, runs, strict=True)]
 
 
-def _describe(side: Side, label: str, runs: Sequence[ScoredRun]) -> dict[str, Any]:
-    named = [{"name": run.name, "key": run.score.key, "seed": run.seed} for run in runs]
-    return {"word": side.word, "label": label, "runs": named}
+def _describe(side: Side, label: str, runs: Sequence[ScoredRun]) -> ComparedSide:
+    return ComparedSide(side.word, label, [ComparedRun(run.name, run.score.key, run.seed) for run in runs])
 
 
 def _on_seeds(first: Side, second: Side, pairs: Sequence[Pair]) -> list[str]:
@@ -188,19 +181,19 @@ def _on_seeds(first: Side, second: Side, pairs: Sequence[Pair]) -> list[str]:
     return remarks
 
 
-def _on_rows(columns: Sequence[dict[str, Any]]) -> list[str]:
+def _on_rows(columns: Sequence[ColumnTest]) -> list[str]:
     """Remarks on rows without a partner, with one sentence for all columns that have the same counts."""
     counts: dict[tuple[int, int], list[str]] = defaultdict(list)
     for row in columns:
-        counts[row["only_first"], row["only_second"]].append(row["name"])
+        counts[row.only_first, row.only_second].append(row.name)
     remarks = [
         f"left out of {', '.join(names)}: {a} rows that only A has and {b} that only B has"
         for (a, b), names in counts.items()
         if a or b
     ]
-    if single := [row["name"] for row in columns if row["n"] == 1]:
+    if single := [row.name for row in columns if row.test.n == 1]:
         remarks.append(f"for a single row there is no interval and no test: {', '.join(single)}")
-    if averaged := [row["name"] for row in columns if row["yes_no"] and row["mcnemar"] is None]:
+    if averaged := [row.name for row in columns if row.yes_no and row.test.mcnemar is None]:
         remarks.append(f"no McNemar test of {', '.join(averaged)}: means over seeds are not yes or no")
     return remarks
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from unierase_cli.contracts import Observation
 from unierase_cli.pipeline.observation_files import PLAN, Plan, read_pass
 from unierase_cli.results.runs import ScoredRun
 from unierase_cli.results.two_runs.columns import Pair, matched
+from unierase_cli.results.two_runs.compared import ChangedQuestion
 from unierase_cli.store.artefacts import Store
 
 SPLITS = ("forget", "retain_unseen", "retain_near")
 PLAIN = "plain"
 
 
-def changed_most(store: Store, pairs: Sequence[Pair], top: int) -> list[dict[str, Any]]:
-    """Up to ``top`` questions of each split, sorted by the difference in ROUGE-L recall (mean over seeds), largest first.
-
-    Keys: ``split, fact_id, question, true, first, second, rouge_first, rouge_second, difference``. The answers are
-    those of the first pair's seed; answers and question are None if the observations are gone.
-    """
+def changed_most(store: Store, pairs: Sequence[Pair], top: int) -> list[ChangedQuestion]:
+    """Up to ``top`` questions of each split, sorted by the difference in ROUGE-L recall (mean over seeds), largest first."""
     found = []
     for split in SPLITS if top else ():
         aligned = matched(pairs, f"{split}.rouge")
@@ -33,17 +29,17 @@ def changed_most(store: Store, pairs: Sequence[Pair], top: int) -> list[dict[str
             old, new = (of_run.get(fact) for of_run in said)
             known = old or new
             found.append(
-                {
-                    "split": split,
-                    "fact_id": fact,
-                    "question": known.question if known else None,
-                    "true": known.reference if known else None,
-                    "first": old.raw_text if old else None,
-                    "second": new.raw_text if new else None,
-                    "rouge_first": first,
-                    "rouge_second": second,
-                    "difference": difference,
-                }
+                ChangedQuestion(
+                    split=split,
+                    fact_id=fact,
+                    question=known.question if known else None,
+                    true=known.reference if known else None,
+                    first=old.raw_text if old else None,
+                    second=new.raw_text if new else None,
+                    rouge_first=first,
+                    rouge_second=second,
+                    difference=difference,
+                )
             )
     return found
 

@@ -1,13 +1,11 @@
-"""Tables of a paired comparison, from the result of ``pair.compare_pair``."""
+"""Tables of a paired comparison."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 from unierase_cli.metrics.statistics.paired import EXACT_ROWS, FLIPS
 from unierase_cli.results.one_run.tables import NAMES, cut, interval
 from unierase_cli.results.table import Table
+from unierase_cli.results.two_runs.compared import ComparedSide, Comparison
 
 SIGNIFICANT = 0.05
 ABSENT = "(no longer there)"
@@ -19,49 +17,48 @@ CAPTION = (
 )
 
 
-def tables(compared: Mapping[str, Any], *, width: int = 0) -> list[Table]:
+def tables(compared: Comparison, *, width: int = 0) -> list[Table]:
     """The tests, then each split's questions; ``width`` shortens long answers, 0 does not."""
     return [_tests(compared), *_questions(compared, width)]
 
 
-def _tests(compared: Mapping[str, Any]) -> Table:
-    with_mcnemar = any(row["mcnemar"] is not None for row in compared["columns"])
+def _tests(compared: Comparison) -> Table:
+    with_mcnemar = any(row.test.mcnemar is not None for row in compared.columns)
     heads = ["A", "B", "B - A", "95 %", "p", "Holm", *(["McNemar"] if with_mcnemar else []), "n", "A > B", "A < B", "ties"]
     body, strong = [], set()
-    for number, row in enumerate(compared["columns"]):
-        counts = ["-" if row[key] is None else str(row[key]) for key in ("higher_first", "higher_second", "ties")]
-        cells = [f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['difference']:+.3f}", interval(row["ci95"], signed=True)]
-        cells += [_p(row["p"]), _p(row["holm"]), *([_p(row["mcnemar"])] if with_mcnemar else []), str(row["n"]), *counts]
-        body.append((row["name"], *cells))
-        if row["holm"] <= SIGNIFICANT:
-            better = row["higher_is_better"]
-            # A metric without a direction has no better side; then the difference is bold.
-            strong.add((number, 3 if better is None else 2 if better == (row["difference"] > 0) else 1))
-    title = f"{_side('A', compared['first'])}\n{_side('B', compared['second'])}"
+    for number, row in enumerate(compared.columns):
+        test, better = row.test, row.column.higher_is_better
+        counts = ["-" if count is None else str(count) for count in (test.higher_first, test.higher_second, test.ties)]
+        cells = [f"{test.first:.3f}", f"{test.second:.3f}", f"{test.difference:+.3f}", interval(test.ci95, signed=True)]
+        cells += [_p(test.p), _p(row.holm), *([_p(test.mcnemar)] if with_mcnemar else []), str(test.n), *counts]
+        body.append((row.name, *cells))
+        if row.holm <= SIGNIFICANT:
+            # A metric without a direction has no better side; then the difference itself is bold.
+            strong.add((number, 3 if better is None else 2 if better == (test.difference > 0) else 1))
+    title = f"{_side('A', compared.first)}\n{_side('B', compared.second)}"
     return Table(title, ("", *heads), tuple(body), frozenset(heads), CAPTION, frozenset(strong))
 
 
-def _questions(compared: Mapping[str, Any], width: int) -> list[Table]:
+def _questions(compared: Comparison, width: int) -> list[Table]:
     columns = ("question", "true answer", "A", "B", "ROUGE-L A", "ROUGE-L B")
-    splits = list(dict.fromkeys(row["split"] for row in compared["questions"]))
+    splits = list(dict.fromkeys(row.split for row in compared.questions))
     found = []
     for split in splits:
         body = tuple(
             (
-                *(cut(row[key], width, ABSENT) for key in ("question", "true", "first", "second")),
-                f"{row['rouge_first']:.3f}",
-                f"{row['rouge_second']:.3f}",
+                *(cut(text, width, ABSENT) for text in (row.question, row.true, row.first, row.second)),
+                f"{row.rouge_first:.3f}",
+                f"{row.rouge_second:.3f}",
             )
-            for row in compared["questions"]
-            if row["split"] == split
+            for row in compared.questions
+            if row.split == split
         )
         found.append(Table(f"Changed most: {NAMES.get(split, split)}", columns, body, frozenset(columns[-2:])))
     return found
 
 
-def _side(letter: str, side: Mapping[str, Any]) -> str:
-    names = [run["name"] for run in side["runs"]]
-    return f"{letter}: {side['label']} ({', '.join(names)})"
+def _side(letter: str, side: ComparedSide) -> str:
+    return f"{letter}: {side.label} ({', '.join(run.name for run in side.runs)})"
 
 
 def _p(value: float | None) -> str:
