@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.helpers.tiny_models import FACTS
+from tests.helpers.tiny_models import FACTS, tiny_llama
 from unierase_cli.editing.tracing.effects import window_around
 from unierase_cli.editing.tracing.prompts import TraceRequest, draw_noise, embedding_deviation, trace_requests
 from unierase_cli.editing.tracing.states import RESIDUAL, module_of
@@ -77,3 +77,20 @@ def traced_plainly(
         return torch.stack([plainly(loaded, request, one, states, at)[0] for one in noise]).mean(0)
 
     return torch.stack([torch.stack([value(kind, layer) for layer in range(count)]) for kind in kinds])
+
+
+@torch.no_grad()
+def one_carrier(mlp: int = 1, attention: int = 3) -> tuple[LoadedModel, TraceRequest]:
+    """A Llama in which one block's MLP and one block's attention do anything, and a fact with a subject of one token.
+
+    Only that attention, above the MLP, takes something from the subject's token to the prompt's last one.
+    """
+    loaded = tiny_llama(seed=2)
+    architecture = loaded.architecture
+    architecture.head.weight.mul_(30)  # a model that is sure of its answer
+    for layer in range(architecture.n_blocks):
+        architecture.projection(layer).weight.mul_(30.0 if layer == mlp else 0.0)
+        architecture.attention_output(layer).weight.mul_(100.0 if layer == attention else 0.0)
+    prompt = loaded.prompts.prompt(FACTS[0].question).ids
+    answer = int(loaded.model(torch.tensor([prompt])).logits[0, -1].argmax())
+    return loaded, TraceRequest("carried", (*prompt, answer), len(prompt), (6,), (6, 7))

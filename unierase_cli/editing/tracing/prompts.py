@@ -89,13 +89,13 @@ def _request(formatter: PromptFormatter, fact: Fact, lead: str) -> TraceRequest 
         place += len(subject)
     if not spans:
         return NOT_THERE
+    if not fact.answer.strip():
+        return NO_ANSWER
     answer = formatter.answer(f"{lead} {fact.answer.strip()}" if lead else fact.answer)
     own = answer.ids[: answer.own]
     before = formatter.answer_ids(lead, end=False) if lead else []
     if own[: len(before)] != before:
         return MERGED
-    if len(own) == len(before):
-        return NO_ANSWER
     ids = (*prompt.ids, *own)
     if formatter.max_length is not None and len(ids) > formatter.max_length:
         return TOO_LONG
