@@ -207,7 +207,9 @@ def test_windows_are_centred_and_cut_off_at_the_ends() -> None:
 def test_the_best_window_is_a_whole_one_that_leaves_a_block_above() -> None:
     assert best_window([9.0, 1.0, 2.0, 8.0, 9.0], 3) == 2
     assert best_window([1.0, 1.0, 0.0, 0.0], 1) == 0
+    assert best_window([9.0, 1.0, 2.0, 8.0, 9.0], 2, first=1) == 3
     assert best_window([0.0, 5.0], 2) is None
+    assert best_window([0.0, 5.0, 0.0], 2, first=1) is None
 
 
 @pytest.mark.parametrize("width", [0, 4, 5])

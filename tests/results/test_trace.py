@@ -33,7 +33,7 @@ TRACE = Trace(
         curve("mlp", END, [0.0, 0.0, -0.1, 0.4]),
     ],
     default=[0, 1],
-    windows=[Window("subject_last", LAST, [1, 2], 2)],
+    windows=[Window("subject_last", LAST, [1, 2], 2), Window("prompt_last", END, [0, 1], 1), Window("prompt_last", END, [1, 2], 2)],
 )
 
 
@@ -45,6 +45,9 @@ def test_the_lines_say_what_was_traced_where_the_effects_are_and_which_blocks_an
         "mlp: largest at the last prompt token, block 3: 0.400 [0.390, 0.410]",
         "edit.layers=[1,2] would be the blocks whose MLPs give back most at the last subject token (0.300 [0.290, 0.310]; "
         "key_position=subject_last); the default rule takes [0,1] (0.100 [0.090, 0.110])",
+        "edit.layers=[0,1] would be the blocks whose MLPs give back most at the last prompt token (0.000 [-0.010, 0.010]; "
+        "key_position=prompt_last); without block 0 [1,2] (-0.100 [-0.110, -0.090]); "
+        "the default rule takes [0,1] (0.000 [-0.010, 0.010])",
     ]
 
 

@@ -78,6 +78,8 @@ def test_the_artefact_has_the_effects_of_each_fact_their_means_and_a_picture(mad
     best = found["windows"][0]
     curve = next(c for c in found["curves"] if (c["kind"], c["position"], c["measure"]) == ("mlp", best["position"], "probability"))
     assert best["blocks"] in ([0, 1], [1, 2])
+    blocks = [window["blocks"] for window in found["windows"] if window["key_position"] == "subject_last"]
+    assert blocks in ([[0, 1], [1, 2]], [[1, 2]]), "block 0's MLP is left out in a second line"
     assert curve["mean"][best["centre"]] == max(curve["mean"][1:3])
 
 

@@ -188,15 +188,20 @@ def _curve(rows: Sequence[Row], kind: str, position: str, measure: str) -> Curve
 
 
 def _windows(trace: Trace) -> list[Window]:
-    """For both tokens that an edit may write at: the MLPs with the largest effect."""
+    """For both tokens that an edit may write at: the MLPs with the largest effect. Block 0's MLP reads little more than the token,
+    so what it gives back need not be the fact: where it is among them, the window with the largest effect above it follows.
+    """
     from unierase_cli.editing.tracing.effects import best_window, window_around
     from unierase_cli.editing.tracing.prompts import END, LAST
 
     found = []
     for key_position, position in (("subject_last", LAST), ("prompt_last", END)):
         curve = trace.curve("mlp", position)
-        centre = None if curve is None else best_window(curve.mean, trace.window)
-        if centre is not None:
+        if curve is None:
+            continue
+        centres = [best_window(curve.mean, trace.window, first) for first in (0, 1)]
+        # One and the same unless block 0 is in the first.
+        for centre in dict.fromkeys(centre for centre in centres if centre is not None):
             blocks = list(window_around(centre, trace.window, trace.blocks))
             found.append(Window(key_position, position, blocks, centre))
     return found

@@ -80,13 +80,15 @@ def check_window(width: int, n_blocks: int) -> None:
         )
 
 
-def best_window(effects: Sequence[float], width: int) -> int | None:
-    """The centre of the whole window with the largest effect, of those that leave a block above; None without any.
+def best_window(effects: Sequence[float], width: int, first: int = 0) -> int | None:
+    """The centre of the whole window from block ``first`` up with the largest effect, of those that leave a block above; None
+    without any.
 
     ``effects``: one per block that a window is centred on.
     """
     count = len(effects)
-    whole = [n for n in range(count) if len(window_around(n, width, count - 1)) == width]
+    windows = {n: window_around(n, width, count - 1) for n in range(count)}
+    whole = [n for n, window in windows.items() if len(window) == width and window[0] >= first]
     return max(whole, key=lambda n: effects[n], default=None)
 
 

@@ -32,6 +32,7 @@ class Curve:
 @dataclass(frozen=True)
 class Window:
     """The MLPs of a window of blocks with the largest mean effect on the answer's probability, and the block at its centre.
+    If block 0 is among them, another window of the same ``position`` follows, without it.
 
     ``key_position``: where an edit would write to them; ``position``: the same as a class of tokens.
     """
@@ -88,22 +89,22 @@ def conclusions(trace: Trace) -> list[str]:
         best = max(curves, key=lambda curve: max(curve.mean))
         block = best.mean.index(max(best.mean))
         lines.append(f"{kind}: largest at the {best.position}, block {block}: {best.at(block)}")
-    for found in trace.windows:
-        lines.append(_proposal(trace, found))
+    for position in dict.fromkeys(window.position for window in trace.windows):
+        if (curve := trace.curve("mlp", position)) is not None:
+            lines.append(_proposal(trace, [window for window in trace.windows if window.position == position], curve))
     return lines
 
 
-def _proposal(trace: Trace, found: Window) -> str:
-    curve = trace.curve("mlp", found.position)
-    assert curve is not None
-    default = trace.default
+def _proposal(trace: Trace, windows: list[Window], curve: Curve) -> str:
+    best, default = windows[0], trace.default
+    without = "".join(f"; without block 0 {_words(w.blocks)} ({curve.at(w.centre)})" for w in windows[1:])
     told = _words(default)
     # Its own effect was measured only if the rule's blocks are a window too.
     if len(default) == trace.window:
         told += f" ({curve.at(default[0] + trace.window // 2)})"
     return (
-        f"edit.layers={_words(found.blocks)} would be the blocks whose MLPs give back most at the {found.position} "
-        f"({curve.at(found.centre)}; key_position={found.key_position}); the default rule takes {told}"
+        f"edit.layers={_words(best.blocks)} would be the blocks whose MLPs give back most at the {best.position} "
+        f"({curve.at(best.centre)}; key_position={best.key_position}){without}; the default rule takes {told}"
     )
 
 
