@@ -102,6 +102,7 @@ def outputs(tmp_path: Path, fake: None) -> str:
         ("finetune", ["finetune"]),
         ("train-token", ["train_token"]),
         ("moments", ["moments"]),
+        ("trace", ["trace"]),
         ("edit", ["erase"]),
         ("erase", ["erase"]),
         ("eval", ["observe base", "observe edited", "score"]),

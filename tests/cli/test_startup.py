@@ -15,7 +15,7 @@ from tests.helpers.places import ROOT
 from unierase_cli.cli.app import app
 
 HEAVY = ("torch", "transformers", "hydra", "omegaconf", "numpy", "datasets", "matplotlib")
-COMMANDS = ("run", "finetune", "train-token", "moments", "edit", "erase", "eval", "score", "report")
+COMMANDS = ("run", "finetune", "train-token", "moments", "trace", "edit", "erase", "eval", "score", "report")
 COMMANDS += ("sweep", "compare", "prepare", "prepare-return", "export", "patch", "chat", "ls", "show", "doctor", "rerun", "new")
 BARE = ["-c", "pass"]
 RICH = ["-c", "import rich.console, rich.table"]

@@ -33,7 +33,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 ROOMS = ("conf", "scripts", "tests", "unierase_cli")
 TEXTS = [ROOT / "README.md", *(path for room in ROOMS for path in sorted((ROOT / room).rglob("README.md")))]
 # Commands that show what they would do, and those that read recorded runs only; of the others the options are checked.
-PLANNING = ("run", "finetune", "train-token", "moments", "edit", "erase", "eval", "sweep", "prepare", "prepare-return")
+PLANNING = ("run", "finetune", "train-token", "moments", "trace", "edit", "erase", "eval", "sweep", "prepare", "prepare-return")
 READING = ("ls", "show", "score", "report", "compare", "new")
 RECORDED = (
     "tofu-forget01_tofu_mini_unierase_batch_seed0",

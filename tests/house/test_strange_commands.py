@@ -57,7 +57,7 @@ LINES: tuple[tuple[Any, ...], ...] = (
     ("sweep", "--stage", FILE, "--dry-run"), ("sweep", "--launcher", FILE, "--dry-run"), ("doctor", "--device", FILE),
     ("doctor", "--outputs", FILE), ("run", "--dry-run", "--seed", NUMBER), ("run", "--dry-run", "--outputs", FILE),
     ("run", "--dry-run", "--config-dir", FILE), ("eval", "--print-config", RUN), (RUN,), (RUN, RUN),
-    *((command, "--dry-run", RUN) for command in ("run", "finetune", "train-token", "moments", "edit", "erase")),
+    *((command, "--dry-run", RUN) for command in ("run", "finetune", "train-token", "moments", "trace", "edit", "erase")),
     ("prepare", "--dry-run", RUN), ("prepare-return", "--dry-run", RUN),
 )  # fmt: skip
 KEYED = (

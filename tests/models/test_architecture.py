@@ -21,6 +21,21 @@ def test_backbone_and_logits_make_the_models_own_logits(family: str) -> None:
         assert torch.allclose(loaded.architecture.logits(hidden), loaded.model(ids).logits, atol=1e-6)
 
 
+@pytest.mark.parametrize("family", [*FAMILIES, *FURTHER])
+def test_without_what_attention_puts_out_no_token_learns_of_another(family: str) -> None:
+    loaded = tiny(family)
+    architecture = loaded.architecture
+
+    def last_state(first: int) -> torch.Tensor:
+        with torch.no_grad():
+            return architecture.backbone(torch.tensor([[first, 6, 7]])).last_hidden_state[0, -1]
+
+    assert not torch.equal(last_state(5), last_state(9))
+    for layer in range(architecture.n_blocks):
+        architecture.attention_output(layer).register_forward_hook(lambda _module, _arguments, output: output * 0)
+    assert torch.equal(last_state(5), last_state(9))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_writing_a_weight_back_keeps_its_bits(family: str) -> None:
     architecture = tiny(family).architecture

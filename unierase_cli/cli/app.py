@@ -34,6 +34,7 @@ COMMANDS = {
     "finetune": ("commands.stage", "Train the target model on the benchmark."),
     "train-token": ("commands.stage", "Train the unlearning token's rows."),
     "moments": ("commands.stage", "Measure what an edit must leave unchanged."),
+    "trace": ("commands.stage", "Measure which blocks and tokens carry the facts, to choose edit.layers."),
     "edit": ("commands.stage", "Erase with a closed-form editing method."),
     "erase": ("commands.stage", "Erase with any method."),
     "eval": ("commands.stage", "Ask the model before and after the edit and show the scores."),

@@ -22,6 +22,8 @@ COMPARE_AGAIN = "unierase report RUN RUN --force makes it again"
 REPORT, COMPARED = "report.md", "comparison.md"
 # Extra results of the sequential and the precise mode.
 STEPS, PRECISE = "steps.json", "precise.json"
+# Of `unierase trace`.
+TRACE = "trace.json"
 # Number of answers shown in the terminal and their length in characters; the report shows more and does not shorten
 # them.
 SHOWN, WIDTH = 4, 240
@@ -43,6 +45,8 @@ def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
 
         found["metrics"] = read_scores(scored).table()
         found["warnings"] = _warnings(artefact, scored)
+    if artefact.has(TRACE):
+        found["trace"] = read_as(artefact.file(TRACE), dict[str, Any], "unierase trace --force makes it again")
     for name in (STEPS, PRECISE):
         holder = holder_of(artefact, store, name)
         if holder is not None:
@@ -57,6 +61,9 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
     """
     if artefact.has(COMPARISON):
         show_comparison(console, artefact)
+        return
+    if artefact.has(TRACE):
+        show_trace(console, artefact)
         return
     scored, of_mode = scores_of(artefact, store), _mode_tables(artefact, store)
     if scored is None:
@@ -111,6 +118,20 @@ def show_comparison(console: Console, artefact: Artefact) -> None:
             console.print(f"note: {remark}", soft_wrap=True)
     console.print(CAPTION, style="dim")
     console.print(str(artefact.file(COMPARED)), style="bold", soft_wrap=True)
+
+
+def show_trace(console: Console, artefact: Artefact) -> None:
+    """The effects by block and token, and what they say."""
+    from unierase_cli.results.one_run.trace_record import AGAIN, PICTURE, Trace, conclusions
+    from unierase_cli.results.one_run.trace_tables import CAPTION, trace_tables
+
+    trace = read_as(artefact.file(TRACE), Trace, AGAIN)
+    for table in trace_tables(trace):
+        show(console, table)
+    console.print(CAPTION, style="dim")
+    for line in conclusions(trace):
+        console.print(line, soft_wrap=True)
+    console.print(str(artefact.file(PICTURE)), style="bold", soft_wrap=True)
 
 
 def show_manifest(console: Console, artefact: Artefact) -> None:

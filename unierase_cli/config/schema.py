@@ -17,6 +17,7 @@ from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig, TrainConfig
 from unierase_cli.config.sections.prepare import PrepareConfig
 from unierase_cli.config.sections.token import TokenConfig
+from unierase_cli.config.sections.trace import TraceConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import UserError
 
@@ -89,6 +90,7 @@ class Experiment:
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    trace: TraceConfig = field(default_factory=TraceConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     @classmethod

@@ -37,6 +37,12 @@ class Architecture:
     logit_scale: float = 1.0
     _projections: dict[int, tuple[str, Projection]] = field(default_factory=dict, repr=False)
 
+    def attention_output(self, layer: int) -> Projection:
+        """The projection that ends the block's attention: the last Linear or Conv1D in it whose output width is h."""
+        self.check_layers([layer])
+        where = f"{self.blocks_name}.{layer}"
+        return _find_projection(self.blocks[layer], self.hidden_size, where, attention=True)[1]
+
     def projection(self, layer: int) -> Projection:
         """The block's down projection: the last Linear or Conv1D outside its attention with output width h."""
         return self._find(layer)[1]
@@ -169,14 +175,19 @@ def _find_blocks(model: PreTrainedModel, backbone: nn.Module, n_blocks: int) -> 
     raise UserError(f"{type(model).__name__} has no list of {n_blocks} blocks", "choose a decoder-only transformer")
 
 
-def _find_projection(block: nn.Module, hidden_size: int, where: str) -> tuple[str, Projection]:
+def _find_projection(
+    block: nn.Module, hidden_size: int, where: str, *, attention: bool = False
+) -> tuple[str, Projection]:
     candidates = [
         (name, module)
         for name, module in block.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and "att" not in name.lower() and _widths(module)[1] == hidden_size
+        if isinstance(module, nn.Linear | Conv1D)
+        and ("att" in name.lower()) is attention
+        and _widths(module)[1] == hidden_size
     ]
     if not candidates:
-        raise UserError(f"{where} has no MLP projection to the hidden width {hidden_size}", "choose other layers")
+        part = "attention" if attention else "MLP"
+        raise UserError(f"{where} has no {part} projection to the hidden width {hidden_size}", "choose other layers")
     return candidates[-1]
 
 

@@ -35,6 +35,10 @@ def _moments(experiment: Experiment, options: Options) -> list[str]:
     return [*_data_and_model(experiment, options), "moments"]
 
 
+def _trace(experiment: Experiment, options: Options) -> list[str]:
+    return [*_data_and_model(experiment, options), "trace"]
+
+
 def _edit(experiment: Experiment, options: Options) -> list[str]:
     mode = experiment.mode.name + (f"-{experiment.mode.suite}" if experiment.mode.suite else "")
     return [*_data_and_model(experiment, options), experiment.method.name, mode]
@@ -79,6 +83,7 @@ STAGES = {
     "finetune": StageEntry(_trained_model, "finetune", ("finetune",), _always),
     "train_token": StageEntry(_token, "train-token", ("train-token",)),
     "moments": StageEntry(_moments, "moments", ("moments",)),
+    "trace": StageEntry(_trace, "trace", ("trace",)),
     "erase": StageEntry(_edit, "erase", ("edit", "erase"), _where_gradients_train),
     "observe": StageEntry(_state, "eval", joint=_always),
     "observe_facts": StageEntry(_edit, "eval", joint=_always),
