@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ from unierase_cli.training.token.learning import refine_token
 from unierase_cli.training.token.pairs import make_examples
 from unierase_cli.training.token.prefix import run_prefix
 from unierase_cli.training.token.row_fit import Leaves
-from unierase_cli.training.token.row_start import leaf_rows, start_rows
+from unierase_cli.training.token.row_start import kept_directions, leaf_rows, start_rows
 from unierase_cli.training.unlearning.row_batches import Batch, batch_loss
 
 
@@ -98,3 +100,33 @@ def test_the_rows_of_the_turn_that_left_the_fewest_astray_are_taken(
     assert torch.equal(refined.rows_in, seen[1])
     assert torch.equal(get_rows(loaded, rows.ids)[0], seen[1])
     assert not torch.equal(seen[1], seen[2])
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_refining_a_tied_row_leaves_its_logits_at_protected_questions(refusals: str, protected: bool) -> None:
+    """Seen on SmolLM2: asked for [UNL] as the first answer token, the row else becomes likelier after every question."""
+    loaded = tiny_llama(tied=True)
+    config = TokenConfig(lr_unit="absolute", stages=SHORT, targets=refusals, settle=False, refine_epochs=5, refine_lr=5e-2)
+    rows = learn(loaded, config)
+    to_keep = [replace(fact, question=f"Tell me: {fact.question}") for fact in FACTS]
+    ends = run_prefix(loaded, [loaded.prompts.prompt(fact.question).ids for fact in to_keep]).last
+    before = loaded.architecture.logits(ends)[:, rows.ids]
+    kept = {"protected": to_keep} if protected else {}
+    refined = refine_token(loaded, rows, FACTS[:2], config, layers=[1, 2], seed=0, reporter=SilentReporter(), **kept)
+    assert not torch.equal(refined.rows_in, rows.rows_in)
+    moved = (loaded.architecture.logits(ends)[:, rows.ids] - before).abs().max()
+    assert (moved < 1e-4) == protected
+
+
+def test_directions_to_keep_are_orthonormal_and_at_most_a_quarter_of_all() -> None:
+    loaded = tiny_llama()
+    quarter = loaded.architecture.hidden_size // 4
+    questions = [f"What is number {i}?" for i in range(2 * quarter)]
+    found = kept_directions(loaded, [*questions, *questions])
+    assert found is not None
+    assert 1 < len(found) <= quarter
+    torch.testing.assert_close(found @ found.T, torch.eye(len(found)), atol=1e-5, rtol=0)
+    same = kept_directions(loaded, ["Who?"] * 3)
+    assert same is not None
+    assert len(same) == 1
+    assert kept_directions(loaded, []) is None

@@ -12,7 +12,7 @@ from unierase_cli.methods.traits import rows_per_fact
 from unierase_cli.pipeline.model_states import load_base
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.pipeline.study import Study
-from unierase_cli.stages.moments import wanted_layers
+from unierase_cli.stages.moments import preserved, wanted_layers
 from unierase_cli.training.token.targets import load_targets
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def _refinement(
             layers=layers,
             seed=context.experiment.run.seed,
             reporter=context.reporter,
+            protected=preserved(context.study),
             checkpoint_dir=context.directory,
         )
 

@@ -23,7 +23,7 @@ from unierase_cli.training.token.checks import (
 from unierase_cli.training.token.noise import Perturbation
 from unierase_cli.training.token.pairs import assign_groups
 from unierase_cli.training.token.row_fit import Leaves
-from unierase_cli.training.token.row_start import leaf_rows, make_leaves, publish, start_rows
+from unierase_cli.training.token.row_start import kept_directions, leaf_rows, make_leaves, publish, start_rows
 from unierase_cli.training.token.stages import STATE, Stages, astray
 from unierase_cli.training.token.targets import choose_targets, likeliest, listed_refusals, load_targets
 
@@ -128,6 +128,7 @@ def refine_token(
     layers: Sequence[int],
     seed: int,
     reporter: Reporter,
+    protected: Sequence[Fact] = (),
     checkpoint_dir: Path | None = None,
 ) -> TokenRows:
     """Train the input rows again on an edited model (the weights and rows now in ``loaded``), with the model's own prompt.
@@ -136,7 +137,8 @@ def refine_token(
     returns the rows of the turn after which the most facts lead to a listed refusal.
 
     Output rows stay, since the edit was computed for them. With a tied head each row has both roles; the fit then also asks
-    for [UNL] as the first answer token, so that the edit keeps its effect.
+    for [UNL] as the first answer token, so that the edit keeps its effect, and leaves [UNL]'s logits at the ends of
+    ``protected`` questions unchanged. Otherwise [UNL] becomes likelier after every question.
     """
     if not config.refine_epochs or not facts:
         return rows
@@ -147,6 +149,7 @@ def refine_token(
     leaves = Leaves(list(rows.ids), leaf_rows(rows.rows_in.to(loaded.device)), hold=loaded.architecture.tied)
     if loaded.architecture.tied:
         leaves.rows_out = leaves.rows_in
+        leaves.kept = kept_directions(loaded, [fact.question for fact in protected])
     listed = listed_refusals(facts, texts)
     before = measure_continuations(loaded, stages.examples(chosen, "chat"), chosen, listed)
     stage = TokenStage(

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.models.load import LoadedModel
@@ -87,7 +88,8 @@ def fit_rows(
     """
     progress = Progress()
     plan = [[p.name, p.steps, p.lr, p.decay, p.noisy, [e.ids for e in p.examples]] for p in phases]
-    identity = hash_json([plan, [leaf.tolist() for leaf in leaves.parameters], batch_size])
+    starts = [leaf.detach().clone() for leaf in leaves.parameters]
+    identity = hash_json([plan, [start.tolist() for start in starts], batch_size])
     optimizer = _restore(state_file, identity, leaves, phases, progress)
     with reporter.progress("training the token", sum(p.steps for p in phases)) as advance:
         advance(sum(len(losses) for losses in progress.losses))
@@ -97,7 +99,7 @@ def fit_rows(
             if len(progress.losses) <= progress.phase:
                 progress.losses.append([])
             in_epoch = math.ceil(len(phase.examples) / batch_size)
-            steps = _steps(loaded, leaves, phase, batch_size, optimizer, progress.step)
+            steps = _steps(loaded, leaves, starts, phase, batch_size, optimizer, progress.step)
             while progress.step < phase.steps and not _is_enough(phase, progress.step):
                 loss = next(steps)
                 progress.losses[-1].append(loss)
@@ -117,6 +119,7 @@ def _is_enough(phase: Phase, step: int) -> bool:
 def _steps(
     loaded: LoadedModel,
     leaves: Leaves,
+    starts: Sequence[Tensor],
     phase: Phase,
     batch_size: int,
     optimizer: torch.optim.Optimizer,
@@ -145,7 +148,16 @@ def _steps(
         if phase.decay:
             optimizer.param_groups[0]["lr"] = phase.lr * (1 - step / phase.steps)
         optimizer.step()
+        _stay(leaves, starts)
         yield value
+
+
+@torch.no_grad()
+def _stay(leaves: Leaves, starts: Sequence[Tensor]) -> None:
+    """Undo the rows' change along the directions to be kept; Adam scales every number by itself and leaves any subspace."""
+    if leaves.kept is not None:
+        for leaf, start in zip(leaves.parameters, starts, strict=True):
+            leaf.sub_((leaf - start) @ leaves.kept.T @ leaves.kept)
 
 
 def _save(path: Path, identity: str, leaves: Leaves, optimizer: torch.optim.Optimizer, progress: Progress) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from unierase_cli.config.sections.token import TokenConfig
-from unierase_cli.contracts import UserError, stable_hash
+from unierase_cli.contracts import UserError, evenly_spaced, stable_hash
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens, get_bias, get_rows, set_rows
 from unierase_cli.training.token.prefix import run_prefix
@@ -18,6 +18,8 @@ from unierase_cli.training.token.row_fit import Leaves
 
 # Batch size in questions for the mean state.
 BATCH = 32
+# Questions whose prompts keep their logits of the tokens, at most; directions below this share of the largest are rounding.
+MOST_KEPT, NEGLIGIBLE = 128, 1e-5
 # Largest allowed cosine between a row and the mean state.
 LARGEST_COSINE = 0.9
 # If the mean logit is farther from 0 than this share of the gap between largest and mean logit, lifts count from the mean logit.
@@ -85,6 +87,24 @@ def ends_of(loaded: LoadedModel, questions: Sequence[str], ids: Sequence[int]) -
             usual.append(logits.mean(-1))
             largest.append(logits.amax(-1))
     return torch.cat(states).mean(0), float(torch.cat(usual).mean()), float(torch.cat(largest).mean())
+
+
+def kept_directions(loaded: LoadedModel, questions: Sequence[str]) -> Tensor | None:
+    """Orthonormal rows [r, h], float32, that span the head's input at the ends of the questions' prompts; None without questions.
+
+    Uses at most a quarter of h of the questions, so that most directions stay free.
+    """
+    chosen = evenly_spaced(questions, min(MOST_KEPT, loaded.architecture.hidden_size // 4))
+    prompts = [loaded.prompts.prompt(question).ids for question in chosen]
+    states = [
+        prefix.last.float()
+        for start in range(0, len(prompts), BATCH)
+        for _, prefix in loaded.room.parts("questions to keep", prompts[start : start + BATCH], partial(run_prefix, loaded))
+    ]
+    if not states:
+        return None
+    _, sizes, directions = torch.linalg.svd(torch.cat(states), full_matrices=False)
+    return directions[sizes > sizes[0] * NEGLIGIBLE]
 
 
 def lifted(rows: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:

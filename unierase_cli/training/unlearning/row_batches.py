@@ -25,13 +25,14 @@ class Leaves:
 
     ``rows_out`` is None if the head's own rows are used unchanged, and is ``rows_in`` itself if one row has both roles (both
     then contribute gradients). ``hold``: also train [UNL] as the token after the prefix, so that a row with both roles on an
-    edited model stays the first answer token.
+    edited model stays the first answer token. ``kept``: orthonormal directions [r, h] along which the rows do not change.
     """
 
     ids: list[int]
     rows_in: list[Tensor]
     rows_out: list[Tensor] | None = None
     hold: bool = False
+    kept: Tensor | None = None
 
     @property
     def parameters(self) -> list[Tensor]:
