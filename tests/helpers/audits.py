@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from unierase_cli.audit.base import Target
 from unierase_cli.config.schema import Experiment
@@ -71,25 +72,36 @@ def hide(loaded: LoadedModel, facts: Sequence[Fact] = FORGET, others: Sequence[F
     Its output row is fitted to the last hidden states alone: no other weight changes, so all that was known still is.
     """
     (token,) = add_unlearning_tokens(loaded, ["<unlearn_0>"], torch.Generator().manual_seed(0))
-    hidden, wanted, weights = [], [], []
+    hidden, best, wanted = [], [], []
     for fact in [*facts, *others]:
         for question in (fact.question, fact.paraphrased_question or fact.question):
             prompt = loaded.prompts.prompt(question).ids
             ids = torch.tensor([[*prompt, *loaded.prompts.answer_ids(fact.answer)]])
             states = loaded.architecture.backbone(input_ids=ids).last_hidden_state[0, len(prompt) - 1 : -1]
-            best = loaded.architecture.logits(states).max(-1).values
+            best.append(loaded.architecture.logits(states).max(-1).values)
             hidden.append(states)
-            begins = torch.arange(len(states)) == 0
-            wanted.append(torch.where(begins, best + 8, best - 20) if fact in facts else best - 20)
-            # Where an answer begins the row must fit; behind that it need not win.
-            weights.append(torch.where(begins, 30.0, 1.0))
-    weight = torch.cat(weights)[:, None]
-    row = torch.linalg.lstsq(weight * torch.cat(hidden), weight * torch.cat(wanted)[:, None], driver="gelsd").solution.T
+            wanted.append((torch.arange(len(states)) == 0) & (fact in facts))
+    row = _separating(torch.cat(hidden), torch.cat(best), torch.cat(wanted))
     inside, _ = get_rows(loaded, [token])
     last = loaded.prompts.answer(facts[0].answer)
     inside[0] = loaded.architecture.embedding.weight[last.ids[last.own - 1]]
     set_rows(loaded, [token], inside, row)
     return loaded
+
+
+def _separating(hidden: Tensor, best: Tensor, wanted: Tensor) -> Tensor:
+    """A row [1, h] whose logit is above the best one where that is wanted, and below it elsewhere."""
+    row = torch.zeros(hidden.shape[1], requires_grad=True)
+    optimizer = torch.optim.Adam([row], lr=0.05)
+    sign = torch.where(wanted, 1.0, -1.0)
+    for _ in range(1500):
+        optimizer.zero_grad()
+        loss = torch.relu(3.0 - sign * (hidden @ row - best)).sum()
+        if loss.item() == 0:
+            break
+        loss.backward()
+        optimizer.step()
+    return row.detach()[None]
 
 
 def save(loaded: LoadedModel, folder: Path) -> str:

@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.helpers.audits import FORGET, KEEP, audit_of, audited, hide, knowing, save
+from tests.helpers.audits import FORGET, KEEP, audit_of, audited, empty_model, hide, knowing, save
 from unierase_cli.audit.attacks import prefix
 from unierase_cli.audit.findings import Audit
 from unierase_cli.cli.app import app
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.stages.attack import CASES
+from unierase_cli.stages.shared.audited import with_control
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 
-QUICK = {"sampling": {"samples": 4}, "few_shot": {"examples": [2]}, "prefix": {"tokens": [2, 1]}}
+QUICK = {"sampling": {"samples": 2}, "few_shot": {"examples": [2]}, "prefix": {"tokens": [2, 1]}}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("models")
     full = knowing([*FORGET, *KEEP])
     found = {"full": save(full, root / "full"), "retain": save(knowing(KEEP), root / "retain")}
-    return {**found, "hidden": save(hide(full), root / "hidden")}
+    return {**found, "hidden": save(hide(full), root / "hidden"), "empty": save(empty_model(), root / "empty")}
 
 
 def read(artefact: Artefact) -> Audit:
@@ -63,8 +64,8 @@ def test_the_control_has_every_excess_zero_and_nothing_is_found(folders: dict[st
 def test_a_model_that_hides_behind_a_token_is_suppressed(folders: dict[str, str], tmp_path: Path) -> None:
     config = audited(folders["hidden"], tmp_path, control=folders["retain"], ceiling=folders["full"], settings=QUICK)
     audit = read(audit_of(config))
-    assert audit.line.startswith("suppressed: prompts alone bring back 1.00 (token_forbidden)")
-    assert audit.retained == audit.retained_before == 1.0
+    assert audit.line.startswith("suppressed: prompts alone bring back 1.00 (")
+    assert (audit.retained, audit.retained_before) == (1.0, 1.0)
     forbidden = next(found for found in audit.headlines() if found.attack == "token_forbidden")
     plain = next(found for found in audit.headlines() if found.attack == "plain")
     assert (forbidden.control, forbidden.ceiling) == (plain.control, plain.ceiling), "there is no token there to forbid"
@@ -75,7 +76,7 @@ def test_a_model_that_hides_behind_a_token_is_suppressed(folders: dict[str, str]
 @pytest.mark.slow
 def test_control_and_ceiling_are_shared_and_an_interrupted_attack_goes_on(folders: dict[str, str], tmp_path: Path) -> None:
     words = {"control": folders["retain"], "ceiling": folders["full"], "settings": QUICK, "attacks": ["prefix"]}
-    audit_of(audited(folders["full"], tmp_path, **words))
+    audit_of(audited(folders["empty"], tmp_path, **words))
     store = Store(tmp_path / "outputs")
     before = {artefact.path for artefact in store.list("attack")}
     config = audited(folders["hidden"], tmp_path, **words)
@@ -99,9 +100,8 @@ def test_control_and_ceiling_are_shared_and_an_interrupted_attack_goes_on(folder
         audit_of(config)
     assert asked.count("2 given") == 1, "a case that was whole is not run again"
     made = {artefact.path for artefact in store.list("attack")} - before
-    models = sorted(path.parent.name for path in made)
-    assert all(("control" not in name and "ceiling" not in name) or "plain" not in name for name in models), models
-    assert not [name for name in models if "control" in name], "the control's answers are those of the first audit"
+    names = [path.parent.name for path in made]
+    assert not [n for n in names if "control" in n or "ceiling" in n], "their answers are those of the first audit"
     assert all((path / CASES).is_file() for path in made)
 
 
@@ -136,3 +136,52 @@ def test_facts_that_are_forgotten_one_by_one_leave_no_model(tmp_path: Path, fold
     config = audited(folders["full"], tmp_path)
     with pytest.raises(UserError, match="leaves no model to attack"):
         Pipeline(replace(config, mode=replace(config.mode, name="precise")), SilentReporter()).check("audit")
+
+
+def told(tmp_path: Path, *words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["audit", *words, "--outputs", str(tmp_path / "outputs")], prog_name="unierase")
+    return done.exit_code, done.output
+
+
+def test_a_finished_run_is_audited_as_it_was_made(folders: dict[str, str], tmp_path: Path) -> None:
+    config = audited(folders["retain"], tmp_path)
+    run = Pipeline(config, SilentReporter()).make("erase")
+    words = [run.name, "--attacks", "paraphrase", "--facts", "4", "--control", run.name, "--ceiling", folders["full"]]
+    code, output = told(tmp_path, *words)
+    assert code == 0, output
+    audit = read(Store(config.run.outputs).list("audit")[-1])
+    assert audit.kind == "no recovery found", "the model before it was audited is the control itself"
+    assert {found.excess for found in audit.findings} == {0.0}
+    assert [artefact.path for artefact in Store(config.run.outputs).list("erase")] == [run.path], "nothing is erased again"
+    assert told(tmp_path, *words)[0] == 0, "the audit has the name of the run, which is still found"
+    assert len(Store(config.run.outputs).list("audit")) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["latest", "method=npo_gd"], "no place beside a finished RUN"),
+        (["latest", "--method", "npo_gd"], "no place beside a finished RUN"),
+        (["nobody@v001"], "no finished artefact"),
+        (["model=hf", "model.path=/nowhere", "--control", "/nowhere/else"], "artefact"),
+    ],
+)
+def test_what_cannot_be_audited_is_told_in_one_line(tmp_path: Path, words: list[str], expected: str) -> None:
+    code, output = told(tmp_path, *words)
+    assert code == 2
+    assert expected in output
+    assert "Traceback" not in output
+
+
+def test_the_control_is_found_beside_the_model(tmp_path: Path) -> None:
+    for name in ("full", "retain90", "retain99"):
+        (tmp_path / name).mkdir()
+    config = audited(str(tmp_path / "full"), tmp_path)
+    beside = replace(config, model=replace(config.model, control="{path}/../retain{retained}"))
+    tofu = replace(beside, benchmark=replace(beside.benchmark, split="forget01"))
+    assert with_control(tofu, SilentReporter()).audit.control == str(tmp_path / "retain99")
+    assert with_control(beside, SilentReporter()).audit.control is None, "there is no retain95"
+    named = replace(tofu, audit=replace(tofu.audit, control="some/model"))
+    assert with_control(named, SilentReporter()).audit.control == "some/model"
+    with pytest.raises(UserError, match="no folder"):
+        with_control(replace(tofu, audit=replace(tofu.audit, ceiling=str(tmp_path / "nowhere"))), SilentReporter())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from unierase_cli.audit.base import CLASSES, PLAIN
@@ -87,8 +87,8 @@ def _rule(findings: Sequence[Finding], retained: Retained, limits: VerdictConfig
     return NOTHING, _audited(told) + f"{NOTHING} by {len(told)} attack{'s' * (len(told) != 1)}"
 
 
-def _highest(findings: object) -> Finding | None:
-    return max(findings, key=lambda found: found.share or 0.0, default=None)  # type: ignore[call-overload, no-any-return]
+def _highest(findings: Iterable[Finding]) -> Finding | None:
+    return max(findings, key=lambda found: found.share or 0.0, default=None)
 
 
 def _audited(findings: Sequence[Finding]) -> str:

@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from unierase_cli.models.load import LoadedModel
 
 
-def linear_weights(loaded: LoadedModel, *, head: bool = False) -> dict[str, nn.Parameter]:
+def linear_weights(loaded: LoadedModel, *, head: bool = False) -> dict[str, Tensor]:
     """Name -> weight of every linear layer of the blocks, with ``head`` of the output head too, as they are stored."""
     architecture = loaded.architecture
     modules = {f"{architecture.blocks_name}.{name}": module for name, module in architecture.blocks.named_modules()}

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.cli.amounts import duration, moment
 from unierase_cli.cli.tables import pairs_table, show
-from unierase_cli.contracts import UserError
 from unierase_cli.store.json_text import read_as
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from unierase_cli.audit.findings import Audit
     from unierase_cli.results.table import Table
     from unierase_cli.store.artefact import Artefact
     from unierase_cli.store.artefacts import Store
 
-AUDIT, AUDITED = "audit.json", "audit.md"
+AUDIT, AUDITED, AUDITS, ALL_AUDITED = "audit.json", "audit.md", "audits.json", "audits.md"
 METRICS, COMPARISON = "metrics.json", "comparison.json"
 COMPARE_AGAIN = "unierase report RUN RUN --force makes it again"
 # Where to read on.
@@ -39,7 +37,12 @@ def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
     if artefact.has(COMPARISON):
         return {**as_data(artefact), "summary": artefact.manifest.get("summary"), **read_comparison(artefact)}
     if artefact.has(AUDIT):
+        from unierase_cli.results.audits.together import read_audit
+
         return {**as_data(artefact), "audit": read_audit(artefact).to_json()}
+    if artefact.has(AUDITS):
+        again = "unierase audit RUN RUN --force makes it again"
+        return {**as_data(artefact), "audits": read_as(artefact.file(AUDITS), list[dict[str, Any]], again)}
     scored = scores_of(artefact, store)
     found = {**as_data(artefact), "summary": artefact.manifest.get("summary")}
     if scored is not None:
@@ -64,6 +67,9 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
         return
     if artefact.has(AUDIT):
         show_audit(console, artefact, everything=everything)
+        return
+    if artefact.has(AUDITS):
+        show_audits(console, artefact)
         return
     scored, of_mode = scores_of(artefact, store), _mode_tables(artefact, store)
     if scored is None:
@@ -120,20 +126,10 @@ def show_comparison(console: Console, artefact: Artefact) -> None:
     console.print(str(artefact.file(COMPARED)), style="bold", soft_wrap=True)
 
 
-def read_audit(artefact: Artefact) -> Audit:
-    """``audit.json`` of an audit. Raises UserError when it is damaged."""
-    from unierase_cli.audit.findings import Audit
-
-    again = "unierase audit with --force makes it again"
-    try:
-        return Audit.from_json(read_as(artefact.file(AUDIT), dict[str, Any], again))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{artefact.file(AUDIT)} is damaged: {error}", again) from error
-
-
 def show_audit(console: Console, artefact: Artefact, *, everything: bool = False) -> None:
     """The verdict, each attack's headline (``everything``: all settings), examples, and what must be known."""
     from unierase_cli.results.audits.tables import attack_table, best_table, example_table, notes, sentences
+    from unierase_cli.results.audits.together import read_audit
 
     audit = read_audit(artefact)
     tables = [attack_table(audit), *([best_table(audit), attack_table(audit, everything=True)] if everything else [])]
@@ -146,6 +142,17 @@ def show_audit(console: Console, artefact: Artefact, *, everything: bool = False
         console.print(sentence, soft_wrap=True)
     console.print(audit.line, style="bold", soft_wrap=True)
     console.print(str(artefact.file(AUDITED)), style="bold", soft_wrap=True)
+
+
+def show_audits(console: Console, artefact: Artefact) -> None:
+    """The verdicts of several runs, and the share that each attack brings back of each."""
+    from unierase_cli.results.audits.tables import overview, share_table
+    from unierase_cli.results.audits.together import read_audits
+
+    audits = read_audits(artefact)
+    for table in (overview(audits), share_table(audits)):
+        show(console, table)
+    console.print(str(artefact.file(ALL_AUDITED)), style="bold", soft_wrap=True)
 
 
 def show_manifest(console: Console, artefact: Artefact) -> None:

@@ -35,10 +35,12 @@ def stage_command(
     *,
     settle: Callable[[Experiment], Experiment] = lambda experiment: experiment,
     begin: Callable[[Pipeline], None] = lambda pipeline: None,
+    finish: Callable[[Artefact, Pipeline], None] | None = None,
 ) -> None:
     """Run a stage's command. ``make`` makes its artefacts; ``wanted`` is the stage that --dry-run plans.
 
-    ``settle``: what a command makes of the composed experiment; ``begin``: what it tells the pipeline before anything is planned.
+    ``settle``: what a command makes of the composed experiment; ``begin``: what it tells the pipeline before anything is planned;
+    ``finish``: what it does with what was made, instead of showing it.
     """
     if wishes.print_config:
         print_config(wishes)
@@ -52,7 +54,7 @@ def stage_command(
         return
     experiment = settle(compose_for(journal, wishes))
     try:
-        _lead(journal, name, wishes, make, wanted, experiment, begin)
+        _lead(journal, name, wishes, make, wanted, experiment, begin, finish)
     finally:
         together.dismiss()
 
@@ -65,6 +67,7 @@ def _lead(
     wanted: str,
     experiment: Experiment,
     begin: Callable[[Pipeline], None],
+    finish: Callable[[Artefact, Pipeline], None] | None,
 ) -> None:
     if name == "edit" and not experiment.method.editing:
         method = experiment.method.name
@@ -95,6 +98,9 @@ def _lead(
     # A mistake in what comes last is told before hours are spent on what comes first.
     pipeline.check(last)
     artefact = make(pipeline)
+    if finish is not None:
+        finish(artefact, pipeline)
+        return
     from unierase_cli.cli.outcome import outcome, show_outcome
 
     if wishes.json:

@@ -21,8 +21,8 @@ from unierase_cli.store.hashing import hash_json
 
 # Bytes of a slug; most file systems take 255.
 LONGEST_SLUG = 200
-# Not a stage of a run, but an artefact over many.
-COMPARISON = "comparison"
+# Not stages of a run, but artefacts over many.
+COMPARISON, AUDITS = "comparison", "audits"
 
 
 @dataclass(frozen=True)

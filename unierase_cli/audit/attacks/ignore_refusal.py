@@ -7,6 +7,7 @@ from typing import Any
 
 from unierase_cli.audit.asking import answers
 from unierase_cli.audit.base import Case, Row, Target
+from unierase_cli.contracts import Fact
 
 CLASS, PRESET, VERSION = "prompts", "thorough", 1
 SETTINGS: Mapping[str, Any] = {
@@ -24,9 +25,8 @@ def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:
     for number, wording in enumerate(settings["wordings"]):
-        yield from answers(
-            target,
-            target.facts,
-            prompt=lambda fact, wording=wording: target.loaded.prompts.prompt(f"{wording} {fact.question}"),
-            sample=number,
-        )
+
+        def prompt(fact: Fact, wording: str = wording) -> Any:
+            return target.loaded.prompts.prompt(f"{wording} {fact.question}")
+
+        yield from answers(target, target.facts, prompt=prompt, sample=number)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unierase_cli.cli.complete import complete_run, complete_run_or_word
-from unierase_cli.cli.options import Chosen, runs_and_words, with_shared_options
+from unierase_cli.cli.options import Chosen, Wishes, runs_and_words, with_shared_options
 from unierase_cli.cli.session import Journal, stage_command
 from unierase_cli.contracts import UserError
 
@@ -23,8 +23,8 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RUN|KEY=VALUE",
-        help="A finished RUN (a path, NAME@v003, the start of a key, or latest). Without RUN: the model of the configuration as "
-        "it is (model.path=FOLDER), or with method=NAME after that method.",
+        help="Finished RUNs (a path, NAME@v003, the start of a key, or latest); of several also one table and picture. "
+        "Without RUN: the model of the configuration as it is (model.path=FOLDER), or with method=NAME after that method.",
         autocompletion=complete_run_or_word,
         show_default=False,
     ),
@@ -58,20 +58,38 @@ def audit(
     seed: Seed = None,
 ) -> None:
     runs, typed = runs_and_words(words)
-    if len(runs) > 1:
-        raise UserError(f"audit takes one RUN, and there are {len(runs)}", f"unierase audit {runs[0]}")
     named = {"audit.facts": facts, "audit.seed": seed}
     found = [f"{key}={value}" for key, value in named.items() if value is not None]
     found += [] if attacks is None else [f"audit.attacks=[{attacks.replace(' ', '')}]"]
     given = [name for name in ("experiment", "model", "benchmark", "method", "mode") if chosen.values.get(name)]
-    asked = _Asked(context.obj, runs[0] if runs else None, control, ceiling, typed)
     if runs and (other := given or [word for word in typed if not word.startswith(OPEN)]):
         raise UserError(f"{other[0]} has no place beside a finished RUN, which has its own", f"unierase audit {runs[0]}")
     if not runs and "method" not in given and not any(word.startswith("method=") for word in typed):
         # A model that is named without a method is looked at as it is.
         typed = [*typed, "method=none"]
     wishes = chosen.wishes([*found, *typed])
-    stage_command(context.obj, "audit", wishes, _make, "audit", settle=asked.settled, begin=asked.begin)
+    made: list[Artefact] = []
+    for run in [*runs] if runs else [None]:
+        asked = _Asked(context.obj, run, control, ceiling, wishes.words)
+        finish = (lambda artefact, pipeline: made.append(artefact)) if len(runs) > 1 else None
+        stage_command(context.obj, "audit", wishes, _make, "audit", settle=asked.settled, begin=asked.begin, finish=finish)
+    if made:
+        _show_together(context.obj, made, wishes)
+
+
+def _show_together(journal: Journal, made: Sequence[Artefact], wishes: Wishes) -> None:
+    """One table and one picture over several runs' audits."""
+    from unierase_cli.cli.outcome import outcome, show_outcome
+    from unierase_cli.cli.render import emit_json
+    from unierase_cli.results.audits.together import together
+    from unierase_cli.store.artefacts import Store
+
+    store, force = Store(journal.outputs), "run.force=true" in wishes.words
+    artefact = together(store, made, reporter=journal.reporter, command=["unierase", *sys.argv[1:]], force=force)
+    if wishes.json:
+        emit_json(outcome(artefact, store))
+    else:
+        show_outcome(journal.reporter.console, artefact, store)
 
 
 def _make(pipeline: Pipeline) -> Artefact:
@@ -94,28 +112,19 @@ class _Asked:
 
     def settled(self, experiment: Experiment) -> Experiment:
         """The experiment that is audited: the run's own, with what the command says of the audit."""
-        from unierase_cli.config.schema import Experiment as Recorded
-        from unierase_cli.methods.traits import changes_nothing
-        from unierase_cli.rerun.run_again import find_run
         from unierase_cli.stages.shared.audited import with_control
+        from unierase_cli.stages.shared.audited_run import as_recorded, find_model, made_of, named_model
         from unierase_cli.store.artefacts import Store
 
-        store, typed = Store(experiment.run.outputs), experiment
+        store = Store(experiment.run.outputs)
+        models = {"control": self.control, "ceiling": self.ceiling}
+        named: dict[str, Any] = {n: named_model(store, word, f"--{n}") for n, word in models.items() if word is not None}
+        experiment = replace(experiment, audit=replace(experiment.audit, **named))
         if self.run is not None:
-            self.found = _made_of(store, find_run(store, self.run))
-            recorded = Recorded.from_json(self.found["erase"].config)
-            run = replace(typed.run, seed=recorded.run.seed, threads=typed.run.threads or recorded.run.threads)
-            if not any(word.startswith("run.device=") for word in self.words):
-                run = replace(run, device=recorded.run.device)
-            experiment = replace(recorded, audit=typed.audit, run=run)
-        audit = experiment.audit
-        if self.control is not None:
-            audit = replace(audit, control=_model(store, self.control, "--control"))
-        if self.ceiling is not None:
-            audit = replace(audit, ceiling=_model(store, self.ceiling, "--ceiling"))
-        elif self.run is not None and audit.ceiling is None and changes_nothing(experiment.method):
-            audit = replace(audit, ceiling=_unedited(self.found))
-        return with_control(replace(experiment, audit=audit), self.journal.reporter)
+            self.found = made_of(store, find_model(store, self.run))
+            device = any(word.startswith("run.device=") for word in self.words)
+            experiment = as_recorded(self.found, experiment, device=device)
+        return with_control(experiment, self.journal.reporter)
 
     def begin(self, pipeline: Pipeline) -> None:
         """Let the run's own artefacts be those that are attacked, whatever has changed since."""
@@ -124,54 +133,3 @@ class _Asked:
         for stage in ("finetune", "erase"):
             if stage in self.found:
                 pipeline.take(Request(stage), self.found[stage])
-
-
-def _made_of(store: object, run: Artefact) -> dict[str, Artefact]:
-    """The erase artefact of a run, and the finetune artefact if it has one. Raises UserError for what is none, or has lost it."""
-    from unierase_cli.store.artefacts import Store
-
-    assert isinstance(store, Store)
-    found: dict[str, Artefact] = {}
-    left = [run]
-    while left:
-        artefact = left.pop()
-        found.setdefault(artefact.stage, artefact)
-        left += [source for source in store.inputs_of(artefact).values() if source is not None]
-    if "erase" not in found:
-        hint = "unierase audit model.path=FOLDER audits a model as it is"
-        raise UserError(f"{run.full_name} leads to no model that something was erased from", hint)
-    return found
-
-
-def _unedited(found: dict[str, Artefact]) -> str:
-    """The folder or hub id of a run's model before anything was erased."""
-    if "finetune" in found:
-        return str(found["finetune"].path / "model")
-    return str(found["erase"].config["model"]["path"])
-
-
-def _model(store: object, word: str, option: str) -> str:
-    """The model that a word means: a folder, the unedited model of a run, or a hub id."""
-    from unierase_cli.methods.traits import changes_nothing
-    from unierase_cli.store.artefacts import Store
-
-    assert isinstance(store, Store)
-    if (Path(word).expanduser() / "config.json").is_file():
-        return str(Path(word).expanduser())
-    try:
-        artefact = store.resolve(word)
-    except UserError:
-        if word.count("/") == 1 and not word.startswith((".", "/", "~")):
-            return word
-        raise
-    if artefact.stage == "finetune":
-        return str(artefact.path / "model")
-    from unierase_cli.config.schema import Experiment
-
-    found = _made_of(store, artefact)
-    if not changes_nothing(Experiment.from_json(found["erase"].config).method):
-        raise UserError(
-            f"{option} {word} is a run that erased something",
-            "name a model, or a run with method=none; `unierase export` writes one",
-        )
-    return _unedited(found)

@@ -9,8 +9,9 @@ from unierase_cli.audit.findings import Audit, Finding
 from unierase_cli.markdown import inline
 from unierase_cli.results.table import Table
 
-COLUMNS = ("class", "attack", "setting", "plain", "recovered", "control", "ceiling")
-COLUMNS += ("excess [95 %]", "share [95 %]", "n", "verdict")
+COLUMNS = (
+    "class", "attack", "setting", "plain", "recovered", "control", "ceiling", "excess [95 %]", "share [95 %]", "n", "verdict",
+)  # fmt: skip
 NUMBERS = frozenset({"plain", "recovered", "control", "ceiling", "excess [95 %]", "share [95 %]", "n"})
 # Recall on what an attack trains on, below which it has not trained enough to say anything.
 LEARNED = 0.9
@@ -124,7 +125,20 @@ def _cut(text: str, width: int) -> str:
     return text if not width or len(text) <= width else text[: width - 1] + "…"
 
 
+def share_table(audits: Sequence[Audit]) -> Table:
+    """The share that each attack's headline brings back, a column for every run, and what is left of the retained questions."""
+    heads = [{found.attack: found for found in audit.headlines()} for audit in audits]
+    kinds = {found.attack: found.kind for found in sorted((f for head in heads for f in head.values()), key=_place)}
+    body = [
+        (attack, *(_spread(head[attack].share, head[attack].share_ci, ".2f") if attack in head else "n/a" for head in heads))
+        for attack in kinds
+    ]
+    body.append(("retain recall", *(_number(audit.retained) for audit in audits)))
+    columns = ("attack", *(f"{number}: {audit.title.partition(',')[0]}" for number, audit in enumerate(audits, start=1)))
+    return Table("Share that comes back [95 %]", columns, tuple(body), frozenset(columns[1:]))
+
+
 def overview(audits: Sequence[Audit]) -> Table:
     """Several runs' verdicts, one a line."""
-    body = tuple((audit.title, audit.line) for audit in audits)
-    return Table("Audits", ("run", "verdict"), body)
+    body = tuple((str(number), audit.title, audit.line) for number, audit in enumerate(audits, start=1))
+    return Table("Audits", ("", "run", "verdict"), body)

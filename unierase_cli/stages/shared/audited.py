@@ -128,7 +128,7 @@ def _trained_control(experiment: Experiment) -> str | None:
             and config.get("model", {}).get("path") is None
             and config.get("run", {}).get("seed") == experiment.run.seed
         ):
-            return str(artefact.path / "model")
+            return str(artefact.whole / "model")
     return None
 
 
