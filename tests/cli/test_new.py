@@ -18,6 +18,7 @@ import pytest
 from tests.helpers.places import ROOT
 from tests.helpers.scaffolds import FILLED, HOMES, NAMES, ROOMS, fill_in, forget_modules, install, new
 from tests.helpers.tiny_models import save_folder, tiny_llama
+from unierase_cli.audit.base import attack_names
 from unierase_cli.benchmarks.base import BENCHMARKS
 from unierase_cli.cli.commands.new_parts import KINDS
 from unierase_cli.methods.base import METHODS, load_method
@@ -49,7 +50,7 @@ def check_with_ruff(*paths: Path) -> None:
 def is_found(kind: str, name: str) -> bool:
     names: dict[str, Callable[[], list[str]]] = {
         "method": METHODS.names, "loss": term_names, "benchmark": BENCHMARKS.names,
-        "metric": lambda: [metric.NAME for metric in all_metrics()],
+        "metric": lambda: [metric.NAME for metric in all_metrics()], "attack": attack_names,
     }  # fmt: skip
     return name in names[kind]()
 
@@ -167,7 +168,7 @@ def test_a_project_of_ones_own_is_left_alone_and_told_what_to_add(own: Path) -> 
         (
             ("probe", "mine"),
             "unierase new cannot make probe",
-            "choose model, method, loss, metric, benchmark",
+            "choose model, method, loss, metric, attack, benchmark",
         ),
     ],
 )

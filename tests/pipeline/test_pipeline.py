@@ -17,7 +17,7 @@ from unierase_cli.pipeline import pipeline as pipeline_module
 from unierase_cli.pipeline.passed_over import flat, passed_over
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.recorder import Recorder, forget_peaks, peak_memory
-from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.store.artefacts import Store
 
 
@@ -79,6 +79,16 @@ def test_force_makes_a_new_version_of_the_wanted_stage_only(tmp_path: Path, fake
     forced = pipeline(experiment(tmp_path, force=True)).make("erase")
     assert fakes.runs == ["train_token", "erase", "erase"]
     assert forced.path.name == "v002"
+
+
+def test_an_artefact_that_was_taken_is_used_whatever_its_key_would_be(tmp_path: Path, fakes: Fakes) -> None:
+    first = pipeline(experiment(tmp_path)).make("train_token")
+    other = pipeline(experiment(tmp_path, seed=7))
+    other.take(Request("train_token"), first)
+    assert [row.state for row in other.plan("erase")] == ["done", "missing"]
+    made = other.make("erase")
+    assert made.manifest["inputs"]["token"]["path"] == str(first.path)
+    assert fakes.runs == ["train_token", "erase"]
 
 
 def test_without_chaining_a_missing_input_is_refused_by_name(tmp_path: Path, fakes: Fakes) -> None:

@@ -41,6 +41,8 @@ def test_every_command_of_the_table_exists_and_ends_in_one_stage() -> None:
         ("observe", {"state": "base"}, "fictional-forget05_hf_base_seed0"),
         ("probe", {"state": "edited"}, "fictional-forget05_hf_unierase_batch_seed0"),
         ("observe", {"state": "edited", "step": "2"}, "fictional-forget05_hf_unierase_batch_step002_seed0"),
+        ("attack", {"attack": "prefix", "of": "edited"}, "fictional-forget05_hf_unierase_batch_prefix_seed0"),
+        ("attack", {"attack": "prefix", "of": "control"}, "fictional-forget05_hf_control_prefix_seed0"),
         ("report", {}, "fictional-forget05_hf_unierase_batch_seed0"),
     ],
 )

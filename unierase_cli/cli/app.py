@@ -40,6 +40,7 @@ COMMANDS = {
     "eval": ("commands.stage", "Ask the model before and after the edit and show the scores."),
     "sweep": ("sweep.command", "Run every combination of KEY=V1,V2 words and show one table."),
     "score": ("commands.score", "Score recorded answers, RUNs or other tools' logs again."),
+    "audit": ("commands.audit", "Attack an unlearned model: is it gone, or only hidden?"),
     "report": ("commands.report", "Write a run's report, or one table over many RUNs."),
     "compare": ("commands.compare", "Compare two finished RUNs question by question."),
     "rerun": ("commands.rerun", "Make a finished RUN again from its manifest and compare the results."),
@@ -48,7 +49,7 @@ COMMANDS = {
     "chat": ("commands.chat", "Ask the model before and after its edit, side by side."),
     "ls": ("commands.look", "List artefacts, or available choices (ls models)."),
     "show": ("commands.look", "Show how an artefact was made, and its results."),
-    "new": ("commands.new", "Create a model, method, loss, metric or benchmark of your own."),
+    "new": ("commands.new", "Create a model, method, loss, metric, attack or benchmark of your own."),
     "doctor": ("commands.look", "Check files, devices, memory and disk without loading anything."),
 }
 SETTINGS = {"help_option_names": ["-h", "--help"]}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unierase_cli.store.artefact import Artefact
     from unierase_cli.store.artefacts import Store
 
+AUDIT, AUDITED, AUDITS, ALL_AUDITED = "audit.json", "audit.md", "audits.json", "audits.md"
 METRICS, COMPARISON = "metrics.json", "comparison.json"
 COMPARE_AGAIN = "unierase report RUN RUN --force makes it again"
 # Files to read next.
@@ -38,6 +39,13 @@ def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
     """A command's JSON result: the artefact, its summary, and the scores that it has or was made from."""
     if artefact.has(COMPARISON):
         return {**as_data(artefact), "summary": artefact.manifest.get("summary"), **read_comparison(artefact)}
+    if artefact.has(AUDIT):
+        from unierase_cli.results.audits.together import read_audit
+
+        return {**as_data(artefact), "audit": read_audit(artefact).to_json()}
+    if artefact.has(AUDITS):
+        again = "unierase audit RUN RUN --force makes it again"
+        return {**as_data(artefact), "audits": read_as(artefact.file(AUDITS), list[dict[str, Any]], again)}
     scored = scores_of(artefact, store)
     found = {**as_data(artefact), "summary": artefact.manifest.get("summary")}
     if scored is not None:
@@ -64,6 +72,11 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
         return
     if artefact.has(TRACE):
         show_trace(console, artefact)
+    if artefact.has(AUDIT):
+        show_audit(console, artefact, everything=everything)
+        return
+    if artefact.has(AUDITS):
+        show_audits(console, artefact)
         return
     scored, of_mode = scores_of(artefact, store), _mode_tables(artefact, store)
     if scored is None:
@@ -132,6 +145,35 @@ def show_trace(console: Console, artefact: Artefact) -> None:
     for line in conclusions(trace):
         console.print(line, soft_wrap=True)
     console.print(str(artefact.file(PICTURE)), style="bold", soft_wrap=True)
+
+
+def show_audit(console: Console, artefact: Artefact, *, everything: bool = False) -> None:
+    """The verdict, each attack's headline (``everything``: all settings), examples, and what must be known."""
+    from unierase_cli.results.audits.tables import attack_table, best_table, example_table, notes, sentences
+    from unierase_cli.results.audits.together import read_audit
+
+    audit = read_audit(artefact)
+    tables = [attack_table(audit), *([best_table(audit), attack_table(audit, everything=True)] if everything else [])]
+    for table in [*tables, example_table(audit, WIDTH)]:
+        if table.rows:
+            show(console, table)
+    for note in notes(audit):
+        console.print(f"note: {note}", soft_wrap=True)
+    for sentence in sentences(audit):
+        console.print(sentence, soft_wrap=True)
+    console.print(audit.line, style="bold", soft_wrap=True)
+    console.print(str(artefact.file(AUDITED)), style="bold", soft_wrap=True)
+
+
+def show_audits(console: Console, artefact: Artefact) -> None:
+    """The verdicts of several runs, and the share that each attack brings back of each."""
+    from unierase_cli.results.audits.tables import overview, share_table
+    from unierase_cli.results.audits.together import read_audits
+
+    audits = read_audits(artefact)
+    for table in (overview(audits), share_table(audits)):
+        show(console, table)
+    console.print(str(artefact.file(ALL_AUDITED)), style="bold", soft_wrap=True)
 
 
 def show_manifest(console: Console, artefact: Artefact) -> None:

@@ -15,7 +15,7 @@ LARGEST = 1 << 18
 # Values of a yaml, with those of an alias (*name) counted at each use; nesting depth; characters of a number.
 MOST_VALUES, DEEPEST, LONGEST_NUMBER = 20_000, 50, 1000
 # The order in which help lists the groups; all others follow.
-ORDER = ("experiment", "model", "train", "benchmark", "mode", "method", "token", "edit", "protocol", "eval")
+ORDER = ("experiment", "model", "train", "benchmark", "mode", "method", "token", "edit", "protocol", "eval", "audit")
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ NAMED = """
 ASKING = ("model.system", "model.instruction", "model.date")
 SETTINGS: dict[str, Rule] = {**dict.fromkeys(NAMED, names), **dict.fromkeys(ASKING, texts), "token.stages": names}
 # Settings that are not needed to apply, ask or compare an exported run.
-NOT_MISSED = ("model.device_map", "model.note", "method.note", "run.", "eval.")
+NOT_MISSED = ("model.device_map", "model.note", "model.control", "method.note", "run.", "eval.", "audit.")
 # Settings that every reader needs; if the value is not a single word, its hash is exported.
 COUNTED_ON = ("model.name", "benchmark.name", "benchmark.split", "method.name", "mode.name")
 

@@ -1,4 +1,4 @@
-"""Greedy generation in length-sorted, left-padded batches.
+"""Generation in length-sorted, left-padded batches: greedy, or by drawn numbers.
 
 ``model.generate`` runs a batch at full width until its slowest row ends, so on a CPU one answer that never stops costs
 as much as sixty-four. In this loop a finished row leaves the batch at once, only the last position goes through the
@@ -61,12 +61,15 @@ def generate(
     total_tokens: int = 0,
     forbid: Sequence[int] | None = None,
     once: bool = False,
+    draws: Sequence[Sequence[float]] | None = None,
     batch_size: int = 0,
 ) -> list[Generated]:
     """Continue every prompt greedily until one of the model's stop tokens or stop texts, in the order given.
 
     ``max_new_tokens`` bounds the answer, ``total_tokens`` (0: no bound) prompt and answer together; at least one token
-    is generated. ``forbid``: ids that are never chosen. ``once``: a row gets at most one unlearning token. Raises
+    is generated. ``forbid``: ids that are never chosen. ``once``: a row gets at most one unlearning token. ``draws``:
+    ``max_new_tokens`` numbers in [0, 1) per prompt; every token is then sampled at temperature 1, as the one whose share
+    of the cumulative probability contains its number, so that a row's answer does not depend on its neighbours. Raises
     UserError if a prompt leaves no room in the model's context, or if the logits are NaN.
     """
     lengths = [len(prompt) for prompt in prompts]
@@ -76,7 +79,8 @@ def generate(
 
     def decode(rows: Sequence[int]) -> list[Generated]:
         limits = [_limit(lengths[i], max_new_tokens, total_tokens, loaded.prompts.max_length) for i in rows]
-        return _Batch(loaded, [prompts[i] for i in rows], limits, list(forbid or []), once).run()
+        drawn = None if draws is None else [draws[i] for i in rows]
+        return _Batch(loaded, [prompts[i] for i in rows], limits, list(forbid or []), once, drawn).run()
 
     for batch in batches:
         found: list[Generated] = []
@@ -112,6 +116,7 @@ class _Batch:
     limits: list[tuple[int, str]]
     forbid: list[int]
     once: bool
+    draws: list[Sequence[float]] | None = None
     live: list[int] = field(default_factory=list)
     answers: list[list[int]] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)
@@ -148,7 +153,7 @@ class _Batch:
         return [Generated(*row) for row in zip(self.answers, self.stops, firsts, self.surplus, strict=True)]
 
     def _choose(self, logits: Tensor) -> Tensor:
-        """The most probable allowed token of every live row, [B]; modifies ``logits`` [B, V] float32."""
+        """The most probable (or the drawn) allowed token of every live row, [B]; modifies ``logits`` [B, V] float32."""
         if self.forbid:
             logits[:, self.forbid] = -torch.inf
         unlearn = set(self.loaded.unlearn_ids)
@@ -161,7 +166,14 @@ class _Batch:
                 "the model's logits are not numbers (NaN)",
                 "its weights are damaged or overflow: try model.dtype=float32",
             )
-        return chosen
+        return chosen if self.draws is None else self._drawn(logits, self.draws)
+
+    def _drawn(self, logits: Tensor, draws: list[Sequence[float]]) -> Tensor:
+        """The token in whose share of the probability each row's next number falls, [B]."""
+        numbers = [draws[row][len(self.answers[row])] for row in self.live]
+        sums = torch.softmax(logits, dim=-1).double().cumsum(-1)
+        wanted = torch.tensor(numbers, dtype=torch.float64, device=sums.device)[:, None] * sums[:, -1:]
+        return torch.searchsorted(sums, wanted, right=True)[:, 0].clamp(max=sums.shape[-1] - 1)
 
     def _accept(self, tokens: list[int]) -> list[int]:
         """Append the tokens to their rows; returns the positions of the rows that continue."""

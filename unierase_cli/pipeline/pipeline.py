@@ -107,7 +107,9 @@ class Pipeline:
             check_prompt(self.experiment, self.reporter)
 
     def _plan(self, request: Request, rows: dict[str, PlanRow]) -> None:
-        for need in load_stage(request.stage).needs(self.study, request.values).values():
+        # What a finished artefact was made from, when it was taken as it is, is of no interest.
+        needs = {} if request in self._made else load_stage(request.stage).needs(self.study, request.values)
+        for need in needs.values():
             self._plan(need, rows)
         key, name = self.key(request), slug(self.experiment, request.stage, request.values)
         done = self.store.find(request.stage, key)
@@ -123,6 +125,10 @@ class Pipeline:
         """
         request = Request(stage, tuple(sorted(options.items())))
         return self._make(request, force=self.experiment.run.force, wanted=True)
+
+    def take(self, request: Request, artefact: Artefact) -> None:
+        """Let a request mean this artefact: that of a finished run, whatever key the request would have by now."""
+        self._keys[request], self._made[request] = artefact.key, artefact
 
     def remake(self, request: Request, inputs: Mapping[str, Artefact]) -> Artefact:
         """Make a new version of one artefact from these inputs, whatever exists already."""

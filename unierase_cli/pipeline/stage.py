@@ -21,8 +21,8 @@ from unierase_cli.store.hashing import hash_json
 
 # Bytes of a slug; most file systems allow 255.
 LONGEST_SLUG = 200
-# Not a stage of a run: an artefact over many runs.
-COMPARISON = "comparison"
+# Not stages of a run: artefacts over many runs.
+COMPARISON, AUDITS = "comparison", "audits"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ PLURALS |= {"edits": "edit", "trains": "train", "protocols": "protocol", "evals"
 What = Annotated[
     str | None,
     typer.Argument(
-        metavar="[WHAT]", help="models, methods, losses, metrics, keys, ... or a stage; all artefacts if omitted."
+        metavar="[WHAT]", help="models, methods, losses, metrics, attacks, keys, ... or a stage; all artefacts if omitted."
     ),
 ]
 Section = Annotated[
@@ -40,7 +40,7 @@ def ls(
     from unierase_cli.cli.tables import artefact_table, choice_table, key_table, parts_table, show
     from unierase_cli.config import catalog
     from unierase_cli.config.locate import config_folders
-    from unierase_cli.pipeline.stage import COMPARISON
+    from unierase_cli.pipeline.stage import AUDITS, COMPARISON
     from unierase_cli.pipeline.stage_table import STAGES
     from unierase_cli.stages.shared.part_names import KINDS, list_parts
     from unierase_cli.store.artefacts import Store
@@ -75,7 +75,7 @@ def ls(
             show(console, parts_table(what, parts))
         return
     stage = None if what is None else what.replace("-", "_")
-    stages = (*STAGES, COMPARISON)
+    stages = (*STAGES, COMPARISON, AUDITS)
     if stage is not None and stage not in stages:
         known = [*(plural for plural, name in PLURALS.items() if name in groups), *KINDS, "keys", *stages]
         near = get_close_matches(what or "", known, n=2)

@@ -1,4 +1,5 @@
-"""Plans and writes the files of a new model, method, loss, metric or benchmark: code with one place to fill in, yaml, and a test.
+"""Plans and writes the files of a new model, method, loss, metric, attack or benchmark: code with one place to fill in,
+yaml, and a test.
 
 The test fails until the place is filled in. The templates are in ``unierase_cli/assets/new``. In a checkout of this
 project the files go into its rooms. Elsewhere they make a package of the user's own, with entry points and a folder of
@@ -57,6 +58,7 @@ KINDS = {
         Kind("method", "methods", "method", "new_weights()", "unierase run experiment=demo method={}"),
         Kind("loss", "terms", "method", "values()", "unierase run experiment=demo method={}", "methods/terms"),
         Kind("metric", "metrics", "", "of_row()", "unierase score latest --metrics {}"),
+        Kind("attack", "attacks", "", "question()", "unierase audit latest --attacks {}", "audit/attacks"),
         Kind("benchmark", "benchmarks", "benchmark", "facts()", "unierase run benchmark={}"),
     )
 }

@@ -1,0 +1,81 @@
+"""Several runs' audits in one place: one table, one heat map (attacks x runs), kept as an artefact over them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unierase_cli.audit.findings import Audit
+from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.pipeline.stage import AUDITS
+from unierase_cli.results.audits.picture import heat_map
+from unierase_cli.results.audits.tables import overview, share_table
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
+from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.json_text import read_as, write_json
+from unierase_cli.store.manifest import environment
+
+VERSION = 1
+AUDIT, AGAIN = "audit.json", "unierase audit with --force makes it again"
+DATA, TEXT, PICTURE = "audits.json", "audits.md", "audits.png"
+
+
+def read_audit(artefact: Artefact) -> Audit:
+    """``audit.json`` of an audit. Raises UserError when it is damaged."""
+    path = artefact.file(AUDIT)
+    return _decoded(read_as(path, dict[str, Any], AGAIN), path)
+
+
+def read_audits(artefact: Artefact) -> list[Audit]:
+    """``audits.json`` of several audits. Raises UserError when it is damaged."""
+    path = artefact.file(DATA)
+    return [_decoded(data, path) for data in read_as(path, list[dict[str, Any]], AGAIN)]
+
+
+def _decoded(data: dict[str, Any], path: Path) -> Audit:
+    try:
+        return Audit.from_json(data)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: {error}", AGAIN) from error
+
+
+def together(
+    store: Store, made: Sequence[Artefact], *, reporter: Reporter, command: Sequence[str], force: bool = False
+) -> Artefact:
+    """The artefact over these audits, in their order; reused if there is one."""
+    key = hash_json({"stage": AUDITS, "version": VERSION, "audits": [artefact.key for artefact in made]})
+    slug = f"{made[0].path.parent.name[:80]}-and-{len(made) - 1}"
+    with store.lock(AUDITS, slug, key, reporter.note):
+        done = None if force else store.find(AUDITS, key)
+        if done is not None:
+            done.check()
+            reporter.note(f"{AUDITS}: reusing {done.path}")
+            return done
+        draft = store.draft(AUDITS, slug, key, fresh=force)
+        started, clock = time.time(), time.monotonic()
+        audits = [read_audit(artefact) for artefact in made]
+        heat_map(audits, draft.path / PICTURE)
+        write_json(draft.path / DATA, [audit.to_json() for audit in audits])
+        parts = [overview(audits).markdown(), f"![share that each attack brings back]({PICTURE})\n", share_table(audits).markdown()]
+        (draft.path / TEXT).write_text("\n".join(["# Audits\n", *parts]), "utf-8")
+        return draft.complete(
+            {
+                "stage": AUDITS,
+                "options": {},
+                "slug": slug,
+                "version": draft.path.name,
+                "key": key,
+                "stage_version": VERSION,
+                "command": list(command),
+                "inputs": {f"audit {n}": {"path": str(a.path), "key": a.key} for n, a in enumerate(made)},
+                "environment": environment(),
+                "started": started,
+                "finished": time.time(),
+                "wall_seconds": round(time.monotonic() - clock, 3),
+                "resumed": draft.resuming,
+                "summary": {"audits": len(made), "files": [DATA, TEXT, PICTURE]},
+            }
+        )

@@ -1,0 +1,81 @@
+"""Stage ``audit``: what the attacks brought back, beside the control and the unedited model, in numbers and in one line.
+
+Reads the rows of finished attacks alone, so scores and limits may change without a model being asked again. Writes audit.json,
+audit.md and the heat map.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unierase_cli.audit import scores
+from unierase_cli.audit.base import ATTACKS, PLAIN, group_of
+from unierase_cli.config.counted import counted
+from unierase_cli.contracts import UserError
+from unierase_cli.metrics.catalog import metric_code
+from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
+from unierase_cli.plugins import code_of
+from unierase_cli.stages.shared import audited
+from unierase_cli.stages.shared.audit_findings import input_name, measure, title_of
+from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.json_text import write_json
+
+NAME = "audit"
+VERSION = 1
+DATA, TEXT, PICTURE = "audit.json", "audit.md", "audit.png"
+
+
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
+    """Which attacks, whose models, how texts are scored and where words change."""
+    made, left_out = audited.chosen(study)
+    return {
+        "attacks": {name: ATTACKS.says(name, "VERSION", 1) for name in made},
+        "left_out": left_out,
+        "models": vars(audited.models_of(study.experiment)),
+        "scores": scores.VERSIONS,
+        "verdict": counted(study.experiment.audit.verdict),
+        "title": title_of(study.experiment),
+    }
+
+
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
+    """Plain questions and every attack, on every model that it is made on."""
+    models = audited.models_of(study.experiment)
+    found = {}
+    for name in [PLAIN, *audited.chosen(study)[0]]:
+        for of in audited.looked_at(name, models):
+            found[input_name(name, of)] = Request("attack", (("attack", name), ("of", of)))
+    return found
+
+
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
+    """The facts' groups, and the code of the attacks, which say what their scores are."""
+    groups = {fact.id: group_of(fact) for fact in audited.attacked(study)}
+    code = code_of("attack", ATTACKS, PLAIN, *audited.chosen(study)[0])
+    return {"groups": hash_json(groups), **code, **metric_code(["rouge"])}
+
+
+def check(study: Study) -> None:
+    """Raises UserError for what no audit can be made of."""
+    if study.independent:
+        raise UserError(
+            f"mode={study.experiment.mode.name} leaves no model to attack: each fact is forgotten on its own",
+            "unierase audit --mode batch",
+        )
+    audited.chosen(study)
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Write the audit's files; the summary holds the verdict."""
+    from unierase_cli.results.audits.picture import heat_map
+    from unierase_cli.results.audits.tables import markdown
+
+    with context.reporter.phase("audit"):
+        found = measure(context)
+        write_json(context.directory / DATA, found.to_json())
+        heat_map([found], context.directory / PICTURE)
+        (context.directory / TEXT).write_text(markdown(found, PICTURE), "utf-8")
+    for remark in found.remarks:
+        context.reporter.warn(remark)
+    return {"verdict": found.line, "kind": found.kind, "files": [DATA, TEXT, PICTURE]}

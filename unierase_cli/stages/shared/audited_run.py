@@ -1,0 +1,97 @@
+"""A finished run as it is audited: its own artefacts and configuration, and the models that words name."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import fields, replace
+from pathlib import Path
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.audit import AuditConfig
+from unierase_cli.contracts import UserError
+from unierase_cli.methods.traits import changes_nothing
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
+
+# Stages whose artefacts have the name of a run, and lead to its model.
+LEADING = ("erase", "score", "report")
+
+
+def find_model(store: Store, word: str) -> Artefact:
+    """The artefact that a word means: of a name that several stages share, and of ``latest``, one that leads to a model.
+
+    Raises UserError for none.
+    """
+    found = []
+    for stage in LEADING:
+        with suppress(UserError):
+            found.append(store.resolve(word, stage))
+    if word == "latest" and found:
+        return max(found, key=lambda artefact: artefact.order)
+    return found[0] if found else store.resolve(word)
+
+
+def made_of(store: Store, run: Artefact) -> dict[str, Artefact]:
+    """The artefacts that a run leads to, by stage, the erase artefact among them. Raises UserError where there is none."""
+    found: dict[str, Artefact] = {}
+    left = [run]
+    while left:
+        artefact = left.pop()
+        found.setdefault(artefact.stage, artefact)
+        left += [source for source in store.inputs_of(artefact).values() if source is not None]
+    if "erase" not in found:
+        hint = "unierase audit model.path=FOLDER audits a model as it is"
+        raise UserError(f"{run.full_name} leads to no model that something was erased from", hint)
+    return found
+
+
+def as_recorded(found: dict[str, Artefact], typed: Experiment, *, device: bool) -> Experiment:
+    """The run's experiment, with what the command line says of the audit and of the run; ``device``: of where it runs, too.
+
+    Where the run erased nothing its model is its own ceiling.
+    """
+    recorded = Experiment.from_json(found["erase"].config)
+    run = replace(typed.run, seed=recorded.run.seed, threads=typed.run.threads or recorded.run.threads)
+    run = run if device else replace(run, device=recorded.run.device)
+    audit = _settled(recorded.audit, typed.audit)
+    if audit.ceiling is None and changes_nothing(recorded.method):
+        audit = replace(audit, ceiling=unedited(found))
+    return replace(recorded, audit=audit, run=run)
+
+
+def _settled(recorded: AuditConfig, typed: AuditConfig) -> AuditConfig:
+    """The run's own section with what was typed in its place: its experiment may have settings of attacks that suit its model."""
+    usual = AuditConfig()
+    values = {f.name: getattr(typed, f.name) for f in fields(typed)}
+    changes = {name: value for name, value in values.items() if name in ("name", "attacks") or value != getattr(usual, name)}
+    both = dict.fromkeys([*recorded.settings, *typed.settings])
+    changes["settings"] = {name: {**recorded.settings.get(name, {}), **typed.settings.get(name, {})} for name in both}
+    return replace(recorded, **changes)
+
+
+def unedited(found: dict[str, Artefact]) -> str:
+    """The folder or hub id of a run's model before anything was erased."""
+    if "finetune" in found:
+        return str(found["finetune"].whole / "model")
+    return str(found["erase"].config["model"]["path"])
+
+
+def named_model(store: Store, word: str, option: str) -> str:
+    """The model that a word means: a folder, the unedited model of a run, or a hub id. Raises UserError for none of them."""
+    if (Path(word).expanduser() / "config.json").is_file():
+        return str(Path(word).expanduser())
+    try:
+        artefact = find_model(store, word)
+    except UserError:
+        if word.count("/") == 1 and not word.startswith((".", "/", "~")):
+            return word
+        raise
+    if artefact.stage == "finetune":
+        return str(artefact.whole / "model")
+    found = made_of(store, artefact)
+    if not changes_nothing(Experiment.from_json(found["erase"].config).method):
+        raise UserError(
+            f"{option} {word} is a run that erased something",
+            "name a model, or a run with method=none; `unierase export` writes one",
+        )
+    return unedited(found)
