@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "pipeline": {"benchmarks", "modes", "training", "editing", "models", "store"},
     "interchange": {"metrics", "store"},
     "probes": {"training", "inference", "models", "store"},
+    "representation": {"models", "store"},
     "methods": {"training", "editing", "models"},
     "training": {"models", "store"},
     "inference": {"models", "store"},

@@ -31,7 +31,9 @@ def lens_scores(full: LoadedModel, rows: Sequence[EntityRow], states: States) ->
         return torch.empty(0, blocks, dtype=torch.float64)
     states.check(full)
     parts = _parts(rows)
-    return torch.stack([torch.cat([_scores(full, rows, states, layer, p) for p in parts]) for layer in range(blocks)], dim=1)
+    return torch.stack(
+        [torch.cat([_scores(full, rows, states, layer, p) for p in parts]) for layer in range(blocks)], dim=1
+    )
 
 
 def lens_depth(

@@ -1,8 +1,9 @@
 """A linear probe: does a block's state in front of the entity tell its first token from another one (spec: depth, section 7)?
 
-A choice of ours, for the sources leave it open: logistic regression without an intercept on x = h * (e_true - e_other), elementwise,
-where h is the state and e the output row of a token. A weight of ones everywhere is the logit lens. The other tokens are entities'
-first tokens as well, so that nothing but the state tells them apart. Facts are tested in folds that the probe is not fitted on.
+Our own choice of features, since the sources leave it open: logistic regression without an intercept on x = h * (e_true - e_other),
+elementwise, where h is the state and e the output row of a token. With the final norm's gains as its weights the probe is the logit
+lens. The other tokens are entities' first tokens as well, so that only the state tells them apart. Facts are tested in folds that
+the probe is not fitted on.
 """
 
 from __future__ import annotations
@@ -79,5 +80,5 @@ def _fitted(features: Array) -> Array:
         value = np.logaddexp(0, -margin).mean() + RIDGE / 2 * weight @ weight
         return float(value), RIDGE * weight - x.T @ expit(-margin) / len(x)
 
-    weight: Array = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B").x
-    return weight / scale
+    found = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B")
+    return np.asarray(found.x / scale, dtype=np.float64)
