@@ -34,7 +34,7 @@ def compute(
 
     A reference whose rows are not at hand, a published log, gives its AUC itself (``attacks["min_k"]``).
     """
-    retained = _retained(observations, holdout, reference)
+    retained = retained_area(ABOUT, observations, holdout, reference)
     if retained.value is None:
         return unavailable(ABOUT, retained.unavailable or "")
     return _relative_to(ABOUT, observations, holdout, retained.value)
@@ -60,29 +60,33 @@ def relative_difference(value: float, reference: float) -> float:
     return (value - reference) / (reference + EPSILON) * 100
 
 
-def _retained(
-    observations: Sequence[Observation], holdout: Sequence[Observation], reference: Reference | None
+def retained_area(
+    about: About,
+    observations: Sequence[Observation],
+    holdout: Sequence[Observation],
+    reference: Reference | None,
+    attack: str = ATTACK,
 ) -> Measure:
-    """The retain model's AUC, or why there is none."""
+    """The retain model's AUC under an attack, or why ``about`` has none, on the same rows as the two given."""
     if reference is None:
-        return unavailable(ABOUT, *NO_REFERENCE)
+        return unavailable(about, *NO_REFERENCE)
     forget, others = (reference.observations.get((split, "plain"), ()) for split in (FORGET, membership.HOLDOUT))
     if forget and others:
         for mine, its in ((observations, forget), (holdout, others)):
             if mine and {o.row_hash for o in mine} != {o.row_hash for o in its}:
                 return unavailable(
-                    ABOUT,
+                    about,
                     f"the retain reference was asked other {its[0].split} questions",
                     "observe it on this benchmark.split",
                 )
         if asked_otherwise(observations, forget) or asked_otherwise(holdout, others):
-            return unavailable(ABOUT, *OTHER_PROMPT)
-        return membership.compute(forget, others, ATTACK)
-    if ATTACK in reference.attacks:
-        return Measure(NAME, reference.attacks[ATTACK])
+            return unavailable(about, *OTHER_PROMPT)
+        return membership.compute(forget, others, attack)
+    if attack in reference.attacks:
+        return Measure(about.name, reference.attacks[attack])
     return unavailable(
-        ABOUT,
-        "the retain reference has neither forget and holdout rows nor an AUC of min-k",
+        about,
+        f"the retain reference has neither forget and holdout rows nor an AUC of {attack}",
         "observe it with both splits: eval.splits=[forget,holdout]",
     )
 
@@ -94,7 +98,9 @@ def _relative_to(
     if found.value is None:
         return unavailable(about, found.unavailable or "")
     if retained == 1:
-        return unavailable(about, "the retain reference's AUC is 1: nothing can be relative to 1 - AUC", "check the model")
+        return unavailable(
+            about, "the retain reference's AUC is 1: nothing can be relative to 1 - AUC", "check the model"
+        )
     value = privacy_leak(found.value, retained)
     # The reference is taken as it is; a larger AUC is a smaller leak.
     interval = found.ci95 and (privacy_leak(found.ci95[1], retained), privacy_leak(found.ci95[0], retained))
