@@ -10,7 +10,9 @@ from tests.helpers.tiny_models import FAMILIES, tiny, tiny_llama
 from unierase_cli.contracts import UserError
 from unierase_cli.models.direction import difference_of_means, without_direction
 from unierase_cli.models.input_norms import input_norms
+from unierase_cli.models.interpolation import moved_towards
 from unierase_cli.models.partial import pad_sequences, run_lower
+from unierase_cli.models.vocabulary import add_unlearning_tokens
 from unierase_cli.models.weight_changes import interpolated, pruned, with_noise
 
 
@@ -67,6 +69,32 @@ def test_interpolation_leads_to_the_other_weight_and_away_from_it() -> None:
     assert torch.allclose(interpolated(here, there, -0.5), here - 0.5)
     with pytest.raises(UserError, match=r"up_proj is \(8, 20\) in one model and \(8, 19\)"):
         interpolated(here, there[:, :19], 0.5, "up_proj")
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_model_moved_all_the_way_is_the_other_one_but_for_its_own_tokens_and_comes_back_bit_for_bit(
+    tied: bool,
+) -> None:
+    loaded, other = tiny_llama(tied, seed=0), tiny_llama(tied, seed=1)
+    rows = len(other.architecture.embedding.weight)
+    add_unlearning_tokens(loaded, ["[UNL]"], torch.Generator().manual_seed(0))
+    before = {name: p.detach().clone() for name, p in loaded.model.named_parameters()}
+    with moved_towards(loaded, other, 1.0):
+        for name, there in other.model.named_parameters():
+            here = dict(loaded.model.named_parameters())[name]
+            assert torch.allclose(here[: len(there)], there, atol=1e-6)
+            assert torch.equal(here[len(there) :], before[name][len(there) :])
+        assert len(loaded.architecture.embedding.weight) == rows + 1
+    assert all(torch.equal(p, before[name]) for name, p in loaded.model.named_parameters())
+
+
+def test_a_model_of_another_architecture_is_refused_before_anything_changes() -> None:
+    loaded = tiny_llama()
+    before = loaded.architecture.weight(0)
+    for other in (tiny_llama(intermediate_size=64), tiny("gpt2")):
+        with pytest.raises(UserError, match="one architecture"), moved_towards(loaded, other, 0.5):
+            pass
+    assert torch.equal(loaded.architecture.weight(0), before)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
