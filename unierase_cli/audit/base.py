@@ -1,0 +1,155 @@
+"""What an attack is, what it works with, and how one is found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from unierase_cli.config.checks import complete
+from unierase_cli.config.sections.evaluation import ProtocolConfig
+from unierase_cli.contracts import Fact, Reporter, SilentReporter, UserError, evenly_spaced
+from unierase_cli.plugins import Plugins
+
+if TYPE_CHECKING:
+    from unierase_cli.models.load import LoadedModel
+
+ATTACKS = Plugins("unierase_cli.audit.attacks", "unierase.attacks", "--attacks ", "attack")
+# No attack: the question as it is, which every attack is compared with. It is always asked.
+PLAIN = "plain"
+# What an attacker needs, in rising order, and the letter that the specification gives it.
+CLASSES = {"prompts": "A", "weights": "B", "relearning": "C", "embeddings": "D", "inside": "E"}
+# Each holds the attacks of those before it.
+PRESETS = ("quick", "standard", "thorough")
+# What ``NEEDS`` may name.
+TOKEN, PARAPHRASES, CONTROL, CEILING = "token", "paraphrases", "control", "ceiling"
+FORGET, RETAIN = "forget", "retain"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One setting of an attack: its name and values. ``token``: it means something for a model with an unlearning token alone.
+
+    ``without_token``: the case (or PLAIN) whose rows a model without a token would give; there it is not run.
+    """
+
+    name: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    token: bool = False
+    without_token: str = PLAIN
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one question. ``fact``: its id; ``split``: FORGET, or RETAIN where an attack says what it did to the rest.
+
+    ``reference``: the true answer, or what of it was not ``given``. ``sample``: its number where a question is asked several times.
+    ``scores``: in [0, 1], those that need the model; what a text is worth is computed from it later.
+    """
+
+    fact: str
+    question: str
+    reference: str
+    text: str
+    given: str = ""
+    sample: int = 0
+    split: str = FORGET
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model under attack. ``facts``: what it is asked; ``kept``: questions whose answers say what an attack did to the rest.
+
+    ``material``: what an attacker may use, facts of retained groups, none of them among ``kept`` where there are others.
+    ``forgotten``: the whole forget set. ``control``, ``ceiling``: load the model that never had the facts, and the unedited one,
+    where ``NEEDS`` names them.
+    """
+
+    loaded: LoadedModel
+    facts: Sequence[Fact]
+    kept: Sequence[Fact]
+    material: Sequence[Fact]
+    forgotten: Sequence[Fact]
+    protocol: ProtocolConfig
+    seed: int = 0
+    batch_size: int = 0
+    reporter: Reporter = field(default_factory=SilentReporter)
+    control: Callable[[], LoadedModel] | None = None
+    ceiling: Callable[[], LoadedModel] | None = None
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The model's unlearning tokens; none of a model without."""
+        return list(self.loaded.unlearn_ids)
+
+
+class Attack(Protocol):
+    """A module of ``attacks``, or an object behind an entry point of the group ``unierase.attacks``.
+
+    ``CLASS``: one of CLASSES. ``PRESET``: the first of PRESETS that it belongs to. ``VERSION``. ``SETTINGS``: what
+    ``audit.settings.NAME.KEY=VALUE`` can set, with defaults. ``cases(settings)``: its settings, the first of them the headline,
+    which is fixed before anything is known; ``run(target, case, settings)``: the rows of one.
+
+    Optional: ``NEEDS``: of TOKEN, PARAPHRASES, CONTROL, CEILING, without which it is left out. ``SCORE``: the score that its
+    headline is of, where that is not the recall of a text; rows bring it in ``scores``. ``RELATIVE = True``: that score says by
+    itself how much is left (0: as in the control, 1: as in the unedited model), so only the unlearned model is looked at.
+    ``ALTERS = True``: weights are changed, so ``kept`` is asked too.
+    """
+
+    CLASS: str
+    PRESET: str
+    VERSION: int
+    SETTINGS: Mapping[str, Any]
+
+    def cases(self, settings: Mapping[str, Any]) -> Sequence[Case]: ...
+
+    def run(self, target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]: ...
+
+
+def load_attack(name: str) -> Attack:
+    """The attack of that name. Raises UserError with near matches when there is none."""
+    return cast(Attack, ATTACKS.load(name))
+
+
+def attack_names() -> list[str]:
+    """Every attack that can be found, by name."""
+    return [name for name in ATTACKS.names() if name != PLAIN]
+
+
+def chosen_attacks(words: Sequence[str]) -> list[str]:
+    """The attacks that presets and names mean, each once: by class, then by name. Raises UserError for a word that means none."""
+    found: set[str] = set()
+    for word in words:
+        if word in PRESETS:
+            reach = PRESETS[: PRESETS.index(word) + 1]
+            found |= {name for name in attack_names() if ATTACKS.says(name, "PRESET", PRESETS[-1]) in reach}
+        elif word == PLAIN:
+            raise UserError(f"{PLAIN} is no attack: it is asked in every audit", f"choose one of: {', '.join(PRESETS)}")
+        else:
+            ATTACKS.says(word, "CLASS")
+            found.add(word)
+    if not found:
+        raise UserError("no attack is named", f"--attacks {PRESETS[0]}, or a name that `unierase ls attacks` lists")
+    order = list(CLASSES)
+    return sorted(found, key=lambda name: (order.index(ATTACKS.says(name, "CLASS", order[0])), name))
+
+
+def attack_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """An attack's settings: its defaults with what is given in their place. Raises UserError for an unknown or unfit one."""
+    return complete(ATTACKS.says(name, "SETTINGS", {}), given, f"audit.settings.{name}")
+
+
+def lacking(name: str, available: Collection[str]) -> list[str]:
+    """What an attack needs (``NEEDS``) and what there is not."""
+    return [need for need in ATTACKS.says(name, "NEEDS", ()) if need not in available]
+
+
+def group_of(fact: Fact) -> str:
+    """What facts share that give each other away: their group (an author), of a fact without one itself."""
+    return fact.group or fact.id
+
+
+def apart_from(fact: Fact, facts: Sequence[Fact], count: int) -> list[Fact]:
+    """``count`` facts of other groups than the fact's, from as many groups as there are; fewer where there are fewer."""
+    return list(evenly_spaced([other for other in facts if group_of(other) != group_of(fact)], count))
