@@ -71,6 +71,12 @@ def test_models_that_cannot_be_compared_are_refused_in_one_line(name: str, more:
         attack(name, target(tiny_llama(), **more))
 
 
+@pytest.mark.parametrize("settings", [{"tokenisation": "both"}, {"threshold": -1.0}, {"entities": "absent.jsonl"}])
+def test_settings_that_mean_nothing_are_refused_in_one_line(settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"{next(iter(settings))}|negative|absent"):
+        attack("uds", target(tiny_llama(seed=2)), **settings)
+
+
 def test_facts_that_no_block_encodes_have_no_row_and_are_counted() -> None:
     under = target(tiny_llama(seed=2))
     assert attack("logit_lens", under, threshold=100.0) == []

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from unierase_cli.contracts import UserError
 from unierase_cli.models.quantise import NF4_LEVELS, int4, int8, nf4, unchanged_share
 
 Quantise = Callable[[Tensor], Tensor]
@@ -106,5 +107,5 @@ def test_a_small_edit_vanishes_in_a_coarse_grid_and_a_large_one_does_not() -> No
 
 def test_an_empty_group_is_refused() -> None:
     for quantise in (partial(int4, group=0), partial(nf4, block=0)):
-        with pytest.raises(ValueError, match="groups of 0"):
+        with pytest.raises(UserError, match="groups of 0"):
             quantise(weight())

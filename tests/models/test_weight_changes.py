@@ -58,7 +58,7 @@ def test_pruning_by_activations_takes_what_is_driven_least() -> None:
 
 
 def test_a_share_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="share"):
+    with pytest.raises(UserError, match="share of 1.5"):
         pruned(weight(), 1.5)
 
 

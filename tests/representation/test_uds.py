@@ -131,7 +131,7 @@ def test_damage_beyond_the_retain_model_and_gains_are_cut_off() -> None:
 
 
 def test_a_negative_threshold_and_other_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(UserError, match="negative"):
         depth_of(["a"], torch.zeros(1), torch.zeros(1, 2), torch.zeros(1, 2), threshold=-1)
     with pytest.raises(ValueError, match="shapes"):
         depth_of(["a"], torch.zeros(1), torch.zeros(1, 2), torch.zeros(1, 3))

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unierase_cli.contracts import UserError
+
 GROUP = 128
 BLOCK = 64
 # The 16 levels of NF4: quantiles of a normal distribution (Dettmers et al. 2023, QLoRA, appendix E).
@@ -31,7 +33,7 @@ def int4(weight: Tensor, group: int = GROUP, *, symmetric: bool = False) -> Tens
     """Int4 with one scale per ``group`` of neighbouring inputs of a row; the last group may be shorter.
 
     The asymmetric grid has 16 steps from the smallest to the largest value and always holds 0; the symmetric one goes from -8 to 7
-    steps of max|w| / 7. Raises ValueError for an empty group.
+    steps of max|w| / 7. Raises UserError for an empty group.
     """
     values = _precise(weight)
     groups = _cut(values, group)
@@ -49,7 +51,7 @@ def int4(weight: Tensor, group: int = GROUP, *, symmetric: bool = False) -> Tens
 def nf4(weight: Tensor, block: int = BLOCK) -> Tensor:
     """NF4 with one scale per ``block`` of consecutive weights, row after row; scales are not quantised.
 
-    A value halfway between two levels goes to the lower one; a block of zeros stays one. Raises ValueError for an empty block.
+    A value halfway between two levels goes to the lower one; a block of zeros stays one. Raises UserError for an empty block.
     """
     values = _precise(weight)
     blocks = _cut(values.flatten(), block)
@@ -81,5 +83,5 @@ def _no_zeros(scale: Tensor) -> Tensor:
 def _cut(values: Tensor, size: int) -> Tensor:
     """[..., n] as [..., groups, size], filled up with zeros, which no scale depends on."""
     if size < 1:
-        raise ValueError(f"groups of {size} weights")
+        raise UserError(f"groups of {size} weights cannot share a scale", f"take 1 or more, such as {GROUP}")
     return functional.pad(values, (0, -values.shape[-1] % size)).unflatten(-1, (-1, size))

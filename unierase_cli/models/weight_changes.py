@@ -24,10 +24,12 @@ def pruned(weight: Tensor, share: float, *, per_row: bool = False, input_norms: 
     """``weight`` with the least important ``share`` of its entries (rounded down) set to 0, of the matrix or of each row.
 
     An entry's importance is its magnitude, or |w_ij| * ||x_j|| with ``input_norms`` [in] (Wanda, Sun et al. 2023).
-    Raises ValueError unless ``share`` is between 0 and 1.
+    Raises UserError unless ``share`` is between 0 and 1.
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"a share of {share} cannot be pruned")
+        raise UserError(
+            f"a share of {share:g} of the weights cannot be pruned", "take one between 0 and 1, such as 0.3"
+        )
     importance = weight.abs() if input_norms is None else weight.abs() * input_norms.to(weight)
     ranked = importance if per_row else importance.flatten()
     least = ranked.topk(int(share * ranked.shape[-1]), dim=-1, largest=False, sorted=False).indices

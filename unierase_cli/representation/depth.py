@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from unierase_cli.contracts import UserError
+
 # Nats per token by which the retain model's states must hurt before a block counts as encoding the fact.
 THRESHOLD = 0.05
 # Nats per token below which the full model does not know a fact well enough to say anything about its erasure.
@@ -82,10 +84,10 @@ def depth_of(
     """Depth from log-probabilities: ``full`` [R] or [R, L] of the full model, ``retain`` and ``unlearned`` [R, L] with the other
     models' states.
 
-    ``threshold`` must not be negative. Raises ValueError if it is, or if the shapes do not fit.
+    Raises UserError for a negative threshold, ValueError if the shapes do not fit.
     """
     if threshold < 0:
-        raise ValueError(f"a threshold of {threshold} nats is negative")
+        raise UserError(f"a threshold of {threshold:g} nats is negative", f"take 0 or more, such as {THRESHOLD}")
     before = full if full.dim() == 2 else full[:, None].expand_as(retain)
     if not before.shape == retain.shape == unlearned.shape == (len(fact_ids), retain.shape[1]):
         raise ValueError(f"scores of shapes {tuple(before.shape)}, {tuple(retain.shape)} and {tuple(unlearned.shape)}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
+from unierase_cli.contracts import UserError
 from unierase_cli.models.prompts import PromptFormatter
 from unierase_cli.representation.entities import Entity
 
@@ -57,8 +58,10 @@ def entity_rows(
 ) -> EntityRows:
     """Rows of entities, in their order. ``style``: "plain" is ``Question: ...\\nAnswer: ...``, None the model's own template.
 
-    ``apart`` always takes the plain prompt.
+    ``apart`` always takes the plain prompt. Raises UserError for another word.
     """
+    if tokenisation not in get_args(Tokenisation):
+        raise UserError(f"tokenisation={tokenisation} is none", f"take one of {', '.join(get_args(Tokenisation))}")
     found = EntityRows([])
     for entity in entities:
         row = _apart(prompts, entity) if tokenisation == "apart" else _joint(prompts, entity, style)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -63,7 +63,9 @@ def read_states(
     batch_tokens: int = BATCH_TOKENS,
     advance: Advance | None = None,
 ) -> States:
-    """Outputs of every block at the rows' positions."""
+    """Outputs of every block at the rows' positions. Raises UserError for another word as ``last_block``."""
+    if last_block not in get_args(LastBlock):
+        raise UserError(f"last_block={last_block} is none", f"take one of {', '.join(get_args(LastBlock))}")
     architecture = loaded.architecture
     found: list[Tensor | None] = [None] * len(rows)
 

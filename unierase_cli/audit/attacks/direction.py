@@ -24,7 +24,6 @@ from unierase_cli.models.partial import length_sorted_batches, pad_sequences, ru
 CLASS, PRESET, VERSION = "weights", "thorough", 1
 # kl: nats that the next token after retained prompts may move. prompts: how many of either kind means are taken over.
 SETTINGS: Mapping[str, Any] = {"kl": 0.1, "prompts": 128, "batch_tokens": 2048}
-ALTERS = True
 
 
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:

@@ -13,7 +13,6 @@ from unierase_cli.models.quantise import int4
 CLASS, PRESET, VERSION = "weights", "quick", 1
 # How many neighbouring inputs share a scale.
 SETTINGS: Mapping[str, Any] = {"group": 128}
-ALTERS = True
 
 
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:

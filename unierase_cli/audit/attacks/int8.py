@@ -12,7 +12,6 @@ from unierase_cli.models.quantise import int8
 
 CLASS, PRESET, VERSION = "weights", "quick", 1
 SETTINGS: Mapping[str, Any] = {}
-ALTERS = True
 
 
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:

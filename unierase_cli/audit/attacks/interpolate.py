@@ -18,8 +18,8 @@ CLASS, PRESET, VERSION = "weights", "thorough", 1
 # Shares of the way to the unedited model; the first number is the headline.
 SETTINGS: Mapping[str, Any] = {"amounts": [0.3, 0.1, 0.5, 0.7, 0.9, -0.25, -0.5]}
 NEEDS = ("ceiling",)
-ALTERS = True
-DIAGNOSTIC = True
+# Nobody else has the unedited model, so no verdict rests on it.
+WEAK = True
 
 
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:

@@ -13,7 +13,6 @@ from unierase_cli.models.quantise import nf4
 CLASS, PRESET, VERSION = "weights", "quick", 1
 # How many consecutive weights share a scale.
 SETTINGS: Mapping[str, Any] = {"block": 64}
-ALTERS = True
 
 
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:

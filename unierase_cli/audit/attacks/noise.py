@@ -17,7 +17,6 @@ from unierase_cli.models.weight_changes import with_noise
 CLASS, PRESET, VERSION = "weights", "standard", 1
 # Standard deviations of the noise, as shares of the matrix's; the first number is the headline.
 SETTINGS: Mapping[str, Any] = {"shares": [0.03, 0.01, 0.1], "seeds": 3}
-ALTERS = True
 
 
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:

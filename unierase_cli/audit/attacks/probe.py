@@ -18,6 +18,8 @@ from unierase_cli.representation.states import read_states
 CLASS, PRESET, VERSION = "inside", "thorough", 1
 # entities, tokenisation: as in uds.
 SETTINGS: Mapping[str, Any] = {"entities": "", "tokenisation": "joint", "batch_tokens": 2048}
+# Settings that name files.
+FILES = ("entities",)
 SCORE = "probe"
 
 

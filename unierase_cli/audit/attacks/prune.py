@@ -17,7 +17,6 @@ from unierase_cli.models.weight_changes import pruned
 CLASS, PRESET, VERSION = "weights", "standard", 1
 # Shares of the weights; the first number is the headline. sequences: retained examples whose activations are looked at.
 SETTINGS: Mapping[str, Any] = {"shares": [0.3, 0.1, 0.5], "sequences": 128}
-ALTERS = True
 MATRIX, ROW, ACTIVATIONS = "of a matrix", "of a row", "of a row by activations"
 
 

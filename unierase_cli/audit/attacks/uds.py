@@ -16,6 +16,8 @@ CLASS, PRESET, VERSION = "inside", "standard", 1
 SETTINGS: Mapping[str, Any] = {
     "entities": "", "threshold": 0.05, "tokenisation": "joint", "last_block": "raw", "batch_tokens": 2048,
 }  # fmt: skip
+# Settings that name files.
+FILES = ("entities",)
 NEEDS = ("control", "ceiling")
 SCORE, RELATIVE = "intact", True
 # Rows on which the two ends of the scale are looked at.
