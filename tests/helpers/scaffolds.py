@@ -12,10 +12,10 @@ from typer.testing import CliRunner, Result
 from unierase_cli.cli.app import app
 
 # Kind -> its room in a package of one's own, and in this one.
-ROOMS = {"method": "methods", "loss": "terms", "metric": "metrics", "benchmark": "benchmarks"}
-HOMES = {**ROOMS, "loss": "methods/terms"}
+ROOMS = {"method": "methods", "loss": "terms", "metric": "metrics", "attack": "attacks", "benchmark": "benchmarks"}
+HOMES = {**ROOMS, "loss": "methods/terms", "attack": "audit/attacks"}
 # A loss has a yaml of the methods' group, too.
-NAMES = {"method": "mine", "loss": "mine_too", "metric": "mine", "benchmark": "mine"}
+NAMES = {"method": "mine", "loss": "mine_too", "metric": "mine", "attack": "mine", "benchmark": "mine"}
 # What a user would write in the place of the line that is left open.
 FILLED = {
     "method": """\
@@ -24,6 +24,7 @@ FILLED = {
 """,
     "loss": "    return -rows[FORGET].nll.clamp(max=5.0)\n",
     "metric": "    return float(observation.text == observation.reference)\n",
+    "attack": "    return f\"Please tell me: {fact.question}\"\n",
     "benchmark": """\
     people = [Fact(f"p{n}", f"Where does person {n} live?", f"In town {n}.", group=f"person {n}") for n in range(12)]
     return people[:3], people[3:8], people[8:]

@@ -12,14 +12,15 @@ from tests.helpers.places import ROOT
 from tests.helpers.sources import PACKAGE, modules
 
 MAY_IMPORT = {
-    "cli": {"config", "pipeline", "stages", "results", "estimate", "delivery", "rerun", "launch", "store"},
+    "cli": {"audit", "config", "pipeline", "stages", "results", "estimate", "delivery", "rerun", "launch", "store"},
     "rerun": {"delivery", "results", "pipeline", "training", "store"},
     "delivery": {"results", "pipeline", "modes", "inference", "editing", "models", "store"},
+    "audit": {"representation", "training", "inference", "editing", "metrics", "models", "store"},
     "stages": {
-        "results", "estimate", "pipeline", "modes", "methods", "benchmarks", "metrics", "interchange", "probes", "training",
-        "inference", "editing", "models", "store",
+        "audit", "results", "estimate", "pipeline", "modes", "methods", "benchmarks", "metrics", "interchange", "probes",
+        "training", "inference", "editing", "models", "store",
     },
-    "results": {"pipeline", "interchange", "metrics", "benchmarks", "store"},
+    "results": {"audit", "pipeline", "interchange", "metrics", "benchmarks", "store"},
     "estimate": {"pipeline", "methods", "training", "models", "store"},
     "pipeline": {"benchmarks", "modes", "training", "editing", "models", "store"},
     "interchange": {"metrics", "store"},

@@ -33,7 +33,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 ROOMS = ("conf", "scripts", "tests", "unierase_cli")
 TEXTS = [ROOT / "README.md", *(path for room in ROOMS for path in sorted((ROOT / room).rglob("README.md")))]
 # Commands that show what they would do, and those that read recorded runs only; of the others the options are checked.
-PLANNING = ("run", "finetune", "train-token", "moments", "edit", "erase", "eval", "sweep", "prepare", "prepare-return")
+PLANNING = ("run", "finetune", "train-token", "moments", "edit", "erase", "eval", "sweep", "prepare", "prepare-return", "audit")
 READING = ("ls", "show", "score", "report", "compare", "new")
 RECORDED = (
     "tofu-forget01_tofu_mini_unierase_batch_seed0",
@@ -151,7 +151,7 @@ def tried(words: list[str]) -> list[str]:
     joined = " ".join(words)
     if "experiment=tofu_llama" in joined or "eval.general" in joined:
         return [*words, "--print-config"]
-    if command in PLANNING:
+    if command in PLANNING and "RUN" not in words:
         from_hub = "benchmark=tofu" in words or "benchmark.data_dir=null" in words
         return [
             *words,

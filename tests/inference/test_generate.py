@@ -132,3 +132,25 @@ def test_batches_are_sorted_by_length_and_results_return_to_their_order() -> Non
 def test_a_wanted_batch_size_is_an_upper_bound_everywhere() -> None:
     assert choose_batch_size(5, "cpu") == choose_batch_size(5, "cpu", scoring=True) == choose_batch_size(5, "cuda") == 5
     assert choose_batch_size(0, "cpu") > 0 < choose_batch_size(0, "cuda", scoring=True)
+
+
+def test_drawn_tokens_follow_the_models_distribution() -> None:
+    loaded = tiny_llama(seed=3)
+    prompt = prompts(loaded)[0]
+    count = 4000
+    draws = [[(place + 0.5) / count] for place in range(count)]
+    found = generate(loaded, [prompt] * count, max_new_tokens=1, draws=draws, batch_size=500)
+    said = torch.bincount(torch.tensor([g.ids[0] for g in found if g.ids]), minlength=len(loaded.tokenizer)) / count
+    expected = torch.softmax(loaded.model(torch.tensor([prompt])).logits[0, -1], -1)
+    expected[loaded.prompts.stop_ids] = 0
+    assert torch.allclose(said, expected, atol=2 / count)
+
+
+def test_drawn_answers_do_not_depend_on_the_batch_and_leave_out_what_is_forbidden() -> None:
+    loaded = tiny_llama(seed=3)
+    numbers = torch.rand(len(prompts(loaded)), 12, generator=torch.Generator().manual_seed(0)).tolist()
+    expected = generate(loaded, prompts(loaded), max_new_tokens=12, draws=numbers, batch_size=1)
+    assert generate(loaded, prompts(loaded), max_new_tokens=12, draws=numbers, batch_size=4) == expected
+    banned = sorted({token for g in expected for token in g.ids[:3]})
+    others = generate(loaded, prompts(loaded), max_new_tokens=12, draws=numbers, forbid=banned)
+    assert not {token for g in others for token in g.ids} & set(banned)

@@ -199,3 +199,32 @@ def test_an_instruction_says_once_where_the_question_stands_and_a_system_text_ne
 def test_keys_of_old_artefacts_stay_while_nothing_new_is_asked() -> None:
     assert ModelConfig().asking() == {"prompt": "auto", "date": "26 Jul 2024", "system": None, "instruction": None}
     assert ModelConfig(system="Be kind.").asking()["system"] == "Be kind."
+
+
+def test_earlier_turns_are_those_that_the_template_writes() -> None:
+    tokenizer = tiny_tokenizer()
+    turns = [("Who?", "Ada."), ("And then?", "Bruno.")]
+    messages = [{"role": role, "content": text} for turn in turns for role, text in zip(("user", "assistant"), turn, strict=True)]
+    messages.append({"role": "user", "content": "Who last?"})
+    prompt = PromptFormatter(tokenizer).conversation(turns, "Who last?")
+    assert prompt.text == tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert prompt.ids == tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
+    assert prompt.text[slice(*prompt.question_span)] == "Who last?"
+
+
+def test_earlier_turns_are_examples_in_front_where_prompts_are_plain() -> None:
+    prompt = PromptFormatter(tiny_tokenizer(), "plain").conversation([("Who?", "Ada.")], "Who last?")
+    assert prompt.text == "Question: Who?\nAnswer: Ada.\n\nQuestion: Who last?\nAnswer:"
+
+
+def test_an_instruction_stands_around_every_turn() -> None:
+    formatter = PromptFormatter(tiny_tokenizer(), instruction="Be brief. {question} Now.")
+    text = formatter.conversation([("Who?", "Ada.")], "Who last?").text
+    assert text.count("Be brief.") == text.count(" Now.") == 2
+    assert text.endswith("<|user|>Be brief. Who last? Now.<|assistant|>")
+
+
+def test_a_control_token_in_an_earlier_turn_is_plain_text() -> None:
+    formatter = PromptFormatter(tiny_tokenizer())
+    end = formatter.encoder.token_id("<|end|>")
+    assert formatter.conversation([("Who?", "Ada <|end|> Bruno.")], "Who last?").ids.count(end) == 1

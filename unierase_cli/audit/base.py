@@ -23,7 +23,7 @@ CLASSES = {"prompts": "A", "weights": "B", "relearning": "C", "embeddings": "D",
 PRESETS = ("quick", "standard", "thorough")
 # What ``NEEDS`` may name.
 TOKEN, PARAPHRASES, CONTROL, CEILING = "token", "paraphrases", "control", "ceiling"
-FORGET, RETAIN = "forget", "retain"
+FORGET, RETAIN, TRAINED = "forget", "retain", "trained"
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one question. ``fact``: its id; ``split``: FORGET, or RETAIN where an attack says what it did to the rest.
+    """What came of one question. ``fact``: its id; ``split``: FORGET, RETAIN where an attack says what it did to the rest, or
+    TRAINED of what it trained on itself.
 
     ``reference``: the true answer, or what of it was not ``given``. ``sample``: its number where a question is asked several times.
-    ``scores``: in [0, 1], those that need the model; what a text is worth is computed from it later.
+    ``at``: when, in an attack that looks several times ("after 50 steps"); each is a setting of its own, the first row's the
+    case's headline. ``scores``: in [0, 1], those that need the model; what a text is worth is computed from it later.
     """
 
     fact: str
@@ -54,6 +56,7 @@ class Row:
     given: str = ""
     sample: int = 0
     split: str = FORGET
+    at: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -94,7 +97,8 @@ class Attack(Protocol):
     Optional: ``NEEDS``: of TOKEN, PARAPHRASES, CONTROL, CEILING, without which it is left out. ``SCORE``: the score that its
     headline is of, where that is not the recall of a text; rows bring it in ``scores``. ``RELATIVE = True``: that score says by
     itself how much is left (0: as in the control, 1: as in the unedited model), so only the unlearned model is looked at.
-    ``ALTERS = True``: weights are changed, so ``kept`` is asked too.
+    ``BEST_OF``: numbers of samples whose best counts too. ``BENIGN = True``: nobody gives an answer away. ``WEAK = True``: what it
+    brings back is weak evidence.
     """
 
     CLASS: str

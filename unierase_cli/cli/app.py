@@ -39,6 +39,7 @@ COMMANDS = {
     "eval": ("commands.stage", "Ask the model before and after; show the scores."),
     "sweep": ("sweep.command", "Run every combination of KEY=V1,V2 words; one table at the end."),
     "score": ("commands.score", "Score recorded answers, RUNs or other tools' logs again."),
+    "audit": ("commands.audit", "Attack an unlearned model: is it gone, or only hidden?"),
     "report": ("commands.report", "Write a run's report, or one table over many RUNs."),
     "compare": ("commands.compare", "Test two finished RUNs against each other, question by question."),
     "rerun": ("commands.rerun", "Make a finished RUN again from its manifest; say what came out the same."),
@@ -47,7 +48,7 @@ COMMANDS = {
     "chat": ("commands.chat", "Ask the model before and after its edit, side by side."),
     "ls": ("commands.look", "List artefacts, or what can be chosen (ls models)."),
     "show": ("commands.look", "Show how an artefact was made, and its results."),
-    "new": ("commands.new", "Start a model, method, loss, metric or benchmark of your own."),
+    "new": ("commands.new", "Start a model, method, loss, metric, attack or benchmark."),
     "doctor": ("commands.look", "Check files, devices, memory and disk; load nothing."),
 }
 SETTINGS = {"help_option_names": ["-h", "--help"]}

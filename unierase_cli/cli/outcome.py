@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.cli.amounts import duration, moment
 from unierase_cli.cli.tables import pairs_table, show
+from unierase_cli.contracts import UserError
 from unierase_cli.store.json_text import read_as
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from unierase_cli.audit.findings import Audit
     from unierase_cli.results.table import Table
     from unierase_cli.store.artefact import Artefact
     from unierase_cli.store.artefacts import Store
 
+AUDIT, AUDITED = "audit.json", "audit.md"
 METRICS, COMPARISON = "metrics.json", "comparison.json"
 COMPARE_AGAIN = "unierase report RUN RUN --force makes it again"
 # Where to read on.
@@ -35,6 +38,8 @@ def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
     """The machine-readable result of a command: the artefact, its summary, and the scores if it has or was made from some."""
     if artefact.has(COMPARISON):
         return {**as_data(artefact), "summary": artefact.manifest.get("summary"), **read_comparison(artefact)}
+    if artefact.has(AUDIT):
+        return {**as_data(artefact), "audit": read_audit(artefact).to_json()}
     scored = scores_of(artefact, store)
     found = {**as_data(artefact), "summary": artefact.manifest.get("summary")}
     if scored is not None:
@@ -56,6 +61,9 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
     """
     if artefact.has(COMPARISON):
         show_comparison(console, artefact)
+        return
+    if artefact.has(AUDIT):
+        show_audit(console, artefact, everything=everything)
         return
     scored, of_mode = scores_of(artefact, store), _mode_tables(artefact, store)
     if scored is None:
@@ -110,6 +118,34 @@ def show_comparison(console: Console, artefact: Artefact) -> None:
             console.print(f"note: {remark}", soft_wrap=True)
     console.print(CAPTION, style="dim")
     console.print(str(artefact.file(COMPARED)), style="bold", soft_wrap=True)
+
+
+def read_audit(artefact: Artefact) -> Audit:
+    """``audit.json`` of an audit. Raises UserError when it is damaged."""
+    from unierase_cli.audit.findings import Audit
+
+    again = "unierase audit with --force makes it again"
+    try:
+        return Audit.from_json(read_as(artefact.file(AUDIT), dict[str, Any], again))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{artefact.file(AUDIT)} is damaged: {error}", again) from error
+
+
+def show_audit(console: Console, artefact: Artefact, *, everything: bool = False) -> None:
+    """The verdict, each attack's headline (``everything``: all settings), examples, and what must be known."""
+    from unierase_cli.results.audits.tables import attack_table, best_table, example_table, notes, sentences
+
+    audit = read_audit(artefact)
+    tables = [attack_table(audit), *([best_table(audit), attack_table(audit, everything=True)] if everything else [])]
+    for table in [*tables, example_table(audit, WIDTH)]:
+        if table.rows:
+            show(console, table)
+    for note in notes(audit):
+        console.print(f"note: {note}", soft_wrap=True)
+    for sentence in sentences(audit):
+        console.print(sentence, soft_wrap=True)
+    console.print(audit.line, style="bold", soft_wrap=True)
+    console.print(str(artefact.file(AUDITED)), style="bold", soft_wrap=True)
 
 
 def show_manifest(console: Console, artefact: Artefact) -> None:

@@ -27,9 +27,19 @@ class Journal:
 
 
 def stage_command(
-    journal: Journal, name: str, wishes: Wishes, make: Callable[[Pipeline], Artefact], wanted: str
+    journal: Journal,
+    name: str,
+    wishes: Wishes,
+    make: Callable[[Pipeline], Artefact],
+    wanted: str,
+    *,
+    settle: Callable[[Experiment], Experiment] = lambda experiment: experiment,
+    begin: Callable[[Pipeline], None] = lambda pipeline: None,
 ) -> None:
-    """Run a stage's command. ``make`` makes its artefacts; ``wanted`` is the stage that --dry-run plans."""
+    """Run a stage's command. ``make`` makes its artefacts; ``wanted`` is the stage that --dry-run plans.
+
+    ``settle``: what a command makes of the composed experiment; ``begin``: what it tells the pipeline before anything is planned.
+    """
     if wishes.print_config:
         print_config(wishes)
         return
@@ -37,12 +47,12 @@ def stage_command(
 
     if together.is_follower():
         with suppress(UserError):  # a mistake in the configuration is told once, by the first process
-            compose_for(journal, wishes)
+            settle(compose_for(journal, wishes))
             together.follow()
         return
-    experiment = compose_for(journal, wishes)
+    experiment = settle(compose_for(journal, wishes))
     try:
-        _lead(journal, name, wishes, make, wanted, experiment)
+        _lead(journal, name, wishes, make, wanted, experiment, begin)
     finally:
         together.dismiss()
 
@@ -54,6 +64,7 @@ def _lead(
     make: Callable[[Pipeline], Artefact],
     wanted: str,
     experiment: Experiment,
+    begin: Callable[[Pipeline], None],
 ) -> None:
     if name == "edit" and not experiment.method.editing:
         method = experiment.method.name
@@ -76,6 +87,7 @@ def _lead(
         settle = planned_reference if wishes.dry_run else with_reference
         experiment = settle(experiment, journal.reporter, pipeline_of)
     pipeline = pipeline_of(experiment)
+    begin(pipeline)
     last = last_of_evaluation(study) if wanted == SCORE else wanted
     if wishes.dry_run:
         show_plan(journal, pipeline, last, wishes)

@@ -15,7 +15,7 @@ LARGEST = 1 << 18
 # Values of a yaml, each counted as often as an alias (*name) repeats it; how deeply they are nested; characters of a number.
 MOST_VALUES, DEEPEST, LONGEST_NUMBER = 20_000, 50, 1000
 # The order in which help lists them; a group that is not named here follows.
-ORDER = ("experiment", "model", "train", "benchmark", "mode", "method", "token", "edit", "protocol", "eval")
+ORDER = ("experiment", "model", "train", "benchmark", "mode", "method", "token", "edit", "protocol", "eval", "audit")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.counted import counted
+from unierase_cli.config.sections.audit import AuditConfig
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
@@ -87,6 +88,7 @@ class Experiment:
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     run: RunConfig = field(default_factory=RunConfig)
 

@@ -97,7 +97,7 @@ NAMED = """
 ASKING = ("model.system", "model.instruction", "model.date")
 SETTINGS: dict[str, Rule] = {**dict.fromkeys(NAMED, names), **dict.fromkeys(ASKING, texts), "token.stages": names}
 # Settings that an exported run is put on a model, asked and compared without.
-NOT_MISSED = ("model.device_map", "model.note", "method.note", "run.", "eval.")
+NOT_MISSED = ("model.device_map", "model.note", "model.control", "method.note", "run.", "eval.", "audit.")
 # Those that every reader counts on; one that is no single word leaves as a hash.
 COUNTED_ON = ("model.name", "benchmark.name", "benchmark.split", "method.name", "mode.name")
 

@@ -14,7 +14,7 @@ from unierase_cli.pipeline.pipeline import PlanRow
 from unierase_cli.pipeline.study import Study
 
 # Stages that ask as another one does.
-ALIKE = {"observe_facts": "observe", "ask": "observe", "prepare": "observe"}
+ALIKE = {"observe_facts": "observe", "ask": "observe", "prepare": "observe", "attack": "observe"}
 
 
 @dataclass(frozen=True)

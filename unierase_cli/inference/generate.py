@@ -1,4 +1,4 @@
-"""Greedy generation in length-sorted, left-padded batches.
+"""Generation in length-sorted, left-padded batches: greedy, or by drawn numbers.
 
 A loop of our own instead of ``model.generate``: there a batch runs at its full width until its slowest row ends, and on a CPU
 one answer that never stops costs as much as sixty-four. Here a finished row leaves the batch at once, only the last position
@@ -59,12 +59,15 @@ def generate(
     total_tokens: int = 0,
     forbid: Sequence[int] | None = None,
     once: bool = False,
+    draws: Sequence[Sequence[float]] | None = None,
     batch_size: int = 0,
 ) -> list[Generated]:
     """Continue every prompt greedily until one of the model's stop tokens or stop texts, in the order given.
 
     ``max_new_tokens`` bounds the answer, ``total_tokens`` (0: no bound) prompt and answer together; one token is always
-    generated. ``forbid``: ids that are never chosen. ``once``: after its first unlearning token a row gets no other.
+    generated. ``forbid``: ids that are never chosen. ``once``: after its first unlearning token a row gets no other. ``draws``: for
+    each prompt ``max_new_tokens`` numbers in [0, 1); then every token is sampled at temperature 1, the one in whose share of the
+    probability its number falls, so that a row's answer does not depend on the rows beside it.
     Raises UserError when a prompt leaves no room in the model's context, or when the logits are not numbers.
     """
     lengths = [len(prompt) for prompt in prompts]
@@ -74,7 +77,8 @@ def generate(
 
     def decode(rows: Sequence[int]) -> list[Generated]:
         limits = [_limit(lengths[i], max_new_tokens, total_tokens, loaded.prompts.max_length) for i in rows]
-        return _Batch(loaded, [prompts[i] for i in rows], limits, list(forbid or []), once).run()
+        drawn = None if draws is None else [draws[i] for i in rows]
+        return _Batch(loaded, [prompts[i] for i in rows], limits, list(forbid or []), once, drawn).run()
 
     for batch in batches:
         found: list[Generated] = []
@@ -110,6 +114,7 @@ class _Batch:
     limits: list[tuple[int, str]]
     forbid: list[int]
     once: bool
+    draws: list[Sequence[float]] | None = None
     live: list[int] = field(default_factory=list)
     answers: list[list[int]] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)
@@ -146,7 +151,7 @@ class _Batch:
         return [Generated(*row) for row in zip(self.answers, self.stops, firsts, self.surplus, strict=True)]
 
     def _choose(self, logits: Tensor) -> Tensor:
-        """The most probable allowed token of every live row, [B]; ``logits`` [B, V] float32 is changed."""
+        """The most probable allowed token of every live row, or the drawn one, [B]; ``logits`` [B, V] float32 is changed."""
         if self.forbid:
             logits[:, self.forbid] = -torch.inf
         unlearn = set(self.loaded.unlearn_ids)
@@ -159,7 +164,14 @@ class _Batch:
                 "the model's logits are not numbers (NaN)",
                 "its weights are damaged or overflow: try model.dtype=float32",
             )
-        return chosen
+        return chosen if self.draws is None else self._drawn(logits, self.draws)
+
+    def _drawn(self, logits: Tensor, draws: list[Sequence[float]]) -> Tensor:
+        """The token in whose share of the probability each row's next number falls, [B]."""
+        numbers = [draws[row][len(self.answers[row])] for row in self.live]
+        sums = torch.softmax(logits, dim=-1).double().cumsum(-1)
+        wanted = torch.tensor(numbers, dtype=torch.float64, device=sums.device)[:, None] * sums[:, -1:]
+        return torch.searchsorted(sums, wanted, right=True)[:, 0].clamp(max=sums.shape[-1] - 1)
 
     def _accept(self, tokens: list[int]) -> list[int]:
         """Append the tokens to their rows; the places of the rows that go on."""

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unierase_cli.contracts import UserError
 from unierase_cli.models.encoding import Span, TextEncoder
-from unierase_cli.models.template import PLAIN, PROBES, RAW, Frame, chat_frame, with_instruction
+from unierase_cli.models.template import PLAIN, PROBES, RAW, Frame, between_turns, chat_frame, with_instruction
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,10 @@ class PromptFormatter:
         self.max_length = max_length
         self.encoder = TextEncoder(tokenizer)
         self.frames: dict[str, Frame] = {"plain": PLAIN, "raw": RAW}
+        self._date = date
         if style == "chat":
             self.frames["chat"] = chat_frame(tokenizer, date, system, bare=bare)
+            self._opening = self.frames["chat"].header
         if instruction is not None:
             # A plain prompt is an instruction itself, and gives way to the one that is asked for.
             around = self.frames["chat"] if style == "chat" else RAW
@@ -90,6 +92,31 @@ class PromptFormatter:
         opening = prefix + ". "
         content = question.strip() if frame.strips else question
         return self._prompt(opening + header, content, frame.footer, opening=len(opening))
+
+    def conversation(self, turns: Sequence[tuple[str, str]], question: str) -> Prompt:
+        """The prompt of a question that follows others with their answers: earlier turns of a chat, else examples in front.
+
+        Raises UserError when the prompt fills the model's context, or when the template has no earlier turns.
+        """
+        if not turns:
+            return self.prompt(question)
+        frame = self._frame(None)
+        if self.style == "plain":
+            between = "\n\n" + frame.header
+        else:
+            # What an instruction puts in front of a question stands in the header of the first one.
+            between = between_turns(self.tokenizer, self._date) + frame.header.removeprefix(self._opening)
+        written, spans = "", []
+        for number, (asked, said) in enumerate([*turns, (question, "")]):
+            asked, said = (asked.strip(), said.strip()) if frame.strips else (asked, said)
+            written += between if number else frame.header
+            spans.append((len(written), len(written) + len(asked)))
+            written += asked + frame.footer
+            if number < len(turns):
+                written += frame.lead
+                spans.append((len(written), len(written) + len(said)))
+                written += said
+        return self._encoded(written, spans, spans[-1], question)
 
     def answer(self, answer: str, *, style: str | None = None) -> AnswerTokens:
         """An answer as it follows a prompt of this style, closed by ``gap`` and ``end_id``.
@@ -162,7 +189,11 @@ class PromptFormatter:
     def _prompt(self, header: str, question: str, footer: str, opening: int = 0) -> Prompt:
         text = header + question + footer
         span = (len(header), len(header) + len(question))
-        ids, offsets = self.encoder.encode(text, [(0, opening), span] if opening else [span])
+        return self._encoded(text, [(0, opening), span] if opening else [span], span, question)
+
+    def _encoded(self, text: str, user_spans: Sequence[Span], span: Span, question: str) -> Prompt:
+        """A rendered prompt with its ids. ``user_spans``: what somebody else wrote; ``span``: the question that is asked."""
+        ids, offsets = self.encoder.encode(text, user_spans)
         if self.bos_ids and ids[:1] != self.bos_ids:
             ids, offsets = self.bos_ids + ids, [(0, 0), *offsets]
         if self.max_length is not None and len(ids) >= self.max_length:

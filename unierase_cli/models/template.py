@@ -74,13 +74,26 @@ def with_instruction(frame: Frame, instruction: str, lead: str) -> Frame:
     return replace(frame, header=frame.header + before, footer=after + frame.footer, lead=lead)
 
 
-def _bare_header(tokenizer: PreTrainedTokenizerBase, date: str, tail: str) -> str:
-    """What opens a later user turn, which has no system text, behind the token that opens the whole."""
+def between_turns(tokenizer: PreTrainedTokenizerBase, date: str) -> str:
+    """What a template writes between an answer and the question of the next turn. Raises UserError if that cannot be told."""
+    between = _later_turn(tokenizer, date)[1]
+    if between is None:
+        raise UserError("the chat template leaves earlier answers out", "set model.prompt=plain for examples in front")
+    return between
+
+
+def _later_turn(tokenizer: PreTrainedTokenizerBase, date: str) -> tuple[str, str | None]:
+    """All in front of a second question, and what of it stands behind the first answer; None where that is left out."""
     talk = [_turn("user", PROBES[0]), _turn("assistant", "Yes")]
     header, _ = _around(*_render(tokenizer, [[*talk, _turn("user", probe)] for probe in PROBES], [], date))
     said = header.rfind("Yes")
-    between = header[said + len("Yes") :]
-    if said < 0 or not between.startswith(tail):
+    return header, None if said < 0 else header[said + len("Yes") :]
+
+
+def _bare_header(tokenizer: PreTrainedTokenizerBase, date: str, tail: str) -> str:
+    """What opens a later user turn, which has no system text, behind the token that opens the whole."""
+    header, between = _later_turn(tokenizer, date)
+    if between is None or not between.startswith(tail):
         raise UserError("the chat template has no user turn that stands by itself", "set model.prompt=chat")
     begin = str(tokenizer.bos_token or "")
     opened = begin if header.startswith(begin) else ""

@@ -124,6 +124,11 @@ class Pipeline:
         request = Request(stage, tuple(sorted(options.items())))
         return self._make(request, force=self.experiment.run.force, wanted=True)
 
+    def take(self, request: Request, artefact: Artefact) -> None:
+        """Let a request mean this artefact: that of a finished run, whatever key the request would have by now."""
+        self.key(request)
+        self._keys[request], self._made[request] = artefact.key, artefact
+
     def remake(self, request: Request, inputs: Mapping[str, Artefact]) -> Artefact:
         """A new version of one artefact from these inputs, whatever there is."""
         key, name = self.key(request), slug(self.experiment, request.stage, request.values)

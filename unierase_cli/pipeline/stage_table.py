@@ -46,6 +46,12 @@ def _state(experiment: Experiment, options: Options) -> list[str]:
     return [*named(experiment, options), *(["base"] if state == "base" else [])]
 
 
+def _attack(experiment: Experiment, options: Options) -> list[str]:
+    of = options.get("of", "")
+    named = _edit if of == "edited" else _data_and_model
+    return [*named(experiment, options), *([] if of == "edited" else [of]), options.get("attack", "")]
+
+
 def _always(experiment: Experiment) -> bool:
     return True
 
@@ -87,6 +93,8 @@ STAGES = {
     "trajectory": StageEntry(_edit, "eval"),
     "precise": StageEntry(_edit, "eval"),
     "report": StageEntry(_edit, "report", ("run", "report")),
+    "attack": StageEntry(_attack, "audit"),
+    "audit": StageEntry(_edit, "audit", ("audit",)),
 }
 
 

@@ -62,7 +62,7 @@ def train(
     if loaded.device.type == "cpu" and dtype is torch.bfloat16:
         model.set_attn_implementation("eager")  # sdpa has no fast bfloat16 path on CPUs
     reporter.note(f"training in {str(dtype).removeprefix('torch.')} with float32 master weights ({reason})")
-    objective = _Answers(loaded, examples, config.batch_size, seed)
+    objective = Answers(loaded, examples, config.batch_size, seed)
     per_epoch = objective.per_epoch
     every = config.look_every * per_epoch
 
@@ -119,7 +119,7 @@ def answer_loss(loaded: LoadedModel, batch: Sequence[Example], total: float | No
     return cross_entropy(logits, torch.tensor(targets, device=device), reduction="sum") / (total or len(targets))
 
 
-class _Answers:
+class Answers:
     """The loop's objective: mean cross-entropy of a batch's answer tokens, whatever the number of processes."""
 
     def __init__(

@@ -20,7 +20,7 @@ PLURALS |= {"edits": "edit", "trains": "train", "protocols": "protocol", "evals"
 What = Annotated[
     str | None,
     typer.Argument(
-        metavar="[WHAT]", help="models, methods, losses, metrics, keys, ... or a stage; nothing lists all artefacts."
+        metavar="[WHAT]", help="models, methods, losses, metrics, attacks, keys, ... or a stage; nothing lists all artefacts."
     ),
 ]
 Section = Annotated[

@@ -1,4 +1,4 @@
-"""The command new: the files of a new model, method, loss, metric or benchmark, with one place left to fill in."""
+"""The command new: the files of a new model, method, loss, metric, attack or benchmark, with one place left to fill in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ What = Annotated[
     str,
     typer.Argument(
         metavar="KIND",
-        help="model, method, loss, metric or benchmark.",
+        help="model, method, loss, metric, attack or benchmark.",
         autocompletion=lambda incomplete: [kind for kind in KINDS if kind.startswith(incomplete)],
     ),
 ]

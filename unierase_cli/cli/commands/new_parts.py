@@ -1,5 +1,5 @@
-"""A new model, method, loss, metric or benchmark as files: its code with one place left open, its yaml, and a test that fails
-until the place is filled in. The texts are the templates of ``unierase_cli/assets/new``.
+"""A new model, method, loss, metric, attack or benchmark as files: its code with one place left open, its yaml, and a test that
+fails until the place is filled in. The texts are the templates of ``unierase_cli/assets/new``.
 
 In a checkout of this project the files go into its rooms. Elsewhere they make a package of the user's own, whose entry points this
 one looks through, with a folder of yamls for ``--config-dir``.
@@ -55,6 +55,7 @@ KINDS = {
         Kind("method", "methods", "method", "new_weights()", "unierase run experiment=demo method={}"),
         Kind("loss", "terms", "method", "values()", "unierase run experiment=demo method={}", "methods/terms"),
         Kind("metric", "metrics", "", "of_row()", "unierase score latest --metrics {}"),
+        Kind("attack", "attacks", "", "question()", "unierase audit latest --attacks {}", "audit/attacks"),
         Kind("benchmark", "benchmarks", "benchmark", "facts()", "unierase run benchmark={}"),
     )
 }

@@ -50,6 +50,10 @@ class ModelConfig:
     """Token whose key is edited: subject_last (large models look the fact up at the subject) or prompt_last (small
     models decide at the prompt's end).
     """
+    control: str | None = field(default=None, metadata=BY_CONTENT)
+    """The same model trained without what is to be forgotten, for audits: a folder or hub id, in which {path} is
+    model.path and {retained} what is left beside forgetNN (90 of forget10, 99 of forget01). null: none is known.
+    """
     verified: bool = field(default=False, metadata=UNCOUNTED)
     """Whether the numbers of this preset were measured on the real weights."""
     note: str = field(default="", metadata=UNCOUNTED)

@@ -1,0 +1,121 @@
+"""Relearning: what is trained on is never asked, and the model is given back as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.helpers.audits import FORGET, KEEP, knowing, target
+from unierase_cli.audit import relearning
+from unierase_cli.audit.attacks import relearn_benign, relearn_part
+from unierase_cli.audit.base import Row, Target
+from unierase_cli.audit.relearning import Training, relearned
+from unierase_cli.audit.scores import by_fact
+from unierase_cli.contracts import Fact, UserError
+from unierase_cli.models.load import LoadedModel
+
+SETTINGS = {**relearn_part.SETTINGS, "least": 2, "percent": [25], "lr": [5e-3], "lora_lr": [5e-3], "steps": [4, 2], "batch": 2}
+
+
+@pytest.fixture(scope="module")
+def retained() -> LoadedModel:
+    return knowing(KEEP)
+
+
+@pytest.fixture
+def attacked(retained: LoadedModel) -> Iterator[Target]:
+    """A model that must be the same to the bit when a test ends."""
+    before = {name: value.clone() for name, value in retained.model.state_dict().items()}
+    yield target(retained)
+    after = retained.model.state_dict()
+    assert list(before) == list(after)
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+    assert not any(parameter.requires_grad for parameter in retained.model.parameters())
+
+
+@pytest.fixture
+def taught(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Every sequence that any training is given."""
+    found: list[tuple[int, ...]] = []
+    own = relearning.Answers
+
+    def answers(loaded: LoadedModel, examples: object, *rest: object) -> object:
+        found.extend((*e.prompt_ids, *e.answer_ids) for e in examples(0))  # type: ignore[operator]
+        return own(loaded, examples, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(relearning, "Answers", answers)
+    return found
+
+
+def ids(target: Target, facts: list[Fact]) -> set[tuple[int, ...]]:
+    prompts = target.loaded.prompts
+    return {(*prompts.prompt(fact.question).ids, *prompts.answer_ids(fact.answer)) for fact in facts}
+
+
+def rows_of(attack: object, target: Target, settings: dict, number: int = 0) -> list[Row]:
+    return list(attack.run(target, attack.cases(settings)[number], settings))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["all weights", "LoRA"])
+def test_no_fact_that_is_asked_is_ever_trained_on(attacked: Target, taught: list[tuple[int, ...]], number: int) -> None:
+    rows = rows_of(relearn_part, attacked, SETTINGS, number)
+    asked = {row.fact for row in rows if row.split == "forget"}
+    assert taught
+    assert not set(taught) & ids(attacked, [fact for fact in FORGET if fact.id in asked])
+    trained = {row.fact for row in rows if row.split == "trained"}
+    assert len(trained) == 2
+    assert trained | asked == {fact.id for fact in FORGET}
+    assert not trained & asked
+
+
+def test_harmless_training_holds_no_fact_that_was_to_be_forgotten(attacked: Target, taught: list[tuple[int, ...]]) -> None:
+    mixed = replace(attacked, material=[*KEEP[4:], *FORGET[:2]])
+    settings = {**relearn_benign.SETTINGS, "examples": [6], "batch": 2}
+    rows = rows_of(relearn_benign, mixed, settings)
+    assert set(taught) == ids(attacked, KEEP[4:])
+    assert {row.at for row in rows} == {"2 steps"}
+    assert {row.fact for row in rows if row.split == "forget"} == {fact.id for fact in FORGET}
+
+
+def test_the_headline_look_comes_first_with_what_is_kept(attacked: Target) -> None:
+    rows = rows_of(relearn_part, attacked, SETTINGS)
+    assert list(dict.fromkeys(row.at for row in rows)) == ["4 steps", "2 steps"]
+    assert {row.at for row in rows if row.split == "retain"} == {"4 steps"}
+    assert {row.fact for row in rows if row.split == "retain"} == {fact.id for fact in attacked.kept}
+
+
+def test_training_learns_what_it_is_given(attacked: Target) -> None:
+    rows = relearned(attacked, FORGET[:2], FORGET[2:4], Training(5e-3, [30], 2, True))
+    found = by_fact(row for row in rows if row.split == "trained")
+    assert min(found.values()) == 1.0
+
+
+def test_a_fact_that_says_the_same_as_a_learned_one_is_not_asked(attacked: Target) -> None:
+    twin = replace(FORGET[0], id="twin")
+    rows = relearned(attacked, FORGET[:1], [twin, FORGET[2]], Training(1e-4, [1], 1, True))
+    assert {row.fact for row in rows if row.split == "forget"} == {FORGET[2].id}
+
+
+def test_out_of_memory_leaves_the_model_alone_and_suggests_adapters(attacked: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(relearning, "fit", full)
+    with pytest.raises(UserError, match="leaves LoRA"):
+        rows_of(relearn_part, attacked, SETTINGS)
+
+
+def test_a_model_that_is_too_large_is_trained_with_adapters_alone(attacked: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relearning, "LARGEST_WHOLE", 1000)
+    assert rows_of(relearn_part, attacked, SETTINGS) == []
+    assert rows_of(relearn_part, attacked, SETTINGS, 1)
+
+
+def test_rates_and_parts_are_changed_one_at_a_time() -> None:
+    names = [case.name for case in relearn_part.cases(relearn_part.SETTINGS)]
+    assert names == [
+        "10 %, all weights, lr 1e-05", "10 %, all weights, lr 0.0001", "10 %, LoRA, lr 0.0001", "25 %, all weights, lr 1e-05",
+    ]  # fmt: skip

@@ -1,0 +1,138 @@
+"""Audits from folder to verdict, on models that know, never knew, and hide."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.helpers.audits import FORGET, KEEP, audit_of, audited, hide, knowing, save
+from unierase_cli.audit.attacks import prefix
+from unierase_cli.audit.findings import Audit
+from unierase_cli.cli.app import app
+from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.stages.attack import CASES
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
+
+QUICK = {"sampling": {"samples": 4}, "few_shot": {"examples": [2]}, "prefix": {"tokens": [2, 1]}}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of a model that knows all facts, of one that never had those to forget, and of the first with a token over them."""
+    root = tmp_path_factory.mktemp("models")
+    full = knowing([*FORGET, *KEEP])
+    found = {"full": save(full, root / "full"), "retain": save(knowing(KEEP), root / "retain")}
+    return {**found, "hidden": save(hide(full), root / "hidden")}
+
+
+def read(artefact: Artefact) -> Audit:
+    return Audit.from_json(json.loads((artefact.path / "audit.json").read_text("utf-8")))
+
+
+@pytest.mark.slow
+def test_the_unedited_model_has_every_share_one_and_is_not_forgotten(folders: dict[str, str], tmp_path: Path) -> None:
+    config = audited(folders["full"], tmp_path, control=folders["retain"], ceiling=folders["full"], settings=QUICK)
+    audit = read(audit_of(config))
+    assert audit.kind == "not forgotten"
+    assert [found.share for found in audit.findings] == [1.0] * len(audit.findings)
+    assert audit.left_out == {"token_forbidden": "the model has no unlearning token"}
+
+
+@pytest.mark.slow
+def test_the_control_has_every_excess_zero_and_nothing_is_found(folders: dict[str, str], tmp_path: Path) -> None:
+    config = audited(folders["retain"], tmp_path, control=folders["retain"], ceiling=folders["full"], settings=QUICK)
+    artefact = audit_of(config)
+    audit = read(artefact)
+    assert audit.kind == "no recovery found"
+    assert [(found.excess, found.excess_ci) for found in audit.findings] == [(0.0, (0.0, 0.0))] * len(audit.findings)
+    models = {a.manifest["options"]["of"] for a in Store(config.run.outputs).list("attack")}
+    assert models == {"base", "ceiling"}, "a control that is the model itself is not asked again"
+    text = (artefact.path / "audit.md").read_text("utf-8")
+    assert "audited with prompts only: no recovery found" in text
+    assert (artefact.path / "audit.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_a_model_that_hides_behind_a_token_is_suppressed(folders: dict[str, str], tmp_path: Path) -> None:
+    config = audited(folders["hidden"], tmp_path, control=folders["retain"], ceiling=folders["full"], settings=QUICK)
+    audit = read(audit_of(config))
+    assert audit.line.startswith("suppressed: prompts alone bring back 1.00 (token_forbidden)")
+    assert audit.retained == audit.retained_before == 1.0
+    forbidden = next(found for found in audit.headlines() if found.attack == "token_forbidden")
+    plain = next(found for found in audit.headlines() if found.attack == "plain")
+    assert (forbidden.control, forbidden.ceiling) == (plain.control, plain.ceiling), "there is no token there to forbid"
+    assert forbidden.examples
+    assert forbidden.examples[0].control is not None
+
+
+@pytest.mark.slow
+def test_control_and_ceiling_are_shared_and_an_interrupted_attack_goes_on(folders: dict[str, str], tmp_path: Path) -> None:
+    words = {"control": folders["retain"], "ceiling": folders["full"], "settings": QUICK, "attacks": ["prefix"]}
+    audit_of(audited(folders["full"], tmp_path, **words))
+    store = Store(tmp_path / "outputs")
+    before = {artefact.path for artefact in store.list("attack")}
+    config = audited(folders["hidden"], tmp_path, **words)
+    asked: list[str] = []
+
+    def failing(stop: str, own: Callable) -> Callable:
+        def run(target: object, case: object, settings: object) -> object:
+            asked.append(case.name)  # type: ignore[attr-defined]
+            if case.name == stop:  # type: ignore[attr-defined]
+                raise KeyboardInterrupt
+            return own(target, case, settings)
+
+        return run
+
+    own = prefix.run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefix, "run", failing("1 given", own))
+        with pytest.raises(KeyboardInterrupt):
+            audit_of(config)
+        patch.setattr(prefix, "run", failing("", own))
+        audit_of(config)
+    assert asked.count("2 given") == 1, "a case that was whole is not run again"
+    made = {artefact.path for artefact in store.list("attack")} - before
+    models = sorted(path.parent.name for path in made)
+    assert all(("control" not in name and "ceiling" not in name) or "plain" not in name for name in models), models
+    assert not [name for name in models if "control" in name], "the control's answers are those of the first audit"
+    assert all((path / CASES).is_file() for path in made)
+
+
+def test_without_a_control_the_audit_ends_well_and_says_what_makes_one(folders: dict[str, str], tmp_path: Path) -> None:
+    audited(folders["full"], tmp_path)
+    words = ["audit", f"model.path={folders['full']}", "model=hf", "benchmark=jsonl", f"benchmark.path={tmp_path / 'forget.jsonl'}"]
+    words += [f"benchmark.retain_path={tmp_path / 'keep.jsonl'}", "protocol.max_new_tokens=12", "run.device=cpu"]
+    words += ["--attacks", "paraphrase", "--facts", "4", "--outputs", str(tmp_path / "outputs")]
+    done = CliRunner().invoke(app, [*words, "--json"], prog_name="unierase")
+    assert done.exit_code == 0, done.output
+    audit = json.loads(done.stdout)["audit"]
+    assert audit["kind"] == "unavailable"
+    assert any("--control MODEL" in remark for remark in audit["remarks"])
+    assert audit["attacks"]["paraphrase"]["other words"]["recovered"] == 1.0
+    assert audit["attacks"]["plain"]["plain"]["n"] == 4
+
+
+@pytest.mark.parametrize(
+    ("audit", "told"),
+    [
+        ({"attacks": ["prefx"]}, "prefix"),
+        ({"settings": {"prefix": {"token": 1}}}, "no setting"),
+        ({"settings": {"prefx": {"token": 1}}}, "prefix"),
+    ],
+)
+def test_a_slip_is_told_before_a_model_is_asked(tmp_path: Path, audit: dict, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        Pipeline(audited("nowhere", tmp_path, **audit), SilentReporter()).check("audit")
+
+
+def test_facts_that_are_forgotten_one_by_one_leave_no_model(tmp_path: Path, folders: dict[str, str]) -> None:
+    config = audited(folders["full"], tmp_path)
+    with pytest.raises(UserError, match="leaves no model to attack"):
+        Pipeline(replace(config, mode=replace(config.mode, name="precise")), SilentReporter()).check("audit")

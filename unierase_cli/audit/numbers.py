@@ -1,0 +1,129 @@
+"""What an attack brings back, beside the control and the unedited model: paired by fact, resampled by group.
+
+The formulas: gain = recovered - plain; excess = recovered - control; share = excess / (ceiling - control). Intervals: 95 %
+percentile bootstrap over groups, the same resamples for all models and attacks; of the share the ratio of resampled means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import fsum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unierase_cli.metrics.statistics.bootstrap import percentiles, resampled
+
+Array = NDArray[np.float64]
+Interval = tuple[float, float]
+NO_CONTROL = "no model without these facts"
+NO_CEILING = "no unedited model"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Means over ``n`` facts of ``groups`` groups, None where there is no such model; ``why_no_share``: the reason where there
+    is no share.
+    """
+
+    n: int
+    groups: int
+    recovered: float
+    plain: float | None = None
+    control: float | None = None
+    ceiling: float | None = None
+    excess: float | None = None
+    excess_ci: Interval | None = None
+    share: float | None = None
+    share_ci: Interval | None = None
+    why_no_share: str = ""
+
+    @property
+    def gain(self) -> float | None:
+        """What the attack brings back beyond plain questions."""
+        return None if self.plain is None else self.recovered - self.plain
+
+
+def numbers(
+    unlearned: Mapping[str, float],
+    control: Mapping[str, float] | None,
+    ceiling: Mapping[str, float] | None,
+    plain: Mapping[str, float] | None,
+    groups: Mapping[str, str],
+    smallest_gap: float,
+) -> Numbers | None:
+    """An attack's numbers on the facts that all models have a score of; None where there is no such fact.
+
+    ``groups``: fact -> its group. Without an interval where all facts are of one group.
+    """
+    models = [model for model in (unlearned, control, ceiling, plain) if model is not None]
+    facts = [fact for fact in unlearned if all(fact in model for model in models)]
+    if not facts:
+        return None
+    u = [unlearned[fact] for fact in facts]
+    r, f, p = (None if model is None else [model[fact] for fact in facts] for model in (control, ceiling, plain))
+    members = [groups.get(fact, fact) for fact in facts]
+    excess = None if r is None else [a - b for a, b in zip(u, r, strict=True)]
+    share, share_ci, why = _share(u, r, f, members, smallest_gap)
+    return Numbers(
+        len(facts),
+        len(set(members)),
+        mean(u),
+        None if p is None else mean(p),
+        None if r is None else mean(r),
+        None if f is None else mean(f),
+        None if excess is None else mean(excess),
+        None if excess is None else _interval(_resampled([excess], members)),
+        share,
+        share_ci,
+        why,
+    )
+
+
+def relative_numbers(intact: Mapping[str, float], groups: Mapping[str, str]) -> Numbers | None:
+    """Of a score that says by itself how much is left: 0 as in the control, 1 as in the unedited model."""
+    if not intact:
+        return None
+    values, members = list(intact.values()), [groups.get(fact, fact) for fact in intact]
+    interval, share = _interval(_resampled([values], members)), mean(values)
+    return Numbers(len(values), len(set(members)), share, None, 0.0, 1.0, share, interval, share, interval)
+
+
+def mean(values: Sequence[float]) -> float:
+    return fsum(values) / len(values)
+
+
+def _share(
+    u: Sequence[float], r: Sequence[float] | None, f: Sequence[float] | None, members: Sequence[str], smallest_gap: float
+) -> tuple[float | None, Interval | None, str]:
+    if r is None or f is None:
+        return None, None, NO_CONTROL if r is None else NO_CEILING
+    excess, gap = [a - b for a, b in zip(u, r, strict=True)], [a - b for a, b in zip(f, r, strict=True)]
+    drawn = _resampled([excess, gap], members)
+    spread = None if drawn is None else percentiles(drawn[:, 1])
+    if mean(gap) < smallest_gap or (spread is not None and spread[0] <= 0):
+        return None, None, f"the unedited model's {mean(f):.3f} and the control's {mean(r):.3f} are too close"
+    share = mean(excess) / mean(gap)
+    if drawn is None:
+        return share, None, ""
+    # At most the lowest 2.5 % of the resamples have no gap, or the interval above would touch 0.
+    whole = drawn[drawn[:, 1] > 0]
+    return share, percentiles(whole[:, 0] / whole[:, 1]), ""
+
+
+def _interval(drawn: Array | None) -> Interval | None:
+    return None if drawn is None else percentiles(drawn[:, 0])
+
+
+def _resampled(columns: Sequence[Sequence[float]], members: Sequence[str]) -> Array | None:
+    """Means of each column over resampled groups, [resamples, columns]; None for a single group."""
+    names = list(dict.fromkeys(members))
+    if len(names) < 2:
+        return None
+    place = {name: number for number, name in enumerate(names)}
+    owner = np.array([place[member] for member in members])
+    counts = np.bincount(owner, minlength=len(names)).astype(np.float64)
+    sums = np.stack([np.bincount(owner, np.asarray(c, np.float64), len(names)) for c in columns], axis=1)
+    chosen = resampled(len(names), "audit")
+    return sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)[:, None]

@@ -1,0 +1,41 @@
+"""A model with other weights for a while: whatever happens, it gets its own back, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from unierase_cli.models.load import LoadedModel
+
+
+def linear_weights(loaded: LoadedModel, *, head: bool = False) -> dict[str, nn.Parameter]:
+    """Name -> weight of every linear layer of the blocks, with ``head`` of the output head too, as they are stored."""
+    architecture = loaded.architecture
+    modules = {f"{architecture.blocks_name}.{name}": module for name, module in architecture.blocks.named_modules()}
+    found = {f"{name}.weight": module.weight for name, module in modules.items() if isinstance(module, (nn.Linear, Conv1D))}
+    return found | ({"head.weight": architecture.head.weight} if head else {})
+
+
+@contextmanager
+def changed(loaded: LoadedModel, change: Callable[[str, Tensor], Tensor], *, head: bool = False) -> Iterator[None]:
+    """Inside, every linear weight is what ``change(name, weight)`` makes of it: float32 [out, in] in and out, rounded to the
+    model's own type.
+    """
+    turned = {f"{name}.weight" for name, module in loaded.model.named_modules() if isinstance(module, Conv1D)}
+    kept: dict[str, Tensor] = {}
+    weights = linear_weights(loaded, head=head)
+    try:
+        for name, weight in weights.items():
+            kept[name] = weight.detach().to("cpu", copy=True)
+            own = weight.detach().to(torch.float32, copy=True)
+            # A Conv1D keeps its weight as [in, out].
+            new = change(name, own.T.contiguous()).T if name in turned else change(name, own)
+            weight.data.copy_(new)
+        yield
+    finally:
+        for name, value in kept.items():
+            weights[name].data.copy_(value)

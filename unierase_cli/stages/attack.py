@@ -1,0 +1,156 @@
+"""Stage ``attack``: one attack on one model: the edited one, the unedited one, one that never had the facts.
+
+Every case of the attack (one of its settings) is a file of rows, and ``cases.json`` says which there are. The model is loaded once
+for all of them; an interrupted attack goes on at its next case. Attacked weights are not kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from unierase_cli.audit.base import ATTACKS, CEILING, CONTROL, Row, attack_settings
+from unierase_cli.pipeline.model_states import model_settings, protocol_settings
+from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
+from unierase_cli.plugins import code_of
+from unierase_cli.stages.shared import audited
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.json_text import read_as, write_json
+from unierase_cli.store.jsonl import read_rows_as, write_jsonl
+
+if TYPE_CHECKING:
+    from unierase_cli.models.load import LoadedModel
+
+NAME = "attack"
+VERSION = 1
+CASES = "cases.json"
+AGAIN = "unierase audit with --force makes it again"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A case that was run: its file, whether it is of a token, and what it cost."""
+
+    name: str
+    file: str
+    token: bool
+    without_token: str
+    rows: int
+    seconds: float
+
+
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
+    """How the model is run and asked, and the attack's settings; its batch size does not matter."""
+    experiment, name = study.experiment, options["attack"]
+    return {
+        "model": model_settings(experiment),
+        "protocol": protocol_settings(experiment),
+        "settings": attack_settings(name, experiment.audit.settings.get(name, {})),
+        "version": ATTACKS.says(name, "VERSION", 1),
+        "seed": experiment.audit.seed,
+    }
+
+
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
+    found = audited.needs_of(study.experiment, options["of"])
+    for part in _beside(study, options):
+        found |= audited.needs_of(study.experiment, part)
+    return found
+
+
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
+    """The model's files, the facts in all their parts, and the attack's code."""
+    rows = {
+        "facts": audited.attacked(study),
+        "kept": audited.kept(study),
+        "material": audited.material(study),
+        "forgotten": study.benchmark.forget,
+    }
+    found = audited.fingerprints_of(study.experiment, options["of"])
+    for part in _beside(study, options):
+        found |= {f"{part} {name}": value for name, value in audited.fingerprints_of(study.experiment, part).items()}
+    found["rows"] = hash_json({part: [[fact.id, fact.row_hash, fact.group] for fact in facts] for part, facts in rows.items()})
+    return {**found, **code_of("attack", ATTACKS, options["attack"])}
+
+
+def _beside(study: Study, options: dict[str, str]) -> list[str]:
+    """Further models that the attack looks at."""
+    models, wanted = audited.models_of(study.experiment), ATTACKS.says(options["attack"], "NEEDS", ())
+    parts = [part for need, part in ((CONTROL, models.control), (CEILING, models.ceiling)) if need in wanted]
+    return [part for part in parts if part is not None]
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Run every case that is not there yet; the summary says how many rows each has and how long it took."""
+    from unierase_cli.audit.base import load_attack
+
+    experiment, name, of = context.experiment, context.options["attack"], context.options["of"]
+    attack = load_attack(name)
+    settings = attack_settings(name, experiment.audit.settings.get(name, {}))
+    loaded = audited.load_part(experiment, of, context.inputs, context.reporter)
+    cases = [case for case in attack.cases(settings) if loaded.unlearn_ids or not case.token]
+    done = _done(context)
+    write_json(context.directory / CASES, [vars(entry) for entry in done])
+    for case in cases:
+        if case.name not in {entry.name for entry in done}:
+            title = f"{name} on {of}: {case.name}"
+            started = time.perf_counter()
+            with context.reporter.phase(title):
+                rows = list(attack.run(_target(context, loaded), case, settings))
+            file = file_of(case.name)
+            write_jsonl(context.directory / file, [asdict(row) for row in rows])
+            seconds = round(time.perf_counter() - started, 3)
+            done.append(Done(case.name, file, case.token, case.without_token, len(rows), seconds))
+            write_json(context.directory / CASES, [vars(entry) for entry in done])
+    return {"model": of, "seconds": {entry.name: entry.seconds for entry in done}, "rows": {e.name: e.rows for e in done}}
+
+
+def _done(context: StageContext) -> list[Done]:
+    """The cases that an interrupted run left whole."""
+    path = context.directory / CASES
+    return read_as(path, list[Done], AGAIN) if path.exists() else []
+
+
+def _target(context: StageContext, loaded: LoadedModel) -> Any:
+    from unierase_cli.audit.base import Target
+
+    study, experiment = context.study, context.experiment
+    models = audited.models_of(experiment)
+    return Target(
+        loaded,
+        audited.attacked(study),
+        audited.kept(study),
+        audited.material(study),
+        study.benchmark.forget,
+        experiment.protocol,
+        experiment.audit.seed,
+        experiment.eval.batch_size,
+        context.reporter,
+        _loader(context, models.control),
+        _loader(context, models.ceiling),
+    )
+
+
+def _loader(context: StageContext, part: str | None) -> Callable[[], LoadedModel] | None:
+    if part is None:
+        return None
+    return lambda: audited.load_part(context.experiment, part, context.inputs, context.reporter)
+
+
+def file_of(case: str) -> str:
+    """The file of a case's rows."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in case.lower()) + ".jsonl"
+
+
+def read_cases(artefact: Artefact) -> dict[str, Done]:
+    """The cases of a finished attack by name. Raises UserError for a damaged one."""
+    return {entry.name: entry for entry in read_as(artefact.file(CASES), list[Done], AGAIN)}
+
+
+def read_rows(artefact: Artefact, case: Done) -> list[Row]:
+    """The rows of a case."""
+    return read_rows_as(artefact.file(case.file), Row, AGAIN)

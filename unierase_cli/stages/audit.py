@@ -1,0 +1,270 @@
+"""Stage ``audit``: what the attacks brought back, beside the control and the unedited model, in numbers and in one line.
+
+Reads the rows of finished attacks alone, so scores and limits may change without a model being asked again. Writes audit.json,
+audit.md and the heat map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unierase_cli.audit import scores
+from unierase_cli.audit.base import ATTACKS, FORGET, PLAIN, RETAIN, TRAINED, Row, group_of
+from unierase_cli.audit.findings import Audit, Example, Finding
+from unierase_cli.audit.numbers import Numbers, mean, numbers, relative_numbers
+from unierase_cli.audit.verdict import DESTROYS, RECOVERED, Retained, verdict, word_of
+from unierase_cli.config.counted import counted
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import UserError
+from unierase_cli.metrics.catalog import metric_code
+from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.pipeline.study import Study
+from unierase_cli.plugins import code_of
+from unierase_cli.stages.attack import Done, read_cases, read_rows
+from unierase_cli.stages.shared import audited
+from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.json_text import write_json
+
+NAME = "audit"
+VERSION = 1
+DATA, TEXT, PICTURE = "audit.json", "audit.md", "audit.png"
+# Rows of a recovered attack that are shown.
+SHOWN = 3
+# Groups below which an interval over groups is rough.
+FEW_GROUPS = 10
+
+
+def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
+    """Which attacks, whose models, how texts are scored and where words change."""
+    made, left_out = audited.chosen(study)
+    return {
+        "attacks": {name: ATTACKS.says(name, "VERSION", 1) for name in made},
+        "left_out": left_out,
+        "models": vars(audited.models_of(study.experiment)),
+        "scores": scores.VERSIONS,
+        "verdict": counted(study.experiment.audit.verdict),
+        "title": title_of(study.experiment),
+    }
+
+
+def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
+    """Plain questions and every attack, on every model that it is made on."""
+    models = audited.models_of(study.experiment)
+    found = {}
+    for name in [PLAIN, *audited.chosen(study)[0]]:
+        for of in audited.looked_at(name, models):
+            found[_input(name, of)] = Request("attack", (("attack", name), ("of", of)))
+    return found
+
+
+def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
+    """The facts' groups, and the code of the attacks, which say what their scores are."""
+    groups = {fact.id: group_of(fact) for fact in audited.attacked(study)}
+    code = code_of("attack", ATTACKS, PLAIN, *audited.chosen(study)[0])
+    return {"groups": hash_json(groups), **code, **metric_code(["rouge"])}
+
+
+def check(study: Study) -> None:
+    """Raises UserError for what no audit can be made of."""
+    if study.independent:
+        raise UserError(
+            f"mode={study.experiment.mode.name} leaves no model to attack: each fact is forgotten on its own",
+            "unierase audit --mode batch",
+        )
+    audited.chosen(study)
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Write the audit's files; the summary holds the verdict."""
+    from unierase_cli.results.audits.picture import heat_map
+    from unierase_cli.results.audits.tables import markdown
+
+    with context.reporter.phase("audit"):
+        found = measure(context)
+        write_json(context.directory / DATA, found.to_json())
+        heat_map([found], context.directory / PICTURE)
+        (context.directory / TEXT).write_text(markdown(found, PICTURE), "utf-8")
+    for remark in found.remarks:
+        context.reporter.warn(remark)
+    return {"verdict": found.line, "kind": found.kind, "files": [DATA, TEXT, PICTURE]}
+
+
+def measure(context: StageContext) -> Audit:
+    """What ``audit.json`` holds, from the inputs' files."""
+    study, experiment = context.study, context.experiment
+    models, (made, left_out) = audited.models_of(experiment), audited.chosen(study)
+    asked = {name: _of_all_models(context, name, models) for name in [PLAIN, *made]}
+    groups = {fact.id: group_of(fact) for fact in audited.attacked(study)}
+    kept = _Kept(asked[PLAIN], models)
+    findings, remarks = [], []
+    for name in [PLAIN, *made]:
+        some, told = _findings(name, asked[name], asked[PLAIN], models, groups, kept, experiment)
+        findings += some
+        remarks += told
+    retained = Retained(kept.after, kept.before)
+    kind, line = verdict([found for found in findings if found.headline], retained, experiment.audit.verdict)
+    remarks += _remarks(experiment, models, findings)
+    return Audit(title_of(experiment), kind, line, findings, kept.after, kept.before, left_out, list(dict.fromkeys(remarks)))
+
+
+def title_of(experiment: Experiment) -> str:
+    """What is audited, in words."""
+    e = experiment
+    what = e.method.name if audited.models_of(e).unlearned == audited.EDITED else "the model as it is"
+    return f"{what} on {e.benchmark.name} {e.benchmark.split}, {e.model.name}, seed {e.run.seed}"
+
+
+class _Asked:
+    """An attack on one model: its cases, and their rows once they are asked for."""
+
+    def __init__(self, context: StageContext, name: str, of: str) -> None:
+        self._artefact = context.inputs[_input(name, of)]
+        self.cases: dict[str, Done] = read_cases(self._artefact)
+        self._rows: dict[str, list[Row]] = {}
+
+    def rows(self, case: str) -> list[Row]:
+        if case not in self._rows:
+            self._rows[case] = read_rows(self._artefact, self.cases[case])
+        return self._rows[case]
+
+
+Asked = Mapping[str, _Asked]
+
+
+def _of_all_models(context: StageContext, name: str, models: audited.Models) -> Asked:
+    return {of: _Asked(context, name, of) for of in audited.looked_at(name, models)}
+
+
+class _Kept:
+    """Recall on retained questions that are asked plainly."""
+
+    def __init__(self, plain: Asked, models: audited.Models) -> None:
+        self.after = _recall(_all(plain[models.unlearned].rows(PLAIN), RETAIN))
+        self.before = None if models.ceiling is None else _recall(_all(plain[models.ceiling].rows(PLAIN), RETAIN))
+
+
+def _recall(rows: Sequence[Row]) -> float | None:
+    found = scores.by_fact(rows)
+    return mean(list(found.values())) if found else None
+
+
+def _findings(
+    name: str,
+    asked: Asked,
+    plain: Asked,
+    models: audited.Models,
+    groups: Mapping[str, str],
+    kept: _Kept,
+    experiment: Experiment,
+) -> tuple[list[Finding], list[str]]:
+    """Every setting of an attack, the headline first, and what has to be said of those that have no number."""
+    score, limits = ATTACKS.says(name, "SCORE", scores.RECALL), experiment.audit.verdict
+    relative = ATTACKS.says(name, "RELATIVE", False)
+    findings, remarks = [], []
+    for case in asked[models.unlearned].cases.values():
+        rows = {of: _rows(asked, plain, of, case) for of in asked}
+        looks = list(dict.fromkeys(row.at for row in rows[models.unlearned])) or [""]
+        for at, best_of in ((at, best_of) for at in looks for best_of in ATTACKS.says(name, "BEST_OF", (1,))):
+            then = {of: [row for row in some if row.at == at] for of, some in rows.items()}
+            values = {of: scores.by_fact(_all(some, FORGET), score, best_of) for of, some in then.items()}
+            setting = ", ".join(part for part in (case.name, at, f"best of {best_of}" if best_of > 1 else "") if part)
+            plainly = None if score != scores.RECALL else scores.by_fact(_all(plain[models.unlearned].rows(PLAIN), FORGET))
+            if relative:
+                told = relative_numbers(values[models.unlearned], groups)
+            else:
+                others = [None if of is None else values[of] for of in (models.control, models.ceiling)]
+                told = numbers(values[models.unlearned], *others, plainly, groups, limits.smallest_gap)
+            if told is None:
+                # Of some settings there are too few samples; the others say so.
+                remarks += [f"{name}, {setting}: no fact could be asked this way"] if best_of == 1 else []
+                continue
+            # The first setting that this model can be asked in.
+            headline = not findings and best_of == 1
+            findings.append(_finding(name, case, setting, headline, score, told, then, models, kept, experiment))
+    return findings, remarks
+
+
+def _rows(asked: Asked, plain: Asked, of: str, case: Done) -> list[Row]:
+    """A model's rows of a case; where it has no token, those that say the same of it."""
+    if case.name in asked[of].cases:
+        return asked[of].rows(case.name)
+    stands_in = case.without_token
+    return asked[of].rows(stands_in) if stands_in in asked[of].cases else plain[of].rows(PLAIN)
+
+
+def _finding(
+    name: str,
+    case: Done,
+    setting: str,
+    headline: bool,
+    score: str,
+    told: Numbers,
+    rows: Mapping[str, Sequence[Row]],
+    models: audited.Models,
+    kept: _Kept,
+    experiment: Experiment,
+) -> Finding:
+    limits, unlearned = experiment.audit.verdict, rows[models.unlearned]
+    word = word_of(told.share_ci, told.share, limits)
+    under = _recall(_all(unlearned, RETAIN))
+    if name != PLAIN and Retained(under, kept.after).lost(limits.destroyed):
+        word = DESTROYS
+    shown = _examples(_all(unlearned, FORGET), rows.get(models.control or "")) if word == RECOVERED and headline else []
+    return Finding(
+        attack=name,
+        kind=ATTACKS.says(name, "CLASS"),
+        setting=setting,
+        headline=headline,
+        version=ATTACKS.says(name, "VERSION", 1),
+        score=score,
+        word=word,
+        n=told.n,
+        groups=told.groups,
+        recovered=told.recovered,
+        plain=told.plain,
+        control=told.control,
+        ceiling=told.ceiling,
+        gain=told.gain,
+        excess=told.excess,
+        excess_ci=told.excess_ci,
+        share=told.share,
+        share_ci=told.share_ci,
+        why_no_share=told.why_no_share,
+        retained=under,
+        trained=_recall(_all(unlearned, TRAINED)),
+        benign=bool(ATTACKS.says(name, "BENIGN", False)),
+        weak=bool(ATTACKS.says(name, "WEAK", False)),
+        seconds=case.seconds,
+        examples=shown,
+    )
+
+
+def _all(rows: Sequence[Row], split: str) -> list[Row]:
+    return [row for row in rows if row.split == split]
+
+
+def _examples(unlearned: Sequence[Row], control: Sequence[Row] | None) -> list[Example]:
+    """The rows of which most comes back, each with what the control said."""
+    beside = {(row.fact, row.sample): row.text for row in control or ()}
+    first = [row for row in unlearned if row.sample == 0 and row.text]
+    first.sort(key=lambda row: (-scores.by_fact([row]).get(row.fact, 0.0), row.fact))
+    return [Example(row.question, row.reference, row.text, beside.get((row.fact, row.sample))) for row in first[:SHOWN]]
+
+
+def _remarks(experiment: Experiment, models: audited.Models, findings: Sequence[Finding]) -> list[str]:
+    found = []
+    if models.control is None:
+        found.append(f"no model without these facts: excess and share are unavailable; {audited.make_control(experiment)}")
+    if models.ceiling is None:
+        found.append("no unedited model: shares are unavailable; --ceiling MODEL names it")
+    groups = next((finding.groups for finding in findings if finding.attack == PLAIN), 0)
+    if groups == 1:
+        found.append("all facts are of one group: there are no intervals, and no attack is decided")
+    elif groups < FEW_GROUPS:
+        found.append(f"the facts are of {groups} groups: intervals over so few are rough")
+    return found
+
+
+def _input(name: str, of: str) -> str:
+    return f"{name} {of}"

@@ -1,0 +1,216 @@
+"""The models of an audit, what each is loaded from, and the facts that all of them are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unierase_cli.audit.base import (
+    ATTACKS,
+    CEILING,
+    CONTROL,
+    PARAPHRASES,
+    TOKEN,
+    attack_settings,
+    chosen_attacks,
+    lacking,
+)
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Fact, Reporter, UserError, evenly_spaced
+from unierase_cli.methods.traits import changes_nothing
+from unierase_cli.pipeline.model_states import load_base, load_edited, model_fingerprints, state_needs
+from unierase_cli.pipeline.stage import Request
+from unierase_cli.pipeline.study import Study
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
+from unierase_cli.store.unlearned import unlearning_tokens_in
+
+if TYPE_CHECKING:
+    from unierase_cli.models.load import LoadedModel
+
+BASE, EDITED = "base", "edited"
+# Of a training: what the model is to learn, which differs, and what it is called.
+NOT_COMPARED = ("split", "name")
+KEPT = ("retain_unseen", "retain_protected")
+WHY = {
+    TOKEN: "the model has no unlearning token",
+    PARAPHRASES: "no question is given in other words",
+    CONTROL: "no model without these facts",
+    CEILING: "no unedited model",
+}
+
+
+@dataclass(frozen=True)
+class Models:
+    """Which model plays which part, as the option ``of`` of stage ``attack`` names them; None where there is none."""
+
+    unlearned: str
+    control: str | None
+    ceiling: str | None
+
+    @property
+    def all(self) -> list[str]:
+        """Each once."""
+        return list(dict.fromkeys(name for name in (self.unlearned, self.control, self.ceiling) if name is not None))
+
+
+def models_of(experiment: Experiment) -> Models:
+    """The parts, from ``audit.control`` and ``audit.ceiling`` and from whether the method changes anything.
+
+    A control or ceiling that is the run's own unedited model is that, so that nothing is asked twice.
+    """
+    edits, audit = not changes_nothing(experiment.method), experiment.audit
+    ceiling = _part(experiment, CEILING, audit.ceiling) or (BASE if edits else None)
+    return Models(EDITED if edits else BASE, _part(experiment, CONTROL, audit.control), ceiling)
+
+
+def _part(experiment: Experiment, name: str, path: str | None) -> str | None:
+    return BASE if path is not None and _same_place(path, experiment.model.path) else None if path is None else name
+
+
+def _same_place(one: str, other: str | None) -> bool:
+    if other is None:
+        return False
+    return one == other or (Path(one).is_dir() and Path(other).is_dir() and Path(one).resolve() == Path(other).resolve())
+
+
+def with_control(experiment: Experiment, reporter: Reporter) -> Experiment:
+    """The experiment with ``audit.control`` settled: what was named, ``model.control``, a retain-only model that the finetune stage
+    has made, or still null. Raises UserError for a named folder that is none.
+    """
+    audit = experiment.audit
+    for key, path in (("control", audit.control), ("ceiling", audit.ceiling)):
+        if path is not None and path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
+            raise UserError(f"audit.{key}={path} is no folder", f"--{key} with a model's folder, its hub id, or a RUN")
+    if audit.control is not None:
+        return experiment
+    found = _known_control(experiment) or _trained_control(experiment)
+    if found is None:
+        return experiment
+    reporter.note(f"the control, which never had these facts: {found} (audit.control)")
+    return replace(experiment, audit=replace(audit, control=found))
+
+
+def make_control(experiment: Experiment) -> str:
+    """What to type where there is no control."""
+    if experiment.model.path is None:
+        return "unierase finetune train.split=retain with the same words makes one, which is then found"
+    return "--control MODEL, the same model trained without what is to be forgotten"
+
+
+def _known_control(experiment: Experiment) -> str | None:
+    """What the model's preset says (``model.control``); None for a folder that is not there."""
+    model, split = experiment.model, experiment.benchmark.split
+    if model.control is None or model.path is None or experiment.mode.tasks is not None:
+        return None
+    share = split.removeprefix("forget")
+    if "{retained}" in model.control and not share.isdecimal():
+        return None
+    found = model.control.format(path=model.path, retained=f"{100 - int(share):02d}" if share.isdecimal() else "")
+    if not Path(model.path).is_dir():
+        return found
+    return str(Path(found).resolve()) if Path(found).is_dir() else None
+
+
+def _trained_control(experiment: Experiment) -> str | None:
+    """The newest model that was trained here like the experiment's, on the retain rows of the same benchmark alone."""
+    if experiment.model.path is not None:
+        return None
+    for artefact in reversed(Store(experiment.run.outputs).list("finetune")):
+        config: dict[str, Any] = artefact.manifest.get("config", {})
+        train, wanted = config.get("train", {}), asdict(experiment.train)
+        if (
+            str(train.get("split", "")).startswith("retain")
+            and _alike(config.get("benchmark", {}), asdict(experiment.benchmark))
+            and _alike({k: v for k, v in train.items() if k not in NOT_COMPARED}, wanted)
+            and config.get("model", {}).get("path") is None
+            and config.get("run", {}).get("seed") == experiment.run.seed
+        ):
+            return str(artefact.path / "model")
+    return None
+
+
+def _alike(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a section was as it is now, as far as the version that recorded it had its keys."""
+    return all(wanted.get(key) == value for key, value in recorded.items())
+
+
+def of_part(experiment: Experiment, of: str) -> Experiment:
+    """The experiment whose unedited model is the one that plays a part."""
+    path = {CONTROL: experiment.audit.control, CEILING: experiment.audit.ceiling}.get(of)
+    return experiment if path is None else replace(experiment, model=replace(experiment.model, path=path, revision=None))
+
+
+def needs_of(experiment: Experiment, of: str) -> dict[str, Request]:
+    """What a part's model is loaded from, beside its files."""
+    return state_needs(experiment, of) if of in (BASE, EDITED) else {}
+
+
+def fingerprints_of(experiment: Experiment, of: str) -> dict[str, str]:
+    return model_fingerprints(of_part(experiment, of))
+
+
+def load_part(experiment: Experiment, of: str, inputs: dict[str, Artefact], reporter: Reporter) -> LoadedModel:
+    """The model that plays a part."""
+    load = load_edited if of == EDITED else load_base
+    return load(of_part(experiment, of), inputs if of in (BASE, EDITED) else {}, reporter)
+
+
+def has_token(experiment: Experiment, of: str) -> bool:
+    """Whether a part's model has an unlearning token, as far as that can be told before it is loaded."""
+    if of == EDITED and experiment.method.token:
+        return True
+    path = of_part(experiment, of).model.path
+    return path is not None and Path(path).is_dir() and bool(unlearning_tokens_in(Path(path)))
+
+
+def attacked(study: Study) -> tuple[Fact, ...]:
+    """The facts that are attacked, ``audit.facts`` at most. Raises UserError where none are to be forgotten."""
+    facts = study.benchmark.splits.get("forget", study.benchmark.forget)
+    most = study.experiment.audit.facts
+    return evenly_spaced(facts, most) if most else tuple(facts)
+
+
+def kept(study: Study) -> tuple[Fact, ...]:
+    """Retained questions that are asked beside them: those that no method has seen, where there are any."""
+    splits = study.benchmark.splits
+    found = next((splits[name] for name in KEPT if splits.get(name)), ())
+    return evenly_spaced(found, study.experiment.audit.kept)
+
+
+def material(study: Study) -> tuple[Fact, ...]:
+    """What an attacker may use: retained facts that are not asked."""
+    asked = {fact.id for fact in kept(study)}
+    return tuple(fact for fact in study.benchmark.protect if fact.id not in asked)
+
+
+def chosen(study: Study) -> tuple[list[str], dict[str, str]]:
+    """The attacks that are made, and of those that are asked for and cannot be made the reason.
+
+    Raises UserError for an unknown attack or setting.
+    """
+    experiment = study.experiment
+    for name, given in experiment.audit.settings.items():
+        attack_settings(name, given)
+    models = models_of(experiment)
+    available = {
+        TOKEN: has_token(experiment, models.unlearned),
+        PARAPHRASES: any(fact.paraphrased_question for fact in attacked(study)),
+        CONTROL: models.control is not None,
+        CEILING: models.ceiling is not None,
+    }
+    there = [need for need, given in available.items() if given]
+    made, left_out = [], {}
+    for name in chosen_attacks(experiment.audit.attacks):
+        if missing := lacking(name, there):
+            left_out[name] = "; ".join(WHY.get(need, f"it needs {need}") for need in missing)
+        else:
+            made.append(name)
+    return made, left_out
+
+
+def looked_at(name: str, models: Models) -> list[str]:
+    """The models that an attack is made on: of one that compares by itself the unlearned one alone."""
+    return [models.unlearned] if ATTACKS.says(name, "RELATIVE", False) else models.all
