@@ -48,6 +48,7 @@ def _check(inside: Inside, settings: Mapping[str, Any]) -> None:
     picked = some(inside.rows, CHECKED)
     rows = [inside.rows[index] for index in picked]
     full, retain = (States([states.of[index] for index in picked]) for states in (inside.of_full, inside.of_retain))
-    check_sanity(
-        *(unlearning_depth(inside.full, rows, retain, own, threshold=settings["threshold"]) for own in (full, retain))
+    of_full, of_retain = (
+        unlearning_depth(inside.full, rows, retain, own, threshold=settings["threshold"]) for own in (full, retain)
     )
+    check_sanity(of_full, of_retain)
