@@ -65,7 +65,7 @@ def read_states(
 ) -> States:
     """Outputs of every block at the rows' positions. Raises UserError for another word as ``last_block``."""
     if last_block not in get_args(LastBlock):
-        raise UserError(f"last_block={last_block} is none", f"take one of {', '.join(get_args(LastBlock))}")
+        raise UserError(f"there is no last_block {last_block!r}", f"take one of {', '.join(get_args(LastBlock))}")
     architecture = loaded.architecture
     found: list[Tensor | None] = [None] * len(rows)
 
