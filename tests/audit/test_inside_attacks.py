@@ -57,12 +57,28 @@ def test_entities_of_a_file_are_used_and_what_has_none_is_counted(tmp_path: Path
     assert "1 of 4 facts have an answer without their entity" in notes
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["cka", "fisher"])
+def test_a_score_of_all_facts_together_is_one_row(name: str) -> None:
+    of_full, of_control = (attack(name, target(tiny_llama(seed=seed))) for seed in (0, 1))
+    assert [row.fact for row in of_full + of_control] == ["all facts"] * 2
+    assert intact(of_full) == pytest.approx([1.0], abs=1e-4)
+    assert intact(of_control) == pytest.approx([0.0], abs=1e-4)
+    assert set(of_full[0].scores) == {"intact", *(f"block {block}" for block in range(4))}
+    alike = target(tiny_llama(), control=lambda: tiny_llama(seed=0))
+    if name == "fisher":
+        assert attack(name, alike) == []
+        assert "cannot be told apart" in alike.reporter.notes[0]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "cka", "fisher"])
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         ({"control": None}, "need the unedited model and a control"),
-        ({"control": lambda: tiny_llama(num_hidden_layers=3)}, "do not fit a model of 4 blocks"),
+        (
+            {"control": lambda: tiny_llama(num_hidden_layers=3)},
+            "the control has 3 blocks of width 32, the unedited model 4 blocks",
+        ),
         ({"control": lambda: tiny("gpt2")}, "the control makes other tokens of the facts"),
     ],
 )

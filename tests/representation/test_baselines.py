@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.helpers.tiny_models import FACTS, tiny_llama
+from unierase_cli.contracts import UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.representation.entities import entities_of
 from unierase_cli.representation.erasure import weighted_erasure
@@ -43,6 +44,15 @@ def test_without_a_difference_between_full_and_retain_model_there_is_no_score() 
     full = tiny_llama()
     flat = block_fisher(full, rows(full))
     assert weighted_erasure(fisher_erasure(flat, flat, flat)) is None
+
+
+def test_fisher_information_of_other_shapes_and_shares_is_refused() -> None:
+    some, more = [torch.ones(4)], [torch.ones(5)]
+    with pytest.raises(UserError, match="different numbers of weights"):
+        fisher_erasure(some, some, more)
+    for share in (0.0, 1.5):
+        with pytest.raises(UserError, match="share"):
+            fisher_erasure(some, some, some, share=share)
 
 
 def test_fisher_information_is_the_mean_squared_gradient_and_leaves_the_model_frozen() -> None:

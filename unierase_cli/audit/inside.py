@@ -12,11 +12,14 @@ from unierase_cli.contracts import UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.representation.depth import Depth, erased_share
 from unierase_cli.representation.entities import Entity, entities_of, read_entities
+from unierase_cli.representation.erasure import BlockErasure, weighted_erasure
 from unierase_cli.representation.rows import EntityRow, entity_rows
 from unierase_cli.representation.states import States, read_states
 
 # What is left of a fact: 0 as in the control, 1 as in the unedited model.
 INTACT = "intact"
+# In place of a fact, where a score is of all of them.
+TOGETHER = "all facts"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,21 @@ def look_inside(target: Target, settings: Mapping[str, Any], style: str | None) 
     ``last_block``, ``batch_tokens``. Raises UserError without these models, for other tokenizers or shapes, and where no fact has
     an entity.
     """
+    full, retain, entities, rows = comparable_rows(target, settings, style)
+    states = [
+        read_states(model, rows, last_block=settings["last_block"], batch_tokens=settings["batch_tokens"])
+        for model in (full, retain, target.loaded)
+    ]
+    return Inside(full, rows, {entity.fact_id: entity for entity in entities}, *states)
+
+
+def comparable_rows(
+    target: Target, settings: Mapping[str, Any], style: str | None
+) -> tuple[LoadedModel, LoadedModel, list[Entity], list[EntityRow]]:
+    """The unedited model, the control, and the facts' rows, which are the same tokens in all three models.
+
+    ``settings``: ``entities``, ``tokenisation``. Raises UserError as ``look_inside`` does.
+    """
     if target.control is None or target.ceiling is None:
         raise UserError(
             "hidden states need the unedited model and a control", "name them: --ceiling MODEL --control MODEL"
@@ -45,18 +63,17 @@ def look_inside(target: Target, settings: Mapping[str, Any], style: str | None) 
     full, retain = target.ceiling(), target.control()
     entities, rows = entities_and_rows(target, full, settings, style)
     for other, name in ((retain, "control"), (target.loaded, "model under audit")):
+        if _shape(other) != _shape(full):
+            raise UserError(
+                f"the {name} has {_shape(other)}, the unedited model {_shape(full)}",
+                "compare models of one architecture",
+            )
         made = entity_rows(other.prompts, entities, tokenisation=settings["tokenisation"], style=style)
         if made.rows != rows:
             raise UserError(
                 f"the {name} makes other tokens of the facts than the unedited model", "compare models of one family"
             )
-    states = [
-        read_states(model, rows, last_block=settings["last_block"], batch_tokens=settings["batch_tokens"])
-        for model in (full, retain, target.loaded)
-    ]
-    states[1].check(full)
-    states[2].check(full)
-    return Inside(full, rows, {entity.fact_id: entity for entity in entities}, *states)
+    return full, retain, entities, rows
 
 
 def entities_and_rows(
@@ -103,6 +120,20 @@ def depth_rows(target: Target, inside: Inside, depth: Depth, threshold: float) -
         yield Row(
             row.fact_id, entity.question, entity.entity, "", entity.prefix, scores={INTACT: 1 - row.score, **blocks}
         )
+
+
+def erasure_rows(target: Target, blocks: Sequence[BlockErasure]) -> Iterator[Row]:
+    """The one row of a score that all facts have together; none, and a note, where control and unedited model are alike."""
+    value = weighted_erasure(blocks)
+    if value is None:
+        target.reporter.note("the control and the unedited model cannot be told apart in any block: there is no score")
+        return
+    scores = {INTACT: 1 - value} | {f"block {block.block}": 1 - block.erasure for block in blocks}
+    yield Row(TOGETHER, "", "", "", scores=scores)
+
+
+def _shape(loaded: LoadedModel) -> str:
+    return f"{loaded.architecture.n_blocks} blocks of width {loaded.architecture.hidden_size}"
 
 
 def some(rows: Sequence[EntityRow], count: int) -> list[int]:

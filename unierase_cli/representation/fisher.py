@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unierase_cli.contracts import UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.representation.erasure import BlockErasure, clipped
 from unierase_cli.representation.rows import EntityRow
@@ -56,8 +57,15 @@ def fisher_erasure(
 ) -> list[BlockErasure]:
     """Per block 1 - clip(x_u / x_f), with x the mean of F_r - F over the mask of the largest ``share`` of F_r - F_f.
 
-    The weight is x_f; a block with x_f of at most 1e-8 counts as erased, with next to no weight.
+    The weight is x_f; a block with x_f of at most 1e-8 counts as erased, with next to no weight. Raises UserError for models of
+    other shapes, and for a ``share`` that is none.
     """
+    if not 0 < share <= 1:
+        raise UserError(f"a share of {share:g} of the weights", f"take one above 0 and up to 1, such as {SHARE:g}")
+    if not [len(f) for f in full] == [len(r) for r in retain] == [len(u) for u in unlearned]:
+        raise UserError(
+            "the blocks of the models have different numbers of weights", "compare models of one architecture"
+        )
     blocks = []
     for layer, (f, r, u) in enumerate(zip(full, retain, unlearned, strict=True)):
         excess = (r - f).clamp(min=0)

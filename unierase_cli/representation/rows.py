@@ -61,7 +61,9 @@ def entity_rows(
     ``apart`` always takes the plain prompt. Raises UserError for another word.
     """
     if tokenisation not in get_args(Tokenisation):
-        raise UserError(f"there is no tokenisation {tokenisation!r}", f"take one of {', '.join(get_args(Tokenisation))}")
+        raise UserError(
+            f"there is no tokenisation {tokenisation!r}", f"take one of {', '.join(get_args(Tokenisation))}"
+        )
     found = EntityRows([])
     for entity in entities:
         row = _apart(prompts, entity) if tokenisation == "apart" else _joint(prompts, entity, style)
