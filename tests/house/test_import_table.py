@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "cli": {"audit", "config", "pipeline", "stages", "results", "estimate", "delivery", "rerun", "launch", "store"},
     "rerun": {"delivery", "results", "pipeline", "training", "store"},
     "delivery": {"results", "pipeline", "modes", "inference", "editing", "models", "store"},
-    "audit": {"training", "inference", "editing", "metrics", "models", "store"},
+    "audit": {"representation", "training", "inference", "editing", "metrics", "models", "store"},
     "stages": {
         "audit", "results", "estimate", "pipeline", "modes", "methods", "benchmarks", "metrics", "interchange", "probes",
         "training", "inference", "editing", "models", "store",
@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "pipeline": {"benchmarks", "modes", "training", "editing", "models", "store"},
     "interchange": {"metrics", "store"},
     "probes": {"training", "inference", "models", "store"},
+    "representation": {"models", "store"},
     "methods": {"training", "editing", "models"},
     "training": {"models", "store"},
     "inference": {"models", "store"},

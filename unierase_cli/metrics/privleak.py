@@ -34,7 +34,7 @@ def compute(
 
     A published log as reference has no rows; it gives its AUC (``attacks["min_k"]``).
     """
-    retained = _retained(observations, holdout, reference)
+    retained = retained_area(ABOUT, observations, holdout, reference)
     if retained.value is None:
         return unavailable(ABOUT, retained.unavailable or "")
     return _relative_to(ABOUT, observations, holdout, retained.value)
@@ -60,29 +60,33 @@ def relative_difference(value: float, reference: float) -> float:
     return (value - reference) / (reference + EPSILON) * 100
 
 
-def _retained(
-    observations: Sequence[Observation], holdout: Sequence[Observation], reference: Reference | None
+def retained_area(
+    about: About,
+    observations: Sequence[Observation],
+    holdout: Sequence[Observation],
+    reference: Reference | None,
+    attack: str = ATTACK,
 ) -> Measure:
-    """The retain model's AUC, or the reason why there is none."""
+    """The retain model's AUC under an attack on the rows of the two given, or the reason why ``about`` has none."""
     if reference is None:
-        return unavailable(ABOUT, *NO_REFERENCE)
+        return unavailable(about, *NO_REFERENCE)
     forget, others = (reference.observations.get((split, "plain"), ()) for split in (FORGET, membership.HOLDOUT))
     if forget and others:
         for mine, its in ((observations, forget), (holdout, others)):
             if mine and {o.row_hash for o in mine} != {o.row_hash for o in its}:
                 return unavailable(
-                    ABOUT,
+                    about,
                     f"the retain reference was asked other {its[0].split} questions",
                     "observe it on this benchmark.split",
                 )
         if asked_otherwise(observations, forget) or asked_otherwise(holdout, others):
-            return unavailable(ABOUT, *OTHER_PROMPT)
-        return membership.compute(forget, others, ATTACK)
-    if ATTACK in reference.attacks:
-        return Measure(NAME, reference.attacks[ATTACK])
+            return unavailable(about, *OTHER_PROMPT)
+        return membership.compute(forget, others, attack)
+    if attack in reference.attacks:
+        return Measure(about.name, reference.attacks[attack])
     return unavailable(
-        ABOUT,
-        "the retain reference has neither forget and holdout rows nor an AUC of min-k",
+        about,
+        f"the retain reference has neither forget and holdout rows nor an AUC of {attack}",
         "observe it with both splits: eval.splits=[forget,holdout]",
     )
 

@@ -115,6 +115,17 @@ def _show_output(layer: int, show: Callable[[int, Tensor], Any] | None) -> Calla
     return hook
 
 
+@torch.no_grad()
+def through_final_norm(architecture: Architecture, hidden: Tensor) -> Tensor:
+    """Outputs of any block, [N, h], put through what the model has between its last block and its head; [N, h]."""
+    ids = torch.zeros(len(hidden), 1, dtype=torch.long, device=architecture.embedding.weight.device)
+    last = architecture.n_blocks - 1
+    # A copy: some models go on with a block's output in place.
+    with passing_through(architecture, range(last), (last, hidden[:, None].clone())):
+        out = architecture.backbone(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    return out.last_hidden_state[:, 0]
+
+
 @contextmanager
 def passing_through(
     architecture: Architecture, layers: Sequence[int], supply: tuple[int, Tensor] | None = None

@@ -133,6 +133,20 @@ class PromptFormatter:
         """Ids of ``answer``; with ``end=False``, the ids of an answer that nothing closes."""
         return self.answer(answer, style=style).ids if end else self._follow(answer, style, "")[0]
 
+    def answer_span(self, answer: str, begin: int, end: int, *, style: str | None = None) -> tuple[list[int], tuple[int, int]]:
+        """Ids of an answer that nothing closes, and the half-open range of those that overlap its characters [begin, end).
+
+        Raises ValueError if none does.
+        """
+        ids, offsets, last = self._follow(answer, style, "")
+        stripped = answer.strip() if self._frame(style).strips else answer
+        # Offsets count from the text that was encoded, and a template may take white space off the answer's start.
+        shift = last - len(stripped) - answer.index(stripped)
+        inside = [i for i, (a, b) in enumerate(offsets) if a < end + shift and b > begin + shift]
+        if not inside:
+            raise ValueError(f"no token covers the characters {begin} to {end} of {answer!r}")
+        return ids, (inside[0], inside[-1] + 1)
+
     def said(self, text: str, stop: str) -> str:
         """A generated text that stopped at ``stop``, without the white space that the template writes before the end."""
         return text.removesuffix(self.gap) if stop == "end" else text

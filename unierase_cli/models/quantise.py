@@ -1,0 +1,87 @@
+"""Quantising a weight and reading it back: round to nearest, no calibration, no kernel, on any device (spec: audit, section 7).
+
+Weights come as [out, in] and go out in the same shape, in float32 or better; whoever stores them rounds them to the model's type.
+GPTQ and AWQ choose better roundings on the same grids by looking at data, which is not imitated here; nor is LLM.int8's split.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unierase_cli.contracts import UserError
+
+GROUP = 128
+BLOCK = 64
+# The 16 levels of NF4: quantiles of a normal distribution (Dettmers et al. 2023, QLoRA, appendix E).
+NF4_LEVELS = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
+
+
+def int8(weight: Tensor) -> Tensor:
+    """Absmax int8 with one scale per output row; a row of zeros stays one."""
+    values = _precise(weight)
+    scale = _no_zeros(values.abs().amax(dim=1, keepdim=True) / 127)
+    return (values / scale).round().clamp(-127, 127) * scale
+
+
+def int4(weight: Tensor, group: int = GROUP, *, symmetric: bool = False) -> Tensor:
+    """Int4 with one scale per ``group`` of neighbouring inputs of a row; the last group may be shorter.
+
+    The asymmetric grid has 16 steps from the smallest to the largest value and always holds 0; the symmetric one goes from -8 to 7
+    steps of max|w| / 7. Raises UserError for an empty group.
+    """
+    values = _precise(weight)
+    groups = _cut(values, group)
+    if symmetric:
+        scale = _no_zeros(groups.abs().amax(dim=-1, keepdim=True) / 7)
+        rounded = (groups / scale).round().clamp(-8, 7) * scale
+    else:
+        high, low = groups.amax(dim=-1, keepdim=True).clamp(min=0), groups.amin(dim=-1, keepdim=True).clamp(max=0)
+        scale = _no_zeros((high - low) / 15)
+        zero = (-low / scale).round()
+        rounded = (((groups / scale).round() + zero).clamp(0, 15) - zero) * scale
+    return rounded.flatten(-2)[..., : values.shape[-1]].contiguous()
+
+
+def nf4(weight: Tensor, block: int = BLOCK) -> Tensor:
+    """NF4 with one scale per ``block`` of consecutive weights, row after row; scales are not quantised.
+
+    A value halfway between two levels goes to the lower one; a block of zeros stays one. Raises UserError for an empty block.
+    """
+    values = _precise(weight)
+    blocks = _cut(values.flatten(), block)
+    scale = _no_zeros(blocks.abs().amax(dim=-1, keepdim=True))
+    levels = torch.tensor(NF4_LEVELS, dtype=values.dtype, device=values.device)
+    rounded = levels[torch.bucketize(blocks / scale, (levels[1:] + levels[:-1]) / 2)] * scale
+    return rounded.flatten()[: values.numel()].reshape(values.shape)
+
+
+def unchanged_share(before: Tensor, after: Tensor, before_rounded: Tensor, after_rounded: Tensor) -> float | None:
+    """Of the entries that an edit changed, the share that quantising sets to the same value as without the edit.
+
+    None for an edit that changed nothing. Near 1, quantising takes the edit back.
+    """
+    edited = before != after
+    if not bool(edited.any()):
+        return None
+    return float((before_rounded == after_rounded)[edited].double().mean())
+
+
+def _precise(weight: Tensor) -> Tensor:
+    return weight if weight.dtype == torch.float64 else weight.float()
+
+
+def _no_zeros(scale: Tensor) -> Tensor:
+    return torch.where(scale == 0, torch.ones_like(scale), scale)
+
+
+def _cut(values: Tensor, size: int) -> Tensor:
+    """[..., n] as [..., groups, size], filled up with zeros, which no scale depends on."""
+    if size < 1:
+        raise UserError(f"groups of {size} weights cannot share a scale", f"take 1 or more, such as {GROUP}")
+    return functional.pad(values, (0, -values.shape[-1] % size)).unflatten(-1, (-1, size))
