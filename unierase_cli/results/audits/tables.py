@@ -17,7 +17,9 @@ NUMBERS = frozenset({"plain", "recovered", "control", "ceiling", "excess [95 %]"
 LEARNED = 0.9
 CAPTION = (
     "Mean score of the true answers that come back. control: from a model that never had the facts; ceiling: from the unedited "
-    "model; excess = recovered - control; share = excess / (ceiling - control)."
+    "model; excess = recovered - control; share = excess / (ceiling - control). Classes: "
+    + ", ".join(f"{letter} {kind}" for kind, letter in CLASSES.items())
+    + "."
 )
 Interval = tuple[float, float]
 
@@ -93,7 +95,7 @@ def sentences(audit: Audit) -> list[str]:
 
 def _row(found: Finding) -> tuple[str, ...]:
     return (
-        CLASSES.get(found.kind, "") + " " + found.kind,
+        CLASSES[found.kind],
         found.attack,
         found.setting,
         *(_number(value) for value in (found.plain, found.recovered, found.control, found.ceiling)),
