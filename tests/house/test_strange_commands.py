@@ -59,7 +59,8 @@ LINES: tuple[tuple[Any, ...], ...] = (
     ("run", "--dry-run", "--config-dir", FILE), ("eval", "--print-config", RUN), (RUN,), (RUN, RUN),
     *((command, "--dry-run", RUN) for command in ("run", "finetune", "train-token", "moments", "trace", "edit", "erase")),
     ("prepare", "--dry-run", RUN), ("prepare-return", "--dry-run", RUN), ("audit", RUN, "--dry-run"),
-    ("audit", RUN, RUN, "--dry-run"), ("audit", RUN, "--attacks", FILE, "--dry-run"), ("audit", RUN, "--facts", NUMBER, "--dry-run"),
+    ("audit", RUN, RUN, "--dry-run"), ("audit", RUN, "--attacks", FILE, "--dry-run"),
+    ("audit", RUN, "--facts", NUMBER, "--dry-run"),
     ("audit", RUN, "--control", RUN, "--dry-run"), ("audit", RUN, "--ceiling", FILE, "--dry-run"),
 )  # fmt: skip
 KEYED = (
