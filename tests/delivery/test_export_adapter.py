@@ -211,7 +211,7 @@ def test_what_peft_would_get_wrong_is_refused(tmp_path: Path, monkeypatch: pytes
     loaded = unedited(config)
     only_rows = edits(loaded)[0]
     run = finished(config, [Patch(only_rows.tokens, {}, {}, {"step": 0})])
-    with pytest.raises(UserError, match="token rows only"):
+    with pytest.raises(UserError, match="only token rows"):
         exported(config, run, tmp_path / "adapter")
     loaded.architecture.head.bias = torch.nn.Parameter(torch.zeros(loaded.architecture.head.weight.shape[0]))
     monkeypatch.setattr("unierase_cli.delivery.export.load_base", lambda *a: loaded)

@@ -190,7 +190,7 @@ def test_a_setting_that_the_record_does_not_know_is_told(tmp_path: Path, report:
     config = report.manifest["config"]
     config["edit"]["values"].pop("clamp")
     rewrite(report.path / "manifest.json", config=config)
-    assert "settings that came later have their defaults: edit.values.clamp" in rerun(tmp_path, "latest").stderr
+    assert "settings that are newer than the run have their defaults: edit.values.clamp" in rerun(tmp_path, "latest").stderr
 
 
 @pytest.mark.usefixtures("report")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.edit import ANSWERS, AUTO, HUB
 from unierase_cli.contracts import UserError
 from unierase_cli.estimate.memory_and_disk import disk_needs, edited_layers, memory_needs
 from unierase_cli.estimate.need import Need, Rows, peak, rows_of, stage_peaks
@@ -151,7 +152,7 @@ def files(experiment: Experiment, found: dict[str, Any]) -> list[dict[str, str]]
     look("benchmark.retain_path", experiment.benchmark.retain_path, folder=False)
     look("token.targets", experiment.token.targets, folder=False)
     corpus = experiment.edit.moments.corpus
-    look("edit.moments.corpus", None if corpus == "auto" or corpus.startswith("hub:") else corpus, folder=False)
+    look("edit.moments.corpus", None if corpus in (ANSWERS, AUTO) or corpus.startswith(HUB) else corpus, folder=False)
     return looked
 
 

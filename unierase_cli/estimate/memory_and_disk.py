@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.edit import ANSWERS, AUTO
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.estimate.need import ALL, LOADING, Need, Rows
 from unierase_cli.estimate.shapes import BYTES, Shape
@@ -114,9 +115,10 @@ def _moments(experiment: Experiment, space: Workspace, rows: Rows) -> list[Need]
     count, inner = len(edited_layers(experiment, space.shape)), space.shape.inner
     square, moments = inner**2, experiment.edit.moments
     tokens = moments.batch_tokens
-    if moments.corpus == "auto":
+    if moments.corpus in (ANSWERS, AUTO):
         texts = min(rows.protect, moments.samples or rows.protect)
-        tokens = min(tokens, texts * (rows.question + rows.answer))
+        answer = rows.answer if moments.corpus == AUTO else experiment.protocol.max_new_tokens
+        tokens = min(tokens, texts * (rows.question + answer))
     return [
         Need("moments", "second moments", count * square * 8, f"{count} x {inner}^2 of 8 B"),
         Need("moments", "pass over texts", space.forward(tokens), f"{tokens} tokens", "pass"),
@@ -176,6 +178,8 @@ def _evaluation(experiment: Experiment, space: Workspace, rows: Rows, accelerato
     asked = [("observe", min(wanted, max(rows.largest, 1)), rows.question, protocol.max_new_tokens)]
     if general.wanted:
         asked.append(("general", wanted, SUITE_TOKENS, general.max_new_tokens))
+    if experiment.method.editing and experiment.edit.moments.corpus == ANSWERS and rows.protect:
+        asked.append(("moments", min(wanted, rows.protect), rows.question, protocol.max_new_tokens))
     for stage, batch, question, new in asked:
         prefill, length = batch * question, question + new + CACHE_ROOM
         read = batch * length * shape.heads * shape.head_size
