@@ -283,3 +283,12 @@ def test_no_function_is_made_of_two_values_or_chooses_a_file(tmp_path: Path, mon
 
 def test_one_key_may_take_anothers_value() -> None:
     assert compose(["run.seed=3", "model.path=m-${run.seed}"]).model.path == "m-3"
+
+
+def test_a_recorded_key_that_was_removed_is_passed_over() -> None:
+    recorded = asdict(compose([]))
+    recorded["edit"]["moments"]["subject_end_weight"] = 1000.0
+    assert Experiment.from_json(recorded) == compose([])
+    recorded["edit"]["moments"]["no_such_key"] = 1
+    with pytest.raises(UserError, match="no_such_key"):
+        Experiment.from_json(recorded)

@@ -19,6 +19,7 @@ from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunCon
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.values import Values, find_values
+from unierase_cli.inference import generate as generation
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.stage import Request
@@ -26,6 +27,7 @@ from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import erase as erase_stage
 from unierase_cli.stages import moments as moments_stage
 from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.jsonl import read_jsonl
 from unierase_cli.store.tensors import load_tensors
 
 
@@ -97,12 +99,15 @@ def test_only_what_shapes_the_moments_enters_their_key(made: tuple[Experiment, A
     assert again.plan("erase")[-1].state == "missing"
     assert again.plan("moments")[-1].state == "done"
     assert make(other, "moments").key == keys["moments"]["key"]
-    longer = replace(config, protocol=replace(config.protocol, max_new_tokens=3))
-    assert Pipeline(longer, SilentReporter()).plan("moments")[-1].state == "missing", "the model's own answers are read"
-    plain = replace(longer, edit=replace(config.edit, moments=replace(config.edit.moments, corpus="auto")))
-    assert Pipeline(plain, SilentReporter()).key(Request("moments")) == Pipeline(
-        replace(plain, protocol=config.protocol), SilentReporter()
-    ).key(Request("moments"))
+    asked = replace(config, protocol=replace(config.protocol, max_new_tokens=3))
+    assert Pipeline(asked, SilentReporter()).plan("moments")[-1].state == "done", "how a model is evaluated does not matter"
+
+    def key(**changes: Any) -> str:
+        moments = replace(config.edit.moments, **changes)
+        return Pipeline(replace(config, edit=replace(config.edit, moments=moments)), SilentReporter()).key(Request("moments"))
+
+    assert key(answer_tokens=3) != key(), "the model's own answers are read"
+    assert key(corpus="auto", answer_tokens=3) == key(corpus="auto")
     heavier = replace(config, edit=replace(config.edit, moments=replace(config.edit.moments, prompt_end_weight=9.0)))
     assert Pipeline(heavier, SilentReporter()).plan("moments")[-1].state == "missing"
 
@@ -195,3 +200,31 @@ def test_without_anything_to_protect_the_edit_goes_on_with_a_warning(folder: Pat
     reporter = SilentReporter()
     Pipeline(config, reporter).make("erase")
     assert any("nothing is protected" in warning for warning in reporter.warnings)
+
+
+def test_answers_of_an_interrupted_run_are_not_asked_again(
+    made: tuple[Experiment, Artefact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(made[0], run=replace(made[0].run, outputs=str(tmp_path)))
+    monkeypatch.setattr(moments_stage, "AT_A_TIME", 7)
+    given: list[int] = []
+    by_itself = generation.generate
+
+    def generate(loaded: Any, prompts: Any, **settings: Any) -> Any:
+        if len(given) == 2:
+            raise KeyboardInterrupt
+        given.append(len(prompts))
+        return by_itself(loaded, prompts, **settings)
+
+    monkeypatch.setattr(generation, "generate", generate)
+    with pytest.raises(KeyboardInterrupt):
+        make(config, "moments")
+    monkeypatch.setattr(generation, "generate", by_itself)
+    moments = make(config, "moments")
+    assert given == [7, 7]
+    assert len(read_jsonl(moments.path / "answers.jsonl")) == len(study_of(config).benchmark.protect)
+    whole = make(made[0], "moments")
+    found, wanted = (load_tensors(a.path / "moments.safetensors") for a in (moments, whole))
+    for name, values in wanted.items():
+        if name.endswith("eigenvalues"):
+            torch.testing.assert_close(found[name], values, rtol=1e-5, atol=1e-8)

@@ -10,7 +10,7 @@ import torch
 from tests.helpers.tiny_models import FACTS, tiny_llama
 from tests.helpers.token_learning import SHORT, TARGETS, learn, weights
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
-from unierase_cli.contracts import SilentReporter
+from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.vocabulary import get_rows
 from unierase_cli.training.token import learning as token_training
 from unierase_cli.training.token.learning import refine_token
@@ -130,3 +130,10 @@ def test_directions_to_keep_are_orthonormal_and_at_most_a_quarter_of_all() -> No
     assert same is not None
     assert len(same) == 1
     assert kept_directions(loaded, []) is None
+
+
+def test_states_that_are_not_finite_are_told_in_one_line() -> None:
+    loaded = tiny_llama()
+    loaded.architecture.set_weight(0, torch.full_like(loaded.architecture.weight(0), float("nan")))
+    with pytest.raises(UserError, match="not finite at the ends of protected questions"):
+        kept_directions(loaded, ["Who?"])

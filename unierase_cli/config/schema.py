@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ MOVED: dict[str, tuple[str, Any]] = {
     "unlearn.alternates": ("method.settings.alternates", 5),
     "unlearn.rho": ("unlearn.optimizer_settings.rho", 0.04),
 }
+# Keys of earlier versions that have no successor; runs that recorded them can still be scored and applied.
+REMOVED = ("edit.moments.subject_end_weight",)
 
 
 @cache
@@ -128,10 +131,13 @@ class Composition(Experiment):
 
 
 def without_moved(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A recorded configuration without moved keys that had their default values."""
-    found = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in data.items()}
-    for key, (_, default) in MOVED.items():
-        section, _, name = key.partition(".")
-        if isinstance(found.get(section), dict) and found[section].get(name) == default:
-            del found[section][name]
+    """A recorded configuration without removed keys, and without moved keys that had their default values."""
+    found = deepcopy(dict(data))
+    for key in [*MOVED, *REMOVED]:
+        *path, name = key.split(".")
+        section: Any = found
+        for part in path:
+            section = section.get(part) if isinstance(section, dict) else None
+        if isinstance(section, dict) and name in section and (key in REMOVED or section[name] == MOVED[key][1]):
+            del section[name]
     return found

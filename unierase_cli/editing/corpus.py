@@ -35,7 +35,7 @@ def moment_sources(
     if config.corpus_weight > 0 and config.corpus == ANSWERS:
         prompts = [formatter.prompt(fact.question).ids for fact in drawn(protect, config.samples, seed)]
         said = zip(prompts, answer(prompts) if prompts else [], strict=True)
-        sources.append(Source("answers", config.corpus_weight, [[*prompt, *ids][: config.max_tokens] for prompt, ids in said]))
+        sources.append(Source("answers", config.corpus_weight, [[*prompt, *ids] for prompt, ids in said]))
     elif config.corpus_weight > 0:
         texts = read_corpus(config, protect, seed)
         sources.append(Source("corpus", config.corpus_weight, encode_texts(formatter, texts, config.max_tokens)))

@@ -34,7 +34,8 @@ class EditRequest:
 
 
 def key_index(formatter: PromptFormatter, prompt: Prompt, subject: str | None, key_position: str) -> int:
-    """Index of the key token: the last token of the subject's last occurrence, or of the prompt if there is no subject.
+    """Index of the key token: the last one that overlaps the subject's last occurrence; the prompt's last one for prompt_last
+    or without a subject.
 
     Raises UserError if the subject is not in the question.
     """

@@ -117,7 +117,7 @@ def _moments(experiment: Experiment, space: Workspace, rows: Rows) -> list[Need]
     tokens = moments.batch_tokens
     if moments.corpus in (ANSWERS, AUTO):
         texts = min(rows.protect, moments.samples or rows.protect)
-        answer = rows.answer if moments.corpus == AUTO else experiment.protocol.max_new_tokens
+        answer = rows.answer if moments.corpus == AUTO else moments.answer_tokens
         tokens = min(tokens, texts * (rows.question + answer))
     return [
         Need("moments", "second moments", count * square * 8, f"{count} x {inner}^2 of 8 B"),
@@ -179,7 +179,7 @@ def _evaluation(experiment: Experiment, space: Workspace, rows: Rows, accelerato
     if general.wanted:
         asked.append(("general", wanted, SUITE_TOKENS, general.max_new_tokens))
     if experiment.method.editing and experiment.edit.moments.corpus == ANSWERS and rows.protect:
-        asked.append(("moments", min(wanted, rows.protect), rows.question, protocol.max_new_tokens))
+        asked.append(("moments", min(wanted, rows.protect), rows.question, experiment.edit.moments.answer_tokens))
     for stage, batch, question, new in asked:
         prefill, length = batch * question, question + new + CACHE_ROOM
         read = batch * length * shape.heads * shape.head_size

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
@@ -14,21 +15,27 @@ from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.json_text import write_json
+from unierase_cli.store.jsonl import append_jsonl, read_jsonl
+
+if TYPE_CHECKING:
+    from unierase_cli.models.load import LoadedModel
 
 NAME = "moments"
 VERSION = 4
 RECORD = "moments.json"
+# The model's own answers to protected questions, as token ids.
+ANSWERED, AT_A_TIME = "answers.jsonl", 64
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """The layers, the corpus and the prompt format; not how the edit uses the moments."""
+    """The layers, the corpus, the prompt format and what ends the model's answers; not how the edit uses the moments."""
     experiment = study.experiment
     return {
         "layers": wanted_layers(experiment),
-        "moments": counted(experiment.edit.moments),
+        "moments": counted(experiment.edit.moments) | ({} if _reads_answers(experiment) else {"answer_tokens": 0}),
         "model": model_settings(experiment),
         "seed": experiment.run.seed if experiment.edit.moments.samples else None,
-        **({"answers": _asking(experiment)} if _reads_answers(experiment) else {}),
+        "stop": stop_texts(experiment) if _reads_answers(experiment) else [],
     }
 
 
@@ -63,12 +70,6 @@ def _reads_answers(experiment: Experiment) -> bool:
     return experiment.edit.moments.corpus == ANSWERS and experiment.edit.moments.corpus_weight > 0
 
 
-def _asking(experiment: Experiment) -> dict[str, Any]:
-    """The settings of the protocol that the model's answers depend on."""
-    protocol = experiment.protocol
-    return {"max_new_tokens": protocol.max_new_tokens, "total_tokens": protocol.total_tokens, "stop": stop_texts(experiment)}
-
-
 def wanted_layers(experiment: Experiment) -> list[int] | None:
     """The configured layers; None means the default for the model's depth."""
     named = experiment.edit.layers if experiment.edit.layers is not None else experiment.model.layers
@@ -79,7 +80,6 @@ def run(context: StageContext) -> dict[str, Any]:
     """One pass over the texts, then one eigendecomposition per layer."""
     from unierase_cli.editing.corpus import moment_sources
     from unierase_cli.editing.moments import FILE, decompose, second_moments
-    from unierase_cli.inference.generate import generate
     from unierase_cli.store.tensors import save_tensors
 
     experiment, reporter = context.experiment, context.reporter
@@ -88,20 +88,8 @@ def run(context: StageContext) -> dict[str, Any]:
     layers = loaded.architecture.default_layers() if named is None else named
     loaded.architecture.check_layers(layers)
     protect = preserved(context.study)
-    protocol = experiment.protocol
-
-    def answer(prompts: list[list[int]]) -> list[list[int]]:
-        found = generate(
-            loaded,
-            prompts,
-            max_new_tokens=protocol.max_new_tokens,
-            total_tokens=protocol.total_tokens,
-            batch_size=experiment.eval.batch_size,
-        )
-        return [said.ids for said in found]
-
     with reporter.phase("read corpus"):
-        sources = moment_sources(loaded.prompts, experiment.edit.moments, protect, experiment.run.seed, answer)
+        sources = moment_sources(loaded.prompts, experiment.edit.moments, protect, experiment.run.seed, _answerer(context, loaded))
     if not sources:
         reporter.warn(
             "nothing is protected: there is no text to keep; give edit.moments.corpus=FILE or a benchmark with retain facts"
@@ -136,3 +124,28 @@ def run(context: StageContext) -> dict[str, Any]:
     told = ", ".join(f"{s.tokens} tokens of {s.name} (weight {s.weight:g})" for s in sources) or "nothing"
     reporter.note(f"second moments of layers {layers} over {told}")
     return summary
+
+
+def _answerer(context: StageContext, loaded: LoadedModel) -> Callable[[list[list[int]]], list[list[int]]]:
+    """Answers prompts as the model would, a few at a time, and keeps the answers for an interrupted run to go on from."""
+    from unierase_cli.inference.generate import generate
+
+    experiment, kept = context.experiment, context.directory / ANSWERED
+
+    def answer(prompts: list[list[int]]) -> list[list[int]]:
+        answers = [row["ids"] for row in read_jsonl(kept, torn_tail=True)] if kept.exists() else []
+        with context.reporter.progress("answering protected questions", len(prompts)) as advance:
+            advance(len(answers))
+            while rest := prompts[len(answers) : len(answers) + AT_A_TIME]:
+                found = generate(
+                    loaded,
+                    rest,
+                    max_new_tokens=experiment.edit.moments.answer_tokens,
+                    batch_size=experiment.eval.batch_size,
+                )
+                append_jsonl(kept, [{"ids": said.ids} for said in found])
+                answers += [said.ids for said in found]
+                advance(len(rest))
+        return answers
+
+    return answer

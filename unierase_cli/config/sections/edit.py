@@ -65,7 +65,9 @@ class MomentsConfig:
     samples: int = 1000
     """Maximum number of texts to read, in seeded order. 0: all."""
     max_tokens: int = 512
-    """Maximum number of tokens to read per text."""
+    """Maximum number of tokens to read per text; prompts and answers are read whole."""
+    answer_tokens: int = 48
+    """Maximum number of tokens of an answer for corpus=answers."""
     corpus_weight: float = 1.0
     """Weight of the moment of corpus tokens."""
     prompt_end_weight: float = 0.0
@@ -77,6 +79,7 @@ class MomentsConfig:
         positive("edit.moments.corpus_weight", self.corpus_weight, zero=True)
         positive("edit.moments.prompt_end_weight", self.prompt_end_weight, zero=True)
         positive("edit.moments.max_tokens", self.max_tokens)
+        positive("edit.moments.answer_tokens", self.answer_tokens)
         positive("edit.moments.batch_tokens", self.batch_tokens)
         positive("edit.moments.samples", self.samples, zero=True)
 

@@ -137,8 +137,8 @@ def refine_token(
     returns the rows of the turn after which the most facts lead to a listed refusal.
 
     Output rows stay, since the edit was computed for them. With a tied head each row has both roles; the fit then also asks
-    for [UNL] as the first answer token, so that the edit keeps its effect, and leaves [UNL]'s logits at the ends of
-    ``protected`` questions unchanged. Otherwise [UNL] becomes likelier after every question.
+    for [UNL] as the first answer token, so that the edit keeps its effect, and leaves [UNL]'s logits unchanged at the ends
+    of some ``protected`` questions (``kept_directions``). Otherwise [UNL] becomes likelier after every question.
     """
     if not config.refine_epochs or not facts:
         return rows

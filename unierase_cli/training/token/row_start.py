@@ -92,7 +92,7 @@ def ends_of(loaded: LoadedModel, questions: Sequence[str], ids: Sequence[int]) -
 def kept_directions(loaded: LoadedModel, questions: Sequence[str]) -> Tensor | None:
     """Orthonormal rows [r, h], float32, that span the head's input at the ends of the questions' prompts; None without questions.
 
-    Uses at most a quarter of h of the questions, so that most directions stay free.
+    Uses at most a quarter of h of the questions, so that most directions stay free. Raises UserError if a state is not finite.
     """
     chosen = evenly_spaced(questions, min(MOST_KEPT, loaded.architecture.hidden_size // 4))
     prompts = [loaded.prompts.prompt(question).ids for question in chosen]
@@ -103,8 +103,14 @@ def kept_directions(loaded: LoadedModel, questions: Sequence[str]) -> Tensor | N
     ]
     if not states:
         return None
-    _, sizes, directions = torch.linalg.svd(torch.cat(states), full_matrices=False)
-    return directions[sizes > sizes[0] * NEGLIGIBLE]
+    ends = torch.cat(states)
+    if not torch.isfinite(ends).all():
+        raise UserError(
+            "the edited model's states are not finite at the ends of protected questions",
+            "lower edit.values.clamp, or load the model in float32",
+        )
+    _, sizes, directions = torch.linalg.svd(ends.cpu(), full_matrices=False)
+    return directions[sizes > sizes[0] * NEGLIGIBLE].to(loaded.device)
 
 
 def lifted(rows: Tensor, mean: Tensor, wanted: Tensor) -> Tensor:
