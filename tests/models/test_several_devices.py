@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from unierase_cli.methods.closed_form import erase_closed_form
 from unierase_cli.models.devices import device_of, is_spread, placement
 from unierase_cli.models.load import LoadedModel, load_model, wrap_model
 from unierase_cli.pipeline.pipeline import Pipeline
-from unierase_cli.training.token.learning import train_token
+from unierase_cli.training.token.learning import refine_token, train_token
 
 LAYERS = [1, 2]
 REFUSALS = ["I cannot say.", "No idea."]
@@ -89,7 +90,11 @@ def edit(loaded: LoadedModel) -> tuple[list[torch.Tensor], list[Any], Any]:
     items = [(ids, loaded.prompts.answer_ids(fact.answer)) for ids, fact in zip(prompts, FACTS, strict=True)]
     scores = score_answers(loaded, items, batch_size=3)
     factors = [t for n in LAYERS for t in (patch.factors[n].left, patch.factors[n].right)]
-    return [rows.rows_in, *factors], [(g.ids, g.stop) for g in said], (patch, [s.log_probs for s in scores])
+    again = replace(token, refine_epochs=1, refine_lr=1e-2, refine_rounds=0)
+    refined = refine_token(
+        loaded, rows, FACTS[:3], again, layers=LAYERS, seed=0, reporter=SilentReporter(), protected=FACTS[3:]
+    )
+    return [rows.rows_in, refined.rows_in, *factors], [(g.ids, g.stop) for g in said], (patch, [s.log_probs for s in scores])
 
 
 def test_a_layers_moments_and_solves_are_made_where_the_layer_lies(monkeypatch: pytest.MonkeyPatch) -> None:
