@@ -57,7 +57,7 @@ def test_the_control_has_every_excess_zero_and_nothing_is_found(folders: dict[st
     models = {a.manifest["options"]["of"] for a in Store(config.run.outputs).list("attack")}
     assert models == {"base", "ceiling"}, "a control that is the model itself is not asked again"
     text = (artefact.path / "audit.md").read_text("utf-8")
-    assert "audited with prompts only: no recovery found" in text
+    assert "audited with prompts and weights only: no recovery found" in text
     assert (artefact.path / "audit.png").read_bytes().startswith(b"\x89PNG")
 
 
