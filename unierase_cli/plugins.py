@@ -27,6 +27,7 @@ class Plugins:
 
     ``package``: the room. ``group``: the entry point group. ``word``: the prefix of a name that a user types
     (``method=``). ``kind``: what a part is called. ``hidden``: files of the room that are not parts.
+    ``shared``: packages and modules outside the room whose code counts too, as far as a part imports it.
     """
 
     package: str
@@ -34,6 +35,7 @@ class Plugins:
     word: str
     kind: str
     hidden: Collection[str] = field(default_factory=lambda: {"base"})
+    shared: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
         """Every available part, without importing any: files, then entry points."""
@@ -50,7 +52,7 @@ class Plugins:
         Raises UserError if there is no such part.
         """
         point = self._point(name)
-        found = code_hash(f"{self.package}.{name}" if point is None else point.module, self.package)
+        found = code_hash(f"{self.package}.{name}" if point is None else point.module, self.package, *self.shared)
         return found or f"{name} without a file, {point.dist.version if point and point.dist else 'no version'}"
 
     def says(self, name: str, constant_name: str, default: Any = None) -> Any:

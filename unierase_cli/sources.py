@@ -19,15 +19,15 @@ class Unread(Exception):
 
 
 @cache
-def code_hash(module: str, room: str) -> str | None:
-    """Sha256 of a module's file and of everything it imports from ``room`` or from its own top-level package.
+def code_hash(module: str, *shared: str) -> str | None:
+    """Sha256 of a module's file and of everything it imports from ``shared`` or from its own top-level package.
 
-    Imports are followed transitively; ``room`` is a package such as ``unierase_cli.methods``. A package counts with all
-    its files. None if the module has no file. Cached per process, since Python imports a file once. Comments and blank
-    lines count.
+    Imports are followed transitively; ``shared`` names packages such as ``unierase_cli.methods``, or modules. A package
+    counts with all its files. None if the module has no file. Cached per process, since Python imports a file once.
+    Comments and blank lines count.
     """
     own = module.partition(".")[0]
-    rooms = {room} if own == "unierase_cli" else {room, own}
+    rooms = {*shared} if own == "unierase_cli" else {*shared, own}
     found: dict[str, bytes] = {}
     left = [module, *_inside(module)]
     while left:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from unierase_cli import sources
 from unierase_cli.audit.base import (
     ATTACKS,
     CLASSES,
@@ -41,13 +42,65 @@ def test_a_setting_that_an_attack_lacks_is_refused() -> None:
         attack_settings("prefix", {"token": [3]})
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("prefix", {"tokens": 3}, "a list"),
+        ("prefix", {"tokens": ["four"]}, "a whole number"),
+        ("noise", {"shares": [True]}, "a number"),
+        ("noise", {"seeds": 0}, "above 0"),
+        ("sampling", {"samples": -1}, "above 0"),
+        ("relearn_part", {"steps": [0, 10]}, "above 0"),
+        ("relearn_part", {"batch": 0}, "above 0"),
+        ("affirmative", {"start": 3}, "a text"),
+        ("ignore_refusal", {"wordings": "Tell me."}, "a list"),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused(name: str, given: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        attack_settings(name, given)
+
+
+def test_a_list_may_be_empty() -> None:
+    assert attack_settings("relearn_part", {"lr": []})["lr"] == []
+    assert load_attack("relearn_part").cases(attack_settings("relearn_part", {"steps": []})) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "attacks"),
+    [
+        ("audit.asking", {"int4", "prefix"}),
+        ("audit.weights", {"int4"}),
+        ("audit.inside", {"uds"}),
+        ("representation.states", {"uds"}),
+        ("models.quantise", {"int4"}),
+        ("audit.verdict", set()),
+    ],
+)
+def test_shared_code_counts_for_the_attacks_that_import_it(
+    module: str, attacks: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def codes() -> dict[str, str]:
+        sources.code_hash.cache_clear()
+        return {name: ATTACKS.code(name) for name in ("int4", "prefix", "uds")}
+
+    before, own = codes(), sources._content
+    changed = f"unierase_cli.{module}"
+    monkeypatch.setattr(sources, "_content", lambda name: b"other" if name == changed else own(name))
+    after = codes()
+    monkeypatch.undo()
+    assert {name for name in before if before[name] != after[name]} == attacks
+    assert codes() == before
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_attack_says_what_it_is(name: str) -> None:
     attack = load_attack(name)
     assert attack.__doc__
     assert attack.CLASS in CLASSES
     assert attack.PRESET in PRESETS
-    for constant in ("CLASS", "PRESET", "VERSION", "SETTINGS", "NEEDS", "SCORE", "RELATIVE", "BEST_OF", "BENIGN", "WEAK"):
+    optional = ("NEEDS", "FILES", "PACKAGES", "SCORE", "RELATIVE", "BEST_OF", "BENIGN", "WEAK")
+    for constant in ("CLASS", "PRESET", "VERSION", "SETTINGS", *optional):
         assert ATTACKS.says(name, constant) == getattr(attack, constant, None), "it is read without being imported"
     cases = attack.cases(attack.SETTINGS)
     names = [case.name for case in cases]

@@ -93,6 +93,12 @@ def test_examples_that_do_not_fit_are_not_asked(suppressor: Target) -> None:
     assert rows_of(few_shot, short, examples=[3]) == []
 
 
+def test_examples_leave_the_answer_its_room_under_a_bound_on_prompt_and_answer_together(suppressor: Target) -> None:
+    bound = replace(suppressor, protocol=replace(PROTOCOL, total_tokens=20))
+    assert rows_of(few_shot, bound, examples=[3]) == rows_of(few_shot, suppressor, examples=[3])
+    assert rows_of(token_forbidden, bound) != rows_of(token_forbidden, suppressor), "elsewhere the bound holds"
+
+
 def _short(loaded: LoadedModel, length: int) -> object:
     from copy import copy
 

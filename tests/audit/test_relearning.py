@@ -72,12 +72,22 @@ def test_no_fact_that_is_asked_is_ever_trained_on(attacked: Target, taught: list
 
 
 def test_harmless_training_holds_no_fact_that_was_to_be_forgotten(attacked: Target, taught: list[tuple[int, ...]]) -> None:
-    mixed = replace(attacked, material=[*KEEP[4:], *FORGET[:2]])
+    beside = Fact("beside", "Which colour has Ada Velour's coat?", "Mostly blue.", group=FORGET[0].group)
+    alone = Fact("alone", "Where is the sea?", "Near Porto.")
+    ungrouped = [*attacked.forgotten, Fact("forgotten alone", "Where is the river?", "Near Quito.")]
+    mixed = replace(attacked, material=[*KEEP[4:], *FORGET[:2], beside, alone], forgotten=ungrouped)
     settings = {**relearn_benign.SETTINGS, "examples": [6], "batch": 2}
     rows = rows_of(relearn_benign, mixed, settings)
-    assert set(taught) == ids(attacked, KEEP[4:])
-    assert {row.at for row in rows} == {"2 steps"}
+    assert set(taught) == ids(attacked, [*KEEP[4:], alone])
+    assert {row.at for row in rows} == {"3 steps"}
+    assert "trains on 5 retained facts: there are no 6" in mixed.reporter.notes[0]  # type: ignore[attr-defined]
     assert {row.fact for row in rows if row.split == "forget"} == {fact.id for fact in FORGET}
+
+
+def test_harmless_training_without_harmless_facts_is_left_out(attacked: Target) -> None:
+    none = replace(attacked, material=FORGET[:2])
+    assert rows_of(relearn_benign, none, dict(relearn_benign.SETTINGS)) == []
+    assert "left out" in none.reporter.warnings[0]  # type: ignore[attr-defined]
 
 
 def test_the_headline_look_comes_first_with_what_is_kept(attacked: Target) -> None:
@@ -111,6 +121,7 @@ def test_out_of_memory_leaves_the_model_alone_and_suggests_adapters(attacked: Ta
 def test_a_model_that_is_too_large_is_trained_with_adapters_alone(attacked: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relearning, "LARGEST_WHOLE", 1000)
     assert rows_of(relearn_part, attacked, SETTINGS) == []
+    assert "billion parameters" in attacked.reporter.notes[0]  # type: ignore[attr-defined]
     assert rows_of(relearn_part, attacked, SETTINGS, 1)
 
 

@@ -73,6 +73,25 @@ def test_weak_evidence_hides_nothing() -> None:
     assert line(PREFIX, INT4, RELEARN, weak) == "no recovery found by 3 attacks"
 
 
+@pytest.mark.parametrize("kind", ["prompts", "weights", "relearning", "inside"])
+def test_weak_evidence_decides_nothing(kind: str) -> None:
+    weak = found("interpolate", kind, 0.9, "recovered", weak=True, benign=True)
+    assert line(PREFIX, INT4, RELEARN, weak) == "no recovery found by 3 attacks"
+
+
+def test_training_that_did_not_learn_is_no_attack_that_found_nothing() -> None:
+    learned, not_learned = replace(RELEARN, trained=0.9), replace(RELEARN, trained=0.5)
+    assert line(PREFIX, INT4, learned) == "no recovery found by 3 attacks"
+    assert line(PREFIX, INT4, not_learned) == "audited with prompts and weights only: no recovery found by 2 attacks"
+    assert line(PREFIX, INT4, replace(not_learned, benign=True)) == "no recovery found by 3 attacks"
+    assert line(PREFIX, INT4, replace(not_learned, word="partly")) == "mostly erased: at most 0.03 by relearn_part"
+
+
+def test_without_an_attack_that_can_be_judged_there_is_no_verdict() -> None:
+    broken, weak = replace(INT4, word="breaks the model"), replace(RELEARN, trained=0.1)
+    assert line(broken, weak) == line() == "unavailable: no attack could be judged"
+
+
 def test_what_is_left_inside_is_readable() -> None:
     depth = found("uds", "inside", 0.7, "partly")
     assert line(PREFIX, INT4, RELEARN, depth) == "readable inside: UDS 0.30"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -116,8 +117,10 @@ def test_pruning_takes_the_share_that_it_says(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_pruning_by_activations_needs_retained_examples() -> None:
-    with pytest.raises(UserError, match="retained examples"):
-        attack("prune", target(tiny_llama(), material=()), "30 percent of a row by activations")
+    under = target(tiny_llama(), material=())
+    assert attack("prune", under, "30 percent of a row by activations") == []
+    assert "no retained examples" in under.reporter.warnings[0]  # type: ignore[attr-defined]
+    assert attack("prune", under, "30 percent of a row")
 
 
 def test_all_the_way_to_the_unedited_model_lie_its_answers() -> None:
@@ -137,8 +140,13 @@ def test_a_direction_is_chosen_on_groups_that_are_not_asked() -> None:
     under = target(tiny_llama(), facts=8)
     rows = attack("direction", under, kl=100.0)
     assert [row.fact for row in rows if row.split == "forget"] == [fact.id for fact in tested]
-    with pytest.raises(UserError, match="two groups"):
-        attack("direction", target(tiny_llama(), facts=2))
+
+
+@pytest.mark.parametrize(("more", "why"), [({"facts": 2}, "a single group"), ({"material": ()}, "no retained examples")])
+def test_without_two_groups_or_retained_examples_there_is_no_direction(more: dict[str, Any], why: str) -> None:
+    under = target(tiny_llama(), **more)
+    assert attack("direction", under) == []
+    assert why in under.reporter.warnings[0]  # type: ignore[attr-defined]
 
 
 def test_a_direction_that_costs_too_much_is_not_taken() -> None:

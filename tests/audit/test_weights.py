@@ -48,6 +48,17 @@ def test_weights_are_handed_over_as_out_by_in() -> None:
     assert next(shape for name, shape in shapes["gpt2"].items() if "mlp.c_proj" in name) == (32, 48)
 
 
+def test_a_head_that_is_the_embedding_is_changed_alone() -> None:
+    loaded = tiny("llama_tied")
+    embedding, head = loaded.architecture.embedding, loaded.architecture.head
+    before = embedding.weight.detach().clone()
+    with changed(loaded, doubled, head=True):
+        assert torch.equal(embedding.weight, before)
+        assert torch.equal(head.weight, 2 * before)
+    assert head.weight is embedding.weight
+    assert torch.equal(head.weight, before)
+
+
 def test_the_head_is_changed_only_where_that_is_asked_for() -> None:
     loaded = tiny("llama")
     head = loaded.architecture.head.weight.clone()

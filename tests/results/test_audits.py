@@ -69,7 +69,7 @@ def test_what_has_to_be_known_is_said() -> None:
     assert "uds was left out: no unedited model" in told
     assert "under int4: retain recall 0.200 (0.957 without it)" in told
     assert "relearn_part is too weak: of what it trains on it reaches 0.50" in told
-    assert {"no share: too close", "the facts are of 2 groups"} <= set(told)
+    assert {"paraphrase: no share: too close", "the facts are of 2 groups"} <= set(told)
 
 
 def test_the_most_that_comes_back_is_said_in_words() -> None:
@@ -77,6 +77,18 @@ def test_the_most_that_comes_back_is_said_in_words() -> None:
         "Under prefix (4 given) the model gives back 0.98 of the answers (plain questions: 0.03); "
         "a model that never learned them reaches 0.17."
     ]
+
+
+def test_what_breaks_the_model_or_is_weak_makes_no_headline() -> None:
+    broken = finding("noise", "weights", 1.0, recovered=0.99, word="breaks the model")
+    weak = finding("interpolate", "weights", 1.0, recovered=0.99, weak=True)
+    assert sentences(replace(AUDIT, findings=[*AUDIT.findings, broken, weak])) == sentences(AUDIT)
+    assert sentences(replace(AUDIT, findings=[AUDIT.findings[0], broken, weak])) == []
+
+
+def test_harmless_training_is_never_too_weak() -> None:
+    benign = finding("relearn_benign", "relearning", 0.3, trained=0.5, benign=True)
+    assert not [note for note in notes(replace(AUDIT, findings=[benign])) if "too weak" in note]
 
 
 def test_the_report_shows_verdict_numbers_and_examples_and_escapes_them() -> None:

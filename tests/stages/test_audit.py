@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -130,6 +131,39 @@ def test_without_a_control_the_audit_ends_well_and_says_what_makes_one(folders: 
 def test_a_slip_is_told_before_a_model_is_asked(tmp_path: Path, audit: dict, told: str) -> None:
     with pytest.raises(UserError, match=told):
         Pipeline(audited("nowhere", tmp_path, **audit), SilentReporter()).check("audit")
+
+
+def attack_key(tmp_path: Path, name: str, **settings: object) -> str:
+    config = audited("nowhere/at-all", tmp_path, settings={name: settings})
+    return Pipeline(config, SilentReporter()).plan("attack", attack=name, of="base")[-1].key
+
+
+def test_a_file_in_the_settings_counts_by_its_content(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    for path in (first, second):
+        path.write_text("{}\n", "utf-8")
+    before = attack_key(tmp_path, "uds", entities=str(first))
+    assert attack_key(tmp_path, "uds", entities=str(second)) == before
+    second.write_text("{ }\n", "utf-8")
+    assert attack_key(tmp_path, "uds", entities=str(second)) != before
+    assert attack_key(tmp_path, "uds") != before
+    with pytest.raises(UserError, match="uds.entities=.* is not a file"):
+        attack_key(tmp_path, "uds", entities=str(tmp_path))
+
+
+def test_relearning_is_made_again_once_peft_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("relearn_part", "relearn_benign", "prefix")
+    before = [attack_key(tmp_path, name) for name in names]
+    own = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "peft" else own(name, *more))
+    after = [attack_key(tmp_path, name) for name in names]
+    assert [one != other for one, other in zip(before, after, strict=True)] == [True, True, False]
+
+
+def test_settings_that_leave_no_case_are_refused(tmp_path: Path, folders: dict[str, str]) -> None:
+    config = audited(folders["full"], tmp_path, settings={"prefix": {"tokens": []}})
+    with pytest.raises(UserError, match="leaves prefix no case"):
+        Pipeline(config, SilentReporter()).make("attack", attack="prefix", of="base")
 
 
 def test_facts_that_are_forgotten_one_by_one_leave_no_model(tmp_path: Path, folders: dict[str, str]) -> None:

@@ -29,12 +29,14 @@ def answers(
     drawn: Callable[[Fact], Sequence[float]] | None = None,
     split: str = FORGET,
     sample: int = 0,
+    total_tokens: int | None = None,
 ) -> list[Row]:
     """One row per fact, in order: greedy answers, or with ``drawn`` those of its numbers (see ``inference.generate``).
 
     ``prompt``: the plain question without it. ``given``: tokens that the answer is made to begin with; ``part_of_answer``: they
     are the true answer's, whose remainder alone is the reference. ``forbid``: no unlearning token is ever chosen; ``once``: one at
-    most. Raises UserError naming a fact whose prompt does not fit.
+    most. ``total_tokens``: the bound on prompt and answer together, 0 for none; by default the protocol's. Raises UserError
+    naming a fact whose prompt does not fit.
     """
     from unierase_cli.inference.generate import answer_text, generate
     from unierase_cli.inference.texts import decoded
@@ -46,7 +48,7 @@ def answers(
         loaded,
         [[*asked.ids, *start] for asked, start in zip(prompts, starts, strict=True)],
         max_new_tokens=protocol.max_new_tokens,
-        total_tokens=protocol.total_tokens,
+        total_tokens=protocol.total_tokens if total_tokens is None else total_tokens,
         forbid=target.token_ids if forbid else None,
         once=once,
         draws=[drawn(fact) for fact in facts] if drawn else None,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from unierase_cli.config.checks import complete
+from unierase_cli.config.checks import complete, positive
 from unierase_cli.config.sections.evaluation import ProtocolConfig
 from unierase_cli.contracts import Fact, Reporter, SilentReporter, UserError, evenly_spaced
 from unierase_cli.plugins import Plugins
@@ -14,7 +14,17 @@ from unierase_cli.plugins import Plugins
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
-ATTACKS = Plugins("unierase_cli.audit.attacks", "unierase.attacks", "--attacks ", "attack")
+# Code outside an attack's file that decides what its rows say.
+SHARED = (
+    "unierase_cli.audit",
+    "unierase_cli.representation",
+    "unierase_cli.models.direction",
+    "unierase_cli.models.input_norms",
+    "unierase_cli.models.interpolation",
+    "unierase_cli.models.quantise",
+    "unierase_cli.models.weight_changes",
+)
+ATTACKS = Plugins("unierase_cli.audit.attacks", "unierase.attacks", "--attacks ", "attack", shared=SHARED)
 # No attack: the question as it is, which every attack is compared with. It is always asked.
 PLAIN = "plain"
 # What an attacker needs, in rising order, and the letter that the specification gives it.
@@ -23,6 +33,8 @@ CLASSES = {"prompts": "A", "weights": "B", "relearning": "C", "embeddings": "D",
 PRESETS = ("quick", "standard", "thorough")
 # What ``NEEDS`` may name.
 TOKEN, PARAPHRASES, CONTROL, CEILING = "token", "paraphrases", "control", "ceiling"
+# Settings with these names are above 0 in every attack.
+COUNTS = frozenset({"batch", "batch_tokens", "examples", "samples", "seeds", "sequences", "steps"})
 FORGET, RETAIN, TRAINED = "forget", "retain", "trained"
 
 
@@ -94,7 +106,9 @@ class Attack(Protocol):
     ``audit.settings.NAME.KEY=VALUE`` can set, with defaults. ``cases(settings)``: its settings, the first of them the headline,
     which is fixed before anything is known; ``run(target, case, settings)``: the rows of one.
 
-    Optional: ``NEEDS``: of TOKEN, PARAPHRASES, CONTROL, CEILING, without which it is left out. ``SCORE``: the score that its
+    Optional: ``NEEDS``: of TOKEN, PARAPHRASES, CONTROL, CEILING, without which it is left out. ``FILES``: settings that name a
+    file, of which the content counts and not the path; "" is no file. ``PACKAGES``: Python packages without which some of its
+    cases give no rows; once one is installed the attack is made again. ``SCORE``: the score that its
     headline is of, where that is not the recall of a text; rows bring it in ``scores``. ``RELATIVE = True``: that score says by
     itself how much is left (0: as in the control, 1: as in the unedited model), so only the unlearned model is looked at.
     ``BEST_OF``: numbers of samples whose best counts too. ``BENIGN = True``: nobody gives an answer away. ``WEAK = True``: what it
@@ -141,7 +155,13 @@ def chosen_attacks(words: Sequence[str]) -> list[str]:
 
 def attack_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """An attack's settings: its defaults with what is given in their place. Raises UserError for an unknown or unfit one."""
-    return complete(ATTACKS.says(name, "SETTINGS", {}), given, f"audit.settings.{name}")
+    where = f"audit.settings.{name}"
+    found = complete(ATTACKS.says(name, "SETTINGS", {}), given, where)
+    for key in COUNTS & found.keys():
+        for value in found[key] if isinstance(found[key], list | tuple) else [found[key]]:
+            if isinstance(value, int | float):
+                positive(f"{where}.{key}", value)
+    return found
 
 
 def lacking(name: str, available: Collection[str]) -> list[str]:

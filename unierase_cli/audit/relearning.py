@@ -51,7 +51,12 @@ def relearned(target: Target, learned: Sequence[Fact], asked: Sequence[Fact], tr
 
     No fact that is asked is ever trained on: one that says the same as a learned one is not asked.
     """
-    if training.whole and sum(p.numel() for p in target.loaded.model.parameters()) > LARGEST_WHOLE:
+    size = sum(p.numel() for p in target.loaded.model.parameters())
+    if training.whole and size > LARGEST_WHOLE:
+        target.reporter.note(
+            f"relearning with all weights is left out: the model has {size / 1e9:.1f} billion parameters, "
+            f"more than {LARGEST_WHOLE / 1e9:.0f} billion"
+        )
         return []
     if not training.whole and not _has_peft():
         target.reporter.warn("relearning with adapters is left out: pip install 'unierase[lora]'")

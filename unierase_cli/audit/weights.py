@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,28 @@ def linear_weights(loaded: LoadedModel, *, head: bool = False) -> dict[str, Tens
 @contextmanager
 def changed(loaded: LoadedModel, change: Callable[[str, Tensor], Tensor], *, head: bool = False) -> Iterator[None]:
     """Inside, every linear weight is what ``change(name, weight)`` makes of it: float32 [out, in] in and out, rounded to the
-    model's own type.
+    model's own type. The embedding stays as it is, also where the head shares its weight.
     """
+    with _own_head(loaded) if head else nullcontext():
+        yield from _changed(loaded, change, head)
+
+
+@contextmanager
+def _own_head(loaded: LoadedModel) -> Iterator[None]:
+    """Inside, a head that shares its weight with the embedding has a copy of its own."""
+    head, shared = loaded.architecture.head, loaded.architecture.head.weight
+    if shared is not loaded.architecture.embedding.weight:
+        yield
+        return
+    head.weight = nn.Parameter(shared.detach().clone(), requires_grad=False)
+    try:
+        yield
+    finally:
+        head.weight = shared
+
+
+def _changed(loaded: LoadedModel, change: Callable[[str, Tensor], Tensor], head: bool) -> Iterator[None]:
+    """What ``changed`` does, with a head that shares no weight."""
     turned = {f"{name}.weight" for name, module in loaded.model.named_modules() if isinstance(module, Conv1D)}
     kept: dict[str, Tensor] = {}
     weights = linear_weights(loaded, head=head)

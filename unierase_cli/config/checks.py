@@ -101,13 +101,23 @@ def unwritable(value: str) -> str | None:
 
 
 def _same_kind(what: str, default: Any, given: Any) -> None:
-    """Refuse a value of another type than a default that is a bool, an int or a float."""
+    """Refuse a value of another type than a default that is a bool, a number, a text or a list.
+
+    Entries of a list must be of the type of the default's first entry.
+    """
+    if isinstance(default, list | tuple):
+        if not isinstance(given, list | tuple):
+            raise UserError(f"{what}={given} must be a list", f"its default is {list(default)}")
+        for entry in given if default else ():
+            _same_kind(f"{what}: entry", default[0], entry)
+        return
     for kind, fits, name in (
         (bool, bool, "true or false"),
         (int, int, "a whole number"),
         (float, int | float, "a number"),
+        (str, str, "a text"),
     ):
         if isinstance(default, kind):
             if not isinstance(given, fits) or (kind is not bool and isinstance(given, bool)):
-                raise UserError(f"{what}={given} must be {name}", f"its default is {default}")
+                raise UserError(f"{what}={given} must be {name}", f"its default is {default!r}")
             return

@@ -6,19 +6,22 @@ for all of them; an interrupted attack goes on at its next case. Attacked weight
 
 from __future__ import annotations
 
+import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.audit.base import ATTACKS, CEILING, CONTROL, Row, attack_settings
+from unierase_cli.contracts import UserError
 from unierase_cli.pipeline.model_states import model_settings, protocol_settings
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.plugins import code_of
 from unierase_cli.stages.shared import audited
 from unierase_cli.store.artefact import Artefact
-from unierase_cli.store.hashing import hash_json
+from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.json_text import read_as, write_json
 from unierase_cli.store.jsonl import read_rows_as, write_jsonl
 
@@ -29,6 +32,8 @@ NAME = "attack"
 VERSION = 1
 CASES = "cases.json"
 AGAIN = "unierase audit with --force makes it again"
+# In place of a file's path, which does not matter.
+BY_CONTENT = "a file"
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,13 @@ class Done:
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
-    """How the model is run and asked, and the attack's settings; its batch size does not matter."""
+    """How the model is run and asked, and the attack's settings; its batch size does not matter, nor where its files are."""
     experiment, name = study.experiment, options["attack"]
+    settings = attack_settings(name, experiment.audit.settings.get(name, {}))
     return {
         "model": model_settings(experiment),
         "protocol": protocol_settings(experiment),
-        "settings": attack_settings(name, experiment.audit.settings.get(name, {})),
+        "settings": {**settings, **dict.fromkeys(_files(name, settings), BY_CONTENT)},
         "version": ATTACKS.says(name, "VERSION", 1),
         "seed": experiment.audit.seed,
     }
@@ -63,18 +69,35 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """The model's files, the facts in all their parts, and the attack's code."""
+    """The model's files, the facts in all their parts, the files that settings name, the attack's code and what it imports.
+
+    Raises UserError for a setting that names no file.
+    """
+    experiment, name = study.experiment, options["attack"]
     rows = {
         "facts": audited.attacked(study),
         "kept": audited.kept(study),
         "material": audited.material(study),
         "forgotten": study.benchmark.forget,
     }
-    found = audited.fingerprints_of(study.experiment, options["of"])
+    found = audited.fingerprints_of(experiment, options["of"])
     for part in _beside(study, options):
-        found |= {f"{part} {name}": value for name, value in audited.fingerprints_of(study.experiment, part).items()}
+        found |= {f"{part} {key}": value for key, value in audited.fingerprints_of(experiment, part).items()}
     found["rows"] = hash_json({part: [[fact.id, fact.row_hash, fact.group] for fact in facts] for part, facts in rows.items()})
-    return {**found, **code_of("attack", ATTACKS, options["attack"])}
+    files = _files(name, attack_settings(name, experiment.audit.settings.get(name, {})))
+    found |= {f"file {key}": hash_file(path) for key, path in files.items()}
+    for package in ATTACKS.says(name, "PACKAGES", ()):
+        found[f"package {package}"] = "absent" if importlib.util.find_spec(package) is None else "there"
+    return {**found, **code_of("attack", ATTACKS, name)}
+
+
+def _files(name: str, settings: Mapping[str, Any]) -> dict[str, Path]:
+    """Setting -> the file that it names. Raises UserError where there is none."""
+    found = {key: Path(settings[key]) for key in ATTACKS.says(name, "FILES", ()) if settings.get(key)}
+    for key, path in found.items():
+        if not path.is_file():
+            raise UserError(f"audit.settings.{name}.{key}={path} is not a file", "check the path; it starts at the current folder")
+    return found
 
 
 def _beside(study: Study, options: dict[str, str]) -> list[str]:
@@ -91,8 +114,11 @@ def run(context: StageContext) -> dict[str, Any]:
     experiment, name, of = context.experiment, context.options["attack"], context.options["of"]
     attack = load_attack(name)
     settings = attack_settings(name, experiment.audit.settings.get(name, {}))
+    cases = list(attack.cases(settings))
+    if not cases:
+        raise UserError(f"audit.settings.{name} leaves {name} no case", "give each of its lists an entry, or leave the attack out")
     loaded = audited.load_part(experiment, of, context.inputs, context.reporter)
-    cases = [case for case in attack.cases(settings) if loaded.unlearn_ids or not case.token]
+    cases = [case for case in cases if loaded.unlearn_ids or not case.token]
     done = _done(context)
     write_json(context.directory / CASES, [vars(entry) for entry in done])
     for case in cases:

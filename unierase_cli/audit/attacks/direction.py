@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unierase_cli.audit.asking import answers
 from unierase_cli.audit.base import RETAIN, Case, Row, Target, group_of
-from unierase_cli.contracts import Fact, UserError, evenly_spaced, stable_hash
+from unierase_cli.contracts import Fact, evenly_spaced, stable_hash
 from unierase_cli.inference.logprobs import score_answers
 from unierase_cli.models.direction import difference_of_means, without_direction
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences, run_lower
@@ -34,7 +34,9 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
     chosen_on, tested = halves(target.facts, target.seed)
     retained = list(evenly_spaced(target.material, settings["prompts"]))
     if not chosen_on or not retained:
-        raise UserError("a direction needs retained examples and forget facts of two groups", "raise --facts")
+        lacking = "there are no retained examples" if chosen_on else "the attacked facts are of a single group"
+        target.reporter.warn(f"direction is left out: {lacking}")
+        return
     forget, retain = (last_states(target, facts, settings["batch_tokens"]) for facts in (chosen_on, retained))
     direction = _choose(target, forget, retain, chosen_on, retained, settings)
     architecture = target.loaded.architecture

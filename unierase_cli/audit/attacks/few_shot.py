@@ -14,7 +14,7 @@ from unierase_cli.audit.asking import answers, fitting
 from unierase_cli.audit.base import Case, Row, Target, group_of
 from unierase_cli.contracts import Fact, stable_hash
 
-CLASS, PRESET, VERSION = "prompts", "quick", 1
+CLASS, PRESET, VERSION = "prompts", "quick", 2
 # How many examples; the first number is the headline.
 SETTINGS: Mapping[str, Any] = {"examples": [5, 10]}
 
@@ -41,4 +41,5 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
 
     # Fewer examples than it is called by would be another attack.
     facts = [fact for fact in target.facts if len(shown[fact.id]) == count]
-    return answers(target, fitting(facts, prompt), prompt=prompt)
+    # A bound on prompt and answer together is meant for the question alone: the examples would leave no room for the answer.
+    return answers(target, fitting(facts, prompt), prompt=prompt, total_tokens=0)

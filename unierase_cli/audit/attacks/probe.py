@@ -11,7 +11,6 @@ from typing import Any
 
 from unierase_cli.audit.base import Case, Row, Target
 from unierase_cli.audit.inside import entities_and_rows
-from unierase_cli.contracts import UserError
 from unierase_cli.representation.probe import FOLDS, other_tokens, probe_accuracy
 from unierase_cli.representation.states import read_states
 
@@ -31,9 +30,10 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
     loaded = target.loaded
     entities, rows = entities_and_rows(target, loaded, settings, case.values["style"])
     if len(rows) < FOLDS or len({row.labels[0] for row in rows}) < 2:
-        raise UserError(
-            f"{len(rows)} facts are too few for a probe", f"take {FOLDS} or more, with entities that differ"
+        target.reporter.warn(
+            f"probe is left out: it needs {FOLDS} facts or more, with entities that differ, and there are {len(rows)}"
         )
+        return
     states = read_states(loaded, rows, batch_tokens=settings["batch_tokens"])
     blocks = probe_accuracy(loaded, rows, states, other_tokens(rows, target.seed), seed=target.seed)
     known = {entity.fact_id: entity for entity in entities}

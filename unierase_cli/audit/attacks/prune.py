@@ -10,7 +10,7 @@ from torch import Tensor
 from unierase_cli.audit.asking import answers
 from unierase_cli.audit.base import RETAIN, Case, Row, Target
 from unierase_cli.audit.weights import changed
-from unierase_cli.contracts import UserError, evenly_spaced
+from unierase_cli.contracts import evenly_spaced
 from unierase_cli.models.input_norms import input_norms
 from unierase_cli.models.weight_changes import pruned
 
@@ -30,6 +30,9 @@ def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:
     share, way = case.values["share"], case.values["way"]
+    if way == ACTIVATIONS and not target.material:
+        target.reporter.warn("pruning by activations is left out: there are no retained examples to take them from")
+        return
     norms = _norms(target, settings["sequences"]) if way == ACTIVATIONS else {}
 
     def smaller(name: str, weight: Tensor) -> Tensor:
@@ -42,8 +45,6 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
 
 def _norms(target: Target, count: int) -> dict[str, Tensor]:
     """What drives every linear layer on retained examples, prompt and answer."""
-    if not target.material:
-        raise UserError("pruning by activations needs retained examples", "choose a benchmark with a retain set")
     prompts = target.loaded.prompts
     examples = evenly_spaced(target.material, count)
     return input_norms(

@@ -9,6 +9,8 @@ from unierase_cli.audit.base import Case, Row, Target
 from unierase_cli.contracts import Fact, stable_hash
 
 CLASS, PRESET, VERSION = "relearning", "standard", 1
+# For the adapters.
+PACKAGES = ("peft",)
 # Percent of the forget set that is given away; rates of training all weights, and adapters (LoRA); steps after which the rest is
 # asked. The first of each is the headline's.
 SETTINGS: Mapping[str, Any] = {
@@ -19,6 +21,8 @@ SETTINGS: Mapping[str, Any] = {
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
     """Every rate on the first part, then the other parts at the first rate."""
     rates = [(lr, True) for lr in settings["lr"]] + [(lr, False) for lr in settings["lora_lr"]]
+    if not settings["percent"] or not settings["steps"] or not rates:
+        return []
     first, *others = settings["percent"]
     wanted = [(first, *rate) for rate in rates] + [(percent, *rates[0]) for percent in others]
     return [

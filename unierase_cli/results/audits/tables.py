@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from unierase_cli.audit.base import CLASSES, PLAIN
 from unierase_cli.audit.findings import Audit, Finding
+from unierase_cli.audit.verdict import DESTROYS, too_weak
 from unierase_cli.markdown import inline
 from unierase_cli.results.table import Table
 
@@ -13,8 +14,6 @@ COLUMNS = (
     "class", "attack", "setting", "plain", "recovered", "control", "ceiling", "excess [95 %]", "share [95 %]", "n", "verdict",
 )  # fmt: skip
 NUMBERS = frozenset({"plain", "recovered", "control", "ceiling", "excess [95 %]", "share [95 %]", "n"})
-# Recall on what an attack trains on, below which it has not trained enough to say anything.
-LEARNED = 0.9
 CAPTION = (
     "Mean score of the true answers that come back. control: from a model that never had the facts; ceiling: from the unedited "
     "model; excess = recovered - control; share = excess / (ceiling - control). Classes: "
@@ -62,12 +61,15 @@ def notes(audit: Audit) -> list[str]:
     for finding in audit.headlines():
         if finding.attack != PLAIN and finding.retained is not None and audit.retained is not None:
             found.append(f"under {finding.attack}: retain recall {finding.retained:.3f} ({audit.retained:.3f} without it)")
-        if finding.trained is not None and finding.trained < LEARNED:
+        if too_weak(finding):
             found.append(f"{finding.attack} is too weak: of what it trains on it reaches {finding.trained:.2f}")
         if finding.weak:
             found.append(f"{finding.attack} is weak evidence")
-    reasons = {found.why_no_share for found in audit.headlines() if found.why_no_share}
-    return [*found, *(f"no share: {reason}" for reason in sorted(reasons)), *audit.remarks]
+    reasons: dict[str, list[str]] = {}
+    for finding in sorted(audit.headlines(), key=_place):
+        if finding.why_no_share:
+            reasons.setdefault(finding.why_no_share, []).append(finding.attack)
+    return [*found, *(f"{', '.join(names)}: no share: {reason}" for reason, names in reasons.items()), *audit.remarks]
 
 
 def markdown(audit: Audit, picture: str | None) -> str:
@@ -83,8 +85,12 @@ def markdown(audit: Audit, picture: str | None) -> str:
 
 
 def sentences(audit: Audit) -> list[str]:
-    """The attack that brings back most, in plain words."""
-    attacks = [found for found in audit.headlines() if found.attack != PLAIN and found.score == "recall"]
+    """The attack that brings back most, in plain words; none that breaks the model or is weak evidence."""
+    attacks = [
+        found
+        for found in audit.headlines()
+        if found.attack != PLAIN and found.score == "recall" and not found.weak and found.word != DESTROYS
+    ]
     if not attacks:
         return []
     best = max(attacks, key=lambda found: (min(1.0, found.share or 0.0), found.recovered))
