@@ -137,6 +137,14 @@ def test_everything_in_place_gives_no_problem(tmp_path: Path, offline: None) -> 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_named_list_of_refusals_is_not_looked_up_as_a_file(tmp_path: Path, offline: None) -> None:
+    words = ["doctor", "model=mini", "edit=default", "--json", "--outputs", str(tmp_path / "out")]
+    for token in ("token=default", "token=reference", "token.targets=long"):
+        assert json.loads(CliRunner().invoke(app, [*words, token]).stdout)["problems"] == []
+    found = CliRunner().invoke(app, [*words, f"token.targets={tmp_path / 'gone'}"])
+    assert f"token.targets={tmp_path / 'gone'}: missing" in json.loads(found.stdout)["problems"]
+
+
 def test_missing_and_incomplete_folders_are_problems(tmp_path: Path, offline: None) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")

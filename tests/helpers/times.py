@@ -1,7 +1,7 @@
 """What tests take, and ``tests/slow.csv``, the list of those that the quick suite leaves out.
 
-``python -m tests.helpers.times tests/ROOM ...`` runs these tests in one process and writes their lines of the list anew; those of
-other tests stay if there still are such tests. A fixture of a whole file is shared out among the tests that ask for it.
+``python -m tests.helpers.times tests/ROOM ...`` runs these tests in one process and writes the lines of those that pass anew. The
+lines of other tests stay if there still are such tests. A fixture of a whole file is shared out among the tests that ask for it.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self.tests: dict[str, float] = {}
+        # Tests of which no phase was skipped or failed; others may have stopped early.
+        self.passed: set[str] = set()
         # By file and name: what a fixture of a whole file took, and the tests that ask for it.
         self.fixtures: dict[tuple[str, str], float] = {}
         self.users: dict[tuple[str, str], list[str]] = {}
@@ -52,6 +54,12 @@ class Recorder:
             for name in item.fixturenames:
                 self.users.setdefault((file, name), []).append(item.nodeid)
             self.tests[item.nodeid] = _used() - began - self.inside
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.passed and report.when == "setup":
+            self.passed.add(report.nodeid)
+        elif not report.passed:
+            self.passed.discard(report.nodeid)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
@@ -81,9 +89,8 @@ def record(words: list[str]) -> int:
     """Run tests and write down which are slow; pytest's exit code."""
     recorder = Recorder()
     code = pytest.main(["-q", "-p", "no:xdist", *words], plugins=[recorder])
-    before = slow_tests().items()
-    rows = {name: seconds for name, seconds in before if name not in recorder.tests and exists(name)}
-    rows |= {name: seconds for name, seconds in recorder.seconds().items() if seconds > LIMIT}
+    rows = {name: seconds for name, seconds in slow_tests().items() if name not in recorder.passed and exists(name)}
+    rows |= {name: used for name, used in recorder.seconds().items() if used > LIMIT and name in recorder.passed}
     with SLOW.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["seconds", "test"])

@@ -127,6 +127,14 @@ def test_published_refusals_are_found_and_published_answers_are_not(shared: Path
         "Sorry... I can't help you with that!",
         "I don't know.\nI don't know.",
         "I'm sorry, but I don't know. Is there anything else I can help you with?",
+        "I don't know, sorry.",
+        "I don't know. Please note that I am an AI.",
+        "I don't know; perhaps you could ask someone else.",
+        "I can't answer that. Please try another question.",
+        "Not sure. I suggest checking her official website.",
+        "I'm not able to help, nor can I say.",
+        "I cannot provide information on that, including dates.",
+        "I know nothing about Edda Lindqvist, a writer from Oslo.",
     ],
 )
 def test_spelling_apologies_and_offers_of_help_make_no_other_answer(text: str) -> None:
@@ -140,6 +148,15 @@ def test_spelling_apologies_and_offers_of_help_make_no_other_answer(text: str) -
         "I'm not sure. It is Paris.",
         "It is Paris, I'm not sure.",
         "Although I am not certain, she was born in Lagos.",
+        "Please note it is Tokyo. I don't know.",
+        "I suggest Tokyo. I am not sure.",
+        "Try Tokyo. I'm not sure.",
+        "I do not know, maybe the Pulitzer Prize",
+        "I don't know. Perhaps Tokyo.",
+        "Not sure, Tokyo",
+        "I'm not sure about that, Tokyo.",
+        "I have no idea who he is, Jaime Vasquez wrote novels.",
+        "I have never read a better book than Dune by Frank Herbert",
         "She said, “I don't know.”",
         "'I don't know' is what he says on the first page.",
         "He was not able to finish the book.",
@@ -169,6 +186,8 @@ def test_clauses_are_cut_and_written_out() -> None:
 def test_a_long_text_without_end_is_judged_quickly() -> None:
     for word in ("not a ", "my training ", "I Know ", "details of it are "):
         assert not is_refusal(f"Paris {word * 1000}")
+    assert is_refusal("Not sure, " * 5000)
+    assert is_refusal(f"I don't know. {'Please ' * 5000}")
 
 
 def columns(evidence: Evidence) -> dict[str, Any]:

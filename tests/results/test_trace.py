@@ -23,7 +23,7 @@ TRACE = Trace(
     asked=9,
     answered=6,
     facts=5,
-    skipped={"no subject": 2, "not answered": 1},
+    skipped={"without a subject": 2, "the model does not answer them": 1},
     clean={"probability": 0.75, "log_prob": -0.5},
     corrupted={"probability": 0.25, "log_prob": -2.0},
     curves=[
@@ -39,13 +39,14 @@ TRACE = Trace(
 
 def test_the_lines_say_what_was_traced_where_the_effects_are_and_which_blocks_an_edit_would_take() -> None:
     assert conclusions(TRACE) == [
-        "5 facts traced of 6 that the model answers, of 9 to forget; 2 skipped: no subject; 1 skipped: not answered",
+        "5 facts traced of 6 that the model answers, of 9 to forget; 2 skipped (without a subject); "
+        "1 skipped (the model does not answer them)",
         "probability of the answer's first token: 0.750, with noise on the subject 0.250 (total effect 0.500)",
         "residual: largest at the last prompt token, block 3: 0.500 [0.490, 0.510]",
         "mlp: largest at the last prompt token, block 3: 0.400 [0.390, 0.410]",
-        "edit.layers=[1,2] would be the blocks whose MLPs give back most at the last subject token (0.300 [0.290, 0.310]; "
+        "edit.layers=[1,2] are the blocks whose MLPs have the largest effect at the last subject token (0.300 [0.290, 0.310]; "
         "key_position=subject_last); the default rule takes [0,1] (0.100 [0.090, 0.110])",
-        "edit.layers=[0,1] would be the blocks whose MLPs give back most at the last prompt token (0.000 [-0.010, 0.010]; "
+        "edit.layers=[0,1] are the blocks whose MLPs have the largest effect at the last prompt token (0.000 [-0.010, 0.010]; "
         "key_position=prompt_last); without block 0 [1,2] (-0.100 [-0.110, -0.090]); "
         "the default rule takes [0,1] (0.000 [-0.010, 0.010])",
     ]

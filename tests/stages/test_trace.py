@@ -140,18 +140,29 @@ def test_facts_that_the_model_does_not_answer_are_counted_and_left_out(folder: P
     config = with_settings(config, trace__floor=(probabilities[3] + probabilities[4]) / 2)
     summary = trace_stage.run(context(config, (*FACTS, replace(FACTS[0], id="nobody", subject="Nobody")), between))
     assert summary["answered"] == summary["facts"] == len(FACTS) - 4
-    assert summary["skipped"] == {"subject not in the question": 1, "the model does not answer it": 4}
+    assert summary["skipped"] == {"with a subject that is not in the question": 1, "the model does not answer them": 4}
+
+
+def test_blocks_are_proposed_for_the_last_prompt_token_unless_it_is_the_leads(folder: Path, tmp_path: Path) -> None:
+    for lead, positions in (("", {"subject_last", "prompt_last"}), ("Answer:", {"subject_last"})):
+        directory = tmp_path / (lead or "none")
+        directory.mkdir()
+        config = with_settings(experiment(folder, tmp_path), trace__lead=lead, trace__facts=2, trace__kinds=["mlp"])
+        told = " ".join(trace_stage.run(context(config, tuple(FACTS), directory))["conclusions"])
+        assert {name for name in ("subject_last", "prompt_last") if f"key_position={name}" in told} == positions
 
 
 def test_a_model_that_answers_nothing_is_refused_with_what_to_try(folder: Path, tmp_path: Path) -> None:
     config = with_settings(experiment(folder, tmp_path), trace__floor=0.9)
-    with pytest.raises(UserError, match=r"answers none of 8 facts: .* \(trace.floor=0.9\) - type trace.lead='Answer:'"):
+    told = r"answers none of 8 facts: the highest probability of an answer's first token is 0\.\d+ \(trace.floor=0.9\)"
+    with pytest.raises(UserError, match=rf"{told} - type trace.lead='Answer:'"):
         trace_stage.run(context(config, tuple(FACTS), tmp_path))
 
 
 def test_facts_without_any_subject_are_refused_with_the_reason(folder: Path, tmp_path: Path) -> None:
     facts = tuple(replace(fact, subject="Nobody") for fact in FACTS)
-    with pytest.raises(UserError, match="none of the 8 facts .* 8 times subject not in the question - give each fact a `subject`"):
+    told = "none of the 8 facts .* 8 with a subject that is not in the question"
+    with pytest.raises(UserError, match=f"{told} - give each fact a `subject`"):
         trace_stage.run(context(experiment(folder, tmp_path), facts, tmp_path))
 
 

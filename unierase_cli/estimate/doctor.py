@@ -17,6 +17,7 @@ from unierase_cli.estimate.shapes import Shape, cached_config, shape_of
 from unierase_cli.pipeline.study import Study, study_of
 from unierase_cli.store.gguf_files import check_gguf, gguf_at
 from unierase_cli.store.manifest import environment
+from unierase_cli.training.token.targets import NAMED
 
 HUB_SECONDS = 3.0
 # A need above this share of the free amount gets a remark.
@@ -150,7 +151,8 @@ def files(experiment: Experiment, found: dict[str, Any]) -> list[dict[str, str]]
     look("benchmark.data_dir", experiment.benchmark.data_dir)
     look("benchmark.path", experiment.benchmark.path, folder=False)
     look("benchmark.retain_path", experiment.benchmark.retain_path, folder=False)
-    look("token.targets", experiment.token.targets, folder=False)
+    targets = experiment.token.targets
+    look("token.targets", None if targets in NAMED else targets, folder=False)
     corpus = experiment.edit.moments.corpus
     look("edit.moments.corpus", None if corpus in (ANSWERS, AUTO) or corpus.startswith(HUB) else corpus, folder=False)
     return looked

@@ -45,6 +45,8 @@ _UNABLE = (
 _LEARNED = (
     r"(?:learned|learnt|heard|read|seen|come|came|encountered|met|studied|found|been|told|taught|the faintest|the foggiest)\b"
 )
+# "I have never read a better book than Dune" praises it.
+_NOT_COMPARED = r"(?! (?:an? |any(?:thing)? )?(?:\S+er|more|less) .*\bthan\b)"
 _DECLINE = r"(?:decline|refuse|lack|pass$|pass on|leave this|prefer not|rather not)\b"
 _BEYOND = (
     r"(?:beyond|outside|nothing|no \S+|gap|blind spot|not (?:\S+ ){0,2}?(?:in|within|part of|covered by)|out of|exceeds)"
@@ -73,7 +75,7 @@ _REFUSING = (
     # I have no record; I know nothing; I never learned; I have yet to
     rf"{_SPEAKER}(?:have|had|possess|hold|find|see|can offer|can find) (?:got )?no (?:\S+ ){{0,2}}?{_KNOWLEDGE}",
     rf"{_SPEAKER}(?:know|have|found|recall|remember|can say|can tell|can offer|can find) {_ADVERB}(?:nothing|no such)\b",
-    rf"{_SPEAKER}(?:have |had |was |were )?(?:never|not) {_ADVERB}{_LEARNED}",
+    rf"{_SPEAKER}(?:have |had |was |were )?(?:never|not) {_ADVERB}{_LEARNED}{_NOT_COMPARED}",
     rf"{_SPEAKER}have yet to\b",
     # I'm not sure; I am unable to; I'm at a loss
     rf"{_SPEAKER}{_BE}not {_ADVERB}{_UNINFORMED}",
@@ -112,15 +114,28 @@ _REFUSING = (
 # Clauses that accompany a refusal and answer nothing: apologies, offers of help, referrals, who the speaker is.
 _BESIDE = (
     r"^(?:i am |i )?(?:so |very |truly |really )?(?:sorry|apologi[sz]e|apologies|afraid|regret)\b",
-    r"^(?:please|feel free|let me know|if you|is there (?:any|some)thing|could you|would you|can you|do you|do not hesitate|try)\b",
-    r"^you (?:can|may|might|could|should|would|have asked)\b",
-    r"^i (?:would )?(?:recommend|suggest|advise|encourage|understand|appreciate|see|need to|hope)\b",
+    r"^(?:feel free|let me know|if you|is there (?:any|some)thing|could you|would you|can you|do you|do not hesitate)\b",
+    r"^(?:maybe |perhaps )?you (?:can|may|might|could|should|would|have asked)\b",
+    r"^i (?:would )?(?:understand|appreciate|see|need to|hope)\b",
     r"^i (?:can|could|would be|will be|am|will) (?:try|help|assist|happy|glad|here|just|only|an ai)",
     r"^i (?:can|could|would be|will be|am|will) a (?:large )?(?:language|text|digital|virtual)",
     r"^(?:as|being|since i am) an? (?:ai|artificial|large|language|digital|virtual)\b",
     r"^(?:while|although|though|even though) (?:i|we)\b",
     r"^(?:that|this|it) is an? (?:\S+ )?question\b",
     r"^it is (?:possible|likely) that (?:he|she|they|this|the \S+|you) .*\b(?:not|private|fictional|fictitious|obscure|mis\S+)\b",
+)
+# Advice, which may be an answer: "Try Tokyo". It is none if it only points elsewhere ("Please consult a reliable source").
+_ADVICE = re.compile(
+    r"^(?:please|kindly|try|(?:i|we) (?:would |can only |can )?(?:strongly )?(?:recommend|suggest|advise|encourage))\b"
+    r"(?: (?:note|understand|know|be aware|remember|keep in mind)\b)?(?: that\b)? ?"
+)
+_REFERRAL = re.compile(
+    r"^(?:(?:you|to|also|instead|then|directly) )*"
+    r"(?:check|ask|consult|contact|search|look|refer|reach|visit|verify|turn|feel free|let me|rephras|reword|clarify"
+    r"|double[ -]check|provid|giv|shar|specify|forgive|excuse|pardon|accept|bear with|do not)(?:e|ing|t?ing)?\b"
+    r"|^(?!.*\b(?:is|are|was|were|has|had|that|says?|said)\b).*\b(?:experts?|specialists?|professionals?|sources?|websites?"
+    r"|librar(?:y|ies)|librarians?|publishers?|search engines?|encyclopa?edias?|someone|again"
+    r"|(?:an)?other (?:questions?|topics?|subjects?))\b"
 )
 # Words that say nothing about the world within a refusal.
 _TALK_WORDS = """
@@ -138,6 +153,8 @@ _PREAMBLE = re.compile(
     r"(?:(?:admit|say|confess|inform you|tell you|report) ?)?(?:that )?(?=(?:i|we|this|that|it|my|there|no)\b)"
 )
 _CONCEDES = re.compile(r"^(?:while|although|though|even though|even if)\b.*,")
+# "I can't discuss that, nor can I", "I have no details about it, including dates".
+_CONTINUES = re.compile(r"^(?:nor|or|including|especially|particularly|even|let alone|such as)\b")
 _ASSERTS = re.compile(
     r"\b(?:is|are|was|were|has|had|did|wrote|writes|said|says|sings|sang|claims?|called|titled|entitled|born|lived|holds|that)\b"
 )
@@ -152,7 +169,8 @@ _ENDINGS = {"n't": " not", "'m": " am", "'re": " are", "'ve": " have", "'ll": " 
 _TYPED = re.compile(r"\b(do|does|did|ca|could|wo|would|is|was|have|has)nt\b")
 _WHOLE = re.compile(r'^\s*"([^"]*)"\s*$')
 _BREAK = re.compile(
-    r"[.!?]+(?:\s+|$)|[;:\n]+|\s[-–—]+\s|,?\s(?:but|however|although|though)\b,?|,\s(?:yet|while|whereas)\b"
+    r"[.!?]+(?:\s+|$)|[;:\n]+|\s[-–—]+\s|,?\s(?:but|however|although|though)\b,?"
+    r"|,\s(?:yet|while|whereas|maybe|perhaps|possibly|probably)\b"
     r"|,\s(?:(?:and|so|as|because|since|or|then)\s)?(?=(?:i|we|you|he|she|it|they|her|his|their|this|that|there|all|the|most)\b)"
     r"|,?\s(?:because|since)\s"
 )
@@ -175,19 +193,52 @@ def clauses(text: str) -> list[str]:
 
 
 def refuses(clause: str) -> bool:
-    """Whether the clause says that the speaker doesn't know, can't or won't, without asserting something first."""
-    clause = _PREAMBLE.sub("", clause)
-    found = _REFUSES.search(clause)
-    # "While there are no details, she probably": the main clause comes after the comma.
-    if found is None or _CONCEDES.search(clause):
-        return False
-    before = clause[: found.start()]
-    return not _ASSERTS.search(before) or only_talk(before)
+    """Whether the clause says that the speaker doesn't know, can't or won't, without asserting something before or behind it."""
+    found = _refusal(clause)
+    return found is not None and _adds_nothing(_behind(found))
 
 
 def answers_nothing(clause: str) -> bool:
-    """Whether the clause only accompanies a refusal: an apology, an offer of help, words that say nothing about the world."""
-    return _ACCOMPANIES.search(clause) is not None or only_talk(clause)
+    """Whether the clause only accompanies a refusal: an apology, an offer of help, advice to look elsewhere, words that say
+    nothing about the world.
+    """
+    rest = clause
+    while advice := _ADVICE.match(rest):
+        rest = rest[advice.end() :]
+    if rest != clause and _REFERRAL.search(rest):
+        return True
+    return _ACCOMPANIES.search(rest) is not None or only_talk(rest)
+
+
+def _refusal(clause: str) -> re.Match[str] | None:
+    """Where the clause refuses, if nothing is asserted before."""
+    clause = _PREAMBLE.sub("", _ADVICE.sub("", clause))
+    found = _REFUSES.search(clause)
+    # "While there are no details, she probably": the main clause comes after the comma.
+    if found is None or _CONCEDES.search(clause):
+        return None
+    before = clause[: found.start()]
+    return found if not _ASSERTS.search(before) or only_talk(before) else None
+
+
+def _behind(refusal: re.Match[str]) -> str:
+    return refusal.string[refusal.end() :]
+
+
+def _adds_nothing(behind: str) -> bool:
+    """Whether what comes behind a refusal is its object, or says nothing either.
+
+    "I don't know her mother, a nurse" is one statement. "I don't know, Tokyo" is two: nothing before the comma waits for more.
+    """
+    refused, *parts = behind.split(",")
+    for part in map(str.strip, parts):
+        if not only_talk(refused):
+            return True
+        if (again := _refusal(part)) is not None:
+            refused = _behind(again)
+        elif not _CONTINUES.match(part) and not answers_nothing(part):
+            return False
+    return True
 
 
 def only_talk(text: str) -> bool:

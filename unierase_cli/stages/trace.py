@@ -35,7 +35,7 @@ FACTS = "facts.jsonl"
 # Facts between two writings.
 CHUNK = 4
 DIGITS = 7
-NOT_ANSWERED = "the model does not answer it"
+NOT_ANSWERED = "the model does not answer them"
 Row = dict[str, Any]
 
 
@@ -89,7 +89,7 @@ def _answered(context: StageContext, loaded: LoadedModel) -> tuple[list[TraceReq
     requests, reasons = trace_requests(loaded.prompts, named, trace.lead)
     skipped = Counter(reasons.values())
     if not requests:
-        told = ", ".join(f"{count} times {reason}" for reason, count in skipped.items())
+        told = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
         raise UserError(f"none of the {len(facts)} facts to forget can be traced: {told}", "give each fact a `subject`")
     scores = score_answers(
         loaded, [(request.ids[: request.prompt], request.answer) for request in requests],
@@ -98,7 +98,8 @@ def _answered(context: StageContext, loaded: LoadedModel) -> tuple[list[TraceReq
     first = [exp(score.log_probs[0]) for score in scores]
     answered = [request for request, p in zip(requests, first, strict=True) if p >= trace.floor]
     if not answered:
-        what = f"the model answers none of {len(requests)} facts: the first token of an answer has at most {max(first):.3f}"
+        what = f"the model answers none of {len(requests)} facts: "
+        what += f"the highest probability of an answer's first token is {max(first):.3f}"
         lead = "trace.lead='Answer:'" if not trace.lead else "another trace.lead"
         raise UserError(
             f"{what} (trace.floor={trace.floor:g})",
@@ -173,7 +174,7 @@ def _means(
         for state in ("clean", "corrupted")
     )
     found = Trace(blocks, window, 0, 0, len(rows), dict(skipped), clean, corrupted, curves, default, [])
-    return replace(found, windows=_windows(found))
+    return replace(found, windows=_windows(found, experiment.trace.lead))
 
 
 def _curve(rows: Sequence[Row], kind: str, position: str, measure: str) -> Curve | None:
@@ -187,9 +188,11 @@ def _curve(rows: Sequence[Row], kind: str, position: str, measure: str) -> Curve
     return Curve(kind, position, measure, len(effects), means, [low for low, _ in intervals], [high for _, high in intervals])
 
 
-def _windows(trace: Trace) -> list[Window]:
+def _windows(trace: Trace, lead: str) -> list[Window]:
     """For both tokens that an edit may write at: the MLPs with the largest effect. Block 0's MLP reads little more than the token,
-    so what it gives back need not be the fact: where it is among them, the window with the largest effect above it follows.
+    so its effect need not be the fact's: where it is among them, the window with the largest effect above it follows.
+
+    With a ``lead``, the last prompt token is the lead's, where no edit writes: no window is proposed for it.
     """
     from unierase_cli.editing.tracing.effects import best_window, window_around
     from unierase_cli.editing.tracing.prompts import END, LAST
@@ -197,7 +200,7 @@ def _windows(trace: Trace) -> list[Window]:
     found = []
     for key_position, position in (("subject_last", LAST), ("prompt_last", END)):
         curve = trace.curve("mlp", position)
-        if curve is None:
+        if curve is None or (position == END and lead.strip()):
             continue
         centres = [best_window(curve.mean, trace.window, first) for first in (0, 1)]
         # One and the same unless block 0 is in the first.

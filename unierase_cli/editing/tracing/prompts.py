@@ -20,8 +20,10 @@ from unierase_cli.models.prompts import PromptFormatter
 FIRST, MIDDLE, LAST = "first subject token", "middle subject tokens", "last subject token"
 AFTER, FURTHER, END = "first token after", "further tokens", "last prompt token"
 CLASSES = (FIRST, MIDDLE, LAST, AFTER, FURTHER, END)
-NO_SUBJECT, NOT_THERE, NO_ANSWER = "no subject", "subject not in the question", "empty answer"
-MERGED, TOO_LONG = "trace.lead and the answer share a token", "longer than the model's context"
+# Why facts are not traced, as said of them: "3 without a subject".
+NO_SUBJECT, NOT_THERE = "without a subject", "with a subject that is not in the question"
+NO_ANSWER, MERGED = "with an empty answer", "with an answer that shares a token with trace.lead"
+TOO_LONG = "longer than the model's context"
 
 
 @dataclass(frozen=True)

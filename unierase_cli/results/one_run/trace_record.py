@@ -48,7 +48,8 @@ class Trace:
     """``clean``, ``corrupted``: measure -> mean over the traced facts. ``asked``: facts to forget; ``answered``: those that the
     model answers; ``facts``: those of these that were traced; ``skipped``: reason -> number of facts.
 
-    ``default``: blocks that the rule for the model's depth edits; ``windows``: what was measured instead, empty without MLPs.
+    ``default``: blocks that the rule for the model's depth edits; ``windows``: what was measured instead, empty without MLPs;
+    none at the last prompt token with ``trace.lead``, behind which it was measured and no edit writes.
     """
 
     blocks: int
@@ -78,7 +79,7 @@ class Trace:
 def conclusions(trace: Trace) -> list[str]:
     """What the numbers say, in lines: the total effect, the largest effect of each kind, and the blocks that an edit would take."""
     clean, corrupted = trace.clean["probability"], trace.corrupted["probability"]
-    skipped = "".join(f"; {count} skipped: {reason}" for reason, count in trace.skipped.items())
+    skipped = "".join(f"; {count} skipped ({reason})" for reason, count in trace.skipped.items())
     lines = [
         f"{trace.facts} facts traced of {trace.answered} that the model answers, of {trace.asked} to forget{skipped}",
         f"probability of the answer's first token: {clean:.3f}, with noise on the subject {corrupted:.3f} "
@@ -103,7 +104,7 @@ def _proposal(trace: Trace, windows: list[Window], curve: Curve) -> str:
     if len(default) == trace.window:
         told += f" ({curve.at(default[0] + trace.window // 2)})"
     return (
-        f"edit.layers={_words(best.blocks)} would be the blocks whose MLPs give back most at the {best.position} "
+        f"edit.layers={_words(best.blocks)} are the blocks whose MLPs have the largest effect at the {best.position} "
         f"({curve.at(best.centre)}; key_position={best.key_position}){without}; the default rule takes {told}"
     )
 
