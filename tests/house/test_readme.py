@@ -82,7 +82,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("readme")
     model = tiny_llama(num_hidden_layers=6, max_position_embeddings=2048)
     model.tokenizer.model_max_length = 2048
-    for name in ("MODEL", "RETAIN_MODEL", "outputs/finetune/mini_tofu-full_seed0/v001/model"):
+    for name in ("MODEL", "RETAIN_MODEL", "UNEDITED_MODEL", "outputs/finetune/mini_tofu-full_seed0/v001/model"):
         save_folder(model, place / name)
     write_tofu(place / "TOFU")
     requests = [range(3960, 4000), range(3800, 3840)]
