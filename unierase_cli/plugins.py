@@ -77,7 +77,8 @@ class Plugins:
         names = self.names()
         near = get_close_matches(name, names, n=1)
         hint = f"did you mean {self.word}{near[0]}?" if near else f"choose one of: {', '.join(names)}"
-        raise UserError(f"{self.word}{name} is not a {self.kind}", hint)
+        article = "an" if self.kind[0] in "aeiou" else "a"
+        raise UserError(f"{self.word}{name} is not {article} {self.kind}", hint)
 
     def _files(self) -> set[str]:
         room = importlib.import_module(self.package)
