@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unierase_cli.audit.base import Row, Target
+from unierase_cli.audit.base import Case, Row, Target
 from unierase_cli.contracts import UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.representation.depth import Depth, erased_share
@@ -18,6 +18,8 @@ from unierase_cli.representation.states import States, read_states
 
 # What is left of a fact: 0 as in the control, 1 as in the unedited model.
 INTACT = "intact"
+# With the specification's own prompt, and as the run asks.
+BOTH_PROMPTS = (Case("plain prompt", {"style": "plain"}), Case("prompt of the run", {"style": None}))
 # In place of a fact, where a score is of all of them.
 TOGETHER = "all facts"
 

@@ -13,10 +13,10 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
+from unierase_cli.audit.findings import Interval
 from unierase_cli.metrics.statistics.bootstrap import percentiles, resampled
 
 Array = NDArray[np.float64]
-Interval = tuple[float, float]
 NO_CONTROL = "no model without these facts"
 NO_CEILING = "no unedited model"
 

@@ -61,17 +61,6 @@ def nf4(weight: Tensor, block: int = BLOCK) -> Tensor:
     return rounded.flatten()[: values.numel()].reshape(values.shape)
 
 
-def unchanged_share(before: Tensor, after: Tensor, before_rounded: Tensor, after_rounded: Tensor) -> float | None:
-    """Of the entries that an edit changed, the share that quantising sets to the same value as without the edit.
-
-    None for an edit that changed nothing. Near 1, quantising takes the edit back.
-    """
-    edited = before != after
-    if not bool(edited.any()):
-        return None
-    return float((before_rounded == after_rounded)[edited].double().mean())
-
-
 def _precise(weight: Tensor) -> Tensor:
     return weight if weight.dtype == torch.float64 else weight.float()
 

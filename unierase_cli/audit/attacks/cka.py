@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unierase_cli.audit.base import Case, Row, Target
-from unierase_cli.audit.inside import erasure_rows, look_inside
+from unierase_cli.audit.inside import BOTH_PROMPTS, erasure_rows, look_inside
 from unierase_cli.representation.similarity import similarity_erasure
 
 CLASS, PRESET, VERSION = "inside", "thorough", 1
@@ -22,7 +22,7 @@ SCORE, RELATIVE = "intact", True
 
 
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
-    return [Case("plain prompt", {"style": "plain"}), Case("prompt of the run", {"style": None})]
+    return BOTH_PROMPTS
 
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unierase_cli.audit.base import Case, Row, Target
-from unierase_cli.audit.inside import depth_rows, look_inside
+from unierase_cli.audit.inside import BOTH_PROMPTS, depth_rows, look_inside
 from unierase_cli.representation.lens import lens_depth
 
 CLASS, PRESET, VERSION = "inside", "standard", 1
@@ -19,7 +19,7 @@ SCORE, RELATIVE = "intact", True
 
 
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
-    return [Case("plain prompt", {"style": "plain"}), Case("prompt of the run", {"style": None})]
+    return BOTH_PROMPTS
 
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:

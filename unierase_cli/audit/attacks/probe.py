@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unierase_cli.audit.base import Case, Row, Target
-from unierase_cli.audit.inside import entities_and_rows
+from unierase_cli.audit.inside import BOTH_PROMPTS, entities_and_rows
 from unierase_cli.representation.probe import FOLDS, other_tokens, probe_accuracy
 from unierase_cli.representation.states import read_states
 
@@ -23,7 +23,7 @@ SCORE = "probe"
 
 
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
-    return [Case("plain prompt", {"style": "plain"}), Case("prompt of the run", {"style": None})]
+    return BOTH_PROMPTS
 
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unierase_cli.audit.base import Case, Row, Target
-from unierase_cli.audit.inside import Inside, depth_rows, look_inside, some
+from unierase_cli.audit.inside import BOTH_PROMPTS, Inside, depth_rows, look_inside, some
 from unierase_cli.representation.states import States
 from unierase_cli.representation.uds import check_sanity, unlearning_depth
 
@@ -25,7 +25,7 @@ CHECKED = 8
 
 
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
-    return [Case("plain prompt", {"style": "plain"}), Case("prompt of the run", {"style": None})]
+    return BOTH_PROMPTS
 
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.pipeline.stage import AUDITS
 from unierase_cli.results.audits.picture import heat_map
 from unierase_cli.results.audits.tables import overview, share_table
+from unierase_cli.results.over_runs import over_runs
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
-from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import read_as, write_json
-from unierase_cli.store.manifest import environment
 
 VERSION = 1
 AUDIT, AGAIN = "audit.json", "unierase audit with --force makes it again"
@@ -46,36 +44,23 @@ def together(
     store: Store, made: Sequence[Artefact], *, reporter: Reporter, command: Sequence[str], force: bool = False
 ) -> Artefact:
     """The artefact over these audits, in their order; reused if there is one."""
-    key = hash_json({"stage": AUDITS, "version": VERSION, "audits": [artefact.key for artefact in made]})
-    slug = f"{made[0].path.parent.name[:80]}-and-{len(made) - 1}"
-    with store.lock(AUDITS, slug, key, reporter.note):
-        done = None if force else store.find(AUDITS, key)
-        if done is not None:
-            done.check()
-            reporter.note(f"{AUDITS}: reusing {done.path}")
-            return done
-        draft = store.draft(AUDITS, slug, key, fresh=force)
-        started, clock = time.time(), time.monotonic()
+    def write(folder: Path) -> dict[str, Any]:
         audits = [read_audit(artefact) for artefact in made]
-        heat_map(audits, draft.path / PICTURE)
-        write_json(draft.path / DATA, [audit.to_json() for audit in audits])
+        heat_map(audits, folder / PICTURE)
+        write_json(folder / DATA, [audit.to_json() for audit in audits])
         parts = [overview(audits).markdown(), f"![share that each attack brings back]({PICTURE})\n", share_table(audits).markdown()]
-        (draft.path / TEXT).write_text("\n".join(["# Audits\n", *parts]), "utf-8")
-        return draft.complete(
-            {
-                "stage": AUDITS,
-                "options": {},
-                "slug": slug,
-                "version": draft.path.name,
-                "key": key,
-                "stage_version": VERSION,
-                "command": list(command),
-                "inputs": {f"audit {n}": {"path": str(a.path), "key": a.key} for n, a in enumerate(made)},
-                "environment": environment(),
-                "started": started,
-                "finished": time.time(),
-                "wall_seconds": round(time.monotonic() - clock, 3),
-                "resumed": draft.resuming,
-                "summary": {"audits": len(made), "files": [DATA, TEXT, PICTURE]},
-            }
-        )
+        (folder / TEXT).write_text("\n".join(["# Audits\n", *parts]), "utf-8")
+        return {"summary": {"audits": len(made), "files": [DATA, TEXT, PICTURE]}}
+
+    return over_runs(
+        store,
+        AUDITS,
+        f"{made[0].path.parent.name[:80]}-and-{len(made) - 1}",
+        version=VERSION,
+        identity={"audits": [artefact.key for artefact in made]},
+        inputs={f"audit {n}": artefact for n, artefact in enumerate(made)},
+        write=write,
+        reporter=reporter,
+        command=command,
+        force=force,
+    )

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct, to_builtins
 
@@ -17,12 +17,11 @@ from unierase_cli.pipeline.stage import COMPARISON
 from unierase_cli.results.many_runs.quality import with_forget_quality
 from unierase_cli.results.many_runs.rows import COLUMNS, EDITED, FORGET, KEPT, Compared, Pooled, compare_table
 from unierase_cli.results.many_runs.tables import remarks_on, to_csv, to_markdown
+from unierase_cli.results.over_runs import over_runs
 from unierase_cli.results.runs import ScoredRun, find_runs
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
-from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import write_json
-from unierase_cli.store.manifest import environment
 
 NAME = COMPARISON
 VERSION = 4
@@ -92,42 +91,32 @@ def _make(
     force: bool,
 ) -> Artefact:
     named = {name: sorted((r.name, r.score.key) for r in part) for name, part in (("runs", runs), ("retain", retain))}
-    key = hash_json({"stage": NAME, "version": VERSION, **named})
-    with store.lock(NAME, slug, key, reporter.note):
-        done = None if force else store.find(NAME, key)
-        if done is not None:
-            done.check()
-            reporter.note(f"{NAME}: reusing {done.path}")
-            return done
-        draft = store.draft(NAME, slug, key, fresh=force)
-        reporter.note(f"{NAME}: making {draft.path}")
-        started, clock = time.time(), time.monotonic()
+    inputs = {f"run {n}": run for n, run in enumerate(runs)} | {f"retain {n}": run for n, run in enumerate(retain)}
+
+    def write(folder: Path) -> dict[str, Any]:
         compared = _tables(runs, retain)
-        _write(draft.path, compared)
-        inputs = {f"run {n}": run for n, run in enumerate(runs)} | {f"retain {n}": run for n, run in enumerate(retain)}
-        return draft.complete(
-            {
-                "stage": NAME,
-                "options": {},
-                "slug": slug,
-                "version": draft.path.name,
-                "key": key,
-                "stage_version": VERSION,
-                "command": list(command),
-                "inputs": {name: {"path": str(r.score.path), "key": r.score.key} for name, r in inputs.items()},
-                "environment": environment(),
-                "started": started,
-                "finished": time.time(),
-                "wall_seconds": round(time.monotonic() - clock, 3),
-                "resumed": draft.resuming,
-                "warnings": [remark for table in compared for remark in table.remarks],
-                "summary": {
-                    "runs": len(runs),
-                    "rows": sum(row.kind == EDITED for table in compared for row in table.rows),
-                    "files": [TEXT, SHEET, DATA, *([PICTURE] if (draft.path / PICTURE).exists() else [])],
-                },
-            }
-        )
+        _write(folder, compared)
+        return {
+            "warnings": [remark for table in compared for remark in table.remarks],
+            "summary": {
+                "runs": len(runs),
+                "rows": sum(row.kind == EDITED for table in compared for row in table.rows),
+                "files": [TEXT, SHEET, DATA, *([PICTURE] if (folder / PICTURE).exists() else [])],
+            },
+        }
+
+    return over_runs(
+        store,
+        NAME,
+        slug,
+        version=VERSION,
+        identity=named,
+        inputs={name: run.score for name, run in inputs.items()},
+        write=write,
+        reporter=reporter,
+        command=command,
+        force=force,
+    )
 
 
 def _tables(runs: Sequence[ScoredRun], retain: Sequence[ScoredRun]) -> list[Compared]:
