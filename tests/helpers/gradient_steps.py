@@ -30,8 +30,11 @@ UNLEARN = UnlearnConfig(epochs=3, batch_size=4, lr=3e-3, compute="float32", warm
 
 
 def shipped(name: str) -> MethodConfig:
-    """A method as its yaml has it, with blocks that a tiny model has."""
+    """A method as its yaml has it, with blocks that a tiny model has, and a scrub that an untrained one leaves something to do."""
     data = yaml.safe_load((CONF / f"{name}.yaml").read_text("utf-8"))
+    data.pop("defaults", None)
+    if name == "scrub":
+        data["settings"] = {"margin": 20.0, "rounds": 1, "steps": 3, "look_every": 1, "repair_steps": 2, "keep": 100.0, "limit": 100.0}
     for role in ("forget", "retain"):
         term = TermConfig(**data.get(role, {}))
         settings = {**term.settings, **({"layer": 1} if "layer" in term.settings else {})}

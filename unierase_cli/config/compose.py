@@ -84,7 +84,8 @@ def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictCon
         demanded = OmegaConf.missing_keys(OmegaConf.load(catalog.locate(folders, "experiment", chosen["experiment"])))
         missing |= demanded - {override.key for override in overrides}
     files = [folder / f"{ROOT}.yaml" for folder in folders]
-    files += [catalog.locate(folders, group, name) for group, name in chosen.items()]
+    # A part of a chain is chosen as GROUP@PLACE.
+    files += [catalog.locate(folders, group.partition("@")[0], name) for group, name in chosen.items()]
     _check_keys(plain, overrides, files)
     with _one_line(plain):
         merged = typed(Composition, written)

@@ -45,13 +45,33 @@ def parse(words: Sequence[str], choices: Choices) -> list[Override]:
     for word, following in pairwise(words):
         if sum(map(word.count, "[{")) > sum(map(word.count, "]}")):
             raise UserError(f"{word} is cut off at a space", f"put quotes around it: '{word} {following} ...'")
-    parsed = [_parse(word, choices) for word in words]
+    parsed = [override for word in words for override in (_chain(word, choices) or [_parse(word, choices)])]
     chosen: dict[str, Override] = {}
     for override in parsed:
         earlier = chosen.setdefault(override.key, override)
         if override.group and earlier.value != override.value:
             raise UserError(f"{override.key} is chosen twice: {earlier} and {override}", "keep one of them")
+    # A chain names itself by its parts; a name that was typed comes later and wins.
+    parsed.sort(key=lambda o: not o.group and o.key != "method.name")
     return list({(o.key if o.group else id(o)): o for o in parsed}.values())
+
+
+def _chain(word: str, choices: Choices) -> list[Override] | None:
+    """A word like ``method=[me_gd,unierase]`` as the choice of a chain with these parts, or None for any other word."""
+    match = re.fullmatch(r"method=\[(?P<parts>.*)\]", word, re.DOTALL)
+    if match is None:
+        return None
+    names = [name.strip() for name in match["parts"].split(",") if name.strip()]
+    if not names:
+        raise UserError(f"{word} names no method", "for example method=[me_gd,unierase]")
+    if len(names) == 1:
+        return [_parse(f"method={names[0]}", choices)]
+    found = [Override("method", "chain", group=True)]
+    for place, name in enumerate(names):
+        check_choice("method", name, choices.get("method", ()))
+        times = names[: place + 1].count(name)
+        found.append(Override(f"+method@method.chain.{name}{f'_{times}' if times > 1 else ''}", name, group=True))
+    return [*found, Override("method.name", "+".join(names))]
 
 
 def known_keys(cls: type = Composition, prefix: str = "") -> list[str]:

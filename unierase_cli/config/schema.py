@@ -16,7 +16,7 @@ from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
 from unierase_cli.config.sections.launcher import LauncherConfig
 from unierase_cli.config.sections.mode import ModeConfig
-from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig, TrainConfig
+from unierase_cli.config.sections.model import MethodConfig, ModelConfig, PartConfig, RunConfig, TrainConfig
 from unierase_cli.config.sections.prepare import PrepareConfig
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.config.sections.trace import TraceConfig
@@ -25,6 +25,8 @@ from unierase_cli.contracts import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+# The one mapping whose values are sections.
+CHAIN = "method.chain"
 # Key of an earlier version -> (its key now, its default then).
 MOVED: dict[str, tuple[str, Any]] = {
     "method.scale": ("method.settings.scale", 1.0),
@@ -56,8 +58,16 @@ def typed(kind: type, data: Any) -> DictConfig:
     """
     from omegaconf import OmegaConf
 
-    merged = OmegaConf.merge(_structured(kind), data)
-    return _writable(merged)
+    data = OmegaConf.create(copy.deepcopy(data)) if isinstance(data, dict) else copy.deepcopy(data)
+    # A mapping of frozen sections would be filled one key at a time, which OmegaConf forbids.
+    chain = OmegaConf.select(data, CHAIN) or {}
+    if chain:
+        OmegaConf.update(data, CHAIN, {}, merge=False)
+    merged = _writable(OmegaConf.merge(_structured(kind), data))
+    for name in chain:
+        part = OmegaConf.merge(_structured(PartConfig), chain[name])
+        OmegaConf.update(merged, f"{CHAIN}.{name}", _writable(part), merge=False)
+    return merged
 
 
 def default_of(key: str) -> Any:

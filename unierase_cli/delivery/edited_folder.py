@@ -40,6 +40,7 @@ class FolderRecord(msgspec.Struct):
     steps: list[int]
     dropped: list[int]
     base: Base
+    parts_dropped: list[str] = []
 
 
 def recorded_experiment(chosen: Chosen, device: str = "auto") -> Experiment:
@@ -71,6 +72,11 @@ def write_edited(loaded: LoadedModel, chosen: Chosen, destination: Path, reporte
                 f"steps {listed(later)} were computed with step {step} applied: without it they differ from those of a run "
                 "that never had it"
             )
+    if chosen.parts_dropped:
+        reporter.warn(
+            f"{', '.join(chosen.parts_dropped)} left out: later parts were computed on top, so the model differs from one of a "
+            "run without"
+        )
     # Report a mismatch before spending minutes on hashing all tensors.
     _check(loaded, chosen)
     with new_folder(destination) as folder:
@@ -86,6 +92,7 @@ def write_edited(loaded: LoadedModel, chosen: Chosen, destination: Path, reporte
         "destination": str(destination),
         "steps": list(chosen.steps),
         "dropped": list(chosen.dropped),
+        "parts_dropped": list(chosen.parts_dropped),
         "unlearning_tokens": names,
         "weights": str(loaded.model.dtype).removeprefix("torch."),
     }
@@ -126,6 +133,7 @@ def _fill(folder: Path, loaded: LoadedModel, chosen: Chosen, reporter: Reporter)
         "key": chosen.erasure.key,
         "steps": list(chosen.steps),
         "dropped": list(chosen.dropped),
+        "parts_dropped": list(chosen.parts_dropped),
         "unlearning_tokens": dict(zip(names, loaded.unlearn_ids, strict=True)),
         FORGOTTEN: _forgotten(loaded, chosen),
         "base": base,

@@ -39,9 +39,9 @@ def _fill(folder: Path, chosen: Chosen) -> tuple[Mapping[str, dict[str, Any]], d
     erasure = chosen.erasure
     hashes: dict[str, str] = {}
     tokens: dict[str, int] = {}
-    for step, record in zip(chosen.steps, chosen.records(), strict=True):
-        tensors, about = (patch_path(folder, step, ending) for ending in ("safetensors", "json"))
-        shutil.copyfile(patch_path(erasure.whole, step, "safetensors"), tensors)
+    for (step, part), record in zip(chosen.places(), chosen.records(), strict=True):
+        tensors, about = (patch_path(folder, step, ending, part) for ending in ("safetensors", "json"))
+        shutil.copyfile(patch_path(erasure.whole, step, "safetensors", part), tensors)
         write_leaving(about, "patch", to_builtins(record))
         hashes |= record.base_hashes
         if record.tokens:

@@ -20,6 +20,7 @@ from unierase_cli.pipeline.passed_over import flat
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import write_json
+from unierase_cli.store.patch_files import PART
 from unierase_cli.store.unlearned import FORGOTTEN, TAKEN_OVER
 
 # What a rule returns for a value that is withheld.
@@ -102,7 +103,7 @@ NOT_MISSED = ("model.device_map", "model.note", "model.control", "method.note", 
 COUNTED_ON = ("model.name", "benchmark.name", "benchmark.split", "method.name", "mode.name")
 
 STEP = {"step": numbers, "facts": facts, "independent": numbers, "edits_before": numbers, "without_subject": numbers}
-STEP |= {FORGOTTEN: hashes}
+STEP |= {FORGOTTEN: hashes, PART: names}
 TOKENS = {"names": names, "ids": numbers, "assignment": nothing, "targets": nothing, "info": {TAKEN_OVER: names}}
 BASE = {
     "source": texts,
@@ -129,12 +130,12 @@ ALLOWED: dict[str, dict[Any, Rule]] = {
     # A step's json, the manifest of exported patches, and the record of an edited folder or an adapter.
     "patch": {
         **dict.fromkeys(("layers",), numbers), **dict.fromkeys(("dense", "named"), names),
-        "tokens": TOKENS, "base_hashes": hashes, "info": STEP,
+        "tokens": TOKENS, "base_hashes": hashes, "info": STEP, "parts": names,
     },
     "manifest": MANIFEST,
     "record": {
         **dict.fromkeys(("format", "steps", "dropped", "unlearning_tokens", *LORA), numbers),
-        "run": names, "key": hashes, FORGOTTEN: hashes, "base": BASE,
+        "run": names, "key": hashes, FORGOTTEN: hashes, "base": BASE, "parts_dropped": names,
     },
 }  # fmt: skip
 
@@ -180,12 +181,16 @@ def at_home(erasure: Artefact, store: Store) -> Artefact:
 
 def check_complete(erasure: Artefact, what: str, *, without: str = "") -> None:
     """Raise UserError for an exported run that lacks settings needed to make it again; ``without``: a key that may be missing."""
-    missed = [key for key in withheld(erasure) if key != without and not key.startswith(NOT_MISSED)]
+    missed = [key for key in withheld(erasure) if key != without and not _not_missed(key)]
     if missed:
         raise UserError(
             f"{public_name(erasure)} was exported without {', '.join(missed)}, which {what} needs",
             "name the original run, with --outputs of the folder that it was made in",
         )
+
+
+def _not_missed(key: str) -> bool:
+    return key.startswith(NOT_MISSED) or (key.startswith("method.chain.") and key.endswith(".note"))
 
 
 def _kept(record: Any, allowed: Mapping[Any, Rule]) -> dict[str, Any]:
@@ -216,7 +221,7 @@ def _settings(manifest: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         elif key.startswith("model.device_map"):
             found = value if value is None else GONE
         else:
-            found = SETTINGS.get(key, numbers)(value)
+            found = _rule(key)(value)
         if found is GONE and value is not None and key in COUNTED_ON:
             found = value = fact_hash(str(value))
         if found == value or value == usual.get(key):
@@ -224,6 +229,18 @@ def _settings(manifest: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         else:
             gone[key] = None
     return kept, list(gone)
+
+
+def _rule(key: str) -> Rule:
+    """The rule of a setting; a chain's parts have those of a method."""
+    if key.startswith("method.chain."):
+        section, _, rest = key.removeprefix("method.chain.").partition(".")[2].partition(".")
+        key = (
+            f"{section}.{rest}"
+            if section in ("unlearn", "adapter")
+            else f"method.{section}" + (f".{rest}" if rest else "")
+        )
+    return SETTINGS.get(key, numbers)
 
 
 def _put(settings: dict[str, Any], key: str, value: Any) -> None:

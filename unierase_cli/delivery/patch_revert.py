@@ -46,7 +46,9 @@ def revert(
             f"{folder} does not contain its unedited tensors; only the original model has them",
             f"add --base {before.source or 'FOLDER'}",
         )
-    original = load_folder(Chosen(erasure, tuple(record.steps), tuple(record.dropped)), base, reporter, device)
+    original = load_folder(
+        Chosen(erasure, tuple(record.steps), tuple(record.dropped), tuple(record.parts_dropped)), base, reporter, device
+    )
     with reporter.phase("check"):
         _check(hash_parameters(original), before.tensors, base, folder)
     kind = _narrow(original, before.stored)

@@ -6,22 +6,23 @@ from typing import Any
 
 from unierase_cli.delivery.patches import Chosen
 from unierase_cli.store.artefact import Artefact
-from unierase_cli.store.patch_files import bytes_on_disk, steps_in, stored_shapes
+from unierase_cli.store.patch_files import PART, bytes_on_disk, steps_in, stored_shapes
 
 STATE = "state.safetensors"
 
 
 def describe(erasure: Artefact) -> dict[str, Any]:
-    """A run's patches: facts, layers, rank, tokens and bytes per step, and separately the size of the state."""
+    """A run's patches: facts, layers, rank, tokens and bytes per step and part, and separately the size of the state."""
     folder = erasure.whole
     chosen = Chosen(erasure, tuple(steps_in(folder)))
     steps = []
-    for step, record in zip(chosen.steps, chosen.records(), strict=True):
-        shapes = stored_shapes(folder, step)
+    for (step, part), record in zip(chosen.places(), chosen.records(), strict=True):
+        shapes = stored_shapes(folder, step, part)
         ranks = {name: shape[1] for name, shape in shapes.items() if name.endswith(".left")}
         steps.append(
             {
                 "step": step,
+                "part": record.info.get(PART),
                 "facts": len(record.info.get("facts", [])),
                 "layers": record.layers,
                 "named": len(record.named),
@@ -29,7 +30,7 @@ def describe(erasure: Artefact) -> dict[str, Any]:
                 "rank": [min(ranks.values()), max(ranks.values())] if ranks else None,
                 "tokens": record.tokens.names if record.tokens else [],
                 "token_ids": record.tokens.ids if record.tokens else [],
-                "bytes": bytes_on_disk(folder, step),
+                "bytes": bytes_on_disk(folder, step, part),
             }
         )
     state = folder / STATE

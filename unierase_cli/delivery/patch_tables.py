@@ -14,7 +14,7 @@ def description_table(found: dict[str, Any], size: Callable[[float], str]) -> Ta
     """The table of ``describe``; ``size`` formats a number of bytes."""
     body = tuple(
         (
-            str(step["step"]),
+            str(step["step"]) + (f" {step['part']}" if step["part"] else ""),
             str(step["facts"]),
             _changed(step),
             "-" if step["rank"] is None else "-".join(map(str, sorted(set(step["rank"])))),

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from unierase_cli.contracts import UserError
 from unierase_cli.modes.base import load_mode
 from unierase_cli.store.artefact import Artefact
-from unierase_cli.store.patch_files import PatchRecord, claimed_steps, first_gap, read_record, step_numbers
+from unierase_cli.store.patch_files import (
+    PatchRecord,
+    Place,
+    claimed_steps,
+    first_gap,
+    places_of,
+    read_record,
+    step_numbers,
+)
 
 if TYPE_CHECKING:
     from unierase_cli.editing.patch import Patch
@@ -17,21 +25,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Steps of an erase artefact in order; ``dropped`` are the steps left out."""
+    """Steps of an erase artefact in order; ``dropped`` are the steps left out, ``parts_dropped`` the parts of every step."""
 
     erasure: Artefact
     steps: tuple[int, ...]
     dropped: tuple[int, ...] = ()
+    parts_dropped: tuple[str, ...] = ()
+
+    def places(self) -> Iterator[Place]:
+        """Every part of every step, in order."""
+        for step in self.steps:
+            record = read_record(self.erasure.whole, step)
+            for name, place in zip(record.parts or [""], places_of(record, step), strict=True):
+                if name not in self.parts_dropped:
+                    yield place
 
     def patches(self) -> Iterator[Patch]:
-        """The patches, read one at a time."""
+        """The patches of the parts, read one at a time."""
         from unierase_cli.editing.patch import Patch
 
-        return (Patch.load(self.erasure.whole, step) for step in self.steps)
+        return (Patch.read(self.erasure.whole, place) for place in self.places())
 
     def records(self) -> Iterator[PatchRecord]:
-        """The content of each step's json."""
-        return (read_record(self.erasure.whole, step) for step in self.steps)
+        """The content of each part's json."""
+        return (read_record(self.erasure.whole, *place) for place in self.places())
 
     @property
     def dtype(self) -> str | None:
@@ -40,8 +57,10 @@ class Chosen:
         return kinds.pop() if len(kinds) == 1 else None
 
 
-def choose_steps(erasure: Artefact, until: int | None = None, drop: Sequence[int] = ()) -> Chosen:
-    """All steps of a run, or those up to and including ``until``, except those in ``drop``.
+def choose_steps(
+    erasure: Artefact, until: int | None = None, drop: Sequence[int] = (), parts: Sequence[str] = ()
+) -> Chosen:
+    """All steps of a run, or those up to and including ``until``, except those in ``drop``; of each all parts but ``parts``.
 
     If each step starts from the original model (precise mode), ``until`` is the only step taken. Raises UserError if
     steps are missing or out of order, or if a named step does not exist.
@@ -71,12 +90,42 @@ def choose_steps(erasure: Artefact, until: int | None = None, drop: Sequence[int
             raise UserError(
                 f"each step of {name} starts from the original model (mode={mode})", "name one of them: --step 0"
             )
-        return Chosen(erasure, (until,))
+        return _without_parts(Chosen(erasure, (until,)), parts)
     upto = [step for step in found if until is None or step <= until]
     kept = tuple(step for step in upto if step not in drop)
     if not kept:
         raise UserError(f"nothing is left of {name} without step {listed(drop)}", "keep at least one step")
-    return Chosen(erasure, kept, tuple(sorted({*drop} & {*upto})))
+    return _without_parts(Chosen(erasure, kept, tuple(sorted({*drop} & {*upto}))), parts)
+
+
+def split_drop(words: Sequence[str]) -> tuple[list[int], list[str]]:
+    """The numbers of steps and the names of parts among the values of ``--drop``."""
+    return [int(word) for word in words if word.isdecimal()], [word for word in words if not word.isdecimal()]
+
+
+def _without_parts(chosen: Chosen, parts: Sequence[str]) -> Chosen:
+    """The steps without these parts. Raises UserError for a part that the run lacks, or whose change a later part contains."""
+    if not parts:
+        return chosen
+    name, folder = chosen.erasure.name, chosen.erasure.whole
+    changed: dict[str, set[str]] = {}
+    for step in chosen.steps:
+        record = read_record(folder, step)
+        for part, place in zip(record.parts, places_of(record, step), strict=bool(record.parts)):
+            about = read_record(folder, *place)
+            for earlier in {*parts} & {*changed} - {part}:
+                if part not in parts and changed[earlier] & {*about.dense}:
+                    raise UserError(
+                        f"{name} has no change by {earlier} alone: {part} was trained on top of it and replaces the same tensors",
+                        f"leave out both: --drop {earlier} --drop {part}",
+                    )
+            changed.setdefault(part, set()).update(about.dense, about.named, (f"{n}.weight" for n in about.base_hashes))
+    if missing := [part for part in parts if part not in changed]:
+        known = f"its parts are {', '.join(changed)}" if changed else "its method has no parts: name steps by number"
+        raise UserError(f"{name} has no part {missing[0]}", known)
+    if not {*changed} - {*parts}:
+        raise UserError(f"nothing is left of {name} without {', '.join(parts)}", "keep at least one part")
+    return replace(chosen, parts_dropped=tuple(dict.fromkeys(parts)))
 
 
 def later_steps(chosen: Chosen) -> list[int]:

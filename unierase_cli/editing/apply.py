@@ -20,7 +20,7 @@ def apply_patches(loaded: LoadedModel, patches: Iterable[Patch]) -> AppliedPatch
     applied = AppliedPatch(loaded)
     checked: dict[str, str] = {}
     try:
-        for patch in patches:
+        for patch in (part for whole in patches for part in whole.parts):
             applied.check({name: wanted for name, wanted in patch.base_hashes.items() if checked.get(name) != wanted})
             checked |= patch.base_hashes
             applied.add_patch(patch)

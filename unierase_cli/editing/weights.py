@@ -140,7 +140,9 @@ class AppliedPatch:
             parameter.copy_(self._unrounded(name))
 
     def add_patch(self, patch: Patch) -> None:
-        """Apply one step's change: token rows, dense tensors, named changes, then layers in ascending order."""
+        """Apply one step's change, part by part: token rows, dense tensors, named changes, then layers in ascending order."""
+        for earlier in patch.before:
+            self.add_patch(earlier)
         if patch.tokens is not None:
             self.set_tokens(patch.tokens)
         for name, tensor in patch.dense.items():

@@ -6,6 +6,7 @@ from unierase_cli.config.checks import model_block, reference_fits
 from unierase_cli.estimate.need import rows_of
 from unierase_cli.estimate.shapes import shape_of
 from unierase_cli.estimate.training import stored_reference
+from unierase_cli.methods.parts import parts_of
 from unierase_cli.methods.traits import check_adapter, rows_per_fact
 from unierase_cli.pipeline.study import Study
 
@@ -20,6 +21,11 @@ def check_method(study: Study) -> None:
     model lacks. The method repeats these checks on the loaded model, which is the first time for a hub model that is
     not yet downloaded.
     """
+    for part in parts_of(study.experiment).values():
+        _check_part(study.changed(part))
+
+
+def _check_part(study: Study) -> None:
     experiment, method = study.experiment, study.experiment.method
     check_adapter(experiment)
     if method.trains:
@@ -39,13 +45,14 @@ def check_reference_size(study: Study) -> None:
 
     The size is an estimate, hence the margin. Sizes closer to the limit are checked exactly during the run.
     """
-    experiment = study.experiment
-    limit, (shape, _) = experiment.unlearn.reference_gib, shape_of(experiment)
-    if not experiment.method.trains or shape is None:
-        return
-    gib = stored_reference(study, shape, rows_of(study.benchmark, steps=study.steps)) / 2**30
-    if gib > MARGIN * limit:
-        reference_fits(gib, limit, "by an estimate")
+    shape, _ = shape_of(study.experiment)
+    for part in parts_of(study.experiment).values():
+        if not part.method.trains or shape is None:
+            continue
+        rows = rows_of(study.benchmark, steps=study.steps)
+        gib, limit = stored_reference(study.changed(part), shape, rows) / 2**30, part.unlearn.reference_gib
+        if gib > MARGIN * limit:
+            reference_fits(gib, limit, "by an estimate")
 
 
 def _check_batch(study: Study) -> None:

@@ -14,8 +14,9 @@ from unierase_cli.config.sections.edit import ANSWERS, AUTO
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.estimate.need import ALL, LOADING, Need, Rows
 from unierase_cli.estimate.shapes import BYTES, Shape
-from unierase_cli.estimate.training import training_needs
+from unierase_cli.estimate.training import trained_files, training_needs
 from unierase_cli.estimate.workspace import Workspace
+from unierase_cli.methods.parts import parts_of
 from unierase_cli.pipeline.study import Study
 from unierase_cli.sizes import (
     CACHE_ROOM,
@@ -224,14 +225,8 @@ def disk_needs(
         needs.append(Need("erase", "patch", len(layers) * rows.forget * per_fact * 4, f"{rows.forget} facts"))
         solve = 4 if experiment.edit.solve_dtype == "float32" else 8
         needs.append(Need("erase", "state", len(layers) * rows.forget * shape.inner * solve, f"{rows.forget} facts"))
-    elif experiment.adapter.name == "lora":
-        rank = experiment.adapter.r
-        needs.append(Need("erase", "adapters", rows.steps * rank * shape.adapter_width * 4, f"{rows.steps} x rank {rank}"))
-    elif experiment.method.trains:
-        size = BYTES.get(experiment.model.dtype, shape.stored)
-        needs.append(Need("erase", "changed weights", rows.steps * shape.parameters * size, f"{rows.steps} x all weights"))
-        if experiment.unlearn.checkpoint_every >= 0:
-            needs.append(Need("erase", "checkpoints while training", WRITTEN * shape.parameters * 12))
+    for part in parts_of(experiment).values():
+        needs += trained_files(part, shape, rows, WRITTEN)
     observed = rows.scored * 2 + rows.forget * len(experiment.eval.forget_variants) * 2
     needs.append(Need("observe", "observations", observed * OBSERVATION_BYTES, f"{observed} rows"))
     return needs

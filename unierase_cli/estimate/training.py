@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.unlearn import reference_from
 from unierase_cli.estimate.need import Need, Rows
-from unierase_cli.estimate.shapes import Shape
+from unierase_cli.estimate.shapes import BYTES, Shape
 from unierase_cli.estimate.workspace import Workspace
+from unierase_cli.methods.parts import parts_of
 from unierase_cli.methods.traits import looks
 from unierase_cli.pipeline.study import Study
 from unierase_cli.training.processor import cpu_has_bfloat16
@@ -39,8 +41,9 @@ def training_needs(
             batch * rows.learned,
             written_out=not accelerator,
         )
-    if experiment.method.trains:
-        found += _method(study, space, rows, accelerator)
+    for part in parts_of(experiment).values():
+        if part.method.trains:
+            found += _method(study.changed(part), space, rows, accelerator)
     return found
 
 
@@ -151,3 +154,19 @@ def _computes(wanted: str, accelerator: bool) -> int:
     if wanted == "auto":
         return 2 if accelerator or cpu_has_bfloat16() else 4
     return 2 if wanted == "bfloat16" else 4
+
+
+def trained_files(part: Experiment, shape: Shape, rows: Rows, written: int) -> list[Need]:
+    """Files of a method that trains, or of such a part of a chain; ``written``: checkpoints that exist at a time."""
+    if part.method.editing:
+        return []
+    if part.adapter.name == "lora":
+        rank = part.adapter.r
+        return [Need("erase", "adapters", rows.steps * rank * shape.adapter_width * 4, f"{rows.steps} x rank {rank}")]
+    if not part.method.trains:
+        return []
+    size = BYTES.get(part.model.dtype, shape.stored)
+    needs = [Need("erase", "changed weights", rows.steps * shape.parameters * size, f"{rows.steps} x all weights")]
+    if part.unlearn.checkpoint_every >= 0:
+        needs.append(Need("erase", "checkpoints while training", written * shape.parameters * 12))
+    return needs

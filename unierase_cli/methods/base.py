@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
     from unierase_cli.models.token_rows import TokenRows
 
-NOT_METHODS = {"base", "closed_form", "gradient_checks", "gradient_rows", "gradient_terms", "settings", "trained", "traits"}
+NOT_METHODS = {
+    "base", "closed_form", "gradient_checks", "gradient_rows", "gradient_terms", "parts", "rounds", "settings", "trained", "traits",
+}  # fmt: skip
 METHODS = Plugins("unierase_cli.methods", "unierase.methods", "method=", "method", NOT_METHODS)
 
 
@@ -32,7 +34,8 @@ class EraseContext:
     preserve. ``refine``: retrains token rows on the edited model (None: no retraining). ``directory``: for files that an
     interrupted run resumes from. ``evaluate``: quick evaluation of the current model (score by name).
     ``sample(prompts, seed)``: answers sampled from the current model at temperature 1. ``token_weights``: fact id -> weight
-    of each answer token.
+    of each answer token. ``nearest(forget, facts)``: the facts ordered by how similar their groups are to those to forget (None:
+    unknown).
     """
 
     experiment: Experiment
@@ -48,6 +51,7 @@ class EraseContext:
     evaluate: Callable[[], dict[str, float]] | None = None
     sample: Callable[[Sequence[list[int]], int], list[str]] | None = None
     token_weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    nearest: Callable[[Sequence[Fact], Sequence[Fact]], tuple[Fact, ...]] | None = None
 
 
 class Method(Protocol):

@@ -33,7 +33,7 @@ from unierase_cli.models.load import LoadedModel
 from unierase_cli.training import processes
 from unierase_cli.training.adapters import Adapter
 from unierase_cli.training.loop import LoopPlan, Progress, fit
-from unierase_cli.training.optimisation import Optimisation
+from unierase_cli.training.optimisation import optimisation
 from unierase_cli.training.unlearning.objective import TermsObjective
 from unierase_cli.training.unlearning.plan import Item, make_plan, save_plan
 from unierase_cli.training.unlearning.reference import References
@@ -49,11 +49,14 @@ def erase(
     *,
     alternates: Mapping[str, Sequence[str]] | None = None,
     negate: float | None = None,
+    plan: list[list[Item]] | None = None,
+    original: bool = False,
 ) -> tuple[Patch, EditState]:
     """Train the model, or adapters on it, on the step's facts.
 
     ``alternates``: fact id -> alternative answers (AltPO). ``negate``: subtract the learned change times this factor from
-    the model instead of keeping it (task vector).
+    the model instead of keeping it (task vector). ``plan``: the batches, if they are not those of ``unlearn``. ``original``:
+    a loss compares with the model before all changes so far.
 
     Raises UserError if a term lacks the rows that it needs, if a batch is larger than the forget set, or if the loss is not
     finite.
@@ -66,10 +69,10 @@ def erase(
             reporter.warn(f"method.{role}.settings.warmup_epochs: the warm-up covers all epochs, so nothing is ever updated")
     source = Rows(loaded, step, context, alternates or {})
     source.check(kinds_of(terms), experiment.method.name)
-    plan = make_plan(source.sizes, experiment.unlearn, _plan_seed(experiment.run.seed, step))
+    plan = plan or make_plan(source.sizes, experiment.unlearn, _plan_seed(experiment.run.seed, step))
     if context.directory is not None and processes.rank() == 0:
         save_plan(context.directory / f"plan-{step.index:03d}.jsonl", plan)
-    before = _reference_weights(step, context)
+    before = unedited(context.weights) if original else _reference_weights(step, context)
     with reporter.phase("train"), Trained(loaded, context) as trained:
         progress = _train(loaded, terms, source, plan, context, trained, step.index, before)
         if progress.stopped:
@@ -130,12 +133,7 @@ def _train(
         name=experiment.method.name,
         tensorboard=config.tensorboard,
     )
-    betas = (config.betas[0], config.betas[1])
-    settings = Optimisation(
-        config.lr, config.schedule, config.warmup, config.weight_decay, betas, config.clip, config.optimizer,
-        config.all_optimizer_settings(), config.batch_size,
-    )  # fmt: skip
-    return fit(loaded, trained.masters, objective, settings, loop, context.reporter)
+    return fit(loaded, trained.masters, objective, optimisation(config), loop, context.reporter)
 
 
 def _look(evaluate: Callable[[], dict[str, float]]) -> tuple[dict[str, float], str | None]:

@@ -62,6 +62,11 @@ def _check_adapter(experiment: Experiment) -> None:
     given, usual, config = asdict(experiment.adapter), asdict(AdapterConfig()), experiment.unlearn
     if given["name"] == "lora":
         check_peft()
+        if config.modules or config.layers is not None:
+            raise UserError(
+                "unlearn.modules and unlearn.layers choose among all weights; an adapter has modules of its own",
+                "leave them out, and choose with adapter.targets",
+            )
         if config.compute != "auto" or not config.masters:
             raise UserError(
                 "unlearn.compute and unlearn.masters are for training all weights; adapters are float32 on the model as loaded",

@@ -54,6 +54,10 @@ class Rows:
         fact = self.retain[item.retain] if kind in USES_RETAIN else self.forget[item.forget]
         return self._row(fact, self._answer(kind, fact, item))
 
+    def of_fact(self, fact: Fact) -> Row:
+        """A fact's question with its own answer."""
+        return self._row(fact, fact.answer)
+
     def prepare(self, kinds: set[str], items: Sequence[Item], reporter: Reporter) -> None:
         """Encode all rows, and warn about truncated rows and about weights of unknown facts.
 

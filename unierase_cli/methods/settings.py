@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from unierase_cli.config.checks import complete
 from unierase_cli.config.schema import Experiment
-from unierase_cli.config.sections.model import MethodConfig, TermConfig
+from unierase_cli.config.sections.model import MethodConfig, PartConfig, TermConfig
 from unierase_cli.methods.base import METHODS
 from unierase_cli.plugins import Plugins
 
+M = TypeVar("M", MethodConfig, PartConfig)
 TERMS = Plugins("unierase_cli.methods.terms", "unierase.terms", "term=", "loss term")
 
 
@@ -20,15 +21,15 @@ def completed(experiment: Experiment) -> Experiment:
     invalid setting.
     """
     method, unlearn = experiment.method, experiment.unlearn
-    forget, retain = (
-        _completed_term(role, getattr(method, role), experiment.run.seed) for role in ("forget", "retain")
-    )
+    unlearn = replace(unlearn, optimizer_settings=unlearn.all_optimizer_settings())
+    chain = {name: _completed(part, experiment.run.seed) for name, part in method.chain.items()}
+    return replace(experiment, method=replace(_completed(method, experiment.run.seed), chain=chain), unlearn=unlearn)
+
+
+def _completed(method: M, seed: int) -> M:
+    forget, retain = (_completed_term(role, getattr(method, role), seed) for role in ("forget", "retain"))
     settings = method_settings(METHODS.says(method.implemented_by, "SETTINGS", {}), method)
-    return replace(
-        experiment,
-        method=replace(method, settings=settings, forget=forget, retain=retain),
-        unlearn=replace(unlearn, optimizer_settings=unlearn.all_optimizer_settings()),
-    )
+    return replace(method, settings=settings, forget=forget, retain=retain)
 
 
 def given_settings(defaults: Mapping[str, Any], config: TermConfig, seed: int) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def term_title(role: str, name: str) -> str:
     return f"method.{role}.settings of term {name}"
 
 
-def method_settings(defaults: Mapping[str, Any], config: MethodConfig) -> dict[str, Any]:
+def method_settings(defaults: Mapping[str, Any], config: MethodConfig | PartConfig) -> dict[str, Any]:
     """The method's settings, completed with ``defaults``. Raises UserError for an unknown or invalid setting."""
     return complete(defaults, config.settings, f"method.settings of {config.name}")
 

@@ -21,7 +21,7 @@ from unierase_cli.training import processes
 from unierase_cli.training.adapters import Adapter
 from unierase_cli.training.optimisation import Masters
 from unierase_cli.training.precision import choose_compute
-from unierase_cli.training.sharding import ShardedBlocks, whole
+from unierase_cli.training.sharding import ShardedBlocks, is_shared_out, whole
 from unierase_cli.training.unlearning.objective import PURPOSE
 
 
@@ -79,7 +79,7 @@ class Trained:
                 weights.add_named(name, change)
             return Patch(None, {}, hashes, named=changes)
         self.masters.finish(self._dtype)
-        named = self.loaded.model.named_parameters()
+        named = [(name, p) for name, p in self.loaded.model.named_parameters() if p.requires_grad]
         dense = {name: whole(p.detach()).to("cpu", self._dtype, copy=True) for name, p in named}
         if negate is not None:
             for name, value in dense.items():
@@ -110,8 +110,45 @@ class Trained:
         self.context.reporter.note(f"training in {str(dtype).removeprefix('torch.')}{copies} ({reason})")
         if self.config.sharding == "fsdp":
             self._sharded = ShardedBlocks(self.loaded, dtype)
-        model.requires_grad_(True)
-        self.masters = Masters(list(model.parameters()), dtype, self.config.masters)
+        wanted = self._wanted()
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in wanted)
+        # All weights compute in one dtype; those that are not trained need no master.
+        for name, parameter in model.named_parameters():
+            if name not in wanted and not is_shared_out(parameter):
+                parameter.data = parameter.data.to(dtype)
+        self.masters = Masters([p for p in model.parameters() if p.requires_grad], dtype, self.config.masters)
+
+    def _wanted(self) -> set[str]:
+        """Names of the weights to train (``unlearn.modules``, ``unlearn.layers``, ``unlearn.ends``). Raises UserError if none is
+        left.
+        """
+        config, architecture = self.config, self.loaded.architecture
+        named = dict(self.loaded.model.named_parameters())
+        if config.layers is not None:
+            architecture.check_layers(config.layers)
+        ends = {id(architecture.embedding.weight), id(architecture.head.weight)}
+        within = tuple(f"{architecture.blocks_name}.{layer}." for layer in config.layers or ())
+        endings = tuple(f".{ending}" for ending in config.modules)
+        found = {
+            name
+            for name, parameter in named.items()
+            if (config.layers is None or name.startswith(within))
+            and (not config.modules or name.rpartition(".")[0].endswith(endings))
+            and (config.ends or id(parameter) not in ends)
+        }
+        if not found:
+            known = sorted({name.split(".")[-2] for name, p in named.items() if p.dim() > 1})
+            raise UserError(
+                f"unlearn.modules={config.modules} in blocks {'all' if config.layers is None else config.layers} matches no weight",
+                f"choose among: {', '.join(known)}",
+            )
+        if len(found) < len(named):
+            share = sum(named[name].numel() for name in found) / sum(p.numel() for p in named.values())
+            self.context.reporter.note(
+                f"training {len(found)} of {len(named)} tensors, {100 * share:.1f} % of the weights"
+            )
+        return found
 
     def _adapt(self) -> None:
         check_sharding(self.config, self.adapter_config)

@@ -15,7 +15,7 @@ from unierase_cli.pipeline.machine import likely_accelerator
 from unierase_cli.pipeline.stage import Request
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.gguf_files import CHAT_TEMPLATE, gguf_at, read_gguf
-from unierase_cli.store.patch_files import PatchRecord, read_record, steps_in
+from unierase_cli.store.patch_files import Place, places_of, read_record, steps_in
 from unierase_cli.store.unlearned import unlearning_tokens_in
 
 if TYPE_CHECKING:
@@ -136,18 +136,19 @@ def apply_erasure(loaded: LoadedModel, erasure: Path, upto: int | None = None) -
             f"{erasure} has {len(steps)} edits that each start from the original model: no model has all of them",
             "use mode=batch or mode=sequential for one model, or unierase eval --mode precise to score each edit by itself",
         )
-    wanted = _not_overwritten(steps, records)
-    apply_patches(loaded, (Patch.load(erasure, step) for step in wanted))
+    places = [place for step, record in zip(steps, records, strict=True) for place in places_of(record, step)]
+    apply_patches(loaded, (Patch.read(erasure, place) for place in _not_overwritten(erasure, places)))
 
 
-def _not_overwritten(steps: Sequence[int], records: Sequence[PatchRecord]) -> list[int]:
-    """The steps whose patches have an effect; tensors that a later step replaces are not read (16 GB per step for an 8B model)."""
+def _not_overwritten(erasure: Path, places: Sequence[Place]) -> list[Place]:
+    """The parts of steps that have an effect; what a later one replaces is not read (16 GB per step for an 8B model)."""
     replaced: set[str] = set()
-    kept: list[int] = []
-    for step, record in zip(reversed(steps), reversed(records), strict=True):
+    kept: list[Place] = []
+    for place in reversed(places):
+        record = read_record(erasure, *place)
         dense = set(record.dense)
         if record.tokens or record.layers or record.named or not dense or not dense <= replaced:
-            kept.insert(0, step)
+            kept.insert(0, place)
         replaced |= dense
     return kept
 

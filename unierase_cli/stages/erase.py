@@ -14,6 +14,7 @@ from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.contracts import Step, UserError
 from unierase_cli.estimate.early_checks import check_method, check_reference_size
+from unierase_cli.methods.parts import parts_of
 from unierase_cli.methods.settings import completed
 from unierase_cli.methods.traits import samples
 from unierase_cli.pipeline.model_states import INDEPENDENT, model_fingerprints, model_needs, model_settings, stop_texts
@@ -51,16 +52,23 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
         "model": model_settings(experiment),
         "seed": experiment.run.seed,
     }
+    parts = parts_of(experiment)
+    if experiment.method.chain:
+        return {**found, "parts": [[name, part.method.implemented_by, _reads_of(part)] for name, part in parts.items()]}
+    return {**found, **_reads_of(experiment)}
+
+
+def _reads_of(experiment: Experiment) -> dict[str, Any]:
+    """What one method reads."""
     if not experiment.method.editing:
         sampled = {"max_new_tokens": experiment.protocol.max_new_tokens, "stop": stop_texts(experiment)}
         sampled = sampled if samples(experiment.method) else {}
-        return {**found, "trained": what_counts(experiment), **sampled}
+        return {"trained": what_counts(experiment), **sampled}
     refines = uses_token(experiment) and experiment.token.refine_epochs
     edit = counted(experiment.edit) | {"layers": wanted_layers(experiment), "key_position": key_position(experiment)}
     # The key of the moments artefact covers these.
     del edit["moments"]
     return {
-        **found,
         "settings": experiment.method.settings,
         "edit": edit,
         "refine": {k: v for k, v in counted(experiment.token).items() if k.startswith("refine")} if refines else {},
@@ -84,7 +92,7 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     found["refusals"] = hash_json(load_targets(experiment.token))
     found["steps"] = hash_json([[[fact.id for fact in facts] for facts in (step.forget, step.hold)] for step in study.steps])
     weights = experiment.unlearn.token_weights
-    if weights is not None and not experiment.method.editing:
+    if weights is not None and any(not part.method.editing for part in parts_of(experiment).values()):
         if not Path(weights).is_file():
             raise UserError(f"unlearn.token_weights={weights} is not a file", "check the path")
         found["token_weights"] = hash_file(Path(weights))
@@ -127,20 +135,21 @@ def run(context: StageContext) -> dict[str, Any]:
             infos.append(patch.info)
             if not independent:
                 erasing.weights.add_patch(patch)
-                erasing.tokens = patch.tokens
+                erasing.tokens = patch.rows
             advance()
         for step in steps[state.steps :]:
             if independent:
                 erasing.weights.revert()
                 state = EditState(state.steps, state.templates)
-            if erasing.tokens is not None:
+            # A chain adds the token when the part that needs it begins.
+            if erasing.tokens is not None and not experiment.method.chain:
                 erasing.weights.set_tokens(erasing.tokens)
             started = time.perf_counter()
             patch, state = method.erase(loaded, step, state, for_step(study, erasing, step))
             about = {**patch.info, FORGOTTEN: [fact.content_hash for fact in step.forget]}
             patch = replace(patch, info={**about, INDEPENDENT: True} if independent else about)
             if not independent:
-                erasing.tokens = patch.tokens
+                erasing.tokens = patch.rows
             if processes.rank() == 0:
                 patch.save(directory, step.index)
                 seconds = round(time.perf_counter() - started, 3)
@@ -168,12 +177,14 @@ def step_seconds(erased: Artefact) -> dict[int, float]:
 def _clear(directory: Path) -> None:
     """Remove the checkpoints of interrupted steps; call it after the last step is saved."""
     from unierase_cli.editing.checkpoints import clear_values
+    from unierase_cli.editing.kept_parts import clear_parts
     from unierase_cli.training.checkpoints import clear_checkpoints
     from unierase_cli.training.token.learning import clear_states
 
-    clear_values(directory)
-    clear_states(directory)
-    for folder in directory.glob("training-*"):
+    clear_parts(directory)
+    for folder in [directory, *directory.rglob("training-*")]:
+        clear_values(folder)
+        clear_states(folder)
         clear_checkpoints(folder)
 
 

@@ -88,8 +88,9 @@ def _without_each(
     checked: dict[str, str] = {}
     for rows in planned:
         patch = Patch.load(context.inputs["erase"].whole, rows.step)
-        applied.check({name: wanted for name, wanted in patch.base_hashes.items() if checked.get(name) != wanted})
-        checked |= patch.base_hashes
+        hashes = {name: wanted for part in patch.parts for name, wanted in part.base_hashes.items()}
+        applied.check({name: wanted for name, wanted in hashes.items() if checked.get(name) != wanted})
+        checked |= hashes
         try:
             applied.add_patch(patch)
             yield rows, _observe(context.experiment, loaded, rows.all())

@@ -1,4 +1,8 @@
-"""The files of a step's change, ``patch-<index>.json`` and ``.safetensors``, and what can be read without loading tensors."""
+"""The files of a step's change, and what can be read without loading tensors.
+
+A step's change is ``patch-<index>.json`` and ``.safetensors``. Where several parts of a method changed the model (a chain),
+these are the last part's, and the earlier ones' are ``patch-<index>-<place>``; ``parts`` in the json names all of them.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,10 @@ from unierase_cli.store.tensors import shapes_in
 ENDINGS = ("json", "safetensors")
 # Seconds of every step, kept apart from reproducible content.
 TIMES = "times.jsonl"
+# In ``info``: the name of the part of a chain that made a change.
+PART = "part"
 # The fields of a record's ``info`` that are read.
-INFO = msgspec.defstruct("Info", [("facts", list[Any], []), ("step", int, 0)])
+INFO = msgspec.defstruct("Info", [("facts", list[Any], []), ("step", int, 0), (PART, str | None, None)])
 
 
 class TokenRecord(msgspec.Struct):
@@ -34,7 +40,8 @@ class TokenRecord(msgspec.Struct):
 class PatchRecord(msgspec.Struct):
     """A step's json: what changed (see ``editing.patch.Patch``), and the hashes of the tensors that the patch applies to.
 
-    Older patches lack ``dense`` and ``named``.
+    ``parts``: names of the parts of the step, in their order, if there are several; only in the last part's json. Older
+    patches lack ``dense``, ``named`` and ``parts``.
     """
 
     layers: list[int]
@@ -43,11 +50,21 @@ class PatchRecord(msgspec.Struct):
     info: dict[str, Any]
     dense: list[str] = []
     named: list[str] = []
+    parts: list[str] = []
 
 
-def patch_path(directory: Path, index: int, ending: str) -> Path:
-    """Path of a file of step ``index``; ``ending``: json or safetensors."""
-    return directory / f"patch-{index:03d}.{ending}"
+# A part of a step: the step's index, and the part's place; None for the last part, or the only one.
+Place = tuple[int, int | None]
+
+
+def patch_path(directory: Path, index: int, ending: str, part: int | None = None) -> Path:
+    """Path of a file of step ``index``; ``ending``: json or safetensors; ``part``: the place of a part before the last."""
+    return directory / (f"patch-{index:03d}.{ending}" if part is None else f"patch-{index:03d}-{part}.{ending}")
+
+
+def places_of(record: PatchRecord, index: int) -> list[Place]:
+    """The parts of step ``index`` in their order, from the record of its last part."""
+    return [*((index, place) for place in range(len(record.parts) - 1)), (index, None)]
 
 
 def steps_in(directory: Path) -> list[int]:
@@ -76,12 +93,12 @@ def first_gap(steps: Sequence[int], count: int) -> int | None:
     return place if place < max(count, (steps[-1] + 1) if steps else 0) else None
 
 
-def read_record(directory: Path, index: int) -> PatchRecord:
-    """The json of step ``index``. Raises UserError if one of the step's files is missing or the json is damaged."""
-    path = patch_path(directory, index, "json")
+def read_record(directory: Path, index: int, part: int | None = None) -> PatchRecord:
+    """The json of step ``index``, or of a part of it. Raises UserError if a file is missing or the json is damaged."""
+    path = patch_path(directory, index, "json", part)
     try:
         for ending in ENDINGS:
-            file = patch_path(directory, index, ending)
+            file = patch_path(directory, index, ending, part)
             if not file.exists():
                 raise OSError(f"its {ending} file is missing")
             if not file.resolve().is_relative_to(directory.resolve()):
@@ -95,9 +112,9 @@ def read_record(directory: Path, index: int) -> PatchRecord:
         raise UserError(f"{path} is missing or damaged ({error})", "make the edit again with --force") from error
 
 
-def stored_shapes(directory: Path, index: int) -> dict[str, list[int]]:
+def stored_shapes(directory: Path, index: int, part: int | None = None) -> dict[str, list[int]]:
     """Name -> shape of the tensors of step ``index``, read from the file's header. Raises UserError if it is damaged."""
-    path = patch_path(directory, index, "safetensors")
+    path = patch_path(directory, index, "safetensors", part)
     try:
         return shapes_in(path)
     except (OSError, ValueError) as error:
@@ -113,11 +130,13 @@ def _differing(record: PatchRecord) -> str | None:
         return "a base hash is not TYPE:SHA256"
     if any(layer < 0 for layer in record.layers):
         return "a layer is below 0"
+    if len(record.parts) == 1 or len(set(record.parts)) < len(record.parts):
+        return "its parts are not several of different names"
     if tokens and (len(tokens.names) != len(tokens.ids) or any(i < 0 for i in tokens.ids)):
         return "its tokens' names and ids do not match"
     return None
 
 
-def bytes_on_disk(directory: Path, index: int) -> int:
-    """Size of both files of step ``index``."""
-    return sum(patch_path(directory, index, ending).stat().st_size for ending in ENDINGS)
+def bytes_on_disk(directory: Path, index: int, part: int | None = None) -> int:
+    """Size of both files of step ``index``, or of a part of it."""
+    return sum(patch_path(directory, index, ending, part).stat().st_size for ending in ENDINGS)

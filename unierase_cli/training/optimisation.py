@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unierase_cli.config.sections.unlearn import UnlearnConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.training.sharding import is_shared_out
 from unierase_cli.training.sophia import Sophia
@@ -43,6 +44,15 @@ class Optimisation:
         if self.schedule == "linear":
             return self.lr * (1 - along)
         return self.lr * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * along)))
+
+
+def optimisation(config: UnlearnConfig) -> Optimisation:
+    """The optimiser's settings of a gradient method."""
+    betas = (config.betas[0], config.betas[1])
+    return Optimisation(
+        config.lr, config.schedule, config.warmup, config.weight_decay, betas, config.clip, config.optimizer,
+        config.all_optimizer_settings(), config.batch_size,
+    )  # fmt: skip
 
 
 def make_optimizer(parameters: Sequence[Tensor], settings: Optimisation) -> torch.optim.Optimizer:

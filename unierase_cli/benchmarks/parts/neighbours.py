@@ -29,6 +29,12 @@ def nearest_groups(forget: Sequence[Fact], candidates: Sequence[Fact], count: in
     return sorted(nearness, key=lambda key: (-nearness[key][0], key))[:count]
 
 
+def nearest_first(forget: Sequence[Fact], candidates: Sequence[Fact]) -> tuple[Fact, ...]:
+    """The candidates, those of the groups nearest to any group of ``forget`` first; within a group in their order."""
+    places = {key: place for place, key in enumerate(nearest_groups(forget, candidates, len(candidates)))}
+    return tuple(sorted(candidates, key=lambda fact: places[group_key(fact)]))
+
+
 def nearest_forgotten(forget: Sequence[Fact], candidates: Sequence[Fact]) -> dict[str, tuple[float, str]]:
     """Key of every group of ``candidates`` -> its similarity to the nearest group of ``forget``, and that group's key.
 

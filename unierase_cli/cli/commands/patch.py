@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 ModelFolder = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="A Hugging Face model folder.")]
 NewFolder = Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")]
 Drop = Annotated[
-    list[int] | None, typer.Option("--drop", metavar="K", help="Leave out the changes of step K (repeatable).")
+    list[str] | None,
+    typer.Option(
+        "--drop", metavar="K", help="Leave out the changes of step K, or of the part K of a chain (repeatable)."
+    ),
 ]
 Replan = Annotated[bool, typer.Option("--replan", help="Recompute the other steps as if step K had never been requested.")]
 Original = Annotated[
@@ -42,11 +45,12 @@ def apply(
     json: options.Json = False,
 ) -> None:
     from unierase_cli.delivery.edited_folder import load_folder, write_edited
-    from unierase_cli.delivery.patches import choose_steps
+    from unierase_cli.delivery.patches import choose_steps, split_drop
     from unierase_cli.store.new_folder import check_free
 
     reporter = context.obj.reporter
-    chosen = choose_steps(_erasure(context, run, outputs), step, drop or [])
+    steps, parts = split_drop(drop or [])
+    chosen = choose_steps(_erasure(context, run, outputs), step, steps, parts)
     check_free(out)
     if replan:
         from unierase_cli.delivery.replan import replan as computed_again

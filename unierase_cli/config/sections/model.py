@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.config.checks import block_numbers, fraction, one_of, positive
-from unierase_cli.config.counted import BY_CONTENT, UNCOUNTED
+from unierase_cli.config.counted import BY_CONTENT, IF_SET, UNCOUNTED
 from unierase_cli.contracts import UserError
 
 # Placeholder for the question in model.instruction.
@@ -198,15 +198,15 @@ class TermConfig:
 
 
 @dataclass(frozen=True)
-class MethodConfig:
-    """The unlearning method."""
+class PartConfig:
+    """One part of a chain: a method, and what it trains with instead of the run's settings."""
 
-    name: str = "unierase"
-    """Name of the chosen yaml, the NAME of method=NAME."""
+    name: str = ""
+    """Name of the part's yaml, the NAME of method=NAME."""
     implementation: str | None = None
     """Module in unierase_cli/methods. null: the module with the method's name."""
     editing: bool = True
-    """Whether it is a closed-form edit (accepted by `unierase edit`)."""
+    """Whether it is a closed-form edit."""
     token: bool = True
     """Whether it needs an unlearning token."""
     forget: TermConfig = field(default_factory=TermConfig)
@@ -217,6 +217,57 @@ class MethodConfig:
     """The method's own settings; its module lists them with their defaults."""
     note: str = field(default="", metadata=UNCOUNTED)
     """Free text that `unierase ls methods` shows."""
+    unlearn: dict[str, Any] = field(default_factory=dict)
+    """Keys of the section unlearn with other values for this part, for example {lr: 1e-4, epochs: 3}."""
+    adapter: dict[str, Any] = field(default_factory=dict)
+    """Keys of the section adapter with other values for this part, for example {name: lora}."""
+
+    @property
+    def implemented_by(self) -> str:
+        """Name of the module that implements the part."""
+        return self.implementation or self.name
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """The unlearning method."""
+
+    name: str = "unierase"
+    """Name of the chosen yaml, the NAME of method=NAME."""
+    implementation: str | None = None
+    """Module in unierase_cli/methods. null: the module with the method's name."""
+    editing: bool = True
+    """Whether it is a closed-form edit (accepted by `unierase edit`); a chain: whether one of its parts is."""
+    token: bool = True
+    """Whether it needs an unlearning token; a chain: whether one of its parts does."""
+    forget: TermConfig = field(default_factory=TermConfig)
+    """Gradient methods: the loss on the forget set."""
+    retain: TermConfig = field(default_factory=TermConfig)
+    """Gradient methods: the loss on the retain set."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The method's own settings; its module lists them with their defaults."""
+    note: str = field(default="", metadata=UNCOUNTED)
+    """Free text that `unierase ls methods` shows."""
+    chain: dict[str, PartConfig] = field(default_factory=dict, metadata=IF_SET)
+    """A chain: its parts in order, by name; each is a method that changes the model after the one before. Empty: no chain.
+    On the command line: method=[me_gd,unierase].
+    """
+
+    def __post_init__(self) -> None:
+        if not self.chain:
+            return
+        if absent := [name for name, part in self.chain.items() if not part.name]:
+            known = [name for name in self.chain if name not in absent]
+            raise UserError(f"method={self.name} has no part {absent[0]}", f"its parts are {', '.join(known)}")
+        tokens = [name for name, part in self.chain.items() if part.token]
+        if len(tokens) > 1:
+            raise UserError(
+                f"method={self.name}: {' and '.join(tokens)} both need an unlearning token, and a model can be given one at a time",
+                "keep one of them, or unlearn the exported model again",
+            )
+        # A chain is what its parts are.
+        object.__setattr__(self, "token", bool(tokens))
+        object.__setattr__(self, "editing", any(part.editing for part in self.chain.values()))
 
     @property
     def implemented_by(self) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from unierase_cli.config.checks import complete, fraction, one_of, positive
-from unierase_cli.config.counted import BY_CONTENT, UNCOUNTED
+from unierase_cli.config.checks import block_numbers, complete, fraction, one_of, positive
+from unierase_cli.config.counted import BY_CONTENT, IF_SET, UNCOUNTED
 from unierase_cli.contracts import UserError
 
 # Optimiser -> its own settings with defaults. rho: bound of the preconditioned step.
@@ -50,6 +50,14 @@ class UnlearnConfig:
     """Data type of weights and activations: auto, float32 or bfloat16."""
     masters: bool = True
     """Keep float32 master copies of bfloat16 weights. false: update the bfloat16 weights directly."""
+    modules: list[str] = field(default_factory=list, metadata=IF_SET)
+    """Name endings of the matrices that are trained, for example [down_proj]. Empty: every weight. Not for adapters."""
+    layers: list[int] | None = field(default=None, metadata=IF_SET)
+    """Blocks that are trained. null: all. Not for adapters."""
+    ends: bool = field(default=True, metadata=IF_SET)
+    """Also train the embedding and the output matrix, if all weights are trained. A chain with an unlearning token does not:
+    the token adds rows to both.
+    """
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
     max_length: int = 0
@@ -104,6 +112,7 @@ class UnlearnConfig:
             positive(f"unlearn.{key}", getattr(self, key), zero=True)
         if self.checkpoint_every < -1:
             raise UserError(f"unlearn.checkpoint_every={self.checkpoint_every} is not a step count", "0 is ten per run, -1 none")
+        block_numbers("unlearn.layers", self.layers)
         fraction("unlearn.warmup", self.warmup)
         one_of("unlearn.schedule", self.schedule, ["linear", "cosine", "constant"])
         one_of("unlearn.optimizer", self.optimizer, list(OPTIMIZERS))

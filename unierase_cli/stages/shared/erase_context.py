@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from unierase_cli.benchmarks.parts.neighbours import nearest_first
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Benchmark, Fact, Reporter, Step, UserError
+from unierase_cli.methods.parts import parts_of, with_batches
 from unierase_cli.methods.traits import rows_per_fact
 from unierase_cli.pipeline.model_states import load_base
 from unierase_cli.pipeline.stage import StageContext
@@ -56,19 +58,27 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
         directory=context.directory,
         token_weights={} if weights is None else load_token_weights(weights),
         evaluate=quick_look(loaded, context.study.benchmark),
+        nearest=nearest_first,
         sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),
     )
 
 
 def for_step(study: Study, erasing: EraseContext, step: Step) -> EraseContext:
     """The context for one step; in a mode that divides the forget set, the batch size is at most the size of the request."""
-    experiment, unlearn = erasing.experiment, erasing.experiment.unlearn
-    lowered = unlearn.lowered(len(step.forget) * rows_per_fact(experiment.method))
-    if experiment.method.editing or lowered == unlearn or not (study.stepwise or study.independent):
+    if not (study.stepwise or study.independent):
         return erasing
-    size = lowered.batch_size
+    lowered = with_batches(
+        erasing.experiment, lambda part: part.unlearn.lowered(len(step.forget) * rows_per_fact(part.method))
+    )
+    before, after = (
+        {name: part.unlearn.batch_size for name, part in parts_of(found).items()}
+        for found in (erasing.experiment, lowered)
+    )
+    if before == after:
+        return erasing
+    size = min(after.values())
     erasing.reporter.note(f"step {step.index + 1}: batches of {size}, the size of the request (unlearn.batch_size)")
-    return replace(erasing, experiment=replace(experiment, unlearn=lowered))
+    return replace(erasing, experiment=lowered)
 
 
 def with_subjects(steps: Sequence[Step], benchmark: Benchmark, reporter: Reporter) -> list[Step]:

@@ -47,6 +47,28 @@ def make_plan(sizes: Sizes, config: UnlearnConfig, seed: int) -> list[list[Item]
     return [stream[n * config.batch_size : (n + 1) * config.batch_size] for n in range(steps)]
 
 
+def forget_batches(count: int, batch_size: int, steps: int, seed: int) -> list[list[Item]]:
+    """``steps`` batches of forget facts without partners; all occur before one repeats."""
+    size = min(batch_size, count)
+    drawn = cycle(count, steps * size, seed, "forget rows")
+    return [[Item(i, 0, 0) for i in drawn[n * size : (n + 1) * size]] for n in range(steps)]
+
+
+def retain_batches(
+    near: Sequence[int], every: Sequence[int], share: float, batch_size: int, steps: int, seed: int
+) -> list[list[Item]]:
+    """``steps`` batches of retain facts: a ``share`` of each from ``near``, the rest from ``every``; neither repeats early."""
+    size = min(batch_size, len(every))
+    close = min(round(share * size), len(near))
+    drawn = [near[i] for i in cycle(len(near), steps * close, seed, "near retain rows")] if close else []
+    others = [every[i] for i in cycle(len(every), steps * (size - close), seed, "retain rows")]
+    batches = []
+    for n in range(steps):
+        found = drawn[n * close : (n + 1) * close] + others[n * (size - close) : (n + 1) * (size - close)]
+        batches.append([Item(0, r, 0) for r in found])
+    return batches
+
+
 def save_plan(path: Path, plan: Sequence[Sequence[Item]]) -> None:
     """Write the plan as JSON Lines, one step per line, with items as [forget, retain, refusal, alternate]."""
     items = ([[i.forget, i.retain, i.refusal, i.alternate] for i in step] for step in plan)
@@ -59,13 +81,13 @@ def _epoch(sizes: Sizes, pairing: str, seed: int, epoch: int) -> list[Item]:
     if pairing == "closer_look":
         partners = [closer_look_pair(index, max(1, sizes.retain), max(1, sizes.refusals)) for index, _ in places]
     else:
-        retain = _cycle(sizes.retain, len(places), seed, "retain partners", epoch)
-        refusals = _cycle(sizes.refusals, len(places), seed, "refusals", epoch)
+        retain = cycle(sizes.retain, len(places), seed, "retain partners", epoch)
+        refusals = cycle(sizes.refusals, len(places), seed, "refusals", epoch)
         partners = list(zip(retain, refusals, strict=True))
     return [Item(i, r, k, a) for (i, a), (r, k) in zip(places, partners, strict=True)]
 
 
-def _cycle(size: int, count: int, seed: int, purpose: str, epoch: int) -> list[int]:
+def cycle(size: int, count: int, seed: int, purpose: str, epoch: int = 0) -> list[int]:
     """``count`` indices below ``size``; none repeats before all have occurred."""
     if not size:
         return [0] * count

@@ -1,0 +1,82 @@
+"""A chain of methods: each part changes the model as the parts before it left it, and leaves a patch of its own.
+
+For example a scrub that removes a fact from the weights, then UniErase, which answers for it with a refusal. Token rows and
+second moments are those of the model before all parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Step, UserError
+from unierase_cli.editing.kept_parts import finished_part, keep_part
+from unierase_cli.editing.patch import Patch, changed_parameters
+from unierase_cli.editing.state import EditState
+from unierase_cli.methods.base import EraseContext, load_method
+from unierase_cli.methods.parts import parts_of
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.training import processes
+
+
+def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]) -> None:
+    """The checks of every part; raises UserError."""
+    if not experiment.method.chain:
+        raise UserError("this chain has no parts", "name them: method=[me_gd,unierase]")
+    if experiment.method.editing and processes.world() > 1:
+        raise UserError(
+            f"method={experiment.method.name} has a closed-form part, which runs in one process",
+            "start it without a launcher",
+        )
+    for part in parts_of(experiment).values():
+        asked = getattr(load_method(part.method.implemented_by), "check", None)
+        if asked is not None:
+            asked(part, steps, refusals)
+
+
+def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
+    """Run the parts in order. A part that was finished before an interruption is applied from its patch."""
+    parts = parts_of(context.experiment)
+    done: list[Patch] = []
+    after = state
+    for place, (name, experiment) in enumerate(parts.items()):
+        # Every part sees the state before the step's count goes up.
+        after = replace(after, steps=state.steps)
+        kept = None if context.directory is None else finished_part(context.directory, step.index, place, name)
+        if kept is not None:
+            patch, after = kept
+            context.weights.add_patch(patch)
+            context.reporter.note(f"{name}: finished before the interruption")
+        else:
+            if experiment.method.token and context.tokens is not None:
+                context.weights.set_tokens(context.tokens)
+            context.reporter.note(f"part {place + 1} of {len(parts)}: {name}")
+            inner = replace(context, experiment=experiment, directory=_folder(context.directory, name))
+            patch, after = load_method(experiment.method.implemented_by).erase(loaded, step, after, inner)
+            patch = replace(patch, part=name, info={**patch.info, "part": name})
+            last = place == len(parts) - 1
+            if context.directory is not None and not last and processes.rank() == 0:
+                keep_part(context.directory, step.index, place, patch, after)
+        done.append(patch)
+    whole = replace(done[-1], before=tuple(done[:-1]))
+    return replace(whole, info=_info(loaded, whole, parts)), replace(after, steps=state.steps + 1)
+
+
+def _info(loaded: LoadedModel, whole: Patch, parts: dict[str, Experiment]) -> dict[str, object]:
+    """The report of the closed-form part, else of the last one, with those of the others under ``parts``."""
+    infos = {one.part: one.info for one in whole.parts}
+    main = next((name for name, part in parts.items() if part.method.editing), whole.part)
+    share = changed_parameters(whole, loaded) / sum(p.numel() for p in loaded.model.parameters())
+    others = {name: info for name, info in infos.items() if name != main}
+    return {**infos[main], "part": whole.part, "changed_share": share, "parts": others}
+
+
+def _folder(directory: Path | None, name: str) -> Path | None:
+    """A part's own folder for what an interrupted run resumes from."""
+    if directory is None:
+        return None
+    folder = directory / f"training-{name}"
+    folder.mkdir(exist_ok=True)
+    return folder

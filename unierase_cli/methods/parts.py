@@ -1,0 +1,54 @@
+"""The parts of a chain, each as the experiment that its method sees; a method without parts is its own only part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+from unierase_cli.config.checks import complete
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.model import MethodConfig, PartConfig
+from unierase_cli.config.sections.unlearn import UnlearnConfig
+
+
+def parts_of(experiment: Experiment) -> dict[str, Experiment]:
+    """Name -> the part's experiment, in order: its method, and the settings that it trains with. {"": the experiment} if the
+    method is no chain.
+
+    Raises UserError for unknown or invalid settings of a part.
+    """
+    method = experiment.method
+    if not method.chain:
+        return {"": experiment}
+    return {name: _part(experiment, name, part) for name, part in method.chain.items()}
+
+
+def with_batches(experiment: Experiment, lower: Callable[[Experiment], UnlearnConfig]) -> Experiment:
+    """The experiment with the batch sizes that ``lower`` gives each part that trains."""
+    method = experiment.method
+    if not method.chain:
+        return experiment if method.editing else replace(experiment, unlearn=lower(experiment))
+    sizes = {name: lower(part).batch_size for name, part in parts_of(experiment).items() if not part.method.editing}
+    chain = {
+        name: replace(part, unlearn={**part.unlearn, "batch_size": sizes[name]}) if name in sizes else part
+        for name, part in method.chain.items()
+    }
+    return replace(experiment, method=replace(method, chain=chain))
+
+
+def _part(experiment: Experiment, name: str, part: PartConfig) -> Experiment:
+    method = MethodConfig(**{f.name: getattr(part, f.name) for f in fields(MethodConfig) if f.name != "chain"})
+    # The token adds rows to the embedding and the head, which a replaced tensor would not have.
+    ends = {"ends": False} if experiment.method.token and not part.editing else {}
+    return replace(
+        experiment,
+        method=method,
+        unlearn=_changed(experiment.unlearn, {**ends, **part.unlearn}, f"method.chain.{name}.unlearn"),
+        adapter=_changed(experiment.adapter, part.adapter, f"method.chain.{name}.adapter"),
+    )
+
+
+def _changed(section: Any, given: Mapping[str, Any], where: str) -> Any:
+    complete(asdict(section), given, where)
+    return replace(section, **given) if given else section

@@ -1,0 +1,126 @@
+"""What scrub and repair are made of: rows to train on and to watch, objectives, and runs of the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from unierase_cli.config.schema import what_counts
+from unierase_cli.contracts import Fact, Step, UserError, evenly_spaced, stable_hash
+from unierase_cli.methods.base import EraseContext
+from unierase_cli.methods.gradient_rows import Rows
+from unierase_cli.methods.gradient_terms import Terms, bound
+from unierase_cli.methods.terms.base import FORGET, RETAIN
+from unierase_cli.methods.trained import Trained
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.training.loop import LoopPlan, Objective, Progress, fit
+from unierase_cli.training.optimisation import optimisation
+from unierase_cli.training.unlearning.depth import mean_nll, never_learned
+from unierase_cli.training.unlearning.objective import TermsObjective
+from unierase_cli.training.unlearning.plan import Item, retain_batches
+from unierase_cli.training.unlearning.reference import References
+
+# Retain facts that are only looked at, at most a fifth of all; share of the retain facts that counts as near.
+WATCHED, NEAR = 64, 0.1
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Retain facts: ``partners`` are trained on, the first ``near`` of them nearest to what is forgotten; ``watched`` are
+    only looked at, so that damage to facts that no loss sees is noticed.
+    """
+
+    partners: tuple[Fact, ...]
+    near: int
+    watched: tuple[Fact, ...]
+
+    def batches(self, share: float, size: int, steps: int, seed: int) -> list[list[Item]]:
+        """Batches of partners, a ``share`` of each from the nearest."""
+        return retain_batches(range(self.near), range(len(self.partners)), share, size, steps, seed)
+
+
+def kept_facts(step: Step, context: EraseContext) -> Kept:
+    """The step's retain facts, nearest first, divided into partners and watched ones. Raises UserError if there are too few."""
+    if len(step.retain) < 2:
+        raise UserError(
+            f"{context.experiment.method.name} needs questions to retain, and the benchmark protects {len(step.retain)}",
+            "give benchmark.retain_path=...",
+        )
+    ordered = step.retain if context.nearest is None else context.nearest(step.forget, step.retain)
+    watched = evenly_spaced(ordered, max(1, min(WATCHED, len(ordered) // 5)))
+    left_out = {fact.id for fact in watched}
+    partners = tuple(fact for fact in ordered if fact.id not in left_out)
+    return Kept(partners, max(1, round(NEAR * len(partners))), watched)
+
+
+class Depth:
+    """Measures how deep the facts to forget are buried, and what it costs: NLL per answer token of both kinds of facts."""
+
+    def __init__(self, loaded: LoadedModel, source: Rows, kept: Kept) -> None:
+        self.loaded = loaded
+        self._forget = [source.of_fact(fact) for fact in source.forget]
+        self._watched = [source.of_fact(fact) for fact in kept.watched]
+        self._layout = source.layout(RETAIN)
+        self._kept = kept
+
+    def __call__(self) -> dict[str, float]:
+        """``forget_nll`` and ``watched_nll`` of the current weights."""
+        forget, watched = (mean_nll(self.loaded, rows, self._layout) for rows in (self._forget, self._watched))
+        return {"forget_nll": forget, "watched_nll": watched}
+
+    def margin(self) -> float:
+        """NLL of answers that the model never learned, to questions to retain."""
+        return mean_nll(
+            self.loaded, never_learned(self.loaded, [*self._kept.watched, *self._kept.partners[:WATCHED]]), self._layout
+        )
+
+
+def objective(
+    loaded: LoadedModel, terms: Terms, role: str, source: Rows, plan: Sequence[Sequence[Item]], context: EraseContext
+) -> TermsObjective:
+    """The objective of one role's term over a plan of batches."""
+    term, settings = terms[role]
+    weight = getattr(context.experiment.method, role).weight
+    references = References(loaded, {}, source.layout, ())
+    source.prepare(
+        {FORGET if role == "forget" else RETAIN}, [item for batch in plan for item in batch], context.reporter
+    )
+    return TermsObjective(
+        loaded, [bound(role, term, settings)], {role: weight}, plan, source, source.layout, references,
+        context.experiment.unlearn, steps_per_epoch=max(1, len(plan)),
+    )  # fmt: skip
+
+
+def train(
+    trained: Trained,
+    wanted: Objective,
+    steps: int,
+    context: EraseContext,
+    *,
+    rate: float,
+    schedule: str,
+    name: str,
+    look: Callable[[], tuple[dict[str, float], str | None]] | None = None,
+    look_every: int = 0,
+    about: dict[str, Any] | None = None,
+) -> Progress:
+    """Run the training loop for ``steps`` at ``rate`` times ``unlearn.lr``; its folder is ``training-<name>``."""
+    experiment = context.experiment
+    config = experiment.unlearn
+    directory = None if context.directory is None else context.directory / f"training-{name}"
+    if directory is not None:
+        directory.mkdir(exist_ok=True)
+    plan = LoopPlan(
+        steps,
+        stable_hash(experiment.run.seed, name),
+        checkpoint_every=max(0, config.checkpoint_every or steps // 4 or 1),
+        look_every=look_every,
+        look=look,
+        directory=directory,
+        identity={**what_counts(experiment), **(about or {})},
+        name=name,
+        tensorboard=config.tensorboard,
+    )
+    settings = replace(optimisation(config), lr=rate * config.lr, schedule=schedule, warmup=0.0)
+    return fit(trained.loaded, trained.masters, wanted, settings, plan, context.reporter)

@@ -1,0 +1,41 @@
+"""How well a model knows answers: their negative log-probability per token, and what it is for answers never learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from unierase_cli.contracts import Fact
+from unierase_cli.models.load import LoadedModel
+from unierase_cli.training.unlearning.rows import Layout, Row, collate, make_row
+from unierase_cli.training.unlearning.views import View
+
+CHUNK = 32
+PURPOSE = "rows whose answers are scored"
+
+
+@torch.no_grad()
+def mean_nll(loaded: LoadedModel, rows: Sequence[Row], layout: Layout | None = None) -> float:
+    """-log p per answer token, averaged over all answer tokens of the rows; nats."""
+    total, count = 0.0, 0
+    ordered = sorted(rows, key=lambda row: len(row.ids))
+    for start in range(0, len(ordered), CHUNK):
+        chunk = ordered[start : start + CHUNK]
+
+        def score(part: Sequence[Row]) -> tuple[float, int]:
+            nll = View(loaded, collate(part, loaded.prompts.pad_id, loaded.device, layout)).nll
+            return float(nll.sum()), nll.numel()
+
+        for _, (summed, size) in loaded.room.parts(PURPOSE, chunk, score):
+            total, count = total + summed, count + size
+    return total / max(1, count)
+
+
+def never_learned(loaded: LoadedModel, facts: Sequence[Fact]) -> list[Row]:
+    """Rows with answers that the model never learned: the facts' wrong answers, else each fact with the next one's answer."""
+    pairs = [(fact.question, wrong) for fact in facts for wrong in fact.wrong_answers[:1]]
+    if not pairs:
+        pairs = [(fact.question, other.answer) for fact, other in zip(facts, [*facts[1:], *facts[:1]], strict=True)]
+    prompts = loaded.prompts
+    return [make_row(prompts.prompt(question).ids, prompts.answer_ids(answer)) for question, answer in pairs]
