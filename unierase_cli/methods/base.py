@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from unierase_cli.editing.weights import AppliedPatch
     from unierase_cli.models.load import LoadedModel
     from unierase_cli.models.token_rows import TokenRows
+    from unierase_cli.training.unlearning.said import Said
 
-NOT_METHODS = {"base", "closed_form", "gradient_checks", "gradient_rows", "gradient_terms", "settings", "trained", "traits"}
+NOT_METHODS = {
+    "base", "closed_form", "gradient_checks", "gradient_rows", "gradient_terms", "own_answers", "settings", "trained", "traits",
+}  # fmt: skip
 METHODS = Plugins("unierase_cli.methods", "unierase.methods", "method=", "method", NOT_METHODS)
 
 
@@ -32,7 +35,7 @@ class EraseContext:
     preserve. ``refine``: retrains token rows on the edited model (None: no retraining). ``directory``: for files that an
     interrupted run resumes from. ``evaluate``: quick evaluation of the current model (score by name).
     ``sample(prompts, seed)``: answers sampled from the current model at temperature 1. ``token_weights``: fact id -> weight
-    of each answer token.
+    of each answer token. ``answer(prompts)``: the current model's greedy answers, each with whether the model ended it.
     """
 
     experiment: Experiment
@@ -48,6 +51,7 @@ class EraseContext:
     evaluate: Callable[[], dict[str, float]] | None = None
     sample: Callable[[Sequence[list[int]], int], list[str]] | None = None
     token_weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    answer: Callable[[Sequence[list[int]]], list[Said]] | None = None
 
 
 class Method(Protocol):

@@ -16,7 +16,7 @@ from unierase_cli.editing.state import EditState
 from unierase_cli.editing.unedited import unedited
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.gradient_checks import check, check_original
-from unierase_cli.methods.gradient_rows import Rows
+from unierase_cli.methods.gradient_rows import USES_RETAIN, Rows
 from unierase_cli.methods.gradient_terms import (
     Terms,
     bind_terms,
@@ -27,6 +27,7 @@ from unierase_cli.methods.gradient_terms import (
     kinds_of,
     reference_needs,
 )
+from unierase_cli.methods.own_answers import own_answers
 from unierase_cli.methods.trained import Trained, describe
 from unierase_cli.models.architecture import find_architecture
 from unierase_cli.models.load import LoadedModel
@@ -69,6 +70,8 @@ def erase(
     plan = make_plan(source.sizes, experiment.unlearn, _plan_seed(experiment.run.seed, step))
     if context.directory is not None and processes.rank() == 0:
         save_plan(context.directory / f"plan-{step.index:03d}.jsonl", plan)
+    items = [item for batch in plan for item in batch]
+    source.said = own_answers(loaded, step, context, items, retained=bool(kinds_of(terms) & USES_RETAIN))
     before = _reference_weights(step, context)
     with reporter.phase("train"), Trained(loaded, context) as trained:
         progress = _train(loaded, terms, source, plan, context, trained, step.index, before)
@@ -176,4 +179,3 @@ def _references(
         model = copy.deepcopy(loaded.model).requires_grad_(False).eval()
         other, frozen = replace(loaded, model=model, architecture=find_architecture(model)), nullcontext
     return References(loaded, needs, source.layout, tuple(sorted(blocks)), other, frozen)
-
