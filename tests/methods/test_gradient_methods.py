@@ -385,7 +385,7 @@ def test_no_row_is_longer_than_the_models_context() -> None:
     for unlearn in (UNLEARN, replace(UNLEARN, max_length=longest)):
         found = context(loaded, shipped("ga_gd"), unlearn)
         rows = Rows(loaded, STEP, found, {})
-        made = [rows._row(fact, fact.answer) for fact in FACTS]
+        made = [rows.of_fact(fact) for fact in FACTS]
         assert max(len(row.ids) for row in made) == longest - 1
     load_method("gradient").erase(loaded, STEP, EditState(), found)
     assert f"are truncated to the model's context of {longest - 1} tokens" in found.reporter.warnings[0]  # type: ignore[attr-defined]

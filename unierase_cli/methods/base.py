@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from unierase_cli.editing.weights import AppliedPatch
     from unierase_cli.models.load import LoadedModel
     from unierase_cli.models.token_rows import TokenRows
+    from unierase_cli.training.unlearning.said import Said
 
 NOT_METHODS = {
-    "base", "closed_form", "gradient_checks", "gradient_rows", "gradient_terms", "parts", "rounds", "settings", "trained", "traits",
+    "base", "closed_form", "gradient_checks", "gradient_rows", "gradient_terms", "own_answers", "parts", "rounds", "settings",
+    "trained", "traits",
 }  # fmt: skip
 METHODS = Plugins("unierase_cli.methods", "unierase.methods", "method=", "method", NOT_METHODS)
 
@@ -35,7 +37,7 @@ class EraseContext:
     interrupted run resumes from. ``evaluate``: quick evaluation of the current model (score by name).
     ``sample(prompts, seed)``: answers sampled from the current model at temperature 1. ``token_weights``: fact id -> weight
     of each answer token. ``nearest(forget, facts)``: the facts ordered by how similar their groups are to those to forget (None:
-    unknown).
+    unknown). ``answer(prompts)``: the current model's greedy answers, each with whether the model ended it.
     """
 
     experiment: Experiment
@@ -52,6 +54,7 @@ class EraseContext:
     sample: Callable[[Sequence[list[int]], int], list[str]] | None = None
     token_weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
     nearest: Callable[[Sequence[Fact], Sequence[Fact]], tuple[Fact, ...]] | None = None
+    answer: Callable[[Sequence[list[int]]], list[Said]] | None = None
 
 
 class Method(Protocol):

@@ -10,13 +10,13 @@ from functools import partial
 
 from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.config.sections.unlearn import reference_from
-from unierase_cli.contracts import Step, stable_hash
+from unierase_cli.contracts import Fact, Step, stable_hash
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.unedited import unedited
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.gradient_checks import check, check_original
-from unierase_cli.methods.gradient_rows import Rows
+from unierase_cli.methods.gradient_rows import USES_RETAIN, Rows
 from unierase_cli.methods.gradient_terms import (
     Terms,
     bind_terms,
@@ -27,6 +27,7 @@ from unierase_cli.methods.gradient_terms import (
     kinds_of,
     reference_needs,
 )
+from unierase_cli.methods.own_answers import own_answers
 from unierase_cli.methods.trained import Trained, describe
 from unierase_cli.models.architecture import find_architecture
 from unierase_cli.models.load import LoadedModel
@@ -72,6 +73,7 @@ def erase(
     plan = plan or make_plan(source.sizes, experiment.unlearn, _plan_seed(experiment.run.seed, step))
     if context.directory is not None and processes.rank() == 0:
         save_plan(context.directory / f"plan-{step.index:03d}.jsonl", plan)
+    source.said = own_answers(loaded, context, _asked(step, plan, retained=bool(kinds_of(terms) & USES_RETAIN)), step.index)
     before = unedited(context.weights) if original else _reference_weights(step, context)
     with reporter.phase("train"), Trained(loaded, context) as trained:
         progress = _train(loaded, terms, source, plan, context, trained, step.index, before)
@@ -81,6 +83,13 @@ def erase(
     info = describe(loaded, step, patch, experiment) | {"steps": progress.steps, "planned_steps": len(plan)}
     info |= {"losses": progress.parts, "looks": progress.looks, "stopped": progress.stopped}
     return replace(patch, info=info), replace(state, steps=state.steps + 1)
+
+
+def _asked(step: Step, plan: list[list[Item]], *, retained: bool) -> list[Fact]:
+    """The facts of a plan, to forget and, if ``retained``, to retain."""
+    items = [item for batch in plan for item in batch]
+    facts = [step.forget[i] for i in sorted({item.forget for item in items})]
+    return facts + ([step.retain[i] for i in sorted({item.retain for item in items})] if retained else [])
 
 
 def _plan_seed(seed: int, step: Step) -> int:
@@ -174,4 +183,3 @@ def _references(
         model = copy.deepcopy(loaded.model).requires_grad_(False).eval()
         other, frozen = replace(loaded, model=model, architecture=find_architecture(model)), nullcontext
     return References(loaded, needs, source.layout, tuple(sorted(blocks)), other, frozen)
-

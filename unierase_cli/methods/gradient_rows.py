@@ -10,6 +10,7 @@ from unierase_cli.methods.terms.base import FORGET, FORGET_ALTERNATE, FORGET_REF
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training.unlearning.plan import Item, Sizes
 from unierase_cli.training.unlearning.rows import Layout, Row, make_row
+from unierase_cli.training.unlearning.said import Said
 
 USES_RETAIN = {RETAIN, RETAIN_REFUSAL}
 USES_REFUSALS = {FORGET_REFUSAL, RETAIN_REFUSAL}
@@ -41,7 +42,9 @@ class Rows:
         self.config = context.experiment.unlearn
         # Maximum length of a row; 0: unlimited.
         self.limit = min((n for n in (self.config.max_length, loaded.prompts.max_length) if n), default=0)
-        self._made: dict[tuple[str, str], Row] = {}
+        # Fact id -> the answer to train on in place of the benchmark's.
+        self.said: Mapping[str, Said] = {}
+        self._made: dict[tuple[str, Said], Row] = {}
         fewest = min((len(found) for found in alternates.values()), default=1)
         self.sizes = Sizes(len(step.forget), len(step.retain), len(self.refusals), max(1, fewest))
 
@@ -55,8 +58,8 @@ class Rows:
         return self._row(fact, self._answer(kind, fact, item))
 
     def of_fact(self, fact: Fact) -> Row:
-        """A fact's question with its own answer."""
-        return self._row(fact, fact.answer)
+        """A fact's question with the answer that is trained on."""
+        return self._row(fact, self._true(fact))
 
     def prepare(self, kinds: set[str], items: Sequence[Item], reporter: Reporter) -> None:
         """Encode all rows, and warn about truncated rows and about weights of unknown facts.
@@ -64,7 +67,7 @@ class Rows:
         Raises UserError if truncation removes a whole answer.
         """
         rows = {self(kind, item) for kind in kinds for item in items}
-        cut = [row for row in rows if not row.ends]
+        cut = [row for row in rows if row.cut]
         if any(row.answer_start >= len(row.ids) for row in cut):
             raise UserError(
                 f"unlearn.max_length={self.config.max_length} leaves no room for an answer after its question",
@@ -84,25 +87,28 @@ class Rows:
         pad_to, pad_id = (self.limit, self.prompts.eos_id) if self.config.layout == "closer_look" else (0, None)
         return Layout(pad_to, hide_end=self.config.layout != "own", label_all=everywhere, pad_id=pad_id)
 
-    def _answer(self, kind: str, fact: Fact, item: Item) -> str:
+    def _answer(self, kind: str, fact: Fact, item: Item) -> Said:
         if kind in USES_REFUSALS:
-            return fill_name(self.refusals[item.refusal], fact)
+            return Said(fill_name(self.refusals[item.refusal], fact), ends=True)
         if kind == FORGET_ALTERNATE:
-            return self.alternates[fact.id][item.alternate]
-        return fact.answer
+            return Said(self.alternates[fact.id][item.alternate], ends=True)
+        return self._true(fact)
 
-    def _row(self, fact: Fact, answer: str) -> Row:
+    def _true(self, fact: Fact) -> Said:
+        return self.said.get(fact.id) or Said(fact.answer, ends=True)
+
+    def _row(self, fact: Fact, answer: Said) -> Row:
         found = self._made.get((fact.id, answer))
         if found is None:
             ids = self.prompts.prompt(fact.question).ids
-            answer_ids = self.prompts.answer_ids(answer)
-            weights = self.weights.get(fact.id) if answer == fact.answer else None
+            answer_ids = self.prompts.answer_ids(answer.text, end=answer.ends)
+            weights = self.weights.get(fact.id) if answer.text == fact.answer else None
             if weights is not None and len(weights) != len(answer_ids):
                 raise UserError(
                     f"unlearn.token_weights has {len(weights)} weights for {fact.id}, "
                     f"whose answer has {len(answer_ids)} tokens with its end token",
                     "make the weights with this model's tokenizer",
                 )
-            found = make_row(ids, answer_ids, self.limit, weights)
+            found = make_row(ids, answer_ids, self.limit, weights, ends=answer.ends)
             self._made[fact.id, answer] = found
         return found

@@ -23,6 +23,7 @@ from unierase_cli.methods import gradient_checks
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.gradient_terms import Terms, bind_terms, kinds_of, reference_needs
+from unierase_cli.methods.own_answers import own_answers
 from unierase_cli.methods.rounds import Depth, Kept, kept_facts, objective, train
 from unierase_cli.methods.settings import method_settings
 from unierase_cli.methods.terms.base import FORGET, RETAIN
@@ -67,6 +68,7 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
     settings = method_settings(SETTINGS, experiment.method)
     kept = kept_facts(step, context)
     source = Rows(loaded, replace(step, retain=kept.partners), context, {})
+    source.said = own_answers(loaded, context, [*step.forget, *kept.partners, *kept.watched], step.index)
     depth = Depth(loaded, source, kept)
     margin = settings["margin"] or depth.margin()
     before = depth()

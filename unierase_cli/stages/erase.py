@@ -62,7 +62,7 @@ def _reads_of(experiment: Experiment) -> dict[str, Any]:
     """What one method reads."""
     if not experiment.method.editing:
         sampled = {"max_new_tokens": experiment.protocol.max_new_tokens, "stop": stop_texts(experiment)}
-        sampled = sampled if samples(experiment.method) else {}
+        sampled = sampled if samples(experiment.method) or experiment.unlearn.answers == "model" else {}
         return {"trained": what_counts(experiment), **sampled}
     refines = uses_token(experiment) and experiment.token.refine_epochs
     edit = counted(experiment.edit) | {"layers": wanted_layers(experiment), "key_position": key_position(experiment)}

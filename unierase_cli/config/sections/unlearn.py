@@ -60,6 +60,12 @@ class UnlearnConfig:
     """
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
+    answers: str = field(default="benchmark", metadata=IF_SET)
+    """The answers to forget and to retain: benchmark (the data's) or model (what the unedited model says to each question).
+    A pretrained model answers in its own sentences; trained on short answers, it loses these, and facts with them.
+    """
+    answer_tokens: int = field(default=48, metadata=IF_SET)
+    """Maximum number of tokens of an answer for answers=model."""
     max_length: int = 0
     """Maximum number of tokens per sequence; longer ones are truncated. 0: no limit."""
     layout: str = "own"
@@ -120,6 +126,13 @@ class UnlearnConfig:
             positive(f"unlearn.optimizer_settings.{key}", value)
         one_of("unlearn.compute", self.compute, ["auto", "float32", "bfloat16"])
         one_of("unlearn.sharding", self.sharding, ["none", "fsdp"])
+        one_of("unlearn.answers", self.answers, ["benchmark", "model"])
+        positive("unlearn.answer_tokens", self.answer_tokens)
+        if self.answers == "model" and self.token_weights is not None:
+            raise UserError(
+                "unlearn.token_weights weighs the tokens of the benchmark's answers, which unlearn.answers=model replaces",
+                "leave one of them out",
+            )
         one_of("unlearn.layout", self.layout, ["own", "closer_look", "open_unlearning"])
         one_of("unlearn.forget_labels", self.forget_labels, ["answer", "all"])
         one_of("unlearn.pairing", self.pairing, ["seeded", "closer_look"])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from unierase_cli.methods.base import EraseContext
     from unierase_cli.models.load import LoadedModel
     from unierase_cli.models.token_rows import TokenRows
+    from unierase_cli.training.unlearning.said import Said
 
 
 def key_position(experiment: Experiment) -> str:
@@ -59,8 +60,19 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
         token_weights={} if weights is None else load_token_weights(weights),
         evaluate=quick_look(loaded, context.study.benchmark),
         nearest=nearest_first,
+        answer=lambda prompts: greedy_answers(loaded, prompts, experiment),
         sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),
     )
+
+
+def greedy_answers(loaded: LoadedModel, prompts: Sequence[list[int]], experiment: Experiment) -> list[Said]:
+    """Greedy answers of at most ``unlearn.answer_tokens`` tokens."""
+    from unierase_cli.inference.generate import answer_text, generate
+    from unierase_cli.training.unlearning.said import Said
+
+    size, most = experiment.eval.batch_size, experiment.unlearn.answer_tokens
+    found = generate(loaded, prompts, max_new_tokens=most, batch_size=size)
+    return [Said(answer_text(loaded, said), said.stop in ("end", "text")) for said in found]
 
 
 def for_step(study: Study, erasing: EraseContext, step: Step) -> EraseContext:

@@ -14,7 +14,8 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence. ``ids[answer_start:]`` is the answer; ``ends``: whether its end token is present or was truncated.
+    """One sequence. ``ids[answer_start:]`` is the answer; ``ends``: whether its end token is present; ``cut``: whether a limit
+    truncated it.
 
     ``weights``: one per answer token; None: all 1.
     """
@@ -23,16 +24,26 @@ class Row:
     answer_start: int
     ends: bool = True
     weights: tuple[float, ...] | None = None
+    cut: bool = False
 
 
 def make_row(
-    prompt_ids: Sequence[int], answer_ids: Sequence[int], max_length: int = 0, weights: Sequence[float] | None = None
+    prompt_ids: Sequence[int],
+    answer_ids: Sequence[int],
+    max_length: int = 0,
+    weights: Sequence[float] | None = None,
+    *,
+    ends: bool = True,
 ) -> Row:
-    """Prompt and answer (closed by its end token), truncated on the right to ``max_length`` tokens (0: not at all)."""
+    """Prompt and answer, truncated on the right to ``max_length`` tokens (0: not at all).
+
+    ``ends``: whether the answer's last id is its end token.
+    """
     whole = (*prompt_ids, *answer_ids)
     ids = whole[:max_length] if max_length else whole
     kept = None if weights is None else tuple(weights[: max(0, len(ids) - len(prompt_ids))])
-    return Row(ids, min(len(prompt_ids), len(ids)), len(ids) == len(whole), kept)
+    cut = len(ids) < len(whole)
+    return Row(ids, min(len(prompt_ids), len(ids)), ends and not cut, kept, cut)
 
 
 @dataclass(frozen=True)
