@@ -21,13 +21,14 @@ from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import get_rows
-from unierase_cli.training.token import row_fit
+from unierase_cli.training.token import refusal_scores, row_fit
 from unierase_cli.training.token import stages as token_stages
-from unierase_cli.training.token.checks import continuations, continue_greedily, target_log_probs
+from unierase_cli.training.token.checks import continuations, continue_greedily
 from unierase_cli.training.token.learning import clear_states, refine_token, train_token
 from unierase_cli.training.token.noise import Perturbed, gaussian
 from unierase_cli.training.token.pairs import assign_groups, make_examples
 from unierase_cli.training.token.prefix import run_prefix
+from unierase_cli.training.token.refusal_scores import target_log_probs
 from unierase_cli.training.token.row_fit import fit_rows
 from unierase_cli.training.token.row_start import make_leaves, start_rows
 from unierase_cli.training.token.targets import likeliest
@@ -324,6 +325,26 @@ def test_a_refusals_log_probability_is_that_of_its_tokens_after_the_question_wit
     wanted = [float(logits[len(prompt) + n - 1, token]) for n, token in enumerate(answer)][1:]
     assert sums[text] == pytest.approx(sum(wanted), rel=1e-4)
     assert means[text] == pytest.approx(sum(wanted) / len(wanted), rel=1e-4)
+
+
+def test_refusals_that_the_first_question_rules_out_are_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, texts = tiny_llama(), [*REFUSALS, "No.", "I do not know the answer to that question, and I never did.", "Nobody knows."]
+    _, all_sums = target_log_probs(loaded, FACTS, texts)
+    scored: list[str] = []
+    original = refusal_scores._sums
+
+    def watched(*arguments: Any) -> Any:
+        scored.extend(arguments[-1])
+        return original(*arguments)
+
+    monkeypatch.setattr(refusal_scores, "_sums", watched)
+    for most in (1, 2):
+        scored.clear()
+        means, sums = target_log_probs(loaded, FACTS, texts, most)
+        assert likeliest(texts, sums, most) == likeliest(texts, all_sums, most)
+        assert {text: all_sums[text] for text in sums} == pytest.approx(sums, rel=1e-4)
+        assert set(means) == set(sums) < set(texts)
+        assert len(scored) < 3 * len(texts)
 
 
 def test_rates_are_counted_in_the_embeddings_root_mean_square(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,10 @@ from unierase_cli.models.encoding import fresh_names
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.store.unlearned import TAKEN_OVER
-from unierase_cli.training.token.checks import (
-    measure_continuations,
-    target_log_probs,
-    warn_improbable,
-)
+from unierase_cli.training.token.checks import measure_continuations, warn_improbable
 from unierase_cli.training.token.noise import Perturbation
 from unierase_cli.training.token.pairs import assign_groups
+from unierase_cli.training.token.refusal_scores import target_log_probs
 from unierase_cli.training.token.row_fit import Leaves
 from unierase_cli.training.token.row_start import kept_directions, leaf_rows, make_leaves, publish, start_rows
 from unierase_cli.training.token.stages import STATE, Stages, astray
@@ -64,7 +61,7 @@ def train_token(
         raise UserError("there is no question to train the token on", "check benchmark.split and token.questions")
     assignment = dict(assign_groups(facts, config.groups) if assignment is None else assignment)
     texts = load_targets(config) if targets is None else list(dict.fromkeys(targets.values()))
-    means, sums = target_log_probs(loaded, facts, texts)
+    means, sums = target_log_probs(loaded, facts, texts, config.choose if targets is None else 0)
     if targets is None:
         texts = likeliest(texts, sums, config.choose)
     known = warn_improbable({text: means[text] for text in texts if text in means}, config.improbable, reporter)
