@@ -9,13 +9,12 @@ import torch
 
 from unierase_cli.contracts import Reporter
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.store.refusals import is_out_of_memory
 from unierase_cli.training.token.pairs import TokenExample
-from unierase_cli.training.token.prefix import Prefix, run_prefix
+from unierase_cli.training.token.prefix import Prefix, Prefixes
 
 # Facts whose continuation is measured, and rows per batch of these.
 SAMPLE = 100
-# Token ids of the prompts of one batch.
-Prompts = tuple[tuple[int, ...], ...]
 BATCH_ROWS = 32
 
 
@@ -66,21 +65,21 @@ def continue_greedily(loaded: LoadedModel, prefix: Prefix, firsts: Sequence[int]
 
 
 def continuations(
-    loaded: LoadedModel, examples: Sequence[TokenExample], known: dict[Prompts, Prefix] | None = None
+    loaded: LoadedModel, examples: Sequence[TokenExample], prefixes: Prefixes | None = None
 ) -> dict[str, str]:
-    """Fact id -> greedy text after question + [UNL] on the current model, without unlearning tokens.
-
-    ``known``: cache of prefixes by their tokens, filled here for later calls on the same weights.
-    """
+    """Fact id -> greedy text after question + [UNL] on the current model, without unlearning tokens."""
+    prefixes = prefixes or Prefixes(loaded, 0)
     most = max((len(e.labels) for e in examples), default=0) + 4
     ordered = sorted(examples, key=lambda e: -len(e.prefix))
     texts = {}
 
     def go_on(batch: Sequence[TokenExample]) -> list[list[int]]:
-        prompts = tuple(tuple(e.prefix) for e in batch)
-        prefix = (known or {}).get(prompts) or run_prefix(loaded, prompts)
-        if known is not None:
-            known[prompts] = prefix
+        try:
+            prefix = prefixes.of([e.prefix for e in batch])
+        except Exception as error:
+            if is_out_of_memory(error):
+                prefixes.forget()
+            raise
         return continue_greedily(loaded, prefix, [e.suffix[0] for e in batch], most)
 
     for start in range(0, len(ordered), BATCH_ROWS):
@@ -92,14 +91,18 @@ def continuations(
 
 
 def measure_continuations(
-    loaded: LoadedModel, examples: Sequence[TokenExample], targets: Mapping[str, str], texts: Sequence[str]
+    loaded: LoadedModel,
+    examples: Sequence[TokenExample],
+    targets: Mapping[str, str],
+    texts: Sequence[str],
+    prefixes: Prefixes | None = None,
 ) -> dict[str, Any]:
     """What question + [UNL] leads to on the current model, for at most SAMPLE evenly spaced examples.
 
     ``to_own_target``: share that gives the fact's own refusal; ``to_a_refusal``: share that gives any of ``texts``, word for word.
     """
     n = min(SAMPLE, len(examples))
-    found = continuations(loaded, [examples[i * len(examples) // n] for i in range(n)])
+    found = continuations(loaded, [examples[i * len(examples) // n] for i in range(n)], prefixes)
     known = {text.strip() for text in texts}
     return {
         "facts": n,
