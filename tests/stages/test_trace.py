@@ -16,7 +16,8 @@ from tests.helpers.tiny_models import FACTS, save_folder, tiny_llama
 from unierase_cli.cli.outcome import outcome, show_outcome
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.config.sections.model import ModelConfig, RunConfig
+from unierase_cli.config.sections.edit import EditConfig
+from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig
 from unierase_cli.config.sections.trace import TraceConfig
 from unierase_cli.contracts import Benchmark, Fact, SilentReporter, UserError
 from unierase_cli.editing.tracing import effects
@@ -24,6 +25,7 @@ from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.stages import trace as trace_stage
+from unierase_cli.stages.shared.edited_layers import edited_layers
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.jsonl import read_jsonl
@@ -171,3 +173,65 @@ def test_a_window_larger_than_the_model_is_refused_before_anything_is_asked(fold
     with pytest.raises(UserError, match="trace.window=5 does not fit: the model has 4 blocks"):
         trace_stage.run(context(config, tuple(FACTS), tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_traced_layers_are_the_window_of_the_trace_for_the_token_that_the_edit_writes_at(
+    made: tuple[Experiment, Artefact], tmp_path: Path
+) -> None:
+    config, artefact = made
+    found = json.loads(artefact.file("trace.json").read_text())["windows"]
+    for position in ("subject_last", "prompt_last"):
+        chosen = with_settings(config, edit__layers="traced", edit__key_position=position)
+        windows = [window["blocks"] for window in found if window["key_position"] == position]
+        told = SilentReporter()
+        here = StageContext(
+            Study(chosen, lambda: pytest.fail("the benchmark was loaded")), tmp_path, {"trace": artefact}, told
+        )
+        assert edited_layers(here, tiny_llama()) == windows[-1]
+        assert f"blocks {windows[-1]}" in told.notes[0]
+
+
+def test_an_edit_of_traced_layers_makes_the_trace_that_it_needs_and_depends_on_it(
+    made: tuple[Experiment, Artefact],
+) -> None:
+    config, artefact = made
+    config = with_settings(config, method=MethodConfig(name="alphaedit", token=False), edit__layers="traced")
+
+    def keys(**settings: Any) -> dict[str, str]:
+        return {
+            row.stage: row.key for row in Pipeline(with_settings(config, **settings), SilentReporter()).plan("erase")
+        }
+
+    before, after = keys(), keys(trace__samples=3)
+    assert next(iter(before)) == "trace"
+    assert before["trace"] == artefact.key
+    assert all(before[stage] != after[stage] for stage in ("trace", "moments", "erase"))
+    assert "trace" not in keys(edit__layers=None)
+    moments = Pipeline(config, SilentReporter()).make("moments")
+    found = json.loads(artefact.file("trace.json").read_text())["windows"]
+    window = [window["blocks"] for window in found if window["key_position"] == "subject_last"][-1]
+    assert [int(layer) for layer in json.loads(moments.file("moments.json").read_text())["layers"]] == window
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"trace__kinds": ["residual"]}, "effects of MLPs, which trace.kinds leaves out"),
+        (
+            {"trace__lead": "Answer:", "edit__key_position": "prompt_last"},
+            "nothing is measured at the prompt's last token",
+        ),
+    ],
+)
+def test_a_trace_that_names_no_blocks_is_refused_before_it_is_made(
+    made: tuple[Experiment, Artefact], settings: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        Pipeline(with_settings(made[0], edit__layers="traced", **settings), SilentReporter()).plan("moments")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("layers", ["measured", 4, ["a"], [True], {"a": 1}])
+def test_layers_are_blocks_or_traced(layers: Any) -> None:
+    with pytest.raises(UserError, match="neither a list of blocks nor traced"):
+        EditConfig(layers=layers)

@@ -72,7 +72,7 @@ def test_facts_that_go_astray_are_refined_again_as_often_as_all_others(
     loaded = tiny_llama()
     rows = learn(loaded, config)
     astray = iter([{FACTS[0].id}, {FACTS[0].id, FACTS[1].id}, set()])
-    monkeypatch.setattr(token_training, "astray", lambda loaded, examples, texts: next(astray))
+    monkeypatch.setattr(token_training, "astray", lambda *_: next(astray))
     reporter = SilentReporter()
     refined = refine_token(loaded, rows, FACTS, config, layers=[1, 2], seed=0, reporter=reporter)
     counts = [phase["examples"] for phase in refined.info["refined"]["phases"]]
@@ -90,7 +90,7 @@ def test_the_rows_of_the_turn_that_left_the_fewest_astray_are_taken(
     seen: list[torch.Tensor] = []
     astray = iter([{FACTS[0].id, FACTS[1].id}, {FACTS[0].id}, {FACTS[2].id}])
 
-    def look(loaded, examples, texts):
+    def look(*_):
         seen.append(get_rows(loaded, rows.ids)[0].clone())
         return next(astray)
 

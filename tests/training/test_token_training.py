@@ -21,17 +21,18 @@ from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import get_rows
-from unierase_cli.training.token import row_fit
+from unierase_cli.training.token import prefix as token_prefix
+from unierase_cli.training.token import refusal_scores, row_fit
 from unierase_cli.training.token import stages as token_stages
-from unierase_cli.training.token.checks import continuations, continue_greedily, target_log_probs
+from unierase_cli.training.token.checks import continuations, continue_greedily
 from unierase_cli.training.token.learning import clear_states, refine_token, train_token
 from unierase_cli.training.token.noise import Perturbed, gaussian
 from unierase_cli.training.token.pairs import assign_groups, make_examples
 from unierase_cli.training.token.prefix import run_prefix
+from unierase_cli.training.token.refusal_scores import target_log_probs
 from unierase_cli.training.token.row_fit import fit_rows
 from unierase_cli.training.token.row_start import make_leaves, start_rows
 from unierase_cli.training.token.targets import likeliest
-from unierase_cli.training.unlearning import row_batches
 from unierase_cli.training.unlearning.row_batches import Batch, batch_loss
 
 
@@ -124,7 +125,7 @@ def test_training_together_moves_each_row_only_by_its_own_facts() -> None:
 
 def test_rows_do_not_depend_on_whether_prefixes_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     cached = learn(tiny_llama(), TokenConfig(lr_unit="absolute", stages=SHORT[:1]))
-    monkeypatch.setattr(row_fit, "PREFIX_BYTES", 0)
+    monkeypatch.setattr(token_prefix, "PREFIX_BYTES", 0)
     torch.testing.assert_close(learn(tiny_llama(), TokenConfig(lr_unit="absolute", stages=SHORT[:1])).rows_in, cached.rows_in)
 
 
@@ -135,13 +136,14 @@ def test_prefixes_are_run_once_without_noise_and_every_step_with_it(monkeypatch:
         runs.append(len(sequences))
         return run_prefix(loaded, sequences)
 
-    monkeypatch.setattr(row_batches, "run_prefix", counted)
+    monkeypatch.setattr(token_prefix, "run_prefix", counted)
     stage = TokenStage(["chat"], epochs=3, least_steps=0, lr=1e-2)
     learn(tiny_llama(), TokenConfig(lr_unit="absolute", stages=[stage], batch_size=4))
     assert len(runs) == 2
     runs.clear()
     learn(tiny_llama(), TokenConfig(lr_unit="absolute", stages=[replace(stage, noise=0.1)], batch_size=4))
-    assert len(runs) == 6
+    # The last is the measurement of what was learned.
+    assert len(runs) == 6 + 1
 
 
 def test_noise_has_the_asked_amplitude_and_leaves_the_weights_bit_exact() -> None:
@@ -231,7 +233,7 @@ def test_improbable_refusals_are_told_with_the_worst(refusals: str) -> None:
 
 def test_settling_changes_targets_to_what_is_reached(refusals: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        token_stages, "continuations", lambda loaded, examples: {e.fact_id: "No idea." for e in examples}
+        token_stages, "continuations", lambda loaded, examples, *_: {e.fact_id: "No idea." for e in examples}
     )
     config = TokenConfig(lr_unit="absolute", stages=[SHORT[0], SHORT[0]], targets=refusals, choose=0)
     assert set(learn(tiny_llama(), config).targets.values()) == {"No idea."}
@@ -326,6 +328,26 @@ def test_a_refusals_log_probability_is_that_of_its_tokens_after_the_question_wit
     assert means[text] == pytest.approx(sum(wanted) / len(wanted), rel=1e-4)
 
 
+def test_refusals_that_the_first_question_rules_out_are_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, texts = tiny_llama(), [*REFUSALS, "No.", "I do not know the answer to that question, and I never did.", "Nobody knows."]
+    _, all_sums = target_log_probs(loaded, FACTS, texts)
+    scored: list[str] = []
+    original = refusal_scores._sums
+
+    def watched(*arguments: Any) -> Any:
+        scored.extend(arguments[-1])
+        return original(*arguments)
+
+    monkeypatch.setattr(refusal_scores, "_sums", watched)
+    for most in (1, 2):
+        scored.clear()
+        means, sums = target_log_probs(loaded, FACTS, texts, most)
+        assert likeliest(texts, sums, most) == likeliest(texts, all_sums, most)
+        assert {text: all_sums[text] for text in sums} == pytest.approx(sums, rel=1e-4)
+        assert set(means) == set(sums) < set(texts)
+        assert len(scored) < 3 * len(texts)
+
+
 def test_rates_are_counted_in_the_embeddings_root_mean_square(monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
     made = torch.optim.Adam.__init__
@@ -396,10 +418,38 @@ def test_with_one_refusal_nothing_is_asked_to_settle_which(monkeypatch: pytest.M
 
 
 def test_a_look_at_another_form_of_prompt_does_not_take_the_prefixes_of_the_first() -> None:
-    loaded, known = tiny_llama(), {}
+    loaded = tiny_llama()
+    kept = token_prefix.Prefixes(loaded)
     (token,) = start_rows(loaded, ["<unlearn_0>"], TokenConfig(), 0, QUESTIONS)
     tokens = {fact.id: token for fact in FACTS}
     for style in ("raw", "chat", "raw"):
         examples = make_examples(loaded.prompts, FACTS, TARGETS, tokens, style, "end")
-        assert continuations(loaded, examples, known) == continuations(loaded, examples)
-    assert len(known) == 2
+        assert continuations(loaded, examples, kept) == continuations(loaded, examples)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3", "qwen3"])
+def test_prefixes_with_a_shared_start_and_from_the_cache_are_those_of_whole_sequences(family: str) -> None:
+    loaded = tiny(family)
+    prompts = [[5, 6, 7, 8], [5, 6, 9], [5, 6, 7, 8, 10, 11]]
+    kept = token_prefix.Prefixes(loaded)
+    kept.of(prompts[1:])
+    for found in (run_prefix(loaded, prompts), kept.of(prompts), kept.of(prompts)):
+        said = continue_greedily(loaded, found, [12] * 3, 3)
+        for index, prompt in enumerate(prompts):
+            alone = run_prefix(loaded, [prompt])
+            torch.testing.assert_close(found.last[index], alone.last[0], rtol=1e-4, atol=1e-5)
+            row = found.row(index)
+            for one, other in zip([*row.keys, *row.values], [*alone.keys, *alone.values], strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+            assert said[index] == continue_greedily(loaded, alone, [12], 3)[0]
+
+
+def test_the_cache_of_prefixes_keeps_within_its_room() -> None:
+    loaded = tiny_llama()
+    size = run_prefix(loaded, [[5, 6, 7]]).bytes
+    kept = token_prefix.Prefixes(loaded, 2 * size + 1)
+    kept.of([[5, 6, 7], [5, 6, 8], [5, 6, 9]])
+    assert len(kept._kept) == 2
+    kept.forget()
+    assert kept.of([[5, 6, 7]]).bytes == size
+    assert not kept._kept

@@ -75,4 +75,4 @@ def _keys(incomplete: str) -> Sequence[str]:
         return ["run.seed", "run.outputs", "run.device"]
     from unierase_cli.config.overrides import known_keys
 
-    return [key for key in known_keys() if not key.endswith((".name", ".note", ".verified"))]
+    return [key for key in known_keys() if not key.endswith((".name", ".note", ".verified", ".verified_by"))]

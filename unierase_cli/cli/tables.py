@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from unierase_cli.stages.shared.part_names import Part
     from unierase_cli.store.artefact import Artefact
 
+VERIFIED = (
+    "verified on: weights (its own), architecture (real weights of the same architecture), random (tiny random models of its "
+    "family, in tests); unpinned: the hub's model may change, give model.revision="
+)
 # Width of a table written to a file or a pipe.
 WIDTH = 140
 # Tables with more columns than this get two spaces between columns instead of three.
@@ -108,8 +112,8 @@ def run_names(artefacts: Sequence[Artefact]) -> list[str]:
 def choice_table(group: str, choices: Sequence[Choice]) -> Table:
     """The choices of a configuration group."""
     if any(choice.verified is not None for choice in choices):
-        body = tuple((c.name, "yes" if c.verified else "no", c.about) for c in choices)
-        return Table(f"{group}=", ("name", "verified", "about"), body, caption="verified: measured on the real weights")
+        body = tuple((c.name, c.verified or "", c.revision, c.about) for c in choices)
+        return Table(f"{group}=", ("name", "verified on", "revision", "about"), body, caption=VERIFIED)
     return Table(f"{group}=", ("name", "about"), tuple((c.name, c.about) for c in choices))
 
 

@@ -20,12 +20,17 @@ ORDER = ("experiment", "model", "train", "benchmark", "mode", "method", "token",
 
 @dataclass(frozen=True)
 class Choice:
-    """One yaml of a group. ``about`` is its ``note``, else its top comment; ``verified`` is only for models."""
+    """One yaml of a group. ``about`` is its ``note``, else its top comment.
+
+    Only for models: ``verified``, what was tried on which weights, and ``revision``: the pinned commit, ``unpinned`` for a
+    model of the hub without one, else empty.
+    """
 
     name: str
     path: Path
     about: str = ""
-    verified: bool | None = None
+    verified: str | None = None
+    revision: str = ""
 
 
 def groups(folders: Sequence[Path]) -> dict[str, list[str]]:
@@ -134,8 +139,14 @@ def _describe(name: str, path: Path) -> Choice:
         text, content = read_yaml(path)
     except UserError:
         return Choice(name, path, "(not readable as yaml)")
-    verified = content.get("verified", False) if path.parent.name == "model" else None
-    return Choice(name, path, str(content.get("note") or _top_comment(text)), verified)
+    about = str(content.get("note") or _top_comment(text))
+    if path.parent.name != "model":
+        return Choice(name, path, about)
+    by = f": {content['verified_by']}" if content.get("verified_by") else ""
+    hub = content.get("path") not in (None, "???")
+    return Choice(
+        name, path, about, f"{content.get('verified', 'random')}{by}", str(content.get("revision") or ("unpinned" if hub else ""))
+    )
 
 
 def _top_comment(text: str) -> str:

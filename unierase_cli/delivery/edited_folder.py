@@ -6,6 +6,7 @@ tensor of the unedited model, by which the original can be recognised. Nothing i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from unierase_cli.store.new_folder import check_free, new_folder
 from unierase_cli.store.unlearned import FORGOTTEN, RECORD, forgotten_in
 
 if TYPE_CHECKING:
+    from unierase_cli.editing.weights import AppliedPatch
     from unierase_cli.models.load import LoadedModel
 
 
@@ -59,10 +61,17 @@ def load_folder(chosen: Chosen, folder: str, reporter: Reporter, device: str = "
         return load_model(experiment.model, experiment.run, path=folder, reporter=reporter)
 
 
-def write_edited(loaded: LoadedModel, chosen: Chosen, destination: Path, reporter: Reporter) -> dict[str, Any]:
+def write_edited(
+    loaded: LoadedModel,
+    chosen: Chosen,
+    destination: Path,
+    reporter: Reporter,
+    save: Callable[[AppliedPatch, Path], None] | None = None,
+) -> dict[str, Any]:
     """Apply the chosen steps to an unedited model and write it with tokenizer and record; the model stays edited.
 
-    Raises UserError if the folder is taken or the patches belong to another model.
+    ``save`` writes the patched model to a folder: as a plain Hugging Face folder unless given. Raises UserError if the
+    folder is taken or the patches belong to another model.
     """
     check_free(destination)
     for step in chosen.dropped:
@@ -80,13 +89,14 @@ def write_edited(loaded: LoadedModel, chosen: Chosen, destination: Path, reporte
     # Report a mismatch before spending minutes on hashing all tensors.
     _check(loaded, chosen)
     with new_folder(destination) as folder:
-        record = _fill(folder, loaded, chosen, reporter)
+        record = _fill(folder, loaded, chosen, reporter, save or _save_plain)
     names = list(record["unlearning_tokens"])
     told = ", ".join(names) or "none"
     reporter.note(
         f"{chosen.erasure.name} (steps {listed(chosen.steps)}) is merged in {destination}; unlearning tokens: {told}"
     )
-    reporter.note("`unierase patch revert` undoes it, with the original model (--base FOLDER)")
+    if save is None:
+        reporter.note("`unierase patch revert` undoes it, with the original model (--base FOLDER)")
     return {
         "run": chosen.erasure.name,
         "destination": str(destination),
@@ -116,16 +126,23 @@ def hash_parameters(loaded: LoadedModel) -> dict[str, str]:
     return {name: hash_tensor(parameter) for name, parameter in loaded.model.named_parameters()}
 
 
-def _fill(folder: Path, loaded: LoadedModel, chosen: Chosen, reporter: Reporter) -> dict[str, Any]:
+def _save_plain(applied: AppliedPatch, folder: Path) -> None:
+    from unierase_cli.models.files import save_folder
+
+    save_folder(applied.loaded.model, applied.loaded.tokenizer, folder)
+
+
+def _fill(
+    folder: Path, loaded: LoadedModel, chosen: Chosen, reporter: Reporter, save: Callable[[AppliedPatch, Path], None]
+) -> dict[str, Any]:
     """Edit the model and write it with its record; returns the record."""
     from unierase_cli.editing.apply import apply_patches
-    from unierase_cli.models.files import save_folder
 
     base = _describe_base(loaded, reporter)
     with reporter.phase("apply"):
-        apply_patches(loaded, chosen.patches())
+        applied = apply_patches(loaded, chosen.patches())
     with reporter.phase("write"):
-        save_folder(loaded.model, loaded.tokenizer, folder)
+        save(applied, folder)
     names = [str(loaded.tokenizer.convert_ids_to_tokens(i)) for i in loaded.unlearn_ids]
     record = {
         "format": 1,

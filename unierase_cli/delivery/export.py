@@ -1,4 +1,4 @@
-"""Exports a run's edit: a merged model, only the patches, or a LoRA adapter for peft."""
+"""Exports a run's edit: a merged model, a GGUF file, only the patches, or a LoRA adapter for peft."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from unierase_cli.store.new_folder import check_free
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
-KINDS = ("model", "patch", "lora")
+KINDS = ("model", "patch", "lora", "gguf")
 
 
 def find_erasure(run: Artefact, store: Store) -> Artefact:
@@ -53,8 +53,9 @@ def export(
 
     ``kind``: ``model`` is a plain Hugging Face folder, for which ``AutoModelForCausalLM.from_pretrained(destination)``
     gives the logits of the evaluated model; ``patch`` is what ``unierase patch apply`` needs; ``lora`` is what ``peft``
-    loads, of ``rank`` if given. ``base``: the unedited model, if it has moved since the run. Raises UserError if the
-    folder is taken, if the run has no edit, or if the edit cannot be exported as that kind.
+    loads, of ``rank`` if given; ``gguf`` is a copy of the GGUF file that the run edited. ``base``: the unedited model, if
+    it has moved since the run. Raises UserError if the folder is taken, if the run has no edit, or if the edit cannot be
+    exported as that kind.
     """
     if kind not in KINDS:
         raise UserError(f"--as {kind} is not a way to export", f"choose {', '.join(KINDS)}")
@@ -75,7 +76,13 @@ def export(
         chosen = replace(chosen, erasure=at_home(chosen.erasure, store))
         check_complete(chosen.erasure, "an adapter's comparison with the edited model", without="model.path")
         return export_adapter(load_unedited(chosen, store, reporter, base, device), chosen, destination, reporter, rank)
-    return write_edited(load_unedited(chosen, store, reporter, base, device), chosen, destination, reporter)
+    loaded = load_unedited(chosen, store, reporter, base, device)
+    if kind == "gguf":
+        from unierase_cli.delivery.export_gguf import source_file, write_gguf
+
+        source_file(loaded.source)
+        return write_edited(loaded, chosen, destination, reporter, write_gguf)
+    return write_edited(loaded, chosen, destination, reporter)
 
 
 def load_unedited(chosen: Chosen, store: Store, reporter: Reporter, base: str | None, device: str) -> LoadedModel:

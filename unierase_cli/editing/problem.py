@@ -16,12 +16,13 @@ from unierase_cli.models.suffixes import Suffixes, prepare_suffixes
 
 @dataclass
 class Problem:
-    """One batch of facts as rows of suffixes: template rows first, then drift rows.
+    """One batch of facts as rows of suffixes.
 
     ``fact``: fact of each row [B]. ``row``, ``place``, ``token``, ``weight``: position and id of the labelled target
     tokens, and their share of the fact's loss [M]. ``first``: entries of M that are a target's first token, with
-    ``first_share`` each. ``drift``: rows with a drift prompt [D]; ``before``: their log-probabilities at delta 0 [D,
-    V]. ``bare``: each fact's row with the bare prompt in the original problem [n].
+    ``first_share`` each. ``bare``: each fact's row with the bare prompt in the original problem [n]. ``drifts``: the
+    drift prompts' suffixes, apart from the others because they end with their key, with the facts ``of_drift`` [D];
+    ``before``: their log-probabilities at delta 0 [D, V].
     """
 
     suffixes: Suffixes
@@ -32,8 +33,9 @@ class Problem:
     weight: Tensor
     first: Tensor
     first_share: Tensor
-    drift: Tensor
     bare: Tensor
+    drifts: Suffixes | None
+    of_drift: Tensor
     before: Tensor | None = None
 
 
@@ -55,14 +57,11 @@ def pose(architecture: Architecture, requests: Sequence[EditRequest], layer: int
             sequences.append([*prompt.ids, *request.target[:-1]])
             keys.append(prompt.key)
             fact.append(index)
-    templates = len(sequences)
-    for index, request in enumerate(requests):
-        if request.drift is not None:
-            sequences.append(request.drift.ids[: request.drift.key + 1])
-            keys.append(request.drift.key)
-            fact.append(index)
     suffixes = prepare_suffixes(architecture, sequences, keys, layer, pad_id)
     device = suffixes.hidden.device
+    located = {index: request.drift for index, request in enumerate(requests) if request.drift is not None}
+    ends = [drift.key for drift in located.values()]
+    cut = [drift.ids[: drift.key + 1] for drift in located.values()]
     rows, places, tokens, weights = (torch.tensor(list(column), device=device) for column in zip(*labels, strict=True))
     shares = [1.0 / len(requests[fact[labels[i][0]]].prompts) for i in firsts]
     return Problem(
@@ -74,8 +73,9 @@ def pose(architecture: Architecture, requests: Sequence[EditRequest], layer: int
         weights,
         torch.tensor(firsts, device=device),
         torch.tensor(shares, device=device),
-        torch.arange(templates, len(sequences), device=device),
         torch.tensor(bare, device=device),
+        prepare_suffixes(architecture, cut, ends, layer, pad_id) if located else None,
+        torch.tensor(list(located), dtype=torch.long, device=device),
     )
 
 
@@ -95,19 +95,19 @@ def losses(
     zero = delta.new_zeros(delta.shape[0])
     # The last block and the head may be on other devices than the edited block, where deltas and losses are.
     at = hidden[problem.row.to(hidden.device), problem.place.to(hidden.device)]
-    reads = torch.cat([at, hidden[problem.drift.to(hidden.device), 0]]) if problem.drift.numel() else at
+    reads = at if problem.drifts is None else torch.cat([at, problem.drifts.forward(delta[problem.of_drift])[:, 0]])
     log_probs = architecture.logits(reads).float().log_softmax(-1)
     labelled = log_probs[: at.shape[0]]
     of_label, token = problem.fact[problem.row], problem.token.to(log_probs.device)
     surprise = -labelled.gather(1, token[:, None])[:, 0].to(delta.device) * problem.weight
     nll = zero.index_add(0, of_label, surprise)
     loss = nll
-    if problem.drift.numel():
+    if problem.drifts is not None:
         drift = log_probs[at.shape[0] :]
         if problem.before is None:
             problem.before = drift.detach().clone()
         divergence = (drift.exp() * (drift - problem.before)).sum(-1).to(delta.device)
-        loss = loss.index_add(0, problem.fact[problem.drift], config.kl_factor * divergence)
+        loss = loss.index_add(0, problem.of_drift, config.kl_factor * divergence)
     if starts is not None:
         first = problem.first.to(log_probs.device)
         others = labelled[first].scatter(1, token[first][:, None], -torch.inf)
@@ -127,7 +127,7 @@ def only(problem: Problem, active: Tensor) -> Problem:
     labels = kept[problem.row]
     new_label = labels.long().cumsum(0) - 1
     firsts = labels[problem.first]
-    drift = kept[problem.drift]
+    drift = active[problem.of_drift]
     return Problem(
         problem.suffixes.select(torch.nonzero(kept).flatten()),
         problem.fact[kept],
@@ -137,7 +137,8 @@ def only(problem: Problem, active: Tensor) -> Problem:
         problem.weight[labels],
         new_label[problem.first[firsts]],
         problem.first_share[firsts],
-        new[problem.drift[drift]],
         problem.bare,
+        None if problem.drifts is None or not drift.any() else problem.drifts.select(torch.nonzero(drift).flatten()),
+        problem.of_drift[drift],
         None if problem.before is None else problem.before[drift.to(problem.before.device)],
     )

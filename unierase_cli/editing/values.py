@@ -24,6 +24,9 @@ from unierase_cli.editing.problem import losses, only, pose
 from unierase_cli.editing.spans import EditRequest
 from unierase_cli.models.architecture import Architecture
 
+# Rows of stopped facts leave the problem once at most this share of its facts goes on.
+KEPT = 0.9
+
 
 @dataclass
 class Values:
@@ -103,7 +106,8 @@ def find_values(
             for one, norm in zip(deltas, norms, strict=True):
                 if one.norm() > config.clamp * norm:
                     one.mul_(config.clamp * norm / one.norm())
-        if int(active.sum()) * 2 <= int(kept.sum()):
+        # Not at every stop, because a part of the problem is a copy.
+        if int(active.sum()) <= KEPT * int(kept.sum()):
             problem, kept = only(problem, active), active.clone()
     final = torch.stack([d.detach() for d in deltas])
     return Values((start + final).T.contiguous(), start.T.contiguous(), loss, probability, looks)

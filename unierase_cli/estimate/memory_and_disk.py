@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from unierase_cli.config.schema import Experiment
-from unierase_cli.config.sections.edit import ANSWERS, AUTO
+from unierase_cli.config.sections.edit import ANSWERS, AUTO, TRACED
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.estimate.need import ALL, LOADING, Need, Rows
 from unierase_cli.estimate.shapes import BYTES, Shape
@@ -46,8 +46,10 @@ WRITTEN = CHECKPOINTS + 1
 
 
 def edited_layers(experiment: Experiment, shape: Shape) -> list[int]:
-    """``edit.layers``, else ``model.layers``, else the default for the model's depth."""
+    """``edit.layers``, else ``model.layers``, else the default for the model's depth; as many if they are yet to be traced."""
     named = experiment.edit.layers if experiment.edit.layers is not None else experiment.model.layers
+    if named == TRACED:
+        return list(range(experiment.trace.window or len(shape.default_layers())))
     return shape.default_layers() if named is None else list(named)
 
 

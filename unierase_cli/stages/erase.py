@@ -20,8 +20,8 @@ from unierase_cli.methods.traits import samples
 from unierase_cli.pipeline.model_states import INDEPENDENT, model_fingerprints, model_needs, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
-from unierase_cli.stages.moments import wanted_layers
-from unierase_cli.stages.shared.erase_context import for_step, key_position, prepare, with_subjects
+from unierase_cli.stages.shared.edited_layers import key_position, layer_needs, wanted_layers
+from unierase_cli.stages.shared.erase_context import for_step, prepare, with_subjects
 from unierase_cli.stages.shared.erasing_code import erasing_code
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_file, hash_json
@@ -77,7 +77,7 @@ def _reads_of(experiment: Experiment) -> dict[str, Any]:
 
 def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
     experiment = study.experiment
-    found = model_needs(experiment)
+    found = model_needs(experiment) | (layer_needs(experiment) if experiment.method.editing else {})
     if uses_token(experiment):
         found["train_token"] = Request("train_token")
     if experiment.method.editing:

@@ -13,6 +13,7 @@ from unierase_cli.contracts import Fact, UserError
 from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
+from unierase_cli.stages.shared.edited_layers import edited_layers, layer_needs, wanted_layers
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.json_text import write_json
 from unierase_cli.store.jsonl import append_jsonl, read_jsonl
@@ -40,7 +41,7 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
 
 
 def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
-    return model_needs(study.experiment)
+    return model_needs(study.experiment) | layer_needs(study.experiment)
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
@@ -70,12 +71,6 @@ def _reads_answers(experiment: Experiment) -> bool:
     return experiment.edit.moments.corpus == ANSWERS and experiment.edit.moments.corpus_weight > 0
 
 
-def wanted_layers(experiment: Experiment) -> list[int] | None:
-    """The configured layers; None means the default for the model's depth."""
-    named = experiment.edit.layers if experiment.edit.layers is not None else experiment.model.layers
-    return None if named is None else list(named)
-
-
 def run(context: StageContext) -> dict[str, Any]:
     """One pass over the texts, then one eigendecomposition per layer."""
     from unierase_cli.editing.corpus import moment_sources
@@ -84,9 +79,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
     experiment, reporter = context.experiment, context.reporter
     loaded = load_base(experiment, context.inputs, reporter)
-    named = wanted_layers(experiment)
-    layers = loaded.architecture.default_layers() if named is None else named
-    loaded.architecture.check_layers(layers)
+    layers = edited_layers(context, loaded)
     protect = preserved(context.study)
     with reporter.phase("read corpus"):
         sources = moment_sources(loaded.prompts, experiment.edit.moments, protect, experiment.run.seed, _answerer(context, loaded))

@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from unierase_cli.config.counted import counted
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.edit import TRACED
 from unierase_cli.contracts import NAME_SLOT, Fact, UserError, evenly_spaced, fill_name
 from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
-from unierase_cli.stages.moments import wanted_layers
+from unierase_cli.stages.shared.edited_layers import edited_layers, layer_needs, wanted_layers
 from unierase_cli.store.hashing import hash_json
 
 NAME = "train_token"
@@ -21,18 +23,23 @@ VERSION = 3
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """The token section without the refinement, the prompt format, the seed, and the edited layers if noise is added to them."""
     experiment, token = study.experiment, study.experiment.token
-    noisy = any(stage.noise and stage.epochs for stage in token.stages)
     settings = {key: value for key, value in counted(token).items() if not key.startswith("refine")}
     return {
         "token": {**settings, "questions": study.token_questions},
         "model": model_settings(experiment),
-        "layers": wanted_layers(experiment) if noisy else None,
+        "layers": wanted_layers(experiment) if _noisy(experiment) else None,
         "seed": experiment.run.seed,
     }
 
 
 def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
-    return model_needs(study.experiment)
+    experiment = study.experiment
+    return model_needs(experiment) | (layer_needs(experiment) if _noisy(experiment) else {})
+
+
+def _noisy(experiment: Experiment) -> bool:
+    """Whether noise is added to the edited layers."""
+    return any(stage.noise and stage.epochs for stage in experiment.token.stages)
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
@@ -109,9 +116,9 @@ def run(context: StageContext) -> dict[str, Any]:
 
     study, experiment, reporter = context.study, context.experiment, context.reporter
     loaded = load_base(experiment, context.inputs, reporter)
-    named = wanted_layers(experiment)
-    layers = loaded.architecture.default_layers() if named is None else named
-    loaded.architecture.check_layers(layers)
+    # Blocks that are still to be traced are only needed for noise.
+    traced = wanted_layers(experiment) == TRACED and not _noisy(experiment)
+    layers = [] if traced else edited_layers(context, loaded)
     facts, assignment = questions(study), _assignment(study)
     with reporter.phase("train token"):
         rows = train_token(

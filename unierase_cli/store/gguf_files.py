@@ -34,7 +34,7 @@ KINDS = {
 }  # fmt: skip
 PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 INSTALL = 'pip install "unierase[gguf]"'
-CHAT_TEMPLATE = "tokenizer.chat_template"
+CHAT_TEMPLATE, ALIGNED = "tokenizer.chat_template", "general.alignment"
 AGAIN = "download the file again"
 
 
@@ -189,7 +189,7 @@ def _header(file: Path, content: mmap.mmap, size: int) -> GgufHeader:
         kinds[name], offsets[name] = struct.unpack_from("<IQ", content, place)
         # The file lists the fastest-varying dimension first.
         shapes[name], place = tuple(reversed(widths)), place + 12
-    alignment = metadata.get("general.alignment", ALIGNMENT)
+    alignment = metadata.get(ALIGNED, ALIGNMENT)
     step = alignment if isinstance(alignment, int) and alignment > 0 else ALIGNMENT
     return GgufHeader(metadata, shapes, kinds, offsets, -(-place // step) * step, size)
 

@@ -114,7 +114,7 @@ def export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder to write to.")],
     kind: Annotated[
         str,
-        typer.Option("--as", metavar="KIND", help="model (plain Hugging Face) | patch (the changes) | lora (peft)."),
+        typer.Option("--as", metavar="KIND", help="model (Hugging Face) | gguf (llama.cpp) | patch (the changes) | lora (peft)."),
     ] = "model",
     rank: Annotated[
         int | None, typer.Option("--rank", metavar="R", help="--as lora: truncate the change to rank R.")

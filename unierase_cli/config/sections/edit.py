@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from unierase_cli.config.checks import block_numbers, fraction, one_of, positive
 from unierase_cli.config.counted import UNCOUNTED
+from unierase_cli.contracts import UserError
 
 # Kinds of ``edit.moments.corpus`` besides the path of a file.
 ANSWERS, AUTO, HUB = "answers", "auto", "hub:"
+# The value of ``edit.layers`` for the blocks that stage trace measured.
+TRACED = "traced"
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,10 @@ class EditConfig:
 
     name: str = field(default="default", metadata=UNCOUNTED)
     """Name of the chosen yaml, the NAME of edit=NAME."""
-    layers: list[int] | None = None
-    """Blocks whose down projection is edited. null: model.layers."""
+    layers: Any = None
+    """Blocks whose down projection is edited: null (model.layers), a list, or traced (the window of MLPs with the largest
+    effect at the edited token, above block 0; `unierase trace` measures it on the facts to forget).
+    """
     key_position: str | None = None
     """Token whose key is edited: subject_last or prompt_last. null: model.key_position."""
     target: str = "token"
@@ -149,7 +155,11 @@ class EditConfig:
     """Data type of Gram matrices and solves: float64 or float32."""
 
     def __post_init__(self) -> None:
-        block_numbers("edit.layers", self.layers)
+        if self.layers not in (None, TRACED):
+            if not isinstance(self.layers, list) or not all(type(layer) is int for layer in self.layers):
+                what = f"edit.layers={self.layers} is neither a list of blocks nor {TRACED}"
+                raise UserError(what, "for example edit.layers=[4,5]")
+            block_numbers("edit.layers", self.layers)
         one_of("edit.target", self.target, ["token", "refusal", "text"])
         one_of("edit.preserve", self.preserve, ["null_space", "ridge"])
         one_of("edit.threshold_kind", self.threshold_kind, ["absolute", "relative_max", "trace_share"])

@@ -54,8 +54,12 @@ class ModelConfig:
     """The same model trained without what is to be forgotten, for audits: a folder or hub id, in which {path} is
     model.path and {retained} what is left beside forgetNN (90 of forget10, 99 of forget01). null: none is known.
     """
-    verified: bool = field(default=False, metadata=UNCOUNTED)
-    """Whether the numbers of this preset were measured on the real weights."""
+    verified: str = field(default="random", metadata=UNCOUNTED)
+    """What this preset's edit was tried on: weights (its own), architecture (real weights of the same architecture), random
+    (tiny random models of its family, in tests) or none.
+    """
+    verified_by: str = field(default="", metadata=UNCOUNTED)
+    """The command and the date of a trial on real weights."""
     note: str = field(default="", metadata=UNCOUNTED)
     """Free text that `unierase ls models` and the README show."""
 
@@ -65,6 +69,7 @@ class ModelConfig:
             object.__setattr__(self, "path", str(Path(self.path).expanduser()))
         one_of("model.dtype", self.dtype, ["auto", "float32", "bfloat16", "float16"])
         one_of("model.prompt", self.prompt, ["auto", "chat", "bare", "plain"])
+        one_of("model.verified", self.verified, ["weights", "architecture", "random", "none"])
         one_of("model.key_position", self.key_position, ["subject_last", "prompt_last"])
         one_of("model.attention", self.attention, ["sdpa", "eager", "flash_attention_2"])
         block_numbers("model.layers", self.layers)

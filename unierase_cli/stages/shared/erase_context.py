@@ -14,7 +14,8 @@ from unierase_cli.methods.traits import rows_per_fact
 from unierase_cli.pipeline.model_states import load_base
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.pipeline.study import Study
-from unierase_cli.stages.moments import preserved, wanted_layers
+from unierase_cli.stages.moments import preserved
+from unierase_cli.stages.shared.edited_layers import edited_layers, key_position
 from unierase_cli.training.token.targets import load_targets
 
 if TYPE_CHECKING:
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
     from unierase_cli.models.token_rows import TokenRows
     from unierase_cli.training.unlearning.said import Said
-
-
-def key_position(experiment: Experiment) -> str:
-    """``edit.key_position``, else the model preset's."""
-    return experiment.edit.key_position or experiment.model.key_position
 
 
 def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedModel, EraseContext]:
@@ -43,9 +39,7 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
     experiment = context.experiment
     weights = experiment.unlearn.token_weights
     loaded = load_base(experiment, context.inputs, context.reporter)
-    named = wanted_layers(experiment)
-    layers = loaded.architecture.default_layers() if named is None else named
-    loaded.architecture.check_layers(layers)
+    layers = edited_layers(context, loaded)
     return loaded, EraseContext(
         experiment,
         AppliedPatch(loaded),

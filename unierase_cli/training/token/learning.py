@@ -15,13 +15,10 @@ from unierase_cli.models.encoding import fresh_names
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.store.unlearned import TAKEN_OVER
-from unierase_cli.training.token.checks import (
-    measure_continuations,
-    target_log_probs,
-    warn_improbable,
-)
+from unierase_cli.training.token.checks import measure_continuations, warn_improbable
 from unierase_cli.training.token.noise import Perturbation
 from unierase_cli.training.token.pairs import assign_groups
+from unierase_cli.training.token.refusal_scores import target_log_probs
 from unierase_cli.training.token.row_fit import Leaves
 from unierase_cli.training.token.row_start import kept_directions, leaf_rows, make_leaves, publish, start_rows
 from unierase_cli.training.token.stages import STATE, Stages, astray
@@ -64,7 +61,7 @@ def train_token(
         raise UserError("there is no question to train the token on", "check benchmark.split and token.questions")
     assignment = dict(assign_groups(facts, config.groups) if assignment is None else assignment)
     texts = load_targets(config) if targets is None else list(dict.fromkeys(targets.values()))
-    means, sums = target_log_probs(loaded, facts, texts)
+    means, sums = target_log_probs(loaded, facts, texts, config.choose if targets is None else 0)
     if targets is None:
         texts = likeliest(texts, sums, config.choose)
     known = warn_improbable({text: means[text] for text in texts if text in means}, config.improbable, reporter)
@@ -86,7 +83,7 @@ def train_token(
         REFUSALS: texts,
         "refusals_before": known,
         "phases": phases,
-        "continuation": measure_continuations(loaded, last, chosen, listed_refusals(facts, texts)),
+        "continuation": measure_continuations(loaded, last, chosen, listed_refusals(facts, texts), stages.prefixes),
         "row_norms": {
             "input": rows_in.norm(dim=1).tolist(),
             "output": [] if rows_out is None else rows_out.norm(dim=1).tolist(),
@@ -151,7 +148,7 @@ def refine_token(
         leaves.rows_out = leaves.rows_in
         leaves.kept = kept_directions(loaded, [fact.question for fact in protected])
     listed = listed_refusals(facts, texts)
-    before = measure_continuations(loaded, stages.examples(chosen, "chat"), chosen, listed)
+    before = measure_continuations(loaded, stages.examples(chosen, "chat"), chosen, listed, stages.prefixes)
     stage = TokenStage(
         ["chat"], config.refine_epochs, config.refine_least_steps, 0, None, config.refine_lr, True, config.refine_noise
     )
@@ -159,14 +156,14 @@ def refine_token(
     turns: list[tuple[int, dict[str, str], list[torch.Tensor]]] = []
     for turn in range(config.refine_rounds + 1):
         publish(loaded, leaves)
-        lost = astray(loaded, stages.examples(chosen, "chat"), listed)
+        lost = astray(loaded, stages.examples(chosen, "chat"), listed, stages.prefixes)
         turns.append((len(lost), chosen, [leaf.detach().clone() for leaf in leaves.parameters]))
         if not lost or turn == config.refine_rounds:
             break
         # Repeat them until they weigh as much as all other facts together.
         again = [fact for fact in facts if fact.id in lost] * max(1, len(facts) // (2 * len(lost)))
         reporter.note(f"{len(lost)} facts lead to no listed refusal: the token is trained on them again")
-        harder = replace(stages, facts=[*facts, *again], purpose=f"refine{turn + 2}")
+        harder = replace(stages, facts=[*facts, *again], purpose=f"refine{turn + 2}", known=stages.prefixes)
         chosen, further = harder.run([stage], leaves, chosen)
         phases += further
     _, chosen, best = min(turns, key=lambda turn: turn[0])
@@ -174,7 +171,7 @@ def refine_token(
         for leaf, found in zip(leaves.parameters, best, strict=True):
             leaf.copy_(found)
     rows_in, _ = publish(loaded, leaves)
-    after = measure_continuations(loaded, stages.examples(chosen, "chat"), chosen, listed)
+    after = measure_continuations(loaded, stages.examples(chosen, "chat"), chosen, listed, stages.prefixes)
     _tell(after, reporter)
     refined = {"phases": phases, "astray": [turn[0] for turn in turns], "before": before, "continuation": after}
     return replace(rows, rows_in=rows_in, targets=chosen, info={**rows.info, "refined": refined})

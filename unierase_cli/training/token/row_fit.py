@@ -16,13 +16,13 @@ from torch import Tensor
 
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.sizes import PREFIX_BYTES
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.tensors import save_tensors
 from unierase_cli.training.optimizer_state import kept_state, restore_state
 from unierase_cli.training.token.noise import Perturbation, Perturbed
 from unierase_cli.training.token.pairs import TokenExample
-from unierase_cli.training.unlearning.row_batches import Batch, Leaves, Prefixes, gradients
+from unierase_cli.training.token.prefix import Prefixes
+from unierase_cli.training.unlearning.row_batches import Batch, Leaves, gradients
 
 # Steps between two checks of whether a phase has learned enough.
 LOOK_EVERY = 10
@@ -79,9 +79,11 @@ def fit_rows(
     batch_size: int,
     reporter: Reporter,
     state_file: Path | None = None,
+    prefixes: Prefixes | None = None,
 ) -> list[list[float]]:
     """Run the phases in order, without shuffling; returns the losses of each phase's steps.
 
+    ``prefixes``: a cache that other users of the same weights share; phases with noise do not use it.
     The model is left unchanged, except for what a phase's ``enough`` does to it. With ``state_file``, rows and optimiser are
     saved after each epoch and before each check; an interrupted fit resumes there and ends with the rows of an uninterrupted
     one. Raises UserError if a loss is not finite.
@@ -99,7 +101,7 @@ def fit_rows(
             if len(progress.losses) <= progress.phase:
                 progress.losses.append([])
             in_epoch = math.ceil(len(phase.examples) / batch_size)
-            steps = _steps(loaded, leaves, starts, phase, batch_size, optimizer, progress.step)
+            steps = _steps(loaded, leaves, starts, phase, batch_size, optimizer, progress.step, prefixes)
             while progress.step < phase.steps and not _is_enough(phase, progress.step):
                 loss = next(steps)
                 progress.losses[-1].append(loss)
@@ -124,12 +126,13 @@ def _steps(
     batch_size: int,
     optimizer: torch.optim.Optimizer,
     first: int,
+    prefixes: Prefixes | None,
 ) -> Iterator[float]:
     """The phase's steps from number ``first`` on, yielding each loss before the update."""
     examples = phase.examples
     batches = [Batch(loaded, examples[i : i + batch_size], leaves.ids) for i in range(0, len(examples), batch_size)]
     noise = None if phase.perturbation is None else Perturbed(loaded.architecture, phase.noisy, phase.perturbation)
-    prefixes = Prefixes(loaded, PREFIX_BYTES if noise is None else 0)
+    prefixes = Prefixes(loaded, 0) if noise is not None else prefixes or Prefixes(loaded)
     for step in range(first, phase.steps):
         batch = batches[step % len(batches)]
         weights: AbstractContextManager[None] = nullcontext() if noise is None else noise.step(step)

@@ -13,10 +13,10 @@ from typing import Any
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import Fact, Reporter, UserError, evenly_spaced
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.training.token.checks import Prompts, continuations
+from unierase_cli.training.token.checks import continuations
 from unierase_cli.training.token.noise import Perturbation, gaussian
 from unierase_cli.training.token.pairs import TokenExample, make_examples
-from unierase_cli.training.token.prefix import Prefix
+from unierase_cli.training.token.prefix import Prefixes
 from unierase_cli.training.token.row_fit import Leaves, Phase, fit_rows
 from unierase_cli.training.token.row_start import publish
 from unierase_cli.training.token.targets import choose_targets, listed_refusals, settle_targets
@@ -41,7 +41,13 @@ class Stages:
     purpose: str = "train"
     # Questions on which stages with ``until`` are evaluated, and their tokens.
     looked_at: dict[Fact, int] = field(default_factory=dict)
-    known: dict[Prompts, Prefix] = field(default_factory=dict)
+    # Those of another training on the same weights.
+    known: Prefixes | None = None
+
+    @cached_property
+    def prefixes(self) -> Prefixes:
+        """The prefixes of this training's questions, each run once, whoever asks for it."""
+        return self.known or Prefixes(self.loaded)
 
     def look_at(self, facts: Sequence[Fact], ids: Sequence[int]) -> None:
         """Evaluate on the given facts that fit the context; facts without a token of their own take the tokens in turn."""
@@ -74,7 +80,7 @@ class Stages:
         """Whether ``share`` of the evaluated questions lead to a listed refusal with the current rows."""
         publish(self.loaded, leaves)
         examples = self._to_look_at(self.looked_at, style)
-        lost = astray(self.loaded, examples, listed_refusals(list(self.looked_at), self.texts), self.known)
+        lost = astray(self.loaded, examples, listed_refusals(list(self.looked_at), self.texts), self.prefixes)
         return len(examples) > 0 and len(examples) - len(lost) >= share * len(examples)
 
     def run(
@@ -89,7 +95,7 @@ class Stages:
             # A single refusal leaves nothing to choose.
             if self.config.settle and len(self.texts) > 1 and (number > 1 or self.purpose != "train"):
                 publish(self.loaded, leaves)
-                found = continuations(self.loaded, self.examples(chosen, stage.formats[-1]))
+                found = continuations(self.loaded, self.examples(chosen, stage.formats[-1]), self.prefixes)
                 chosen = settle_targets(chosen, found, self.texts, self.facts)
             phases = self.phases(stage, number, chosen, leaves)
             state = None if self.folder is None else self.folder / STATE.format(purpose=self.purpose, number=number)
@@ -100,6 +106,7 @@ class Stages:
                 batch_size=self.config.batch_size,
                 reporter=self.reporter,
                 state_file=state,
+                prefixes=self.prefixes,
             )
             told += [p.told(found) for p, found in zip(phases, losses, strict=True)]
         return chosen, told
@@ -131,8 +138,8 @@ def astray(
     loaded: LoadedModel,
     examples: Sequence[TokenExample],
     texts: Sequence[str],
-    known: dict[Prompts, Prefix] | None = None,
+    prefixes: Prefixes | None = None,
 ) -> set[str]:
     """Facts whose question plus [UNL] does not lead to a listed refusal, word for word."""
     listed = {text.strip() for text in texts}
-    return {fact_id for fact_id, text in continuations(loaded, examples, known).items() if text not in listed}
+    return {fact_id for fact_id, text in continuations(loaded, examples, prefixes).items() if text not in listed}

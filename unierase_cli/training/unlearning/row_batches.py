@@ -12,7 +12,7 @@ from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import Padded, pad_sequences
 from unierase_cli.store.refusals import is_out_of_memory
 from unierase_cli.training.token.pairs import TokenExample
-from unierase_cli.training.token.prefix import Prefix, run_prefix, run_suffix
+from unierase_cli.training.token.prefix import Prefix, Prefixes, run_suffix
 from unierase_cli.training.unlearning.losses import refusal_loss, row_logits
 
 # Purpose under which models.room tracks the batch size.
@@ -60,28 +60,6 @@ class Batch:
         return self.pieces
 
 
-class Prefixes:
-    """Cache of the batches' prefixes, limited to ``room`` bytes."""
-
-    def __init__(self, loaded: LoadedModel, room: int) -> None:
-        self.loaded, self.room = loaded, room
-        self._kept: dict[Batch, Prefix] = {}
-
-    def of(self, batch: Batch) -> Prefix:
-        """The batch's prefixes, cached or computed now."""
-        if batch in self._kept:
-            return self._kept[batch]
-        prefix = run_prefix(self.loaded, batch.prefixes)
-        if prefix.bytes < self.room:
-            self._kept[batch] = prefix
-            self.room -= prefix.bytes
-        return prefix
-
-    def forget(self) -> None:
-        """Clear the cache and stop caching."""
-        self._kept, self.room = {}, 0
-
-
 def gradients(loaded: LoadedModel, leaves: Leaves, batch: Batch, prefixes: Prefixes) -> float:
     """Add the gradients of the batch's mean loss to the leaves; returns that loss. Leaves must have no gradients before.
 
@@ -93,7 +71,7 @@ def gradients(loaded: LoadedModel, leaves: Leaves, batch: Batch, prefixes: Prefi
         try:
             value = 0.0
             for piece in batch.in_pieces(loaded, leaves.ids, size):
-                loss = batch_loss(loaded, leaves, piece, prefixes.of(piece))
+                loss = batch_loss(loaded, leaves, piece, prefixes.of(piece.prefixes))
                 own = piece.labels.numel() + (len(piece.examples) if leaves.hold else 0)
                 loss = loss if own == labels else loss * (own / labels)
                 value += loss.item()
