@@ -66,4 +66,4 @@ def check_look(tab: Browser, page: Path) -> None:
             assert tab.run(HIDDEN_SCROLL) == 0, f"the page is wider than {width} px"
             assert tab.run(SMALLEST_TEXT) >= 11
             low = [found for found in tab.run(CONTRASTS) if found[0] < CONTRAST]
-            assert low == [], f"contrast below {CONTRAST} in the {'dark' if dark else 'light'} theme"
+            assert low == [], f"contrast below {CONTRAST}: {low} in the {'dark' if dark else 'light'} theme"

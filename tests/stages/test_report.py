@@ -26,13 +26,15 @@ from unierase_cli.metrics.base import NO_TOKEN, Evidence
 from unierase_cli.metrics.compare import compare
 from unierase_cli.metrics.scores import Scores
 from unierase_cli.pipeline.observation_files import Pass, Plan
-from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import study_of
 from unierase_cli.results.one_run import tables as result_tables
 from unierase_cli.results.pictures import Point, forgetting_against_retention
 from unierase_cli.results.table import Table
 from unierase_cli.stages import report
 from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 from unierase_cli.store.jsonl import write_jsonl
 
 
@@ -214,3 +216,30 @@ def test_equal_points_give_an_equal_picture(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         forgetting_against_retention(points, tmp_path / name, title="t")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_finished_audit_of_the_same_model_is_shown_and_makes_the_report_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def made(stage: str, key: str, inputs: dict[str, Artefact]) -> Artefact:
+        draft = store.draft(stage, key, key, fresh=True)
+        sources = {name: {"path": str(a.path), "key": a.key} for name, a in inputs.items()}
+        return draft.complete({"stage": stage, "key": key, "finished": float(len(store.list())), "inputs": sources})
+
+    erase, other = made("erase", "mine", {}), made("erase", "other", {})
+    assert report.also(store, {"erase": "mine"}) == {}
+    attacks = {key: made("attack", f"attack on {key}", {"erase": of}) for key, of in (("mine", erase), ("other", other))}
+    first, second = (made("audit", name, {"plain edited": attacks["mine"]}) for name in ("first", "second"))
+    made("audit", "third", {"plain edited": attacks["other"]})
+    assert report.also(store, {"erase": "mine"})["audit"].path == second.path != first.path
+
+
+def test_what_a_report_shows_beside_its_inputs_counts_in_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = Experiment()
+    model = replace(usual.model, path="someone/a-model")
+    experiment = replace(usual, model=model, run=replace(usual.run, outputs=str(tmp_path)))
+    keys = []
+    for shown in ({}, {"audit": Artefact(tmp_path, {"key": "a"})}, {"audit": Artefact(tmp_path, {"key": "b"})}):
+        monkeypatch.setattr(report, "also", lambda store, given, shown=shown: shown)
+        keys.append(Pipeline(experiment, SilentReporter()).key(Request("report")))
+    assert len(set(keys)) == 3

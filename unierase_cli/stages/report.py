@@ -123,7 +123,7 @@ def _of_a_model(context: StageContext, title: str, about: Mapping[str, str]) -> 
     ]
     remarks = [*scores.warnings, *tables.notes(scores), *untold]
     _draw(scores, context.directory / PICTURE, title)
-    return sections, remarks, _page(context, title, about, scores, map_, layers, remarks)
+    return sections, remarks, _page(context, title, about, scores, map_, layers, [*scores.warnings, *untold])
 
 
 def _page(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from unierase_cli.markdown import inline
 from unierase_cli.results.many_runs.rows import (
@@ -98,25 +98,9 @@ def _table(
         cells = [cell(row.values[c.id], c, "\n±" if narrow else " ± ") for c in columns]
         rows.append((label, *([str(len(row.runs))] if with_seeds else []), *cells))
     first = ("", "seeds") if with_seeds else ("",)
-    strong = frozenset(_best(compared.rows, columns, len(first)))
+    strong = frozenset(best_cells(compared.rows, columns, len(first)))
     title = f"{name}: {_place(compared)}" if name else _place(compared)
     return Table(title, (*first, *heads), tuple(rows), frozenset({*first[1:], *heads}), "", strong)
-
-
-def merged_table(compared: Sequence[Compared], name: str, parts: Sequence[str], place: Callable[[Compared], str]) -> Table:
-    """One table of all lines, for a page: with the split, the mode and the method as columns; the best of each table is bold."""
-    columns = [column for column in COLUMNS if column.part in parts]
-    columns.sort(key=lambda column: parts.index(column.part))
-    names = ("", "split", "mode", "method", "seeds")
-    rows: list[tuple[str, ...]] = []
-    strong: set[tuple[int, int]] = set()
-    for table in compared:
-        strong |= {(len(rows) + row, column) for row, column in _best(table.rows, columns, len(names))}
-        for row in table.rows:
-            about = (row_name(row), place(table), table.mode, row.method, str(len(row.runs)))
-            rows.append((*about, *(cell(row.values[c.id], c) for c in columns)))
-    heads = tuple(column.title for column in columns)
-    return Table(name, (*names, *heads), tuple(rows), frozenset({"seeds", *heads}), "", frozenset(strong))
 
 
 def _legend(compared: Compared) -> Table:
@@ -204,7 +188,7 @@ def _rows_in_words(some: Sequence[Row], rows: Sequence[Row]) -> str:
     return ", ".join([*words, *([f"rows {told}"] if spans else [])])
 
 
-def _best(rows: Sequence[Row], columns: Sequence[ColumnSpec], before: int) -> Iterator[tuple[int, int]]:
+def best_cells(rows: Sequence[Row], columns: Sequence[ColumnSpec], before: int) -> Iterator[tuple[int, int]]:
     """(row, column) of all edited models that show the best number of a column, unless all of them do."""
     for place, column in enumerate(columns):
         shown = {n: row.values[column.id].mean for n, row in enumerate(rows) if row.kind == EDITED}

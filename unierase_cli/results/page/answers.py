@@ -10,7 +10,7 @@ from unierase_cli.results.page.document import escaped
 from unierase_cli.results.page.tables import controls
 
 # How many are shown at first, and added by every click.
-STEP = 12
+STEP = 10
 LIST = "answer-list"
 # More than these make a page too large to open on a phone.
 MOST = 2500

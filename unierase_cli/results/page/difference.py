@@ -21,20 +21,20 @@ def marked(before: str, after: str) -> tuple[str, str]:
     if before == after:
         return escaped(before), escaped(after)
     one, other = PART.findall(before), PART.findall(after)
-    if len(one) + len(other) <= LONGEST:
-        match = SequenceMatcher(None, one, other, autojunk=False)
-        if match.ratio() >= ALIKE:
-            steps = match.get_opcodes()
-            same = [kind == "equal" for kind, *_ in steps]
-            return (
-                _joined(
-                    [("" if s else "del", one[low:high]) for s, (_, low, high, *_) in zip(same, steps, strict=True)]
-                ),
-                _joined(
-                    [("" if s else "ins", other[low:high]) for s, (*_, low, high) in zip(same, steps, strict=True)]
-                ),
-            )
-    return _joined([("del", one)]), _joined([("ins", other)])
+    if len(one) + len(other) > LONGEST or _likeness(one, other) < ALIKE:
+        return _joined([("del", one)]), _joined([("ins", other)])
+    removed: list[tuple[str, Sequence[str]]] = []
+    added: list[tuple[str, Sequence[str]]] = []
+    for kind, low, high, from_, to in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+        removed.append(("" if kind == "equal" else "del", one[low:high]))
+        added.append(("" if kind == "equal" else "ins", other[from_:to]))
+    return _joined(removed), _joined(added)
+
+
+def _likeness(one: Sequence[str], other: Sequence[str]) -> float:
+    """The share of words that the two have in common, in order."""
+    before, after = ([part for part in parts if part[0].isalnum()] for parts in (one, other))
+    return SequenceMatcher(None, before, after, autojunk=False).ratio()
 
 
 def _joined(runs: Sequence[tuple[str, Sequence[str]]]) -> str:

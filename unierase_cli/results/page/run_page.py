@@ -12,7 +12,7 @@ from unierase_cli.results.one_run.trajectory_tables import trajectory_table
 from unierase_cli.results.page.answers import Answer, answers_html
 from unierase_cli.results.page.attacks import attacks_html
 from unierase_cli.results.page.curves import Curve, curves
-from unierase_cli.results.page.document import document, escaped, folded, listed, section
+from unierase_cli.results.page.document import document, escaped, folded, listed, pairs, section
 from unierase_cli.results.page.headline import header_html, most_back, sentence_of
 from unierase_cli.results.page.origin import origin_html
 from unierase_cli.results.page.ranges import Range, ranges_html
@@ -51,7 +51,8 @@ def run_page(
     forget = _range(scores, FORGET, "Recall of what it should forget", "forget", "0 is forgotten")
     kept = _range(scores, kept_id, "Recall of what it should keep", "keep", f"{_split(kept_id)} · 1 is kept")
     third = most_back(audit) if audit else _most_leaked(scores)
-    every = [tables.headline_table(scores), *tables.general_tables(scores), *tables.number_tables(scores), *further]
+    every = [tables.headline_table(scores), tables.honesty_table(scores), *tables.general_tables(scores)]
+    every += [*tables.number_tables(scores), *further]
     numbers = "".join(table_html(table) for table in every if table.rows)
     parts = [
         ("answers", "Answers before and after", answers_html(answers), ""),
@@ -59,7 +60,7 @@ def run_page(
         ("back", "What comes back", _back(scores, audit), ""),
         ("kept", "What was kept", _kept(scores, damage), ""),
         ("numbers", "All numbers", folded("Every table", numbers), ""),
-        ("remarks", "Remarks", listed(list(remarks)), ""),
+        ("remarks", "Remarks", listed(list(remarks)) + _unavailable(scores), ""),
         (
             "origin",
             "Where the numbers come from",
@@ -70,6 +71,17 @@ def run_page(
     links = "".join(f'<a href="#{name}">{escaped(head)}</a>' for name, head, body, _ in parts if body)
     top = header_html(title, sentence_of(asked, forget, kept, audit), [forget, kept, third], "" if audit else command)
     return document(title, f"{top}<nav>{links}</nav><main>{''.join(section(*part) for part in parts)}</main>")
+
+
+def _unavailable(scores: Scores) -> str:
+    """The reasons for numbers that are not there, each with all of them."""
+    reasons: dict[str, list[str]] = {}
+    for change in scores.changes():
+        if change.unavailable:
+            reasons.setdefault(tables.PART_OF.sub("", change.unavailable), []).append(change.column.name)
+    count = sum(map(len, reasons.values()))
+    told = pairs({why: ", ".join(names) for why, names in reasons.items()})
+    return folded(f"{count} numbers are not available, and why", told)
 
 
 def _range(scores: Scores, column: str, label: str, kind: str, note: str = "") -> Range:
@@ -93,12 +105,17 @@ def _most_leaked(scores: Scores) -> Range:
     if not found:
         return Range(title, None, note="nothing was asked in other ways")
     best = max(found, key=lambda change: change.after.value or 0.0)
-    return Range(title, best.after.value, best.after.ci95, note=f"the most: {best.column.title}")
+    return Range(title, best.after.value, best.after.ci95, note=f"the most: {_way(best)}")
+
+
+def _way(change: Change) -> str:
+    """The way of asking: ``ROUGE-L recall, [UNL] forbidden`` without the metric."""
+    return change.column.title.partition(", ")[2] or change.column.title
 
 
 def _back(scores: Scores, audit: Audit | None) -> str:
     plain = _range(scores, FORGET, "plain questions", "forget")
-    lines = [plain, *(Range(c.column.title, c.after.value, c.after.ci95) for c in _leaks(scores))]
+    lines = [plain, *(Range(_way(c), c.after.value, c.after.ci95) for c in _leaks(scores))]
     asked = f"<h3>Asked in other ways</h3>{ranges_html(lines, SCALE)}" if len(lines) > 1 else ""
     if audit is None:
         return asked
@@ -134,8 +151,10 @@ def _damage_picture(damage: Mapping[str, Any]) -> str:
         for number, row in enumerate(groups)
     ]
     across = Axis("similarity to the nearest forgotten group", *_around(alike, 0.0, 1.0))
+    splits = [row["split"] for row in groups]
+    names = {split: f"{_split(split)} ({splits.count(split)})" for split in sorted(set(splits))}
     up = Axis("change of recall", *_around([*changes, 0.0], -1.0, 1.0))
-    return scatter("Change of recall of each group", dots, across, up)
+    return scatter("Change of recall of each group", dots, across, up, names=names)
 
 
 def _around(values: Sequence[float], least: float, most: float) -> tuple[float, float, bool]:

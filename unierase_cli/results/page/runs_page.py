@@ -17,16 +17,20 @@ from unierase_cli.results.many_runs.rows import (
     Pooled,
     Row,
 )
-from unierase_cli.results.many_runs.tables import CAPTION, merged_table, row_name
+from unierase_cli.results.many_runs.tables import CAPTION, row_name
 from unierase_cli.results.page.curves import Curve, curves
 from unierase_cli.results.page.document import document, escaped, folded, listed, pairs, section
+from unierase_cli.results.page.merged_table import METHOD, MODE, SPLIT, merged_table, place_of
 from unierase_cli.results.page.scatter import COLOURS, Dot, scatter
 from unierase_cli.results.page.svg import Axis
 from unierase_cli.results.page.tables import controls, table_html
 
 TABLES = {"Forgetting": (BALANCE, FORGETTING), "Retention and cost": (BALANCE, RETENTION, COST)}
-FRONTIERS, SPLIT, MODE, METHOD = "frontiers", "split", "mode", "method"
-BARS = "A number is a line of the tables. Bars: one standard deviation over seeds; of a single seed the 95 % interval over rows."
+FRONTIERS = "frontiers"
+BARS = (
+    "The upper left corner is best. A number is a line of the tables. Bars: one standard deviation over seeds; of a single seed "
+    "the 95 % interval over rows."
+)
 
 
 def runs_page(compared: Sequence[Compared]) -> str:
@@ -40,7 +44,7 @@ def runs_page(compared: Sequence[Compared]) -> str:
         "f2": (METHOD, [row.method for _, row in rows]),
     }
     tables = "".join(
-        table_html(merged_table(compared, name, parts, place_of), name=lists[n + 1], filters=(SPLIT, MODE, METHOD))
+        table_html(merged_table(compared, name, parts), name=lists[n + 1], filters=(SPLIT, MODE, METHOD))
         for n, (name, parts) in enumerate(TABLES.items())
     )
     remarks = list(dict.fromkeys(remark for table in compared for remark in table.remarks))
@@ -58,13 +62,10 @@ def runs_page(compared: Sequence[Compared]) -> str:
         section("remarks", "Remarks", folded(f"{len(remarks)} remarks", listed(remarks)) if remarks else ""),
         section("origin", "Where the numbers come from", folded("Runs and keys", pairs(keys))),
     ]
-    top = f'<header><h1>{escaped(title)}</h1><p class="sentence">{escaped(" ".join(map(_sentence, compared)))}</p></header>'
+    kind = "sentence" if len(compared) == 1 else "found"
+    told = "".join(f'<p class="{kind}">{escaped(_sentence(table))}</p>' for table in compared)
+    top = f"<header><h1>{escaped(title)}</h1>{told}</header>"
     return document(title, f"{top}<main>{''.join(parts)}</main>")
-
-
-def place_of(compared: Compared) -> str:
-    """What the runs of a table have in common, but for their mode."""
-    return f"{compared.benchmark} {compared.split}, {compared.model}"
 
 
 def _sentence(compared: Compared) -> str:
@@ -94,8 +95,7 @@ def _frontiers(compared: Sequence[Compared]) -> str:
             list(dots.values()),
             Axis("forget set: recall (left is forgotten)"),
             Axis("retain, never seen: recall (up is kept)"),
-            [BARS],
-            best="best",
+            notes=[BARS],
         )
         pictures += f'<div data-item data-f0="{escaped(place)}">{drawn}</div>' if drawn else ""
     return f'<div id="{FRONTIERS}" data-uncounted>{pictures}</div>'

@@ -30,30 +30,40 @@ class Dot:
     keys: Mapping[str, str] = field(default_factory=dict)
 
 
-def scatter(title: str, dots: Sequence[Dot], across: Axis, up: Axis, notes: Sequence[str] = (), best: str = "") -> str:
-    """The picture. A label that would cover something is left out. ``best``: words in the best corner."""
+def scatter(
+    title: str,
+    dots: Sequence[Dot],
+    across: Axis,
+    up: Axis,
+    *,
+    notes: Sequence[str] = (),
+    names: Mapping[str, str] | None = None,
+) -> str:
+    """The picture. A label that would cover something is left out.
+
+    ``names``: kind -> its name, for a line that says the colours where labels do not.
+    """
     if not dots:
         return ""
     kinds = list(dict.fromkeys(dot.kind for dot in dots if dot.kind))
     cut = [axis for axis in (across, up) if not axis.whole]
-    told = [*notes, *(f"{axis.title}: the axis shows {axis.low:g} to {axis.high:g} alone." for axis in cut)]
+    shown = "; ".join(f"{axis.title}: {axis.low:g} to {axis.high:g}" for axis in cut)
+    told = [*notes, *([f"Not the whole range is shown. {shown[0].upper()}{shown[1:]}."] if cut else [])]
+    marks = [(kinds.index(kind) % COLOURS, name) for kind, name in (names or {}).items() if kind in kinds]
+    key = "".join(f'<span class="c{colour}">{escaped(name)}</span>' for colour, name in marks)
 
     def draw(width: float) -> tuple[float, str]:
         height = min(460.0, width * 0.95)
         inside, drawn = frame(across, up, width, height)
-        if best:
-            drawn += text(best, inside.box[0] + 6, inside.box[1] + 14, "start", "soft")
-        labels = _labels(dots, inside, bool(best))
+        labels = _labels(dots, inside)
         return height, drawn + "".join(_point(dot, inside, kinds, labels[place]) for place, dot in enumerate(dots))
 
-    return picture(title, draw, told)
+    return picture(title, draw, told, key=f'<p class="key">{key}</p>' if key else "")
 
 
-def _labels(dots: Sequence[Dot], inside: Frame, corner: bool) -> dict[int, str]:
+def _labels(dots: Sequence[Dot], inside: Frame) -> dict[int, str]:
     """Place of a dot -> its label, of those whose label has a place."""
-    left, top, _, _ = inside.box
-    taken = [(left, top, left + 60, top + 18)] if corner else []
-    taken += [(inside.x(d.x) - 9, inside.y(d.y) - 9, inside.x(d.x) + 9, inside.y(d.y) + 9) for d in dots]
+    taken = [(inside.x(d.x) - 9, inside.y(d.y) - 9, inside.x(d.x) + 9, inside.y(d.y) + 9) for d in dots]
     named = {n: (dot.label, inside.x(dot.x), inside.y(dot.y)) for n, dot in enumerate(dots) if dot.label}
     drawn = dict.fromkeys(range(len(dots)), "")
     places = place_labels(list(named.values()), inside.box, taken)

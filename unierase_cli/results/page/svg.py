@@ -61,16 +61,20 @@ class Frame:
 
 
 def picture(
-    title: str, draw: Callable[[float], tuple[float, str]], notes: Sequence[str] = (), wide: float = WIDE
+    title: str,
+    draw: Callable[[float], tuple[float, str]],
+    notes: Sequence[str] = (),
+    wide: float = WIDE,
+    key: str = "",
 ) -> str:
-    """A figure in two widths. ``draw``: width -> (height, SVG); ``notes``: below it; ``wide``: on a screen."""
+    """A figure in two widths. ``draw``: width -> (height, SVG); ``notes``: below; ``wide``: on a screen; ``key``: HTML above."""
     drawn = ""
     for name, width in (("narrow", NARROW), ("wide", wide)):
         height, body = draw(width)
         size = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
         drawn += f'<svg class="{name}" role="img" aria-label="{escaped(title)}" {size}>{body}</svg>'
     told = "".join(f'<p class="note">{escaped(note)}</p>' for note in notes if note)
-    return f'<figure class="picture"><figcaption>{escaped(title)}</figcaption>{drawn}{told}</figure>'
+    return f'<figure class="picture"><figcaption>{escaped(title)}</figcaption>{key}{drawn}{told}</figure>'
 
 
 def frame(across: Axis, up: Axis, width: float, height: float, right: float = 12) -> tuple[Frame, str]:
