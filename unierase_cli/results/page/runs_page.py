@@ -27,6 +27,8 @@ from unierase_cli.results.page.tables import controls, table_html
 
 TABLES = {"Forgetting": (BALANCE, FORGETTING), "Retention and cost": (BALANCE, RETENTION, COST)}
 FRONTIERS = "frontiers"
+# From 0 to 1, with room for marks at the ends.
+ROOM = (-0.03, 1.03)
 BARS = (
     "The upper left corner is best. A number is a line of the tables. Bars: one standard deviation over seeds; of a single seed "
     "the 95 % interval over rows."
@@ -93,8 +95,8 @@ def _frontiers(compared: Sequence[Compared]) -> str:
         drawn = scatter(
             f"Forgetting against retention: {place}" if len(places) > 1 else "Forgetting against retention",
             list(dots.values()),
-            Axis("forget set: recall (left is forgotten)"),
-            Axis("retain, never seen: recall (up is kept)"),
+            Axis("forget set: recall (left is forgotten)", *ROOM),
+            Axis("retain, never seen: recall (up is kept)", *ROOM),
             notes=[BARS],
         )
         pictures += f'<div data-item data-f0="{escaped(place)}">{drawn}</div>' if drawn else ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from unierase_cli.results.page.document import escaped
-from unierase_cli.results.page.svg import Axis, Frame, frame, picture, place_labels, text
+from unierase_cli.results.page.svg import DISTANCES, NARROW, Axis, Frame, frame, picture, place_labels, text
 
 Interval = tuple[float, float]
 COLOURS = 6
@@ -66,7 +66,10 @@ def _labels(dots: Sequence[Dot], inside: Frame) -> dict[int, str]:
     taken = [(inside.x(d.x) - 9, inside.y(d.y) - 9, inside.x(d.x) + 9, inside.y(d.y) + 9) for d in dots]
     named = {n: (dot.label, inside.x(dot.x), inside.y(dot.y)) for n, dot in enumerate(dots) if dot.label}
     drawn = dict.fromkeys(range(len(dots)), "")
-    places = place_labels(list(named.values()), inside.box, taken)
+    # On a small picture a number in a point says more than a label far from it.
+    small = inside.box[2] < NARROW
+    farthest = [20 if small and dots[n].mark else DISTANCES[-1] for n in named]
+    places = place_labels(list(named.values()), inside.box, taken, farthest)
     for (n, (label, x, y)), place in zip(named.items(), places, strict=True):
         if place is not None:
             far = abs(place[0] - x) > 12 or abs(place[1] - 4 - y) > 16
@@ -89,7 +92,7 @@ def _bars(dot: Dot, inside: Frame, kinds: Sequence[str]) -> str:
 
 def _point(dot: Dot, inside: Frame, kinds: Sequence[str], label: str) -> str:
     x, y = inside.x(dot.x), inside.y(dot.y)
-    size = 8 if dot.mark else 4.5
+    size = 4.5 if not dot.mark else 8 if len(dot.mark) == 1 else 9.5
     inner = (
         f'<text class="mark" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{escaped(dot.mark)}</text>'
         if dot.mark

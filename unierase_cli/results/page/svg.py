@@ -101,15 +101,18 @@ def text(said: str, x: float, y: float, anchor: str = "start", kind: str = "") -
 
 
 def place_labels(
-    labels: Sequence[tuple[str, float, float]], box: Box, taken: Iterable[Box]
+    labels: Sequence[tuple[str, float, float]], box: Box, taken: Iterable[Box], farthest: Sequence[float]
 ) -> list[tuple[float, float, str] | None]:
-    """For each label (text, x, y of its point) the place and anchor of its text; None where every place would cover something."""
+    """For each label (text, x, y of its point) the place and anchor of its text; None where every place would cover something.
+
+    ``farthest``: pixels from its point, of each.
+    """
     covered = [*taken, *((x - 7, y - 7, x + 7, y + 7) for _, x, y in labels)]
     found: list[tuple[float, float, str] | None] = []
-    for said, x, y in labels:
+    for (said, x, y), limit in zip(labels, farthest, strict=True):
         width = LETTER * len(said)
         chosen = None
-        for distance in DISTANCES:
+        for distance in (d for d in DISTANCES if d <= limit):
             for right, down in DIRECTIONS:
                 anchor = {1: "start", 0: "middle", -1: "end"}[right]
                 at_x, at_y = x + right * distance, y + 4 + down * (distance + 4) * 0.9
