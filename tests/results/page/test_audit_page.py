@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers.browser import FOUND, WHY_NOT, Browser, browser
+from tests.helpers.browser import Browser
 from tests.helpers.pages import HOSTILE, check_look, check_text
 from unierase_cli.audit.findings import Audit, Example, Finding
 from unierase_cli.results.page.answers import Answer
@@ -42,14 +41,6 @@ AUDIT = Audit(
     0.957, 0.96, {"uds": "no unedited model"}, ["the facts are of 2 groups"],
 )  # fmt: skip
 ANSWERS = [Answer("forget", "Where?", "In Rome", "In Rome", "I do not know", 1.0, 0.0, {"control": "In Bonn"})]
-
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[Browser]:
-    if FOUND is None:
-        pytest.skip(WHY_NOT)
-    with browser() as found:
-        yield found
 
 
 def test_an_audit_begins_with_its_verdict_and_three_numbers() -> None:

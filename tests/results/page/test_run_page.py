@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers.browser import FOUND, WHY_NOT, Browser, browser
+from tests.helpers.browser import Browser
 from tests.helpers.pages import HOSTILE, check_look, check_text
 from tests.helpers.report_rows import REFUSAL, observed
 from unierase_cli.audit.findings import Audit, Finding
@@ -74,14 +73,6 @@ def made(text: str = "", **more: Any) -> str:
         settings="a=1",
         **more,
     )
-
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[Browser]:
-    if FOUND is None:
-        pytest.skip(WHY_NOT)
-    with browser() as found:
-        yield found
 
 
 def damage(lost: float) -> dict[str, Any]:

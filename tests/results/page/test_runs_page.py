@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from tests.helpers.browser import FOUND, WHY_NOT, Browser, browser
+from tests.helpers.browser import Browser
 from tests.helpers.pages import HOSTILE, check_look, check_text
 from tests.helpers.recorded import given
 from tests.helpers.scored_runs import artefact, scored
@@ -22,14 +21,6 @@ from unierase_cli.store.artefacts import Store
 
 LINES = "[...document.querySelectorAll('#table-0 tbody tr:not([hidden])')]"
 POINTS = "[...document.querySelectorAll('svg.wide .point')].filter(point => !point.closest('[hidden]'))"
-
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[Browser]:
-    if FOUND is None:
-        pytest.skip(WHY_NOT)
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture
