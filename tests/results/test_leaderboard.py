@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.helpers.answered_runs import SKY, finished
+from tests.helpers.pages import check_text
 from tests.helpers.recorded import given
 from tests.helpers.scored_runs import artefact
 from unierase_cli.audit.findings import Audit, Finding
@@ -156,11 +157,12 @@ def test_without_an_audit_privacy_and_overall_say_what_mends_them(store: Store) 
     (found,) = board(store)
     values = found.places[-1].row.values
     assert values["forget.memorisation_uds"].mean == 0.5
-    told = f"no audit of it measured UDS; `unierase audit {score.full_name} --attacks uds` does"
+    told = "no audit of it measured UDS; `unierase audit RUN --attacks uds` does"
     assert values["forget.uds"].unavailable == told
     assert values["all.overall_uds"].unavailable == f"its part privacy is missing: its part uds is missing: {told}"
     assert found.places[-1].verdict == ""
     assert any(told in remark for remark in found.remarks)
+    assert f"UDS and the verdict of these runs: unierase audit {score.full_name} --attacks standard" in found.remarks
 
 
 def test_seeds_with_other_verdicts_are_counted(store: Store) -> None:
@@ -180,6 +182,9 @@ def test_the_files_are_reused_until_an_audit_is_added(store: Store) -> None:
     text = (made[0].path / "table.md").read_text("utf-8")
     assert "| rank | method | seeds |" in text
     assert "Differences in balance" in text
+    page = (made[0].path / "leaderboard.html").read_text("utf-8")
+    check_text(page)
+    assert "npo_gd" in page
     (found,) = read_leaderboard(made[0]).tables
     assert tables([found])[0].rows[1][:4] == ("1", "npo_gd", "1", "1.000 [1.000, 1.000]")
     assert pairs_table(found).rows[0][:3] == ("npo_gd", "ga_gd", "-1.000")

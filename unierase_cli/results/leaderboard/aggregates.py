@@ -69,7 +69,7 @@ def with_aggregates(runs: Sequence[ScoredRun], audited: Mapping[str, Audited]) -
     """The runs with the edited model's columns UDS, Privacy and Overall; each is unavailable, with the reason, if a part is."""
     found = []
     for run in runs:
-        depth = depth_of(run, audited[run.name].depth)
+        depth = depth_of(audited[run.name].depth)
         private = overall_uds.privacy(run.number(EDITED, MIA), depth)
         total = overall_uds.overall(run.number(EDITED, MEMORISATION), private, run.number(EDITED, RELATIVE_UTILITY))
         states = dict(run.scores.states)
@@ -78,10 +78,10 @@ def with_aggregates(runs: Sequence[ScoredRun], audited: Mapping[str, Audited]) -
     return found
 
 
-def depth_of(run: ScoredRun, finding: Finding | None) -> Measure:
+def depth_of(finding: Finding | None) -> Measure:
     """UDS, 1 minus the share that the audit's finding says is still there, or the command that measures it."""
     if finding is None:
-        return Measure(UDS, unavailable=f"no audit of it measured UDS; `unierase audit {run.name} --attacks uds` does")
+        return Measure(UDS, unavailable="no audit of it measured UDS; `unierase audit RUN --attacks uds` does")
     if finding.share is None:
         return Measure(UDS, unavailable=f"its audit has no UDS: {finding.why_no_share}")
     interval = finding.share_ci and (1 - finding.share_ci[1], 1 - finding.share_ci[0])

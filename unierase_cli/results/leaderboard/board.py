@@ -101,6 +101,8 @@ def boards_of(store: Store, group: Group, audited: Mapping[str, Audited]) -> lis
         places = [_place(row, ranks, audited) for row in rows]
         told = [*remarks_on(rows, SHOWN), *refused, *remarks, *unlike_numbers(runs), *unlike_asked([*runs, *group.retain])]
         told += [] if group.retain else [NO_RETAIN]
+        if unmeasured := [run.name for run in runs if audited[run.name].depth is None]:
+            told.append(f"UDS and the verdict of these runs: unierase audit {' '.join(unmeasured)} --attacks standard")
         where = {"benchmark": group.benchmark, "split": group.split, "model": group.model, "mode": mode}
         found.append(Board(**where, places=places, pairs=pairs, remarks=list(dict.fromkeys(told))))
     return found

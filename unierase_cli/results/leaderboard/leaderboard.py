@@ -12,7 +12,7 @@ from unierase_cli.contracts import Reporter
 from unierase_cli.pipeline.stage import LEADERBOARD
 from unierase_cli.results.leaderboard.aggregates import audits_of
 from unierase_cli.results.leaderboard.board import FURTHER, Board, Boards, boards_of
-from unierase_cli.results.leaderboard.tables import to_csv, to_markdown
+from unierase_cli.results.leaderboard.tables import page, to_csv, to_markdown
 from unierase_cli.results.many_runs.groups import Group, find_groups
 from unierase_cli.results.many_runs.rows import COLUMNS, EDITED
 from unierase_cli.results.over_runs import over_runs
@@ -82,6 +82,7 @@ def _write(folder: Path, boards: Sequence[Board]) -> None:
     write_json(folder / DATA, {"columns": columns, **to_builtins(Boards(tables=list(boards)))})
     (folder / SHEET).write_text(to_csv(boards), "utf-8")
     (folder / TEXT).write_text(to_markdown("Leaderboard", boards), "utf-8")
+    (folder / PAGE).write_text(page("Leaderboard", boards), "utf-8")
 
 
 def _slug(groups: Sequence[Group]) -> str:

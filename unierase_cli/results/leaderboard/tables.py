@@ -1,4 +1,4 @@
-"""A leaderboard as tables, csv and Markdown."""
+"""A leaderboard as tables, csv, Markdown and a page."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from unierase_cli.metrics.statistics.paired import FLIPS
 from unierase_cli.results.leaderboard.board import SHOWN, Board, Place
 from unierase_cli.results.many_runs.rows import BALANCE, ColumnSpec
 from unierase_cli.results.many_runs.tables import cell
+from unierase_cli.results.page.table_page import table_page
 from unierase_cli.results.table import Table
 from unierase_cli.results.two_runs.tables import SIGNIFICANT
 
@@ -24,6 +25,7 @@ CAPTION = (
     "model's; of these three. UDS and the verdict come from audits. Seconds (wall and CPU): erasing, including the token's "
     "training and the second moments. Peak memory: of the accelerator, else of the process up to the end of erasing."
 )
+LEAD = "Methods ranked by balance: rows that cannot be told apart on these questions share their ranks."
 HEADS = {BALANCE: "balance", "seconds": "wall s", "cpu": "CPU s", "memory": "GiB"}
 NARROW = {"Memorisation": "Memo-\nrisation"}
 PLACE = ("benchmark", "split", "model", "mode")
@@ -41,17 +43,30 @@ def _table(board: Board, narrow: bool) -> Table:
     for place in board.places:
         values = [_cell(place, column, "\n" if narrow else " ") for column in SHOWN]
         rows.append((place.rank, place.row.label, str(len(place.row.runs)), *values, place.verdict or "-"))
-    return Table(board.title, ("rank", "method", "seeds", *heads, "verdict"), tuple(rows), frozenset({"seeds", *heads}))
+    return Table(board.title, ("rank", "method", "seeds", *heads, "verdict"), tuple(rows), frozenset({"rank", "seeds", *heads}))
 
 
-def page_table(board: Board) -> Table:
-    """As ``tables`` make it, with what a reader can filter by in columns of their own."""
+def page(title: str, boards: Sequence[Board]) -> str:
+    """An HTML page whose tables a reader can sort, and filter by split and method."""
+    pairs = [pairs_table(board) for board in boards if board.pairs]
+    return table_page(
+        title,
+        [*map(_filtered, boards), *pairs],
+        lead=LEAD,
+        filters=("split", "method"),
+        remarks=(CAPTION, *(f"{board.title}: {remark}" for board in boards for remark in board.remarks)),
+        about={f"{row[0]}, seed {row[1]}": " ".join(row[2:]) for board in boards for row in runs_table(board).rows},
+    )
+
+
+def _filtered(board: Board) -> Table:
+    """As ``tables`` makes it, with the split and the method in columns of their own."""
     table = _table(board, narrow=False)
     rows = tuple(
-        (place.row.method or place.row.kind.replace("_", "-"), board.split, *cells)
+        (cells[0], cells[1], place.row.method or "-", board.split, *cells[2:])
         for place, cells in zip(board.places, table.rows, strict=True)
     )
-    columns = ("family", "split", *table.columns)
+    columns = ("rank", "row", "method", "split", *table.columns[2:])
     return Table(table.title, columns, rows, table.numeric)
 
 
