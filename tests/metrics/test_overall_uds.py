@@ -148,7 +148,8 @@ def test_the_columns_are_what_observations_give_and_the_edited_model_is_held_aga
     assert found["forget.paraphrase_probability"].value == pytest.approx(0.2)
     assert found["forget.memorisation_uds"].to_json()["parts"][0] == "forget.extraction_strength"
     assert "its own utility is missing" in str(found["all.relative_utility_uds"].unavailable)
-    assert {*found} == {f"forget.{name}" for name in ("paraphrase_probability", "truth_ratio_uds", "memorisation_uds", "mia_uds")} | {
+    assert {*found} == {
+        "forget.paraphrase_probability", "forget.truth_ratio_uds", "forget.memorisation_uds", "forget.mia_uds",
         "all.utility_uds", "all.relative_utility_uds",
     }  # fmt: skip
 

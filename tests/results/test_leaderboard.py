@@ -115,7 +115,8 @@ def test_rows_with_the_same_ids_and_other_content_are_not_compared(store: Store)
 
 
 def finding(attack: str, share: float) -> Finding:
-    return Finding(attack, "inside", "plain prompt", True, 1, "intact", "partly", 8, 4, share, share=share, share_ci=(share, share))
+    numbers = {"n": 8, "groups": 4, "recovered": share, "share": share, "share_ci": (share, share)}
+    return Finding(attack, "inside", "plain prompt", True, 1, "intact", "partly", **numbers)
 
 
 def audited(store: Store, score: Artefact, kind: str, *findings: Finding) -> Artefact:

@@ -122,8 +122,8 @@ class _Asked:
         experiment = replace(experiment, audit=replace(experiment.audit, **named))
         if self.run is not None:
             self.found = made_of(store, find_model(store, self.run))
-            device = any(word.startswith("run.device=") for word in self.words)
-            experiment = as_recorded(self.found, experiment, device=device)
+            named_keys = [f"audit.{name}={path}" for name, path in named.items()]
+            experiment = as_recorded(self.found, experiment, [*self.words, *named_keys])
         return with_control(experiment, self.journal.reporter)
 
     def begin(self, pipeline: Pipeline) -> None:
