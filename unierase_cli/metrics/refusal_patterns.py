@@ -165,10 +165,12 @@ _RUN_ON = re.compile(
 )
 # Words before it, or right before it, that make it part of the object ("I don't know who she is", "about the book that is"), words
 # that end a name with a clause of its own ("the city he was born in"), and verbs that it may follow ("confirm it is hers").
-_ASKING = frozenset("who whom whose what where when why how which if whether".split())
-_LINKS = frozenset("that as than because of about with from for on in to".split())
-_OWN_CLAUSE = frozenset("he she it they you i we that".split())
-_TAKES_CLAUSE = re.compile(r"\b(?:confirm|verify|determine|guarantee|claim|aware|remember|recall|think|believe|feel|i can|i could)$")
+_ASKING = frozenset(["who", "whom", "whose", "what", "where", "when", "why", "how", "which", "if", "whether"])
+_LINKS = frozenset(["that", "as", "than", "because", "of", "about", "with", "from", "for", "on", "in", "to"])
+_OWN_CLAUSE = frozenset(["he", "she", "it", "they", "you", "i", "we", "that"])
+_TAKES_CLAUSE = re.compile(
+    r"\b(?:confirm|verify|determine|guarantee|claim|aware|remember|recall|think|believe|feel|i can|i could)$"
+)
 _REFUSES = re.compile("|".join(f"(?:{pattern})" for pattern in _REFUSING))
 _ACCOMPANIES = re.compile("|".join(f"(?:{pattern})" for pattern in _BESIDE))
 

@@ -2,8 +2,8 @@
 
 Rule, version 2, on the text without unlearning tokens, clause by clause (``refusal_patterns``): at least one clause refuses, and
 every other clause adds nothing to it (an apology, an offer of help). A text that also states something is an answer: "I'm not sure,
-but it is Paris", "I don't know it is Paris". So is a text that repeats the true answer, which may itself be that nothing is known. The README of this folder
-gives the agreement with manual labels.
+but it is Paris", "I don't know it is Paris". So is a text that repeats the true answer, which may itself be that nothing is known.
+The README of this folder gives the agreement with manual labels.
 
 The version is part of the name, so numbers of two versions are never compared.
 """

@@ -93,8 +93,15 @@ def _show_together(journal: Journal, made: Sequence[Artefact], wishes: Wishes) -
 
 
 def _make(pipeline: Pipeline) -> Artefact:
+    from unierase_cli.cli.amounts import size
+    from unierase_cli.cli.tables import told_seconds
+    from unierase_cli.estimate.of_plan import plan_needs
     from unierase_cli.pipeline.stage import load_stage
 
+    needs = plan_needs(pipeline.study, pipeline.plan("audit"))
+    if needs.seconds:
+        most = max(needs.memory[stage] for stage in needs.seconds)
+        pipeline.reporter.note(f"estimated: {told_seconds(needs)}, {size(most)} of memory")
     # All of it is what the command is for, so that --no-chain makes it.
     for request in load_stage("audit").needs(pipeline.study, {}).values():
         pipeline.make(request.stage, **request.values)
