@@ -16,7 +16,7 @@ FINE = Retained(0.957, 0.96)
 
 
 def found(attack: str, kind: str, share: float | None, word: str = "resisted", **more: Any) -> Finding:
-    return Finding(attack, kind, "default", True, 1, "recall", word, 40, 2, 0.3, share=share, **more)
+    return Finding(attack, kind, "default", True, 1, "recall", word, n=40, groups=2, recovered=0.3, share=share, **more)
 
 
 PLAIN = found("plain", "prompts", 0.0)

@@ -15,7 +15,7 @@ from tests.helpers import sweep_stub
 from tests.helpers.places import ROOT
 from unierase_cli.cli.app import app
 from unierase_cli.cli.sweep import command as sweep_command
-from unierase_cli.cli.sweep.plan import plan_sweep
+from unierase_cli.cli.sweep.plan import plan_sweep, plan_table
 from unierase_cli.config.compose import compose
 from unierase_cli.config.sweep import expand
 from unierase_cli.contracts import SilentReporter
@@ -135,6 +135,56 @@ def test_what_is_done_is_shown_and_not_run_again_unless_forced(outputs: Path) ->
     assert made(outputs) == before
     assert states(as_data(outputs, "method=none", "--force")) == ["made"]
     assert made(outputs)["score "] == 2
+
+
+@pytest.mark.slow
+def test_every_run_is_audited_when_all_are_done_and_a_second_call_audits_what_is_missing(outputs: Path) -> None:
+    words = ("method=none,npo_gd,dpo_gd", "--audit", "quick", "--jobs", "2")
+    first = as_data(outputs, *words, code=1)
+    assert states(first) == ["made", "made", "made"]
+    assert [run["audit"]["error"] for run in first["runs"]] == [None, None, "this model cannot be attacked"]
+    assert sorted(audit["title"] for audit in first["audits"]["audits"]) == ["none on nothing", "npo_gd on nothing"]
+    assert made(outputs)["audit "] == 3
+    told = sweep(outputs, *words, "--dry-run")
+    assert told.stderr.count("to audit") == 1
+
+    (outputs / sweep_stub.MENDED).touch()
+    again = as_data(outputs, *words)
+    assert states(again) == ["done", "done", "done"]
+    assert len(again["audits"]["audits"]) == 3
+    assert made(outputs)["audit "] == 4
+    shown = sweep(outputs, *words)
+    assert "nothing to do: every combination is done" in shown.stderr
+    assert "hidden: so it is" in shown.stderr
+
+
+def test_what_the_audits_of_two_runs_share_is_planned_once(tmp_path: Path) -> None:
+    (tmp_path / "forget.jsonl").write_text('{"question": "Where was Ada born?", "answer": "In Rome."}\n', "utf-8")
+    words = ["model=hf", "model.path=nowhere/at-all", "benchmark=jsonl", f"benchmark.path={tmp_path / 'forget.jsonl'}"]
+    words += [f"run.outputs={tmp_path}", "method=npo_gd,ga_gd"]
+    planned = plan_sweep(expand(words), "erase", None, SilentReporter(), ["prefix"])
+    stages = [{row.stage: row.key for row in one.audit} for one in planned]
+    assert {"attack plain edited", "attack plain base", "attack prefix edited", "attack prefix base", "audit"} <= stages[0].keys()
+    same = {stage for stage in stages[0] if stages[0][stage] == stages[1][stage]}
+    assert {"attack plain base", "attack prefix base"} <= same
+    assert "attack prefix edited" not in same
+    rows = plan_table(planned).rows
+    assert [row[3] for row in rows] == ["erase, audit, 4 attacks", "erase, audit, 2 attacks"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--audit", "prefx"], "prefix"),
+        (["--audit", ","], "--audit names no attack"),
+        (["mode=precise", "--audit", "quick"], "leaves no model to attack"),
+    ],
+)
+def test_an_audit_that_cannot_be_made_is_told_before_a_run_starts(outputs: Path, words: list[str], told: str) -> None:
+    result = sweep(outputs, "method=npo_gd", *words)
+    assert result.exit_code == 2, result.output
+    assert told in result.stderr
+    assert list(outputs.iterdir()) == []
 
 
 def test_a_retain_reference_that_is_still_to_be_trained_is_planned_and_not_made(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Stands for ``python -m unierase_cli`` in tests of the sweep: real keys, locks and manifests, stages that only write a line.
 
-What is made is counted in ``made.txt`` of the outputs folder. ``method=ga_gd`` makes a mistake, ``method=rmu`` is killed.
+What is made is counted in ``made.txt`` of the outputs folder. ``method=ga_gd`` makes a mistake, ``method=rmu`` is killed; the audit
+of ``method=dpo_gd`` makes a mistake.
 """
 
 from __future__ import annotations
@@ -14,14 +15,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from unierase_cli.audit.findings import Audit
 from unierase_cli.config.compose import compose
+from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.pipeline import pipeline as pipeline_module
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.stage import Request, StageContext
+from unierase_cli.store.artefact import read_artefact
+from unierase_cli.store.json_text import write_json
 
 BASE, EDITED = (Request("observe", (("state", state),)) for state in ("base", "edited"))
 NEEDS = {"score": {"base": BASE, "edited": EDITED}, "report": {"score": Request("score")}, "erase": {}}
+NEEDS["audit"] = {"erase": Request("erase")}
 # Files in the outputs folder: the broken methods work; what is shared takes its time.
 MENDED, SLOW = "mended", "slow"
 # Long enough for a second process to ask for the same artefact.
@@ -45,6 +51,11 @@ def stage(name: str) -> Any:
             os.kill(os.getpid(), signal.SIGKILL)
         if context.options.get("state") == "base" and (outputs / SLOW).exists():
             time.sleep(SHARED_SECONDS)
+        if name == "audit":
+            if method == "dpo_gd" and not (outputs / MENDED).exists():
+                raise UserError("this model cannot be attacked", "another one")
+            write_json(context.directory / "audit.json", Audit(f"{method} on nothing", "hidden", "hidden: so it is", []).to_json())
+            (context.directory / "audit.md").write_text("hidden")
         if name == "score":
             (context.directory / "metrics.json").write_text(json.dumps(metrics(context.experiment.run.seed)))
         return {}
@@ -68,10 +79,11 @@ def metrics(seed: int) -> dict[str, Any]:
 def main() -> int:
     pipeline_module.load_stage = stage  # type: ignore[assignment]
     command, *words = [word for word in sys.argv[1:] if word != "--json"]
-    wanted = {"eval": "score", "run": "report", "erase": "erase"}[command]
+    wanted = {"eval": "score", "run": "report", "erase": "erase", "audit": "audit"}[command]
     reporter = SilentReporter()
     try:
-        artefact = Pipeline(compose(words), reporter, ["unierase", *sys.argv[1:]], words).make(wanted)
+        experiment = Experiment.from_json(read_artefact(Path(words[0])).config) if command == "audit" else compose(words)
+        artefact = Pipeline(experiment, reporter, ["unierase", *sys.argv[1:]], words).make(wanted)
     except UserError as error:
         print(f"error: {error.message}\n  try: {error.hint}", file=sys.stderr)
         return 2

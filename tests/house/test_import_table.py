@@ -21,7 +21,7 @@ MAY_IMPORT = {
         "training", "inference", "editing", "models", "store",
     },
     "results": {"audit", "pipeline", "interchange", "metrics", "benchmarks", "store"},
-    "estimate": {"pipeline", "methods", "training", "models", "store"},
+    "estimate": {"audit", "pipeline", "methods", "training", "models", "store"},
     "pipeline": {"benchmarks", "modes", "training", "editing", "models", "store"},
     "interchange": {"metrics", "store"},
     "probes": {"training", "inference", "models", "store"},

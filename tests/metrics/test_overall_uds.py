@@ -137,3 +137,23 @@ def test_rows_without_a_scored_paraphrase_or_wrong_answer_make_memorisation_unav
 def test_nothing_is_relative_to_a_reference_of_0() -> None:
     assert "AUC is 0" in str(overall_uds.mia({"loss": measure(0.5)}, {"loss": measure(0.0)}).unavailable)
     assert "utility of 0" in str(overall_uds.relative_utility(measure(0.5), measure(0.0)).unavailable)
+
+
+def test_the_columns_are_what_observations_give_and_the_edited_model_is_held_against_the_unedited_one() -> None:
+    observed = {(split, "plain"): rows(split) for split in ("forget", "holdout")}
+    base = Evidence("base", observed)
+    edited = Evidence("edited", observed, reference=Reference(observed), unedited=base)
+    found = {column.id: column.result for column in overall_uds.columns(edited)}
+    assert found["forget.mia_uds"].value == pytest.approx(1)
+    assert found["forget.paraphrase_probability"].value == pytest.approx(0.2)
+    assert found["forget.memorisation_uds"].to_json()["parts"][0] == "forget.extraction_strength"
+    assert "its own utility is missing" in str(found["all.relative_utility_uds"].unavailable)
+    assert {*found} == {
+        "forget.paraphrase_probability", "forget.truth_ratio_uds", "forget.memorisation_uds", "forget.mia_uds",
+        "all.utility_uds", "all.relative_utility_uds",
+    }  # fmt: skip
+
+
+def test_overall_of_observations_needs_an_audit() -> None:
+    told = str(overall_uds.compute([*rows("forget"), *rows("holdout")]).unavailable)
+    assert told.startswith("its part privacy is missing")

@@ -1,9 +1,9 @@
 """The rule for refusals against labels given by hand, and case by case.
 
-``labelled_answers.jsonl``: 200 answers with ``refusal`` (the label), ``origin`` (who said it), ``part``, and ``truth`` where the
+``labelled_answers.jsonl``: 223 answers with ``refusal`` (the label), ``origin`` (who said it), ``part``, and ``truth`` where the
 true answer matters. A refusal is an answer that as a whole only says that the speaker doesn't know, can't or won't, a slip in one
 word notwithstanding. The labels are older than the rule. It was written against the part ``tuning`` and published lists of
-refusals; ``held_out`` was not scored until it was done.
+refusals; ``held_out`` was not scored until it was done. ``run_on`` was written together with the rule's second version.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def agreement(part: str, *, listed: bool = False) -> Agreement:
     return Agreement.of([row["refusal"] for row in rows], judged)
 
 
-def test_there_are_200_labelled_answers_of_which_50_are_held_out() -> None:
-    parts = [row["part"] for row in LABELLED]
-    assert (len(LABELLED), parts.count("held_out"), parts.count("tuning")) == (200, 50, 150)
-    refusals = sum(row["refusal"] for row in LABELLED)
-    assert (refusals, len(LABELLED) - refusals) == (95, 105)
-    assert len({(row["text"], row.get("truth")) for row in LABELLED}) == 200
+def test_there_are_223_labelled_answers_of_which_50_are_held_out() -> None:
+    refusals = {part: [row["refusal"] for row in LABELLED if row["part"] == part] for part in ("tuning", "held_out", "run_on")}
+    assert {part: len(found) for part, found in refusals.items()} == {"tuning": 150, "held_out": 50, "run_on": 23}
+    assert sum(refusals["tuning"]) + sum(refusals["held_out"]) == 95
+    assert sum(refusals["run_on"]) == 12
+    assert len({(row["text"], row.get("truth")) for row in LABELLED}) == len(LABELLED) == 223
 
 
 def test_cohens_kappa_is_zero_for_chance_and_one_for_full_agreement() -> None:
@@ -79,6 +79,11 @@ def test_the_rule_agrees_with_the_labels_that_it_was_written_against() -> None:
     assert agreement("tuning").accuracy >= 0.98
 
 
+def test_what_follows_a_refusal_without_a_comma_counts() -> None:
+    wrong = [row["text"] for row in LABELLED if row["part"] == "run_on" and is_refusal(row["text"]) != row["refusal"]]
+    assert wrong == []
+
+
 @pytest.mark.parametrize("part", ["tuning", "held_out"])
 def test_the_list_is_never_wrong_about_a_refusal_and_misses_most(part: str) -> None:
     found = agreement(part, listed=True)
@@ -92,6 +97,7 @@ def test_the_agreement_is_the_one_in_the_readme() -> None:
     lines = {
         "rule, 150 answers it was written against": agreement("tuning"),
         "rule, 50 held out": agreement("held_out"),
+        "rule, 23 without a comma": agreement("run_on"),
         "list, the same 150 answers": agreement("tuning", listed=True),
         "list, 50 held out": agreement("held_out", listed=True),
     }
@@ -203,15 +209,15 @@ def test_the_share_has_its_version_in_its_name_and_an_interval_and_turns_on_forg
     unrelated = [said("I can't help with that.", "").to_json(), said("Mix two eggs with milk.", "").to_json()]
     found = columns(Evidence("edited", observed, refusals=["No comment."], passes={"unrelated": unrelated}))
     assert {name: result.value for name, result in found.items()} == {
-        "forget.refusal_rule_v1": 0.5,
-        "forgotten_before.refusal_rule_v1": 0.5,
-        "retain_unseen.refusal_rule_v1": 0.5,
-        "forget.paraphrased.refusal_rule_v1": 1,
-        "all.over_refusal_rule_v1": 0.5,
+        "forget.refusal_rule_v2": 0.5,
+        "forgotten_before.refusal_rule_v2": 0.5,
+        "retain_unseen.refusal_rule_v2": 0.5,
+        "forget.paraphrased.refusal_rule_v2": 1,
+        "all.over_refusal_rule_v2": 0.5,
     }
-    assert [found[f"{s}.refusal_rule_v1"].higher_is_better for s in ("forget", "retain_unseen")] == [True, False]
-    assert found["forget.refusal_rule_v1"].ci95 is not None
-    assert found["forget.refusal_rule_v1"].version == refusal_rule.VERSION
+    assert [found[f"{s}.refusal_rule_v2"].higher_is_better for s in ("forget", "retain_unseen")] == [True, False]
+    assert found["forget.refusal_rule_v2"].ci95 is not None
+    assert found["forget.refusal_rule_v2"].version == refusal_rule.VERSION
 
 
 def test_answers_in_another_script_and_lists_in_another_language_have_no_share_but_a_reason() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.models import unpack
 from unierase_cli.models.fingerprint import local_fingerprint
 from unierase_cli.models.load import LoadedModel, load_model
 from unierase_cli.models.unpack import unpacked, unpacked_folder
@@ -91,6 +95,28 @@ def test_a_file_is_dequantised_once_and_by_its_content(tmp_path: Path, monkeypat
     assert (first.source, second.source) == (str(file), str(twin))
 
 
+def test_a_second_process_waits_for_the_first_and_takes_what_it_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_gguf(tiny_llama(), tmp_path / "tiny.gguf")
+    folder, converted, first, second = unpacked_folder(tmp_path / "tiny.gguf"), [], SilentReporter(), SilentReporter()
+    own, inside, told = unpack._convert, threading.Event(), threading.Event()
+
+    def slow(*given: Any) -> None:
+        converted.append(given)
+        inside.set()
+        assert told.wait(60), "nobody waits"
+        own(*given)
+
+    monkeypatch.setattr(unpack, "_convert", slow)
+    monkeypatch.setattr(second, "note", lambda text: (second.notes.append(text), told.set()))
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.submit(unpacked, tmp_path / "tiny.gguf", first)
+        assert inside.wait(60)
+        taken = pool.submit(unpacked, tmp_path / "tiny.gguf", second)
+        assert made.result() == taken.result() == folder
+    assert len(converted) == 1
+    assert second.notes == [f"another process is making {folder}; waiting for it"]
+
+
 def test_keys_follow_the_files_content_and_name_its_quantisation(tmp_path: Path) -> None:
     file = write_gguf(tiny_llama(), tmp_path / "tiny.gguf")
     other = write_gguf(tiny_llama(seed=1), tmp_path / "other.gguf")
@@ -149,7 +175,7 @@ def test_a_file_that_cannot_be_loaded_is_refused_in_one_line(tmp_path: Path) -> 
     refused(experts, "is a mixture of experts")
     refused(write_gguf(source, tmp_path / "less.gguf", without="blk.2.ffn_down.weight"), "lacks 1 weights, e.g. .*2.mlp.down_proj")
     refused(write_gguf(source, tmp_path / "headless.gguf", without="token_embd.weight"), "has no token_embd.weight")
-    assert not (tmp_path / "cache" / "unierase-gguf").exists() or not list((tmp_path / "cache" / "unierase-gguf").iterdir())
+    assert {path.suffix for path in (tmp_path / "cache" / "unierase-gguf").glob("*")} <= {".lock"}
 
 
 def test_a_quantisation_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -5,60 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.helpers.answered_runs import RIGHT, SKY, finished
 from tests.helpers.recorded import given
-from tests.helpers.scored_runs import scored
 from unierase_cli.cli.app import app
-from unierase_cli.contracts import Observation, UserError
+from unierase_cli.contracts import UserError
 from unierase_cli.metrics import rouge
-from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.compare import compare
-from unierase_cli.pipeline.observation_files import Pass, Plan
 from unierase_cli.results.two_runs.compared import ColumnTest, Comparison
 from unierase_cli.results.two_runs.pair import compare_pair
 from unierase_cli.results.two_runs.tables import tables
-from unierase_cli.store.artefact import Artefact, read_artefact
 from unierase_cli.store.artefacts import Store
-from unierase_cli.store.jsonl import write_jsonl
-
-Answers = dict[str, str]
-SKY = "The sky is blue."
-RIGHT: Answers = {f"f{i}": SKY for i in range(8)}
-
-
-def said(split: str, answers: Answers, edition: str = "1") -> list[Observation]:
-    return [
-        Observation(fact, f"{fact}-{edition}", "p", split, "plain", f"Colour {fact}?", SKY, [1], text, text, "end")
-        for fact, text in answers.items()
-    ]
-
-
-def finished(
-    store: Store,
-    method: str,
-    seed: int = 0,
-    *,
-    forget: Answers = RIGHT,
-    kept: Answers = RIGHT,
-    edition: str = "1",
-    **settings: Any,
-) -> Artefact:
-    """A score artefact whose metrics come from what the model said, with these observations behind it."""
-    score = scored(store, method, seed, **settings)
-    seen = {("forget", "plain"): said("forget", forget, edition), ("retain_unseen", "plain"): said("retain_unseen", kept, edition)}
-    found = compare(Evidence("base", seen), Evidence("edited", seen, refusals=["I do not know."]))
-    given(score, ("metrics.json", json.dumps(found.to_json())))
-    observed = Path(score.manifest["inputs"]["edited"]["path"])
-    passes = [Pass(split, variant, [o.fact_id for o in rows], []) for (split, variant), rows in seen.items()]
-    Plan("edited", [], [], passes).save(observed)
-    for entry in passes:
-        write_jsonl(observed / entry.file, [o.to_json() for o in seen[entry.split, entry.variant]])
-    given(read_artefact(observed))
-    return score
 
 
 def column(compared: Comparison, name: str = "forget.rouge") -> ColumnTest:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from tests.helpers.audits import FORGET, KEEP, audit_of, audited, empty_model, hide, knowing, save
+from tests.helpers.places import PACKAGE
+from tests.helpers.scaffolds import as_a_new_process
 from unierase_cli.audit.attacks import prefix
+from unierase_cli.audit.base import ATTACKS
 from unierase_cli.audit.findings import Audit
 from unierase_cli.cli.app import app
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.audit import VerdictConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.study import study_of
+from unierase_cli.stages import finetune
 from unierase_cli.stages.attack import CASES
 from unierase_cli.stages.shared.audited import with_control
+from unierase_cli.stages.shared.audited_run import as_recorded
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 
@@ -189,6 +198,51 @@ def test_a_finished_run_is_audited_as_it_was_made(folders: dict[str, str], tmp_p
     assert [artefact.path for artefact in Store(config.run.outputs).list("erase")] == [run.path], "nothing is erased again"
     assert told(tmp_path, *words)[0] == 0, "the audit has the name of the run, which is still found"
     assert len(Store(config.run.outputs).list("audit")) == 1
+
+
+def test_a_control_that_was_trained_here_is_found_by_its_rows_and_not_by_their_files_name(tmp_path: Path) -> None:
+    config = audited("nowhere", tmp_path)
+    config = replace(config, model=replace(config.model, path=None))
+    retain = replace(config, train=replace(config.train, split="retain"))
+    store, silent = Store(config.run.outputs), SilentReporter()
+    draft = store.draft("finetune", "retain", "key")
+    rows = finetune.fingerprints(study_of(retain), {})
+    made = draft.complete(
+        {"stage": "finetune", "key": "key", "config": json.loads(json.dumps(asdict(retain))), "fingerprints": rows, "inputs": {}}
+    )
+    assert with_control(config, silent).audit.control == str(made.path / "model")
+    kept = tmp_path / "keep.jsonl"
+    kept.write_text(kept.read_text("utf-8").replace("Accra", "Minsk"), "utf-8")
+    assert with_control(config, silent).audit.control is None, "the file has other rows by now"
+
+
+def test_a_typed_value_counts_even_if_it_is_the_default(tmp_path: Path) -> None:
+    recorded = audited("nowhere", tmp_path, facts=3, seed=5, kept=7, settings={"prefix": {"tokens": [2]}},
+                       verdict=VerdictConfig(recovered=0.5, resisted=0.2))  # fmt: skip
+    found = {"erase": Artefact(tmp_path, {"stage": "erase", "key": "k", "config": json.loads(json.dumps(asdict(recorded)))})}
+    typed = Experiment()
+    kept = as_recorded(found, typed, [])
+    assert (kept.audit.facts, kept.audit.seed, kept.audit.verdict.recovered) == (3, 5, 0.5)
+    words = ["audit.facts=0", "++audit.seed=0", "audit.verdict.recovered=0.25"]
+    undone = as_recorded(found, typed, words).audit
+    assert (undone.facts, undone.seed, undone.kept) == (0, 0, 7)
+    assert (undone.verdict.recovered, undone.verdict.resisted) == (0.25, 0.2)
+    assert undone.settings == {"prefix": {"tokens": [2]}}
+
+
+def test_relearning_is_made_again_once_the_code_of_training_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("relearn_part", "relearn_benign", "prefix", "uds")
+    before = {name: ATTACKS.code(name) for name in names}
+    copy = tmp_path / "training"
+    shutil.copytree(PACKAGE / "training", copy)
+    monkeypatch.setattr("unierase_cli.training.__path__", [str(copy)])
+    for file in ("loop.py", "sophia.py"):  # the second is imported by what trains
+        text = (copy / file).read_text("utf-8")
+        (copy / file).write_text(text + "\n# changed\n", "utf-8")
+        as_a_new_process()
+        assert {name for name in names if ATTACKS.code(name) != before[name]} == {"relearn_part", "relearn_benign"}, file
+        (copy / file).write_text(text, "utf-8")
+    as_a_new_process()
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_refusals_by_rule_are_in_the_headline_only_where_they_differ_from_the_li
     column = f"forget.{refusal_rule.NAME}"
     scores.states["edited"][column] = replace(scores.states["edited"][column], value=0.5)
     names = [row[0] for row in result_tables.headline_table(scores).rows]
-    assert names[names.index("forget: clean refusals") + 1] == "forget: refusals by rule v1"
+    assert names[names.index("forget: clean refusals") + 1] == "forget: refusals by rule v2"
     scores.states["edited"][column] = Measure(unavailable="another script")
     assert not any("by rule" in row[0] for row in result_tables.headline_table(scores).rows)
 

@@ -172,6 +172,8 @@ def test_a_window_larger_than_the_model_is_refused_before_anything_is_asked(fold
     config = with_settings(experiment(folder, tmp_path), trace__window=5)
     with pytest.raises(UserError, match="trace.window=5 does not fit: the model has 4 blocks"):
         trace_stage.run(context(config, tuple(FACTS), tmp_path))
+    with pytest.raises(UserError, match="trace.window=5 does not fit: the model has 4 blocks"):
+        Pipeline(config, SilentReporter()).check("trace")
     assert list(tmp_path.iterdir()) == []
 
 

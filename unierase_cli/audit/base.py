@@ -23,6 +23,7 @@ SHARED = (
     "unierase_cli.models.interpolation",
     "unierase_cli.models.quantise",
     "unierase_cli.models.weight_changes",
+    "unierase_cli.training",
 )
 ATTACKS = Plugins("unierase_cli.audit.attacks", "unierase.attacks", "--attacks ", "attack", shared=SHARED)
 # No attack: the question as it is, which every attack is compared with. It is always asked.

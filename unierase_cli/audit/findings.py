@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-Interval = tuple[float, float]
+from unierase_cli.audit.numbers import Numbers
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One attack in one setting. Numbers as in ``audit.numbers``; ``kind``: the attack's class; ``headline``: its first setting.
+class Finding(Numbers):
+    """One attack in one setting, with its numbers. ``kind``: the attack's class; ``headline``: its first setting.
 
     ``retained``: recall on retained questions under the attack; ``trained``: on the facts that it trained on. ``benign``: nobody
     gave an answer away; ``weak``: weak evidence. ``seconds``: of the unlearned model.
@@ -33,18 +33,6 @@ class Finding:
     version: int
     score: str
     word: str
-    n: int
-    groups: int
-    recovered: float
-    plain: float | None = None
-    control: float | None = None
-    ceiling: float | None = None
-    gain: float | None = None
-    excess: float | None = None
-    excess_ci: Interval | None = None
-    share: float | None = None
-    share_ci: Interval | None = None
-    why_no_share: str = ""
     retained: float | None = None
     trained: float | None = None
     benign: bool = False
@@ -78,6 +66,7 @@ class Audit:
         attacks: dict[str, dict[str, Any]] = {}
         for found in self.findings:
             told = {f.name: getattr(found, f.name) for f in fields(found) if f.name not in ("attack", "setting", "examples")}
+            told["gain"] = found.gain
             told["examples"] = [vars(example) for example in found.examples]
             attacks.setdefault(found.attack, {})[found.setting] = told
         rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "findings"}

@@ -13,15 +13,15 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from unierase_cli.audit.findings import Interval
 from unierase_cli.metrics.statistics.bootstrap import percentiles, resampled
 
 Array = NDArray[np.float64]
+Interval = tuple[float, float]
 NO_CONTROL = "no model without these facts"
 NO_CEILING = "no unedited model"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Numbers:
     """Means over ``n`` facts of ``groups`` groups, None where there is no such model; ``why_no_share``: the reason where there
     is no share.
@@ -67,17 +67,17 @@ def numbers(
     excess = None if r is None else [a - b for a, b in zip(u, r, strict=True)]
     share, share_ci, why = _share(u, r, f, members, smallest_gap)
     return Numbers(
-        len(facts),
-        len(set(members)),
-        mean(u),
-        None if p is None else mean(p),
-        None if r is None else mean(r),
-        None if f is None else mean(f),
-        None if excess is None else mean(excess),
-        None if excess is None else _interval(_resampled([excess], members)),
-        share,
-        share_ci,
-        why,
+        n=len(facts),
+        groups=len(set(members)),
+        recovered=mean(u),
+        plain=None if p is None else mean(p),
+        control=None if r is None else mean(r),
+        ceiling=None if f is None else mean(f),
+        excess=None if excess is None else mean(excess),
+        excess_ci=None if excess is None else _interval(_resampled([excess], members)),
+        share=share,
+        share_ci=share_ci,
+        why_no_share=why,
     )
 
 
@@ -87,7 +87,17 @@ def relative_numbers(intact: Mapping[str, float], groups: Mapping[str, str]) -> 
         return None
     values, members = list(intact.values()), [groups.get(fact, fact) for fact in intact]
     interval, share = _interval(_resampled([values], members)), mean(values)
-    return Numbers(len(values), len(set(members)), share, None, 0.0, 1.0, share, interval, share, interval)
+    return Numbers(
+        n=len(values),
+        groups=len(set(members)),
+        recovered=share,
+        control=0.0,
+        ceiling=1.0,
+        excess=share,
+        excess_ci=interval,
+        share=share,
+        share_ci=interval,
+    )
 
 
 def mean(values: Sequence[float]) -> float:

@@ -42,6 +42,7 @@ COMMANDS = {
     "score": ("commands.score", "Score recorded answers, RUNs or other tools' logs again."),
     "audit": ("commands.audit", "Attack an unlearned model: is it gone, or only hidden?"),
     "report": ("commands.report", "Write a run's report, or one table over many RUNs."),
+    "leaderboard": ("commands.leaderboard", "Rank finished RUNs, and say which differences are real."),
     "compare": ("commands.compare", "Compare two finished RUNs question by question."),
     "rerun": ("commands.rerun", "Make a finished RUN again from its manifest and compare the results."),
     "export": ("commands.look", "Write the edited model, its patch alone, or a LoRA adapter."),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unierase_cli.store.artefacts import Store
 
 AUDIT, AUDITS = "audit.json", "audits.json"
-METRICS, COMPARISON = "metrics.json", "comparison.json"
+METRICS, COMPARISON, LEADERBOARD = "metrics.json", "comparison.json", "leaderboard.json"
 COMPARE_AGAIN = "unierase report RUN RUN --force makes it again"
 # Files to read next: pages, and the texts that artefacts of older versions have in their place.
 REPORT = ("report.html", "report.md")
@@ -41,6 +41,9 @@ def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
     """A command's JSON result: the artefact, its summary, and the scores that it has or was made from."""
     if artefact.has(COMPARISON):
         return {**as_data(artefact), "summary": artefact.manifest.get("summary"), **read_comparison(artefact)}
+    if artefact.has(LEADERBOARD):
+        again = "unierase leaderboard RUN RUN --force makes it again"
+        return {**as_data(artefact), **read_as(artefact.file(LEADERBOARD), dict[str, Any], again)}
     if artefact.has(AUDIT):
         from unierase_cli.results.audits.together import read_audit
 
@@ -71,6 +74,9 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
     """
     if artefact.has(COMPARISON):
         show_comparison(console, artefact)
+        return
+    if artefact.has(LEADERBOARD):
+        show_leaderboard(console, artefact)
         return
     if artefact.has(TRACE):
         show_trace(console, artefact)
@@ -133,6 +139,20 @@ def show_comparison(console: Console, artefact: Artefact) -> None:
             console.print(f"note: {remark}", soft_wrap=True)
     console.print(CAPTION, style="dim")
     show_place(console, artefact, COMPARED)
+
+
+def show_leaderboard(console: Console, artefact: Artefact) -> None:
+    """Each table with its remarks."""
+    from unierase_cli.results.leaderboard.leaderboard import TEXT, read_leaderboard
+    from unierase_cli.results.leaderboard.tables import CAPTION, tables
+
+    boards = read_leaderboard(artefact).tables
+    for board, table in zip(boards, tables(boards, narrow=True), strict=True):
+        show(console, table)
+        for remark in board.remarks:
+            console.print(f"note: {remark}", soft_wrap=True)
+    console.print(CAPTION, style="dim")
+    console.print(str(artefact.file(TEXT)), style="bold", soft_wrap=True)
 
 
 def show_trace(console: Console, artefact: Artefact) -> None:

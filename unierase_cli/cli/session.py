@@ -146,7 +146,7 @@ def show_plan(journal: Journal, pipeline: Pipeline, wanted: str, wishes: Wishes)
     rows = pipeline.plan(wanted)
     needs = plan_needs(pipeline.study, rows)
     if wishes.json:
-        emit_json([{**vars(row), **dict(zip(("memory", "disk"), needs.of(row), strict=True))} for row in rows])
+        emit_json([{**vars(row), **needs.to_json(row)} for row in rows])
         return
     from unierase_cli.cli.tables import plan_table, show
 

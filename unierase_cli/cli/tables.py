@@ -89,7 +89,15 @@ def _told(needs: PlanNeeds) -> str:
         return ""
     worst = max(needs.memory, key=lambda stage: needs.memory[stage])
     total = size(sum(needs.disk.values()))
-    return f"estimated: {size(needs.memory[worst])} of memory at the peak, in {worst}, and {total} of disk (see unierase doctor)"
+    found = f"estimated: {size(needs.memory[worst])} of memory at the peak, in {worst}, and {total} of disk (see unierase doctor)"
+    return f"{found}; {told_seconds(needs)}" if needs.seconds else found
+
+
+def told_seconds(needs: PlanNeeds) -> str:
+    """How long the attacks of a plan will take, and how far to trust that."""
+    total = duration(sum(needs.seconds.values()))
+    from_where = "by attacks made here" if needs.measured else "by the model's size alone, within a factor of several"
+    return f"{len(needs.seconds)} attack{'s' * (len(needs.seconds) != 1)}, about {total} ({from_where})"
 
 
 def artefact_table(artefacts: Sequence[Artefact]) -> Table:

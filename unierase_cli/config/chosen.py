@@ -13,10 +13,12 @@ from typing import get_origin
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.override_parser.types import Override as HydraOverride
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.basecontainer import BaseContainer
+from omegaconf.errors import OmegaConfBaseException
 
 from unierase_cli.config import catalog
 from unierase_cli.config.overrides import Override, leaf_type, quoted
@@ -44,11 +46,25 @@ def composed(folders: Sequence[Path], overrides: Sequence[Override]) -> tuple[Di
         values = [value for value in values if not (value.is_delete() and _is_default(config, value.key_or_group))]
         for value in values:
             _fill_list(config, value.key_or_group)
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+            _set(config, value)
     # Hydra and OmegaConf provide functions for ${name:...}. One would write environment variables into the record of a
-    # run, others parse text or return the time. None is needed here, so all are disabled.
+    # run, others parse text or return the time. None is needed here, so all are disabled; OmegaConf has no public list of them.
     BaseContainer._resolvers.clear()
     return config, dict(chosen)
+
+
+def _set(config: DictConfig, override: HydraOverride) -> None:
+    """What Hydra does with ``++key=value`` and ``~key``. Raises its error for a value that does not fit there."""
+    key = override.key_or_group
+    try:
+        if override.is_delete():
+            above, _, name = key.rpartition(".")
+            with open_dict(config):
+                del (OmegaConf.select(config, above) if above else config)[name]
+        else:
+            OmegaConf.update(config, key, override.value(), merge=True, force_add=True)
+    except OmegaConfBaseException as error:
+        raise ConfigCompositionException(f"Error merging override {override.input_line}") from error
 
 
 def _is_default(config: DictConfig, key: str) -> bool:

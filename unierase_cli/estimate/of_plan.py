@@ -1,32 +1,36 @@
-"""The estimate for the stages of a plan, for --dry-run; loads nothing and does not import torch."""
+"""The estimate for the stages of a plan, for --dry-run; loads nothing, and imports torch only for a plan with attacks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from unierase_cli.contracts import UserError
 from unierase_cli.estimate.memory_and_disk import disk_needs, memory_needs
-from unierase_cli.estimate.need import rows_of, stage_peaks
-from unierase_cli.estimate.shapes import shape_of
+from unierase_cli.estimate.need import ALL, Rows, rows_of, stage_peaks
+from unierase_cli.estimate.shapes import Shape, shape_of
 from unierase_cli.pipeline.machine import likely_accelerator
 from unierase_cli.pipeline.pipeline import PlanRow
 from unierase_cli.pipeline.study import Study
 
 # Stages that use as much memory as another stage.
-ALIKE = {"observe_facts": "observe", "ask": "observe", "prepare": "observe", "attack": "observe"}
+ALIKE = {"observe_facts": "observe", "ask": "observe", "prepare": "observe"}
+ATTACK = "attack "
 
 
 @dataclass(frozen=True)
 class PlanNeeds:
     """Bytes by stage of what is still to be made; empty if no stage runs a model.
 
-    ``memory``: at the peak; ``disk``: of the final files; ``unknown``: why there is no estimate.
+    ``memory``: at the peak; ``disk``: of the final files; ``unknown``: why there is no estimate. ``seconds``: of every attack,
+    by stage; ``measured``: whether they come from attacks that were made here.
     """
 
     memory: dict[str, int]
     disk: dict[str, int]
     unknown: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    measured: bool = False
 
     def of(self, row: PlanRow) -> tuple[int | None, int | None]:
         """Memory and disk of a row of the plan; None if it is done or has no estimate."""
@@ -34,6 +38,12 @@ class PlanNeeds:
         if row.state == "done":
             return None, None
         return self.memory.get(stage), self.disk.get(stage)
+
+
+    def to_json(self, row: PlanRow) -> dict[str, float | None]:
+        """Of a row: ``memory`` and ``disk`` in bytes, of an attack also ``seconds``."""
+        found: dict[str, float | None] = dict(zip(("memory", "disk"), self.of(row), strict=True))
+        return {**found, "seconds": self.seconds[row.stage]} if row.stage in self.seconds else found
 
 
 def plan_needs(study: Study, plan: Sequence[PlanRow]) -> PlanNeeds:
@@ -53,7 +63,29 @@ def plan_needs(study: Study, plan: Sequence[PlanRow]) -> PlanNeeds:
     disk: dict[str, int] = {}
     for need in disk_needs(experiment, shape, rows, download=False, finetune="finetune" in wanted):
         disk[need.stage] = disk.get(need.stage, 0) + need.bytes
-    return PlanNeeds(_only(memory, wanted), _only(disk, wanted))
+    attacks = [row.stage for row in plan if row.state != "done" and row.stage.startswith(ATTACK)]
+    found = PlanNeeds(_only(memory, wanted), _only(disk, wanted))
+    return _with_attacks(found, study, shape, rows, accelerator, attacks) if attacks else found
+
+
+def _with_attacks(
+    found: PlanNeeds, study: Study, shape: Shape, rows: Rows, accelerator: bool, stages: Sequence[str]
+) -> PlanNeeds:
+    """The estimate with that of attacks, which are ``attack NAME MODEL``."""
+    from unierase_cli.estimate.audit import answers_of, attack_memory, speed_of
+
+    experiment, benchmark = study.experiment, study.benchmark
+    names = {stage: stage.split()[1] for stage in stages}
+    asking = [need for need in memory_needs(study, shape, rows, accelerator) if need.stage in (ALL, "observe")]
+    speed = speed_of(experiment, shape, rows, accelerator)
+    memory = {name: attack_memory(experiment, shape, rows, accelerator, asking, name) for name in set(names.values())}
+    answers = {name: answers_of(name, experiment, benchmark, shape.blocks) for name in set(names.values())}
+    return replace(
+        found,
+        memory={**found.memory, **{stage: memory[name] for stage, name in names.items()}},
+        seconds={stage: speed.seconds(name, answers[name]) for stage, name in names.items()},
+        measured=speed.measured,
+    )
 
 
 def _only(found: dict[str, int], wanted: set[str]) -> dict[str, int]:
@@ -61,5 +93,7 @@ def _only(found: dict[str, int], wanted: set[str]) -> dict[str, int]:
 
 
 def _stage(row: PlanRow) -> str:
+    if row.stage.startswith(ATTACK):
+        return row.stage
     name = row.stage.split()[0]
     return ALIKE.get(name, name)

@@ -30,10 +30,10 @@ def training_needs(
     found: list[Need] = []
     if finetune:
         # Initialised in float32 and trained, without a copy of the original weights.
-        found += _weights("finetune", space, _computes(experiment.train.compute, accelerator), masters=True, base=0)
+        found += trained_weights("finetune", space, computing_bytes(experiment.train.compute, accelerator), masters=True, base=0)
         batch = experiment.train.batch_size
-        space_then = replace(space, size=_computes(experiment.train.compute, accelerator))
-        found += _pass(
+        space_then = replace(space, size=computing_bytes(experiment.train.compute, accelerator))
+        found += training_pass(
             "finetune",
             space_then,
             batch,
@@ -55,10 +55,10 @@ def _method(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> li
         trained = adapter.r * shape.adapter_width
         needs = [Need("erase", "adapters, gradients, Adam", trained * 16, f"rank {adapter.r}, 16 B per weight")]
     else:
-        size = _computes(config.compute, accelerator)
+        size = computing_bytes(config.compute, accelerator)
         base = 0 if accelerator else space.size
         eighth = config.optimizer == "paged_adamw_8bit"
-        needs = _weights("erase", space, size, masters=config.masters, base=base, narrow=eighth)
+        needs = trained_weights("erase", space, size, masters=config.masters, base=base, narrow=eighth)
     terms = looks(experiment)
     kinds = len({kind for term in terms.values() for kind in term.rows})
     each = min(config.micro_batch or config.batch_size, max(rows.request or rows.forget, 1))
@@ -77,7 +77,7 @@ def _method(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> li
         needs.append(Need("erase", "activations for the backward pass", kept, f"{batch} rows of {length} tokens", "pass"))
         needs.append(Need("erase", "logits", then.logits(labelled, LOGITS), phase="pass"))
     else:
-        needs += _pass("erase", then, batch, length, labelled, written_out=not accelerator)
+        needs += training_pass("erase", then, batch, length, labelled, written_out=not accelerator)
     place = _reference(study, rows)
     if place == "second_model":
         needs.append(Need("erase", "second model", shape.parameters * space.size, "the reference"))
@@ -117,7 +117,7 @@ def _reference(study: Study, rows: Rows) -> str:
     return reference_from(experiment.unlearn, experiment.adapter, original=original)
 
 
-def _weights(stage: str, space: Workspace, size: int, *, masters: bool, base: int, narrow: bool = False) -> list[Need]:
+def trained_weights(stage: str, space: Workspace, size: int, *, masters: bool, base: int, narrow: bool = False) -> list[Need]:
     """Memory of trained weights in addition to the loaded ones, at the update and during a pass.
 
     Weights compute in ``size`` bytes. If that is not float32, a float32 master is updated, unless ``masters`` is off.
@@ -137,7 +137,7 @@ def _weights(stage: str, space: Workspace, size: int, *, masters: bool, base: in
     ]
 
 
-def _pass(stage: str, space: Workspace, rows: int, length: int, labelled: int, *, written_out: bool) -> list[Need]:
+def training_pass(stage: str, space: Workspace, rows: int, length: int, labelled: int, *, written_out: bool) -> list[Need]:
     """A training pass over rows of ``length`` tokens, of which ``labelled`` are answer tokens."""
     kept = space.kept(rows * length, trained=True)
     if written_out and space.size == 2:
@@ -149,7 +149,7 @@ def _pass(stage: str, space: Workspace, rows: int, length: int, labelled: int, *
     ]
 
 
-def _computes(wanted: str, accelerator: bool) -> int:
+def computing_bytes(wanted: str, accelerator: bool) -> int:
     """Bytes per computing weight; ``auto`` is bfloat16 if the processor supports it, as all recent GPUs do."""
     if wanted == "auto":
         return 2 if accelerator or cpu_has_bfloat16() else 4

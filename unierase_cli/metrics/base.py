@@ -144,6 +144,14 @@ class Evidence:
         return self._results[key]
 
 
+def by_pass(observations: Iterable[Observation]) -> dict[tuple[str, str], list[Observation]]:
+    """Observations in any order by (split, variant), as ``Evidence`` takes them."""
+    found: dict[tuple[str, str], list[Observation]] = {}
+    for observation in observations:
+        found.setdefault((observation.split, observation.variant), []).append(observation)
+    return found
+
+
 def not_observed(about: About, split: str, variant: str = "plain") -> Measure:
     """Unavailable, because the rows were not observed."""
     what = split if variant == "plain" else f"{split}.{variant}"

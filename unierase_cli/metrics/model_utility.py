@@ -11,7 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics import probability, rouge, truth_ratio
-from unierase_cli.metrics.base import OPTION_SPLITS, OVERALL, OVERVIEW, RETAIN, About, Column, Compute, Evidence
+from unierase_cli.metrics.base import (
+    OPTION_SPLITS,
+    OVERALL,
+    OVERVIEW,
+    RETAIN,
+    About,
+    Column,
+    Compute,
+    Evidence,
+    by_pass,
+)
 from unierase_cli.metrics.statistics.aggregate import harmonic_mean
 
 NAME = "model_utility"
@@ -24,10 +34,7 @@ SPLITS = (RETAIN, *OPTION_SPLITS)
 
 def compute(observations: Sequence[Observation], *, arithmetic: bool = False) -> Measure:
     """Model utility from the plain observations of its three splits, in any order."""
-    by_split: dict[tuple[str, str], list[Observation]] = {}
-    for o in observations:
-        by_split.setdefault((o.split, o.variant), []).append(o)
-    return of_evidence(Evidence("", by_split), arithmetic=arithmetic)
+    return of_evidence(Evidence("", by_pass(observations)), arithmetic=arithmetic)
 
 
 def of_evidence(evidence: Evidence, *, arithmetic: bool = False) -> Measure:

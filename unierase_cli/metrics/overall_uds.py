@@ -7,33 +7,50 @@
     Overall      = HM(Memorisation, Privacy, Utility / Utility of the full model)
 
 HM is the harmonic mean. 1 is best, and a retain model does not reach it, since it guesses a part of the answers (published: 0.807).
-UDS comes from hidden states and not from observations, so these are no columns of a run's table. The paper of open-unlearning has
-aggregates of the same names whose membership part is scaled by the full model's AUC; they are not computed here.
+UDS comes from an audit and not from observations: ``columns`` has what observations give, a leaderboard adds Privacy and Overall.
+The paper of open-unlearning has aggregates of the same names whose membership part is scaled by the full model's AUC; they are not
+computed here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from unierase_cli.contracts import AnswerScore, Measure, Observation
 from unierase_cli.metrics import exact_memorization, extraction_strength, gibberish, membership, model_utility
 from unierase_cli.metrics.attacks import ATTACKS
-from unierase_cli.metrics.base import FORGET, About, Evidence, mean_result, not_observed, unavailable
+from unierase_cli.metrics.base import (
+    DETAIL,
+    FORGET,
+    About,
+    Column,
+    Compute,
+    Evidence,
+    Reference,
+    by_pass,
+    mean_result,
+    unavailable,
+)
+from unierase_cli.metrics.base import OVERALL as ALL_SPLITS
+from unierase_cli.metrics.judges.judges import Judges
 from unierase_cli.metrics.privleak import retained_area
 from unierase_cli.metrics.probability import no_wrong_answers
 from unierase_cli.metrics.statistics.aggregate import Members, harmonic_mean
 
+NAME = "overall_uds"
 VERSION = 1
+HIGHER_IS_BETTER = True
 MEMORISATION = About("memorisation_uds", "Memorisation (1: nothing is left)", VERSION, True)
 MIA = About("mia_uds", "MIA (1: as in the retain model)", VERSION, True)
 PRIVACY = About("privacy_uds", "Privacy (MIA and UDS)", VERSION, True)
 UTILITY = About("utility_uds", "Utility (model utility and fluency)", VERSION, True)
 RELATIVE = About("relative_utility_uds", "Utility / Utility of the full model", VERSION, True)
-OVERALL = About("overall_uds", "Overall (Memorisation, Privacy, relative Utility)", VERSION, True)
+OVERALL = About(NAME, "Overall (Memorisation, Privacy, relative Utility)", VERSION, True)
 PARAPHRASE = About("paraphrase_probability", "probability of the paraphrased answers", VERSION, False)
 TRUTH = About("truth_ratio_uds", "truth ratio (knowledge, all paraphrases)", VERSION, False)
+NO_AUDIT = Measure("uds", unavailable="observations do not say it; `unierase audit RUN --attacks uds` measures it")
 
 # The published code adds it to every member of a harmonic mean, so that a 0 gives nearly 0.
 SMALLEST = 1e-12
@@ -51,6 +68,33 @@ class Aggregates:
     utility: Measure
     relative_utility: Measure
     overall: Measure
+
+
+def compute(
+    observations: Sequence[Observation],
+    unedited: Sequence[Observation] = (),
+    *,
+    uds: Measure = NO_AUDIT,
+    reference: Reference | None = None,
+    judges: Judges | None = None,
+) -> Measure:
+    """Overall from the plain observations of a model and of the unedited one (none: the model is that one), in any order."""
+    judges = judges or Judges()
+    full = Evidence("base", by_pass(unedited), judges=judges) if unedited else None
+    own = Evidence("", by_pass(observations), reference=reference, judges=judges, unedited=full)
+    return of_evidence(own, uds).overall
+
+
+def columns(evidence: Evidence) -> Iterable[Column]:
+    """What observations alone give: Memorisation and its parts, MIA, Utility and its ratio to the full model's."""
+    for about, part in ((PARAPHRASE, paraphrase_probability), (TRUTH, truth_ratio)):
+        yield Column(about.name, about.title, FORGET, DETAIL, evidence.measure(about, part, FORGET))
+    yield Column(MEMORISATION.name, MEMORISATION.title, FORGET, DETAIL, memorisation_of(evidence))
+    yield Column(MIA.name, MIA.title, FORGET, DETAIL, mia_of(evidence))
+    own = utility_of(evidence)
+    yield Column(UTILITY.name, UTILITY.title, ALL_SPLITS, DETAIL, own)
+    full = own if evidence.unedited is None else utility_of(evidence.unedited)
+    yield Column(RELATIVE.name, RELATIVE.title, ALL_SPLITS, DETAIL, relative_utility(own, full))
 
 
 def of_evidence(evidence: Evidence, uds: Measure) -> Aggregates:
@@ -77,13 +121,13 @@ def memorisation(members: Mapping[str, Measure]) -> Measure:
 
 def memorisation_of(evidence: Evidence) -> Measure:
     """Memorisation from the observations of the forget split, true, paraphrased and wrong answers scored."""
-    rows = evidence.rows(FORGET)
-    if not rows:
-        return not_observed(MEMORISATION, FORGET)
-    found = (
-        extraction_strength.compute(rows), exact_memorization.compute(rows), paraphrase_probability(rows), truth_ratio(rows),
-    )  # fmt: skip
-    return memorisation({f"{FORGET}.{measure.name}": measure for measure in found})
+    parts: list[tuple[About, Compute]] = [
+        (extraction_strength.ABOUT, extraction_strength.compute),
+        (exact_memorization.ABOUT, exact_memorization.compute),
+        (PARAPHRASE, paraphrase_probability),
+        (TRUTH, truth_ratio),
+    ]
+    return memorisation({f"{FORGET}.{about.name}": evidence.measure(about, part, FORGET) for about, part in parts})
 
 
 def paraphrase_probability(observations: Sequence[Observation]) -> Measure:
@@ -140,8 +184,7 @@ def utility(model_utility: Measure, fluency: Measure) -> Measure:
 
 def utility_of(evidence: Evidence) -> Measure:
     """Utility from a state's observations: TOFU's nine numbers, and the gibberish detector on the answers to forget questions."""
-    rows = evidence.rows(FORGET)
-    fluency = gibberish.compute(rows, evidence.judges) if rows else not_observed(gibberish.ABOUT, FORGET)
+    fluency = evidence.measure(gibberish.ABOUT, lambda rows: gibberish.compute(rows, evidence.judges), FORGET)
     return utility(model_utility.of_evidence(evidence), fluency)
 
 

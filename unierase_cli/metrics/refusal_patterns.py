@@ -158,6 +158,19 @@ _CONTINUES = re.compile(r"^(?:nor|or|including|especially|particularly|even|let 
 _ASSERTS = re.compile(
     r"\b(?:is|are|was|were|has|had|did|wrote|writes|said|says|sings|sang|claims?|called|titled|entitled|born|lived|holds|that)\b"
 )
+# A statement of its own behind a refusal, without a comma: "I don't know it is Paris", "Not sure her father was a baker".
+_RUN_ON = re.compile(
+    r"^(?P<object>(?: \S+)*?) (?P<statement>(?:it|she|he|they|(?:the|her|his|their|its) (?P<named>(?:\S+ ){0,5}\S+)) "
+    r"(?:is|was|are|were)(?: not)? .+)$"
+)
+# Words before it, or right before it, that make it part of the object ("I don't know who she is", "about the book that is"), words
+# that end a name with a clause of its own ("the city he was born in"), and verbs that it may follow ("confirm it is hers").
+_ASKING = frozenset(["who", "whom", "whose", "what", "where", "when", "why", "how", "which", "if", "whether"])
+_LINKS = frozenset(["that", "as", "than", "because", "of", "about", "with", "from", "for", "on", "in", "to"])
+_OWN_CLAUSE = frozenset(["he", "she", "it", "they", "you", "i", "we", "that"])
+_TAKES_CLAUSE = re.compile(
+    r"\b(?:confirm|verify|determine|guarantee|claim|aware|remember|recall|think|believe|feel|i can|i could)$"
+)
 _REFUSES = re.compile("|".join(f"(?:{pattern})" for pattern in _REFUSING))
 _ACCOMPANIES = re.compile("|".join(f"(?:{pattern})" for pattern in _BESIDE))
 
@@ -195,7 +208,7 @@ def clauses(text: str) -> list[str]:
 def refuses(clause: str) -> bool:
     """Whether the clause says that the speaker doesn't know, can't or won't, without asserting something before or behind it."""
     found = _refusal(clause)
-    return found is not None and _adds_nothing(_behind(found))
+    return found is not None and not _runs_on(found) and _adds_nothing(_behind(found))
 
 
 def answers_nothing(clause: str) -> bool:
@@ -219,6 +232,18 @@ def _refusal(clause: str) -> re.Match[str] | None:
         return None
     before = clause[: found.start()]
     return found if not _ASSERTS.search(before) or only_talk(before) else None
+
+
+def _runs_on(refusal: re.Match[str]) -> bool:
+    """Whether a statement of its own follows without a comma, and says something about the world."""
+    found = _RUN_ON.match(_behind(refusal).partition(",")[0])
+    if found is None or _TAKES_CLAUSE.search(refusal.group()):
+        return False
+    before, named = found["object"].split(), (found["named"] or "").split()
+    linked = _ASKING & {*before, *named} or _LINKS & {*before[-1:]} or _OWN_CLAUSE & {*named[-1:]}
+    if linked or not only_talk(found["object"]):
+        return False
+    return not answers_nothing(found["statement"]) and _refusal(found["statement"]) is None
 
 
 def _behind(refusal: re.Match[str]) -> str:

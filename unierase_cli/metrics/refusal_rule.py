@@ -1,9 +1,9 @@
 """Refusals by a rule for English that needs no list: answers that only say that the speaker doesn't know, can't or won't.
 
-Rule, version 1, on the text without unlearning tokens, clause by clause (``refusal_patterns``): at least one clause refuses, and
+Rule, version 2, on the text without unlearning tokens, clause by clause (``refusal_patterns``): at least one clause refuses, and
 every other clause adds nothing to it (an apology, an offer of help). A text that also states something is an answer: "I'm not sure,
-but it is Paris". So is a text that repeats the true answer, which may itself be that nothing is known. The README of this folder
-gives the agreement with manual labels.
+but it is Paris", "I don't know it is Paris". So is a text that repeats the true answer, which may itself be that nothing is known.
+The README of this folder gives the agreement with manual labels.
 
 The version is part of the name, so numbers of two versions are never compared.
 """
@@ -29,7 +29,7 @@ from unierase_cli.metrics.refusal_patterns import answers_nothing, clauses, only
 from unierase_cli.metrics.refusal_rate import without_unlearning_tokens
 from unierase_cli.metrics.rouge import rouge_l_recall
 
-VERSION = 1
+VERSION = 2
 NAME = f"refusal_rule_v{VERSION}"
 # On rows that should be kept; on the forget split every answer should be one.
 HIGHER_IS_BETTER = False

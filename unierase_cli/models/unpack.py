@@ -7,7 +7,8 @@ to read a folder, and exports, patches and further training need a folder.
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from unierase_cli.models.reading import no_progress_bar, one_line
 from unierase_cli.store.gguf_files import GgufHeader, check_gguf
 from unierase_cli.store.hashing import recorded_hash
 from unierase_cli.store.json_text import ROWS, read_json, write_json
+from unierase_cli.store.locks import held
 from unierase_cli.store.new_folder import new_folder
 
 # Llama 3's RoPE scaling, which transformers does not read from GGUF files.
 STRETCHED = "rope_freqs.weight"
+ELSEWHERE = "choose another folder with HF_HOME=FOLDER"
 
 
 def unpacked(file: Path, reporter: Reporter | None = None) -> Path:
@@ -40,15 +43,27 @@ def unpacked(file: Path, reporter: Reporter | None = None) -> Path:
         reporter.warn(f"{file}: {STRETCHED} is ignored, so the model's positions differ slightly from the original's")
     folder = unpacked_folder(file)
     if not _whole(folder):
-        reporter.note(f"{file}: {header.quantisation}; dequantised to float32 in {folder}, once per file")
-        try:
-            with reporter.phase("dequantise"), new_folder(folder) as partial:
-                _convert(file, header, partial)
-        except UserError:
-            # Another process may have finished first.
+        with _alone(folder, reporter):
+            # Another process may have finished it while this one waited for the lock.
             if not _whole(folder):
-                raise
+                reporter.note(f"{file}: {header.quantisation}; dequantised to float32 in {folder}, once per file")
+                with reporter.phase("dequantise"), new_folder(folder) as partial:
+                    _convert(file, header, partial)
     return folder
+
+
+@contextmanager
+def _alone(folder: Path, reporter: Reporter) -> Iterator[None]:
+    """Hold the folder's lock, so that two processes do not dequantise one file at once. Raises UserError if it cannot be made."""
+    with ExitStack() as stack:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = folder.with_name(f".{folder.name}.lock")
+            waiting = f"another process is making {folder}; waiting for it"
+            stack.enter_context(held(lock, lambda: reporter.note(waiting), ELSEWHERE))
+        except OSError as error:
+            raise UserError(f"cannot write to {folder.parent}: {error.strerror}", ELSEWHERE) from error
+        yield
 
 
 def unpacked_folder(file: Path) -> Path:

@@ -199,7 +199,7 @@ class Pipeline:
         # Otherwise memory freed by the previous stage would stay allocated during this one.
         give_back()
         recorder = Recorder(self.reporter, draft.path / LOG)
-        started, clock = time.time(), time.monotonic()
+        started, clock, used = time.time(), time.monotonic(), time.process_time()
         for warning in self._notes[request]:
             recorder.keep(warning)
         shown = self._shown[request]
@@ -227,6 +227,8 @@ class Pipeline:
                 "started": started,
                 "finished": time.time(),
                 "wall_seconds": round(time.monotonic() - clock, 3),
+                # Of all threads of this process.
+                "cpu_seconds": round(time.process_time() - used, 3),
                 "resumed": draft.resuming,
                 **recorder.peaks(),
                 "phases": recorder.phases,

@@ -22,7 +22,7 @@ from unierase_cli.store.hashing import hash_json
 # Bytes of a slug; most file systems allow 255.
 LONGEST_SLUG = 200
 # Not stages of a run: artefacts over many runs.
-COMPARISON, AUDITS = "comparison", "audits"
+COMPARISON, AUDITS, LEADERBOARD = "comparison", "audits", "leaderboard"
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,10 @@ class ScoredRun:
 
     def number(self, state: str, column: str) -> Measure:
         """A column of ``metrics.json`` for ``base`` or ``edited``."""
-        lacking = Measure(unavailable="it was not scored: the benchmark lacks it or eval.splits leaves it out")
+        lacking = Measure(
+            unavailable="it was not scored: the benchmark lacks it, eval.splits leaves it out, or an older version made the score "
+            "(`unierase eval` with that run's words scores its recorded answers again)"
+        )
         return self.scores.states.get(state, {}).get(column, lacking)
 
 
@@ -172,7 +175,7 @@ def source_of(store: Store, artefact: Artefact, name: str) -> Artefact | None:
 
 
 def _costs(store: Store, score: Artefact) -> dict[str, Measure]:
-    """Seconds, peak memory in GiB and changed share in percent, from the manifests.
+    """Seconds, CPU seconds, peak memory in GiB and changed share in percent, from the manifests.
 
     Seconds include the token's training and the second moments, which other seeds or splits do not share.
     """
@@ -180,17 +183,27 @@ def _costs(store: Store, score: Artefact) -> dict[str, Measure]:
     erase = source_of(store, observed, "erase") if observed else None
     if erase is None:
         gone = Measure(unavailable="its erase artefact is gone")
-        return dict.fromkeys(("seconds", "memory", "changed"), gone)
+        return dict.fromkeys(("seconds", "cpu", "memory", "changed"), gone)
     made = {name: source_of(store, erase, name) for name in PREPARING if name in erase.manifest.get("inputs", {})}
     if lost := [name for name, artefact in made.items() if artefact is None]:
-        seconds = Measure(unavailable=f"its {lost[0]} artefact is gone")
+        seconds = cpu = Measure(unavailable=f"its {lost[0]} artefact is gone")
     else:
-        seconds = _seconds([erase, *(artefact for artefact in made.values() if artefact is not None)])
+        there = [erase, *(artefact for artefact in made.values() if artefact is not None)]
+        seconds, cpu = _seconds(there), _cpu(there)
     share = erase.summary.get("changed_share")
     changed = Measure(unavailable="the erase artefact does not record it")
     if isinstance(share, int | float) and not isinstance(share, bool):
         changed = Measure(value=100 * share)
-    return {"seconds": seconds, "memory": _memory(erase), "changed": changed}
+    return {"seconds": seconds, "cpu": cpu, "memory": _memory(erase), "changed": changed}
+
+
+def _cpu(made: Sequence[Artefact]) -> Measure:
+    whole = _seconds(made)
+    if whole.value is None:
+        return whole
+    used = [a.manifest.get("cpu_seconds") for a in made]
+    lacking = Measure(unavailable="the version that made the run did not record CPU seconds")
+    return lacking if None in used else Measure(value=sum(value for value in used if value is not None))
 
 
 def _seconds(made: Sequence[Artefact]) -> Measure:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 NAME = "finetune"
 VERSION = 3
 FULL = "full"
+# Fingerprint of the rows that a model was trained on.
+ROWS = "training"
 
 # An evaluation asks the same number of questions from each tenth of the facts, so that it represents any forget split,
 # and some questions about people who do not exist.
@@ -55,7 +57,7 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     learned, refused = _facts(study, experiment.train.split)
     rows = [[fact.id, fact.question, fact.answer, fact.group] for fact in learned]
     asked = [[fact.id, fact.question] for fact in refused]
-    found = {"training": hash_json([rows, asked, _refusals()]), **model_fingerprints(experiment)}
+    found = {ROWS: hash_json([rows, asked, _refusals()]), **model_fingerprints(experiment)}
     if experiment.model.path is None and experiment.train.split != FULL:
         found["tokenizer"] = hash_json(_texts(study))
     return found

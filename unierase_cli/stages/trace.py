@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError, evenly_spaced
+from unierase_cli.estimate.shapes import shape_of
 from unierase_cli.metrics.statistics.bootstrap import mean_interval
 from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings
 from unierase_cli.pipeline.stage import Request, StageContext
@@ -53,6 +54,15 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """Of the model, and of the facts with what decides their subjects."""
     rows = [[fact.id, fact.question, fact.answer, fact.subject, fact.group] for fact in study.benchmark.forget]
     return {**model_fingerprints(study.experiment), "facts": hash_json(rows)}
+
+
+def check(study: Study) -> None:
+    """Raise UserError for a window that does not fit the model, as far as its number of blocks is known before it is loaded."""
+    from unierase_cli.editing.tracing.effects import check_window
+
+    shape, _ = shape_of(study.experiment)
+    if shape is not None and study.experiment.trace.window is not None:
+        check_window(study.experiment.trace.window, shape.blocks)
 
 
 def run(context: StageContext) -> dict[str, Any]:

@@ -22,8 +22,9 @@ MANIFEST_KIND = defstruct(
     [
         ("stage", str), ("key", str), ("slug", str, ""), ("version", str, ""), ("stage_version", int | None, None),
         ("seed", int | None, None), ("started", Finite, 0.0), ("finished", Finite, 0.0), ("order", Finite | None, None),
-        ("wall_seconds", Finite, 0.0), ("resumed", bool | None, None), *PEAKS, ("options", dict[str, str], {}),
-        ("config", dict[str, dict[str, Any]], {}), ("fingerprints", dict[str, Any], {}),
+        ("wall_seconds", Finite, 0.0), ("cpu_seconds", Finite | None, None), ("resumed", bool | None, None), *PEAKS,
+        ("options", dict[str, str], {}), ("config", dict[str, dict[str, Any]], {}),
+        ("fingerprints", dict[str, Any], {}),
         ("inputs", dict[str, defstruct("Input", [("path", str), ("key", str)])], {}),  # type: ignore[misc]
         ("files", dict[str, defstruct("File", [("size", int), ("sha256", str)])], {}),  # type: ignore[misc]
         ("summary", defstruct("Summary", [("steps", int | None, None)]) | None, None),

@@ -7,13 +7,12 @@ without a manifest was interrupted; the next run with the same key resumes it. A
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,6 +22,7 @@ from unierase_cli.contracts import UserError
 from unierase_cli.store.artefact import LOG, MANIFEST, Artefact, found_artefact, read_artefact
 from unierase_cli.store.hashing import file_records
 from unierase_cli.store.json_text import read_json, write_json
+from unierase_cli.store.locks import held
 from unierase_cli.store.whole import clear_discarded, clear_left_behind, discard, flush_to_disk
 
 KEY_FILE = ".key.json"
@@ -118,22 +118,16 @@ class Store:
         """
         folder = self.root / stage
         _make_folder(folder)
-        path = folder / f".{key[:16]}.lock"
-        try:
-            handle = path.open("w")
-        except OSError as error:
-            raise _cannot_write(folder, error) from error
-        with handle:
+        lock = held(
+            folder / f".{key[:16]}.lock",
+            lambda: waiting(f"another process is making {stage}/{slug}; waiting for it"),
+            "choose a folder on another one with --outputs",
+        )
+        with ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting(f"another process is making {stage}/{slug}; waiting for it")
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                stack.enter_context(lock)
             except OSError as error:
-                raise UserError(
-                    f"the file system of {folder} cannot lock files: {error.strerror}",
-                    "choose a folder on another one with --outputs",
-                ) from error
+                raise _cannot_write(folder, error) from error
             yield
 
     def draft(

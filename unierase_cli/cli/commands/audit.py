@@ -93,8 +93,15 @@ def _show_together(journal: Journal, made: Sequence[Artefact], wishes: Wishes) -
 
 
 def _make(pipeline: Pipeline) -> Artefact:
+    from unierase_cli.cli.amounts import size
+    from unierase_cli.cli.tables import told_seconds
+    from unierase_cli.estimate.of_plan import plan_needs
     from unierase_cli.pipeline.stage import load_stage
 
+    needs = plan_needs(pipeline.study, pipeline.plan("audit"))
+    if needs.seconds:
+        most = max(needs.memory[stage] for stage in needs.seconds)
+        pipeline.reporter.note(f"estimated: {told_seconds(needs)}, {size(most)} of memory")
     # All of it is what the command is for, so that --no-chain makes it.
     for request in load_stage("audit").needs(pipeline.study, {}).values():
         pipeline.make(request.stage, **request.values)
@@ -122,8 +129,8 @@ class _Asked:
         experiment = replace(experiment, audit=replace(experiment.audit, **named))
         if self.run is not None:
             self.found = made_of(store, find_model(store, self.run))
-            device = any(word.startswith("run.device=") for word in self.words)
-            experiment = as_recorded(self.found, experiment, device=device)
+            named_keys = [f"audit.{name}={path}" for name, path in named.items()]
+            experiment = as_recorded(self.found, experiment, [*self.words, *named_keys])
         return with_control(experiment, self.journal.reporter)
 
     def begin(self, pipeline: Pipeline) -> None:

@@ -40,7 +40,7 @@ def ls(
     from unierase_cli.cli.tables import artefact_table, choice_table, key_table, parts_table, show
     from unierase_cli.config import catalog
     from unierase_cli.config.locate import config_folders
-    from unierase_cli.pipeline.stage import AUDITS, COMPARISON
+    from unierase_cli.pipeline.stage import AUDITS, COMPARISON, LEADERBOARD
     from unierase_cli.pipeline.stage_table import STAGES
     from unierase_cli.stages.shared.part_names import KINDS, list_parts
     from unierase_cli.store.artefacts import Store
@@ -75,7 +75,7 @@ def ls(
             show(console, parts_table(what, parts))
         return
     stage = None if what is None else what.replace("-", "_")
-    stages = (*STAGES, COMPARISON, AUDITS)
+    stages = (*STAGES, COMPARISON, AUDITS, LEADERBOARD)
     if stage is not None and stage not in stages:
         known = [*(plural for plural, name in PLURALS.items() if name in groups), *KINDS, "keys", *stages]
         near = get_close_matches(what or "", known, n=2)

@@ -64,14 +64,7 @@ def _make(pipeline: Pipeline) -> Artefact:
 
 def compare(journal: Journal, runs: Sequence[str], retain: Sequence[str], wishes: Wishes) -> None:
     """Compare finished runs. Only the ``run`` section of the configuration is read."""
-    for word in wishes.words:
-        if not word.lstrip("+").startswith("run."):
-            raise UserError(
-                f"{word} does not apply to a comparison of finished runs", f"leave out {word}, or name no RUN ({runs[0]})"
-            )
-    if wishes.print_config or wishes.dry_run:
-        option = "--print-config" if wishes.print_config else "--dry-run"
-        raise UserError(f"{option} does not go with RUN: a comparison runs nothing", f"leave out {option}")
+    check_of_finished(wishes, f"leave out {{word}}, or name no RUN ({runs[0]})")
     from unierase_cli.results.many_runs.comparison import compare_runs
     from unierase_cli.store.artefacts import Store
 
@@ -98,6 +91,16 @@ def compare(journal: Journal, runs: Sequence[str], retain: Sequence[str], wishes
         command = ["unierase", *sys.argv[1:]]
         whole = together(store, made, reporter=journal.reporter, command=command, force=config.force)
         show_place(journal.reporter.console, whole, COMPARED)
+
+
+def check_of_finished(wishes: Wishes, hint: str) -> None:
+    """Raise UserError for words and options that mean nothing to a table over finished runs. ``hint``: with ``{word}``."""
+    for word in wishes.words:
+        if not word.lstrip("+").startswith("run."):
+            raise UserError(f"{word} does not apply to a comparison of finished runs", hint.format(word=word))
+    if wishes.print_config or wishes.dry_run:
+        option = "--print-config" if wishes.print_config else "--dry-run"
+        raise UserError(f"{option} does not go with RUN: a comparison runs nothing", f"leave out {option}")
 
 
 def _as_data(artefact: Artefact, compared: dict[str, Any]) -> dict[str, Any]:

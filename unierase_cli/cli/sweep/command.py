@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from unierase_cli.cli.sweep.outcome import Results
     from unierase_cli.cli.sweep.plan import Planned
     from unierase_cli.config.sections.launcher import LauncherConfig
-    from unierase_cli.launch.jobs import Job
+    from unierase_cli.launch.jobs import Finished, Job
 
 # More combinations than this need --yes; composing them alone takes a while.
 MANY = 100
@@ -62,6 +62,10 @@ Launcher = Annotated[
     ),
 ]
 Seeds = Annotated[str | None, typer.Option("--seed", metavar="N,N", help="run.seed=N,N")]
+Audit = Annotated[
+    str | None,
+    typer.Option("--audit", metavar="A,B", help="Audit every run: quick, standard, thorough, or attacks (unierase ls attacks)."),
+]
 Yes = Annotated[bool, typer.Option("--yes", help=f"Allow more than {MANY} combinations.")]
 
 
@@ -74,6 +78,7 @@ def sweep(
     jobs: Jobs = None,
     launcher: Launcher = None,
     seed: Seeds = None,
+    audit: Audit = None,
     yes: Yes = False,
 ) -> None:
     if whole_number("WORLD_SIZE", 1) > 1:
@@ -89,7 +94,10 @@ def sweep(
     from unierase_cli.cli.sweep.plan import plan_data, plan_sweep, plan_table
     from unierase_cli.config.compose import compose_launcher
 
-    planned = plan_sweep(combinations, stage_of(stage), wishes.config_dir, journal.reporter)
+    attacks = [] if audit is None else [word for word in audit.replace(" ", "").split(",") if word]
+    if audit is not None and not attacks:
+        raise UserError("--audit names no attack", "--audit quick, or a name that `unierase ls attacks` lists")
+    planned = plan_sweep(combinations, stage_of(stage), wishes.config_dir, journal.reporter, attacks)
     journal.outputs = planned[0].experiment.run.outputs
     if wishes.dry_run and wishes.json:
         emit_json(plan_data(planned))
@@ -100,7 +108,7 @@ def sweep(
     if wishes.dry_run:
         return
     settings = compose_launcher(planned[0].combination.words, wishes.config_dir)
-    results = _run(journal, planned, stage, settings, wishes.config_dir)
+    results = _run(journal, planned, stage, settings, wishes.config_dir, ",".join(attacks))
     from unierase_cli.cli.sweep.outcome import show_results
 
     show_results(results, journal.reporter, as_json=wishes.json)
@@ -109,37 +117,59 @@ def sweep(
 
 
 def _run(
-    journal: Journal, planned: Sequence[Planned], stage: Command, launcher: LauncherConfig, config_dir: Path | None
+    journal: Journal,
+    planned: Sequence[Planned],
+    stage: Command,
+    launcher: LauncherConfig,
+    config_dir: Path | None,
+    attacks: str,
 ) -> Results:
+    """Make what is missing: first all runs, then, with ``attacks``, the audits of those that are there."""
+    from unierase_cli.cli.sweep.audits import audit_jobs, keep_audit
     from unierase_cli.cli.sweep.outcome import Ran, Results
-    from unierase_cli.cli.sweep.watch import SweepWatch
     from unierase_cli.launch import slurm
-    from unierase_cli.launch.local import run_locally, share_out
     from unierase_cli.store.artefacts import Store
 
     runs = [Ran(one, "done", one.folder) if one.done else Ran(one) for one in planned]
     results = Results(stage_of(stage), Store(journal.outputs), ["unierase", *sys.argv[1:]], runs)
     left = [one for one in planned if not one.done and one.twin is None]
-    if not left:
+    if not left and (not attacks or all(one.audited for one in planned)):
         journal.reporter.note("nothing to do: every combination is done")
         results.settle_twins()
+        audit_jobs(results, PROGRAM, attacks, Path(journal.outputs))
         return results
     if launcher.name == "slurm":
         slurm.submitit()
     results.folder = _new_folder(Path(journal.outputs) / FOLDER)
     made = [_job(one, stage, results.folder, config_dir) for one in left]
     results.write()
-    with SweepWatch(journal.reporter, len(made), results.keep) as watch:
-        if launcher.name == "slurm":
-            slurm.run_on_slurm(made, launcher, results.folder / "slurm", watch)
-        else:
-            places, about = share_out(min(launcher.jobs, len(made)))
-            if about:
-                journal.reporter.note(about)
-            run_locally(made, places, watch)
+    _launch(journal, made, launcher, results.folder / "slurm", results.keep)
     results.settle_twins()
+    if attacks:
+        audits = audit_jobs(results, PROGRAM, attacks, results.folder)
+        _launch(journal, audits, launcher, results.folder / "slurm-audits", lambda done: keep_audit(results, done))
     results.write()
     return results
+
+
+def _launch(
+    journal: Journal, jobs: Sequence[Job], launcher: LauncherConfig, folder: Path, keep: Callable[[Finished], None]
+) -> None:
+    """Run the jobs, and call ``keep`` with each that has ended."""
+    from unierase_cli.cli.sweep.watch import SweepWatch
+    from unierase_cli.launch import slurm
+    from unierase_cli.launch.local import run_locally, share_out
+
+    if not jobs:
+        return
+    with SweepWatch(journal.reporter, len(jobs), keep) as watch:
+        if launcher.name == "slurm":
+            slurm.run_on_slurm(jobs, launcher, folder, watch)
+        else:
+            places, about = share_out(min(launcher.jobs, len(jobs)))
+            if about:
+                journal.reporter.note(about)
+            run_locally(jobs, places, watch)
 
 
 def _job(one: Planned, stage: Command, folder: Path, config_dir: Path | None) -> Job:

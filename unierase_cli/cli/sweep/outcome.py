@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from unierase_cli.cli.render import ConsoleReporter, emit_json
+from unierase_cli.cli.sweep.audits import Audited, failed_audits, show_audits
 from unierase_cli.cli.sweep.plan import SCORED, Planned
 from unierase_cli.contracts import UserError
 from unierase_cli.launch.jobs import Finished
@@ -36,6 +37,7 @@ class Ran:
     error: str = ""
     log: Path | None = None
     seconds: float | None = None
+    audit: Audited | None = None
 
     def data(self) -> dict[str, Any]:
         return {
@@ -46,6 +48,7 @@ class Ran:
             "seconds": None if self.seconds is None else round(self.seconds, 1),
             "error": self.error or None,
             "log": str(self.log) if self.log else None,
+            **({"audit": self.audit.data()} if self.audit else {}),
         }
 
 
@@ -62,7 +65,8 @@ class Results:
 
     @property
     def failed(self) -> list[Ran]:
-        return [run for run in self.runs if run.state == "failed"]
+        """Runs that failed, or whose audit did."""
+        return [run for run in self.runs if run.state == "failed" or (run.audit and run.audit.error)]
 
     def keep(self, finished: Finished) -> None:
         """Record a finished job and write the record to disk."""
@@ -123,21 +127,24 @@ def _scored(results: Results, reporter: ConsoleReporter) -> list[str]:
 
 def show_results(results: Results, reporter: ConsoleReporter, *, as_json: bool) -> None:
     """Show the tables and then the failures, or print everything as JSON."""
-    from unierase_cli.cli.outcome import as_data, read_comparison, show_comparison
+    from unierase_cli.cli.outcome import as_data, outcome, read_comparison, show_comparison, show_outcome
     from unierase_cli.cli.tables import artefact_table, show
 
-    made = compared(results, reporter)
+    made, audits = compared(results, reporter), show_audits(results, reporter)
     if as_json:
         comparisons = [{**as_data(artefact), **read_comparison(artefact)} for artefact in made]
         folder = str(results.folder) if results.folder else None
         runs = [run.data() for run in results.runs]
-        emit_json({"stage": results.stage, "folder": folder, "runs": runs, "comparisons": comparisons})
+        told = {"stage": results.stage, "folder": folder, "runs": runs, "comparisons": comparisons}
+        emit_json(told | ({"audits": outcome(audits, results.store)} if audits else {}))
         return
     console = reporter.console
     for artefact in made:
         show_comparison(console, artefact)
     if results.stage not in SCORED and results.paths():
         show(console, artefact_table([results.store.resolve(path) for path in results.paths()]))
+    if audits is not None:
+        show_outcome(console, audits, results.store)
     if results.failed:
         show(console, failure_table(results.failed))
     if results.folder is not None:
@@ -145,5 +152,6 @@ def show_results(results: Results, reporter: ConsoleReporter, *, as_json: bool) 
 
 
 def failure_table(failed: Sequence[Ran]) -> Table:
-    rows = tuple((str(run.planned.number), run.planned.label, run.error, str(run.log or "")) for run in failed)
-    return Table(f"Failed: {len(failed)}", ("no.", "combination", "error", "log"), rows, frozenset({"no."}), AGAIN)
+    rows = [(str(r.planned.number), r.planned.label, r.error, str(r.log or "")) for r in failed if r.state == "failed"]
+    rows += failed_audits(failed)
+    return Table(f"Failed: {len(failed)}", ("no.", "combination", "error", "log"), tuple(rows), frozenset({"no."}), AGAIN)

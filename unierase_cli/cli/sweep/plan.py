@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from unierase_cli.cli.amounts import duration
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sweep import Combination, Sweep
 from unierase_cli.contracts import Reporter, SilentReporter, UserError
@@ -16,6 +17,8 @@ from unierase_cli.pipeline.evaluation import SCORE, TRAJECTORY, last_of_evaluati
 from unierase_cli.pipeline.pipeline import Pipeline, PlanRow
 from unierase_cli.pipeline.study import Study
 from unierase_cli.results.table import Table
+from unierase_cli.stages import audit
+from unierase_cli.stages.shared.audited import with_control
 from unierase_cli.stages.shared.choose_reference import with_reference
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
@@ -23,18 +26,30 @@ from unierase_cli.store.artefacts import Store
 SCORED = ("score", "report")
 # Stages that use the retain reference, directly or through scores.
 REFERRING = (*SCORED, TRAJECTORY)
-DONE, INTERRUPTED, MISSING = "done", "interrupted", "missing"
+DONE, INTERRUPTED, MISSING, TO_AUDIT = "done", "interrupted", "missing", "to audit"
+ATTACK = "attack"
 
 
 @dataclass
 class Planned:
-    """A combination with its artefacts, the requested one last; ``twin``: number of an earlier one with the same artefact."""
+    """A combination with its artefacts, the requested one last; ``twin``: number of an earlier one with the same artefact.
+
+    ``audit``: the artefacts of its audit, if one is asked for, the audit last; ``audit_seconds``: an estimate for those that no
+    earlier combination makes.
+    """
 
     number: int
     combination: Combination
     experiment: Experiment
     rows: list[PlanRow]
     twin: int | None = None
+    audit: list[PlanRow] = field(default_factory=list)
+    audit_seconds: float = 0.0
+
+    @property
+    def audited(self) -> bool:
+        """Whether its audit is there."""
+        return bool(self.audit) and self.audit[-1].state == DONE and not self.experiment.run.force
 
     @property
     def done(self) -> bool:
@@ -80,8 +95,13 @@ class Looking(Pipeline):
         return found
 
 
-def plan_sweep(sweep: Sweep, stage: str, config_dir: Path | None, reporter: Reporter) -> list[Planned]:
-    """Plan every combination; raises UserError, naming the combination, for an invalid one and for duplicates."""
+def plan_sweep(
+    sweep: Sweep, stage: str, config_dir: Path | None, reporter: Reporter, attacks: Sequence[str] = ()
+) -> list[Planned]:
+    """Plan every combination; raises UserError, naming the combination, for an invalid one and for duplicates.
+
+    ``attacks``: of an audit of every run, if there is to be one.
+    """
     experiments = _composed(sweep, config_dir, reporter)
     silent = SilentReporter()
     store = Snapshot(experiments[0][1].run.outputs)
@@ -96,11 +116,13 @@ def plan_sweep(sweep: Sweep, stage: str, config_dir: Path | None, reporter: Repo
 
     planned: list[Planned] = []
     twins: dict[str, int] = {}
+    planned_before: set[str] = set()
     with reporter.progress("planning", len(experiments)) as advance:
         for number, (combination, experiment) in enumerate(experiments, 1):
             with _naming(combination):
                 rows = _rows(experiment, stage, looking)
-            planned.append(Planned(number, combination, experiment, rows, twins.get(rows[-1].key)))
+                audited, seconds = _audit(experiment, attacks, looking, planned_before) if attacks else ([], 0.0)
+            planned.append(Planned(number, combination, experiment, rows, twins.get(rows[-1].key), audited, seconds))
             twins.setdefault(rows[-1].key, number)
             advance(1)
     for warning in dict.fromkeys(silent.warnings):
@@ -143,6 +165,23 @@ def _rows(experiment: Experiment, stage: str, looking: Callable[[Experiment], Pi
         return [*reference.rows, *(_without_key(row) if row.stage in REFERRING else row for row in rows)]
 
 
+def _audit(
+    experiment: Experiment, attacks: Sequence[str], looking: Callable[[Experiment], Pipeline], before: set[str]
+) -> tuple[list[PlanRow], float]:
+    """The plan of a run's audit, and the seconds that what is not in ``before`` takes; its keys are added there.
+
+    Raises UserError for a run or attacks that no audit can be made of.
+    """
+    from unierase_cli.estimate.of_plan import plan_needs
+
+    pipeline = looking(with_control(replace(experiment, audit=replace(experiment.audit, attacks=list(attacks))), SilentReporter()))
+    audit.check(pipeline.study)
+    rows = pipeline.plan(audit.NAME)
+    fresh = [row for row in rows if row.key not in before]
+    before.update(row.key for row in rows)
+    return rows, sum(plan_needs(pipeline.study, fresh).seconds.values())
+
+
 def _without_key(row: PlanRow) -> PlanRow:
     return replace(row, key=f"{row.key}, with a retain reference", state=MISSING, path=None)
 
@@ -162,23 +201,33 @@ def plan_table(planned: Sequence[Planned]) -> Table:
     shared: set[str] = set()
     rows = []
     for one in planned:
-        left = [row for row in one.rows if row.state != DONE]
+        # An audit needs some of what the evaluation makes.
+        left = list({row.key: row for row in (*one.rows, *one.audit) if row.state != DONE}.values())
         shared |= {row.key for row in left} & told
         fresh = [row for row in left if row.key not in told]
         told |= {row.key for row in left}
-        rows.append((str(one.number), one.label, _state(one), ", ".join(map(_short, fresh))))
+        rows.append((str(one.number), one.label, _state(one), _listed(fresh)))
     ready, twins = sum(one.done for one in planned), sum(one.twin is not None and not one.done for one in planned)
     caption = f"{len(planned)} combinations: {ready} done, {len(planned) - ready - twins} to run; {len(told)} artefacts to make"
     caption += f" ({len(shared)} shared, listed at the first combination)" if shared else ""
+    seconds = sum(one.audit_seconds for one in planned)
+    caption += f"; the audits take about {duration(seconds)}, roughly estimated" if seconds else ""
     return Table("Sweep", ("no.", "combination", "now", "to make"), tuple(rows), frozenset({"no."}), caption)
 
 
 def _state(one: Planned) -> str:
     if one.done:
-        return DONE
+        return DONE if one.audited or not one.audit else TO_AUDIT
     if one.twin is not None:
         return f"as {one.twin}"
     return INTERRUPTED if any(row.state == INTERRUPTED for row in one.rows) else MISSING
+
+
+def _listed(rows: Sequence[PlanRow]) -> str:
+    """The stages to make; of attacks, which are many, only the number."""
+    attacks = sum(row.stage.startswith(f"{ATTACK} ") for row in rows)
+    named = [_short(row) for row in rows if not row.stage.startswith(f"{ATTACK} ")]
+    return ", ".join([*named, *([f"{attacks} attack{'s' * (attacks != 1)}"] if attacks else [])])
 
 
 def _short(row: PlanRow) -> str:
@@ -194,6 +243,7 @@ def plan_data(planned: Sequence[Planned]) -> list[dict[str, Any]]:
             "words": list(one.combination.words),
             "state": _state(one),
             "plan": [vars(row) for row in one.rows],
+            **({"audit": [vars(row) for row in one.audit], "audit_seconds": one.audit_seconds} if one.audit else {}),
         }
         for one in planned
     ]

@@ -7,7 +7,7 @@ of a split share every resample; splits are resampled independently.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from unierase_cli.metrics.statistics.bootstrap import percentiles, resampled
 
 Array = NDArray[np.float64]
 Members = Sequence[tuple[str, Measure]]
+# Means of the members, in the order of ``row_blocks``, [members, ...] -> values [...].
+Statistic = Callable[[Array], Array]
 
 
 def harmonic_mean(name: str, members: Members, version: int) -> Measure:
@@ -62,8 +64,21 @@ def harmonic(means: Array) -> Array:
 
 def harmonic_interval(members: Members) -> tuple[float, float] | None:
     """95 % interval of the harmonic mean; None if a member has fewer than two rows."""
-    blocks = row_blocks({label: member.per_sample for label, member in members})
-    return None if blocks is None else percentiles(harmonic(_resampled_means(blocks)))
+    return interval_of({label: member.per_sample for label, member in members})
+
+
+def interval_of(
+    samples: Mapping[str, Sequence[float]], statistic: Statistic | None = None
+) -> tuple[float, float] | None:
+    """95 % interval of a statistic (the harmonic mean) of the members' means; None if a member has fewer than two rows."""
+    blocks = row_blocks(samples)
+    return None if blocks is None else percentiles((statistic or harmonic)(_resampled_means(blocks)))
+
+
+def value_of(samples: Mapping[str, Sequence[float]], statistic: Statistic | None = None) -> float | None:
+    """The statistic (the harmonic mean) of the members' means; None if a member has fewer than two rows."""
+    blocks = row_blocks(samples)
+    return None if blocks is None else float((statistic or harmonic)(_means(blocks)))
 
 
 def difference_interval(before: Members, after: Members) -> tuple[float, float] | None:
@@ -72,13 +87,16 @@ def difference_interval(before: Members, after: Members) -> tuple[float, float] 
 
 
 def paired_difference_interval(
-    before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]]
+    before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]], *, statistic: Statistic | None = None
 ) -> tuple[float, float] | None:
-    """The same as ``difference_interval``, from the members' values by label, with rows in one order on both sides."""
+    """The same as ``difference_interval``, from the members' values by label, with rows in one order on both sides.
+
+    ``statistic``: of the members' means, by default their harmonic mean.
+    """
     blocks = row_blocks(before), row_blocks(after)
     if blocks[0] is None or blocks[1] is None or _shapes(blocks[0]) != _shapes(blocks[1]):
         return None
-    old, new = (harmonic(_resampled_means(side)) for side in blocks if side is not None)
+    old, new = ((statistic or harmonic)(_resampled_means(side)) for side in blocks if side is not None)
     return percentiles(new - old)
 
 
@@ -96,6 +114,10 @@ def row_blocks(samples: Mapping[str, Sequence[float]]) -> dict[str, Array] | Non
 def _resampled_means(blocks: Mapping[str, Array]) -> Array:
     """Means of the members under every resample, [members, R]."""
     return np.concatenate([block[:, resampled(block.shape[1], key)].mean(axis=2) for key, block in blocks.items()])
+
+
+def _means(blocks: Mapping[str, Array]) -> Array:
+    return np.concatenate([block.mean(axis=1) for block in blocks.values()])
 
 
 def _shapes(blocks: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:

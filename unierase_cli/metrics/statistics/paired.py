@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unierase_cli.contracts import stable_hash
-from unierase_cli.metrics.statistics.aggregate import harmonic, row_blocks
+from unierase_cli.metrics.statistics.aggregate import Statistic, harmonic, row_blocks
 from unierase_cli.metrics.statistics.bootstrap import mean_interval
 
 Array = NDArray[np.float64]
@@ -91,10 +91,17 @@ def sign_flip(differences: Sequence[float] | Array) -> tuple[float, bool]:
     return (1 + reached) / (1 + FLIPS), False
 
 
-def aggregate_sign_flip(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]]) -> float | None:
+def aggregate_sign_flip(
+    first: Mapping[str, Sequence[float]],
+    second: Mapping[str, Sequence[float]],
+    *,
+    statistic: Statistic = harmonic,
+    flips: int = FLIPS,
+) -> float | None:
     """Two-sided p-value of the difference of two harmonic means; None if members lack rows or the runs' rows differ.
 
-    A row's values swap sides together in all members measured on it. Members by label, rows in one order.
+    A row's values swap sides together in all members measured on it. Members by label, rows in one order. ``statistic``: of the
+    members' means, instead of the harmonic mean; ``flips``: random sign patterns.
     """
     old, new = row_blocks(first), row_blocks(second)
     if old is None or new is None or {k: v.shape for k, v in old.items()} != {k: v.shape for k, v in new.items()}:
@@ -102,19 +109,19 @@ def aggregate_sign_flip(first: Mapping[str, Sequence[float]], second: Mapping[st
     middles = {key: (old[key] + new[key]) / 2 for key in old}
     halves = {key: (new[key] - old[key]) / 2 for key in old}
     means = [np.concatenate([side[key].mean(axis=1) for key in old]) for side in (old, new)]
-    least = abs(float(harmonic(means[1]) - harmonic(means[0]))) - ROUNDING
+    least = abs(float(statistic(means[1]) - statistic(means[0]))) - ROUNDING
     generator = np.random.default_rng(stable_hash("aggregate sign flips", *(f"{k} {v.shape}" for k, v in old.items())))
     reached = 0
-    for count in _blocks():
+    for count in _blocks(flips):
         sides: tuple[list[Array], list[Array]] = ([], [])
         for key, half in halves.items():
             moved = half @ _signs(generator, count, half.shape[1]).T / half.shape[1]
             middle = middles[key].mean(axis=1)[:, None]
             sides[0].append(middle - moved)
             sides[1].append(middle + moved)
-        flipped = harmonic(np.concatenate(sides[1])) - harmonic(np.concatenate(sides[0]))
+        flipped = statistic(np.concatenate(sides[1])) - statistic(np.concatenate(sides[0]))
         reached += int((np.abs(flipped) >= least).sum())
-    return (1 + reached) / (1 + FLIPS)
+    return (1 + reached) / (1 + flips)
 
 
 def mcnemar(first: Sequence[float] | Array, second: Sequence[float] | Array) -> float:
@@ -144,6 +151,6 @@ def _signs(generator: np.random.Generator, count: int, rows: int) -> Array:
     return (2 * generator.integers(0, 2, size=(count, rows), dtype=np.int8) - 1).astype(np.float64)
 
 
-def _blocks() -> list[int]:
+def _blocks(flips: int = FLIPS) -> list[int]:
     """Sizes of blocks of flips that fit into memory."""
-    return [min(BLOCK, FLIPS - start) for start in range(0, FLIPS, BLOCK)]
+    return [min(BLOCK, flips - start) for start in range(0, flips, BLOCK)]

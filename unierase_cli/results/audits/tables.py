@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from unierase_cli.audit.base import CLASSES, PLAIN
 from unierase_cli.audit.findings import Audit, Finding
+from unierase_cli.audit.numbers import Interval
 from unierase_cli.audit.verdict import DESTROYS, too_weak
 from unierase_cli.markdown import inline
 from unierase_cli.results.table import Table
@@ -20,7 +21,6 @@ CAPTION = (
     + ", ".join(f"{letter} {kind}" for kind, letter in CLASSES.items())
     + "."
 )
-Interval = tuple[float, float]
 
 
 def attack_table(audit: Audit, *, everything: bool = False) -> Table:

@@ -97,19 +97,22 @@ class Compared(Struct, kw_only=True):
     remarks: list[str]
 
 
-def compare_table(runs: Sequence[ScoredRun], retain: Sequence[ScoredRun]) -> tuple[list[Row], list[str]]:
-    """The ordered rows, and remarks."""
-    first, remarks = _reference(UNEDITED, "unedited model", runs)
+def compare_table(
+    runs: Sequence[ScoredRun], retain: Sequence[ScoredRun], more: Sequence[ColumnSpec] = ()
+) -> tuple[list[Row], list[str]]:
+    """The ordered rows, and remarks. ``more``: columns beside COLUMNS."""
+    columns = (*COLUMNS, *more)
+    first, remarks = _reference(UNEDITED, "unedited model", runs, columns)
     rows = [first]
     if retain:
-        row, told = _reference(RETAIN_ONLY, "retain-only model", retain)
+        row, told = _reference(RETAIN_ONLY, "retain-only model", retain, columns)
         rows.append(row)
         remarks += told
     before = [first.values[column].mean for column in (FORGET, KEPT)]
     for row in rows:
         after = [row.values[column].mean for column in (FORGET, KEPT)]
         row.values["balance"] = _pooled([balance(before, after)], row.seeds[:1])
-    edited, told = _edited_rows(runs)
+    edited, told = _edited_rows(runs, columns)
     remarks += told
     edited.sort(key=lambda row: (-_or_below(row.values["balance"].mean), row.label))
     for number, row in enumerate(edited, 1):
@@ -133,7 +136,7 @@ def balance(before: Sequence[float | None], after: Sequence[float | None]) -> Me
     return Measure(value=2 * forgotten * remaining / total if total else 0.0)
 
 
-def _edited_rows(runs: Sequence[ScoredRun]) -> tuple[list[Row], list[str]]:
+def _edited_rows(runs: Sequence[ScoredRun], columns: Sequence[ColumnSpec]) -> tuple[list[Row], list[str]]:
     methods: dict[str, dict[str, list[ScoredRun]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         methods[run.config["method"]["name"]][hash_json(configuration(run.config))].append(run)
@@ -146,7 +149,7 @@ def _edited_rows(runs: Sequence[ScoredRun]) -> tuple[list[Row], list[str]]:
             chosen, told = _one_per_seed(label, group)
             remarks += told
             seeds = [run.seed for run in chosen]
-            values = {c.id: _pooled([_measured(run, c.id) for run in chosen], seeds) for c in COLUMNS}
+            values = {c.id: _pooled([_measured(run, c.id) for run in chosen], seeds) for c in columns}
             steps = _curves(chosen[0])
             rows.append(_row(EDITED, label, chosen, values, method=method, differences=different, steps=steps))
     return rows, remarks
@@ -181,7 +184,9 @@ def _one_per_seed(label: str, runs: Sequence[ScoredRun]) -> tuple[list[ScoredRun
     return chosen, remarks
 
 
-def _reference(kind: str, label: str, runs: Sequence[ScoredRun]) -> tuple[Row, list[str]]:
+def _reference(
+    kind: str, label: str, runs: Sequence[ScoredRun], columns: Sequence[ColumnSpec]
+) -> tuple[Row, list[str]]:
     """The row of an unedited model: the ``base`` state of its runs, one value per model (seeds may share a model)."""
     fullest = sorted(runs, key=lambda run: (run.questions, _finished(run)), reverse=True)
     models: dict[str, ScoredRun] = {}
@@ -195,7 +200,7 @@ def _reference(kind: str, label: str, runs: Sequence[ScoredRun]) -> tuple[Row, l
         if others := sorted({run.name for run in of_seed if run.model != of_seed[0].model}):
             remarks.append(f"{label}: the runs of seed {seed} start from different ones; not in its row: {', '.join(others)}")
     values: dict[str, Pooled] = {}
-    for column in COLUMNS:
+    for column in columns:
         if column.part not in (FORGETTING, RETENTION):
             values[column.id] = _pooled([Measure()] * len(models), [])
             continue

@@ -118,10 +118,10 @@ def _least_width(table: Table) -> int:
     return table.width() - max(0, label - LABEL)
 
 
-def remarks_on(rows: Sequence[Row]) -> list[str]:
+def remarks_on(rows: Sequence[Row], columns: Sequence[ColumnSpec] = COLUMNS) -> list[str]:
     """One sentence per reason for unavailable values, with all rows and columns that it applies to."""
     reasons: dict[tuple[str, str], list[str]] = {}
-    for column in COLUMNS:
+    for column in columns:
         lacking: dict[str, list[Row]] = {}
         for row in rows:
             if reason := row.values[column.id].unavailable:

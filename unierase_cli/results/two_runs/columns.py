@@ -67,7 +67,7 @@ def matched(
     sides: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
     for pair in pairs:
         for letter, run, values in zip("AB", pair, sides, strict=True):
-            found = _by_fact(run, column)
+            found = values_by_fact(run, column)
             if isinstance(found, str):
                 return f"{letter}: {found}"
             values.append(found)
@@ -79,10 +79,10 @@ def matched(
     return common, means[0], means[1], (len(everyone[0]) - len(common), len(everyone[1]) - len(common))
 
 
-def _by_fact(run: ScoredRun, column: str) -> dict[str, float] | str:
-    """The edited model's values of a column by fact id, or the reason why there are none."""
+def values_by_fact(run: ScoredRun, column: str, state: str = EDITED) -> dict[str, float] | str:
+    """A model state's values of a column by fact id, or the reason why there are none."""
     described = next((c for c in run.scores.columns if c.id == column), None)
-    found = run.scores.states.get(EDITED, {}).get(column)
+    found = run.scores.states.get(state, {}).get(column)
     if described is None or found is None:
         return f"{run.name} has no column {column}"
     if found.value is None:

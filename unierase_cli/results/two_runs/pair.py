@@ -46,7 +46,7 @@ def compare_pair(
         raise UserError(f"{len(words)} RUN{'s' * (len(words) != 1)} given, but a paired comparison takes two", _hint(len(words)))
     first, second = (_side(store, word) for word in words)
     pairs = _pairs(first, second)
-    differing = _unlike(pairs) or other_questions(store, pairs)
+    differing = unlike(pairs) or other_questions(store, pairs)
     if differing and not anyway:
         raise UserError(
             f"these runs cannot be paired: {'; '.join(differing)}",
@@ -133,7 +133,7 @@ def _pairs(first: Side, second: Side) -> list[Pair]:
     return pairs
 
 
-def _unlike(pairs: Sequence[Pair]) -> list[str]:
+def unlike(pairs: Sequence[Pair]) -> list[str]:
     """Reasons why two runs cannot be compared: different questions, ways of asking, or unedited models."""
     found = []
     for a, b in pairs:

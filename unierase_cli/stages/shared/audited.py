@@ -22,7 +22,8 @@ from unierase_cli.contracts import Fact, Reporter, UserError, evenly_spaced
 from unierase_cli.methods.traits import changes_nothing
 from unierase_cli.pipeline.model_states import load_base, load_edited, model_fingerprints, state_needs
 from unierase_cli.pipeline.stage import Request
-from unierase_cli.pipeline.study import Study
+from unierase_cli.pipeline.study import Study, study_of
+from unierase_cli.stages import finetune
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.unlearned import unlearning_tokens_in
@@ -115,20 +116,30 @@ def _known_control(experiment: Experiment) -> str | None:
 
 
 def _trained_control(experiment: Experiment) -> str | None:
-    """The newest model that was trained here like the experiment's, on the retain rows of the same benchmark alone."""
+    """The newest model that was trained here like the experiment's, but on all of the benchmark's rows that should be kept.
+
+    The rows themselves are compared (their fingerprint), because a file of the same name may have other ones by now.
+    """
     if experiment.model.path is not None:
         return None
-    for artefact in reversed(Store(experiment.run.outputs).list("finetune")):
+    wanted = {k: v for k, v in asdict(experiment.train).items() if k not in NOT_COMPARED}
+    rows: dict[str, str] = {}
+    for artefact in reversed(Store(experiment.run.outputs).list(finetune.NAME)):
         config: dict[str, Any] = artefact.manifest.get("config", {})
-        train, wanted = config.get("train", {}), asdict(experiment.train)
+        train, benchmark = config.get("train", {}), config.get("benchmark", {})
+        split = str(train.get("split", ""))
         if (
-            str(train.get("split", "")).startswith("retain")
-            and _alike(config.get("benchmark", {}), asdict(experiment.benchmark))
+            split.startswith("retain")
+            and (benchmark.get("name"), benchmark.get("split")) == (experiment.benchmark.name, experiment.benchmark.split)
             and _alike({k: v for k, v in train.items() if k not in NOT_COMPARED}, wanted)
             and config.get("model", {}).get("path") is None
             and config.get("run", {}).get("seed") == experiment.run.seed
         ):
-            return str(artefact.whole / "model")
+            if split not in rows:
+                trained = replace(experiment, train=replace(experiment.train, split=split))
+                rows[split] = finetune.fingerprints(study_of(trained), {})[finetune.ROWS]
+            if artefact.manifest.get("fingerprints", {}).get(finetune.ROWS) == rows[split]:
+                return str(artefact.whole / "model")
     return None
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from unierase_cli.config.schema import Experiment
-from unierase_cli.config.sections.audit import AuditConfig
+from unierase_cli.config.sections.audit import AuditConfig, VerdictConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.methods.traits import changes_nothing
 from unierase_cli.store.artefact import Artefact
@@ -45,28 +47,37 @@ def made_of(store: Store, run: Artefact) -> dict[str, Artefact]:
     return found
 
 
-def as_recorded(found: dict[str, Artefact], typed: Experiment, *, device: bool) -> Experiment:
-    """The run's experiment, with what the command line says of the audit and of the run; ``device``: of where it runs, too.
+def as_recorded(found: dict[str, Artefact], typed: Experiment, words: Sequence[str]) -> Experiment:
+    """The run's experiment, with what the command line says of the audit and of the run.
 
-    Where the run erased nothing its model is its own ceiling.
+    ``typed``: what was composed of ``words``, which say what of it somebody typed. Where the run erased nothing its model is its
+    own ceiling.
     """
     recorded = Experiment.from_json(found["erase"].config)
+    keys = {word.lstrip("+").partition("=")[0] for word in words}
     run = replace(typed.run, seed=recorded.run.seed, threads=typed.run.threads or recorded.run.threads)
-    run = run if device else replace(run, device=recorded.run.device)
-    audit = _settled(recorded.audit, typed.audit)
+    run = run if "run.device" in keys else replace(run, device=recorded.run.device)
+    audit = _settled(recorded.audit, typed.audit, keys)
     if audit.ceiling is None and changes_nothing(recorded.method):
         audit = replace(audit, ceiling=unedited(found))
     return replace(recorded, audit=audit, run=run)
 
 
-def _settled(recorded: AuditConfig, typed: AuditConfig) -> AuditConfig:
-    """The run's own section with what was typed in its place: its experiment may have settings of attacks that suit its model."""
-    usual = AuditConfig()
-    values = {f.name: getattr(typed, f.name) for f in fields(typed)}
-    changes = {name: value for name, value in values.items() if name in ("name", "attacks") or value != getattr(usual, name)}
+def _settled(recorded: AuditConfig, typed: AuditConfig, keys: Collection[str]) -> AuditConfig:
+    """The run's own section with what was typed in its place: its experiment may have settings of attacks that suit its model.
+
+    A typed key counts whatever its value; what a chosen yaml says (``audit=NAME``) counts where it is not the default.
+    """
     both = dict.fromkeys([*recorded.settings, *typed.settings])
-    changes["settings"] = {name: {**recorded.settings.get(name, {}), **typed.settings.get(name, {})} for name in both}
-    return replace(recorded, **changes)
+    settings = {name: {**recorded.settings.get(name, {}), **typed.settings.get(name, {})} for name in both}
+    verdict = replace(recorded.verdict, **_changes(typed.verdict, VerdictConfig(), "audit.verdict", keys))
+    changes = {**_changes(typed, AuditConfig(), "audit", keys), "name": typed.name, "attacks": typed.attacks}
+    return replace(recorded, **{**changes, "settings": settings, "verdict": verdict})
+
+
+def _changes(typed: AuditConfig | VerdictConfig, usual: object, section: str, keys: Collection[str]) -> dict[str, Any]:
+    found = {f.name: getattr(typed, f.name) for f in fields(typed)}
+    return {n: value for n, value in found.items() if f"{section}.{n}" in keys or value != getattr(usual, n)}
 
 
 def unedited(found: dict[str, Artefact]) -> str:

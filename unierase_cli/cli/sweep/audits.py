@@ -1,0 +1,88 @@
+"""Audits of a sweep's runs: each in a process of its own once the runs are done; what they share is made once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unierase_cli.cli.render import ConsoleReporter
+from unierase_cli.contracts import UserError
+from unierase_cli.store.json_text import read_as
+
+if TYPE_CHECKING:
+    from unierase_cli.cli.sweep.outcome import Ran, Results
+    from unierase_cli.launch.jobs import Finished, Job
+    from unierase_cli.store.artefact import Artefact
+
+
+@dataclass
+class Audited:
+    """The audit of a run: where it is, or why it failed, and its log."""
+
+    path: Path | None = None
+    error: str = ""
+    log: Path | None = None
+
+    def data(self) -> dict[str, Any]:
+        path, log = (str(place) if place else None for place in (self.path, self.log))
+        return {"path": path, "error": self.error or None, "log": log}
+
+
+def audit_jobs(results: Results, program: Sequence[str], attacks: str, folder: Path) -> list[Job]:
+    """A job for every run that is there and whose audit is not; of runs that are the same artefact, one."""
+    from unierase_cli.launch.jobs import Job
+
+    jobs: dict[Path, Job] = {}
+    for run in results.runs:
+        if run.path is None or run.path in jobs:
+            continue
+        if run.planned.audited:
+            run.audit = Audited(Path(str(run.planned.audit[-1].path)))
+            continue
+        number, label = run.planned.number, f"audit of {run.planned.label}"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{number:03d}_audit_{run.planned.label.replace(' ', '_')}")[:100]
+        command = (*program, "audit", str(run.path), "--attacks", attacks, "--outputs", str(results.store.root), "--json")
+        jobs[run.path] = Job(number, label, command, folder / f"{name}.log", folder / f"{name}.json")
+    return list(jobs.values())
+
+
+def keep_audit(results: Results, finished: Finished) -> None:
+    """Record a finished audit, with all runs that are the same artefact, and write the record to disk."""
+    from unierase_cli.cli.sweep.outcome import AGAIN, MADE
+
+    job = finished.job
+    found = Audited(error=finished.error, log=job.log)
+    if finished.code == 0:
+        try:
+            found.path = Path(read_as(job.result, MADE, AGAIN).folder)
+        except UserError as error:
+            found.error = error.message
+    path = next(run.path for run in results.runs if run.planned.number == job.number)
+    for run in results.runs:
+        if run.path == path:
+            run.audit = found
+    results.write()
+
+
+def show_audits(results: Results, reporter: ConsoleReporter) -> Artefact | None:
+    """The artefact over all audits of the sweep, or the only one; None if there are none."""
+    from unierase_cli.results.audits.together import together
+
+    made: Mapping[Path, Artefact] = {
+        run.audit.path: results.store.resolve(str(run.audit.path)) for run in results.runs if run.audit and run.audit.path
+    }
+    if len(made) < 2:
+        return next(iter(made.values()), None)
+    return together(results.store, list(made.values()), reporter=reporter, command=results.command)
+
+
+def failed_audits(runs: Sequence[Ran]) -> list[tuple[str, str, str, str]]:
+    """Lines for the table of failures."""
+    return [
+        (str(run.planned.number), f"audit of {run.planned.label}", run.audit.error, str(run.audit.log or ""))
+        for run in runs
+        if run.audit and run.audit.error
+    ]

@@ -1,0 +1,130 @@
+"""Memory and time of an audit's attacks, before anything is loaded.
+
+Time counts answers: every question that an attack asks is one, and so is every example that it trains on (a forward and a backward
+pass over the tokens of an answer take about as long as generating it). Seconds per answer are those of attacks on the same model
+that were made here; without any they follow from the model's size and are right within a factor of several.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from unierase_cli.audit.base import ATTACKS, CEILING, CONTROL, attack_settings, load_attack
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Benchmark
+from unierase_cli.estimate.memory_and_disk import loaded_bytes
+from unierase_cli.estimate.need import Need, Rows, stage_peaks
+from unierase_cli.estimate.shapes import Shape
+from unierase_cli.estimate.training import computing_bytes, trained_weights, training_pass
+from unierase_cli.estimate.workspace import Workspace
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
+
+ATTACK = "attack"
+# Operations per second and thread of a processor, and of an accelerator, while small batches of answers are generated.
+CPU_SPEED, GPU_SPEED = 5e9, 1e13
+# Rank of the adapters that relearning trains, bytes per weight of adapters with gradients and AdamW, and facts of a batch.
+RANK, ADAPTER_BYTES, BATCH = 16, 16, 8
+# Facts that a relearning attack trained on and asks again.
+ASKED_AGAIN = 24
+# Forward passes over a row's tokens that take as long as generating an answer.
+PASSES = 4
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds per answer on this model: by attack where it was made here, else the average of those that were, else a guess."""
+
+    of_attack: Mapping[str, float]
+    usual: float
+
+    @property
+    def measured(self) -> bool:
+        """Whether any attack was made here."""
+        return bool(self.of_attack)
+
+    def seconds(self, attack: str, answers: int) -> float:
+        """Of so many answers under an attack."""
+        return answers * self.of_attack.get(attack, self.usual)
+
+
+def answers_of(name: str, experiment: Experiment, benchmark: Benchmark, blocks: int) -> int:
+    """Answers that an attack takes on one model, over all its cases, those that it trains on included. Roughly."""
+    settings = attack_settings(name, experiment.audit.settings.get(name, {}))
+    facts = len(benchmark.splits.get("forget", benchmark.forget))
+    facts = min(facts, experiment.audit.facts or facts, settings.get("facts") or facts)
+    kind = ATTACKS.says(name, "CLASS", "prompts")
+    kept = 0 if kind in ("prompts", "inside") else min(experiment.audit.kept, len(benchmark.protect))
+    looks = len(_listed(settings.get("steps"))) or 1
+    learned = _learned(settings) if kind in ("relearning", "embeddings") else 0
+    asked = facts * looks + kept + (ASKED_AGAIN if learned else 0)
+    if kind == "inside":
+        # Each block of a row is a pass of its own.
+        asked = ceil(facts * (2 * blocks + 3) / PASSES)
+    repeats = settings.get("samples", 1) * settings.get("seeds", 1)
+    return len(load_attack(name).cases(settings)) * (asked * repeats + learned)
+
+
+def speed_of(experiment: Experiment, shape: Shape, rows: Rows, accelerator: bool) -> Speed:
+    """From the newest attacks on models of this name and folder, on this device."""
+    found: dict[str, float] = {}
+    for artefact in Store(experiment.run.outputs).list(ATTACK):
+        told = _told(artefact, experiment)
+        if told is not None:
+            found[artefact.manifest["options"][ATTACK]] = told
+    if found:
+        return Speed(found, sum(found.values()) / len(found))
+    rate = GPU_SPEED if accelerator else CPU_SPEED * (experiment.run.threads or os.cpu_count() or 1)
+    tokens = rows.usual_question + min(rows.usual_learned, experiment.protocol.max_new_tokens or rows.usual_learned)
+    return Speed({}, 2 * shape.parameters * tokens / rate)
+
+
+def attack_memory(
+    experiment: Experiment, shape: Shape, rows: Rows, accelerator: bool, asking: Sequence[Need], name: str
+) -> int:
+    """Bytes at an attack's peak. ``asking``: needs of the stage that asks the same questions plainly (``observe``)."""
+    size = loaded_bytes(experiment, shape, accelerator)
+    space, kind = Workspace(shape, size, heap=not accelerator), ATTACKS.says(name, "CLASS", "prompts")
+    others = sum(need in ATTACKS.says(name, "NEEDS", ()) for need in (CONTROL, CEILING))
+    needs = [Need("attack", need.what, need.bytes, need.how, need.phase) for need in asking]
+    needs.append(Need("attack", "control and unedited model", others * shape.parameters * size))
+    if kind == "weights":
+        # On an accelerator it is kept in main memory.
+        needs.append(Need("attack", "weights as they were", 0 if accelerator else shape.parameters * size))
+        needs.append(Need("attack", "a matrix that is changed", 3 * space.copies(1, shape.hidden * shape.inner)))
+    if kind in ("relearning", "embeddings"):
+        computing = computing_bytes("auto", accelerator)
+        then = Workspace(shape, computing, heap=not accelerator)
+        settings = attack_settings(name, experiment.audit.settings.get(name, {}))
+        batch = settings.get("batch", BATCH)
+        if kind == "relearning" and settings.get("lr"):
+            needs += trained_weights("attack", space, computing, masters=True, base=0 if accelerator else size)
+        else:
+            needs.append(Need("attack", "adapters, gradients, Adam", RANK * shape.adapter_width * ADAPTER_BYTES, phase="pass"))
+        length = rows.question + rows.learned
+        needs += training_pass("attack", then, batch, length, batch * rows.learned, written_out=not accelerator)
+    return stage_peaks(needs)["attack"]
+
+
+def _told(artefact: Artefact, experiment: Experiment) -> float | None:
+    """Seconds per row that a finished attack took, None if it says nothing about this experiment's model."""
+    config = artefact.manifest.get("config", {})
+    model, device = config.get("model", {}), config.get("run", {}).get("device")
+    same = (model.get("name"), model.get("path"), device) == (experiment.model.name, experiment.model.path, experiment.run.device)
+    seconds, rows = (sum(artefact.summary.get(what, {}).values()) for what in ("seconds", "rows"))
+    return seconds / rows if same and rows else None
+
+
+def _learned(settings: Mapping[str, Any]) -> int:
+    """Examples that a case trains on: steps times batch, or so many examples once."""
+    steps = _listed(settings.get("steps")) or _listed(settings.get("epochs"))
+    return max(steps, default=0) * settings.get("batch", BATCH) if steps else max(_listed(settings.get("examples")), default=0)
+
+
+def _listed(value: Any) -> list[int]:
+    found = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    return [int(each) for each in found]

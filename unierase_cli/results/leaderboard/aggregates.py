@@ -1,0 +1,88 @@
+"""What a run's audits add to its scores: UDS, Privacy and Overall as further columns, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from msgspec import structs
+
+from unierase_cli.audit.findings import Audit, Finding
+from unierase_cli.audit.verdict import UDS
+from unierase_cli.contracts import Measure
+from unierase_cli.metrics import overall_uds
+from unierase_cli.metrics.base import FORGET, OVERALL
+from unierase_cli.metrics.scores import EDITED
+from unierase_cli.results.audits.together import read_audit
+from unierase_cli.results.many_runs.against_retain import MIA
+from unierase_cli.results.runs import ScoredRun, source_of
+from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
+
+MEMORISATION = f"{FORGET}.{overall_uds.MEMORISATION.name}"
+RELATIVE_UTILITY = f"{OVERALL}.{overall_uds.RELATIVE.name}"
+DEPTH = f"{FORGET}.{UDS}"
+PRIVACY = f"{FORGET}.{overall_uds.PRIVACY.name}"
+TOTAL = f"{OVERALL}.{overall_uds.OVERALL.name}"
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A run's audit with the most attacks (of several the newest), and the newest finding of UDS; None where there is none."""
+
+    artefact: Artefact | None = None
+    audit: Audit | None = None
+    depth_artefact: Artefact | None = None
+    depth: Finding | None = None
+
+    @property
+    def artefacts(self) -> list[Artefact]:
+        """What was read."""
+        return [found for found in (self.artefact, self.depth_artefact) if found is not None]
+
+
+def audits_of(store: Store, runs: Sequence[ScoredRun]) -> dict[str, Audited]:
+    """Run's name -> what its audits found. Raises UserError for a damaged audit."""
+    of_erase: dict[str, list[Artefact]] = {}
+    for artefact in store.list("audit"):
+        attack = source_of(store, artefact, "plain edited")
+        erased = (attack.manifest if attack else {}).get("inputs", {}).get("erase", {}).get("key")
+        if erased is not None:
+            of_erase.setdefault(erased, []).append(artefact)
+    found = {}
+    for run in runs:
+        observed = source_of(store, run.score, "edited")
+        erased = (observed.manifest if observed else {}).get("inputs", {}).get("erase", {}).get("key")
+        found[run.name] = _together([(artefact, read_audit(artefact)) for artefact in of_erase.get(erased, ())])
+    return found
+
+
+def _together(audits: Sequence[tuple[Artefact, Audit]]) -> Audited:
+    if not audits:
+        return Audited()
+    artefact, audit = max(audits, key=lambda pair: (len(pair[1].headlines()), pair[0].order))
+    depths = [(made, finding) for made, other in audits for finding in other.headlines() if finding.attack == UDS]
+    return Audited(artefact, audit, *(depths[-1] if depths else (None, None)))
+
+
+def with_aggregates(runs: Sequence[ScoredRun], audited: Mapping[str, Audited]) -> list[ScoredRun]:
+    """The runs with the edited model's columns UDS, Privacy and Overall; each is unavailable, with the reason, if a part is."""
+    found = []
+    for run in runs:
+        depth = depth_of(audited[run.name].depth)
+        private = overall_uds.privacy(run.number(EDITED, MIA), depth)
+        total = overall_uds.overall(run.number(EDITED, MEMORISATION), private, run.number(EDITED, RELATIVE_UTILITY))
+        states = dict(run.scores.states)
+        states[EDITED] = {**states.get(EDITED, {}), DEPTH: depth, PRIVACY: private, TOTAL: total}
+        found.append(replace(run, scores=structs.replace(run.scores, states=states)))
+    return found
+
+
+def depth_of(finding: Finding | None) -> Measure:
+    """UDS, 1 minus the share that the audit's finding says is still there, or the command that measures it."""
+    if finding is None:
+        return Measure(UDS, unavailable="no audit of it measured UDS; `unierase audit RUN --attacks uds` does")
+    if finding.share is None:
+        return Measure(UDS, unavailable=f"its audit has no UDS: {finding.why_no_share}")
+    interval = finding.share_ci and (1 - finding.share_ci[1], 1 - finding.share_ci[0])
+    return Measure(UDS, 1 - finding.share, finding.n, interval, version=finding.version, higher_is_better=True)
