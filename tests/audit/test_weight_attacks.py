@@ -126,7 +126,8 @@ def test_pruning_by_activations_needs_retained_examples() -> None:
 def test_all_the_way_to_the_unedited_model_lie_its_answers() -> None:
     full, loaded = tiny_llama(seed=0), tiny_llama(seed=2)
     plain = attack("plain", target(full))
-    assert attack("interpolate", target(loaded), amounts=[1.0]) == plain
+    moved = attack("interpolate", target(loaded), amounts=[1.0])
+    assert [(row.fact, row.split, row.text) for row in moved] == [(row.fact, row.split, row.text) for row in plain]
     assert attack("interpolate", target(full), amounts=[0.3]) == plain
     with pytest.raises(UserError, match="unedited model"):
         attack("interpolate", target(loaded, ceiling=None))

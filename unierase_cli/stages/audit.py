@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from unierase_cli.audit import scores
-from unierase_cli.audit.base import ATTACKS, PLAIN, group_of
+from unierase_cli.audit.base import ATTACKS, PLAIN
 from unierase_cli.config.counted import counted
 from unierase_cli.contracts import UserError
 from unierase_cli.metrics.catalog import metric_code
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.plugins import code_of
-from unierase_cli.stages.shared import audited
+from unierase_cli.stages.shared import audited, audited_facts
 from unierase_cli.stages.shared.audit_findings import input_name, measure, title_of
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import write_json
@@ -50,10 +50,10 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    """The facts' groups, and the code of the attacks, which say what their scores are."""
-    groups = {fact.id: group_of(fact) for fact in audited.attacked(study)}
+    """The facts' groups and entities, and the code of the attacks, which say what their scores are."""
     code = code_of("attack", ATTACKS, PLAIN, *audited.chosen(study)[0])
-    return {"groups": hash_json(groups), **code, **metric_code(["rouge"])}
+    entities = audited_facts.entities_hash(study.experiment)
+    return {"groups": hash_json(audited_facts.groups(study)), "entities": entities, **code, **metric_code(["rouge"])}
 
 
 def check(study: Study) -> None:
@@ -64,6 +64,9 @@ def check(study: Study) -> None:
             "unierase audit --mode batch",
         )
     audited.chosen(study)
+    audited_facts.entities_hash(study.experiment)
+    if audited.models_of(study.experiment).control == audited.CONTROL_FACTS:
+        audited_facts.control_facts(study)
 
 
 def run(context: StageContext) -> dict[str, Any]:

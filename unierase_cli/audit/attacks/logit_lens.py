@@ -11,9 +11,8 @@ from unierase_cli.representation.lens import lens_depth
 
 CLASS, PRESET, VERSION = "inside", "standard", 1
 # As in uds; the last block is always taken before the final norm.
-SETTINGS: Mapping[str, Any] = {"entities": "", "threshold": 0.05, "tokenisation": "joint", "batch_tokens": 2048}
-# Settings that name files.
-FILES = ("entities",)
+SETTINGS: Mapping[str, Any] = {"threshold": 0.05, "tokenisation": "joint", "batch_tokens": 2048}
+ENTITIES = True
 NEEDS = ("control", "ceiling")
 SCORE, RELATIVE = "intact", True
 
