@@ -40,7 +40,12 @@ TOKEN, PARAPHRASES, CONTROL, CEILING = "token", "paraphrases", "control", "ceili
 # probable the true answer is.
 RIGHT, CHANCE, PROBABILITY = "right", "chance", "probability"
 # Settings with these names are above 0 in every attack.
-COUNTS = frozenset({"batch", "batch_tokens", "epochs", "examples", "folds", "others", "samples", "seeds", "sequences", "steps"})
+COUNTS = frozenset(
+    {
+        "batch", "batch_tokens", "epochs", "every", "examples", "folds", "new_tokens", "others", "samples", "seeds", "sequences",
+        "steps", "tokens",
+    }
+)  # fmt: skip
 FORGET, RETAIN, TRAINED = "forget", "retain", "trained"
 
 
