@@ -29,8 +29,12 @@ def test_all_is_left_in_the_unedited_model_and_nothing_in_the_control(name: str)
         assert [row.fact for row in full] == [fact.id for fact in FACTS[:4]]
         assert set(intact(full)) == {1.0}
         assert set(intact(none)) == {0.0}
-        assert all(0 <= value <= 1 for row in full + none for value in row.scores.values())
-        assert {name for row in full for name in row.scores} <= {"intact", *(f"block {i}" for i in range(4))}
+        shares = {name for row in full + none for name in row.scores if name.startswith(("intact", "block"))}
+        assert shares <= {"intact", *(f"block {i}" for i in range(4))}
+        assert all(0 <= row.scores.get(name, 0.0) <= 1 for row in full + none for name in shares)
+        for row, left in [*((row, 0.0) for row in full), *((row, 1.0) for row in none)]:
+            of = {name.rpartition(" ")[2] for name in row.scores if name != "intact"}
+            assert all(row.scores[f"lost in {b}"] == left * row.scores[f"lost by the control in {b}"] for b in of)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -69,7 +69,7 @@ class Row:
 
     ``reference``: the true answer, or what of it was not ``given``. ``sample``: its number where a question is asked several times.
     ``at``: when, in an attack that looks several times ("after 50 steps"); each is a setting of its own, the first row's the
-    case's headline. ``scores``: in [0, 1], those that need the model; what a text is worth is computed from it later.
+    case's headline. ``scores``: those that need the model, in [0, 1] but for losses; what a text is worth is computed later.
     """
 
     fact: str

@@ -19,6 +19,8 @@ from unierase_cli.representation.states import States, read_states
 INTACT = "intact"
 # With the specification's own prompt, and as the run asks.
 BOTH_PROMPTS = (Case("plain prompt", {"style": "plain"}), Case("prompt of the run", {"style": None}))
+# What the unedited model loses in a block, by the control's states and by this model's.
+LOST_BY_CONTROL, LOST = "lost by the control in", "lost in"
 # In place of a fact, where a score is of all of them.
 TOGETHER = "all facts"
 
@@ -99,7 +101,9 @@ def entities_and_rows(
 
 
 def depth_rows(target: Target, inside: Inside, depth: Depth, threshold: float) -> Iterator[Row]:
-    """One row per fact with a score: 1 - depth, and the same of every block that encodes the fact. Notes count the others."""
+    """One row per fact with a score: 1 - depth, the same of every block that encodes the fact, and the nats per token that are lost
+    by the control's states and by the unlearned model's. Notes count the others.
+    """
     counts = {
         "are not encoded in any block and have no score": depth.without_block,
         "give no finite logits and have no score": len(depth.failed),
@@ -113,7 +117,16 @@ def depth_rows(target: Target, inside: Inside, depth: Depth, threshold: float) -
             continue
         entity = inside.entities[row.fact_id]
         pairs = enumerate(zip(row.retain, row.unlearned, strict=True))
-        blocks = {f"block {block}": 1 - erased_share(*pair) for block, pair in pairs if pair[0] > threshold}
+        blocks = {
+            name: value
+            for block, (retain, unlearned) in pairs
+            if retain > threshold
+            for name, value in {
+                f"block {block}": 1 - erased_share(retain, unlearned),
+                f"{LOST_BY_CONTROL} {block}": retain,
+                f"{LOST} {block}": unlearned,
+            }.items()
+        }
         yield Row(
             row.fact_id, entity.question, entity.entity, "", entity.prefix, scores={INTACT: 1 - row.score, **blocks}
         )

@@ -13,7 +13,7 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from unierase_cli.audit.findings import Interval
+from unierase_cli.audit.intervals import Interval
 from unierase_cli.metrics.statistics.bootstrap import percentiles, resampled
 
 Array = NDArray[np.float64]
@@ -120,6 +120,11 @@ def relative_numbers(intact: Mapping[str, float], groups: Mapping[str, str]) -> 
     values, members = list(intact.values()), [groups.get(fact, fact) for fact in intact]
     interval, share = _interval(_resampled([values], members)), mean(values)
     return Numbers(len(values), len(set(members)), share, None, 0.0, 1.0, share, interval, share, interval)
+
+
+def interval_of(values: Mapping[str, float], groups: Mapping[str, str]) -> Interval | None:
+    """The interval of the mean of one model's scores; None for facts of a single group."""
+    return _interval(_resampled([list(values.values())], [groups.get(fact, fact) for fact in values]))
 
 
 def mean(values: Sequence[float]) -> float:

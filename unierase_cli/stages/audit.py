@@ -1,7 +1,7 @@
 """Stage ``audit``: what the attacks brought back, beside the control and the unedited model, in numbers and in one line.
 
 Reads the rows of finished attacks alone, so scores and limits may change without a model being asked again. Writes audit.json,
-audit.md and the heat map.
+audit.md, the heat map, and the curves of relearning and the depth by block where there are any.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.plugins import code_of
 from unierase_cli.stages.shared import audited, audited_facts
-from unierase_cli.stages.shared.audit_findings import input_name, measure, title_of
+from unierase_cli.stages.shared.audit_findings import measure, title_of
+from unierase_cli.stages.shared.audit_rows import input_name
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import write_json
 
 NAME = "audit"
-VERSION = 1
+VERSION = 2
 DATA, TEXT, PICTURE = "audit.json", "audit.md", "audit.png"
+CURVES, BLOCKS = "curves.png", "blocks.png"
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
@@ -72,13 +74,21 @@ def check(study: Study) -> None:
 def run(context: StageContext) -> dict[str, Any]:
     """Write the audit's files; the summary holds the verdict."""
     from unierase_cli.results.audits.picture import heat_map
+    from unierase_cli.results.audits.series_pictures import depth_by_block, relearning_curves
     from unierase_cli.results.audits.tables import markdown
 
     with context.reporter.phase("audit"):
         found = measure(context)
         write_json(context.directory / DATA, found.to_json())
         heat_map([found], context.directory / PICTURE)
-        (context.directory / TEXT).write_text(markdown(found, PICTURE), "utf-8")
+        further = {}
+        if found.curves:
+            relearning_curves(found.curves, context.directory / CURVES)
+            further["recall while the models relearn"] = CURVES
+        if any(block.lost is not None for block in found.blocks):
+            depth_by_block(found.blocks, context.directory / BLOCKS)
+            further["what each block's states cost the facts"] = BLOCKS
+        (context.directory / TEXT).write_text(markdown(found, PICTURE, further), "utf-8")
     for remark in found.remarks:
         context.reporter.warn(remark)
-    return {"verdict": found.line, "kind": found.kind, "files": [DATA, TEXT, PICTURE]}
+    return {"verdict": found.line, "kind": found.kind, "files": [DATA, TEXT, PICTURE, *further.values()]}

@@ -10,7 +10,7 @@ from unierase_cli.audit.inside import BOTH_PROMPTS, Inside, depth_rows, look_ins
 from unierase_cli.representation.states import States
 from unierase_cli.representation.uds import check_sanity, unlearning_depth
 
-CLASS, PRESET, VERSION = "inside", "standard", 1
+CLASS, PRESET, VERSION = "inside", "standard", 2
 # threshold: nats per token by which the control's states must hurt. tokenisation: joint or apart, last_block: raw or normed; apart
 # and normed are what the reference code does.
 SETTINGS: Mapping[str, Any] = {"threshold": 0.05, "tokenisation": "joint", "last_block": "raw", "batch_tokens": 2048}

@@ -14,8 +14,10 @@ from unierase_cli.audit.numbers import Numbers, mean, numbers, relative_numbers
 from unierase_cli.audit.verdict import DESTROYS, RECOVERED, Retained, verdict, word_of
 from unierase_cli.config.schema import Experiment
 from unierase_cli.pipeline.stage import StageContext
-from unierase_cli.stages.attack import Done, read_cases, read_rows
+from unierase_cli.stages.attack import Done
 from unierase_cli.stages.shared import audited, audited_facts
+from unierase_cli.stages.shared.audit_rows import Asked, of_all_models, of_split, rows_of
+from unierase_cli.stages.shared.audit_series import Series
 
 # Rows of a recovered attack that are shown.
 SHOWN = 3
@@ -27,7 +29,7 @@ def measure(context: StageContext) -> Audit:
     """What ``audit.json`` holds, from the inputs' files."""
     study, experiment = context.study, context.experiment
     models, (made, left_out) = audited.models_of(experiment), audited.chosen(study)
-    asked = {name: _of_all_models(context, name, models) for name in [PLAIN, *made]}
+    asked = {name: of_all_models(context, name, models) for name in [PLAIN, *made]}
     facts = [fact for of in models.all for fact in audited_facts.asked(study, of)]
     known = _Known(audited_facts.groups(study), named_entities(facts, entity_lines(experiment.audit.entities)))
     kept = _Kept(asked[PLAIN], models)
@@ -39,7 +41,12 @@ def measure(context: StageContext) -> Audit:
     retained = Retained(kept.after, kept.before)
     kind, line = verdict([found for found in findings if found.headline], retained, experiment.audit.verdict)
     remarks += _remarks(experiment, models, findings, len(audited_facts.asked(study, models.control or models.unlearned)))
-    return Audit(title_of(experiment), kind, line, findings, kept.after, kept.before, left_out, list(dict.fromkeys(remarks)))
+    remarks = list(dict.fromkeys(remarks))
+    series = Series({name: asked[name] for name in made}, asked[PLAIN], models, known.groups)
+    return Audit(
+        title_of(experiment), kind, line, findings, kept.after, kept.before, left_out, remarks,
+        series.curves(), series.blocks(), series.rounding(),
+    )  # fmt: skip
 
 
 def title_of(experiment: Experiment) -> str:
@@ -47,32 +54,6 @@ def title_of(experiment: Experiment) -> str:
     e = experiment
     what = e.method.name if audited.models_of(e).unlearned == audited.EDITED else "the model as it is"
     return f"{what} on {e.benchmark.name} {e.benchmark.split}, {e.model.name}, seed {e.run.seed}"
-
-
-def input_name(attack: str, of: str) -> str:
-    """What an attack on a model is called among an audit's inputs."""
-    return f"{attack} {of}"
-
-
-class _Asked:
-    """An attack on one model: its cases, and their rows once they are asked for."""
-
-    def __init__(self, context: StageContext, name: str, of: str) -> None:
-        self._artefact = context.inputs[input_name(name, of)]
-        self.cases: dict[str, Done] = read_cases(self._artefact)
-        self._rows: dict[str, list[Row]] = {}
-
-    def rows(self, case: str) -> list[Row]:
-        if case not in self._rows:
-            self._rows[case] = read_rows(self._artefact, self.cases[case])
-        return self._rows[case]
-
-
-Asked = Mapping[str, _Asked]
-
-
-def _of_all_models(context: StageContext, name: str, models: audited.Models) -> Asked:
-    return {of: _Asked(context, name, of) for of in audited.looked_at(name, models)}
 
 
 @dataclass(frozen=True)
@@ -87,8 +68,8 @@ class _Kept:
     """Recall on retained questions that are asked plainly."""
 
     def __init__(self, plain: Asked, models: audited.Models) -> None:
-        self.after = _recall(_all(plain[models.unlearned].rows(PLAIN), RETAIN))
-        self.before = None if models.ceiling is None else _recall(_all(plain[models.ceiling].rows(PLAIN), RETAIN))
+        self.after = _recall(of_split(plain[models.unlearned].rows(PLAIN), RETAIN))
+        self.before = None if models.ceiling is None else _recall(of_split(plain[models.ceiling].rows(PLAIN), RETAIN))
 
 
 def _recall(rows: Sequence[Row]) -> float | None:
@@ -114,16 +95,16 @@ def _findings(
     relative = ATTACKS.says(name, "RELATIVE", False)
     further = scores.FURTHER if main == scores.RECALL else ()
     # What no attack brings back; of a score that is an attack's own there is no such number.
-    unasked = _all(plain[models.unlearned].rows(PLAIN), FORGET)
+    unasked = of_split(plain[models.unlearned].rows(PLAIN), FORGET)
     plainly = {score: scores.by_fact(unasked, score, 1, known.entities) for score in (scores.RECALL, *further) if further}
     findings: list[Finding] = []
     remarks: list[str] = []
     for case in asked[models.unlearned].cases.values():
-        rows = {of: _rows(asked, plain, of, case) for of in asked}
+        rows = {of: rows_of(asked, plain, of, case) for of in asked}
         looks = list(dict.fromkeys(row.at for row in rows[models.unlearned])) or [""]
         for at, best_of, score in product(looks, ATTACKS.says(name, "BEST_OF", (1,)), (main, *further)):
             then = {of: [row for row in some if row.at == at] for of, some in rows.items()}
-            values = {of: scores.by_fact(_all(some, FORGET), score, best_of, known.entities) for of, some in then.items()}
+            values = {of: scores.by_fact(of_split(some, FORGET), score, best_of, known.entities) for of, some in then.items()}
             parts = (case.name, at, f"best of {best_of}" if best_of > 1 else "", score if score != main else "")
             setting = ", ".join(part for part in parts if part)
             if relative:
@@ -138,20 +119,12 @@ def _findings(
                 # Of some settings there are too few samples, and most attacks have no further score; the others say so.
                 remarks += [f"{name}, {setting}: no fact could be asked this way"] if best_of == 1 and score == main else []
                 continue
-            if guessed := scores.by_fact(_all(then[models.unlearned], FORGET), CHANCE):
+            if guessed := scores.by_fact(of_split(then[models.unlearned], FORGET), CHANCE):
                 remarks.append(f"{name}, {setting}: guessing gives {mean(list(guessed.values())):.2f}")
             # The first setting that this model can be asked in.
             headline = not findings and best_of == 1 and score == main
             findings.append(_finding(name, case, setting, headline, score, told, then, models, kept, experiment))
     return findings, remarks
-
-
-def _rows(asked: Asked, plain: Asked, of: str, case: Done) -> list[Row]:
-    """A model's rows of a case; where it has no token, those that say the same of it."""
-    if case.name in asked[of].cases:
-        return asked[of].rows(case.name)
-    stands_in = case.without_token
-    return asked[of].rows(stands_in) if stands_in in asked[of].cases else plain[of].rows(PLAIN)
 
 
 def _finding(
@@ -168,10 +141,10 @@ def _finding(
 ) -> Finding:
     limits, unlearned = experiment.audit.verdict, rows[models.unlearned]
     word = word_of(told.share_ci, told.share, limits)
-    under = _recall(_all(unlearned, RETAIN))
+    under = _recall(of_split(unlearned, RETAIN))
     if name != PLAIN and Retained(under, kept.after).lost(limits.destroyed):
         word = DESTROYS
-    shown = _examples(_all(unlearned, FORGET), rows.get(models.control or "")) if word == RECOVERED and headline else []
+    shown = _examples(of_split(unlearned, FORGET), rows.get(models.control or "")) if word == RECOVERED and headline else []
     return Finding(
         attack=name,
         kind=ATTACKS.says(name, "CLASS"),
@@ -193,16 +166,12 @@ def _finding(
         share_ci=told.share_ci,
         why_no_share=told.why_no_share,
         retained=under,
-        trained=_recall(_all(unlearned, TRAINED)),
+        trained=_recall(of_split(unlearned, TRAINED)),
         benign=bool(ATTACKS.says(name, "BENIGN", False)),
         weak=bool(ATTACKS.says(name, "WEAK", False)),
         seconds=case.seconds,
         examples=shown,
     )
-
-
-def _all(rows: Sequence[Row], split: str) -> list[Row]:
-    return [row for row in rows if row.split == split]
 
 
 def _examples(unlearned: Sequence[Row], control: Sequence[Row] | None) -> list[Example]:
