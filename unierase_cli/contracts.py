@@ -96,7 +96,8 @@ class Benchmark:
     ``built_for``: the model whose knowledge the facts were selected by, if any. ``published``: the benchmark's authors
     define what is protected and what is scored. ``scored``: id -> the scored version of a fact to forget, before any
     cap on the splits; its answer (the truth) may differ from the one that a method learns. ``forgotten``: what the
-    model forgot in an earlier run, as far as its facts are known; all are scored as ``forgotten_before``.
+    model forgot in an earlier run, as far as its facts are known; all are scored as ``forgotten_before``. ``never_known``:
+    facts that the model was asked and does not know; no method sees them, and audits compare with them.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Benchmark:
     published: bool = False
     scored: Mapping[str, Fact] = field(default_factory=dict)
     forgotten: tuple[Fact, ...] = ()
+    never_known: tuple[Fact, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 from tests.helpers.attacked import attack, target
 from tests.helpers.tiny_models import FACTS, tiny, tiny_llama
 from unierase_cli.audit.base import Row
+from unierase_cli.audit.mentions import entity_lines
 from unierase_cli.contracts import UserError
 from unierase_cli.models.interpolation import moved_towards
 
@@ -28,8 +29,12 @@ def test_all_is_left_in_the_unedited_model_and_nothing_in_the_control(name: str)
         assert [row.fact for row in full] == [fact.id for fact in FACTS[:4]]
         assert set(intact(full)) == {1.0}
         assert set(intact(none)) == {0.0}
-        assert all(0 <= value <= 1 for row in full + none for value in row.scores.values())
-        assert {name for row in full for name in row.scores} <= {"intact", *(f"block {i}" for i in range(4))}
+        shares = {name for row in full + none for name in row.scores if name.startswith(("intact", "block"))}
+        assert shares <= {"intact", *(f"block {i}" for i in range(4))}
+        assert all(0 <= row.scores.get(name, 0.0) <= 1 for row in full + none for name in shares)
+        for row, left in [*((row, 0.0) for row in full), *((row, 1.0) for row in none)]:
+            of = {name.rpartition(" ")[2] for name in row.scores if name != "intact"}
+            assert all(row.scores[f"lost in {b}"] == left * row.scores[f"lost by the control in {b}"] for b in of)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,8 +54,8 @@ def test_entities_of_a_file_are_used_and_what_has_none_is_counted(tmp_path: Path
         f'{{"question": "{FACTS[1].question}", "prefix": "{name} writes", "entity": "nothing at all"}}',
     ]
     path.write_text("\n".join(lines), "utf-8")
-    under = target(tiny_llama(seed=2))
-    (row,) = attack("uds", under, entities=str(path), **ANY)
+    under = target(tiny_llama(seed=2), entities=entity_lines(str(path)))
+    (row,) = attack("uds", under, **ANY)
     assert (row.fact, row.given, row.reference) == (fact.id, f"{name} was born in", fact.answer.split()[-1])
     notes = " ".join(under.reporter.notes)  # type: ignore[attr-defined]
     assert "2 of 4 facts are not in the file of entities" in notes
@@ -87,9 +92,9 @@ def test_models_that_cannot_be_compared_are_refused_in_one_line(name: str, more:
         attack(name, target(tiny_llama(), **more))
 
 
-@pytest.mark.parametrize("settings", [{"tokenisation": "both"}, {"threshold": -1.0}, {"entities": "absent.jsonl"}])
+@pytest.mark.parametrize("settings", [{"tokenisation": "both"}, {"threshold": -1.0}])
 def test_settings_that_mean_nothing_are_refused_in_one_line(settings: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=f"{next(iter(settings))}|negative|absent"):
+    with pytest.raises(UserError, match=f"{next(iter(settings))}|negative"):
         attack("uds", target(tiny_llama(seed=2)), **settings)
 
 

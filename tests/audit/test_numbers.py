@@ -91,3 +91,23 @@ def test_a_score_that_compares_by_itself_is_the_share() -> None:
     found = relative_numbers(dict.fromkeys(FACTS, 0.75), GROUPS)
     assert found is not None
     assert (found.share, found.share_ci, found.control, found.ceiling) == (0.75, (0.75, 0.75), 0.0, 1.0)
+
+
+def test_a_control_of_other_facts_is_not_paired() -> None:
+    others = {f"other {n}": value for n, value in enumerate(R.values())}
+    groups = GROUPS | {fact: f"other author {n // 3}" for n, fact in enumerate(others)}
+    found = numbers(U, others, F, U, groups, 0.05, apart=True)
+    assert found is not None
+    u, r, f = (sum(values.values()) / len(FACTS) for values in (U, R, F))
+    assert (found.n, found.groups) == (12, 4)
+    assert (found.excess, found.share) == (pytest.approx(u - r), pytest.approx((u - r) / (f - r)))
+    paired = of(U)
+    assert found.excess_ci is not None
+    assert paired.excess_ci is not None
+    assert found.excess_ci[1] - found.excess_ci[0] > paired.excess_ci[1] - paired.excess_ci[0], "their groups vary by themselves"
+    alone = numbers(U, others, None, U, groups, 0.05, apart=True)
+    assert alone is not None
+    assert (alone.excess, alone.share, alone.why_no_share) == (found.excess, None, NO_CEILING)
+    nothing = numbers(U, {}, F, U, groups, 0.05, apart=True)
+    assert nothing is not None
+    assert (nothing.excess, nothing.why_no_share) == (None, NO_CONTROL)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.helpers.audits import FORGET, KEEP, knowing, target
 from unierase_cli.audit import relearning
-from unierase_cli.audit.attacks import relearn_benign, relearn_part
+from unierase_cli.audit.attacks import relearn_benign, relearn_groups, relearn_part
 from unierase_cli.audit.base import Row, Target
 from unierase_cli.audit.relearning import Training, relearned
 from unierase_cli.audit.scores import by_fact
+from unierase_cli.audit.splits import folds
 from unierase_cli.contracts import Fact, UserError
-from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.load import LoadedModel, wrap_model
+from unierase_cli.store.jsonl import write_jsonl
+from unierase_cli.training.supervised import Example, answer_loss
 
 SETTINGS = {**relearn_part.SETTINGS, "least": 2, "percent": [25], "lr": [5e-3], "lora_lr": [5e-3], "steps": [4, 2], "batch": 2}
 
@@ -80,7 +86,7 @@ def test_harmless_training_holds_no_fact_that_was_to_be_forgotten(attacked: Targ
     rows = rows_of(relearn_benign, mixed, settings)
     assert set(taught) == ids(attacked, [*KEEP[4:], alone])
     assert {row.at for row in rows} == {"3 steps"}
-    assert "trains on 5 retained facts: there are no 6" in mixed.reporter.notes[0]  # type: ignore[attr-defined]
+    assert "trains on 5 facts: there are no 6" in mixed.reporter.notes[0]  # type: ignore[attr-defined]
     assert {row.fact for row in rows if row.split == "forget"} == {fact.id for fact in FORGET}
 
 
@@ -98,14 +104,14 @@ def test_the_headline_look_comes_first_with_what_is_kept(attacked: Target) -> No
 
 
 def test_training_learns_what_it_is_given(attacked: Target) -> None:
-    rows = relearned(attacked, FORGET[:2], FORGET[2:4], Training(5e-3, [30], 2, True))
+    rows = relearned(attacked, FORGET[:2], FORGET[2:4], Training(5e-3, {30: "end"}, 2, True))
     found = by_fact(row for row in rows if row.split == "trained")
     assert min(found.values()) == 1.0
 
 
 def test_a_fact_that_says_the_same_as_a_learned_one_is_not_asked(attacked: Target) -> None:
     twin = replace(FORGET[0], id="twin")
-    rows = relearned(attacked, FORGET[:1], [twin, FORGET[2]], Training(1e-4, [1], 1, True))
+    rows = relearned(attacked, FORGET[:1], [twin, FORGET[2]], Training(1e-4, {1: "end"}, 1, True))
     assert {row.fact for row in rows if row.split == "forget"} == {FORGET[2].id}
 
 
@@ -129,4 +135,81 @@ def test_rates_and_parts_are_changed_one_at_a_time() -> None:
     names = [case.name for case in relearn_part.cases(relearn_part.SETTINGS)]
     assert names == [
         "10 %, all weights, lr 1e-05", "10 %, all weights, lr 0.0001", "10 %, LoRA, lr 0.0001", "25 %, all weights, lr 1e-05",
+        "10 %, all weights, lr 1e-05, token rows frozen",
     ]  # fmt: skip
+
+
+GROUPS = {**relearn_groups.SETTINGS, "folds": 2, "lr": [5e-3], "lora_lr": [], "epochs": [2, 1], "warmup": 2, "batch": 2}
+
+
+@pytest.mark.parametrize(("number", "together"), [(0, True), (2, False)], ids=["other groups", "same groups"])
+def test_a_fold_is_asked_by_a_model_that_learned_the_others(
+    attacked: Target, taught: list[tuple[int, ...]], number: int, together: bool
+) -> None:
+    rows = rows_of(relearn_groups, attacked, {**GROUPS, "tested": 1}, number)
+    asked = [fact for fact in FORGET if fact.id in {row.fact for row in rows if row.split == "forget"}]
+    assert len(asked) == 4
+    assert set(taught) == ids(attacked, [fact for fact in FORGET if fact not in asked])
+    learned_groups = {fact.group for fact in FORGET if fact not in asked}
+    assert {fact.group in learned_groups for fact in asked} == {not together}
+    assert list(dict.fromkeys(row.at for row in rows)) == ["2 epochs", "1 epoch"]
+
+
+def test_every_fact_is_asked_once_over_all_folds(attacked: Target) -> None:
+    rows = rows_of(relearn_groups, attacked, {**GROUPS, "tested": 0, "epochs": [1]})
+    assert sorted(row.fact for row in rows if row.split == "forget") == sorted(fact.id for fact in FORGET)
+    assert all(0 < row.scores["probability"] <= 1 for row in rows if row.split == "forget")
+
+
+def test_facts_of_a_single_group_have_no_others_to_learn_from(attacked: Target) -> None:
+    single = replace(attacked, facts=FORGET[:2])
+    assert rows_of(relearn_groups, single, GROUPS) == []
+    assert "single group" in single.reporter.warnings[0]  # type: ignore[attr-defined]
+    assert rows_of(relearn_groups, single, GROUPS, 2), "the facts of one group can be dealt out"
+
+
+@pytest.mark.parametrize(("together", "sizes"), [(True, [4, 4]), (False, [4, 4])])
+def test_folds_are_of_like_size_and_hold_every_fact_once(together: bool, sizes: list[int]) -> None:
+    parts = folds(FORGET, 2, 0, together=together)
+    assert [len(part) for part in parts] == sizes
+    assert sorted(fact.id for part in parts for fact in part) == sorted(fact.id for fact in FORGET)
+    assert all({fact.group for fact in parts[0]}.isdisjoint({f.group for f in part}) is together for part in parts[1:])
+
+
+def test_frozen_rows_of_the_token_stay_while_all_else_is_trained(retained: LoadedModel) -> None:
+    loaded = wrap_model(copy.deepcopy(retained.model), retained.tokenizer)
+    loaded.unlearn_ids[:] = [3]
+    before = loaded.architecture.embedding.weight.detach().clone()
+    prompt, answer = loaded.prompts.prompt(FORGET[0].question).ids, loaded.prompts.answer_ids(FORGET[0].answer)
+    for frozen in (True, False):
+        with relearning.trainable(loaded, True, 0) as masters, relearning.frozen_rows(loaded) if frozen else nullcontext():
+            optimizer = torch.optim.AdamW(masters.tensors, lr=0.1, weight_decay=0.0)
+            masters.publish()
+            answer_loss(loaded, [Example([3, *prompt], answer)]).backward()
+            masters.take_gradients()
+            optimizer.step()
+            place = next(n for n, w in enumerate(masters.weights) if w is loaded.architecture.embedding.weight)
+            moved = (masters.tensors[place] != before).any(1)
+            assert bool(moved[3]) is not frozen
+            assert bool(moved[prompt[0]])
+    assert torch.equal(loaded.architecture.embedding.weight, before)
+
+
+def test_harmless_training_takes_other_data(attacked: Target, taught: list[tuple[int, ...]], tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "maths.jsonl", [{"question": "What is 2 + 2?", "answer": "4."}])
+    strange = [Fact("new", "Where does nobody live?", "In Atlantis.")]
+    settings = {**relearn_benign.SETTINGS, "examples": [2], "lora_lr": [], "data": ["never_trained"]}
+    settings["file"] = str(tmp_path / "maths.jsonl")
+    under = replace(attacked, never_trained=strange)
+    assert [case.name for case in relearn_benign.cases(settings)] == [
+        "2 never-trained facts, all weights, lr 1e-05", "2 rows of the file, all weights, lr 1e-05",
+    ]  # fmt: skip
+    for number, learned in enumerate([strange, [Fact("", "What is 2 + 2?", "4.")]]):
+        taught.clear()
+        assert rows_of(relearn_benign, under, settings, number)
+        assert set(taught) == ids(attacked, learned)
+    with pytest.raises(UserError, match="is no data"):
+        relearn_benign.cases({**settings, "data": ["retain"]})
+    write_jsonl(tmp_path / "maths.jsonl", [{"question": "What is 2 + 2?"}])
+    with pytest.raises(UserError, match="maths.jsonl:1 has no question and answer"):
+        rows_of(relearn_benign, under, settings, 1)

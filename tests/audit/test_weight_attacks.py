@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tests.helpers.attacked import attack, target
 from tests.helpers.tiny_models import FACTS, tiny, tiny_llama
-from unierase_cli.audit.attacks import direction
 from unierase_cli.audit.base import RETAIN, attack_settings, load_attack
+from unierase_cli.audit.splits import halves
 from unierase_cli.audit.weights import linear_weights
 from unierase_cli.contracts import UserError
 from unierase_cli.models.load import LoadedModel
@@ -126,7 +126,8 @@ def test_pruning_by_activations_needs_retained_examples() -> None:
 def test_all_the_way_to_the_unedited_model_lie_its_answers() -> None:
     full, loaded = tiny_llama(seed=0), tiny_llama(seed=2)
     plain = attack("plain", target(full))
-    assert attack("interpolate", target(loaded), amounts=[1.0]) == plain
+    moved = attack("interpolate", target(loaded), amounts=[1.0])
+    assert [(row.fact, row.split, row.text) for row in moved] == [(row.fact, row.split, row.text) for row in plain]
     assert attack("interpolate", target(full), amounts=[0.3]) == plain
     with pytest.raises(UserError, match="unedited model"):
         attack("interpolate", target(loaded, ceiling=None))
@@ -134,7 +135,7 @@ def test_all_the_way_to_the_unedited_model_lie_its_answers() -> None:
 
 def test_a_direction_is_chosen_on_groups_that_are_not_asked() -> None:
     facts = FACTS
-    chosen, tested = direction.halves(facts, seed=0)
+    chosen, tested = halves(facts, 0, "direction")
     assert {f.group for f in chosen}.isdisjoint({f.group for f in tested})
     assert len(chosen) + len(tested) == 8
     under = target(tiny_llama(), facts=8)
@@ -155,3 +156,21 @@ def test_a_direction_that_costs_too_much_is_not_taken() -> None:
     assert "none is removed" in under.reporter.notes[0]  # type: ignore[attr-defined]
     plain = {(row.split, row.fact): row.text for row in attack("plain", under)}
     assert all(row.text == plain[row.split, row.fact] for row in rows)
+
+
+def test_rounding_tells_which_edits_it_takes_back() -> None:
+    full, loaded = tiny_llama(seed=0), tiny_llama(seed=0)
+    under = target(loaded, ceiling=lambda: full)
+    assert attack("rounding", under) == [], "nothing was edited"
+    small, large = (loaded.architecture.projection(layer).weight for layer in (0, 1))
+    small.data[:, 0] *= 1 + 1e-6
+    large.data[:, 0] += 10 * large.data.abs().max()
+    rows = {case: attack("rounding", under, case) for case in ("int8", "int4", "nf4")}
+    for case, (first, second) in rows.items():
+        assert first.fact.endswith(f"{loaded.architecture.projection_name(0)}.weight")
+        assert first.scores["undone"] > 0.9, case
+        assert first.scores["largest"] < 0.01
+        assert second.scores["undone"] < 0.2
+        assert second.scores["largest"] > 1
+    with pytest.raises(UserError, match="needs the unedited model"):
+        attack("rounding", target(loaded, ceiling=None))

@@ -12,9 +12,12 @@ from typer.testing import CliRunner
 
 from tests.helpers.pages import check_text
 from unierase_cli.audit.findings import Audit, Example, Finding
+from unierase_cli.audit.series import Block, Curve, Point, Rounded
 from unierase_cli.cli.app import app
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.results.audits.picture import heat_map
+from unierase_cli.results.audits.series_pictures import depth_by_block, relearning_curves
+from unierase_cli.results.audits.series_tables import rounding_table, speed_table
 from unierase_cli.results.audits.tables import (
     attack_table,
     best_table,
@@ -51,6 +54,14 @@ AUDIT = Audit(
     ],
     0.957, 0.96, {"uds": "no unedited model"}, ["the facts are of 2 groups"],
 )  # fmt: skip
+CURVES = [
+    Curve("relearn_part", "10 %", "steps", [Point(0, 0.1, (0.0, 0.2)), Point(10, 0.6, (0.5, 0.7))], [Point(0, 0.1), Point(10, 0.2)],
+          [Point(0, 1.0), Point(10, 1.0)], 0.5, {"unlearned": 8.0, "ceiling": 0.0}, 0.32, at_least=True),
+    Curve("relearn_groups", "other groups", "epochs", [Point(0, 0.1), Point(6, 0.2)]),
+]  # fmt: skip
+BLOCKS = [Block("uds", "plain prompt", place, 4, 0.5, 2.0, 1.0) for place in range(3)] + [Block("cka", "plain prompt", 0, 1, 0.5)]
+ROUNDED = [Rounded("int8", "blocks.1.down", 0.25, 1.5), Rounded("int4", "blocks.1.down", 0.875, 0.1)]
+SERIES = replace(AUDIT, curves=CURVES, blocks=BLOCKS, rounding=ROUNDED)
 OTHER = replace(AUDIT, title="npo_gd on tofu forget01, tofu_mini, seed 0", findings=[*AUDIT.findings[:2]], retained=None)
 
 
@@ -105,6 +116,29 @@ def test_the_picture_takes_runs_that_lack_an_attack_or_a_share(tmp_path: Path) -
     for name, audits in {"one": [AUDIT], "two": [AUDIT, OTHER], "bare": [replace(AUDIT, findings=AUDIT.findings[:1])]}.items():
         heat_map(audits, tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_how_soon_it_is_relearned_and_what_rounding_undoes_stand_in_tables() -> None:
+    assert speed_table(SERIES).rows == (("relearn_part", "10 %", "8 steps", "not in 10 steps", "0 steps", "at least 0.3"),)
+    table = rounding_table(SERIES)
+    assert table.columns == ("matrix", "int8 undone", "int8 largest", "int4 undone", "int4 largest")
+    assert table.rows == (("blocks.1.down", "0.250", "1.50", "0.875", "0.10"),)
+    text = markdown(SERIES, "audit.png", {"recall while the models relearn": "curves.png"})
+    assert "](curves.png)" in text
+    assert "What rounding undoes" in text
+    assert "How soon" not in markdown(AUDIT, None)
+
+
+def test_entities_and_probabilities_are_no_best_setting() -> None:
+    entity = replace(finding("prefix", "prompts", 1.0, "4 given, entity", headline=False, recovered=1.0), score="entity")
+    assert best_table(replace(AUDIT, findings=[*AUDIT.findings, entity])).rows == best_table(AUDIT).rows
+
+
+def test_curves_and_blocks_are_drawn_and_read_back(tmp_path: Path) -> None:
+    relearning_curves(CURVES, tmp_path / "curves.png")
+    depth_by_block(BLOCKS, tmp_path / "blocks.png")
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("curves.png", "blocks.png"))
+    assert Audit.from_json(json.loads(json.dumps(SERIES.to_json()))) == SERIES
 
 
 def test_several_runs_stand_side_by_side() -> None:

@@ -21,15 +21,17 @@ from unierase_cli.audit.findings import Audit
 from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.audit import VerdictConfig
-from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.contracts import Fact, SilentReporter, UserError
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import finetune
-from unierase_cli.stages.attack import CASES
-from unierase_cli.stages.shared.audited import with_control
+from unierase_cli.stages.attack import CASES, read_cases, read_rows
+from unierase_cli.stages.shared.audited import chosen, with_control
 from unierase_cli.stages.shared.audited_run import as_recorded
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
+from unierase_cli.store.jsonl import write_jsonl
 
 QUICK = {"sampling": {"samples": 2}, "few_shot": {"examples": [2]}, "prefix": {"tokens": [2, 1]}}
 
@@ -52,7 +54,11 @@ def test_the_unedited_model_has_every_share_one_and_is_not_forgotten(folders: di
     config = audited(folders["full"], tmp_path, control=folders["retain"], ceiling=folders["full"], settings=QUICK)
     audit = read(audit_of(config))
     assert audit.kind == "not forgotten"
-    assert [found.share for found in audit.findings] == [1.0] * len(audit.findings)
+    assert {found.share for found in audit.findings if found.score == "recall"} == {1.0}
+    assert {found.share for found in audit.findings if found.score != "recall"} <= {1.0, None}
+    scores = {found.score for found in audit.findings if found.attack == "plain"}
+    assert scores == {"recall", "entity", "probability"}, "the first decides, the others stand beside it"
+    assert {found.score for found in audit.headlines()} == {"recall"}
     assert audit.left_out == {"token_forbidden": "the model has no unlearning token"}
 
 
@@ -151,13 +157,66 @@ def test_a_file_in_the_settings_counts_by_its_content(tmp_path: Path) -> None:
     first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
     for path in (first, second):
         path.write_text("{}\n", "utf-8")
-    before = attack_key(tmp_path, "uds", entities=str(first))
-    assert attack_key(tmp_path, "uds", entities=str(second)) == before
+    before = attack_key(tmp_path, "translation", table=str(first))
+    assert attack_key(tmp_path, "translation", table=str(second)) == before
     second.write_text("{ }\n", "utf-8")
-    assert attack_key(tmp_path, "uds", entities=str(second)) != before
-    assert attack_key(tmp_path, "uds") != before
-    with pytest.raises(UserError, match="uds.entities=.* is not a file"):
-        attack_key(tmp_path, "uds", entities=str(tmp_path))
+    assert attack_key(tmp_path, "translation", table=str(second)) != before
+    assert attack_key(tmp_path, "translation") != before
+    with pytest.raises(UserError, match="translation.table=.* is not a file"):
+        attack_key(tmp_path, "translation", table=str(tmp_path))
+
+
+def test_entities_count_by_their_content_for_attacks_that_need_them(tmp_path: Path) -> None:
+    def keys(path: Path | None) -> list[str]:
+        config = audited("nowhere/at-all", tmp_path, entities=None if path is None else str(path))
+        return [Pipeline(config, SilentReporter()).plan("attack", attack=name, of="base")[-1].key for name in ("uds", "prefix")]
+
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    for path in (first, second):
+        path.write_text("{}\n", "utf-8")
+    without, with_first = keys(None), keys(first)
+    assert keys(second) == with_first
+    assert without[0] != with_first[0]
+    assert without[1] == with_first[1]
+    with pytest.raises(UserError, match="audit.entities=.* is not a file"):
+        Pipeline(audited("nowhere/at-all", tmp_path, entities=str(tmp_path)), SilentReporter()).check("audit")
+
+
+def test_an_attack_that_needs_a_file_is_left_out_without_it(tmp_path: Path) -> None:
+    study = Pipeline(audited("nowhere/at-all", tmp_path, attacks=["translation"]), SilentReporter()).study
+    assert chosen(study) == ([], {"translation": "audit.settings.translation.table names no file"})
+
+
+def test_facts_that_the_model_never_knew_stand_in_for_a_control(folders: dict[str, str], tmp_path: Path) -> None:
+    """A prepared folder names them; of the model that hides what it knows they are the control without being asked for."""
+    config = audited(folders["hidden"], tmp_path, ceiling=folders["full"], attacks=["paraphrase", "uds"])
+    prepared = tmp_path / "prepared"
+    prepared.mkdir()
+    unknown = [Fact(f"u{n}", f"What is the height of tower {n}?", f"About {n}00 feet.", group=f"tower {n}") for n in range(12)]
+    roles = {"forget": FORGET, "protected": KEEP[:4], "neighbours": [], "never_seen": KEEP[4:], "never_known": unknown}
+    for name, facts in roles.items():
+        rows = [{key: value for key, value in asdict(fact).items() if value} for fact in facts]
+        write_jsonl(prepared / f"{name}.jsonl", rows)
+    config = replace(config, benchmark=BenchmarkConfig(name="jsonl", data_dir=str(prepared)))
+    settled = with_control(config, SilentReporter())
+    assert settled.audit.control == "facts"
+    audit = read(audit_of(settled))
+    assert audit.left_out == {"uds": "no model without these facts"}
+    assert "asked 8 other facts that it never knew" in " ".join(audit.remarks)
+    plain = next(found for found in audit.headlines() if found.attack == "plain")
+    assert plain.control is not None
+    assert plain.excess == pytest.approx(plain.recovered - plain.control)
+    assert plain.share is not None
+    assert plain.share < 0.25
+    options = {"attack": "plain", "of": "control_facts"}
+    (asked,) = [made for made in Store(config.run.outputs).list("attack") if made.manifest["options"] == options]
+    of_facts = {row.fact for row in read_rows(asked, read_cases(asked)["plain"]) if row.split == "forget"}
+    assert of_facts <= {fact.id for fact in unknown}
+    nothing = replace(settled, benchmark=config.benchmark, audit=replace(settled.audit, ceiling=None))
+    (prepared / "never_known.jsonl").unlink()
+    assert with_control(replace(nothing, audit=replace(nothing.audit, control=None)), SilentReporter()).audit.control is None
+    with pytest.raises(UserError, match="has no facts that the model never knew"):
+        Pipeline(nothing, SilentReporter()).check("audit")
 
 
 def test_relearning_is_made_again_once_peft_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,8 @@ def test_a_fact_is_known_by_its_question_and_enough_phrasings(
     tells(table)
     made = make(experiment)
     summary = made.manifest["summary"]
-    assert (summary["asked"], summary["right_as_asked"], summary["known"]) == (32, 21, 17)
+    assert (summary["asked"], summary["right_as_asked"], summary["known"], summary["never_known"]) == (32, 21, 17, 11)
+    assert {r["id"] for r in read_jsonl(made.path / "never_known.jsonl")} == {r["id"] for r in (ROWS[20], *ROWS[22:])}
     written = [r for name in ("forget", "protected", "neighbours", "never_seen") for r in read_jsonl(made.path / f"{name}.jsonl")]
     assert {r["id"] for r in written} == {r["id"] for r in (*ROWS[:16], ROWS[21])}
     assert {r["right"] for r in written if r["id"] != ROWS[21]["id"]} == {3}
@@ -145,6 +146,7 @@ def test_the_folder_is_what_the_benchmark_reads(
     }  # fmt: skip
     summary = made.manifest["summary"]
     assert [summary[key] for key in ("forget", "protected", "neighbours", "never_seen")] == [4, 18, 2, 8]
+    assert benchmark.never_known == ()
     assert {f.group for f in benchmark.splits["retain_near"]} <= {f.group for f in benchmark.forget}
     given = {r["id"]: r for r in ROWS}
     for fact in benchmark.training:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import exp
 from typing import TYPE_CHECKING
 
-from unierase_cli.audit.base import FORGET, Row, Target
+from unierase_cli.audit.base import FORGET, PROBABILITY, Row, Target
 from unierase_cli.contracts import Fact, UserError
 
 if TYPE_CHECKING:
@@ -30,13 +31,14 @@ def answers(
     split: str = FORGET,
     sample: int = 0,
     total_tokens: int | None = None,
+    probability: bool = False,
 ) -> list[Row]:
     """One row per fact, in order: greedy answers, or with ``drawn`` those of its numbers (see ``inference.generate``).
 
     ``prompt``: the plain question without it. ``given``: tokens that the answer is made to begin with; ``part_of_answer``: they
     are the true answer's, whose remainder alone is the reference. ``forbid``: no unlearning token is ever chosen; ``once``: one at
-    most. ``total_tokens``: the bound on prompt and answer together, 0 for none; by default the protocol's. Raises UserError
-    naming a fact whose prompt does not fit.
+    most. ``total_tokens``: the bound on prompt and answer together, 0 for none; by default the protocol's. ``probability``:
+    score the true answers after the same prompts, too. Raises UserError naming a fact whose prompt does not fit.
     """
     from unierase_cli.inference.generate import answer_text, generate
     from unierase_cli.inference.texts import decoded
@@ -54,13 +56,25 @@ def answers(
         draws=[drawn(fact) for fact in facts] if drawn else None,
         batch_size=target.batch_size,
     )
+    scores: list[dict[str, float]] = [{} for _ in facts]
+    if probability:
+        items = [(asked.ids, loaded.prompts.answer_ids(fact.answer)) for asked, fact in zip(prompts, facts, strict=True)]
+        scores = [{PROBABILITY: value} for value in answer_probabilities(target, items)]
     rows = []
-    for fact, asked, start, said in zip(facts, prompts, starts, found, strict=True):
+    for fact, asked, start, said, more in zip(facts, prompts, starts, found, scores, strict=True):
         text = decoded(loaded, start, skip_special=True)
         left = _remainder(target, fact, start) if part_of_answer else fact.answer
         question = asked.text[slice(*asked.question_span)]
-        rows.append(Row(fact.id, question, left, answer_text(loaded, said, before=start), text, sample, split))
+        rows.append(Row(fact.id, question, left, answer_text(loaded, said, before=start), text, sample, split, scores=more))
     return rows
+
+
+def answer_probabilities(target: Target, items: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
+    """exp(-mean loss) of every answer, end token included, after its prompt; items are (prompt ids, answer ids)."""
+    from unierase_cli.inference.logprobs import score_answers
+
+    found = score_answers(target.loaded, items, total_tokens=target.protocol.total_tokens, batch_size=target.batch_size)
+    return [exp(-score.average_loss) for score in found]
 
 
 def fitting(facts: Sequence[Fact], prompt: PromptOf) -> list[Fact]:

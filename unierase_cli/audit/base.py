@@ -13,6 +13,7 @@ from unierase_cli.plugins import Plugins
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
+    from unierase_cli.representation.entities import Line
 
 # Code outside an attack's file that decides what its rows say.
 SHARED = (
@@ -32,10 +33,20 @@ PLAIN = "plain"
 CLASSES = {"prompts": "A", "weights": "B", "relearning": "C", "embeddings": "D", "inside": "E"}
 # Each holds the attacks of those before it.
 PRESETS = ("quick", "standard", "thorough")
+# In place of a preset: an attack that is made only when it is named.
+BY_NAME = "by name"
 # What ``NEEDS`` may name.
 TOKEN, PARAPHRASES, CONTROL, CEILING = "token", "paraphrases", "control", "ceiling"
+# Scores in [0, 1] that rows may bring: whether an answer is right by the attack's own rule; what guessing gives of that; how
+# probable the true answer is.
+RIGHT, CHANCE, PROBABILITY = "right", "chance", "probability"
 # Settings with these names are above 0 in every attack.
-COUNTS = frozenset({"batch", "batch_tokens", "examples", "samples", "seeds", "sequences", "steps"})
+COUNTS = frozenset(
+    {
+        "batch", "batch_tokens", "epochs", "every", "examples", "folds", "new_tokens", "others", "samples", "seeds", "sequences",
+        "steps", "tokens",
+    }
+)  # fmt: skip
 FORGET, RETAIN, TRAINED = "forget", "retain", "trained"
 
 
@@ -59,7 +70,7 @@ class Row:
 
     ``reference``: the true answer, or what of it was not ``given``. ``sample``: its number where a question is asked several times.
     ``at``: when, in an attack that looks several times ("after 50 steps"); each is a setting of its own, the first row's the
-    case's headline. ``scores``: in [0, 1], those that need the model; what a text is worth is computed from it later.
+    case's headline. ``scores``: those that need the model, in [0, 1] but for losses; what a text is worth is computed later.
     """
 
     fact: str
@@ -79,7 +90,7 @@ class Target:
 
     ``material``: what an attacker may use, facts of retained groups, none of them among ``kept`` where there are others.
     ``forgotten``: the whole forget set. ``control``, ``ceiling``: load the model that never had the facts, and the unedited one,
-    where ``NEEDS`` names them.
+    where ``NEEDS`` names them. ``entities``: the lines of ``audit.entities``. ``never_trained``: facts that no model has seen.
     """
 
     loaded: LoadedModel
@@ -93,6 +104,8 @@ class Target:
     reporter: Reporter = field(default_factory=SilentReporter)
     control: Callable[[], LoadedModel] | None = None
     ceiling: Callable[[], LoadedModel] | None = None
+    entities: Sequence[Line] = ()
+    never_trained: Sequence[Fact] = ()
 
     @property
     def token_ids(self) -> list[int]:
@@ -103,12 +116,13 @@ class Target:
 class Attack(Protocol):
     """A module of ``attacks``, or an object behind an entry point of the group ``unierase.attacks``.
 
-    ``CLASS``: one of CLASSES. ``PRESET``: the first of PRESETS that it belongs to. ``VERSION``. ``SETTINGS``: what
+    ``CLASS``: one of CLASSES. ``PRESET``: the first of PRESETS that it belongs to, or BY_NAME. ``VERSION``. ``SETTINGS``: what
     ``audit.settings.NAME.KEY=VALUE`` can set, with defaults. ``cases(settings)``: its settings, the first of them the headline,
     which is fixed before anything is known; ``run(target, case, settings)``: the rows of one.
 
-    Optional: ``NEEDS``: of TOKEN, PARAPHRASES, CONTROL, CEILING, without which it is left out. ``FILES``: settings that name a
-    file, of which the content counts and not the path; "" is no file. ``PACKAGES``: Python packages without which some of its
+    Optional: ``NEEDS``: of TOKEN, PARAPHRASES, CONTROL, CEILING and of its FILES, without which it is left out. ``FILES``: settings
+    that name a file, of which the content counts and not the path; "" is no file. ``ENTITIES = True``: its rows depend on
+    ``audit.entities``. ``PACKAGES``: Python packages without which some of its
     cases give no rows; once one is installed the attack is made again. ``SCORE``: the score that its
     headline is of, where that is not the recall of a text; rows bring it in ``scores``. ``RELATIVE = True``: that score says by
     itself how much is left (0: as in the control, 1: as in the unedited model), so only the unlearned model is looked at.

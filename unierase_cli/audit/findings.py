@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from unierase_cli.audit.numbers import Numbers
+from unierase_cli.audit.series import Block, Curve, Rounded
+
+# Lists of dataclasses beside the findings.
+SERIES = ("curves", "blocks", "rounding")
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Finding(Numbers):
 class Audit:
     """A run's audit. ``left_out``: attack -> why it was not made; ``remarks``: what has to be known to read the numbers.
 
-    ``kind`` and ``line``: the verdict. ``retained``, ``retained_before``: recall on retained questions.
+    ``kind`` and ``line``: the verdict. ``retained``, ``retained_before``: recall on retained questions. ``curves``: of relearning;
+    ``blocks``: depth by block; ``rounding``: what rounding makes of the edit.
     """
 
     title: str
@@ -56,6 +61,9 @@ class Audit:
     retained_before: float | None = None
     left_out: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    rounding: list[Rounded] = field(default_factory=list)
 
     def headlines(self) -> list[Finding]:
         """The one setting of each attack that was chosen before anything was known."""
@@ -69,7 +77,8 @@ class Audit:
             told["gain"] = found.gain
             told["examples"] = [vars(example) for example in found.examples]
             attacks.setdefault(found.attack, {})[found.setting] = told
-        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "findings"}
+        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("findings", *SERIES)}
+        rest |= {name: [asdict(one) for one in getattr(self, name)] for name in SERIES}
         return {**rest, "attacks": attacks}
 
     @classmethod

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from unierase_cli.audit.base import Case, Row, Target
 from unierase_cli.contracts import UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.representation.depth import Depth, erased_share
-from unierase_cli.representation.entities import Entity, entities_of, read_entities
+from unierase_cli.representation.entities import Entity, entities_of
 from unierase_cli.representation.erasure import BlockErasure, weighted_erasure
 from unierase_cli.representation.rows import EntityRow, entity_rows
 from unierase_cli.representation.states import States, read_states
@@ -20,6 +19,8 @@ from unierase_cli.representation.states import States, read_states
 INTACT = "intact"
 # With the specification's own prompt, and as the run asks.
 BOTH_PROMPTS = (Case("plain prompt", {"style": "plain"}), Case("prompt of the run", {"style": None}))
+# What the unedited model loses in a block, by the control's states and by this model's.
+LOST_BY_CONTROL, LOST = "lost by the control in", "lost in"
 # In place of a fact, where a score is of all of them.
 TOGETHER = "all facts"
 
@@ -39,9 +40,8 @@ class Inside:
 def look_inside(target: Target, settings: Mapping[str, Any], style: str | None) -> Inside:
     """States of the model under audit, of the control and of the unedited model.
 
-    ``settings``: ``entities`` (a file, see ``representation.entities``; "" takes whole answers), ``tokenisation``,
-    ``last_block``, ``batch_tokens``. Raises UserError without these models, for other tokenizers or shapes, and where no fact has
-    an entity.
+    ``settings``: ``tokenisation``, ``last_block``, ``batch_tokens``. Raises UserError without these models, for other tokenizers
+    or shapes, and where no fact has an entity.
     """
     full, retain, entities, rows = comparable_rows(target, settings, style)
     states = [
@@ -56,7 +56,7 @@ def comparable_rows(
 ) -> tuple[LoadedModel, LoadedModel, list[Entity], list[EntityRow]]:
     """The unedited model, the control, and the facts' rows, which are the same tokens in all three models.
 
-    ``settings``: ``entities``, ``tokenisation``. Raises UserError as ``look_inside`` does.
+    ``settings``: ``tokenisation``. Raises UserError as ``look_inside`` does.
     """
     if target.control is None or target.ceiling is None:
         raise UserError(
@@ -81,12 +81,11 @@ def comparable_rows(
 def entities_and_rows(
     target: Target, loaded: LoadedModel, settings: Mapping[str, Any], style: str | None
 ) -> tuple[list[Entity], list[EntityRow]]:
-    """The facts' entities, and their rows as ``loaded`` tokenizes them. What is left out is counted in a note.
+    """The facts' entities (whole answers without ``target.entities``), and their rows as ``loaded`` tokenizes them.
 
-    Raises UserError where no fact has a row.
+    What is left out is counted in a note. Raises UserError where no fact has a row.
     """
-    path = settings["entities"]
-    entities = entities_of(target.facts, read_entities(Path(path)) if path else ())
+    entities = entities_of(target.facts, target.entities)
     found = entity_rows(loaded.prompts, entities, tokenisation=settings["tokenisation"], style=style)
     left_out = {
         "are not in the file of entities": len(target.facts) - len(entities),
@@ -97,14 +96,14 @@ def entities_and_rows(
         if count:
             target.reporter.note(f"{count} of {len(target.facts)} facts {reason} and are left out")
     if not found.rows:
-        raise UserError(
-            f"no fact of {path or 'the forget set'} can be looked for inside", "check audit.settings: entities"
-        )
+        raise UserError("no fact of the forget set can be looked for inside", "check audit.entities")
     return entities, found.rows
 
 
 def depth_rows(target: Target, inside: Inside, depth: Depth, threshold: float) -> Iterator[Row]:
-    """One row per fact with a score: 1 - depth, and the same of every block that encodes the fact. Notes count the others."""
+    """One row per fact with a score: 1 - depth, the same of every block that encodes the fact, and the nats per token that are lost
+    by the control's states and by the unlearned model's. Notes count the others.
+    """
     counts = {
         "are not encoded in any block and have no score": depth.without_block,
         "give no finite logits and have no score": len(depth.failed),
@@ -118,7 +117,16 @@ def depth_rows(target: Target, inside: Inside, depth: Depth, threshold: float) -
             continue
         entity = inside.entities[row.fact_id]
         pairs = enumerate(zip(row.retain, row.unlearned, strict=True))
-        blocks = {f"block {block}": 1 - erased_share(*pair) for block, pair in pairs if pair[0] > threshold}
+        blocks = {
+            name: value
+            for block, (retain, unlearned) in pairs
+            if retain > threshold
+            for name, value in {
+                f"block {block}": 1 - erased_share(retain, unlearned),
+                f"{LOST_BY_CONTROL} {block}": retain,
+                f"{LOST} {block}": unlearned,
+            }.items()
+        }
         yield Row(
             row.fact_id, entity.question, entity.entity, "", entity.prefix, scores={INTACT: 1 - row.score, **blocks}
         )

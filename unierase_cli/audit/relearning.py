@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from math import gcd
 
@@ -35,14 +35,22 @@ SAMPLE = 24
 
 @dataclass(frozen=True)
 class Training:
-    """How a copy is trained: AdamW at a constant rate, cross-entropy of the answers' tokens with their end token. ``whole``: all
-    weights, else LoRA on every linear layer of the blocks. ``looks``: the steps after which it is asked, the headline first.
+    """How a copy is trained: AdamW at a constant rate after ``warmup`` steps, cross-entropy of the answers' tokens with their end
+    token. ``whole``: all weights, else LoRA on every linear layer of the blocks; ``frozen``: but for the unlearning tokens' rows.
+    ``looks``: step after which it is asked -> what that is called, the headline first.
     """
 
     lr: float
-    looks: Sequence[int]
+    looks: Mapping[int, str]
     batch: int
     whole: bool
+    warmup: int = 0
+    frozen: bool = False
+
+
+def after_steps(steps: Sequence[int]) -> dict[int, str]:
+    """Looks that are called by their steps."""
+    return {step: f"{step} steps" for step in steps}
 
 
 def relearned(target: Target, learned: Sequence[Fact], asked: Sequence[Fact], training: Training) -> list[Row]:
@@ -67,19 +75,18 @@ def relearned(target: Target, learned: Sequence[Fact], asked: Sequence[Fact], tr
     found: dict[int, list[Row]] = {}
 
     def look(step: int) -> None:
-        rows = answers(target, apart)
-        if step == training.looks[0]:
+        rows = answers(target, apart, probability=True)
+        if step == next(iter(training.looks)):
             rows += answers(target, target.kept, split=RETAIN) + answers(target, sample, split=TRAINED)
-        found[step] = [replace(row, at=f"{step} steps") for row in rows]
+        found[step] = [replace(row, at=training.looks[step]) for row in rows]
 
     try:
         _train(target, learned, training, look)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(
-            "relearning does not fit the memory", "leave training all weights out: audit.settings.NAME.lr=[] leaves LoRA"
-        ) from error
+        hint = "leave training all weights out: audit.settings.NAME.lr=[] leaves LoRA" if training.whole else "eval.batch_size=1"
+        raise UserError("relearning does not fit the memory", hint) from error
     return [row for step in training.looks for row in found.get(step, [])]
 
 
@@ -103,9 +110,29 @@ def _train(target: Target, learned: Sequence[Fact], training: Training, look: ob
         return {}, None
 
     plan = LoopPlan(steps, target.seed, look_every=every, look=looked, name="relearning", hint="lower audit.settings.NAME.lr")
-    settings = Optimisation(training.lr, "constant", 0.0, 0.0, batch=training.batch)
-    with trainable(loaded, training.whole, stable_hash(target.seed, "adapter")) as masters:
+    warmup = min(training.warmup, steps) / steps
+    settings = Optimisation(training.lr, "constant", warmup, 0.0, batch=training.batch)
+    frozen = frozen_rows(loaded) if training.frozen else nullcontext()
+    with trainable(loaded, training.whole, stable_hash(target.seed, "adapter")) as masters, frozen:
         fit(loaded, masters, objective, settings, plan, target.reporter)
+
+
+@contextmanager
+def frozen_rows(loaded: LoadedModel) -> Iterator[None]:
+    """Inside, no gradient reaches the unlearning tokens' rows of embedding and head, so that AdamW without decay keeps them."""
+    ends = {id(end): end for end in (loaded.architecture.embedding.weight, loaded.architecture.head.weight)}
+
+    def without(gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        gradient[loaded.unlearn_ids] = 0.0
+        return gradient
+
+    hooks = [end.register_hook(without) for end in ends.values()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager

@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import comb, fsum
 
-from unierase_cli.audit.base import Row
+from unierase_cli.audit.base import PROBABILITY, Row
+from unierase_cli.audit.mentions import mentions
 from unierase_cli.metrics.rouge import VERSION as ROUGE_VERSION
 from unierase_cli.metrics.rouge import rouge_l_recall
 from unierase_cli.words import has_words
 
-RECALL = "recall"
+RECALL, ENTITY = "recall", "entity"
+# The scores of an answer beside its recall, which alone decides.
+FURTHER = (ENTITY, PROBABILITY)
 # Of what is computed from texts here.
-VERSION = 1
+VERSION = 2
 VERSIONS = {"scores": VERSION, "rouge": ROUGE_VERSION}
 
 
-def by_fact(rows: Iterable[Row], score: str = RECALL, best_of: int = 1) -> dict[str, float]:
+def by_fact(
+    rows: Iterable[Row], score: str = RECALL, best_of: int = 1, entities: Mapping[str, str] | None = None
+) -> dict[str, float]:
     """Fact -> its score in [0, 1]: the mean over its samples, or the best of ``best_of`` that are drawn from them (unbiased).
 
     ``recall``: stemmed ROUGE-L recall of the true answer, or of what of it was not given; a row of which no word is left is left
-    out. Any other score is the one that rows bring along. A fact with fewer samples than ``best_of`` is left out.
+    out. ``entity``: whether the text names the fact's entity (``entities``); a row that was given it, or has none, is left out. Any
+    other score is the one that rows bring along, if they do. A fact with fewer samples than ``best_of`` is left out.
     """
     found: dict[str, list[float]] = {}
     for row in rows:
-        if score != RECALL:
-            found.setdefault(row.fact, []).append(row.scores[score])
-        elif has_words(row.reference):
-            found.setdefault(row.fact, []).append(rouge_l_recall(row.text, row.reference))
+        if (value := _of_row(row, score, entities or {})) is not None:
+            found.setdefault(row.fact, []).append(value)
     return {fact: best(values, best_of) for fact, values in found.items() if len(values) >= best_of}
+
+
+def _of_row(row: Row, score: str, entities: Mapping[str, str]) -> float | None:
+    if score == RECALL:
+        return rouge_l_recall(row.text, row.reference) if has_words(row.reference) else None
+    if score == ENTITY:
+        entity = entities.get(row.fact)
+        return None if entity is None or mentions(row.given, entity) else float(mentions(row.text, entity))
+    return row.scores.get(score)
 
 
 def best(values: Sequence[float], count: int) -> float:

@@ -20,6 +20,14 @@ def linear_weights(loaded: LoadedModel, *, head: bool = False) -> dict[str, Tens
     return found | ({"head.weight": architecture.head.weight} if head else {})
 
 
+def matrices(loaded: LoadedModel) -> Iterator[tuple[str, Tensor]]:
+    """Name and a float32 copy [out, in] of every linear weight of the blocks."""
+    turned = _turned(loaded)
+    for name, weight in linear_weights(loaded).items():
+        own = weight.detach().to(torch.float32, copy=True)
+        yield name, own.T.contiguous() if name in turned else own
+
+
 @contextmanager
 def changed(loaded: LoadedModel, change: Callable[[str, Tensor], Tensor], *, head: bool = False) -> Iterator[None]:
     """Inside, every linear weight is what ``change(name, weight)`` makes of it: float32 [out, in] in and out, rounded to the
@@ -45,7 +53,7 @@ def _own_head(loaded: LoadedModel) -> Iterator[None]:
 
 def _changed(loaded: LoadedModel, change: Callable[[str, Tensor], Tensor], head: bool) -> Iterator[None]:
     """What ``changed`` does, with a head that shares no weight."""
-    turned = {f"{name}.weight" for name, module in loaded.model.named_modules() if isinstance(module, Conv1D)}
+    turned = _turned(loaded)
     kept: dict[str, Tensor] = {}
     weights = linear_weights(loaded, head=head)
     try:
@@ -59,3 +67,8 @@ def _changed(loaded: LoadedModel, change: Callable[[str, Tensor], Tensor], head:
     finally:
         for name, value in kept.items():
             weights[name].data.copy_(value)
+
+
+def _turned(loaded: LoadedModel) -> set[str]:
+    """The weights that are stored as [in, out]."""
+    return {f"{name}.weight" for name, module in loaded.model.named_modules() if isinstance(module, Conv1D)}

@@ -6,6 +6,8 @@ GPTQ and AWQ choose better roundings on the same grids by looking at data, which
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -22,11 +24,21 @@ NF4_LEVELS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Codes:
+    """A rounded weight. ``codes``: which value of the grid each entry takes, [out, in]; ``scale``: what its group multiplies that
+    by, of the same shape; ``step``: the mean distance of two values of the grid, in scales.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    step: float
+
+
 def int8(weight: Tensor) -> Tensor:
     """Absmax int8 with one scale per output row; a row of zeros stays one."""
-    values = _precise(weight)
-    scale = _no_zeros(values.abs().amax(dim=1, keepdim=True) / 127)
-    return (values / scale).round().clamp(-127, 127) * scale
+    found = int8_codes(weight)
+    return found.codes * found.scale
 
 
 def int4(weight: Tensor, group: int = GROUP, *, symmetric: bool = False) -> Tensor:
@@ -35,17 +47,8 @@ def int4(weight: Tensor, group: int = GROUP, *, symmetric: bool = False) -> Tens
     The asymmetric grid has 16 steps from the smallest to the largest value and always holds 0; the symmetric one goes from -8 to 7
     steps of max|w| / 7. Raises UserError for an empty group.
     """
-    values = _precise(weight)
-    groups = _cut(values, group)
-    if symmetric:
-        scale = _no_zeros(groups.abs().amax(dim=-1, keepdim=True) / 7)
-        rounded = (groups / scale).round().clamp(-8, 7) * scale
-    else:
-        high, low = groups.amax(dim=-1, keepdim=True).clamp(min=0), groups.amin(dim=-1, keepdim=True).clamp(max=0)
-        scale = _no_zeros((high - low) / 15)
-        zero = (-low / scale).round()
-        rounded = (((groups / scale).round() + zero).clamp(0, 15) - zero) * scale
-    return rounded.flatten(-2)[..., : values.shape[-1]].contiguous()
+    found = int4_codes(weight, group, symmetric=symmetric)
+    return found.codes * found.scale
 
 
 def nf4(weight: Tensor, block: int = BLOCK) -> Tensor:
@@ -53,12 +56,43 @@ def nf4(weight: Tensor, block: int = BLOCK) -> Tensor:
 
     A value halfway between two levels goes to the lower one; a block of zeros stays one. Raises UserError for an empty block.
     """
+    found = nf4_codes(weight, block)
+    levels = torch.tensor(NF4_LEVELS, dtype=found.scale.dtype, device=found.scale.device)
+    return levels[found.codes] * found.scale
+
+
+def int8_codes(weight: Tensor) -> Codes:
+    """What ``int8`` rounds to."""
+    values = _precise(weight)
+    scale = _no_zeros(values.abs().amax(dim=1, keepdim=True) / 127)
+    return Codes((values / scale).round().clamp(-127, 127), scale.expand_as(values), 1.0)
+
+
+def int4_codes(weight: Tensor, group: int = GROUP, *, symmetric: bool = False) -> Codes:
+    """What ``int4`` rounds to; the codes count from 0."""
+    values = _precise(weight)
+    groups = _cut(values, group)
+    if symmetric:
+        scale = _no_zeros(groups.abs().amax(dim=-1, keepdim=True) / 7)
+        codes = (groups / scale).round().clamp(-8, 7)
+    else:
+        high, low = groups.amax(dim=-1, keepdim=True).clamp(min=0), groups.amin(dim=-1, keepdim=True).clamp(max=0)
+        scale = _no_zeros((high - low) / 15)
+        zero = (-low / scale).round()
+        codes = ((groups / scale).round() + zero).clamp(0, 15) - zero
+    whole, scales = (part.flatten(-2)[..., : values.shape[-1]].contiguous() for part in (codes, scale.expand_as(groups)))
+    return Codes(whole, scales, 1.0)
+
+
+def nf4_codes(weight: Tensor, block: int = BLOCK) -> Codes:
+    """What ``nf4`` rounds to: indices of NF4_LEVELS."""
     values = _precise(weight)
     blocks = _cut(values.flatten(), block)
     scale = _no_zeros(blocks.abs().amax(dim=-1, keepdim=True))
     levels = torch.tensor(NF4_LEVELS, dtype=values.dtype, device=values.device)
-    rounded = levels[torch.bucketize(blocks / scale, (levels[1:] + levels[:-1]) / 2)] * scale
-    return rounded.flatten()[: values.numel()].reshape(values.shape)
+    codes = torch.bucketize(blocks / scale, (levels[1:] + levels[:-1]) / 2)
+    whole, scales = (part.flatten()[: values.numel()].reshape(values.shape) for part in (codes, scale.expand_as(blocks)))
+    return Codes(whole, scales, 2 / (len(NF4_LEVELS) - 1))
 
 
 def _precise(weight: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from unierase_cli.pipeline.model_states import model_settings, protocol_settings
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.plugins import code_of
-from unierase_cli.stages.shared import audited
+from unierase_cli.stages.shared import audited, audited_facts
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.json_text import read_as, write_json
@@ -75,10 +75,11 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """
     experiment, name = study.experiment, options["attack"]
     rows = {
-        "facts": audited.attacked(study),
+        "facts": audited_facts.asked(study, options["of"]),
         "kept": audited.kept(study),
         "material": audited.material(study),
         "forgotten": study.benchmark.forget,
+        "never_trained": audited_facts.never_trained(study),
     }
     found = audited.fingerprints_of(experiment, options["of"])
     for part in _beside(study, options):
@@ -86,6 +87,8 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     found["rows"] = hash_json({part: [[fact.id, fact.row_hash, fact.group] for fact in facts] for part, facts in rows.items()})
     files = _files(name, attack_settings(name, experiment.audit.settings.get(name, {})))
     found |= {f"file {key}": hash_file(path) for key, path in files.items()}
+    if ATTACKS.says(name, "ENTITIES", False) and experiment.audit.entities:
+        found["entities"] = audited_facts.entities_hash(experiment)
     for package in ATTACKS.says(name, "PACKAGES", ()):
         found[f"package {package}"] = "absent" if importlib.util.find_spec(package) is None else "there"
     return {**found, **code_of("attack", ATTACKS, name)}
@@ -143,12 +146,13 @@ def _done(context: StageContext) -> list[Done]:
 
 def _target(context: StageContext, loaded: LoadedModel) -> Any:
     from unierase_cli.audit.base import Target
+    from unierase_cli.audit.mentions import entity_lines
 
     study, experiment = context.study, context.experiment
     models = audited.models_of(experiment)
     return Target(
         loaded,
-        audited.attacked(study),
+        audited_facts.asked(study, context.options["of"]),
         audited.kept(study),
         audited.material(study),
         study.benchmark.forget,
@@ -158,12 +162,15 @@ def _target(context: StageContext, loaded: LoadedModel) -> Any:
         context.reporter,
         _loader(context, models.control),
         _loader(context, models.ceiling),
+        entity_lines(experiment.audit.entities),
+        audited_facts.never_trained(study),
     )
 
 
 def _loader(context: StageContext, part: str | None) -> Callable[[], LoadedModel] | None:
-    if part is None:
+    if part in (None, audited.CONTROL_FACTS):
         return None
+    assert part is not None
     return lambda: audited.load_part(context.experiment, part, context.inputs, context.reporter)
 
 

@@ -20,7 +20,7 @@ from unierase_cli.stages.shared.prepare_people import HUB, as_return_asks, prepa
 from unierase_cli.store.hashing import hash_file
 
 NAME = "prepare"
-VERSION = 1
+VERSION = 2
 PEOPLE = "return"
 
 

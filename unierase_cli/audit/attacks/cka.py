@@ -14,9 +14,8 @@ from unierase_cli.representation.similarity import similarity_erasure
 
 CLASS, PRESET, VERSION = "inside", "thorough", 1
 # As in uds.
-SETTINGS: Mapping[str, Any] = {"entities": "", "tokenisation": "joint", "batch_tokens": 2048}
-# Settings that name files.
-FILES = ("entities",)
+SETTINGS: Mapping[str, Any] = {"tokenisation": "joint", "batch_tokens": 2048}
+ENTITIES = True
 NEEDS = ("control", "ceiling")
 SCORE, RELATIVE = "intact", True
 

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unierase_cli.audit.asking import answers
-from unierase_cli.audit.base import RETAIN, Case, Row, Target, group_of
-from unierase_cli.contracts import Fact, evenly_spaced, stable_hash
-from unierase_cli.inference.logprobs import score_answers
+from unierase_cli.audit.asking import answer_probabilities, answers
+from unierase_cli.audit.base import RETAIN, Case, Row, Target
+from unierase_cli.audit.splits import halves
+from unierase_cli.contracts import Fact, evenly_spaced
 from unierase_cli.models.direction import difference_of_means, without_direction
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences, run_lower
 
-CLASS, PRESET, VERSION = "weights", "thorough", 1
+CLASS, PRESET, VERSION = "weights", "thorough", 2
 # kl: nats that the next token after retained prompts may move. prompts: how many of either kind means are taken over.
 SETTINGS: Mapping[str, Any] = {"kl": 0.1, "prompts": 128, "batch_tokens": 2048}
 
@@ -31,7 +31,7 @@ def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
 
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:
-    chosen_on, tested = halves(target.facts, target.seed)
+    chosen_on, tested = halves(target.facts, target.seed, "direction")
     retained = list(evenly_spaced(target.material, settings["prompts"]))
     if not chosen_on or not retained:
         lacking = "there are no retained examples" if chosen_on else "the attacked facts are of a single group"
@@ -41,16 +41,8 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
     direction = _choose(target, forget, retain, chosen_on, retained, settings)
     architecture = target.loaded.architecture
     with nullcontext() if direction is None else without_direction(architecture, direction):
-        yield from answers(target, tested)
+        yield from answers(target, tested, probability=True)
         yield from answers(target, target.kept, split=RETAIN)
-
-
-def halves(facts: Sequence[Fact], seed: int) -> tuple[list[Fact], list[Fact]]:
-    """The facts of half of the groups, and those of the others; the first is empty for a single group."""
-    groups = sorted({group_of(fact) for fact in facts})
-    order = np.random.default_rng(stable_hash(seed, "direction")).permutation(len(groups))
-    first = {groups[index] for index in order[: len(groups) // 2]}
-    return [f for f in facts if group_of(f) in first], [f for f in facts if group_of(f) not in first]
 
 
 def last_states(target: Target, facts: Sequence[Fact], batch_tokens: int) -> Tensor:
@@ -103,10 +95,7 @@ def _probability(target: Target, facts: Sequence[Fact]) -> float:
     """Mean of exp(-mean loss) of the true answers."""
     prompts = target.loaded.prompts
     items = [(prompts.prompt(fact.question).ids, prompts.answer_ids(fact.answer)) for fact in facts]
-    scores = score_answers(
-        target.loaded, items, total_tokens=target.protocol.total_tokens, batch_size=target.batch_size
-    )
-    return float(np.exp([-score.average_loss for score in scores]).mean())
+    return float(np.mean(answer_probabilities(target, items)))
 
 
 @torch.no_grad()

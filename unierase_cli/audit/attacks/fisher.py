@@ -13,10 +13,9 @@ from unierase_cli.audit.inside import BOTH_PROMPTS, comparable_rows, erasure_row
 from unierase_cli.representation.fisher import block_fisher, fisher_erasure
 
 CLASS, PRESET, VERSION = "inside", "thorough", 1
-# entities, tokenisation: as in uds. share: of a block's weights, those in which control and unedited model differ most.
-SETTINGS: Mapping[str, Any] = {"entities": "", "tokenisation": "joint", "share": 0.001}
-# Settings that name files.
-FILES = ("entities",)
+# tokenisation: as in uds. share: of a block's weights, those in which control and unedited model differ most.
+SETTINGS: Mapping[str, Any] = {"tokenisation": "joint", "share": 0.001}
+ENTITIES = True
 NEEDS = ("control", "ceiling")
 SCORE, RELATIVE = "intact", True
 

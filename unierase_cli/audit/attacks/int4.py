@@ -10,7 +10,7 @@ from unierase_cli.audit.base import RETAIN, Case, Row, Target
 from unierase_cli.audit.weights import changed
 from unierase_cli.models.quantise import int4
 
-CLASS, PRESET, VERSION = "weights", "quick", 1
+CLASS, PRESET, VERSION = "weights", "quick", 2
 # How many neighbouring inputs share a scale.
 SETTINGS: Mapping[str, Any] = {"group": 128}
 
@@ -28,5 +28,5 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
     with changed(
         target.loaded, lambda _name, weight: int4(weight, group, symmetric=symmetric), head=case.values["head"]
     ):
-        yield from answers(target, target.facts)
+        yield from answers(target, target.facts, probability=True)
         yield from answers(target, target.kept, split=RETAIN)

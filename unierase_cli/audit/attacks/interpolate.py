@@ -14,7 +14,7 @@ from unierase_cli.audit.base import RETAIN, Case, Row, Target
 from unierase_cli.contracts import UserError
 from unierase_cli.models.interpolation import moved_towards
 
-CLASS, PRESET, VERSION = "weights", "thorough", 1
+CLASS, PRESET, VERSION = "weights", "thorough", 2
 # Shares of the way to the unedited model; the first number is the headline.
 SETTINGS: Mapping[str, Any] = {"amounts": [0.3, 0.1, 0.5, 0.7, 0.9, -0.25, -0.5]}
 NEEDS = ("ceiling",)
@@ -30,5 +30,5 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
     if target.ceiling is None:
         raise UserError("interpolate needs the unedited model", "name it with --ceiling MODEL")
     with moved_towards(target.loaded, target.ceiling(), case.values["amount"]):
-        yield from answers(target, target.facts)
+        yield from answers(target, target.facts, probability=True)
         yield from answers(target, target.kept, split=RETAIN)

@@ -9,11 +9,10 @@ from unierase_cli.audit.base import Case, Row, Target
 from unierase_cli.audit.inside import BOTH_PROMPTS, depth_rows, look_inside
 from unierase_cli.representation.lens import lens_depth
 
-CLASS, PRESET, VERSION = "inside", "standard", 1
+CLASS, PRESET, VERSION = "inside", "standard", 2
 # As in uds; the last block is always taken before the final norm.
-SETTINGS: Mapping[str, Any] = {"entities": "", "threshold": 0.05, "tokenisation": "joint", "batch_tokens": 2048}
-# Settings that name files.
-FILES = ("entities",)
+SETTINGS: Mapping[str, Any] = {"threshold": 0.05, "tokenisation": "joint", "batch_tokens": 2048}
+ENTITIES = True
 NEEDS = ("control", "ceiling")
 SCORE, RELATIVE = "intact", True
 

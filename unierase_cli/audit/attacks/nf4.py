@@ -10,7 +10,7 @@ from unierase_cli.audit.base import RETAIN, Case, Row, Target
 from unierase_cli.audit.weights import changed
 from unierase_cli.models.quantise import nf4
 
-CLASS, PRESET, VERSION = "weights", "quick", 1
+CLASS, PRESET, VERSION = "weights", "quick", 2
 # How many consecutive weights share a scale.
 SETTINGS: Mapping[str, Any] = {"block": 64}
 
@@ -21,5 +21,5 @@ def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:
     with changed(target.loaded, lambda _name, weight: nf4(weight, settings["block"]), head=case.values["head"]):
-        yield from answers(target, target.facts)
+        yield from answers(target, target.facts, probability=True)
         yield from answers(target, target.kept, split=RETAIN)

@@ -14,7 +14,7 @@ from unierase_cli.audit.weights import changed
 from unierase_cli.contracts import stable_hash
 from unierase_cli.models.weight_changes import with_noise
 
-CLASS, PRESET, VERSION = "weights", "standard", 1
+CLASS, PRESET, VERSION = "weights", "standard", 2
 # Standard deviations of the noise, as shares of the matrix's; the first number is the headline.
 SETTINGS: Mapping[str, Any] = {"shares": [0.03, 0.01, 0.1], "seeds": 3}
 
@@ -32,5 +32,5 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
             return with_noise(weight, case.values["share"], generator)
 
         with changed(target.loaded, noisy):
-            yield from answers(target, target.facts, sample=sample)
+            yield from answers(target, target.facts, sample=sample, probability=True)
             yield from answers(target, target.kept, split=RETAIN, sample=sample)

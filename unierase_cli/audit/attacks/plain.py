@@ -8,7 +8,7 @@ from typing import Any
 from unierase_cli.audit.asking import answers
 from unierase_cli.audit.base import PLAIN, RETAIN, Case, Row, Target
 
-CLASS, PRESET, VERSION = "prompts", "quick", 1
+CLASS, PRESET, VERSION = "prompts", "quick", 2
 SETTINGS: Mapping[str, Any] = {}
 
 
@@ -17,5 +17,5 @@ def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
 
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:
-    yield from answers(target, target.facts)
+    yield from answers(target, target.facts, probability=True)
     yield from answers(target, target.kept, split=RETAIN)

@@ -15,10 +15,9 @@ from unierase_cli.representation.probe import FOLDS, other_tokens, probe_accurac
 from unierase_cli.representation.states import read_states
 
 CLASS, PRESET, VERSION = "inside", "thorough", 1
-# entities, tokenisation: as in uds.
-SETTINGS: Mapping[str, Any] = {"entities": "", "tokenisation": "joint", "batch_tokens": 2048}
-# Settings that name files.
-FILES = ("entities",)
+# As in uds.
+SETTINGS: Mapping[str, Any] = {"tokenisation": "joint", "batch_tokens": 2048}
+ENTITIES = True
 SCORE = "probe"
 
 

@@ -14,7 +14,7 @@ from unierase_cli.contracts import evenly_spaced
 from unierase_cli.models.input_norms import input_norms
 from unierase_cli.models.weight_changes import pruned
 
-CLASS, PRESET, VERSION = "weights", "standard", 1
+CLASS, PRESET, VERSION = "weights", "standard", 2
 # Shares of the weights; the first number is the headline. sequences: retained examples whose activations are looked at.
 SETTINGS: Mapping[str, Any] = {"shares": [0.3, 0.1, 0.5], "sequences": 128}
 MATRIX, ROW, ACTIVATIONS = "of a matrix", "of a row", "of a row by activations"
@@ -39,7 +39,7 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
         return pruned(weight, share, per_row=way != MATRIX, input_norms=norms.get(name.removesuffix(".weight")))
 
     with changed(target.loaded, smaller):
-        yield from answers(target, target.facts)
+        yield from answers(target, target.facts, probability=True)
         yield from answers(target, target.kept, split=RETAIN)
 
 

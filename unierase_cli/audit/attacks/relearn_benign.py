@@ -1,49 +1,76 @@
-"""Training on retained facts alone, of the same form and of other groups: nobody gives an answer away (Che et al., model tampering;
-2602.03379: what counts is the form of the text).
+"""Training without any forgotten fact: nobody gives an answer away (Che et al., model tampering). By default on retained facts, of
+the same form and of other groups (2602.03379: what counts is the form of the text); also on facts that no model has seen, or on the
+questions and answers of a file, such as GSM8K's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from unierase_cli.audit.base import Case, Row, Target
-from unierase_cli.contracts import Fact, evenly_spaced
+from unierase_cli.audit.rates import rate_name
+from unierase_cli.contracts import Fact, UserError, evenly_spaced
+from unierase_cli.store.jsonl import iterate_jsonl
 
-CLASS, PRESET, VERSION = "relearning", "standard", 2
+CLASS, PRESET, VERSION = "relearning", "standard", 3
 BENIGN = True
 # For the adapters.
 PACKAGES = ("peft",)
-# How many retained facts, each once; rates of adapters (LoRA) and of training all weights. The first of each is the headline's.
-SETTINGS: Mapping[str, Any] = {"examples": [400, 100], "lora_lr": [5e-5], "lr": [1e-5], "batch": 8}
+FILES = ("file",)
+RETAINED, NEVER_TRAINED = "retained", "never_trained"
+# How many facts, each once; rates of adapters (LoRA) and of training all weights; data: retained, never_trained. The first of each
+# is the headline's. file: JSONL with question and answer, "" for none.
+SETTINGS: Mapping[str, Any] = {
+    "examples": [400, 100], "lora_lr": [5e-5], "lr": [1e-5], "batch": 8, "data": [RETAINED], "file": "",
+}  # fmt: skip
+WORDS = {RETAINED: "facts", NEVER_TRAINED: "never-trained facts", "file": "rows of the file"}
 
 
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
     rates = [(lr, False) for lr in settings["lora_lr"]] + [(lr, True) for lr in settings["lr"]]
+    if unknown := [data for data in settings["data"] if data not in (RETAINED, NEVER_TRAINED)]:
+        where = f"audit.settings.relearn_benign.data={unknown[0]}"
+        raise UserError(f"{where} is no data", f"choose {RETAINED} or {NEVER_TRAINED}")
     return [
-        Case(f"{count} facts, {'all weights' if whole else 'LoRA'}, lr {lr:g}", {"count": count, "lr": lr, "whole": whole})
+        Case(f"{count} {WORDS[data]}, {rate_name(lr, whole)}", {"data": data, "count": count, "lr": lr, "whole": whole})
+        for data in [*settings["data"], *(["file"] if settings["file"] else [])]
         for count in settings["examples"]
         for lr, whole in rates
     ]
 
 
-def harmless_facts(target: Target) -> list[Fact]:
-    """The retained facts that say nothing that was forgotten, and are of no group of which a fact was forgotten."""
+def harmless_facts(target: Target, data: str, file: str) -> list[Fact]:
+    """The facts of such data that say nothing that was forgotten, and are of no group of which a fact was forgotten."""
     forgotten = (*target.forgotten, *target.facts)
     texts, groups = {fact.content_hash for fact in forgotten}, {fact.group for fact in forgotten} - {None}
-    return [fact for fact in target.material if fact.content_hash not in texts and fact.group not in groups]
+    found = {RETAINED: target.material, NEVER_TRAINED: target.never_trained}.get(data)
+    found = _of_file(Path(file)) if found is None else found
+    return [fact for fact in found if fact.content_hash not in texts and fact.group not in groups]
+
+
+def _of_file(path: Path) -> list[Fact]:
+    found = []
+    for number, row in iterate_jsonl(path):
+        question, answer = (row.get(key) for key in ("question", "answer"))
+        if not (isinstance(question, str) and question.strip() and isinstance(answer, str) and answer.strip()):
+            raise UserError(f"{path}:{number} has no question and answer", "every line needs both, as text")
+        found.append(Fact(f"file-{number}", question, answer))
+    return found
 
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:
-    from unierase_cli.audit.relearning import Training, relearned
+    from unierase_cli.audit.relearning import Training, after_steps, relearned
 
-    count, harmless = case.values["count"], harmless_facts(target)
-    learned = evenly_spaced(harmless, count)
+    count, data = case.values["count"], case.values["data"]
+    learned = evenly_spaced(harmless_facts(target, data, settings["file"]), count)
     if not learned:
-        target.reporter.warn("relearn_benign is left out: there is no retained fact of a group of which nothing is forgotten")
+        what = data.replace("_", "-")
+        target.reporter.warn(f"relearn_benign is left out: there is no {what} fact of a group of which nothing is forgotten")
         return []
     if len(learned) < count:
-        target.reporter.note(f"relearn_benign trains on {len(learned)} retained facts: there are no {count}")
+        target.reporter.note(f"relearn_benign trains on {len(learned)} {WORDS[data]}: there are no {count}")
     steps = -(-len(learned) // settings["batch"])
-    training = Training(case.values["lr"], [steps], settings["batch"], case.values["whole"])
+    training = Training(case.values["lr"], after_steps([steps]), settings["batch"], case.values["whole"])
     return relearned(target, learned, target.facts, training)

@@ -10,14 +10,11 @@ from unierase_cli.audit.inside import BOTH_PROMPTS, Inside, depth_rows, look_ins
 from unierase_cli.representation.states import States
 from unierase_cli.representation.uds import check_sanity, unlearning_depth
 
-CLASS, PRESET, VERSION = "inside", "standard", 1
-# entities: JSONL with "question", "prefix" and "entity", or "" for whole answers. threshold: nats per token by which the control's
-# states must hurt. tokenisation: joint or apart, last_block: raw or normed; apart and normed are what the reference code does.
-SETTINGS: Mapping[str, Any] = {
-    "entities": "", "threshold": 0.05, "tokenisation": "joint", "last_block": "raw", "batch_tokens": 2048,
-}  # fmt: skip
-# Settings that name files.
-FILES = ("entities",)
+CLASS, PRESET, VERSION = "inside", "standard", 2
+# threshold: nats per token by which the control's states must hurt. tokenisation: joint or apart, last_block: raw or normed; apart
+# and normed are what the reference code does.
+SETTINGS: Mapping[str, Any] = {"threshold": 0.05, "tokenisation": "joint", "last_block": "raw", "batch_tokens": 2048}
+ENTITIES = True
 NEEDS = ("control", "ceiling")
 SCORE, RELATIVE = "intact", True
 # Rows on which the two ends of the scale are looked at.

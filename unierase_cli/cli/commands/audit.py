@@ -34,7 +34,12 @@ Attacks = Annotated[
 ]
 Control = Annotated[
     str | None,
-    typer.Option("--control", metavar="MODEL|RUN", help="A model that never had the facts.", autocompletion=complete_run),
+    typer.Option(
+        "--control",
+        metavar="MODEL|RUN|facts",
+        help="A model that never had the facts; facts: the unedited model, asked others that it never knew.",
+        autocompletion=complete_run,
+    ),
 ]
 Ceiling = Annotated[
     str | None,
@@ -119,13 +124,17 @@ class _Asked:
 
     def settled(self, experiment: Experiment) -> Experiment:
         """The experiment that is audited: the run's own, with what the command says of the audit."""
-        from unierase_cli.stages.shared.audited import with_control
+        from unierase_cli.stages.shared.audited import FACTS, with_control
         from unierase_cli.stages.shared.audited_run import as_recorded, find_model, made_of, named_model
         from unierase_cli.store.artefacts import Store
 
         store = Store(experiment.run.outputs)
         models = {"control": self.control, "ceiling": self.ceiling}
-        named: dict[str, Any] = {n: named_model(store, word, f"--{n}") for n, word in models.items() if word is not None}
+        named: dict[str, Any] = {
+            name: word if name == "control" and word == FACTS else named_model(store, word, f"--{name}")
+            for name, word in models.items()
+            if word is not None
+        }
         experiment = replace(experiment, audit=replace(experiment.audit, **named))
         if self.run is not None:
             self.found = made_of(store, find_model(store, self.run))

@@ -43,11 +43,15 @@ class AuditConfig:
     defaults.
     """
     control: str | None = field(default=None, metadata=BY_CONTENT)
-    """Model that never had the facts: a folder or a hub id. null: model.control, or a retain-only model that was
-    trained here.
+    """Model that never had the facts: a folder or a hub id. facts: the unedited model, asked facts that it never knew.
+    null: model.control, or a retain-only model that was trained here; of a folder that `unierase prepare` made, facts.
     """
     ceiling: str | None = field(default=None, metadata=BY_CONTENT)
     """Unedited model, a folder or a hub id, for a model that comes as a folder. null: the run's own."""
+    entities: str | None = field(default=None, metadata=BY_CONTENT)
+    """JSONL file that says where the fact stands in each answer: question, prefix (the answer in front of it), entity.
+    null: an answer of up to three words is its own entity; looks inside take whole answers.
+    """
     facts: int = field(default=0, metadata=BY_CONTENT)
     """Facts of the forget set that are attacked, at most, evenly spaced. 0: all."""
     kept: int = field(default=100, metadata=BY_CONTENT)

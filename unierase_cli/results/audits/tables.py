@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from unierase_cli.audit.base import CLASSES, PLAIN
 from unierase_cli.audit.findings import Audit, Finding
 from unierase_cli.audit.numbers import Interval
 from unierase_cli.audit.verdict import DESTROYS, too_weak
 from unierase_cli.markdown import inline
+from unierase_cli.results.audits.series_tables import rounding_table, speed_table
 from unierase_cli.results.table import Table
 
 COLUMNS = (
@@ -19,7 +20,7 @@ CAPTION = (
     "Mean score of the true answers that come back. control: from a model that never had the facts; ceiling: from the unedited "
     "model; excess = recovered - control; share = excess / (ceiling - control). Classes: "
     + ", ".join(f"{letter} {kind}" for kind, letter in CLASSES.items())
-    + "."
+    + ". The score is recall, unless the attack has one of its own; it decides, and entity and probability stand beside it."
 )
 
 
@@ -35,7 +36,7 @@ def best_table(audit: Audit) -> Table:
     """The most that any setting of an attack brings back. It is biased upwards, and so is the control's."""
     body = []
     for head in sorted(audit.headlines(), key=_place):
-        some = [found for found in audit.findings if found.attack == head.attack]
+        some = [found for found in audit.findings if (found.attack, found.score) == (head.attack, head.score)]
         if len(some) > 1:
             best = max(some, key=lambda found: found.recovered)
             controls = [found.control for found in some if found.control is not None]
@@ -72,13 +73,15 @@ def notes(audit: Audit) -> list[str]:
     return [*found, *(f"{', '.join(names)}: no share: {reason}" for reason, names in reasons.items()), *audit.remarks]
 
 
-def markdown(audit: Audit, picture: str | None) -> str:
-    """audit.md."""
+def markdown(audit: Audit, picture: str | None, further: Mapping[str, str] | None = None) -> str:
+    """audit.md. ``further``: what other pictures show -> their files."""
     lines = [f"# Audit: {inline(audit.title)}", "", f"**{inline(audit.line)}**", ""]
     lines += [*(inline(sentence) for sentence in sentences(audit)), ""]
     lines += [f"![share of the facts that each attack brings back]({picture})", ""] if picture else []
-    tables = [attack_table(audit), best_table(audit), example_table(audit), attack_table(audit, everything=True)]
+    tables = [attack_table(audit), best_table(audit), example_table(audit), speed_table(audit), rounding_table(audit)]
     lines += [table.markdown() for table in tables if table.rows]
+    lines += [f"![{inline(title)}]({file})\n" for title, file in (further or {}).items()]
+    lines += [attack_table(audit, everything=True).markdown()]
     if told := notes(audit):
         lines += ["### Remarks", "", *(f"- {inline(note)}" for note in told), ""]
     return "\n".join(lines)

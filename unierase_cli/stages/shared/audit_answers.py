@@ -9,7 +9,7 @@ from unierase_cli.audit.base import FORGET, PLAIN, RETAIN
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.stages.attack import read_cases, read_rows
 from unierase_cli.stages.shared import audited
-from unierase_cli.stages.shared.audit_findings import input_name
+from unierase_cli.stages.shared.audit_rows import input_name
 
 if TYPE_CHECKING:
     from unierase_cli.audit.base import Row

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 
 from unierase_cli.audit import scores
-from unierase_cli.audit.base import ATTACKS, FORGET, PLAIN, RETAIN, TRAINED, Row, group_of
+from unierase_cli.audit.base import ATTACKS, CHANCE, FORGET, PLAIN, RETAIN, TRAINED, Row
 from unierase_cli.audit.findings import Audit, Example, Finding
+from unierase_cli.audit.mentions import entity_lines, named_entities
 from unierase_cli.audit.numbers import Numbers, mean, numbers, relative_numbers
 from unierase_cli.audit.verdict import DESTROYS, RECOVERED, Retained, verdict, word_of
 from unierase_cli.config.schema import Experiment
 from unierase_cli.pipeline.stage import StageContext
-from unierase_cli.stages.attack import Done, read_cases, read_rows
-from unierase_cli.stages.shared import audited
+from unierase_cli.stages.attack import Done
+from unierase_cli.stages.shared import audited, audited_facts
+from unierase_cli.stages.shared.audit_rows import Asked, of_all_models, of_split, rows_of
+from unierase_cli.stages.shared.audit_series import Series
 
 # Rows of a recovered attack that are shown.
 SHOWN = 3
@@ -24,18 +29,24 @@ def measure(context: StageContext) -> Audit:
     """What ``audit.json`` holds, from the inputs' files."""
     study, experiment = context.study, context.experiment
     models, (made, left_out) = audited.models_of(experiment), audited.chosen(study)
-    asked = {name: _of_all_models(context, name, models) for name in [PLAIN, *made]}
-    groups = {fact.id: group_of(fact) for fact in audited.attacked(study)}
+    asked = {name: of_all_models(context, name, models) for name in [PLAIN, *made]}
+    facts = [fact for of in models.all for fact in audited_facts.asked(study, of)]
+    known = _Known(audited_facts.groups(study), named_entities(facts, entity_lines(experiment.audit.entities)))
     kept = _Kept(asked[PLAIN], models)
     findings, remarks = [], []
     for name in [PLAIN, *made]:
-        some, told = _findings(name, asked[name], asked[PLAIN], models, groups, kept, experiment)
+        some, told = _findings(name, asked[name], asked[PLAIN], models, known, kept, experiment)
         findings += some
         remarks += told
     retained = Retained(kept.after, kept.before)
     kind, line = verdict([found for found in findings if found.headline], retained, experiment.audit.verdict)
-    remarks += _remarks(experiment, models, findings)
-    return Audit(title_of(experiment), kind, line, findings, kept.after, kept.before, left_out, list(dict.fromkeys(remarks)))
+    remarks += _remarks(experiment, models, findings, len(audited_facts.asked(study, models.control or models.unlearned)))
+    remarks = list(dict.fromkeys(remarks))
+    series = Series({name: asked[name] for name in made}, asked[PLAIN], models, known.groups)
+    return Audit(
+        title_of(experiment), kind, line, findings, kept.after, kept.before, left_out, remarks,
+        series.curves(), series.blocks(), series.rounding(),
+    )  # fmt: skip
 
 
 def title_of(experiment: Experiment) -> str:
@@ -45,38 +56,20 @@ def title_of(experiment: Experiment) -> str:
     return f"{what} on {e.benchmark.name} {e.benchmark.split}, {e.model.name}, seed {e.run.seed}"
 
 
-def input_name(attack: str, of: str) -> str:
-    """What an attack on a model is called among an audit's inputs."""
-    return f"{attack} {of}"
+@dataclass(frozen=True)
+class _Known:
+    """Of every fact that is asked its group, and of those that have one their entity."""
 
-
-class _Asked:
-    """An attack on one model: its cases, and their rows once they are asked for."""
-
-    def __init__(self, context: StageContext, name: str, of: str) -> None:
-        self._artefact = context.inputs[input_name(name, of)]
-        self.cases: dict[str, Done] = read_cases(self._artefact)
-        self._rows: dict[str, list[Row]] = {}
-
-    def rows(self, case: str) -> list[Row]:
-        if case not in self._rows:
-            self._rows[case] = read_rows(self._artefact, self.cases[case])
-        return self._rows[case]
-
-
-Asked = Mapping[str, _Asked]
-
-
-def _of_all_models(context: StageContext, name: str, models: audited.Models) -> Asked:
-    return {of: _Asked(context, name, of) for of in audited.looked_at(name, models)}
+    groups: Mapping[str, str]
+    entities: Mapping[str, str]
 
 
 class _Kept:
     """Recall on retained questions that are asked plainly."""
 
     def __init__(self, plain: Asked, models: audited.Models) -> None:
-        self.after = _recall(_all(plain[models.unlearned].rows(PLAIN), RETAIN))
-        self.before = None if models.ceiling is None else _recall(_all(plain[models.ceiling].rows(PLAIN), RETAIN))
+        self.after = _recall(of_split(plain[models.unlearned].rows(PLAIN), RETAIN))
+        self.before = None if models.ceiling is None else _recall(of_split(plain[models.ceiling].rows(PLAIN), RETAIN))
 
 
 def _recall(rows: Sequence[Row]) -> float | None:
@@ -89,44 +82,49 @@ def _findings(
     asked: Asked,
     plain: Asked,
     models: audited.Models,
-    groups: Mapping[str, str],
+    known: _Known,
     kept: _Kept,
     experiment: Experiment,
 ) -> tuple[list[Finding], list[str]]:
-    """Every setting of an attack, the headline first, and what has to be said of those that have no number."""
-    score, limits = ATTACKS.says(name, "SCORE", scores.RECALL), experiment.audit.verdict
+    """Every setting of an attack, the headline first, and what has to be said of those that have no number.
+
+    A setting whose score is recall has further entries, of the entities and of the true answers' probability; no verdict rests on
+    them.
+    """
+    main, limits = ATTACKS.says(name, "SCORE", scores.RECALL), experiment.audit.verdict
     relative = ATTACKS.says(name, "RELATIVE", False)
+    further = scores.FURTHER if main == scores.RECALL else ()
+    # What no attack brings back; of a score that is an attack's own there is no such number.
+    unasked = of_split(plain[models.unlearned].rows(PLAIN), FORGET)
+    plainly = {score: scores.by_fact(unasked, score, 1, known.entities) for score in (scores.RECALL, *further) if further}
     findings: list[Finding] = []
     remarks: list[str] = []
     for case in asked[models.unlearned].cases.values():
-        rows = {of: _rows(asked, plain, of, case) for of in asked}
+        rows = {of: rows_of(asked, plain, of, case) for of in asked}
         looks = list(dict.fromkeys(row.at for row in rows[models.unlearned])) or [""]
-        for at, best_of in ((at, best_of) for at in looks for best_of in ATTACKS.says(name, "BEST_OF", (1,))):
+        for at, best_of, score in product(looks, ATTACKS.says(name, "BEST_OF", (1,)), (main, *further)):
             then = {of: [row for row in some if row.at == at] for of, some in rows.items()}
-            values = {of: scores.by_fact(_all(some, FORGET), score, best_of) for of, some in then.items()}
-            setting = ", ".join(part for part in (case.name, at, f"best of {best_of}" if best_of > 1 else "") if part)
-            plainly = None if score != scores.RECALL else scores.by_fact(_all(plain[models.unlearned].rows(PLAIN), FORGET))
+            values = {of: scores.by_fact(of_split(some, FORGET), score, best_of, known.entities) for of, some in then.items()}
+            parts = (case.name, at, f"best of {best_of}" if best_of > 1 else "", score if score != main else "")
+            setting = ", ".join(part for part in parts if part)
             if relative:
-                told = relative_numbers(values[models.unlearned], groups)
+                told = relative_numbers(values[models.unlearned], known.groups)
             else:
                 control, ceiling = (None if of is None else values[of] for of in (models.control, models.ceiling))
-                told = numbers(values[models.unlearned], control, ceiling, plainly, groups, limits.smallest_gap)
+                apart = models.control == audited.CONTROL_FACTS
+                told = numbers(
+                    values[models.unlearned], control, ceiling, plainly.get(score), known.groups, limits.smallest_gap, apart=apart
+                )
             if told is None:
-                # Of some settings there are too few samples; the others say so.
-                remarks += [f"{name}, {setting}: no fact could be asked this way"] if best_of == 1 else []
+                # Of some settings there are too few samples, and most attacks have no further score; the others say so.
+                remarks += [f"{name}, {setting}: no fact could be asked this way"] if best_of == 1 and score == main else []
                 continue
+            if guessed := scores.by_fact(of_split(then[models.unlearned], FORGET), CHANCE):
+                remarks.append(f"{name}, {setting}: guessing gives {mean(list(guessed.values())):.2f}")
             # The first setting that this model can be asked in.
-            headline = not findings and best_of == 1
+            headline = not findings and best_of == 1 and score == main
             findings.append(_finding(name, case, setting, headline, score, told, then, models, kept, experiment))
     return findings, remarks
-
-
-def _rows(asked: Asked, plain: Asked, of: str, case: Done) -> list[Row]:
-    """A model's rows of a case; where it has no token, those that say the same of it."""
-    if case.name in asked[of].cases:
-        return asked[of].rows(case.name)
-    stands_in = case.without_token
-    return asked[of].rows(stands_in) if stands_in in asked[of].cases else plain[of].rows(PLAIN)
 
 
 def _finding(
@@ -143,10 +141,10 @@ def _finding(
 ) -> Finding:
     limits, unlearned = experiment.audit.verdict, rows[models.unlearned]
     word = word_of(told.share_ci, told.share, limits)
-    under = _recall(_all(unlearned, RETAIN))
+    under = _recall(of_split(unlearned, RETAIN))
     if name != PLAIN and Retained(under, kept.after).lost(limits.destroyed):
         word = DESTROYS
-    shown = _examples(_all(unlearned, FORGET), rows.get(models.control or "")) if word == RECOVERED and headline else []
+    shown = _examples(of_split(unlearned, FORGET), rows.get(models.control or "")) if word == RECOVERED and headline else []
     return Finding(
         attack=name,
         kind=ATTACKS.says(name, "CLASS"),
@@ -157,16 +155,12 @@ def _finding(
         word=word,
         **vars(told),
         retained=under,
-        trained=_recall(_all(unlearned, TRAINED)),
+        trained=_recall(of_split(unlearned, TRAINED)),
         benign=bool(ATTACKS.says(name, "BENIGN", False)),
         weak=bool(ATTACKS.says(name, "WEAK", False)),
         seconds=case.seconds,
         examples=shown,
     )
-
-
-def _all(rows: Sequence[Row], split: str) -> list[Row]:
-    return [row for row in rows if row.split == split]
 
 
 def _examples(unlearned: Sequence[Row], control: Sequence[Row] | None) -> list[Example]:
@@ -177,8 +171,13 @@ def _examples(unlearned: Sequence[Row], control: Sequence[Row] | None) -> list[E
     return [Example(row.question, row.reference, row.text, beside.get((row.fact, row.sample))) for row in first[:SHOWN]]
 
 
-def _remarks(experiment: Experiment, models: audited.Models, findings: Sequence[Finding]) -> list[str]:
+def _remarks(experiment: Experiment, models: audited.Models, findings: Sequence[Finding], asked: int) -> list[str]:
     found = []
+    if models.control == audited.CONTROL_FACTS:
+        found.append(
+            f"the control is the unedited model, asked {asked} other facts that it never knew: no model without these facts is "
+            "named, and nothing is paired with the facts that were forgotten"
+        )
     if models.control is None:
         found.append(f"no model without these facts: excess and share are unavailable; {audited.make_control(experiment)}")
     if models.ceiling is None:

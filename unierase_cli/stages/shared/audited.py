@@ -17,6 +17,7 @@ from unierase_cli.audit.base import (
     chosen_attacks,
     lacking,
 )
+from unierase_cli.benchmarks.parts.prepared import has_never_known
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Fact, Reporter, UserError, evenly_spaced
 from unierase_cli.methods.traits import changes_nothing
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
 BASE, EDITED = "base", "edited"
+# What ``audit.control`` says, and the part's name: the unedited model, which is asked facts that it never knew.
+FACTS, CONTROL_FACTS = "facts", "control_facts"
 # Of a training: what the model is to learn, which differs, and what it is called.
 NOT_COMPARED = ("split", "name")
 KEPT = ("retain_unseen", "retain_protected")
@@ -64,7 +67,8 @@ def models_of(experiment: Experiment) -> Models:
     """
     edits, audit = not changes_nothing(experiment.method), experiment.audit
     ceiling = _part(experiment, CEILING, audit.ceiling) or (BASE if edits else None)
-    return Models(EDITED if edits else BASE, _part(experiment, CONTROL, audit.control), ceiling)
+    control = CONTROL_FACTS if audit.control == FACTS else _part(experiment, CONTROL, audit.control)
+    return Models(EDITED if edits else BASE, control, ceiling)
 
 
 def _part(experiment: Experiment, name: str, path: str | None) -> str | None:
@@ -79,7 +83,7 @@ def _same_place(one: str, other: str | None) -> bool:
 
 def with_control(experiment: Experiment, reporter: Reporter) -> Experiment:
     """The experiment with ``audit.control`` settled: what was named, ``model.control``, a retain-only model that the finetune stage
-    has made, or still null. Raises UserError for a named folder that is none.
+    has made, facts that the model never knew in a prepared folder, or still null. Raises UserError for a named folder that is none.
     """
     audit = experiment.audit
     for key, path in (("control", audit.control), ("ceiling", audit.ceiling)):
@@ -88,6 +92,9 @@ def with_control(experiment: Experiment, reporter: Reporter) -> Experiment:
     if audit.control is not None:
         return experiment
     found = _known_control(experiment) or _trained_control(experiment)
+    if found is None and has_never_known(experiment.benchmark):
+        reporter.note("the control: facts that the unedited model never knew, for there is no model without those to forget")
+        return replace(experiment, audit=replace(audit, control=FACTS))
     if found is None:
         return experiment
     reporter.note(f"the control, which never had these facts: {found} (audit.control)")
@@ -148,6 +155,12 @@ def _alike(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(wanted.get(key) == value for key, value in recorded.items())
 
 
+def model_of(experiment: Experiment, of: str) -> str:
+    """The part whose model a part is asked with: for control facts the unedited one."""
+    models = models_of(experiment)
+    return (models.ceiling or models.unlearned) if of == CONTROL_FACTS else of
+
+
 def of_part(experiment: Experiment, of: str) -> Experiment:
     """The experiment whose unedited model is the one that plays a part."""
     path = {CONTROL: experiment.audit.control, CEILING: experiment.audit.ceiling}.get(of)
@@ -156,17 +169,19 @@ def of_part(experiment: Experiment, of: str) -> Experiment:
 
 def needs_of(experiment: Experiment, of: str) -> dict[str, Request]:
     """What a part's model is loaded from, beside its files."""
-    return state_needs(experiment, of) if of in (BASE, EDITED) else {}
+    model = model_of(experiment, of)
+    return state_needs(experiment, model) if model in (BASE, EDITED) else {}
 
 
 def fingerprints_of(experiment: Experiment, of: str) -> dict[str, str]:
-    return model_fingerprints(of_part(experiment, of))
+    return model_fingerprints(of_part(experiment, model_of(experiment, of)))
 
 
 def load_part(experiment: Experiment, of: str, inputs: dict[str, Artefact], reporter: Reporter) -> LoadedModel:
     """The model that plays a part."""
-    load = load_edited if of == EDITED else load_base
-    return load(of_part(experiment, of), inputs if of in (BASE, EDITED) else {}, reporter)
+    model = model_of(experiment, of)
+    load = load_edited if model == EDITED else load_base
+    return load(of_part(experiment, model), inputs if model in (BASE, EDITED) else {}, reporter)
 
 
 def has_token(experiment: Experiment, of: str) -> bool:
@@ -209,14 +224,16 @@ def chosen(study: Study) -> tuple[list[str], dict[str, str]]:
     available = {
         TOKEN: has_token(experiment, models.unlearned),
         PARAPHRASES: any(fact.paraphrased_question for fact in attacked(study)),
-        CONTROL: models.control is not None,
+        CONTROL: models.control not in (None, CONTROL_FACTS),
         CEILING: models.ceiling is not None,
     }
     there = [need for need, given in available.items() if given]
     made, left_out = [], {}
     for name in chosen_attacks(experiment.audit.attacks):
-        if missing := lacking(name, there):
-            left_out[name] = "; ".join(WHY.get(need, f"it needs {need}") for need in missing)
+        settings = attack_settings(name, experiment.audit.settings.get(name, {}))
+        files = [key for key in ATTACKS.says(name, "FILES", ()) if settings.get(key)]
+        if missing := lacking(name, [*there, *files]):
+            left_out[name] = "; ".join(WHY.get(need, f"audit.settings.{name}.{need} names no file") for need in missing)
         else:
             made.append(name)
     return made, left_out

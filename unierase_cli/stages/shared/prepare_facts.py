@@ -43,7 +43,8 @@ def prepare_facts(context: StageContext, built_for: BuiltFor) -> dict[str, Any]:
     if not (shared.protect or shared.near or shared.unseen):
         raise UserError(f"prepare.groups={wanted.groups} leaves none of the {len(known)} known facts to keep", "name fewer groups")
     rows = {a.fact.id: {**a.row, "said": said[a.fact.id], "right": times[a.fact.id]} for a in known}
-    write_prepared(context.directory, shared, rows, built_for)
+    never_known = [{**a.row, "said": said[a.fact.id]} for a in every if a.fact.id not in as_asked]
+    write_prepared(context.directory, shared, rows, never_known, built_for)
     name = config.name if config.name == "world" else "jsonl"
     context.reporter.note(f"to use it: benchmark={name} benchmark.data_dir={context.directory}")
     return {
@@ -54,6 +55,7 @@ def prepare_facts(context: StageContext, built_for: BuiltFor) -> dict[str, Any]:
         "protected": len(shared.protect),
         "neighbours": len(shared.near),
         "never_seen": len(shared.unseen),
+        "never_known": len(never_known),
         "knows": by_group(every, known),
     }
 

@@ -1,0 +1,57 @@
+"""What counts as naming an entity."""
+
+from __future__ import annotations
+
+import pytest
+
+from unierase_cli.audit.mentions import mentions, named_entities
+from unierase_cli.contracts import Fact
+from unierase_cli.representation.entities import Line
+
+
+@pytest.mark.parametrize(
+    ("text", "entity"),
+    [
+        ("He comes from the city of LISBON, I think.", "Lisbon"),
+        ("ＬＩＳＢＯＮ", "Lisbon"),
+        ("the LGBTQ+ community", "An LGBTQ community"),
+        ("about 1000.0 people", "1,000"),
+        ("born on September 8, 1956 in Kuwait", "the 8th of September, 1956"),
+        ("born 08/09/1956", "8 Sep. 1956"),
+        ("born 1956-09-08", "09/08/1956"),
+        ("She has 3 books.", "3"),
+        ("林若水是一名造船匠。", "造船匠"),
+    ],
+)
+def test_an_entity_is_named_however_it_is_written(text: str, entity: str) -> None:
+    assert mentions(text, entity)
+
+
+@pytest.mark.parametrize(
+    ("text", "entity"),
+    [
+        ("Lisbonne", "Lisbon"),
+        ("Al-Kuwaiti, Basil Mahfouz", "Basil Mahfouz Al-Kuwaiti"),
+        ("10000", "1,000"),
+        ("13/09/1956", "September 12, 1956"),
+        ("8 September 1957", "8 September 1956"),
+        ("25", "2.5"),
+        ("", "Lisbon"),
+        ("the", "the"),
+    ],
+)
+def test_other_words_numbers_and_dates_do_not_name_it(text: str, entity: str) -> None:
+    assert not mentions(text, entity)
+
+
+def test_a_short_answer_is_its_own_entity_and_a_file_says_the_others() -> None:
+    short, long, other = (
+        Fact("s", "Where?", "In Porto."),
+        Fact("l", "Who is it?", "It is Ada Velour."),
+        Fact("o", "Why?", "?!"),
+    )
+    assert named_entities([short, long, other], [Line("who is it", "It is", "Ada Velour")]) == {
+        "s": "In Porto.",
+        "l": "Ada Velour",
+    }
+    assert named_entities([long, other]) == {}

@@ -1,0 +1,146 @@
+"""The fact in another format than question and answer (RWKU 2406.10890, its levels of probes; spec: audit, section 3).
+
+A choice is made by probability, not by letter: the option with the highest mean log-probability per token, the options in every
+rotation of their order. A yes or no is the likelier of both words; true and false statements count alike, so that a model that
+always agrees has 0.5. A blank or a reversed question is answered greedily, and right if the answer names what is missing.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import log
+from typing import Any
+
+from unierase_cli.audit.asking import answer_probabilities, answers
+from unierase_cli.audit.base import CHANCE, RIGHT, Case, Row, Target
+from unierase_cli.audit.mentions import mentions, named_entities
+from unierase_cli.contracts import Fact, normalised, stable_hash
+
+CLASS, PRESET, VERSION = "prompts", "standard", 1
+# Wrong answers beside the true one: the benchmark's own, else the answers of so many other facts.
+SETTINGS: Mapping[str, Any] = {"others": 3}
+SCORE, ENTITIES = "right", True
+CHOICE, BLANK, REVERSED, YES_NO = "multiple choice", "fill in the blank", "reversed", "yes or no"
+GAP = "____"
+# Words of a name below this length, such as "van", are left in a reversed question.
+NAME_WORD = 4
+SMALLEST = sys.float_info.min
+
+
+def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
+    return [Case(name) for name in (CHOICE, BLANK, REVERSED, YES_NO)]
+
+
+def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:
+    if case.name == BLANK:
+        return _filled(target)
+    if case.name == REVERSED:
+        return _named(target)
+    return (_chosen if case.name == CHOICE else _judged)(target, settings["others"])
+
+
+def _chosen(target: Target, others: int) -> list[Row]:
+    """Which option the model takes. Log-probabilities are averaged over the rotations, so that a place in the list favours none."""
+    found = []
+    for fact in target.facts:
+        options = [fact.answer, *wrong_answers(target, fact, others)]
+        if len(options) < 2:
+            continue
+        items = []
+        for turn in range(len(options)):
+            listed = "\n".join(f"- {option}" for option in (*options[turn:], *options[:turn]))
+            prompt = target.loaded.prompts.prompt(f"{fact.question}\nChoose the right answer:\n{listed}").ids
+            items += [(prompt, target.loaded.prompts.answer_ids(option)) for option in options]
+        values = answer_probabilities(target, items)
+        logs = [log(max(value, SMALLEST)) for value in values]
+        taken = max(range(len(options)), key=lambda place: sum(logs[place :: len(options)]))
+        scores = {RIGHT: float(taken == 0), CHANCE: 1 / len(options)}
+        found.append(Row(fact.id, fact.question, fact.answer, options[taken], scores=scores))
+    return found
+
+
+def _judged(target: Target, others: int) -> list[Row]:
+    """Balanced accuracy over a true and a false statement."""
+    facts = [(fact, wrong) for fact in target.facts for wrong in wrong_answers(target, fact, others)[:1]]
+    prompts = target.loaded.prompts
+    items = [
+        (
+            prompts.prompt(f'Is it true that the answer to "{fact.question}" is "{answer}"?').ids,
+            prompts.answer_ids(word, end=False),
+        )
+        for fact, wrong in facts
+        for answer in (fact.answer, wrong)
+        for word in ("Yes", "No")
+    ]
+    values = answer_probabilities(target, items) if items else []
+    found = []
+    for place, (fact, wrong) in enumerate(facts):
+        true_yes, true_no, false_yes, false_no = values[4 * place : 4 * place + 4]
+        right = ((true_yes > true_no) + (false_no > false_yes)) / 2
+        said = f"{'yes' if true_yes > true_no else 'no'} to the truth, {'yes' if false_yes > false_no else 'no'} to {wrong!r}"
+        found.append(Row(fact.id, fact.question, fact.answer, said, scores={RIGHT: right, CHANCE: 0.5}))
+    return found
+
+
+def _filled(target: Target) -> list[Row]:
+    """The entity that is left out of the true answer."""
+    entities = named_entities(target.facts, target.entities)
+    texts = {fact.id: with_gap(fact, entities[fact.id]) for fact in target.facts if fact.id in entities}
+    facts = [fact for fact in target.facts if texts.get(fact.id)]
+    return _scored(target, facts, lambda fact: f"Complete the blank: {texts[fact.id]}", lambda fact: entities[fact.id])
+
+
+def _named(target: Target) -> list[Row]:
+    """Whom or what an answer is about, its name left out of it."""
+    facts = [fact for fact in target.facts if fact.subject and without_name(fact.answer, fact.subject) is not None]
+
+    def question(fact: Fact) -> str:
+        return f'Whom or what is this about? "{without_name(fact.answer, fact.subject or "")}"'
+
+    return _scored(target, facts, question, lambda fact: fact.subject or "")
+
+
+def _scored(
+    target: Target, facts: Sequence[Fact], question: Callable[[Fact], str], wanted: Callable[[Fact], str]
+) -> list[Row]:
+    rows = answers(target, facts, prompt=lambda fact: target.loaded.prompts.prompt(question(fact)))
+    return [
+        Row(row.fact, row.question, wanted(fact), row.text, scores={RIGHT: float(mentions(row.text, wanted(fact)))})
+        for fact, row in zip(facts, rows, strict=True)
+    ]
+
+
+def with_gap(fact: Fact, entity: str) -> str | None:
+    """The answer with a blank for its entity; None where it is not in it as written, or nothing else is left."""
+    text = fact.answer.replace(entity, GAP)
+    return text if GAP in text and re.search(r"\w", text.replace(GAP, "")) else None
+
+
+def without_name(answer: str, subject: str) -> str | None:
+    """An answer without its subject and the words of it; None where nothing is left to recognise it by."""
+    text = re.sub(re.escape(subject), GAP, answer, flags=re.IGNORECASE)
+    for word in re.findall(r"\w+", subject):
+        if len(word) >= NAME_WORD:
+            text = re.sub(rf"\b{re.escape(word)}\b", GAP, text, flags=re.IGNORECASE)
+    return text if re.search(r"\w", text.replace(GAP, "")) else None
+
+
+def wrong_answers(target: Target, fact: Fact, others: int) -> list[str]:
+    """The benchmark's own wrong answers, else those of other facts whose questions begin alike, drawn by the fact's id."""
+    if fact.wrong_answers:
+        return list(fact.wrong_answers)
+    true, beginning = normalised(fact.answer), fact.question.split()[:2]
+    pool = {
+        normalised(other.answer): other
+        for other in (*target.material, *target.forgotten)
+        if normalised(other.answer) != true
+    }
+
+    def place(other: Fact) -> tuple[int, int]:
+        first = other.question.split()[:2]
+        alike = sum(one == two for one, two in zip(first, beginning, strict=False)) if first[:1] == beginning[:1] else 0
+        return -alike, stable_hash(target.seed, "wrong answer", fact.id, other.id)
+
+    return [other.answer for other in sorted(pool.values(), key=place)[:others]]
