@@ -58,6 +58,7 @@ LINES: tuple[tuple[Any, ...], ...] = (
     ("doctor", "--outputs", FILE), ("run", "--dry-run", "--seed", NUMBER), ("run", "--dry-run", "--outputs", FILE),
     ("run", "--dry-run", "--config-dir", FILE), ("eval", "--print-config", RUN), (RUN,), (RUN, RUN),
     *((command, "--dry-run", RUN) for command in ("run", "finetune", "train-token", "moments", "trace", "edit", "erase")),
+    ("reveal", "--dry-run", RUN), ("coverage", "--dry-run", RUN),
     ("prepare", "--dry-run", RUN), ("prepare-return", "--dry-run", RUN), ("audit", RUN, "--dry-run"),
     ("audit", RUN, RUN, "--dry-run"), ("audit", RUN, "--attacks", FILE, "--dry-run"),
     ("audit", RUN, "--facts", NUMBER, "--dry-run"),

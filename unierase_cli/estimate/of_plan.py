@@ -14,7 +14,7 @@ from unierase_cli.pipeline.pipeline import PlanRow
 from unierase_cli.pipeline.study import Study
 
 # Stages that use as much memory as another stage.
-ALIKE = {"observe_facts": "observe", "ask": "observe", "prepare": "observe", "attack": "observe"}
+ALIKE = {"observe_facts": "observe", "ask": "observe", "prepare": "observe", "attack": "observe", "reveal": "observe"}
 
 
 @dataclass(frozen=True)
