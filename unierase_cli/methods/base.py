@@ -32,7 +32,7 @@ class EraseContext:
     preserve. ``refine``: retrains token rows on the edited model (None: no retraining). ``directory``: for files that an
     interrupted run resumes from. ``evaluate``: quick evaluation of the current model (score by name).
     ``sample(prompts, seed)``: answers sampled from the current model at temperature 1. ``token_weights``: fact id -> weight
-    of each answer token.
+    of each answer token. ``reveal(round)``: what the current model reveals about ``reveal.targets``, and its mean relevance.
     """
 
     experiment: Experiment
@@ -48,6 +48,7 @@ class EraseContext:
     evaluate: Callable[[], dict[str, float]] | None = None
     sample: Callable[[Sequence[list[int]], int], list[str]] | None = None
     token_weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    reveal: Callable[[int], tuple[Sequence[Fact], float]] | None = None
 
 
 class Method(Protocol):
@@ -58,8 +59,9 @@ class Method(Protocol):
     model.
 
     Optional constants for the stages (see ``traits``), each a literal: ``SAMPLES = True``: the method samples answers from
-    the model. ``NEEDS_ADAPTER = True``: it trains adapters only. ``ROWS_PER_FACT = "NAME"``: the setting that holds the
-    number of training examples per fact. ``CHANGES_NOTHING = True``: it leaves the model unchanged.
+    the model. ``NEEDS_ADAPTER = True``: it trains adapters only. ``REVEALS = True``: it asks the model about
+    ``reveal.targets``. ``ROWS_PER_FACT = "NAME"``: the setting that holds the number of training examples per fact.
+    ``CHANGES_NOTHING = True``: it leaves the model unchanged.
     """
 
     def erase(

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Benchmark, Fact, Reporter, Step, UserError
-from unierase_cli.methods.traits import rows_per_fact
+from unierase_cli.methods.traits import reveals, rows_per_fact
 from unierase_cli.pipeline.model_states import load_base
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.moments import preserved, wanted_layers
+from unierase_cli.stages.shared.reveal_again import reveal_again
 from unierase_cli.training.token.targets import load_targets
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
         directory=context.directory,
         token_weights={} if weights is None else load_token_weights(weights),
         evaluate=quick_look(loaded, context.study.benchmark),
+        reveal=reveal_again(loaded, experiment, context.directory, context.reporter) if reveals(experiment) else None,
         sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),
     )
 
