@@ -223,12 +223,14 @@ def test_a_folder_that_reveal_did_not_make_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_its_result_as_json_and_mistakes_as_one_line(
-    experiment: Experiment, tells: Sequence[str], tmp_path: Path
+    experiment: Experiment, tells: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(study, "load_benchmark", refuse)
     words = [
         "reveal", "model=hf", f"model.path={experiment.model.path}", "train=none", "run.device=cpu",
         f"run.outputs={tmp_path / 'outputs'}", f"reveal.targets={experiment.reveal.targets}", "--json",
     ]  # fmt: skip
+    assert CliRunner().invoke(app, [*words, "--dry-run"], prog_name="unierase").exit_code == 0
     result = CliRunner().invoke(app, words, prog_name="unierase")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["summary"]["rows"] == 2

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from unierase_cli.models.load import LoadedModel
 
-# Size of z, shown instructions, tokens of a written one.
-SIZE, SHOWN, WRITTEN = 10, 5, 40
+# Size of z, shown instructions, tokens of a written one, embeddings whose norm is taken.
+SIZE, SHOWN, WRITTEN, COMPARED = 10, 5, 40, 512
 SLOT = "[NAME]"
 ASK = "Write one more request of this kind. Each is about [NAME].\n{shown}\n{next}."
 START = re.compile(r"^\W*(?:\d+\s*[.):]\s*)?")
@@ -39,7 +39,10 @@ class Writer:
         table = loaded.architecture.embedding.weight
         generator = torch.Generator().manual_seed(stable_hash(seed, "projection"))
         self.projection = torch.rand(SIZE, soft_tokens * table.shape[1], generator=generator) * 2 - 1
-        self.norm = float(table.float().norm(dim=1).mean())
+        # What the embedding puts out, which some families scale.
+        some = torch.arange(0, table.shape[0], max(1, table.shape[0] // COMPARED), device=table.device)
+        with torch.no_grad():
+            self.norm = float(loaded.architecture.embedding(some).float().norm(dim=-1).mean())
 
     def soft(self, z: Tensor) -> Tensor:
         """The soft prompts [n, soft_tokens, h] of points [n, 10]."""
