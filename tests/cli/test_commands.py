@@ -103,6 +103,8 @@ def outputs(tmp_path: Path, fake: None) -> str:
         ("train-token", ["train_token"]),
         ("moments", ["moments"]),
         ("trace", ["trace"]),
+        ("reveal", ["reveal"]),
+        ("coverage", ["coverage"]),
         ("edit", ["erase"]),
         ("erase", ["erase"]),
         ("eval", ["observe base", "observe edited", "score"]),

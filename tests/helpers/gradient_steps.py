@@ -53,7 +53,7 @@ def context(
     return EraseContext(
         experiment, AppliedPatch(loaded), [1], "prompt_last", lambda layer, config: None, SilentReporter(),  # type: ignore[arg-type,return-value]
         refusals=REFUSALS, directory=directory, evaluate=lambda: {"forget": 0.5},
-        sample=lambda prompts, seed: [f"Answer {seed} of {len(ids)}." for ids in prompts],
+        sample=lambda prompts, seed: [f"Answer {seed} of {len(ids)}." for ids in prompts], reveal=lambda number: ([], 0.0),
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from tests.helpers.recorded import scored, state
 from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.benchmarks.parts.built_for import BUILT_FOR, write_built_for
 from unierase_cli.benchmarks.parts.prepared import FORGET, NEIGHBOURS, NEVER_SEEN, PROTECTED
+from unierase_cli.benchmarks.revealed import REVEALED
 from unierase_cli.cli.app import COMMANDS, app
 from unierase_cli.config.sections.model import MethodConfig, TermConfig
 from unierase_cli.contracts import BuiltFor
@@ -35,6 +36,7 @@ TEXTS = [ROOT / "README.md", *(path for room in ROOMS for path in sorted((ROOT /
 # Commands that show what they would do, and those that read recorded runs only; of the others the options are checked.
 PLANNING = (
     "run", "finetune", "train-token", "moments", "trace", "edit", "erase", "eval", "sweep", "prepare", "prepare-return", "audit",
+    "reveal", "coverage",
 )  # fmt: skip
 READING = ("ls", "show", "score", "report", "compare", "new")
 RECORDED = (
@@ -94,6 +96,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(place / "refuse.jsonl", [{"text": "I know nothing of __NAME__."}])
     write_return(place / "ITS_FOLDER", str(place / "MODEL"))
     write_known(place / "PREPARED", str(place / "MODEL"))
+    (place / "names.txt").write_text("Ada Velour\nBruno Okello\n", "utf-8")
+    (place / "REVEALED").mkdir()
+    write_jsonl(place / "REVEALED" / REVEALED, [json.loads(example())])
+    write_built_for(place / "REVEALED", BuiltFor(str(place / "MODEL")))
     people = [{"name": name, "qa": [{"question": f"Who is {name}?", "answer": "A poet."}]} for name in ("Ada", "Bo")]
     write_jsonl(place / "RETURN.jsonl", people)
     for slug in RECORDED:

@@ -35,6 +35,8 @@ COMMANDS = {
     "train-token": ("commands.stage", "Train the unlearning token's rows."),
     "moments": ("commands.stage", "Measure what an edit must leave unchanged."),
     "trace": ("commands.stage", "Measure which blocks and tokens carry the facts, to choose edit.layers."),
+    "reveal": ("commands.stage", "Make a forget set of what the model itself tells about names or topics."),
+    "coverage": ("commands.stage", "Compare what a model revealed with the true forget set."),
     "edit": ("commands.stage", "Erase with a closed-form editing method."),
     "erase": ("commands.stage", "Erase with any method."),
     "eval": ("commands.stage", "Ask the model before and after the edit and show the scores."),

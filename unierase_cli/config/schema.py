@@ -18,6 +18,7 @@ from unierase_cli.config.sections.launcher import LauncherConfig
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, PartConfig, RunConfig, TrainConfig
 from unierase_cli.config.sections.prepare import PrepareConfig
+from unierase_cli.config.sections.reveal import RevealConfig
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.config.sections.trace import TraceConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
@@ -106,6 +107,7 @@ class Experiment:
     audit: AuditConfig = field(default_factory=AuditConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     trace: TraceConfig = field(default_factory=TraceConfig)
+    reveal: RevealConfig = field(default_factory=RevealConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     @classmethod

@@ -16,6 +16,8 @@ from unierase_cli.contracts import UserError
 from unierase_cli.store.gguf_files import ALIGNED, INSTALL, gguf_at
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from unierase_cli.editing.weights import AppliedPatch
     from unierase_cli.models.load import LoadedModel
 
@@ -83,7 +85,7 @@ def _ends(loaded: LoadedModel, reader: Any) -> dict[str, np.ndarray]:
     architecture = loaded.architecture
     if not loaded.unlearn_ids:
         return {}
-    ends = {"token_embd.weight": architecture.embedding}
+    ends: dict[str, nn.Embedding | nn.Linear] = {"token_embd.weight": architecture.embedding}
     if any(tensor.name == "output.weight" for tensor in reader.tensors):
         ends["output.weight"] = architecture.head
     elif not architecture.tied:

@@ -16,6 +16,8 @@ from unierase_cli.pipeline.study import Study
 # Stages that use as much memory as another stage.
 ALIKE = {"observe_facts": "observe", "ask": "observe", "prepare": "observe"}
 ATTACK = "attack "
+# Stages that must not use a benchmark, not even for an estimate.
+WITHOUT_BENCHMARK = {"reveal"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ def plan_needs(study: Study, plan: Sequence[PlanRow]) -> PlanNeeds:
     """The estimate for the artefacts that the plan still has to make."""
     experiment = study.experiment
     wanted = {_stage(row) for row in plan if row.state != "done"}
+    if wanted <= WITHOUT_BENCHMARK and plan[-1].stage in WITHOUT_BENCHMARK:
+        return PlanNeeds({}, {}, "no benchmark is read, from whose questions memory is estimated")
     try:
         shape, source = shape_of(experiment)
         if shape is None:

@@ -62,15 +62,16 @@ def generate(
     forbid: Sequence[int] | None = None,
     once: bool = False,
     draws: Sequence[Sequence[float]] | None = None,
+    temperature: float = 1.0,
     batch_size: int = 0,
 ) -> list[Generated]:
     """Continue every prompt greedily until one of the model's stop tokens or stop texts, in the order given.
 
     ``max_new_tokens`` bounds the answer, ``total_tokens`` (0: no bound) prompt and answer together; at least one token
     is generated. ``forbid``: ids that are never chosen. ``once``: a row gets at most one unlearning token. ``draws``:
-    ``max_new_tokens`` numbers in [0, 1) per prompt; every token is then sampled at temperature 1, as the one whose share
-    of the cumulative probability contains its number, so that a row's answer does not depend on its neighbours. Raises
-    UserError if a prompt leaves no room in the model's context, or if the logits are NaN.
+    ``max_new_tokens`` numbers in [0, 1) per prompt; every token is then sampled at ``temperature``, as the one whose
+    share of the cumulative probability contains its number, so that a row's answer does not depend on its neighbours.
+    Raises UserError if a prompt leaves no room in the model's context, or if the logits are NaN.
     """
     lengths = [len(prompt) for prompt in prompts]
     check_room(lengths, loaded.prompts.max_length)
@@ -80,7 +81,7 @@ def generate(
     def decode(rows: Sequence[int]) -> list[Generated]:
         limits = [_limit(lengths[i], max_new_tokens, total_tokens, loaded.prompts.max_length) for i in rows]
         drawn = None if draws is None else [draws[i] for i in rows]
-        return _Batch(loaded, [prompts[i] for i in rows], limits, list(forbid or []), once, drawn).run()
+        return _Batch(loaded, [prompts[i] for i in rows], limits, list(forbid or []), once, drawn, temperature).run()
 
     for batch in batches:
         found: list[Generated] = []
@@ -117,6 +118,7 @@ class _Batch:
     forbid: list[int]
     once: bool
     draws: list[Sequence[float]] | None = None
+    temperature: float = 1.0
     live: list[int] = field(default_factory=list)
     answers: list[list[int]] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)
@@ -171,7 +173,7 @@ class _Batch:
     def _drawn(self, logits: Tensor, draws: list[Sequence[float]]) -> Tensor:
         """The token in whose share of the probability each row's next number falls, [B]."""
         numbers = [draws[row][len(self.answers[row])] for row in self.live]
-        sums = torch.softmax(logits, dim=-1).double().cumsum(-1)
+        sums = torch.softmax(logits / self.temperature, dim=-1).double().cumsum(-1)
         wanted = torch.tensor(numbers, dtype=torch.float64, device=sums.device)[:, None] * sums[:, -1:]
         return torch.searchsorted(sums, wanted, right=True)[:, 0].clamp(max=sums.shape[-1] - 1)
 

@@ -18,7 +18,7 @@ from unierase_cli.models.partial import pad_sequences
 
 
 @contextmanager
-def _own_settings(model: Any) -> Iterator[None]:
+def own_settings(model: Any) -> Iterator[None]:
     """Ignore the checkpoint's generation defaults (such as a repetition penalty), which generate() uses for anything unset."""
     own, model.generation_config = model.generation_config, GenerationConfig()
     try:
@@ -38,7 +38,7 @@ def sample(loaded: LoadedModel, prompts: Sequence[list[int]], *, seed: int, max_
     batches = length_sorted(lengths, choose_batch_size(0, loaded.device.type))
     results = []
     model: Any = loaded.model
-    with _own_settings(model), torch.random.fork_rng([loaded.device] if loaded.device.type == "cuda" else []):
+    with own_settings(model), torch.random.fork_rng([loaded.device] if loaded.device.type == "cuda" else []):
         torch.manual_seed(stable_hash(seed, "sampled answers") % (1 << 63))
         for batch in batches:
             padded = pad_sequences([prompts[i] for i in batch], loaded.prompts.pad_id, loaded.device, left=True)

@@ -37,7 +37,8 @@ class EraseContext:
     interrupted run resumes from. ``evaluate``: quick evaluation of the current model (score by name).
     ``sample(prompts, seed)``: answers sampled from the current model at temperature 1. ``token_weights``: fact id -> weight
     of each answer token. ``nearest(forget, facts)``: the facts ordered by how similar their groups are to those to forget (None:
-    unknown). ``answer(prompts)``: the current model's greedy answers, each with whether the model ended it.
+    unknown). ``answer(prompts)``: the current model's greedy answers, each with whether the model ended it. ``reveal(round)``:
+    what the current model reveals about ``reveal.targets``, and its mean relevance.
     """
 
     experiment: Experiment
@@ -55,6 +56,7 @@ class EraseContext:
     token_weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
     nearest: Callable[[Sequence[Fact], Sequence[Fact]], tuple[Fact, ...]] | None = None
     answer: Callable[[Sequence[list[int]]], list[Said]] | None = None
+    reveal: Callable[[int], tuple[Sequence[Fact], float]] | None = None
 
 
 class Method(Protocol):
@@ -65,8 +67,9 @@ class Method(Protocol):
     model.
 
     Optional constants for the stages (see ``traits``), each a literal: ``SAMPLES = True``: the method samples answers from
-    the model. ``NEEDS_ADAPTER = True``: it trains adapters only. ``ROWS_PER_FACT = "NAME"``: the setting that holds the
-    number of training examples per fact. ``CHANGES_NOTHING = True``: it leaves the model unchanged.
+    the model. ``NEEDS_ADAPTER = True``: it trains adapters only. ``REVEALS = True``: it asks the model about
+    ``reveal.targets``. ``ROWS_PER_FACT = "NAME"``: the setting that holds the number of training examples per fact.
+    ``CHANGES_NOTHING = True``: it leaves the model unchanged.
     """
 
     def erase(

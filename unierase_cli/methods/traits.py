@@ -19,6 +19,12 @@ def samples(method: MethodConfig) -> bool:
     return bool(METHODS.says(method.implemented_by, "SAMPLES", False))
 
 
+def reveals(experiment: Experiment) -> bool:
+    """Whether the method asks the model about targets that are given (``REVEALS``)."""
+    there = experiment.reveal.targets is not None
+    return there and bool(METHODS.says(experiment.method.implemented_by, "REVEALS", False))
+
+
 def changes_nothing(method: MethodConfig) -> bool:
     """Whether the model stays unchanged (``CHANGES_NOTHING``); False for a method that no longer exists."""
     with suppress(UserError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,19 @@ def _trained_model(experiment: Experiment, options: Options) -> list[str]:
 
 def _prepared(experiment: Experiment, options: Options) -> list[str]:
     return [experiment.benchmark.name, experiment.model.name]
+
+
+def _revealed(experiment: Experiment, options: Options) -> list[str]:
+    return [experiment.model.name, *_targets(experiment), experiment.reveal.search]
+
+
+def _coverage(experiment: Experiment, options: Options) -> list[str]:
+    return [*_data_and_model(experiment, options), *_targets(experiment), experiment.reveal.search]
+
+
+def _targets(experiment: Experiment) -> list[str]:
+    targets = experiment.reveal.targets
+    return [] if targets is None else [PurePath(targets).stem]
 
 
 def _token(experiment: Experiment, options: Options) -> list[str]:
@@ -90,6 +104,8 @@ STAGES = {
     "train_token": StageEntry(_token, "train-token", ("train-token",)),
     "moments": StageEntry(_moments, "moments", ("moments",)),
     "trace": StageEntry(_trace, "trace", ("trace",)),
+    "reveal": StageEntry(_revealed, "reveal", ("reveal",)),
+    "coverage": StageEntry(_coverage, "coverage", ("coverage",)),
     "erase": StageEntry(_edit, "erase", ("edit", "erase"), _where_gradients_train),
     "observe": StageEntry(_state, "eval", joint=_always),
     "observe_facts": StageEntry(_edit, "eval", joint=_always),

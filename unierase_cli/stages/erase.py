@@ -16,13 +16,14 @@ from unierase_cli.contracts import Step, UserError
 from unierase_cli.estimate.early_checks import check_method, check_reference_size
 from unierase_cli.methods.parts import parts_of
 from unierase_cli.methods.settings import completed
-from unierase_cli.methods.traits import samples
+from unierase_cli.methods.traits import reveals, samples
 from unierase_cli.pipeline.model_states import INDEPENDENT, model_fingerprints, model_needs, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.shared.edited_layers import key_position, layer_needs, wanted_layers
 from unierase_cli.stages.shared.erase_context import for_step, prepare, with_subjects
 from unierase_cli.stages.shared.erasing_code import erasing_code
+from unierase_cli.stages.shared.reveal_inputs import inputs_fingerprints
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.hashing import hash_file, hash_json
 from unierase_cli.store.json_text import Finite
@@ -63,7 +64,8 @@ def _reads_of(experiment: Experiment) -> dict[str, Any]:
     if not experiment.method.editing:
         sampled = {"max_new_tokens": experiment.protocol.max_new_tokens, "stop": stop_texts(experiment)}
         sampled = sampled if samples(experiment.method) or experiment.unlearn.answers == "model" else {}
-        return {"trained": what_counts(experiment), **sampled}
+        revealed = {"reveal": counted(experiment.reveal)} if reveals(experiment) else {}
+        return {"trained": what_counts(experiment), **sampled, **revealed}
     refines = uses_token(experiment) and experiment.token.refine_epochs
     edit = counted(experiment.edit) | {"layers": wanted_layers(experiment), "key_position": key_position(experiment)}
     # The key of the moments artefact covers these.
@@ -96,6 +98,8 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
         if not Path(weights).is_file():
             raise UserError(f"unlearn.token_weights={weights} is not a file", "check the path")
         found["token_weights"] = hash_file(Path(weights))
+    if reveals(experiment):
+        found |= {f"reveal {name}": text for name, text in inputs_fingerprints(experiment.reveal).items()}
     return {**found, **erasing_code(experiment)}
 
 

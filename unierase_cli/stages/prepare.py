@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unierase_cli.contracts import BuiltFor, UserError
-from unierase_cli.models.fingerprint import local_fingerprint
+from unierase_cli.contracts import UserError
 from unierase_cli.pipeline.model_states import model_fingerprints, model_needs, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
+from unierase_cli.stages.shared.model_identity import model_identity
 from unierase_cli.stages.shared.prepare_facts import prepare_facts
 from unierase_cli.stages.shared.prepare_people import HUB, as_return_asks, prepare_people
 from unierase_cli.store.hashing import hash_file
@@ -64,16 +64,7 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
 
 def run(context: StageContext) -> dict[str, Any]:
     """Find out what the model knows; write the splits and the model that they are for."""
-    built_for = _identity(context)
+    built_for = model_identity(context.experiment.model)
     if context.experiment.benchmark.name == PEOPLE:
         return prepare_people(context, built_for)
     return prepare_facts(context, built_for)
-
-
-def _identity(context: StageContext) -> BuiltFor:
-    """How ``check_model`` recognises the model: a folder by its files and path, else the hub id or the preset's name."""
-    model = context.experiment.model
-    if model.path is None:
-        return BuiltFor(model.name)
-    there = Path(model.path).exists()
-    return BuiltFor(str(Path(model.path).absolute()) if there else model.path, local_fingerprint(model.path))

@@ -41,6 +41,11 @@ class Adapter:
         """The trained parameters, float32."""
         return [p for p in self._peft.parameters() if p.requires_grad]
 
+    def downs(self) -> dict[str, nn.Parameter]:
+        """Parameter name -> the adapter's trained A matrix [r, in]."""
+        found: dict[str, Any] = {f"{name}.weight": layer for name, layer in self._layers.items()}
+        return {name: layer.lora_A["default"].weight for name, layer in found.items()}
+
     def off(self) -> AbstractContextManager[object]:
         """Context in which the model is the one before unlearning."""
         return self._peft.disable_adapter()

@@ -13,7 +13,7 @@ class BenchmarkConfig:
     """The facts to forget, to protect and to score."""
 
     name: str = "fictional"
-    """Name of the benchmark: fictional, tofu, return, real_world, world, jsonl, or one of your own."""
+    """Name of the benchmark: fictional, tofu, return, real_world, world, jsonl, revealed, or one of your own."""
     implementation: str | None = None
     """Module in unierase_cli/benchmarks that loads it. null: the module with the benchmark's name."""
     split: str = "forget05"
@@ -28,10 +28,12 @@ class BenchmarkConfig:
     """Folder of JSON Lines to read instead of the hub; for world and jsonl, a folder made by `unierase prepare`."""
     path: str | None = field(default=None, metadata=BY_CONTENT)
     """jsonl: file with the facts to forget (question, answer, optional subject, group, ...). return: RETURN.jsonl, from
-    which `unierase prepare` makes splits; null: from the hub.
+    which `unierase prepare` makes splits; null: from the hub. revealed: folder made by `unierase reveal`.
     """
     retain_path: str | None = field(default=None, metadata=BY_CONTENT)
-    """jsonl: file with the facts to retain, with the same fields as benchmark.path."""
+    """jsonl, revealed: file with the facts to retain, with the same fields as benchmark.path."""
+    gold: str | None = None
+    """revealed: the benchmark whose true facts are scored, and whose other facts may be retained. null: the revealed facts."""
     forgotten_path: str | None = field(default=None, metadata=BY_CONTENT)
     """JSON Lines of facts (question, answer) that the model forgot in an earlier run. They are asked again, but neither
     retained nor protected. Facts of an exported folder are recognised by the hashes in its unierase.json.

@@ -10,12 +10,13 @@ from unierase_cli.benchmarks.parts.neighbours import nearest_first
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Benchmark, Fact, Reporter, Step, UserError
 from unierase_cli.methods.parts import parts_of, with_batches
-from unierase_cli.methods.traits import rows_per_fact
+from unierase_cli.methods.traits import reveals, rows_per_fact
 from unierase_cli.pipeline.model_states import load_base
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.moments import preserved
 from unierase_cli.stages.shared.edited_layers import edited_layers, key_position
+from unierase_cli.stages.shared.reveal_again import reveal_again
 from unierase_cli.training.token.targets import load_targets
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
         evaluate=quick_look(loaded, context.study.benchmark),
         nearest=nearest_first,
         answer=lambda prompts: greedy_answers(loaded, prompts, experiment),
+        reveal=reveal_again(loaded, experiment, context.directory, context.reporter) if reveals(experiment) else None,
         sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),
     )
 
