@@ -117,8 +117,9 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
 
 def show_place(console: Console, artefact: Artefact, names: Sequence[str] = REPORT) -> None:
     """Print the path of the first of these files that the artefact has, else of its folder."""
-    place = next((artefact.file(name) for name in names if artefact.has(name)), artefact.path)
-    console.print(str(place), style="bold", soft_wrap=True)
+    found = next((name for name in names if artefact.has(name)), None)
+    place = str(artefact.path) if found is None else str(artefact.file(found))
+    console.print(place, style="bold", soft_wrap=True)
 
 
 def _asked_for_more(scored: Artefact) -> bool:
