@@ -159,7 +159,8 @@ def test_every_run_is_audited_when_all_are_done_and_a_second_call_audits_what_is
 
 
 def test_what_the_audits_of_two_runs_share_is_planned_once(tmp_path: Path) -> None:
-    (tmp_path / "forget.jsonl").write_text('{"question": "Where was Ada born?", "answer": "In Rome."}\n', "utf-8")
+    facts = [json.dumps({"question": f"Where was person {n} born?", "answer": f"In town {n}."}) for n in range(10)]
+    (tmp_path / "forget.jsonl").write_text("\n".join(facts), "utf-8")
     words = ["model=hf", "model.path=nowhere/at-all", "benchmark=jsonl", f"benchmark.path={tmp_path / 'forget.jsonl'}"]
     words += [f"run.outputs={tmp_path}", "method=npo_gd,ga_gd"]
     planned = plan_sweep(expand(words), "erase", None, SilentReporter(), ["prefix"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.audits import FORGET, KEEP, audited
+from tests.helpers.audits import FORGET, KEEP, TRAINING, audited
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Benchmark, SilentReporter
 from unierase_cli.estimate.audit import answers_of, speed_of
@@ -24,7 +24,7 @@ BENCHMARK = Benchmark("own", tuple(FORGET), tuple(KEEP), {"forget": tuple(FORGET
 def experiment(folder: Path, **audit: object) -> Experiment:
     """Of the model that finetune makes, so that its shape is known."""
     found = audited("nowhere", folder, **audit)
-    return replace(found, model=replace(found.model, path=None))
+    return replace(found, model=replace(found.model, name="mini", path=None), train=TRAINING)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def experiment(folder: Path, **audit: object) -> Experiment:
         ("plain", {}, len(FORGET)),
         ("prefix", {"tokens": [4, 2]}, 4 * len(FORGET)),
         ("sampling", {"samples": 3, "facts": 2}, 2 * 3 * 2),
-        ("int8", {}, len(FORGET) + len(KEEP)),
+        ("int8", {}, 2 * (len(FORGET) + len(KEEP))),
         # One case, two looks, what is kept, the sample of what was learned, ten steps of four examples.
         ("relearn_part", {"lr": [1e-5], "lora_lr": [], "percent": [10], "steps": [10, 5]}, 2 * len(FORGET) + len(KEEP) + 24 + 40),
     ],

@@ -166,6 +166,16 @@ def test_without_an_audit_privacy_and_overall_say_what_mends_them(store: Store) 
     assert f"UDS and the verdict of these runs: unierase audit {score.full_name} --attacks standard" in found.remarks
 
 
+def test_the_audit_of_a_model_as_it_is_belongs_to_the_run_that_erased_nothing(store: Store) -> None:
+    score = finished(store, "none", knowing=True)
+    finished(store, "npo_gd", knowing=True)
+    made = artefact(store, "audit", "as-it-is", {"plain base": artefact(store, "attack", "plain", {})}, config=score.config)
+    audit = Audit("a model", "not forgotten", "not forgotten: so it is", [finding("plain", 1.0)])
+    given(made, ("audit.json", json.dumps(audit.to_json())))
+    (found,) = board(store)
+    assert {place.row.label: place.verdict for place in found.places[1:]} == {"none": "not forgotten", "npo_gd": ""}
+
+
 def test_seeds_with_other_verdicts_are_counted(store: Store) -> None:
     for seed, kind in enumerate(("hidden", "hidden", "fragile")):
         audited(store, finished(store, "npo_gd", seed, knowing=True), kind)

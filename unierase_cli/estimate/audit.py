@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -102,9 +102,11 @@ def attack_memory(
         settings = attack_settings(name, experiment.audit.settings.get(name, {}))
         batch = settings.get("batch", BATCH)
         if kind == "relearning" and settings.get("lr"):
-            needs += trained_weights("attack", space, computing, masters=True, base=0 if accelerator else size)
+            # They stay while the model is asked as it learns.
+            held = trained_weights("attack", space, computing, masters=True, base=0 if accelerator else size)
+            needs += [replace(need, phase="") for need in held if need.phase == "pass"]
         else:
-            needs.append(Need("attack", "adapters, gradients, Adam", RANK * shape.adapter_width * ADAPTER_BYTES, phase="pass"))
+            needs.append(Need("attack", "adapters, gradients, Adam", RANK * shape.adapter_width * ADAPTER_BYTES))
         length = rows.question + rows.learned
         needs += training_pass("attack", then, batch, length, batch * rows.learned, written_out=not accelerator)
     return stage_peaks(needs)["attack"]

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unierase_cli.cli.render import ConsoleReporter
+from unierase_cli.cli.sweep.outcome import AGAIN, MADE, Audited, Results
 from unierase_cli.contracts import UserError
 from unierase_cli.store.json_text import read_as
 
 if TYPE_CHECKING:
-    from unierase_cli.cli.sweep.outcome import Ran, Results
     from unierase_cli.launch.jobs import Finished, Job
     from unierase_cli.store.artefact import Artefact
-
-
-@dataclass
-class Audited:
-    """The audit of a run: where it is, or why it failed, and its log."""
-
-    path: Path | None = None
-    error: str = ""
-    log: Path | None = None
-
-    def data(self) -> dict[str, Any]:
-        path, log = (str(place) if place else None for place in (self.path, self.log))
-        return {"path": path, "error": self.error or None, "log": log}
 
 
 def audit_jobs(results: Results, program: Sequence[str], attacks: str, folder: Path) -> list[Job]:
@@ -51,8 +37,6 @@ def audit_jobs(results: Results, program: Sequence[str], attacks: str, folder: P
 
 def keep_audit(results: Results, finished: Finished) -> None:
     """Record a finished audit, with all runs that are the same artefact, and write the record to disk."""
-    from unierase_cli.cli.sweep.outcome import AGAIN, MADE
-
     job = finished.job
     found = Audited(error=finished.error, log=job.log)
     if finished.code == 0:
@@ -67,7 +51,7 @@ def keep_audit(results: Results, finished: Finished) -> None:
     results.write()
 
 
-def show_audits(results: Results, reporter: ConsoleReporter) -> Artefact | None:
+def made_of_audits(results: Results, reporter: ConsoleReporter) -> Artefact | None:
     """The artefact over all audits of the sweep, or the only one; None if there are none."""
     from unierase_cli.results.audits.together import together
 
@@ -77,12 +61,3 @@ def show_audits(results: Results, reporter: ConsoleReporter) -> Artefact | None:
     if len(made) < 2:
         return next(iter(made.values()), None)
     return together(results.store, list(made.values()), reporter=reporter, command=results.command)
-
-
-def failed_audits(runs: Sequence[Ran]) -> list[tuple[str, str, str, str]]:
-    """Lines for the table of failures."""
-    return [
-        (str(run.planned.number), f"audit of {run.planned.label}", run.audit.error, str(run.audit.log or ""))
-        for run in runs
-        if run.audit and run.audit.error
-    ]

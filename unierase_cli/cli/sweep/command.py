@@ -109,9 +109,10 @@ def sweep(
         return
     settings = compose_launcher(planned[0].combination.words, wishes.config_dir)
     results = _run(journal, planned, stage, settings, wishes.config_dir, ",".join(attacks))
+    from unierase_cli.cli.sweep.audits import made_of_audits
     from unierase_cli.cli.sweep.outcome import show_results
 
-    show_results(results, journal.reporter, as_json=wishes.json)
+    show_results(results, journal.reporter, made_of_audits(results, journal.reporter), as_json=wishes.json)
     if results.failed:
         raise typer.Exit(1)
 

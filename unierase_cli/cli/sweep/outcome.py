@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from unierase_cli.cli.render import ConsoleReporter, emit_json
-from unierase_cli.cli.sweep.audits import Audited, failed_audits, show_audits
 from unierase_cli.cli.sweep.plan import SCORED, Planned
 from unierase_cli.contracts import UserError
 from unierase_cli.launch.jobs import Finished
@@ -25,6 +24,19 @@ RECORD = "sweep.json"
 # What a run writes as JSON when it finishes.
 MADE: Any = msgspec.defstruct("Made", [("folder", str, msgspec.field(name="path"))])
 AGAIN = "the same command runs these again and skips what is done"
+
+
+@dataclass
+class Audited:
+    """The audit of a run: where it is, or why it failed, and its log."""
+
+    path: Path | None = None
+    error: str = ""
+    log: Path | None = None
+
+    def data(self) -> dict[str, Any]:
+        path, log = (str(place) if place else None for place in (self.path, self.log))
+        return {"path": path, "error": self.error or None, "log": log}
 
 
 @dataclass
@@ -125,12 +137,12 @@ def _scored(results: Results, reporter: ConsoleReporter) -> list[str]:
     return [str(artefact.path) for artefact in made if artefact not in alone]
 
 
-def show_results(results: Results, reporter: ConsoleReporter, *, as_json: bool) -> None:
-    """Show the tables and then the failures, or print everything as JSON."""
+def show_results(results: Results, reporter: ConsoleReporter, audits: Artefact | None, *, as_json: bool) -> None:
+    """Show the tables, what was made of the audits and then the failures, or print everything as JSON."""
     from unierase_cli.cli.outcome import as_data, outcome, read_comparison, show_comparison, show_outcome
     from unierase_cli.cli.tables import artefact_table, show
 
-    made, audits = compared(results, reporter), show_audits(results, reporter)
+    made = compared(results, reporter)
     if as_json:
         comparisons = [{**as_data(artefact), **read_comparison(artefact)} for artefact in made]
         folder = str(results.folder) if results.folder else None
@@ -153,5 +165,9 @@ def show_results(results: Results, reporter: ConsoleReporter, *, as_json: bool) 
 
 def failure_table(failed: Sequence[Ran]) -> Table:
     rows = [(str(r.planned.number), r.planned.label, r.error, str(r.log or "")) for r in failed if r.state == "failed"]
-    rows += failed_audits(failed)
+    rows += [
+        (str(r.planned.number), f"audit of {r.planned.label}", r.audit.error, str(r.audit.log or ""))
+        for r in failed
+        if r.audit and r.audit.error
+    ]
     return Table(f"Failed: {len(failed)}", ("no.", "combination", "error", "log"), tuple(rows), frozenset({"no."}), AGAIN)

@@ -18,7 +18,7 @@ from unierase_cli.pipeline.pipeline import Pipeline, PlanRow
 from unierase_cli.pipeline.study import Study
 from unierase_cli.results.table import Table
 from unierase_cli.stages import audit
-from unierase_cli.stages.shared.audited import with_control
+from unierase_cli.stages.shared.audited import BASE, models_of, with_control
 from unierase_cli.stages.shared.choose_reference import with_reference
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
@@ -174,7 +174,11 @@ def _audit(
     """
     from unierase_cli.estimate.of_plan import plan_needs
 
-    pipeline = looking(with_control(replace(experiment, audit=replace(experiment.audit, attacks=list(attacks))), SilentReporter()))
+    wanted = replace(experiment.audit, attacks=list(attacks))
+    if models_of(experiment).unlearned == BASE and wanted.ceiling is None:
+        # As `unierase audit RUN` has it: a run that erases nothing is of the unedited model.
+        wanted = replace(wanted, ceiling=experiment.model.path)
+    pipeline = looking(with_control(replace(experiment, audit=wanted), SilentReporter()))
     audit.check(pipeline.study)
     rows = pipeline.plan(audit.NAME)
     fresh = [row for row in rows if row.key not in before]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from msgspec import structs
 
@@ -18,11 +19,14 @@ from unierase_cli.results.many_runs.against_retain import MIA
 from unierase_cli.results.runs import ScoredRun, source_of
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
+from unierase_cli.store.hashing import hash_json
 
 MEMORISATION = f"{FORGET}.{overall_uds.MEMORISATION.name}"
 RELATIVE_UTILITY = f"{OVERALL}.{overall_uds.RELATIVE.name}"
 DEPTH = f"{FORGET}.{UDS}"
 PRIVACY = f"{FORGET}.{overall_uds.PRIVACY.name}"
+# The method that erases nothing.
+NOTHING = "none"
 TOTAL = f"{OVERALL}.{overall_uds.OVERALL.name}"
 
 
@@ -43,18 +47,29 @@ class Audited:
 
 def audits_of(store: Store, runs: Sequence[ScoredRun]) -> dict[str, Audited]:
     """Run's name -> what its audits found. Raises UserError for a damaged audit."""
-    of_erase: dict[str, list[Artefact]] = {}
+    known: dict[str, list[Artefact]] = {}
     for artefact in store.list("audit"):
-        attack = source_of(store, artefact, "plain edited")
-        erased = (attack.manifest if attack else {}).get("inputs", {}).get("erase", {}).get("key")
-        if erased is not None:
-            of_erase.setdefault(erased, []).append(artefact)
+        erased = _key_of(source_of(store, artefact, "plain edited"), "erase")
+        known.setdefault(erased or _of_unedited(artefact.manifest.get("config", {})), []).append(artefact)
     found = {}
     for run in runs:
-        observed = source_of(store, run.score, "edited")
-        erased = (observed.manifest if observed else {}).get("inputs", {}).get("erase", {}).get("key")
-        found[run.name] = _together([(artefact, read_audit(artefact)) for artefact in of_erase.get(erased, ())])
+        erased = _key_of(source_of(store, run.score, "edited"), "erase")
+        audits = known.get(erased or "", []) or known.get(_of_unedited(run.config), [])
+        found[run.name] = _together([(artefact, read_audit(artefact)) for artefact in audits])
     return found
+
+
+def _key_of(artefact: Artefact | None, name: str) -> str | None:
+    """The key of an artefact's input."""
+    key: str | None = (artefact.manifest if artefact else {}).get("inputs", {}).get(name, {}).get("key")
+    return key
+
+
+def _of_unedited(config: Mapping[str, Any]) -> str:
+    """What an audit and a run of an unedited model have in common: nothing was erased that could be compared. Empty for others."""
+    if config.get("method", {}).get("name") != NOTHING:
+        return ""
+    return hash_json([config.get(section) for section in ("model", "benchmark", "train")] + [config.get("run", {}).get("seed")])
 
 
 def _together(audits: Sequence[tuple[Artefact, Audit]]) -> Audited:
