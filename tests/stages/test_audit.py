@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.helpers.audits import FORGET, KEEP, audit_of, audited, empty_model, hide, knowing, save
+from tests.helpers.places import ROOT
 from unierase_cli.audit.attacks import prefix
 from unierase_cli.audit.findings import Audit
 from unierase_cli.cli.app import app
@@ -278,3 +283,47 @@ def test_the_control_is_found_beside_the_model(tmp_path: Path) -> None:
     assert with_control(named, SilentReporter()).audit.control == "some/model"
     with pytest.raises(UserError, match="no folder"):
         with_control(replace(tofu, audit=replace(tofu.audit, ceiling=str(tmp_path / "nowhere"))), SilentReporter())
+
+
+@pytest.mark.parametrize(("groups", "said"), [(1, "all facts are of one group"), (2, "the facts are of 2 groups")])
+def test_too_few_groups_for_an_interval_are_told(folders: dict[str, str], tmp_path: Path, groups: int, said: str) -> None:
+    config = audited(folders["empty"], tmp_path, control=folders["retain"], ceiling=folders["full"], attacks=["paraphrase"])
+    rows = [{key: value for key, value in asdict(fact).items() if value} for fact in FORGET[: 2 * groups]]
+    write_jsonl(tmp_path / "forget.jsonl", rows)
+    audit = read(audit_of(config))
+    assert any(remark.startswith(said) for remark in audit.remarks)
+    (found,) = [found for found in audit.headlines() if found.attack == "paraphrase"]
+    assert (found.groups, found.excess_ci is None) == (groups, groups == 1)
+    if groups == 1:
+        assert {found.word for found in audit.findings} <= {"undecided", "unavailable"}
+
+
+KILLED = """
+import os, signal, sys
+from tests.helpers.audits import audit_of, audited
+from unierase_cli.audit.attacks import prefix
+from pathlib import Path
+
+own = prefix.run
+
+def run(target, case, settings):
+    if case.name == "1 given":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return own(target, case, settings)
+
+prefix.run = run
+audit_of(audited(sys.argv[1], Path(sys.argv[2]), attacks=["prefix"], settings={"prefix": {"tokens": [2, 1]}}))
+"""
+
+
+def test_a_killed_audit_goes_on_at_the_case_where_it_died(folders: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, folders["empty"], str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    words = {"attacks": ["prefix"], "settings": {"prefix": {"tokens": [2, 1]}}}
+    (kept,) = (tmp_path / "outputs" / "attack").glob("*prefix*/v001/2-given.jsonl")
+    written = kept.stat().st_mtime_ns
+    audit = read(audit_of(audited(folders["empty"], tmp_path, **words)))
+    assert kept.stat().st_mtime_ns == written, "a case that was whole is not run again"
+    recalls = [found for found in audit.findings if found.score == "recall"]
+    assert {found.setting for found in recalls if found.attack == "prefix"} == {"2 given", "1 given"}
