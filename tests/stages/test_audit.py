@@ -327,3 +327,24 @@ def test_a_killed_audit_goes_on_at_the_case_where_it_died(folders: dict[str, str
     assert kept.stat().st_mtime_ns == written, "a case that was whole is not run again"
     recalls = [found for found in audit.findings if found.score == "recall"]
     assert {found.setting for found in recalls if found.attack == "prefix"} == {"2 given", "1 given"}
+
+
+def test_curves_and_blocks_are_told_and_drawn(folders: dict[str, str], tmp_path: Path) -> None:
+    few = {"percent": [25], "least": 2, "lr": [5e-3], "lora_lr": [], "steps": [2, 1], "batch": 2}
+    words = {"attacks": ["relearn_part", "uds", "rounding"], "settings": {"relearn_part": few}}
+    artefact = audit_of(audited(folders["empty"], tmp_path, control=folders["retain"], ceiling=folders["full"], **words))
+    audit = read(artefact)
+    (curve,) = audit.curves
+    assert [point.at for point in curve.unlearned] == [point.at for point in curve.control] == [0, 1, 2]
+    assert curve.level is not None
+    uds = [block for block in audit.blocks if block.setting == "plain prompt"]
+    assert [block.block for block in uds] == [0, 1]
+    assert all(block.lost is not None and block.lost_by_control is not None for block in uds)
+    assert {one.setting for one in audit.rounding} == {"int8", "int4", "nf4"}
+    assert all(0 <= one.undone <= 1 for one in audit.rounding)
+    assert {"curves.png", "blocks.png"} <= {path.name for path in artefact.path.iterdir()}
+    text = (artefact.path / "audit.md").read_text("utf-8")
+    assert all(title in text for title in ("How soon it is relearned", "What rounding undoes", "](blocks.png)"))
+    probability = next(f for f in audit.findings if (f.attack, f.score) == ("relearn_part", "probability"))
+    assert 0 < probability.recovered < 1
+    assert not probability.headline
