@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 
 import pytest
@@ -132,3 +133,11 @@ def test_targeted_tokens_are_weak_evidence_and_in_no_preset() -> None:
     assert targeted_tokens.WEAK
     assert "targeted_tokens" not in chosen_attacks(["thorough"])
     assert chosen_attacks(["targeted_tokens"]) == ["targeted_tokens"]
+
+
+def test_a_prompt_that_leaves_no_room_for_free_embeddings_is_not_asked(attacked: Target) -> None:
+    prompts = copy(attacked.loaded.prompts)
+    prompts.max_length = len(prompts.prompt(FORGET[0].question).ids) + 2
+    short = replace(attacked, facts=FORGET[:1], loaded=replace(attacked.loaded, prompts=prompts))
+    for attack in SETTINGS:
+        assert rows_of(attack, short) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,14 @@ def test_a_blank_hides_the_entity_and_a_reversed_question_the_name() -> None:
     assert formats.with_gap(replace(CITIES[0], answer="Lisbon."), "Lisbon") is None
     assert formats.without_name("Mr Velour comes from Lisbon.", "Ada Velour") == "Mr ____ comes from Lisbon."
     assert formats.without_name("Ada Velour.", "Ada Velour") is None
+
+
+def test_a_format_that_does_not_fit_the_context_is_not_asked(under: Target) -> None:
+    prompts = copy(under.loaded.prompts)
+    prompts.max_length = 40
+    short = replace(under, loaded=replace(under.loaded, prompts=prompts))
+    assert rows_of(short, formats.CHOICE) == []
+    assert len(rows_of(short, formats.BLANK)) == len(CITIES)
 
 
 def test_facts_without_entity_or_subject_are_not_asked(under: Target) -> None:

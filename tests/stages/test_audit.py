@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.helpers.audits import FORGET, KEEP, audit_of, audited, empty_model, hide, knowing, save
-from tests.helpers.places import PACKAGE
+from tests.helpers.places import PACKAGE, ROOT
 from tests.helpers.scaffolds import as_a_new_process
 from unierase_cli.audit.attacks import prefix
 from unierase_cli.audit.base import ATTACKS
@@ -332,3 +336,68 @@ def test_the_control_is_found_beside_the_model(tmp_path: Path) -> None:
     assert with_control(named, SilentReporter()).audit.control == "some/model"
     with pytest.raises(UserError, match="no folder"):
         with_control(replace(tofu, audit=replace(tofu.audit, ceiling=str(tmp_path / "nowhere"))), SilentReporter())
+
+
+@pytest.mark.parametrize(("groups", "said"), [(1, "all facts are of one group"), (2, "the facts are of 2 groups")])
+def test_too_few_groups_for_an_interval_are_told(folders: dict[str, str], tmp_path: Path, groups: int, said: str) -> None:
+    config = audited(folders["empty"], tmp_path, control=folders["retain"], ceiling=folders["full"], attacks=["paraphrase"])
+    rows = [{key: value for key, value in asdict(fact).items() if value} for fact in FORGET[: 2 * groups]]
+    write_jsonl(tmp_path / "forget.jsonl", rows)
+    audit = read(audit_of(config))
+    assert any(remark.startswith(said) for remark in audit.remarks)
+    (found,) = [found for found in audit.headlines() if found.attack == "paraphrase"]
+    assert (found.groups, found.excess_ci is None) == (groups, groups == 1)
+    if groups == 1:
+        assert {found.word for found in audit.findings} <= {"undecided", "unavailable"}
+
+
+KILLED = """
+import os, signal, sys
+from tests.helpers.audits import audit_of, audited
+from unierase_cli.audit.attacks import prefix
+from pathlib import Path
+
+own = prefix.run
+
+def run(target, case, settings):
+    if case.name == "1 given":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return own(target, case, settings)
+
+prefix.run = run
+audit_of(audited(sys.argv[1], Path(sys.argv[2]), attacks=["prefix"], settings={"prefix": {"tokens": [2, 1]}}))
+"""
+
+
+def test_a_killed_audit_goes_on_at_the_case_where_it_died(folders: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, folders["empty"], str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    words = {"attacks": ["prefix"], "settings": {"prefix": {"tokens": [2, 1]}}}
+    (kept,) = (tmp_path / "outputs" / "attack").glob("*prefix*/v001/2-given.jsonl")
+    written = kept.stat().st_mtime_ns
+    audit = read(audit_of(audited(folders["empty"], tmp_path, **words)))
+    assert kept.stat().st_mtime_ns == written, "a case that was whole is not run again"
+    recalls = [found for found in audit.findings if found.score == "recall"]
+    assert {found.setting for found in recalls if found.attack == "prefix"} == {"2 given", "1 given"}
+
+
+def test_curves_and_blocks_are_told_and_drawn(folders: dict[str, str], tmp_path: Path) -> None:
+    few = {"percent": [25], "least": 2, "lr": [5e-3], "lora_lr": [], "steps": [2, 1], "batch": 2}
+    words = {"attacks": ["relearn_part", "uds", "rounding"], "settings": {"relearn_part": few}}
+    artefact = audit_of(audited(folders["empty"], tmp_path, control=folders["retain"], ceiling=folders["full"], **words))
+    audit = read(artefact)
+    (curve,) = audit.curves
+    assert [point.at for point in curve.unlearned] == [point.at for point in curve.control] == [0, 1, 2]
+    assert curve.level is not None
+    uds = [block for block in audit.blocks if block.setting == "plain prompt"]
+    assert [block.block for block in uds] == [0, 1]
+    assert all(block.lost is not None and block.lost_by_control is not None for block in uds)
+    assert {one.setting for one in audit.rounding} == {"int8", "int4", "nf4"}
+    assert all(0 <= one.undone <= 1 for one in audit.rounding)
+    assert {"curves.png", "blocks.png"} <= {path.name for path in artefact.path.iterdir()}
+    text = (artefact.path / "audit.md").read_text("utf-8")
+    assert all(title in text for title in ("How soon it is relearned", "What rounding undoes", "](blocks.png)"))
+    probability = next(f for f in audit.findings if (f.attack, f.score) == ("relearn_part", "probability"))
+    assert 0 < probability.recovered < 1
+    assert not probability.headline

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from unierase_cli.contracts import UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import pad_sequences
 from unierase_cli.models.prompts import Prompt
@@ -65,16 +67,28 @@ def like_text(loaded: LoadedModel, text: str, count: int) -> Tensor:
     return embedded.float().repeat(count, 1)
 
 
-def in_front(loaded: LoadedModel, prompt: Prompt, soft: Sequence[int]) -> list[int]:
-    """The prompt's ids with free ones in front of the question."""
+def in_front(loaded: LoadedModel, question: str, soft: Sequence[int]) -> Prompt:
+    """The prompt of a question with free embeddings in front of it. Raises UserError if that does not fit the context."""
+    prompt = loaded.prompts.prompt(question)
     place, _ = loaded.prompts.token_span(prompt, *prompt.question_span)
-    return [*prompt.ids[:place], *soft, *prompt.ids[place:]]
+    return _with(loaded, prompt, place, soft)
 
 
-def behind(loaded: LoadedModel, prompt: Prompt, soft: Sequence[int]) -> list[int]:
-    """The prompt's ids with free ones after the question."""
+def behind(loaded: LoadedModel, question: str, soft: Sequence[int]) -> Prompt:
+    """The prompt of a question with free embeddings after it. Raises UserError if that does not fit the context."""
+    prompt = loaded.prompts.prompt(question)
     _, place = loaded.prompts.token_span(prompt, *prompt.question_span)
-    return [*prompt.ids[:place], *soft, *prompt.ids[place:]]
+    return _with(loaded, prompt, place, soft)
+
+
+def _with(loaded: LoadedModel, prompt: Prompt, place: int, soft: Sequence[int]) -> Prompt:
+    """A prompt with further ids; its offsets stay those of the text."""
+    ids, room = [*prompt.ids[:place], *soft, *prompt.ids[place:]], loaded.prompts.max_length
+    if room is not None and len(ids) >= room:
+        raise UserError(
+            f"a prompt of {len(ids)} tokens does not fit the model's context of {room}", "ask for fewer free embeddings"
+        )
+    return replace(prompt, ids=ids)
 
 
 def labelled(loaded: LoadedModel, batch: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:

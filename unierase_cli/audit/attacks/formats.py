@@ -11,12 +11,15 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import log
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unierase_cli.audit.asking import answer_probabilities, answers
+from unierase_cli.audit.asking import answer_probabilities, answers, fitting
 from unierase_cli.audit.base import CHANCE, RIGHT, Case, Row, Target
 from unierase_cli.audit.mentions import mentions, named_entities
-from unierase_cli.contracts import Fact, normalised, stable_hash
+from unierase_cli.contracts import Fact, UserError, normalised, stable_hash
+
+if TYPE_CHECKING:
+    from unierase_cli.models.prompts import Prompt
 
 CLASS, PRESET, VERSION = "prompts", "standard", 1
 # Wrong answers beside the true one: the benchmark's own, else the answers of so many other facts.
@@ -46,14 +49,13 @@ def _chosen(target: Target, others: int) -> list[Row]:
     found = []
     for fact in target.facts:
         options = [fact.answer, *wrong_answers(target, fact, others)]
-        if len(options) < 2:
+        turned = [[*options[turn:], *options[:turn]] for turn in range(len(options))]
+        lists = ["\n".join(f"- {option}" for option in order) for order in turned]
+        prompts = _prompts(target, [f"{fact.question}\nChoose the right answer:\n{listed}" for listed in lists])
+        if len(options) < 2 or not prompts:
             continue
-        items = []
-        for turn in range(len(options)):
-            listed = "\n".join(f"- {option}" for option in (*options[turn:], *options[:turn]))
-            prompt = target.loaded.prompts.prompt(f"{fact.question}\nChoose the right answer:\n{listed}").ids
-            items += [(prompt, target.loaded.prompts.answer_ids(option)) for option in options]
-        values = answer_probabilities(target, items)
+        answered = [target.loaded.prompts.answer_ids(option) for option in options]
+        values = answer_probabilities(target, [(prompt, answer) for prompt in prompts for answer in answered])
         logs = [log(max(value, SMALLEST)) for value in values]
         taken = max(range(len(options)), key=lambda place: sum(logs[place :: len(options)]))
         scores = {RIGHT: float(taken == 0), CHANCE: 1 / len(options)}
@@ -63,25 +65,28 @@ def _chosen(target: Target, others: int) -> list[Row]:
 
 def _judged(target: Target, others: int) -> list[Row]:
     """Balanced accuracy over a true and a false statement."""
-    facts = [(fact, wrong) for fact in target.facts for wrong in wrong_answers(target, fact, others)[:1]]
-    prompts = target.loaded.prompts
-    items = [
-        (
-            prompts.prompt(f'Is it true that the answer to "{fact.question}" is "{answer}"?').ids,
-            prompts.answer_ids(word, end=False),
-        )
-        for fact, wrong in facts
-        for answer in (fact.answer, wrong)
-        for word in ("Yes", "No")
-    ]
-    values = answer_probabilities(target, items) if items else []
+    words = [target.loaded.prompts.answer_ids(word, end=False) for word in ("Yes", "No")]
     found = []
-    for place, (fact, wrong) in enumerate(facts):
-        true_yes, true_no, false_yes, false_no = values[4 * place : 4 * place + 4]
+    for fact in target.facts:
+        wrong = wrong_answers(target, fact, others)[:1]
+        texts = [f'Is it true that the answer to "{fact.question}" is "{answer}"?' for answer in (fact.answer, *wrong)]
+        prompts = _prompts(target, texts)
+        if not wrong or not prompts:
+            continue
+        values = answer_probabilities(target, [(prompt, word) for prompt in prompts for word in words])
+        true_yes, true_no, false_yes, false_no = values
         right = ((true_yes > true_no) + (false_no > false_yes)) / 2
-        said = f"{'yes' if true_yes > true_no else 'no'} to the truth, {'yes' if false_yes > false_no else 'no'} to {wrong!r}"
+        said = f"{'yes' if true_yes > true_no else 'no'} to the truth, {'yes' if false_yes > false_no else 'no'} to {wrong[0]!r}"
         found.append(Row(fact.id, fact.question, fact.answer, said, scores={RIGHT: right, CHANCE: 0.5}))
     return found
+
+
+def _prompts(target: Target, texts: Sequence[str]) -> list[list[int]]:
+    """The prompts of these texts; none if one does not fit the context, which says nothing about what is known."""
+    try:
+        return [target.loaded.prompts.prompt(text).ids for text in texts]
+    except UserError:
+        return []
 
 
 def _filled(target: Target) -> list[Row]:
@@ -105,7 +110,11 @@ def _named(target: Target) -> list[Row]:
 def _scored(
     target: Target, facts: Sequence[Fact], question: Callable[[Fact], str], wanted: Callable[[Fact], str]
 ) -> list[Row]:
-    rows = answers(target, facts, prompt=lambda fact: target.loaded.prompts.prompt(question(fact)))
+    def prompt(fact: Fact) -> Prompt:
+        return target.loaded.prompts.prompt(question(fact))
+
+    facts = fitting(facts, prompt)
+    rows = answers(target, facts, prompt=prompt)
     return [
         Row(row.fact, row.question, wanted(fact), row.text, scores={RIGHT: float(mentions(row.text, wanted(fact)))})
         for fact, row in zip(facts, rows, strict=True)

@@ -7,10 +7,9 @@ have. Our own proposal (spec: audit, section 5.2).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.audit.asking import answers
+from unierase_cli.audit.asking import PromptOf, answers, fitting
 from unierase_cli.audit.base import Case, Row, Target
 from unierase_cli.audit.splits import halves
 from unierase_cli.contracts import Fact, stable_hash
@@ -32,34 +31,30 @@ def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:
     from unierase_cli.audit.soft_tokens import in_front, soft_ids, soft_tokens
 
-    learned, asked = halves(target.facts, target.seed, "soft prompt")
+    soft = soft_ids(target.loaded, 0, settings["tokens"])
+
+    def prompt(fact: Fact) -> Prompt:
+        return in_front(target.loaded, fact.question, soft)
+
+    learned, asked = halves(fitting(target.facts, prompt), target.seed, "soft prompt")
     if not learned:
         target.reporter.warn(
             "soft_prompt is left out: the facts are of a single group, and there are no others to learn from"
         )
         return []
-    loaded = target.loaded
-    vectors = _trained(target, learned, settings)
-    soft = soft_ids(loaded, 0, settings["tokens"])
-
-    def prompt(fact: Fact) -> Prompt:
-        plain = loaded.prompts.prompt(fact.question)
-        return replace(plain, ids=in_front(loaded, plain, soft))
-
-    with soft_tokens(loaded, vectors):
+    vectors = _trained(target, learned, prompt, settings)
+    with soft_tokens(target.loaded, vectors):
         return answers(target, asked, prompt=prompt, probability=True)
 
 
-def _trained(target: Target, learned: Sequence[Fact], settings: Mapping[str, Any]) -> Tensor:
+def _trained(target: Target, learned: Sequence[Fact], prompt: PromptOf, settings: Mapping[str, Any]) -> Tensor:
     import torch
 
-    from unierase_cli.audit.soft_tokens import in_front, labelled, like_text, mean_losses, soft_ids, soft_tokens
+    from unierase_cli.audit.soft_tokens import labelled, like_text, mean_losses, soft_tokens
     from unierase_cli.training.supervised import Example
 
     loaded = target.loaded
-    soft = soft_ids(loaded, 0, settings["tokens"])
-    texts = [(loaded.prompts.prompt(fact.question), loaded.prompts.answer_ids(fact.answer)) for fact in learned]
-    examples = [Example(in_front(loaded, prompt, soft), answer) for prompt, answer in texts]
+    examples = [Example(prompt(fact).ids, loaded.prompts.answer_ids(fact.answer)) for fact in learned]
     vectors = like_text(loaded, "!", settings["tokens"]).requires_grad_(True)
     optimizer = torch.optim.Adam([vectors], lr=settings["lr"])
     losses = []

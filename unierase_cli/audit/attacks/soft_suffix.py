@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from unierase_cli.audit.asking import fitting
 from unierase_cli.audit.base import RIGHT, Case, Row, Target
 from unierase_cli.audit.mentions import mentions, named_entities
 from unierase_cli.audit.splits import halves
@@ -36,7 +37,11 @@ def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
 
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:
-    facts = evenly_spaced(target.facts, settings["facts"]) if settings["facts"] else tuple(target.facts)
+    from unierase_cli.audit.soft_tokens import behind, soft_ids
+
+    soft = soft_ids(target.loaded, 0, settings["tokens"])
+    fit = fitting(target.facts, lambda fact: behind(target.loaded, fact.question, soft))
+    facts = evenly_spaced(fit, settings["facts"] or len(fit))
     entities = named_entities(facts, target.entities)
     facts = tuple(fact for fact in facts if fact.id in entities) or facts
     best = dict.fromkeys((fact.id for fact in facts), ("", -1.0))
@@ -84,8 +89,8 @@ def _example(target: Target, fact: Fact, place: int, settings: Mapping[str, Any]
     from unierase_cli.training.supervised import Example
 
     loaded = target.loaded
-    ids = behind(loaded, loaded.prompts.prompt(fact.question), soft_ids(loaded, place, settings["tokens"]))
-    return Example(ids, loaded.prompts.answer_ids(settings["start"], end=False))
+    prompt = behind(loaded, fact.question, soft_ids(loaded, place, settings["tokens"]))
+    return Example(prompt.ids, loaded.prompts.answer_ids(settings["start"], end=False))
 
 
 def _trained(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import log10
 from typing import TYPE_CHECKING, Any
 
+from unierase_cli.audit.asking import fitting
 from unierase_cli.audit.base import Case, Row, Target
 from unierase_cli.contracts import Fact, evenly_spaced, stable_hash
 
@@ -37,7 +38,11 @@ def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
 
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:
-    facts = evenly_spaced(target.facts, settings["facts"]) if settings["facts"] else target.facts
+    from unierase_cli.audit.soft_tokens import in_front, soft_ids
+
+    soft = soft_ids(target.loaded, 0, settings["tokens"])
+    fit = fitting(target.facts, lambda fact: in_front(target.loaded, fact.question, soft))
+    facts = evenly_spaced(fit, settings["facts"] or len(fit))
     pairs = [Pair(fact, other) for fact in facts if (other := never_taught(target, fact)) is not None]
     if not pairs:
         target.reporter.warn("targeted_tokens is left out: there is no answer that was never taught, to compare with")
@@ -97,5 +102,5 @@ def _example(target: Target, fact: Fact, text: str, place: int, count: int) -> E
     from unierase_cli.training.supervised import Example
 
     loaded = target.loaded
-    ids = in_front(loaded, loaded.prompts.prompt(fact.question), soft_ids(loaded, place, count))
-    return Example(ids, loaded.prompts.answer_ids(text, end=False))
+    prompt = in_front(loaded, fact.question, soft_ids(loaded, place, count))
+    return Example(prompt.ids, loaded.prompts.answer_ids(text, end=False))

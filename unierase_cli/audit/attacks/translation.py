@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from unierase_cli.audit.asking import answers
+from unierase_cli.audit.asking import answers, fitting
 from unierase_cli.audit.base import RIGHT, Case, Row, Target
 from unierase_cli.audit.mentions import mentions, named_entities
 from unierase_cli.contracts import Fact, UserError, normalised
@@ -61,6 +61,7 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
         asked = {found.fact.id: found for found in translated(target.facts, some)}
         asked = {name: found for name, found in asked.items() if found.answer is not None or name in entities}
         facts = [replace(found.fact, question=found.question) for found in asked.values()]
+        facts = fitting(facts, lambda fact: target.loaded.prompts.prompt(fact.question))
         for row in answers(target, facts, sample=number):
             wanted = asked[row.fact].answer
             right = (
