@@ -17,10 +17,13 @@ from unierase_cli.config.sections.unlearn import AdapterConfig
 from unierase_cli.contracts import Fact, Step, UserError
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods import rounds, scrub
+from unierase_cli.methods.gradient_checks import check
 from unierase_cli.methods.terms import bounded
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.training.optimisation import Masters
 from unierase_cli.training.unlearning.depth import mean_nll, never_learned
 from unierase_cli.training.unlearning.plan import forget_batches, retain_batches
+from unierase_cli.training.unlearning.relearned import Relearned
 from unierase_cli.training.unlearning.rows import collate, make_row
 from unierase_cli.training.unlearning.turns import InTurns, Together
 from unierase_cli.training.unlearning.views import View
@@ -163,6 +166,38 @@ def test_objectives_take_turns_and_add_up() -> None:
     assert not turns.shrink()
 
 
+def test_relearning_in_the_loop_leaves_the_weights_between_losses_as_they_were() -> None:
+    weights = [torch.nn.Parameter(torch.tensor([1.0, -1.0]))]
+    masters = Masters(weights, torch.float32)
+
+    class Quadratic:
+        """w' w / 2, which the attack descends."""
+
+        def __init__(self) -> None:
+            self.state: dict[str, float] = {}
+
+        def micro_losses(self, step: int) -> Any:
+            yield (weights[0] ** 2).sum() / 2, {"loss": 1.0}
+
+        def after_step(self, step: int, parts: dict[str, float]) -> str | None:
+            return None
+
+        def shrink(self) -> bool:
+            return False
+
+    found = Relearned(Quadratic(), Quadratic(), masters, steps=2, rate=0.25, share=0.5)
+    for loss, _ in found.micro_losses(0):
+        loss.backward()
+    assert torch.equal(weights[0].detach(), torch.tensor([1.0, -1.0]))
+    assert torch.allclose(weights[0].grad, torch.tensor([0.75, -0.75])), "half at 1, half at 1 - 2 * 0.25"
+
+
+def test_a_scrub_that_resists_relearning_differs_from_one_that_does_not() -> None:
+    plain, _ = erased(method())
+    hard, _ = erased(method(relearn_steps=2, relearn_rate=1.0))
+    assert loss_on(plain) != loss_on(hard)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -203,14 +238,9 @@ def test_weights_that_no_model_has_are_refused_by_name() -> None:
     with pytest.raises(UserError, match="matches no weight") as caught:
         erased(shipped("me_gd"), replace(UNLEARN, modules=["down"]))
     assert "down_proj" in caught.value.hint
+    narrow = replace(UNLEARN, modules=["down_proj"])
     with pytest.raises(UserError, match="choose among all weights"):
-        from unierase_cli.methods.gradient_checks import check
-
-        check(
-            Experiment(method=shipped("me_gd"), unlearn=replace(UNLEARN, modules=["down_proj"]), adapter=AdapterConfig(name="lora")),
-            [STEP],
-            [],
-        )
+        check(Experiment(method=shipped("me_gd"), unlearn=narrow, adapter=AdapterConfig(name="lora")), [STEP], [])
 
 
 def test_the_state_counts_one_step() -> None:
