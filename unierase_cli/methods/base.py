@@ -11,6 +11,8 @@ from unierase_cli.contracts import Fact, Reporter, Step
 from unierase_cli.plugins import Plugins
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from unierase_cli.config.schema import Experiment
     from unierase_cli.config.sections.edit import EditConfig
     from unierase_cli.editing.nullspace import Preservation
@@ -35,7 +37,7 @@ class EraseContext:
     interrupted run resumes from. ``evaluate``: quick evaluation of the current model (score by name).
     ``sample(prompts, seed)``: answers sampled from the current model at temperature 1. ``token_weights``: fact id -> weight
     of each answer token. ``nearest(forget, facts)``: the facts ordered by how similar their groups are to those to forget (None:
-    unknown).
+    unknown). ``second_moment(layer)``: C [d, d] of the texts to keep, float64.
     """
 
     experiment: Experiment
@@ -52,6 +54,7 @@ class EraseContext:
     sample: Callable[[Sequence[list[int]], int], list[str]] | None = None
     token_weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
     nearest: Callable[[Sequence[Fact], Sequence[Fact]], tuple[Fact, ...]] | None = None
+    second_moment: Callable[[int], Tensor] | None = None
 
 
 class Method(Protocol):

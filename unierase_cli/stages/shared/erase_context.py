@@ -18,6 +18,8 @@ from unierase_cli.stages.moments import preserved, wanted_layers
 from unierase_cli.training.token.targets import load_targets
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from unierase_cli.config.sections.edit import EditConfig
     from unierase_cli.editing.nullspace import Preservation
     from unierase_cli.methods.base import EraseContext
@@ -59,6 +61,7 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
         token_weights={} if weights is None else load_token_weights(weights),
         evaluate=quick_look(loaded, context.study.benchmark),
         nearest=nearest_first,
+        second_moment=_second_moment(context),
         sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),
     )
 
@@ -123,6 +126,13 @@ def _preservations(
         return found
 
     return preservation
+
+
+def _second_moment(context: StageContext) -> Callable[[int], Tensor] | None:
+    from unierase_cli.editing.moments import StoredMoments
+
+    artefact = context.inputs.get("moments")
+    return None if artefact is None else StoredMoments(artefact.whole, artefact.told("tokens", int)).matrix
 
 
 def _refinement(
