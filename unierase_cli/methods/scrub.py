@@ -29,6 +29,7 @@ from unierase_cli.methods.settings import method_settings
 from unierase_cli.methods.terms.base import FORGET, RETAIN
 from unierase_cli.methods.trained import Trained, describe
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.training import processes
 from unierase_cli.training.loop import Objective
 from unierase_cli.training.unlearning.plan import forget_batches
 from unierase_cli.training.unlearning.relearned import Relearned
@@ -59,6 +60,11 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
         fraction(f"method.settings.{key}", settings[key])
     if settings["margin"] is not None:
         positive("method.settings.margin", settings["margin"])
+    if settings["relearn_steps"] and processes.world() > 1:
+        raise UserError(
+            "method.settings.relearn_steps moves the weights by the whole gradient, which no process has alone",
+            "start it without a launcher",
+        )
     _terms(experiment, 1.0)
     gradient_checks.check(experiment, steps, refusals)
 

@@ -6,7 +6,8 @@ hard to ask for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -31,14 +32,11 @@ class Relearned:
 
     def micro_losses(self, step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
         yield from _scaled(self.inner, step, 1 - self.share)
-        kept = [weight.detach().clone() for weight in self.masters.weights]
-        try:
-            self._relearn(step)
+        with moved_weights(self.masters) as move:
+            for turn in range(self.steps):
+                found = gradients(self.attack, step * self.steps + turn, self.masters)
+                move([gradient.sign() * -self.rate for gradient in found])
             yield from _scaled(self.inner, step, self.share)
-        finally:
-            with torch.no_grad():
-                for weight, value in zip(self.masters.weights, kept, strict=True):
-                    weight.copy_(value)
 
     def after_step(self, step: int, parts: dict[str, float]) -> str | None:
         return self.inner.after_step(step, parts)
@@ -46,19 +44,38 @@ class Relearned:
     def shrink(self) -> bool:
         return self.inner.shrink()
 
-    def _relearn(self, step: int) -> None:
-        # In float32: a step is smaller than the resolution of bfloat16 weights.
-        moved = [tensor.detach().clone() for tensor in self.masters.tensors]
-        for turn in range(self.steps):
-            sums: list[Tensor] | None = None
-            for loss, _ in self.attack.micro_losses(step * self.steps + turn):
-                found = torch.autograd.grad(loss, self.masters.weights, allow_unused=True)
-                given = [torch.zeros_like(m) if g is None else g.to(m.dtype) for g, m in zip(found, moved, strict=True)]
-                sums = given if sums is None else [a + b for a, b in zip(sums, given, strict=True)]
-            with torch.no_grad():
-                for weight, tensor, gradient in zip(self.masters.weights, moved, sums or [], strict=True):
-                    tensor.sub_(gradient.sign(), alpha=self.rate)
-                    weight.copy_(tensor)
+
+@contextmanager
+def moved_weights(masters: Masters) -> Iterator[Callable[[Sequence[Tensor]], None]]:
+    """Yields a function that adds to the weights; they are restored at the end.
+
+    Sums are kept in float32: a small change is less than the resolution of bfloat16 weights.
+    """
+    kept = [weight.detach().clone() for weight in masters.weights]
+    sums = [tensor.detach().float().clone() for tensor in masters.tensors]
+
+    def move(changes: Sequence[Tensor]) -> None:
+        with torch.no_grad():
+            for weight, total, change in zip(masters.weights, sums, changes, strict=True):
+                total.add_(change)
+                weight.copy_(total)
+
+    try:
+        yield move
+    finally:
+        with torch.no_grad():
+            for weight, value in zip(masters.weights, kept, strict=True):
+                weight.copy_(value)
+
+
+def gradients(objective: Objective, step: int, masters: Masters) -> list[Tensor]:
+    """The gradients of an objective's step, float32, without touching those that are being accumulated."""
+    sums = [torch.zeros_like(tensor, dtype=torch.float32) for tensor in masters.tensors]
+    for loss, _ in objective.micro_losses(step):
+        for total, gradient in zip(sums, torch.autograd.grad(loss, masters.weights, allow_unused=True), strict=True):
+            if gradient is not None:
+                total += gradient.float()
+    return sums
 
 
 def _scaled(inner: Objective, step: int, share: float) -> Iterator[tuple[Tensor, dict[str, float]]]:
