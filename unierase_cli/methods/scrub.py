@@ -38,14 +38,16 @@ from unierase_cli.training.unlearning.turns import InTurns, Together
 # margin: NLL to reach, nats per answer token; null: that of answers the model never learned. hold: share of it that must be
 # left after the repair; rounds: how often to scrub and repair, at most. steps: of ascent in a round, at most; look_every: steps
 # between two looks. retain_rows: per forget row of a step; retain_steps: after each ascent step; near: share of the retain rows
-# that is drawn from the tenth nearest to what is forgotten. rate, repair_rate: shares of unlearn.lr. limit: rise of the watched
-# facts' NLL that ends an ascent; keep: rise that may be left after the repair, else the round is undone. relearn_steps: half of
-# the ascent's gradient is taken at weights that relearned other facts to forget for so many steps of relearn_rate (a share of
-# unlearn.lr); 0: none.
+# that is drawn from the tenth nearest to what is forgotten. rate, repair_rate: shares of unlearn.lr; the ascent's doubles after
+# one that ran out of steps and halves after one that hit the limit. limit: rise of the watched facts' NLL that ends an ascent;
+# keep: rise that may be left after the repair, else the round is undone. relearn_steps: half of the ascent's gradient is taken at
+# weights that relearned other facts to forget for so many steps of relearn_rate (a share of unlearn.lr); 0: none.
 SETTINGS: Mapping[str, Any] = {
     "margin": None, "hold": 0.8, "rounds": 3, "steps": 80, "look_every": 5, "retain_rows": 3, "retain_steps": 1, "near": 0.5,
     "repair_steps": 60, "rate": 0.25, "repair_rate": 0.5, "limit": 0.5, "keep": 0.05, "relearn_steps": 0, "relearn_rate": 0.25,
 }  # fmt: skip
+# Factor of the rate after an ascent, by what ended it.
+FASTER = {"margin": 1.0, "limit": 0.5, "steps": 2.0}
 WHOLE, RATES, SHARES = ("rounds", "steps", "look_every"), ("rate", "repair_rate", "limit", "keep", "relearn_rate"), ("hold", "near")
 
 
@@ -88,11 +90,16 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
     rounds: list[dict[str, Any]] = []
     losses: list[dict[str, float]] = []
     with context.reporter.phase("scrub"), Trained(loaded, context) as trained:
+        rate = settings["rate"]
         for number in range(settings["rounds"]):
             good = [tensor.detach().clone() for tensor in trained.masters.tensors]
-            found = _round(loaded, step, context, trained, source, kept, depth, margin, settings, number, before)
+            now = {**settings, "rate": rate, "last": number == settings["rounds"] - 1}
+            found = _round(loaded, step, context, trained, source, kept, depth, margin, now, number, before)
+            rate *= FASTER[found["ended"]]
             losses += found.pop("losses")
             rounds.append(found)
+            if not found["complete"]:
+                continue
             if found["watched_nll"] > before["watched_nll"] + settings["keep"]:
                 _undo(trained, good)
                 rounds[-1]["undone"] = True
@@ -125,7 +132,10 @@ def _round(
     number: int,
     before: Mapping[str, float],
 ) -> dict[str, Any]:
-    """One ascent and one repair: the curve of looks, the depth before and after the repair, and every step's losses."""
+    """One ascent and one repair: the curve of looks, the depth before and after the repair, and every step's losses.
+
+    After an ascent that ran out of steps, the next round goes on without a repair.
+    """
     experiment, turns = context.experiment, 1 + settings["retain_steps"]
     batch = min(experiment.unlearn.batch_size, len(step.forget))
     whole = batch * (1 + settings["retain_rows"])
@@ -145,14 +155,18 @@ def _round(
         [retain(batch * settings["retain_rows"], settings["steps"], "partners")] if settings["retain_rows"] else []
     )
     others = [retain(whole, settings["steps"], f"between {n}") for n in range(settings["retain_steps"])]
-    looks: list[dict[str, float]] = []
+    ended = "steps"
 
     def look() -> tuple[dict[str, float], str | None]:
+        nonlocal ended
         found = depth()
-        looks.append(found)
         if found["watched_nll"] > before["watched_nll"] + settings["limit"]:
+            ended = "limit"
             return found, f"watched facts have {found['watched_nll']:.2f} nats"
-        return found, f"{found['forget_nll']:.2f} nats are reached" if found["forget_nll"] >= margin else None
+        if found["forget_nll"] >= margin:
+            ended = "margin"
+            return found, f"{found['forget_nll']:.2f} nats are reached"
+        return found, None
 
     name, about = f"{step.index:03d}-{number}", {"round": number}
     went = train(
@@ -160,8 +174,9 @@ def _round(
         schedule="constant", name=f"{name}-scrub", look=look, look_every=settings["look_every"] * turns, about=about,
     )  # fmt: skip
     found: dict[str, Any] = {"steps": went.steps, "looks": went.looks, "stopped": went.stopped, "losses": list(went.parts)}
+    found |= {"ended": ended, "rate": settings["rate"], "complete": ended != "steps" or settings["last"]}
     found["before_repair"] = depth()
-    if settings["repair_steps"]:
+    if settings["repair_steps"] and found["complete"]:
         back = train(
             trained, retain(whole, settings["repair_steps"], "repair"), settings["repair_steps"], context,
             rate=settings["repair_rate"], schedule="linear", name=f"{name}-repair", about=about,
@@ -170,7 +185,8 @@ def _round(
     found |= depth()
     context.reporter.note(
         f"scrub, round {number + 1}: {went.steps // turns} steps to {found['before_repair']['forget_nll']:.2f} nats (watched "
-        f"{found['before_repair']['watched_nll']:.3f}), after the repair {found['forget_nll']:.2f} ({found['watched_nll']:.3f})"
+        f"{found['before_repair']['watched_nll']:.3f}), ended by {ended}; "
+        + (f"after the repair {found['forget_nll']:.2f} ({found['watched_nll']:.3f})" if found["complete"] else "going on faster")
     )
     return found
 
