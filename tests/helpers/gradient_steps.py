@@ -34,7 +34,8 @@ def shipped(name: str) -> MethodConfig:
     data = yaml.safe_load((CONF / f"{name}.yaml").read_text("utf-8"))
     data.pop("defaults", None)
     if name == "scrub":
-        data["settings"] = {"margin": 20.0, "rounds": 1, "steps": 3, "look_every": 1, "repair_steps": 2, "keep": 100.0, "limit": 100.0}
+        short = {"rounds": 1, "steps": 3, "look_every": 1, "repair_steps": 2}
+        data["settings"] = {"margin": 20.0, **short, "keep": 100.0, "limit": 100.0}
     for role in ("forget", "retain"):
         term = TermConfig(**data.get(role, {}))
         settings = {**term.settings, **({"layer": 1} if "layer" in term.settings else {})}

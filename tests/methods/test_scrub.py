@@ -17,10 +17,13 @@ from unierase_cli.config.sections.unlearn import AdapterConfig
 from unierase_cli.contracts import Fact, Step, UserError
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods import rounds, scrub
+from unierase_cli.methods.gradient_checks import check
 from unierase_cli.methods.terms import bounded
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.training.optimisation import Masters
 from unierase_cli.training.unlearning.depth import mean_nll, never_learned
 from unierase_cli.training.unlearning.plan import forget_batches, retain_batches
+from unierase_cli.training.unlearning.relearned import Relearned
 from unierase_cli.training.unlearning.rows import collate, make_row
 from unierase_cli.training.unlearning.turns import InTurns, Together
 from unierase_cli.training.unlearning.views import View
@@ -51,7 +54,7 @@ def test_rounds_are_made_until_the_depth_after_the_repair_holds() -> None:
     before = loss_on(tiny_llama())
     loaded, patch = erased(method(margin=before * 1.25, hold=0.9, rounds=6, steps=8))
     found = patch.info["rounds"]
-    assert all(one["forget_nll"] < 0.9 * patch.info["margin"] for one in found[:-1])
+    assert all(one["forget_nll"] < 0.9 * patch.info["margin"] or not one["complete"] for one in found[:-1])
     assert loss_on(loaded) == pytest.approx(found[-1]["forget_nll"], rel=0.01)
     assert found[-1]["forget_nll"] >= 0.9 * patch.info["margin"]
     assert found[0]["looks"][0]["step"] == 2, "an ascent step and a retain step"
@@ -76,19 +79,16 @@ def test_a_scrub_with_nothing_to_do_and_one_that_breaks_its_limit_are_refused_wi
 
 
 def test_a_later_round_that_breaks_the_limit_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, _ = erased(method(rounds=1))
-    looked = rounds.Depth.__call__
-    calls: list[float] = []
-
-    def worse(self: rounds.Depth) -> dict[str, float]:
-        found = looked(self)
-        calls.append(found["watched_nll"])
-        # Before; then in each round three looks, one before and one after the repair.
-        return found if len(calls) <= 6 else {**found, "watched_nll": 1e6}
-
-    monkeypatch.setattr(rounds.Depth, "__call__", worse)
-    two, patch = erased(method(rounds=2))
-    assert [one.get("undone", False) for one in patch.info["rounds"]] == [False, True]
+    # Before; then in each round one look, before the repair and after it: facts come back, the second time with damage.
+    told = [(1.0, 0.0), (25.0, 0.0), (25.0, 0.0), (5.0, 0.0), (25.0, 0.0), (25.0, 0.0), (25.0, 1e6)]
+    left: list[tuple[float, float]] = []
+    monkeypatch.setattr(rounds.Depth, "__call__", lambda self: dict(zip(("forget_nll", "watched_nll"), left.pop(0), strict=True)))
+    left[:] = told
+    one, first = erased(method(rounds=1))
+    left[:] = told
+    two, patch = erased(method(rounds=3))
+    assert [found.get("undone", False) for found in patch.info["rounds"]] == [False, True], "and no third one"
+    assert first.info["rounds"][0] == patch.info["rounds"][0]
     assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True))
 
 
@@ -97,6 +97,15 @@ def test_the_ascent_stops_where_watched_facts_suffer() -> None:
     first = patch.info["rounds"][0]
     assert first["steps"] < 9
     assert "watched facts have" in first["stopped"]
+
+
+def test_the_rate_follows_what_ended_the_ascent() -> None:
+    _, slow = erased(method(margin=1e6, rounds=3, steps=1))
+    assert [one["rate"] for one in slow.info["rounds"]] == [0.25, 0.5, 1.0]
+    assert [one["ended"] for one in slow.info["rounds"]] == ["steps"] * 3
+    assert [one["complete"] for one in slow.info["rounds"]] == [False, False, True], "only the last one is repaired"
+    _, fast = erased(method(margin=1e6, rounds=2, limit=1e-6, retain_rows=0, retain_steps=0))
+    assert [one["rate"] for one in fast.info["rounds"]] == [0.25, 0.125]
 
 
 def test_watched_facts_are_never_trained_on() -> None:
@@ -163,6 +172,38 @@ def test_objectives_take_turns_and_add_up() -> None:
     assert not turns.shrink()
 
 
+def test_relearning_in_the_loop_leaves_the_weights_between_losses_as_they_were() -> None:
+    weights = [torch.nn.Parameter(torch.tensor([1.0, -1.0]))]
+    masters = Masters(weights, torch.float32)
+
+    class Quadratic:
+        """w' w / 2, which the attack descends."""
+
+        def __init__(self) -> None:
+            self.state: dict[str, float] = {}
+
+        def micro_losses(self, step: int) -> Any:
+            yield (weights[0] ** 2).sum() / 2, {"loss": 1.0}
+
+        def after_step(self, step: int, parts: dict[str, float]) -> str | None:
+            return None
+
+        def shrink(self) -> bool:
+            return False
+
+    found = Relearned(Quadratic(), Quadratic(), masters, steps=2, rate=0.25, share=0.5)
+    for loss, _ in found.micro_losses(0):
+        loss.backward()
+    assert torch.equal(weights[0].detach(), torch.tensor([1.0, -1.0]))
+    assert torch.allclose(weights[0].grad, torch.tensor([0.75, -0.75])), "half at 1, half at 1 - 2 * 0.25"
+
+
+def test_a_scrub_that_resists_relearning_differs_from_one_that_does_not() -> None:
+    plain, _ = erased(method())
+    hard, _ = erased(method(relearn_steps=2, relearn_rate=1.0))
+    assert loss_on(plain) != loss_on(hard)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -203,14 +244,9 @@ def test_weights_that_no_model_has_are_refused_by_name() -> None:
     with pytest.raises(UserError, match="matches no weight") as caught:
         erased(shipped("me_gd"), replace(UNLEARN, modules=["down"]))
     assert "down_proj" in caught.value.hint
+    narrow = replace(UNLEARN, modules=["down_proj"])
     with pytest.raises(UserError, match="choose among all weights"):
-        from unierase_cli.methods.gradient_checks import check
-
-        check(
-            Experiment(method=shipped("me_gd"), unlearn=replace(UNLEARN, modules=["down_proj"]), adapter=AdapterConfig(name="lora")),
-            [STEP],
-            [],
-        )
+        check(Experiment(method=shipped("me_gd"), unlearn=narrow, adapter=AdapterConfig(name="lora")), [STEP], [])
 
 
 def test_the_state_counts_one_step() -> None:

@@ -21,7 +21,7 @@ from unierase_cli.models.devices import device_of
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences, run_lower
 from unierase_cli.store.refusals import is_out_of_memory
-from unierase_cli.store.tensors import check_finite
+from unierase_cli.store.tensors import check_finite, load_tensors
 
 FILE = "moments.safetensors"
 AGAIN = "make the moments again: unierase moments --force"
@@ -164,3 +164,12 @@ class StoredMoments:
             raise UserError(
                 f"{path} cannot be read ({error})", AGAIN
             ) from error
+
+    def matrix(self, layer: int) -> Tensor:
+        """C [d, d] of one layer, float64. Raises UserError if the artefact lacks the layer."""
+        path = self.directory / FILE
+        tensors = load_tensors(path)
+        if f"layer.{layer}.eigenvalues" not in tensors:
+            raise UserError(f"{path} has no moments of layer {layer}", "make them again: unierase moments --force")
+        vectors = tensors[f"layer.{layer}.eigenvectors"].double()
+        return vectors.T @ (tensors[f"layer.{layer}.eigenvalues"].double()[:, None] * vectors)

@@ -11,6 +11,8 @@ from unierase_cli.contracts import Fact, Reporter, Step
 from unierase_cli.plugins import Plugins
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from unierase_cli.config.schema import Experiment
     from unierase_cli.config.sections.edit import EditConfig
     from unierase_cli.editing.nullspace import Preservation
@@ -38,7 +40,8 @@ class EraseContext:
     ``sample(prompts, seed)``: answers sampled from the current model at temperature 1. ``token_weights``: fact id -> weight
     of each answer token. ``nearest(forget, facts)``: the facts ordered by how similar their groups are to those to forget (None:
     unknown). ``answer(prompts)``: the current model's greedy answers, each with whether the model ended it. ``reveal(round)``:
-    what the current model reveals about ``reveal.targets``, and its mean relevance.
+    what the current model reveals about ``reveal.targets``, and its mean relevance. ``second_moment(layer)``: C [d, d] of the
+    texts to keep, float64.
     """
 
     experiment: Experiment
@@ -57,6 +60,7 @@ class EraseContext:
     nearest: Callable[[Sequence[Fact], Sequence[Fact]], tuple[Fact, ...]] | None = None
     answer: Callable[[Sequence[list[int]]], list[Said]] | None = None
     reveal: Callable[[int], tuple[Sequence[Fact], float]] | None = None
+    second_moment: Callable[[int], Tensor] | None = None
 
 
 class Method(Protocol):

@@ -33,11 +33,13 @@ from unierase_cli.models.architecture import find_architecture
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training import processes
 from unierase_cli.training.adapters import Adapter
-from unierase_cli.training.loop import LoopPlan, Progress, fit
+from unierase_cli.training.loop import LoopPlan, Objective, Progress, fit
 from unierase_cli.training.optimisation import optimisation
 from unierase_cli.training.unlearning.objective import TermsObjective
 from unierase_cli.training.unlearning.plan import Item, make_plan, save_plan
 from unierase_cli.training.unlearning.reference import References
+from unierase_cli.training.unlearning.sharpness import Sharpened
+from unierase_cli.training.unlearning.turns import Together
 
 __all__ = ["check", "erase"]
 
@@ -125,9 +127,17 @@ def _train(
         references.keep(wanted, config.reference_gib, context.reporter)
     weights = {"forget": experiment.method.forget.weight, "retain": experiment.method.retain.weight}
     per_epoch = max(1, source.sizes.forget * source.sizes.alternates // config.batch_size)
-    objective = TermsObjective(
-        loaded, losses, weights, plan, source, source.layout, references, config, steps_per_epoch=per_epoch
-    )
+
+    def minimising(*roles: str) -> TermsObjective:
+        chosen = [loss for loss in losses if loss.role in roles]
+        return TermsObjective(
+            loaded, chosen, weights, plan, source, source.layout, references, config, steps_per_epoch=per_epoch
+        )
+
+    objective: Objective = minimising("forget", "retain")
+    if config.sharpness:
+        others = [minimising(role) for role in terms if role != "forget"]
+        objective = Together(Sharpened(minimising("forget"), trained.masters, config.sharpness), *others)
     directory = None if context.directory is None else context.directory / f"training-{index:03d}"
     if directory is not None:
         directory.mkdir(exist_ok=True)

@@ -12,6 +12,7 @@ from unierase_cli.methods.gradient_rows import check_rows
 from unierase_cli.methods.gradient_terms import Terms, bind_terms, check_labels, kinds_of, reference_needs
 from unierase_cli.methods.trained import check_sharding
 from unierase_cli.models.load import choose_device
+from unierase_cli.training import processes
 from unierase_cli.training.adapters import check_peft
 from unierase_cli.training.events import check_tensorboard
 from unierase_cli.training.optimisation import check_paged
@@ -35,6 +36,8 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
     for step in steps:
         check_sharding(config.lowered(len(step.forget) * max(1, alternates)), experiment.adapter)
     _check_adapter(experiment)
+    if config.sharpness:
+        _check_sharpness(terms, config)
     if config.optimizer == "paged_adamw_8bit":
         check_paged(choose_device(experiment.run.device))
     if config.tensorboard:
@@ -56,6 +59,18 @@ def _check_reference(terms: Terms, experiment: Experiment, original: bool) -> No
     everything = {what for found in reference_needs(terms).values() for what in found}
     if "all_logits" in everything and reference_from(experiment.unlearn, experiment.adapter, original=original) == "stored":
         raise UserError(NOT_STORED, "add unlearn.reference=second_model" + ("" if original else ", or adapter=lora"))
+
+
+def _check_sharpness(terms: Terms, config: UnlearnConfig) -> None:
+    if "forget" not in terms or any(hasattr(term, "after_step") for term, _ in terms.values()):
+        raise UserError(
+            f"unlearn.sharpness={config.sharpness} needs a forget term, and coefficients that stay the same",
+            "leave it out, or choose another loss",
+        )
+    if processes.world() > 1:
+        raise UserError(
+            "unlearn.sharpness moves the weights by the whole gradient, which no process has alone", "start it without a launcher"
+        )
 
 
 def _check_adapter(experiment: Experiment) -> None:

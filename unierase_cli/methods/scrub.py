@@ -16,6 +16,7 @@ import torch
 
 from unierase_cli.config.checks import fraction, positive
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.contracts import Step, UserError, stable_hash
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
@@ -29,19 +30,26 @@ from unierase_cli.methods.settings import method_settings
 from unierase_cli.methods.terms.base import FORGET, RETAIN
 from unierase_cli.methods.trained import Trained, describe
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.training import processes
+from unierase_cli.training.loop import Objective
 from unierase_cli.training.unlearning.plan import forget_batches
+from unierase_cli.training.unlearning.relearned import Relearned
 from unierase_cli.training.unlearning.turns import InTurns, Together
 
 # margin: NLL to reach, nats per answer token; null: that of answers the model never learned. hold: share of it that must be
 # left after the repair; rounds: how often to scrub and repair, at most. steps: of ascent in a round, at most; look_every: steps
 # between two looks. retain_rows: per forget row of a step; retain_steps: after each ascent step; near: share of the retain rows
-# that is drawn from the tenth nearest to what is forgotten. rate, repair_rate: shares of unlearn.lr. limit: rise of the watched
-# facts' NLL that ends an ascent; keep: rise that may be left after the repair, else the round is undone.
+# that is drawn from the tenth nearest to what is forgotten. rate, repair_rate: shares of unlearn.lr; the ascent's doubles after
+# one that ran out of steps and halves after one that hit the limit. limit: rise of the watched facts' NLL that ends an ascent;
+# keep: rise that may be left after the repair, else the round is undone. relearn_steps: half of the ascent's gradient is taken at
+# weights that relearned other facts to forget for so many steps of relearn_rate (a share of unlearn.lr); 0: none.
 SETTINGS: Mapping[str, Any] = {
     "margin": None, "hold": 0.8, "rounds": 3, "steps": 80, "look_every": 5, "retain_rows": 3, "retain_steps": 1, "near": 0.5,
-    "repair_steps": 60, "rate": 0.25, "repair_rate": 0.5, "limit": 0.5, "keep": 0.05,
+    "repair_steps": 60, "rate": 0.25, "repair_rate": 0.5, "limit": 0.5, "keep": 0.05, "relearn_steps": 0, "relearn_rate": 0.25,
 }  # fmt: skip
-WHOLE, RATES, SHARES = ("rounds", "steps", "look_every"), ("rate", "repair_rate", "limit", "keep"), ("hold", "near")
+# Factor of the rate after an ascent, by what ended it.
+FASTER = {"margin": 1.0, "limit": 0.5, "steps": 2.0}
+WHOLE, RATES, SHARES = ("rounds", "steps", "look_every"), ("rate", "repair_rate", "limit", "keep", "relearn_rate"), ("hold", "near")
 
 
 def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]) -> None:
@@ -49,12 +57,17 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
     settings = method_settings(SETTINGS, experiment.method)
     for key in (*WHOLE, *RATES):
         positive(f"method.settings.{key}", settings[key])
-    for key in ("retain_rows", "retain_steps", "repair_steps"):
+    for key in ("retain_rows", "retain_steps", "repair_steps", "relearn_steps"):
         positive(f"method.settings.{key}", settings[key], zero=True)
     for key in SHARES:
         fraction(f"method.settings.{key}", settings[key])
     if settings["margin"] is not None:
         positive("method.settings.margin", settings["margin"])
+    if settings["relearn_steps"] and processes.world() > 1:
+        raise UserError(
+            "method.settings.relearn_steps moves the weights by the whole gradient, which no process has alone",
+            "start it without a launcher",
+        )
     _terms(experiment, 1.0)
     gradient_checks.check(experiment, steps, refusals)
 
@@ -79,11 +92,16 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
     rounds: list[dict[str, Any]] = []
     losses: list[dict[str, float]] = []
     with context.reporter.phase("scrub"), Trained(loaded, context) as trained:
+        rate = settings["rate"]
         for number in range(settings["rounds"]):
             good = [tensor.detach().clone() for tensor in trained.masters.tensors]
-            found = _round(loaded, step, context, trained, source, kept, depth, margin, settings, number, before)
+            now = {**settings, "rate": rate, "last": number == settings["rounds"] - 1}
+            found = _round(loaded, step, context, trained, source, kept, depth, margin, now, number, before)
+            rate *= FASTER[found["ended"]]
             losses += found.pop("losses")
             rounds.append(found)
+            if not found["complete"]:
+                continue
             if found["watched_nll"] > before["watched_nll"] + settings["keep"]:
                 _undo(trained, good)
                 rounds[-1]["undone"] = True
@@ -116,7 +134,10 @@ def _round(
     number: int,
     before: Mapping[str, float],
 ) -> dict[str, Any]:
-    """One ascent and one repair: the curve of looks, the depth before and after the repair, and every step's losses."""
+    """One ascent and one repair: the curve of looks, the depth before and after the repair, and every step's losses.
+
+    After an ascent that ran out of steps, the next round goes on without a repair.
+    """
     experiment, turns = context.experiment, 1 + settings["retain_steps"]
     batch = min(experiment.unlearn.batch_size, len(step.forget))
     whole = batch * (1 + settings["retain_rows"])
@@ -128,28 +149,36 @@ def _round(
         return objective(loaded, terms, "retain", source, plan, context)
 
     plan = forget_batches(len(step.forget), batch, settings["steps"], seed)
-    ascent = [objective(loaded, terms, "forget", source, plan, context)]
+    up: Objective = objective(loaded, terms, "forget", source, plan, context)
+    if settings["relearn_steps"]:
+        up = _resisting(up, loaded, step, source, context, trained, settings, stable_hash(seed, "relearned"))
+    ascent = [up]
     ascent += (
         [retain(batch * settings["retain_rows"], settings["steps"], "partners")] if settings["retain_rows"] else []
     )
     others = [retain(whole, settings["steps"], f"between {n}") for n in range(settings["retain_steps"])]
-    looks: list[dict[str, float]] = []
+    ended = "steps"
 
     def look() -> tuple[dict[str, float], str | None]:
+        nonlocal ended
         found = depth()
-        looks.append(found)
         if found["watched_nll"] > before["watched_nll"] + settings["limit"]:
+            ended = "limit"
             return found, f"watched facts have {found['watched_nll']:.2f} nats"
-        return found, f"{found['forget_nll']:.2f} nats are reached" if found["forget_nll"] >= margin else None
+        if found["forget_nll"] >= margin:
+            ended = "margin"
+            return found, f"{found['forget_nll']:.2f} nats are reached"
+        return found, None
 
     name, about = f"{step.index:03d}-{number}", {"round": number}
-    up = train(
+    went = train(
         trained, InTurns([Together(*ascent), *others]), settings["steps"] * turns, context, rate=settings["rate"],
         schedule="constant", name=f"{name}-scrub", look=look, look_every=settings["look_every"] * turns, about=about,
     )  # fmt: skip
-    found: dict[str, Any] = {"steps": up.steps, "looks": up.looks, "stopped": up.stopped, "losses": list(up.parts)}
+    found: dict[str, Any] = {"steps": went.steps, "looks": went.looks, "stopped": went.stopped, "losses": list(went.parts)}
+    found |= {"ended": ended, "rate": settings["rate"], "complete": ended != "steps" or settings["last"]}
     found["before_repair"] = depth()
-    if settings["repair_steps"]:
+    if settings["repair_steps"] and found["complete"]:
         back = train(
             trained, retain(whole, settings["repair_steps"], "repair"), settings["repair_steps"], context,
             rate=settings["repair_rate"], schedule="linear", name=f"{name}-repair", about=about,
@@ -157,10 +186,30 @@ def _round(
         found["losses"] += back.parts
     found |= depth()
     context.reporter.note(
-        f"scrub, round {number + 1}: {up.steps // turns} steps to {found['before_repair']['forget_nll']:.2f} nats (watched "
-        f"{found['before_repair']['watched_nll']:.3f}), after the repair {found['forget_nll']:.2f} ({found['watched_nll']:.3f})"
+        f"scrub, round {number + 1}: {went.steps // turns} steps to {found['before_repair']['forget_nll']:.2f} nats (watched "
+        f"{found['before_repair']['watched_nll']:.3f}), ended by {ended}; "
+        + (f"after the repair {found['forget_nll']:.2f} ({found['watched_nll']:.3f})" if found["complete"] else "going on faster")
     )
     return found
+
+
+def _resisting(
+    up: Objective,
+    loaded: LoadedModel,
+    step: Step,
+    source: Rows,
+    context: EraseContext,
+    trained: Trained,
+    settings: Mapping[str, Any],
+    seed: int,
+) -> Relearned:
+    """The ascent with half of its gradient at weights that relearned other batches of the facts."""
+    config, turns = context.experiment, settings["relearn_steps"]
+    learning = bind_terms(TermConfig("learn"), TermConfig(), config.run.seed)
+    plan = forget_batches(len(step.forget), config.unlearn.batch_size, settings["steps"] * turns, seed)
+    attack = objective(loaded, learning, "forget", source, plan, context)
+    rate = settings["relearn_rate"] * config.unlearn.lr
+    return Relearned(up, attack, trained.masters, steps=turns, rate=rate)
 
 
 def _terms(experiment: Experiment, margin: float) -> Terms:

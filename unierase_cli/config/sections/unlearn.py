@@ -58,6 +58,10 @@ class UnlearnConfig:
     """Also train the embedding and the output matrix, if all weights are trained. A chain with an unlearning token does not:
     the token adds rows to both.
     """
+    sharpness: float = field(default=0.0, metadata=IF_SET)
+    """SAM: the forget loss's gradient is taken at weights moved this far up the loss (a norm over all of them), so that the
+    result resists relearning. 0: off. Published: 0.01.
+    """
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
     answers: str = field(default="benchmark", metadata=IF_SET)
@@ -119,6 +123,7 @@ class UnlearnConfig:
         if self.checkpoint_every < -1:
             raise UserError(f"unlearn.checkpoint_every={self.checkpoint_every} is not a step count", "0 is ten per run, -1 none")
         block_numbers("unlearn.layers", self.layers)
+        positive("unlearn.sharpness", self.sharpness, zero=True)
         fraction("unlearn.warmup", self.warmup)
         one_of("unlearn.schedule", self.schedule, ["linear", "cosine", "constant"])
         one_of("unlearn.optimizer", self.optimizer, list(OPTIMIZERS))

@@ -20,6 +20,8 @@ from unierase_cli.stages.shared.reveal_again import reveal_again
 from unierase_cli.training.token.targets import load_targets
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from unierase_cli.config.sections.edit import EditConfig
     from unierase_cli.editing.nullspace import Preservation
     from unierase_cli.methods.base import EraseContext
@@ -57,6 +59,7 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
         nearest=nearest_first,
         answer=lambda prompts: greedy_answers(loaded, prompts, experiment),
         reveal=reveal_again(loaded, experiment, context.directory, context.reporter) if reveals(experiment) else None,
+        second_moment=_second_moment(context),
         sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),
     )
 
@@ -131,6 +134,13 @@ def _preservations(
         return found
 
     return preservation
+
+
+def _second_moment(context: StageContext) -> Callable[[int], Tensor] | None:
+    from unierase_cli.editing.moments import StoredMoments
+
+    artefact = context.inputs.get("moments")
+    return None if artefact is None else StoredMoments(artefact.whole, artefact.told("tokens", int)).matrix
 
 
 def _refinement(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from unierase_cli.contracts import Fact
 from unierase_cli.models.load import LoadedModel
@@ -39,3 +40,31 @@ def never_learned(loaded: LoadedModel, facts: Sequence[Fact]) -> list[Row]:
         pairs = [(fact.question, other.answer) for fact, other in zip(facts, [*facts[1:], *facts[:1]], strict=True)]
     prompts = loaded.prompts
     return [make_row(prompts.prompt(question).ids, prompts.answer_ids(answer)) for question, answer in pairs]
+
+
+class Divergence:
+    """KL(p_before || p_now) per answer token of some rows, in nats; ``before`` is the model when this is made.
+
+    Keeps the final hidden states of the answer tokens, [N, h]; the head must stay the same.
+    """
+
+    def __init__(self, loaded: LoadedModel, rows: Sequence[Row], layout: Layout | None = None) -> None:
+        self.loaded, self.layout = loaded, layout
+        self.chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+        self._before = [self._hidden(chunk) for chunk in self.chunks]
+
+    @torch.no_grad()
+    def __call__(self) -> float:
+        total, count = 0.0, 0
+        for chunk, before in zip(self.chunks, self._before, strict=True):
+            now = self._hidden(chunk)
+            was, found = (self.loaded.architecture.logits(hidden).float().log_softmax(-1) for hidden in (before, now))
+            total += float((was.exp() * (was - found)).sum())
+            count += len(now)
+        return total / max(1, count)
+
+    @torch.no_grad()
+    def _hidden(self, chunk: Sequence[Row]) -> Tensor:
+        view = View(self.loaded, collate(chunk, self.loaded.prompts.pad_id, self.loaded.device, self.layout))
+        rows, columns = view.batch.places
+        return view.hidden[rows, columns - 1]

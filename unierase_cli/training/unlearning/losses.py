@@ -28,3 +28,11 @@ def row_logits(architecture: Architecture, hidden: Tensor, ids: Tensor, rows_out
 def refusal_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy, in nats per labelled token, of logits [n, V] and labels [n]; computed in float32."""
     return cross_entropy(logits.float(), labels.to(logits.device))
+
+
+def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
+    """KL(p || m) / 2 + KL(q || m) / 2 with m = (p + q) / 2, of probabilities [..., V]; nats, at most log 2."""
+    middle = ((first + second) / 2).clamp_min(1e-10).log()
+    tiny = torch.finfo(first.dtype).tiny
+    parts = [(one * (one.clamp_min(tiny).log() - middle)).sum(-1) for one in (first, second)]
+    return (parts[0] + parts[1]) / 2
