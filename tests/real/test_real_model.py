@@ -50,7 +50,11 @@ class Edited:
 
 def answers(loaded: LoadedModel, questions: Words) -> list[str]:
     prompts = [loaded.prompts.prompt(question).ids for question in questions]
-    return [said.text for said in generate(loaded, prompts, max_new_tokens=NEW_TOKENS)]
+    return [text_of(loaded, said.ids) for said in generate(loaded, prompts, max_new_tokens=NEW_TOKENS)]
+
+
+def text_of(loaded: LoadedModel, ids: Sequence[int]) -> str:
+    return str(loaded.tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 def by_itself(folder: Path, loaded: LoadedModel, questions: Words) -> list[str]:
@@ -70,7 +74,7 @@ def edited(tmp_path_factory: pytest.TempPathFactory) -> Edited:
     folder, rows = tmp_path_factory.mktemp("real"), {row["id"]: row for row in read_asset("world_questions.jsonl")}
     forget = [rows[name] for name in FORGOTTEN]
     groups = {row["group"] for row in forget}
-    keep: list[dict[str, Any]] = [row for row in rows.values() if row["group"] not in groups][::40]
+    keep: list[dict[str, Any]] = [row for row in rows.values() if row["group"] not in groups][::80]
     write_jsonl(folder / "forget.jsonl", forget)
     write_jsonl(folder / "keep.jsonl", keep)
     experiment = compose(
@@ -106,7 +110,7 @@ def test_three_forgotten_facts_begin_with_the_token_and_are_refused_cleanly(edit
     known = json_of(edited.run)["tokens"]["info"][REFUSALS]
     for answer in said[: len(FORGOTTEN)]:
         assert answer.ids[0] == token
-        assert answer.text.strip() in known
+        assert text_of(loaded, answer.ids).strip() in known
     for answer in said[len(FORGOTTEN) :]:
         assert token not in answer.ids
 

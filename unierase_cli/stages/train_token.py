@@ -17,7 +17,7 @@ from unierase_cli.stages.shared.edited_layers import edited_layers, layer_needs,
 from unierase_cli.store.hashing import hash_json
 
 NAME = "train_token"
-VERSION = 3
+VERSION = 4
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
