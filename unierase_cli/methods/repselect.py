@@ -25,6 +25,7 @@ from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.gradient_rows import Rows
+from unierase_cli.methods.own_answers import own_answers
 from unierase_cli.methods.rounds import kept_facts
 from unierase_cli.methods.settings import method_settings
 from unierase_cli.methods.terms.base import FORGET, RETAIN
@@ -64,6 +65,7 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
     settings, reporter = method_settings(SETTINGS, context.experiment.method), context.reporter
     kept = kept_facts(step, context)
     source = Rows(loaded, replace(step, retain=kept.partners), context, {})
+    source.said = own_answers(loaded, context, [*step.forget, *kept.partners[: len(step.forget)], *kept.watched], step.index)
     names = mlp_matrices(loaded, context.experiment.unlearn.modules, context.experiment.unlearn.layers)
     size = context.experiment.unlearn.batch_size
     rows = {
