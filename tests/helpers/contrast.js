@@ -14,7 +14,9 @@
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const behind = (element) => {
-    const layers = [];
+    // A text in a picture that stands on a mark.
+    const mark = element.classList.contains("mark") && element.parentElement.querySelector("circle");
+    const layers = mark ? [rgba(getComputedStyle(mark).fill)] : [];
     for (let e = element; e; e = e.parentElement) layers.push(rgba(getComputedStyle(e).backgroundColor));
     return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
   };

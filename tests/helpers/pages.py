@@ -17,7 +17,8 @@ CONTRAST = 4.5
 CONTRASTS = Path(__file__).with_name("contrast.js").read_text("utf-8")
 HIDDEN_SCROLL = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 SMALLEST_TEXT = """Math.min(...[...document.querySelectorAll('body *')].filter(e => e.checkVisibility() &&
-  e.getClientRects().length && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => parseFloat(getComputedStyle(e).fontSize) *
+  e.getClientRects().length && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
+  .map(e => parseFloat(getComputedStyle(e).fontSize) *
   (e.ownerSVGElement ? e.ownerSVGElement.getScreenCTM().a : 1)))"""
 
 
@@ -29,10 +30,12 @@ class _Read(HTMLParser):
         self.elements: list[str] = []
         self.loaded: list[str] = []
         self.handlers: list[str] = []
+        self.ids: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.elements.append(tag)
         for name, value in attributes:
+            self.ids += [value or ""] if name == "id" else []
             if name in LOADING and not (value or "").startswith(("#", "data:")):
                 self.loaded.append(f"{tag} {name}={value}")
             if name.startswith("on"):
@@ -45,6 +48,7 @@ def check_text(page: str) -> None:
     read.feed(page)
     assert read.loaded == []
     assert read.handlers == []
+    assert len(read.ids) == len(set(read.ids))
     assert read.elements.count("script") == 1
     assert not {"img", "iframe", "object", "embed", "base", "audio", "video"} & set(read.elements)
     assert "url(" not in page
@@ -62,4 +66,4 @@ def check_look(tab: Browser, page: Path) -> None:
             assert tab.run(HIDDEN_SCROLL) == 0, f"the page is wider than {width} px"
             assert tab.run(SMALLEST_TEXT) >= 11
             low = [found for found in tab.run(CONTRASTS) if found[0] < CONTRAST]
-            assert low == [], f"contrast below {CONTRAST} in the {'dark' if dark else 'light'} theme"
+            assert low == [], f"contrast below {CONTRAST}: {low} in the {'dark' if dark else 'light'} theme"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from tests.helpers.pages import check_text
 from unierase_cli.audit.findings import Audit, Example, Finding
 from unierase_cli.cli.app import app
 from unierase_cli.contracts import SilentReporter, UserError
@@ -128,6 +129,7 @@ def test_audits_together_are_an_artefact_that_is_found_again(tmp_path: Path) -> 
     first = together(store, parts, reporter=SilentReporter(), command=["unierase"])
     assert read_audits(first) == [AUDIT, OTHER]
     assert "npo_gd on tofu" in (first.path / "audits.md").read_text("utf-8")
+    check_text((first.path / "audits.html").read_text("utf-8"))
     assert together(store, parts, reporter=SilentReporter(), command=["unierase"]).path == first.path
     assert together(store, parts, reporter=SilentReporter(), command=["unierase"], force=True).path != first.path
 

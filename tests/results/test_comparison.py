@@ -277,7 +277,7 @@ def test_a_comparison_holds_its_files_and_is_reused(store: Store) -> None:
         scored(store, seed=seed, forget=0.1 * (seed + 1))
     scored(store, "ga_gd", forget=0.9)
     (made,) = compare_runs(store, ["score/*"], reporter=SilentReporter())
-    names = {"comparison.md", "comparison.csv", "comparison.json", "forgetting-retention.png"}
+    names = {"comparison.html", "comparison.md", "comparison.csv", "comparison.json", "forgetting-retention.png"}
     assert names == set(made.manifest["files"]) == set(made.manifest["summary"]["files"])
     assert (made.path / "forgetting-retention.png").read_bytes()[:4] == b"\x89PNG"
     text = (made.path / "comparison.md").read_text()
@@ -348,7 +348,7 @@ def test_the_command_prints_the_table_and_show_and_ls_know_it(store: Store) -> N
     assert printed.exit_code == 0, printed.stderr
     assert printed.stdout == ""
     assert "unedited model" in printed.stderr
-    assert "comparison.md" in printed.stderr
+    assert "comparison.html" in printed.stderr
     data = json.loads(run("report", "latest", "--outputs", str(store.root), "--json").stdout)
     assert data[0]["tables"][0]["rows"][1]["method"] == "npo_gd"
     assert "unedited model" in run("show", "fictional-forget05_mini@v001", "--outputs", str(store.root)).stderr

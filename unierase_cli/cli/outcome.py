@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.cli.amounts import duration, moment
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from unierase_cli.store.artefact import Artefact
     from unierase_cli.store.artefacts import Store
 
-AUDIT, AUDITED, AUDITS, ALL_AUDITED = "audit.json", "audit.md", "audits.json", "audits.md"
+AUDIT, AUDITS = "audit.json", "audits.json"
 METRICS, COMPARISON, LEADERBOARD = "metrics.json", "comparison.json", "leaderboard.json"
 COMPARE_AGAIN = "unierase report RUN RUN --force makes it again"
-# Files to read next.
-REPORT, COMPARED = "report.md", "comparison.md"
+# Files to read next: pages, and the texts that artefacts of older versions have in their place.
+REPORT = ("report.html", "report.md")
+COMPARED = ("comparison.html", "comparison.md")
+AUDITED, ALL_AUDITED = ("audit.html", "audit.md"), ("audits.html", "audits.md")
 # Extra results of the sequential and the precise mode.
 STEPS, PRECISE = "steps.json", "precise.json"
 # Of `unierase trace`.
@@ -91,7 +93,7 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
             show(console, table)
         if summary and not of_mode:
             show(console, pairs_table(f"{artefact.stage} {artefact.name}", _flat(summary)))
-        _print_place(console, artefact)
+        show_place(console, artefact)
         return
     from unierase_cli.results.one_run import tables as result_tables
     from unierase_cli.results.runs import read_scores
@@ -110,13 +112,14 @@ def show_outcome(console: Console, artefact: Artefact, store: Store, *, everythi
             show(console, table)
     for warning in _warnings(artefact, scored):
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
-    _print_place(console, artefact)
+    show_place(console, artefact)
 
 
-def _print_place(console: Console, artefact: Artefact) -> None:
-    """Print the path of the report, or of the artefact's folder."""
-    place = artefact.file(REPORT) if artefact.has(REPORT) else str(artefact.path)
-    console.print(str(place), style="bold", soft_wrap=True)
+def show_place(console: Console, artefact: Artefact, names: Sequence[str] = REPORT) -> None:
+    """Print the path of the first of these files that the artefact has, else of its folder."""
+    found = next((name for name in names if artefact.has(name)), None)
+    place = str(artefact.path) if found is None else str(artefact.file(found))
+    console.print(place, style="bold", soft_wrap=True)
 
 
 def _asked_for_more(scored: Artefact) -> bool:
@@ -136,12 +139,12 @@ def show_comparison(console: Console, artefact: Artefact) -> None:
         for remark in compared.remarks:
             console.print(f"note: {remark}", soft_wrap=True)
     console.print(CAPTION, style="dim")
-    console.print(str(artefact.file(COMPARED)), style="bold", soft_wrap=True)
+    show_place(console, artefact, COMPARED)
 
 
 def show_leaderboard(console: Console, artefact: Artefact) -> None:
     """Each table with its remarks."""
-    from unierase_cli.results.leaderboard.leaderboard import TEXT, read_leaderboard
+    from unierase_cli.results.leaderboard.leaderboard import PAGE, TEXT, read_leaderboard
     from unierase_cli.results.leaderboard.tables import CAPTION, tables
 
     boards = read_leaderboard(artefact).tables
@@ -150,7 +153,7 @@ def show_leaderboard(console: Console, artefact: Artefact) -> None:
         for remark in board.remarks:
             console.print(f"note: {remark}", soft_wrap=True)
     console.print(CAPTION, style="dim")
-    console.print(str(artefact.file(TEXT)), style="bold", soft_wrap=True)
+    show_place(console, artefact, (PAGE, TEXT))
 
 
 def show_trace(console: Console, artefact: Artefact) -> None:
@@ -182,7 +185,7 @@ def show_audit(console: Console, artefact: Artefact, *, everything: bool = False
     for sentence in sentences(audit):
         console.print(sentence, soft_wrap=True)
     console.print(audit.line, style="bold", soft_wrap=True)
-    console.print(str(artefact.file(AUDITED)), style="bold", soft_wrap=True)
+    show_place(console, artefact, AUDITED)
 
 
 def show_audits(console: Console, artefact: Artefact) -> None:
@@ -193,7 +196,7 @@ def show_audits(console: Console, artefact: Artefact) -> None:
     audits = read_audits(artefact)
     for table in (overview(audits), share_table(audits)):
         show(console, table)
-    console.print(str(artefact.file(ALL_AUDITED)), style="bold", soft_wrap=True)
+    show_place(console, artefact, ALL_AUDITED)
 
 
 def show_manifest(console: Console, artefact: Artefact) -> None:

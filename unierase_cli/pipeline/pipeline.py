@@ -61,6 +61,7 @@ class Pipeline:
         self._made: dict[Request, Artefact] = {}
         self._fingerprints: dict[Request, dict[str, str]] = {}
         self._notes: dict[Request, list[str]] = {}
+        self._shown: dict[Request, Mapping[str, Artefact]] = {}
         self._told: set[str] = set()
 
     def key(self, request: Request) -> str:
@@ -79,6 +80,10 @@ class Pipeline:
                 "inputs": {name: self.key(need) for name, need in needs.items()},
                 "fingerprints": self._fingerprints[request],
             }
+            also = getattr(stage, "also", None)
+            self._shown[request] = also(self.store, self._hashed[request]["inputs"]) if also else {}
+            if self._shown[request]:
+                self._hashed[request]["also"] = {name: artefact.key for name, artefact in self._shown[request].items()}
             self._keys[request] = hash_json(self._hashed[request])
         return self._keys[request]
 
@@ -197,7 +202,8 @@ class Pipeline:
         started, clock, used = time.time(), time.monotonic(), time.process_time()
         for warning in self._notes[request]:
             recorder.keep(warning)
-        context = StageContext(self.study, draft.path, inputs, recorder, request.values, draft.resuming)
+        shown = self._shown[request]
+        context = StageContext(self.study, draft.path, {**inputs, **shown}, recorder, request.values, draft.resuming)
         with announced(request.stage, context):
             summary = load_stage(request.stage).run(context)
         _write_config(draft.path / "config.yaml", self.experiment)
@@ -213,6 +219,7 @@ class Pipeline:
                 "overrides": self.overrides,
                 "config": asdict(self.experiment),
                 "inputs": {n: {"path": str(a.path), "key": a.key} for n, a in inputs.items()},
+                **({"also": {n: {"path": str(a.path), "key": a.key} for n, a in shown.items()}} if shown else {}),
                 "fingerprints": self._fingerprints[request],
                 "environment": environment(),
                 "machine": machine(self.experiment.run.device),

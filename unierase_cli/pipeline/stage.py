@@ -60,7 +60,8 @@ class Stage(Protocol):
     """A module of ``stages``.
 
     Optional: ``check(study)`` raises UserError for what the stage would refuse when run. It is called before any stage
-    runs and may import torch.
+    runs and may import torch. ``also(store, keys)``: finished artefacts, by name, that the result shows where they exist. They come
+    with the inputs (``keys``: theirs by name), count in the key, and are never made for it.
     """
 
     NAME: str

@@ -14,7 +14,7 @@ from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import read_as
 
-SCORE = "score"
+SCORE, TRAJECTORY = "score", "trajectory"
 METRICS, STEPS, PRECISE = "metrics.json", "steps.json", "precise.json"
 AGAIN = "unierase eval --force makes it again"
 WILD = frozenset("*?[")
@@ -26,13 +26,15 @@ PREPARING = ("train_token", "moments")
 class ScoredRun:
     """A score artefact: its scores, its recorded configuration, its costs by column and its unedited model.
 
-    ``model`` identifies the unedited model: the key of the finetune artefact, or the fingerprint of the model's files.
+    ``model`` identifies the unedited model: the key of the finetune artefact, or the fingerprint of the model's files. ``steps``:
+    of a run with several requests whose steps were evaluated.
     """
 
     score: Artefact
     scores: Scores
     costs: dict[str, Measure]
     model: str
+    steps: Trajectory | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -91,7 +93,15 @@ def read_run(store: Store, score: Artefact) -> ScoredRun:
     trained = (base.manifest.get("inputs", {}) if base else {}).get("finetune", {}).get("key")
     prints = (base.manifest.get("fingerprints", {}) if base else {}).items()
     files = ",".join(f"{name}={value}" for name, value in sorted(prints) if name != "rows")
-    return ScoredRun(score, read_scores(score), _costs(store, score), trained or files or "unknown")
+    return ScoredRun(score, read_scores(score), _costs(store, score), trained or files or "unknown", _steps(store, score))
+
+
+def _steps(store: Store, score: Artefact) -> Trajectory | None:
+    """The newest trajectory that ends with these scores."""
+    for made in reversed(store.list(TRAJECTORY)):
+        if made.manifest.get("inputs", {}).get(SCORE, {}).get("key") == score.key:
+            return read_steps(made)
+    return None
 
 
 def _scores(store: Store, word: str, everything: Sequence[Artefact]) -> list[Artefact]:

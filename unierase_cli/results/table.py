@@ -1,8 +1,7 @@
-"""A table, rendered in the terminal (cli/tables.py), as Markdown and as HTML."""
+"""A table, rendered in the terminal (cli/tables.py), as Markdown, and on a page (results/page)."""
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, field
 
 from unierase_cli.markdown import cell as markdown_cell
@@ -39,20 +38,6 @@ class Table:
             cells = [markdown_cell(cell) for cell in row]
             lines.append(_line([f"**{c}**" if (number, place) in self.strong else c for place, c in enumerate(cells)]))
         return "\n".join(lines) + "\n"
-
-    def html(self) -> str:
-        """An HTML section; every cell is escaped."""
-        align = [' class="number"' if column in self.numeric else "" for column in self.columns]
-        head = "".join(f"<th{a}>{html.escape(c)}</th>" for c, a in zip(self.columns, align, strict=True))
-        body = "".join(
-            "<tr>" + "".join(f"<td{a}>{self._bold(r, c, html.escape(row[c]))}</td>" for c, a in enumerate(align)) + "</tr>"
-            for r, row in enumerate(self.rows)
-        )
-        caption = f"<p>{html.escape(self.caption)}</p>" if self.caption else ""
-        return f"<h3>{html.escape(self.title)}</h3>{caption}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-    def _bold(self, row: int, column: int, text: str) -> str:
-        return f"<b>{text}</b>" if (row, column) in self.strong else text
 
 
 def _line(cells: list[str] | tuple[str, ...]) -> str:

@@ -1,29 +1,33 @@
 """Stage ``audit``: what the attacks brought back, beside the control and the unedited model, in numbers and in one line.
 
 Reads the rows of finished attacks alone, so scores and limits may change without a model being asked again. Writes audit.json,
-audit.md and the heat map.
+audit.md, the heat map and the page audit.html.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from unierase_cli.audit import scores
 from unierase_cli.audit.base import ATTACKS, PLAIN, group_of
+from unierase_cli.audit.findings import Audit
 from unierase_cli.config.counted import counted
 from unierase_cli.contracts import UserError
+from unierase_cli.methods.traits import changes_nothing
 from unierase_cli.metrics.catalog import metric_code
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.plugins import code_of
 from unierase_cli.stages.shared import audited
+from unierase_cli.stages.shared.audit_answers import plain_answers
 from unierase_cli.stages.shared.audit_findings import input_name, measure, title_of
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import write_json
 
 NAME = "audit"
-VERSION = 1
-DATA, TEXT, PICTURE = "audit.json", "audit.md", "audit.png"
+VERSION = 2
+DATA, TEXT, PICTURE, PAGE = "audit.json", "audit.md", "audit.png", "audit.html"
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
@@ -76,6 +80,16 @@ def run(context: StageContext) -> dict[str, Any]:
         write_json(context.directory / DATA, found.to_json())
         heat_map([found], context.directory / PICTURE)
         (context.directory / TEXT).write_text(markdown(found, PICTURE), "utf-8")
+        (context.directory / PAGE).write_text(_page(context, found), "utf-8")
     for remark in found.remarks:
         context.reporter.warn(remark)
-    return {"verdict": found.line, "kind": found.kind, "files": [DATA, TEXT, PICTURE]}
+    return {"verdict": found.line, "kind": found.kind, "files": [DATA, TEXT, PICTURE, PAGE]}
+
+
+def _page(context: StageContext, found: Audit) -> str:
+    from unierase_cli.results.page.audit_page import audit_page
+    from unierase_cli.results.page.origin import origin_of, settings_of
+
+    asked = 0 if changes_nothing(context.experiment.method) else len(context.study.benchmark.forget)
+    settings = settings_of(asdict(context.experiment))
+    return audit_page(found, plain_answers(context), asked=asked, about=origin_of(context.inputs), settings=settings)

@@ -1,30 +1,36 @@
-"""Stage ``report``: writes a scored run as report.md and report.html with pictures, and collateral.json."""
+"""Stage ``report``: a scored run as report.md with pictures, as the page report.html, and collateral.json.
+
+An audit of the run is shown where there is one: the report is then made again.
+"""
 
 from __future__ import annotations
 
-import base64
-import html
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.markdown import inline
+from unierase_cli.methods.traits import changes_nothing
 from unierase_cli.pipeline.evaluation import PRECISE, TRAJECTORY, last_of_evaluation
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
+from unierase_cli.results.audits.of_run import AUDIT, audit_of
 from unierase_cli.results.table import Table
 from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import read_as, write_json
 
 if TYPE_CHECKING:
     from unierase_cli.metrics.scores import Scores
 
 NAME = "report"
-VERSION = 4
+VERSION = 5
+TEXT, PAGE = "report.md", "report.html"
 PICTURE, COLLATERAL, COLLATERAL_PICTURE = "forgetting-retention.png", "collateral.json", "collateral.png"
+STATES = ("base", "edited")
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,14 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
     if last == PRECISE:
         return {PRECISE: Request(PRECISE), "erase": Request("erase")}
     found = {"score": Request("score"), "erase": Request("erase")}
+    found |= {state: Request("observe", (("state", state),)) for state in STATES}
     return found | ({TRAJECTORY: Request(TRAJECTORY)} if last == TRAJECTORY else {})
+
+
+def also(store: Store, keys: Mapping[str, str]) -> dict[str, Artefact]:
+    """The newest audit of this run's model."""
+    found = audit_of(store, keys["erase"])
+    return {} if found is None else {AUDIT: found}
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
@@ -61,29 +74,32 @@ def run(context: StageContext) -> dict[str, Any]:
     title, about = _title(context.experiment), _about(context)
     remarks: list[str] = []
     if PRECISE in context.inputs:
-        sections = _of_single_facts(context.inputs[PRECISE])
+        sections, page = _of_single_facts(context, title, about)
     else:
-        sections, remarks = _of_a_model(context, title)
-    (context.directory / "report.md").write_text(_markdown(title, about, sections, remarks), "utf-8")
-    (context.directory / "report.html").write_text(_html(title, about, sections, remarks, context.directory), "utf-8")
+        sections, remarks, page = _of_a_model(context, title, about)
+    (context.directory / TEXT).write_text(_markdown(title, about, sections, remarks), "utf-8")
+    (context.directory / PAGE).write_text(page, "utf-8")
     pictures = [section.file for section in sections if isinstance(section, Picture)]
     beside = [COLLATERAL] if (context.directory / COLLATERAL).exists() else []
-    return {"files": ["report.md", "report.html", *pictures, *beside]}
+    return {"files": [TEXT, PAGE, *pictures, *beside]}
 
 
-def _of_single_facts(scored: Artefact) -> list[Section]:
-    """The sections for a mode that leaves no model with all edits: facts erased one by one."""
+def _of_single_facts(context: StageContext, title: str, about: Mapping[str, str]) -> tuple[list[Section], str]:
+    """The sections and the page for a mode that leaves no model with all edits: facts erased one by one."""
     from unierase_cli.results.one_run import precise_tables
+    from unierase_cli.results.page.precise_page import precise_page
     from unierase_cli.results.runs import read_precise
     from unierase_cli.stages import precise
     from unierase_cli.store.jsonl import read_jsonl
 
-    facts = read_jsonl(scored.file(precise.FACTS))
-    return [precise_tables.precise_table(read_precise(scored)), precise_tables.fact_table(facts)]
+    scored = context.inputs[PRECISE]
+    found, facts = read_precise(scored), read_jsonl(scored.file(precise.FACTS))
+    sections: list[Section] = [precise_tables.precise_table(found), precise_tables.fact_table(facts)]
+    return sections, precise_page(title, found, facts, about=_origin(context, about), settings=_settings(context))
 
 
-def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[str]]:
-    """The sections for a mode that leaves a model: before, after, and the steps between; also writes the pictures."""
+def _of_a_model(context: StageContext, title: str, about: Mapping[str, str]) -> tuple[list[Section], list[str], str]:
+    """The sections, remarks and the page for a mode that leaves a model; also writes the pictures."""
     from unierase_cli.results.one_run import tables
     from unierase_cli.results.runs import read_scores
 
@@ -91,7 +107,8 @@ def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[
     # Of many steps only the last is shown: they are similar, and each patch has its own numbers.
     patches = context.inputs["erase"].files("patch-*.json")[-1:]
     infos = [read_as(path, dict[str, Any], "make the edit again with --force") for path in patches]
-    damage, untold = _collateral(context, scores, title)
+    layers = tables.layer_tables(info.get("info", info) for info in infos)
+    map_, damage, untold = _collateral(context, scores, title)
     sections: list[Section] = [
         tables.headline_table(scores),
         Picture(PICTURE, "forgetting against retention"),
@@ -101,12 +118,59 @@ def _of_a_model(context: StageContext, title: str) -> tuple[list[Section], list[
         *tables.general_tables(scores),
         tables.example_table(scores),
         tables.attack_table(scores),
-        *tables.layer_tables(info.get("info", info) for info in infos),
+        *layers,
         *tables.number_tables(scores),
     ]
     remarks = [*scores.warnings, *tables.notes(scores), *untold]
     _draw(scores, context.directory / PICTURE, title)
-    return sections, remarks
+    return sections, remarks, _page(context, title, about, scores, map_, layers, [*scores.warnings, *untold])
+
+
+def _page(
+    context: StageContext,
+    title: str,
+    about: Mapping[str, str],
+    scores: Scores,
+    damage: Mapping[str, Any],
+    layers: list[Table],
+    remarks: list[str],
+) -> str:
+    from unierase_cli.pipeline.observation_files import read_state
+    from unierase_cli.results.audits.together import read_audit
+    from unierase_cli.results.page.run_answers import answers_of
+    from unierase_cli.results.page.run_page import run_page
+    from unierase_cli.results.runs import read_steps
+
+    made = context.inputs
+    before, after = (read_state(made[state].whole)[1] for state in STATES)
+    return run_page(
+        title,
+        scores,
+        answers_of(scores, before, after),
+        asked=0
+        if changes_nothing(context.experiment.method)
+        else sum(len(step.forget) for step in context.study.steps),
+        command=f"unierase audit {made['erase'].name}",
+        audit=read_audit(made[AUDIT]) if AUDIT in made else None,
+        trajectory=read_steps(made[TRAJECTORY]) if TRAJECTORY in made else None,
+        damage=damage,
+        further=layers,
+        remarks=remarks,
+        about=_origin(context, about),
+        settings=_settings(context),
+    )
+
+
+def _origin(context: StageContext, about: Mapping[str, str]) -> dict[str, str]:
+    from unierase_cli.results.page.origin import origin_of
+
+    return {**about, **origin_of(context.inputs)}
+
+
+def _settings(context: StageContext) -> str:
+    from unierase_cli.results.page.origin import settings_of
+
+    return settings_of(asdict(context.experiment))
 
 
 def _step_by_step(context: StageContext) -> list[Section]:
@@ -123,18 +187,24 @@ def _step_by_step(context: StageContext) -> list[Section]:
     return [trajectory_table(read_steps(made)), Picture(trajectory.PICTURE, about)]
 
 
-def _collateral(context: StageContext, scores: Scores, title: str) -> tuple[list[Section], list[str]]:
-    """Write the collateral map; returns its sections of the report, and remarks on missing parts."""
+def _collateral(context: StageContext, scores: Scores, title: str) -> tuple[dict[str, Any], list[Section], list[str]]:
+    """Write the collateral map; returns it, its sections of report.md, and remarks on missing parts."""
     from unierase_cli.results.one_run import collateral
 
     found = collateral.collateral_map(scores, context.study.benchmark)
     write_json(context.directory / COLLATERAL, found)
     if found["unavailable"]:
-        return [], [f"no map of collateral damage: {found['unavailable']}"]
+        return found, [], [f"no map of collateral damage: {found['unavailable']}"]
     collateral.draw(found, context.directory / COLLATERAL_PICTURE, title=title)
     unknown = found["unknown"]
-    remarks = [f"{unknown} scored rows are not in the benchmark and not in the map of collateral damage"] if unknown else []
-    return [collateral.worst_table(found), Picture(COLLATERAL_PICTURE, "collateral damage against similarity")], remarks
+    remarks = (
+        [f"{unknown} scored rows are not in the benchmark and not in the map of collateral damage"] if unknown else []
+    )
+    sections: list[Section] = [
+        collateral.worst_table(found),
+        Picture(COLLATERAL_PICTURE, "collateral damage against similarity"),
+    ]
+    return found, sections, remarks
 
 
 def _title(experiment: Experiment) -> str:
@@ -182,27 +252,3 @@ def _markdown(title: str, about: Mapping[str, str], sections: list[Section], rem
     if remarks:
         lines += ["### Remarks", "", *(f"- {inline(remark)}" for remark in remarks), ""]
     return "\n".join(lines)
-
-
-STYLE = """body{font:15px/1.45 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{border-bottom:1px solid #ddd;padding:.3rem .7rem;text-align:left;
-vertical-align:top}.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}img{max-width:100%}
-@media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}td,th{border-color:#444}}"""
-
-
-def _html(title: str, about: Mapping[str, str], sections: list[Section], remarks: list[str], folder: Path) -> str:
-    """The report as a self-contained HTML file with embedded pictures."""
-    body = [f"<h1>{html.escape(title)}</h1><ul>"]
-    body += [f"<li>{html.escape(name)}: {html.escape(text)}</li>" for name, text in about.items()]
-    body.append("</ul>")
-    for section in sections:
-        body.append(_image(folder, section) if isinstance(section, Picture) else section.html())
-    if remarks:
-        body.append("<h3>Remarks</h3><ul>" + "".join(f"<li>{html.escape(r)}</li>" for r in remarks) + "</ul>")
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
-    return f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
-
-
-def _image(folder: Path, picture: Picture) -> str:
-    content = base64.b64encode((folder / picture.file).read_bytes()).decode("ascii")
-    return f'<img alt="{html.escape(picture.about)}" src="data:image/png;base64,{content}">'

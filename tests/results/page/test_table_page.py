@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.browser import FOUND, WHY_NOT, Browser, browser
+from tests.helpers.browser import Browser
 from tests.helpers.pages import HOSTILE, check_look, check_text
 from unierase_cli.results.page.document import escaped
 from unierase_cli.results.page.table_page import table_page
@@ -25,14 +24,6 @@ HEADERS, CELLS = (
     "[...document.querySelectorAll('thead th')]",
     "[...document.querySelectorAll('tbody tr:not([hidden])')]",
 )
-
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[Browser]:
-    if FOUND is None:
-        pytest.skip(WHY_NOT)
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture

@@ -69,21 +69,28 @@ def compare(journal: Journal, runs: Sequence[str], retain: Sequence[str], wishes
     from unierase_cli.store.artefacts import Store
 
     config = compose_for(journal, wishes).run
+    store = Store(config.outputs)
     made = compare_runs(
-        Store(config.outputs),
+        store,
         runs,
         retain=retain,
         reporter=journal.reporter,
         command=["unierase", *sys.argv[1:]],
         force=config.force,
     )
-    from unierase_cli.cli.outcome import read_comparison, show_comparison
+    from unierase_cli.cli.outcome import COMPARED, read_comparison, show_comparison, show_place
 
     if wishes.json:
         emit_json([_as_data(artefact, read_comparison(artefact)) for artefact in made])
         return
     for artefact in made:
         show_comparison(journal.reporter.console, artefact)
+    if len(made) > 1:
+        from unierase_cli.results.many_runs.together import together
+
+        command = ["unierase", *sys.argv[1:]]
+        whole = together(store, made, reporter=journal.reporter, command=command, force=config.force)
+        show_place(journal.reporter.console, whole, COMPARED)
 
 
 def check_of_finished(wishes: Wishes, hint: str) -> None:

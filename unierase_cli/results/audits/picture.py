@@ -27,7 +27,7 @@ def heat_map(audits: Sequence[Audit], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    attacks = _rows(audits)
+    attacks = rows_of(audits)
     height, width = len(attacks) + 1, len(audits)
     figure, axes = pyplot.subplots(figsize=(3.4 + 1.3 * max(width, 2), 1.7 + 0.42 * height), dpi=120)
     colours = matplotlib.colormaps["YlOrRd"]
@@ -70,7 +70,7 @@ def _cell(axes: Any, column: int, row: int, found: Finding | None, colours: Any)
         axes.plot(column + 0.9, row + 0.25, marker=".", markersize=4, color=ink)
 
 
-def _rows(audits: Sequence[Audit]) -> list[tuple[str, str]]:
+def rows_of(audits: Sequence[Audit]) -> list[tuple[str, str]]:
     """(attack, class) of every attack that a run has, plain questions first, then by class."""
     found = {finding.attack: finding.kind for audit in audits for finding in audit.headlines()}
     order = list(CLASSES)

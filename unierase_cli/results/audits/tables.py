@@ -84,16 +84,21 @@ def markdown(audit: Audit, picture: str | None) -> str:
     return "\n".join(lines)
 
 
-def sentences(audit: Audit) -> list[str]:
-    """The attack that brings back most, in plain words; none that breaks the model or is weak evidence."""
+def most(audit: Audit) -> Finding | None:
+    """The attack that brings back most; none that breaks the model or is weak evidence."""
     attacks = [
         found
         for found in audit.headlines()
         if found.attack != PLAIN and found.score == "recall" and not found.weak and found.word != DESTROYS
     ]
-    if not attacks:
+    return max(attacks, key=lambda found: (min(1.0, found.share or 0.0), found.recovered), default=None)
+
+
+def sentences(audit: Audit) -> list[str]:
+    """The attack that brings back most, in plain words."""
+    best = most(audit)
+    if best is None:
         return []
-    best = max(attacks, key=lambda found: (min(1.0, found.share or 0.0), found.recovered))
     control = "" if best.control is None else f"; a model that never learned them reaches {best.control:.2f}"
     plain = "" if best.plain is None else f" (plain questions: {best.plain:.2f})"
     return [f"Under {best.attack} ({best.setting}) the model gives back {best.recovered:.2f} of the answers{plain}{control}."]

@@ -12,13 +12,14 @@ from unierase_cli.pipeline.stage import AUDITS
 from unierase_cli.results.audits.picture import heat_map
 from unierase_cli.results.audits.tables import overview, share_table
 from unierase_cli.results.over_runs import over_runs
+from unierase_cli.results.page.audit_page import audits_page
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import read_as, write_json
 
-VERSION = 1
+VERSION = 2
 AUDIT, AGAIN = "audit.json", "unierase audit with --force makes it again"
-DATA, TEXT, PICTURE = "audits.json", "audits.md", "audits.png"
+DATA, TEXT, PICTURE, PAGE = "audits.json", "audits.md", "audits.png", "audits.html"
 
 
 def read_audit(artefact: Artefact) -> Audit:
@@ -50,7 +51,8 @@ def together(
         write_json(folder / DATA, [audit.to_json() for audit in audits])
         parts = [overview(audits).markdown(), f"![share that each attack brings back]({PICTURE})\n", share_table(audits).markdown()]
         (folder / TEXT).write_text("\n".join(["# Audits\n", *parts]), "utf-8")
-        return {"summary": {"audits": len(made), "files": [DATA, TEXT, PICTURE]}}
+        (folder / PAGE).write_text(audits_page(audits), "utf-8")
+        return {"summary": {"audits": len(made), "files": [DATA, TEXT, PICTURE, PAGE]}}
 
     return over_runs(
         store,

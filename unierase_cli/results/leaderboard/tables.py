@@ -11,6 +11,8 @@ from unierase_cli.metrics.statistics.paired import FLIPS
 from unierase_cli.results.leaderboard.board import SHOWN, Board, Place
 from unierase_cli.results.many_runs.rows import BALANCE, ColumnSpec
 from unierase_cli.results.many_runs.tables import cell
+from unierase_cli.results.page.merged_table import METHOD, SPLIT, place_of
+from unierase_cli.results.page.runs_page import frontiers
 from unierase_cli.results.page.table_page import table_page
 from unierase_cli.results.table import Table
 from unierase_cli.results.two_runs.tables import SIGNIFICANT
@@ -53,7 +55,8 @@ def page(title: str, boards: Sequence[Board]) -> str:
         title,
         [*map(_filtered, boards), *pairs],
         lead=LEAD,
-        filters=("split", "method"),
+        filters=(SPLIT, METHOD),
+        pictures=(frontiers([board.compared for board in boards]),),
         remarks=(CAPTION, *(f"{board.title}: {remark}" for board in boards for remark in board.remarks)),
         about={f"{row[0]}, seed {row[1]}": " ".join(row[2:]) for board in boards for row in runs_table(board).rows},
     )
@@ -63,10 +66,10 @@ def _filtered(board: Board) -> Table:
     """As ``tables`` makes it, with the split and the method in columns of their own."""
     table = _table(board, narrow=False)
     rows = tuple(
-        (cells[0], cells[1], place.row.method or "-", board.split, *cells[2:])
+        (cells[0], cells[1], place.row.method, place_of(board.compared), *cells[2:])
         for place, cells in zip(board.places, table.rows, strict=True)
     )
-    columns = ("rank", "row", "method", "split", *table.columns[2:])
+    columns = ("rank", "row", METHOD, SPLIT, *table.columns[2:])
     return Table(table.title, columns, rows, table.numeric)
 
 

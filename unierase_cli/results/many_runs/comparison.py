@@ -15,18 +15,20 @@ from msgspec import Struct, to_builtins
 from unierase_cli.contracts import Reporter
 from unierase_cli.pipeline.stage import COMPARISON
 from unierase_cli.results.many_runs.groups import NO_RETAIN, Group, find_groups
-from unierase_cli.results.many_runs.rows import COLUMNS, EDITED, FORGET, KEPT, Compared, Pooled, compare_table
+from unierase_cli.results.many_runs.rows import COLUMNS, EDITED, FORGET, KEPT, Compared, compare_table
 from unierase_cli.results.many_runs.tables import remarks_on, to_csv, to_markdown
 from unierase_cli.results.over_runs import over_runs
+from unierase_cli.results.page.runs_page import runs_page, spread_of
 from unierase_cli.results.runs import ScoredRun
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import write_json
 
 NAME = COMPARISON
-VERSION = 4
+VERSION = 5
 FORMAT = 1
 DATA, TEXT, SHEET, PICTURE = "comparison.json", "comparison.md", "comparison.csv", "forgetting-retention.png"
+PAGE = "comparison.html"
 
 
 class Comparison(Struct):
@@ -66,7 +68,7 @@ def _make(store: Store, group: Group, reporter: Reporter, command: Sequence[str]
             "summary": {
                 "runs": len(runs),
                 "rows": sum(row.kind == EDITED for table in compared for row in table.rows),
-                "files": [TEXT, SHEET, DATA, *([PICTURE] if (folder / PICTURE).exists() else [])],
+                "files": [PAGE, TEXT, SHEET, DATA, *([PICTURE] if (folder / PICTURE).exists() else [])],
             },
         }
 
@@ -103,6 +105,7 @@ def _write(folder: Path, compared: Sequence[Compared]) -> None:
     title = f"{first.benchmark} {first.split}, {first.model}"
     drawn = _draw(compared, folder / PICTURE, title)
     (folder / TEXT).write_text(to_markdown(f"Comparison: {title}", compared, PICTURE if drawn else None), "utf-8")
+    (folder / PAGE).write_text(runs_page(compared), "utf-8")
 
 
 def _draw(compared: Sequence[Compared], path: Path, title: str) -> bool:
@@ -119,16 +122,11 @@ def _draw(compared: Sequence[Compared], path: Path, title: str) -> bool:
             mark = f"{row.number}{mode}" if edited else ""
             label = row.label + mode
             if edited or label not in [point.label for point in points]:
-                spread = (_spread(forget), _spread(kept))
+                spread = (spread_of(forget), spread_of(kept))
                 points.append(Point(label, forget.mean, kept.mean, *spread, row.method, mark))
     if points:
         labelled_points(points, path, title=title)
     return bool(points)
-
-
-def _spread(value: Pooled) -> tuple[float, float] | None:
-    """One standard deviation over seeds to either side, or for a single seed the 95 % interval over rows."""
-    return value.ci95 if value.sd is None or value.mean is None else (value.mean - value.sd, value.mean + value.sd)
 
 
 def unlike_numbers(runs: Sequence[ScoredRun]) -> list[str]:

@@ -12,12 +12,13 @@ from msgspec import Struct
 from unierase_cli.contracts import Measure
 from unierase_cli.metrics import scores
 from unierase_cli.results.many_runs.labels import configuration, labelled
+from unierase_cli.results.one_run.trajectory_picture import points_of
 from unierase_cli.results.runs import ScoredRun
 from unierase_cli.store.hashing import hash_json
 
 FORGETTING, RETENTION, COST, BALANCE = "forgetting", "retention", "cost", "balance"
 UNEDITED, RETAIN_ONLY, EDITED = "unedited", "retain_only", "edited"
-FORGET, KEPT = "forget.rouge", "retain_unseen.rouge"
+FORGET, KEPT, SO_FAR = "forget.rouge", "retain_unseen.rouge", "forget_so_far.rouge"
 
 
 class ColumnSpec(NamedTuple):
@@ -70,7 +71,8 @@ class Row(Struct, kw_only=True):
     """A row of a comparison.
 
     ``number`` counts the edited rows from 1 and is None for unedited models; ``values``: by column id; ``runs``:
-    ``name``, ``key`` and ``seed`` of each run.
+    ``name``, ``key`` and ``seed`` of each run; ``steps``: column -> (step, value, interval) of its first run, if it
+    served several requests.
     """
 
     number: int | None = None
@@ -81,6 +83,7 @@ class Row(Struct, kw_only=True):
     seeds: list[int]
     runs: list[dict[str, Any]]
     values: dict[str, Pooled]
+    steps: dict[str, list[tuple[int, float, tuple[float, float] | None]]] = {}
 
 
 class Compared(Struct, kw_only=True):
@@ -147,8 +150,17 @@ def _edited_rows(runs: Sequence[ScoredRun], columns: Sequence[ColumnSpec]) -> tu
             remarks += told
             seeds = [run.seed for run in chosen]
             values = {c.id: _pooled([_measured(run, c.id) for run in chosen], seeds) for c in columns}
-            rows.append(_row(EDITED, label, chosen, values, method=method, differences=different))
+            steps = _curves(chosen[0])
+            rows.append(_row(EDITED, label, chosen, values, method=method, differences=different, steps=steps))
     return rows, remarks
+
+
+def _curves(run: ScoredRun) -> dict[str, Any]:
+    """What all requests so far and the rest give back after every request; empty of a single request."""
+    if run.steps is None:
+        return {}
+    found = {column: points_of(run.steps, column) for column in (SO_FAR, KEPT)}
+    return {column: points for column, points in found.items() if points}
 
 
 def _measured(run: ScoredRun, column: str) -> Measure:

@@ -98,7 +98,7 @@ def _table(
         cells = [cell(row.values[c.id], c, "\n±" if narrow else " ± ") for c in columns]
         rows.append((label, *([str(len(row.runs))] if with_seeds else []), *cells))
     first = ("", "seeds") if with_seeds else ("",)
-    strong = frozenset(_best(compared.rows, columns, len(first)))
+    strong = frozenset(best_cells(compared.rows, columns, len(first)))
     title = f"{name}: {_place(compared)}" if name else _place(compared)
     return Table(title, (*first, *heads), tuple(rows), frozenset({*first[1:], *heads}), "", strong)
 
@@ -188,7 +188,7 @@ def _rows_in_words(some: Sequence[Row], rows: Sequence[Row]) -> str:
     return ", ".join([*words, *([f"rows {told}"] if spans else [])])
 
 
-def _best(rows: Sequence[Row], columns: Sequence[ColumnSpec], before: int) -> Iterator[tuple[int, int]]:
+def best_cells(rows: Sequence[Row], columns: Sequence[ColumnSpec], before: int) -> Iterator[tuple[int, int]]:
     """(row, column) of all edited models that show the best number of a column, unless all of them do."""
     for place, column in enumerate(columns):
         shown = {n: row.values[column.id].mean for n, row in enumerate(rows) if row.kind == EDITED}

@@ -46,14 +46,19 @@ def draw(found: Trajectory, path: Path, *, title: str) -> None:
     save(figure, path)
 
 
+def points_of(found: Trajectory, column: str) -> list[tuple[int, float, tuple[float, float] | None]]:
+    """(step, value, interval) of a column after every step that has it; step 0 is the unedited model."""
+    points = [(0, found.before.get(column)), *((step.step, step.measures.get(column)) for step in found.steps)]
+    return [(step, m.value, m.ci95) for step, m in points if m is not None and m.value is not None]
+
+
 def _curve(axes: Any, found: Trajectory, column: str, label: str, colour: str, marker: str, dashes: str) -> None:
-    points = [(0, found.before.get(column))] + [(step.step, step.measures.get(column)) for step in found.steps]
-    known = [(x, measure) for x, measure in points if measure is not None and measure.value is not None]
+    known = points_of(found, column)
     if not known:
         return
-    places, values = [x for x, _ in known], [measure.value for _, measure in known]
+    places, values = [x for x, *_ in known], [value for _, value, _ in known]
     axes.plot(places, values, color=colour, marker=marker, markersize=5, linewidth=1.4, linestyle=dashes, label=label)
-    bands = [(x, *measure.ci95) for x, measure in known if measure.ci95]
+    bands = [(x, *interval) for x, _, interval in known if interval]
     if len(bands) > 1:
         x, low, high = zip(*bands, strict=True)
         axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)

@@ -38,7 +38,7 @@
       all += 1;
       const fits = matches(item);
       found += fits;
-      item.hidden = !fits || found > limit;
+      item.toggleAttribute("hidden", !fits || found > limit);
     }
     const more = list.parentElement.querySelector(":scope > .more");
     if (more) {
@@ -68,6 +68,7 @@
       let found = 0, all = 0;
       for (const list of lists) {
         const [some, every] = show(list, matches);
+        if (list.hasAttribute("data-uncounted")) continue;
         found += some;
         all += every;
       }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from unierase_cli.results.page.document import escaped
 from unierase_cli.results.table import Table
@@ -24,7 +24,8 @@ def table_html(table: Table, *, name: str = "", filters: Sequence[str] = (), hea
     keys = [(f"f{n}", table.columns.index(column)) for n, column in enumerate(filters) if column in table.columns]
     lines = []
     for number, row in enumerate(table.rows):
-        told = "".join(f' data-{key}="{escaped(row[place])}"' for key, place in keys)
+        # A line without a text there (an unedited model) stays whatever is chosen.
+        told = "".join(f' data-{key}="{escaped(row[place])}"' for key, place in keys if row[place])
         body = "".join(_cell(row[place], numeric[place], (number, place) in table.strong, place) for place, _ in cells)
         lines.append(f"<tr data-item{told}>{body}</tr>")
     title = f"<{heading}>{escaped(table.title)}</{heading}>" if table.title else ""
@@ -37,7 +38,7 @@ def table_html(table: Table, *, name: str = "", filters: Sequence[str] = (), hea
 
 
 def controls(
-    lists: Sequence[str], choices: dict[str, tuple[str, Iterable[str]]], boxes: dict[str, str] | None = None
+    lists: Sequence[str], choices: Mapping[str, tuple[str, Iterable[str]]], boxes: Mapping[str, str] | None = None
 ) -> str:
     """A search box and filters for the lists with these ids.
 
@@ -46,7 +47,9 @@ def controls(
     """
     parts = ['<label>search <input type="search" autocomplete="off" spellcheck="false"></label>']
     for key, (label, values) in choices.items():
-        options = "".join(f'<option value="{escaped(v)}">{escaped(v)}</option>' for v in dict.fromkeys(values))
+        options = "".join(
+            f'<option value="{escaped(v)}">{escaped(v)}</option>' for v in dict.fromkeys(filter(None, values))
+        )
         if options.count("<option") > 1:
             every = '<option value="">all</option>'
             parts.append(f'<label>{escaped(label)} <select name="{escaped(key)}">{every}{options}</select></label>')

@@ -1,0 +1,51 @@
+"""The page of an audit: the verdict, three numbers, answers to plain questions, every attack, provenance. And that of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from unierase_cli.audit.base import PLAIN
+from unierase_cli.audit.findings import Audit
+from unierase_cli.results.audits.tables import overview, share_table
+from unierase_cli.results.page.answers import Answer, answers_html
+from unierase_cli.results.page.attacks import attacks_html
+from unierase_cli.results.page.document import document, escaped, folded, section
+from unierase_cli.results.page.headline import header_html, most_back, sentence_of
+from unierase_cli.results.page.heat_map import heat_map_html
+from unierase_cli.results.page.origin import origin_html
+from unierase_cli.results.page.ranges import Range
+from unierase_cli.results.page.tables import table_html
+
+
+def audit_page(
+    audit: Audit, answers: Sequence[Answer], *, asked: int, about: Mapping[str, str], settings: str = ""
+) -> str:
+    """The page of one audit. ``asked``: number of facts to forget, 0 where nothing was erased."""
+    kept = Range("Recall of what it should keep", audit.retained, None, "keep", audit.retained_before, "1 is kept")
+    forget = _plain(audit)
+    parts = [
+        section("answers", "Answers to plain questions", answers_html(answers)),
+        section("back", "What comes back", attacks_html(audit)),
+        section(
+            "origin", "Where the numbers come from", folded("Keys, versions and settings", origin_html(about, settings))
+        ),
+    ]
+    top = header_html(audit.title, sentence_of(asked, forget, kept, audit), [forget, kept, most_back(audit)])
+    return document(f"Audit: {audit.title}", f"{top}<main>{''.join(parts)}</main>")
+
+
+def audits_page(audits: Sequence[Audit]) -> str:
+    """The page of several runs' audits: the heat map, then the verdicts and the shares as tables."""
+    title = f"Audits of {len(audits)} runs"
+    body = heat_map_html(audits) + table_html(overview(audits)) + table_html(share_table(audits))
+    return document(title, f"<header><h1>{escaped(title)}</h1></header><main>{body}</main>")
+
+
+def _plain(audit: Audit) -> Range:
+    """What plain questions bring back."""
+    label = "Recall of what it should forget"
+    found = next((finding for finding in audit.headlines() if finding.attack == PLAIN), None)
+    if found is None:
+        return Range(label, None, kind="forget", note="plain questions were not asked")
+    note = "0 is forgotten" if found.control is None else f"a model that never had the facts: {found.control:.2f}"
+    return Range(label, found.recovered, None, "forget", found.ceiling, note)

@@ -1,0 +1,49 @@
+"""Answers to plain questions before and after, as an audit asked them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unierase_cli.audit import scores
+from unierase_cli.audit.base import FORGET, PLAIN, RETAIN
+from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.stages.attack import read_cases, read_rows
+from unierase_cli.stages.shared import audited
+from unierase_cli.stages.shared.audit_findings import input_name
+
+if TYPE_CHECKING:
+    from unierase_cli.audit.base import Row
+    from unierase_cli.results.page.answers import Answer
+
+NAMES = {FORGET: "forget", RETAIN: "retain"}
+CONTROL = "a model that never had the facts"
+
+
+def plain_answers(context: StageContext) -> list[Answer]:
+    """The unlearned model's answers, those of the unedited model before them, the control's beside them."""
+    from unierase_cli.results.page.answers import Answer
+
+    models = audited.models_of(context.experiment)
+    after, before, control = (_rows(context, of) for of in (models.unlearned, models.ceiling, models.control))
+    found = []
+    for split, name in NAMES.items():
+        for (fact, of_split), row in after.items():
+            if of_split != split:
+                continue
+            was, beside = before.get((fact, split)), control.get((fact, split))
+            others = {CONTROL: beside.text} if beside is not None else {}
+            text = None if was is None else was.text
+            found.append(Answer(name, row.question, row.reference, text, row.text, _recall(was), _recall(row), others))
+    return found
+
+
+def _rows(context: StageContext, of: str | None) -> dict[tuple[str, str], Row]:
+    """(fact, split) -> its row; empty where there is no such model."""
+    if of is None:
+        return {}
+    made = context.inputs[input_name(PLAIN, of)]
+    return {(row.fact, row.split): row for case in read_cases(made).values() for row in read_rows(made, case)}
+
+
+def _recall(row: Row | None) -> float | None:
+    return None if row is None else scores.by_fact([row]).get(row.fact)
