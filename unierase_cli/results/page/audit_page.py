@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from unierase_cli.audit.base import PLAIN
+from unierase_cli.audit.base import FORGET, PLAIN, RETAIN
 from unierase_cli.audit.findings import Audit
+from unierase_cli.metrics.statistics.bootstrap import mean_interval
 from unierase_cli.results.audits.tables import overview, share_table
 from unierase_cli.results.page.answers import Answer, answers_html
 from unierase_cli.results.page.attacks import attacks_html
@@ -20,9 +21,13 @@ from unierase_cli.results.page.tables import table_html
 def audit_page(
     audit: Audit, answers: Sequence[Answer], *, asked: int, about: Mapping[str, str], settings: str = ""
 ) -> str:
-    """The page of one audit. ``asked``: number of facts to forget, 0 where nothing was erased."""
-    kept = Range("Recall of what it should keep", audit.retained, None, "keep", audit.retained_before, "1 is kept")
-    forget = _plain(audit)
+    """The page of one audit.
+
+    ``answers``: to plain questions, of splits FORGET and RETAIN. ``asked``: number of facts to forget, 0 where nothing was erased.
+    """
+    after = _interval(answers, RETAIN)
+    kept = Range("Recall of what it should keep", audit.retained, after, "keep", audit.retained_before, "1 is kept")
+    forget = _plain(audit, _interval(answers, FORGET))
     parts = [
         section("answers", "Answers to plain questions", answers_html(answers)),
         section("back", "What comes back", attacks_html(audit)),
@@ -41,11 +46,16 @@ def audits_page(audits: Sequence[Audit]) -> str:
     return document(title, f"<header><h1>{escaped(title)}</h1></header><main>{body}</main>")
 
 
-def _plain(audit: Audit) -> Range:
+def _interval(answers: Sequence[Answer], split: str) -> tuple[float, float] | None:
+    """The 95 % interval of the mean recall of a split's answers."""
+    return mean_interval([answer.recall for answer in answers if answer.split == split and answer.recall is not None])
+
+
+def _plain(audit: Audit, interval: tuple[float, float] | None) -> Range:
     """What plain questions bring back."""
     label = "Recall of what it should forget"
     found = next((finding for finding in audit.headlines() if finding.attack == PLAIN), None)
     if found is None:
         return Range(label, None, kind="forget", note="plain questions were not asked")
     note = "0 is forgotten" if found.control is None else f"a model that never had the facts: {found.control:.2f}"
-    return Range(label, found.recovered, None, "forget", found.ceiling, note)
+    return Range(label, found.recovered, interval, "forget", found.ceiling, note)

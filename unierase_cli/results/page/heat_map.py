@@ -10,7 +10,11 @@ from unierase_cli.results.audits.picture import rows_of
 from unierase_cli.results.page.document import escaped
 from unierase_cli.results.page.ranges import Range, ranges_html, spread
 
-NOTE = "Share of the lost facts that each attack brings back: 0 as in a model that never had them, 1 as in the unedited model."
+NOTE = (
+    "Share of the lost facts that each attack brings back: 0 as in a model that never had them, 1 as in the unedited model. "
+    "What lies outside is drawn at the end of the axis. "
+    f"An attacker needs: {', '.join(f'{letter} {kind}' for kind, letter in CLASSES.items())}."
+)
 KEYS = "Hatched: no share. ◦: its interval reaches 0. The last line is the recall on questions that should be kept."
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from unierase_cli.audit.base import Row
     from unierase_cli.results.page.answers import Answer
 
-NAMES = {FORGET: "forget", RETAIN: "retain"}
 CONTROL = "a model that never had the facts"
 
 
@@ -26,14 +25,14 @@ def plain_answers(context: StageContext) -> list[Answer]:
     models = audited.models_of(context.experiment)
     after, before, control = (_rows(context, of) for of in (models.unlearned, models.ceiling, models.control))
     found = []
-    for split, name in NAMES.items():
+    for split in (FORGET, RETAIN):
         for (fact, of_split), row in after.items():
             if of_split != split:
                 continue
             was, beside = before.get((fact, split)), control.get((fact, split))
             others = {CONTROL: beside.text} if beside is not None else {}
             text = None if was is None else was.text
-            found.append(Answer(name, row.question, row.reference, text, row.text, _recall(was), _recall(row), others))
+            found.append(Answer(split, row.question, row.reference, text, row.text, _recall(was), _recall(row), others))
     return found
 
 
