@@ -144,7 +144,7 @@ def show_comparison(console: Console, artefact: Artefact) -> None:
 
 def show_leaderboard(console: Console, artefact: Artefact) -> None:
     """Each table with its remarks."""
-    from unierase_cli.results.leaderboard.leaderboard import TEXT, read_leaderboard
+    from unierase_cli.results.leaderboard.leaderboard import PAGE, TEXT, read_leaderboard
     from unierase_cli.results.leaderboard.tables import CAPTION, tables
 
     boards = read_leaderboard(artefact).tables
@@ -153,7 +153,7 @@ def show_leaderboard(console: Console, artefact: Artefact) -> None:
         for remark in board.remarks:
             console.print(f"note: {remark}", soft_wrap=True)
     console.print(CAPTION, style="dim")
-    console.print(str(artefact.file(TEXT)), style="bold", soft_wrap=True)
+    show_place(console, artefact, (PAGE, TEXT))
 
 
 def show_trace(console: Console, artefact: Artefact) -> None:

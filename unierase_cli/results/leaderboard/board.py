@@ -26,6 +26,7 @@ from unierase_cli.results.many_runs.rows import (
     EDITED,
     FORGETTING,
     ColumnSpec,
+    Compared,
     Row,
     compare_table,
 )
@@ -74,6 +75,12 @@ class Board(Struct, kw_only=True):
     @property
     def title(self) -> str:
         return f"{self.benchmark} {self.split}, {self.model}, {self.mode} mode"
+
+    @property
+    def compared(self) -> Compared:
+        """As a table of a comparison."""
+        place = {"benchmark": self.benchmark, "split": self.split, "model": self.model, "mode": self.mode}
+        return Compared(**place, rows=[one.row for one in self.places], remarks=self.remarks)
 
 
 class Boards(Struct, kw_only=True):

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from unierase_cli.markdown import inline
 from unierase_cli.metrics.statistics.paired import FLIPS
 from unierase_cli.results.leaderboard.board import SHOWN, Board, Place
-from unierase_cli.results.many_runs.rows import BALANCE, ColumnSpec
+from unierase_cli.results.many_runs.rows import BALANCE, COST, ColumnSpec
 from unierase_cli.results.many_runs.tables import cell
+from unierase_cli.results.page.merged_table import METHOD, SPLIT, place_of
+from unierase_cli.results.page.runs_page import frontiers
 from unierase_cli.results.page.table_page import table_page
 from unierase_cli.results.table import Table
 from unierase_cli.results.two_runs.tables import SIGNIFICANT
@@ -28,6 +30,8 @@ CAPTION = (
 LEAD = "Methods ranked by balance: rows that cannot be told apart on these questions share their ranks."
 HEADS = {BALANCE: "balance", "seconds": "wall s", "cpu": "CPU s", "memory": "GiB"}
 NARROW = {"Memorisation": "Memo-\nrisation"}
+# The verdict stands between what a method reaches and what it costs.
+COSTS = next(number for number, column in enumerate(SHOWN) if column.part == COST)
 PLACE = ("benchmark", "split", "model", "mode")
 
 
@@ -42,32 +46,36 @@ def _table(board: Board, narrow: bool) -> Table:
     rows = []
     for place in board.places:
         values = [_cell(place, column, "\n" if narrow else " ") for column in SHOWN]
-        rows.append((place.rank, place.row.label, str(len(place.row.runs)), *values, place.verdict or "-"))
-    return Table(board.title, ("rank", "method", "seeds", *heads, "verdict"), tuple(rows), frozenset({"rank", "seeds", *heads}))
+        values.insert(COSTS, place.verdict or "-")
+        rows.append((place.rank, place.row.label, str(len(place.row.runs)), *values))
+    columns = ("rank", "method", "seeds", *heads[:COSTS], "verdict", *heads[COSTS:])
+    return Table(board.title, columns, tuple(rows), frozenset({"rank", "seeds", *heads}))
 
 
 def page(title: str, boards: Sequence[Board]) -> str:
     """An HTML page whose tables a reader can sort, and filter by split and method."""
     pairs = [pairs_table(board) for board in boards if board.pairs]
+    several = len({place_of(board.compared) for board in boards}) > 1
     return table_page(
         title,
-        [*map(_filtered, boards), *pairs],
+        [*(_filtered(board, several) for board in boards), *pairs],
         lead=LEAD,
-        filters=("split", "method"),
+        filters=(SPLIT, METHOD),
+        pictures=(frontiers([board.compared for board in boards]),),
         remarks=(CAPTION, *(f"{board.title}: {remark}" for board in boards for remark in board.remarks)),
         about={f"{row[0]}, seed {row[1]}": " ".join(row[2:]) for board in boards for row in runs_table(board).rows},
     )
 
 
-def _filtered(board: Board) -> Table:
-    """As ``tables`` makes it, with the split and the method in columns of their own."""
+def _filtered(board: Board, several: bool) -> Table:
+    """As ``tables`` makes it, with the method in a column of its own, and the split if there are several."""
     table = _table(board, narrow=False)
+    split = {SPLIT: place_of(board.compared)} if several else {}
     rows = tuple(
-        (cells[0], cells[1], place.row.method or "-", board.split, *cells[2:])
+        (*cells[:2], place.row.method, *split.values(), *cells[2:])
         for place, cells in zip(board.places, table.rows, strict=True)
     )
-    columns = ("rank", "row", "method", "split", *table.columns[2:])
-    return Table(table.title, columns, rows, table.numeric)
+    return Table(table.title, ("rank", "row", METHOD, *split, *table.columns[2:]), rows, table.numeric)
 
 
 def _cell(place: Place, column: ColumnSpec, gap: str) -> str:

@@ -57,7 +57,7 @@ def runs_page(compared: Sequence[Compared]) -> str:
     }
     parts = [
         controls(lists, choices),
-        _frontiers(compared),
+        frontiers(compared),
         section("sequences", "Request by request", "".join(map(_sequences, compared))),
         section("tables", "Tables", tables, "A click on a header sorts. Lines without a number come last."),
         f'<p class="note">{escaped(CAPTION)}</p>',
@@ -84,7 +84,7 @@ def _sentence(compared: Compared) -> str:
     return f"{told}: it recalls {forget:.2f} of what it should forget and {kept:.2f} of what it should keep."
 
 
-def _frontiers(compared: Sequence[Compared]) -> str:
+def frontiers(compared: Sequence[Compared]) -> str:
     """One picture for each split and model, with all modes."""
     places = list(dict.fromkeys(map(place_of, compared)))
     several = len({table.mode for table in compared}) > 1
