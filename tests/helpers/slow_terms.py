@@ -35,6 +35,7 @@ LENGTH = 24  # every batch is padded to it, so that a part of a batch has the po
 SETTINGS: dict[str, dict[str, Any]] = {
     "altpo": {"beta": 0.3}, "ap": {"beta": 0.2}, "ceu": {"skip": 2}, "dpo": {"beta": 0.4}, "npo": {"beta": 0.3},
     "simnpo": {"beta": 2.5, "delta": 0.7}, "undial": {"beta": 3.0}, "wga": {"beta": 2.0}, "satimp": {"beta1": 2.0, "beta2": 0.5},
+    "bounded": {"margin": 5.5}, "jensun": {"tokens": [7, 9]},
     "rmu": {"layer": BLOCK, "steering_coefficient": 3.0, "seed": 4}, "embed_diff": {"layer": BLOCK},
 }  # fmt: skip
 RANDOM_ROWS = {kind: number for number, kind in enumerate(KINDS)}
@@ -228,7 +229,25 @@ def slow_rmu(r: dict[str, list[Slow]], layer: int, steering_coefficient: float, 
     return slow_distance(r[FORGET], lambda row, n: vector)
 
 
+def slow_jensen_shannon(p: Sequence[float], q: Sequence[float]) -> float:
+    halves = [sum(a * math.log(2 * a / (a + b)) for a, b in zip(one, other, strict=True) if a) for one, other in ((p, q), (q, p))]
+    return sum(halves) / 2
+
+
+def slow_jensun(row: Slow, n: int, tokens: list[int]) -> float:
+    wanted = [1e-9] * row.logits[n].numel()
+    wanted[tokens[n % len(tokens)]] = 1.0
+    return slow_jensen_shannon(row.logits[n].softmax(-1).clamp_min(1e-9).tolist(), wanted)
+
+
+def slow_kept(row: Slow, n: int) -> float:
+    return slow_jensen_shannon(row.before[n].softmax(-1).tolist(), row.logits[n].softmax(-1).tolist())
+
+
 SLOW: dict[str, Callable[..., float]] = {
+    "bounded": lambda r, margin: over_tokens(r[FORGET], lambda row, n: max(0.0, margin - row.nll(n))),
+    "jensun": lambda r, tokens: over_tokens(r[FORGET], lambda row, n: slow_jensun(row, n, tokens)),
+    "js": lambda r: over_tokens(r[RETAIN], slow_kept),
     "ga": lambda r: -over_tokens(r[FORGET], Slow.nll),
     "gd": lambda r: over_tokens(r[RETAIN], Slow.nll),
     "learn": lambda r: over_tokens(r[FORGET], Slow.nll),

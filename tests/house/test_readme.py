@@ -248,11 +248,11 @@ def test_the_texts_and_their_numbers_are_in_the_source_package() -> None:
 
 
 def test_a_loss_of_ones_own_is_the_file_and_the_yaml_that_the_readme_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    term = ModuleType("bounded")
+    term = ModuleType("capped")
     exec(block("python", "**A loss**"), term.__dict__)
-    monkeypatch.setitem(sys.modules, "bounded", term)
+    monkeypatch.setitem(sys.modules, "capped", term)
     monkeypatch.setattr(
-        "unierase_cli.methods.gradient_terms.load_term", lambda n: term if n == "bounded" else base.load_term(n)
+        "unierase_cli.methods.gradient_terms.load_term", lambda n: term if n == "capped" else base.load_term(n)
     )
     written = yaml.safe_load(block("yaml", "**A loss**"))
     # An untrained model is less sure than that from the start.

@@ -139,8 +139,9 @@ def test_an_older_record_is_read_where_the_keys_that_have_moved_had_their_defaul
 
 def test_only_the_methods_know_their_names() -> None:
     names = {*METHODS.names(), *TERMS.names()}
-    # "none" is a choice of several keys; the method that is chosen by default is named once; the program is called like it.
-    allowed = {("config.sections.model", "unierase"), ("config.chosen", "unierase")}
+    # "none" is a choice of several keys; the method that is chosen by default is named once; the program is called like it; a list
+    # of methods is a chain.
+    allowed = {("config.sections.model", "unierase"), ("config.chosen", "unierase"), ("config.overrides", "chain")}
     found = [
         (module, node.value)
         for module, tree in modules()

@@ -42,8 +42,8 @@ from unierase_cli.training.unlearning.rows import Row
 from unierase_cli.training.unlearning.views import FrozenView, Reference, View
 
 TERMS = [
-    "altpo", "ap", "ceu", "dpo", "embed_diff", "ga", "gd", "idk", "kl", "kl_all", "learn", "me", "npo", "pdu", "rmu", "satimp",
-    "simnpo", "undial", "wga",
+    "altpo", "ap", "bounded", "ceu", "dpo", "embed_diff", "ga", "gd", "idk", "jensun", "js", "kl", "kl_all", "learn", "me", "npo",
+    "pdu", "rmu", "satimp", "simnpo", "undial", "wga",
 ]  # fmt: skip
 
 

@@ -49,7 +49,8 @@ def projector(true_values: Tensor, epsilon: float) -> Tensor:
     u, s, _ = torch.linalg.svd(true_values, full_matrices=False)
     basis = u[:, s > s[0] * max(h, n) * torch.finfo(torch.float64).eps]
     eye = torch.eye(h, dtype=true_values.dtype, device=true_values.device)
-    return (1 + epsilon) * eye - basis @ basis.T
+    found: Tensor = (1 + epsilon) * eye - basis @ basis.T
+    return found
 
 
 def transform(
@@ -58,7 +59,8 @@ def transform(
     """D [h, h] of ``all``, with W' = D W; ``wanted``: V + R [h, n]; ``cross``: X [h, d], else W C. Everything in float64."""
     cross = weight @ moment if cross is None else cross
     a = projection @ (weights.keep * cross + weights.forget * wanted @ keys.T + weights.ridge * weight) @ weight.T
-    return torch.linalg.solve(_normal(weight, keys, moment, weights), a, left=False)
+    found: Tensor = torch.linalg.solve(_normal(weight, keys, moment, weights), a, left=False)
+    return found
 
 
 def forgetting(

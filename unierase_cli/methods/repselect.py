@@ -91,7 +91,7 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
                 adapter.remove()
     with reporter.phase("collapse"):
         directions = {name: collapsed(loaded, name, gradients[name], basis or gradients, settings) for name in names}
-    parameters = {name: loaded.model.get_submodule(name).weight for name in names}
+    parameters = {name: _weight(loaded, name) for name in names}
     base = {name: parameter.detach().to("cpu", copy=True) for name, parameter in parameters.items()}
     divergence = Divergence(loaded, [source.of_fact(fact) for fact in kept.watched], source.layout(RETAIN))
 

@@ -45,7 +45,7 @@ from unierase_cli.training.unlearning.turns import InTurns, Together
 # weights that relearned other facts to forget for so many steps of relearn_rate (a share of unlearn.lr); 0: none.
 SETTINGS: Mapping[str, Any] = {
     "margin": None, "hold": 0.8, "rounds": 3, "steps": 80, "look_every": 5, "retain_rows": 3, "retain_steps": 1, "near": 0.5,
-    "repair_steps": 60, "rate": 0.25, "repair_rate": 0.5, "limit": 0.5, "keep": 0.05, "relearn_steps": 0, "relearn_rate": 0.25,
+    "repair_steps": 40, "rate": 0.25, "repair_rate": 0.5, "limit": 0.5, "keep": 0.05, "relearn_steps": 0, "relearn_rate": 0.25,
 }  # fmt: skip
 # Factor of the rate after an ascent, by what ended it.
 FASTER = {"margin": 1.0, "limit": 0.5, "steps": 2.0}

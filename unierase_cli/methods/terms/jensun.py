@@ -28,7 +28,7 @@ LEAST = 1e-9
 def check(settings: Mapping[str, Any]) -> None:
     """Raise UserError without a refusal."""
     if not settings["text"] and not settings["tokens"]:
-        raise UserError("JensUn needs a refusal", "give text=' No Idea'")
+        raise UserError("JensUn needs a refusal", "leave the setting text out")
 
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
