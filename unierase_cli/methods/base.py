@@ -32,7 +32,7 @@ class EraseContext:
     preserve. ``refine``: retrains token rows on the edited model (None: no retraining). ``directory``: for files that an
     interrupted run resumes from. ``evaluate``: quick evaluation of the current model (score by name).
     ``sample(prompts, seed)``: answers sampled from the current model at temperature 1. ``token_weights``: fact id -> weight
-    of each answer token.
+    of each answer token. ``watched``: prompts of the held-out questions of ``edit.keep_first``.
     """
 
     experiment: Experiment
@@ -48,6 +48,7 @@ class EraseContext:
     evaluate: Callable[[], dict[str, float]] | None = None
     sample: Callable[[Sequence[list[int]], int], list[str]] | None = None
     token_weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    watched: Sequence[Sequence[int]] = ()
 
 
 class Method(Protocol):
