@@ -311,9 +311,7 @@ def test_keys_of_the_state_stay_what_they_were_when_an_edit_fails_later() -> Non
     loaded = tiny_llama()
     working = context(loaded)
     requests = make_requests(loaded.prompts, FORGET, {f.id: [5] for f in FORGET}, [], "subject_last")
-    editing = Editing(
-        working.weights, CONFIG, LAYERS, lambda layer: working.preservation(layer, CONFIG), SilentReporter()
-    )
+    editing = Editing(working.weights, CONFIG, LAYERS, working.preservation, SilentReporter())
     state = EditState(templates=Templates())
     edit_facts(editing, requests, state)
     assert state.layers == {}

@@ -17,7 +17,7 @@ MODELS = sorted((CONF / "model").glob("*.yaml"))
 # Presets that were tried on real weights: their own, or others of the same architecture. All others only on random ones.
 MEASURED = {
     **dict.fromkeys(("mini", "tofu_mini", "smollm2_135m_instruct"), "weights"),
-    **dict.fromkeys(("smollm2_360m_instruct", "smollm2_1_7b_instruct"), "architecture"),
+    **dict.fromkeys(("smollm2_360m_instruct", "smollm2_1_7b_instruct", "gemma_3_270m_it"), "architecture"),
 }
 # Presets whose blocks nobody has traced: they follow the rule for their depth.
 BY_RULE = [

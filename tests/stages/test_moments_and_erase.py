@@ -15,6 +15,7 @@ from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.edit import EditConfig, MomentsConfig, ValueConfig
+from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.editing.patch import Patch
@@ -228,3 +229,23 @@ def test_answers_of_an_interrupted_run_are_not_asked_again(
     for name, values in wanted.items():
         if name.endswith("eigenvalues"):
             torch.testing.assert_close(found[name], values, rtol=1e-5, atol=1e-8)
+
+
+def test_held_out_questions_are_not_protected(folder: Path, tmp_path: Path) -> None:
+    plain = experiment(folder, tmp_path / "outputs", edit=EditConfig(values=ValueConfig(steps=2)))
+    plain = replace(plain, benchmark=replace(plain.benchmark, authors=40))
+    config = replace(plain, edit=replace(plain.edit, keep_first=0.9))
+    study = study_of(config)
+    apart = {fact.id for fact in moments_stage.watched(study)}
+    assert len(apart) == moments_stage.WATCHED
+    assert {fact.id for fact in moments_stage.preserved(study)} == {fact.id for fact in study.benchmark.protect} - apart
+    assert moments_stage.watched(study_of(plain)) == ()
+
+
+def test_one_alpha_is_not_chosen_for_steps_that_depend_on_each_other_or_without_questions(folder: Path, tmp_path: Path) -> None:
+    config = experiment(folder, tmp_path / "outputs", edit=EditConfig(keep_first=0.9), mode=ModeConfig(name="sequential"))
+    with pytest.raises(UserError, match="chooses alpha for one edit"):
+        Pipeline(config, SilentReporter()).plan("moments")
+    few = replace(config, mode=ModeConfig(), benchmark=replace(config.benchmark, protect_limit=10))
+    with pytest.raises(UserError, match="holds out 32 protected questions, and there are 10"):
+        Pipeline(few, SilentReporter()).plan("moments")

@@ -16,6 +16,7 @@ from unierase_cli.editing.keys import fact_keys, look_at_keys
 from unierase_cli.editing.moments import solving_device
 from unierase_cli.editing.nullspace import Preservation
 from unierase_cli.editing.patch import joined
+from unierase_cli.editing.penalty import Trial, with_least_alpha
 from unierase_cli.editing.reach import through_norm
 from unierase_cli.editing.report import LayerReport, average_reports
 from unierase_cli.editing.solve import LayerState, LowRank, mean_free_energy, ridge_for, solve
@@ -32,17 +33,19 @@ from unierase_cli.sizes import KEY_TOKENS
 class Editing:
     """The inputs of an edit.
 
-    ``preservation(layer)`` returns B; ``refusal_starts`` are the first tokens of refusals for the runner-up term.
+    ``preservation(layer, config)`` returns B; ``refusal_starts`` are the first tokens of refusals for the runner-up term.
     """
 
     weights: AppliedPatch
     config: EditConfig
     layers: Sequence[int]
-    preservation: Callable[[int], Preservation]
+    preservation: Callable[[int, EditConfig], Preservation]
     reporter: Reporter
     refusal_starts: Sequence[int] = ()
     # Prompts whose outputs the first edit preserves, as later edits preserve those of earlier ones.
     held: Sequence[EditRequest] = ()
+    # Prompts whose first answer tokens decide alpha (edit.keep_first).
+    watched: Sequence[Sequence[int]] = ()
     # Folder for finished searches for z until the step is complete; None saves nothing.
     checkpoints: Path | None = None
 
@@ -58,6 +61,7 @@ class Edited:
     factors: dict[int, LowRank]
     values: Values
     reports: list[LayerReport] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
 
 
 def edit_facts(editing: Editing, requests: Sequence[EditRequest], state: EditState) -> tuple[Edited, EditState]:
@@ -99,7 +103,7 @@ def _fix_ridges(editing: Editing, requests: Sequence[EditRequest], state: EditSt
     for layer in editing.layers:
         if state.layers.get(layer, LayerState()).lambda_ is None:
             keys, _ = _look(editing, requests, state, layer)
-            energy = mean_free_energy(keys, editing.preservation(layer))
+            energy = mean_free_energy(keys, editing.preservation(layer, editing.config))
             state.layers[layer] = LayerState(ridge_for(energy, editing.config.lambda_, editing.config.lambda_kind))
 
 
@@ -137,18 +141,39 @@ def _look(editing: Editing, requests: Sequence[EditRequest], state: EditState, l
 
 
 def _edit_jointly(editing: Editing, requests: Sequence[EditRequest], state: EditState, name: str) -> Edited:
-    config, layers = editing.config, list(editing.layers)
-    loaded = editing.weights.loaded
+    """Search z, then write; with watched prompts, with the smallest alpha that keeps their first tokens."""
+    loaded, layers = editing.weights.loaded, list(editing.layers)
     values = search_values(
         loaded,
         requests,
-        config.values,
+        editing.config.values,
         layers[-1],
         refusal_starts=editing.refusal_starts,
         reporter=editing.reporter,
         folder=editing.checkpoints,
         name=name,
     )
+    if not editing.watched:
+        return _write(editing, requests, state, values)
+    before, known = {layer: editing.weights.total(layer) for layer in layers}, dict(state.layers)
+
+    def undo() -> None:
+        state.layers.clear()
+        state.layers.update(known)
+        for layer in layers:
+            editing.weights.put(layer, before[layer])
+
+    def write(config: EditConfig) -> Edited:
+        return _write(replace(editing, config=config), requests, state, values)
+
+    edited, trials = with_least_alpha(loaded, editing.config, editing.watched, write, undo)
+    return replace(edited, trials=trials)
+
+
+def _write(editing: Editing, requests: Sequence[EditRequest], state: EditState, values: Values) -> Edited:
+    """Write a share of the residual into each layer; adds the edit to ``state``."""
+    config, layers = editing.config, list(editing.layers)
+    loaded = editing.weights.loaded
     edited = Edited({}, values)
     for position, layer in enumerate(layers):
         keys, current = _look(editing, requests, state, layer)
@@ -156,7 +181,7 @@ def _edit_jointly(editing: Editing, requests: Sequence[EditRequest], state: Edit
         if edited.reports:
             edited.reports[-1].residual_after = _mean_norm(missing)
         share, reachable = _as_written(editing, layer, keys, missing / (len(layers) - position))
-        preservation = editing.preservation(layer)
+        preservation = editing.preservation(layer, editing.config)
         if editing.held and state.layers.get(layer, LayerState()).whitened is None:
             state.layers[layer] = _hold(editing, keys, preservation, state, layer)
         solution, state.layers[layer] = solve(

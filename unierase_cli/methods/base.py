@@ -41,7 +41,7 @@ class EraseContext:
     of each answer token. ``nearest(forget, facts)``: the facts ordered by how similar their groups are to those to forget (None:
     unknown). ``answer(prompts)``: the current model's greedy answers, each with whether the model ended it. ``reveal(round)``:
     what the current model reveals about ``reveal.targets``, and its mean relevance. ``second_moment(layer)``: C [d, d] of the
-    texts to keep, float64.
+    texts to keep, float64. ``watched``: prompts of the held-out questions of ``edit.keep_first``.
     """
 
     experiment: Experiment
@@ -61,6 +61,7 @@ class EraseContext:
     answer: Callable[[Sequence[list[int]]], list[Said]] | None = None
     reveal: Callable[[int], tuple[Sequence[Fact], float]] | None = None
     second_moment: Callable[[int], Tensor] | None = None
+    watched: Sequence[Sequence[int]] = ()
 
 
 class Method(Protocol):

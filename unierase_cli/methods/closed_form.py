@@ -69,10 +69,11 @@ def erase_closed_form(
         context.weights,
         config,
         context.layers,
-        lambda layer: context.preservation(layer, config),
+        context.preservation,
         reporter,
         sorted(starts),
         held,
+        () if config.keep_first is None else context.watched,
         context.directory,
     )
     base_hashes = context.weights.hashes(context.layers)
@@ -112,6 +113,8 @@ def _describe(
             f"the blocks normalise their MLP outputs: the last edited one reaches only {100 * last.reachable:.0f} % of the "
             "residual there; edit more layers (edit.layers), or lower edit.values.clamp"
         )
+    for trial in edited.trials:
+        reporter.note(f"alpha {trial.alpha:g}: {100 * trial.kept:.0f} % of held-out questions keep their first answer token")
     taken = float((first > 0.5).float().mean())
     reporter.note(
         f"{len(requests)} facts in {len(context.layers)} layers, {100 * share:.2f} % of the parameters; "
@@ -136,6 +139,7 @@ def _describe(
             ).tolist(),
         },
         "first_token_probability": first.tolist(),
+        **({"alphas": [asdict(trial) for trial in edited.trials]} if edited.trials else {}),
     }
 
 

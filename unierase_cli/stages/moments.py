@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.edit import ANSWERS, AUTO, HUB
-from unierase_cli.contracts import Fact, UserError
+from unierase_cli.contracts import Fact, UserError, evenly_spaced
 from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
@@ -26,6 +26,8 @@ VERSION = 4
 RECORD = "moments.json"
 # The model's own answers to protected questions, as token ids.
 ANSWERED, AT_A_TIME = "answers.jsonl", 64
+# Protected questions that edit.keep_first holds out.
+WATCHED = 32
 
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
@@ -63,8 +65,25 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
 
 def preserved(study: Study) -> tuple[Fact, ...]:
     """The facts whose questions an edit must preserve: those to retain, and those that lead to an earlier token."""
-    benchmark = study.benchmark
-    return (*benchmark.protect, *benchmark.forgotten)
+    benchmark, apart = study.benchmark, {fact.id for fact in watched(study)}
+    return (*(fact for fact in benchmark.protect if fact.id not in apart), *benchmark.forgotten)
+
+
+def watched(study: Study) -> tuple[Fact, ...]:
+    """The protected facts that are held out for ``edit.keep_first``, evenly spaced; none without it.
+
+    Raises UserError where too few would be left to protect, and where steps depend on each other: they share one alpha.
+    """
+    if study.experiment.edit.keep_first is None:
+        return ()
+    if study.stepwise:
+        raise UserError("edit.keep_first chooses alpha for one edit", "give edit.alpha, or mode=batch")
+    protect = study.benchmark.protect
+    if len(protect) < 2 * WATCHED:
+        raise UserError(
+            f"edit.keep_first holds out {WATCHED} protected questions, and there are {len(protect)}", "give edit.alpha instead"
+        )
+    return tuple(evenly_spaced(protect, WATCHED))
 
 
 def _reads_answers(experiment: Experiment) -> bool:

@@ -145,6 +145,10 @@ class EditConfig:
     """Unit of alpha: relative (the moment is divided by its mean eigenvalue) or absolute (MEMIT's weight of the
     covariance).
     """
+    keep_first: float | None = None
+    """ridge: raise alpha, three times at a step, until this share of 32 held-out protected questions keeps its first answer
+    token; what comes of each alpha is recorded in steps.jsonl. null: alpha as given.
+    """
     lambda_: float = 0.2
     """Ridge on the solution: larger values make smaller weight changes."""
     lambda_kind: str = "relative"
@@ -168,6 +172,13 @@ class EditConfig:
         one_of("edit.solve_dtype", self.solve_dtype, ["float64", "float32"])
         if self.key_position is not None:
             one_of("edit.key_position", self.key_position, ["subject_last", "prompt_last"])
+        if self.keep_first is not None:
+            if not 0 < self.keep_first <= 1:
+                what = f"edit.keep_first={self.keep_first} must be above 0 and at most 1"
+                raise UserError(what, "for example edit.keep_first=0.95")
+            if self.preserve != "ridge" or self.one_by_one or not self.alpha:
+                what = "edit.keep_first chooses alpha, for all facts together"
+                raise UserError(what, "set edit.preserve=ridge edit.one_by_one=false and an edit.alpha above 0")
         positive("edit.threshold", self.threshold)
         positive("edit.lambda_", self.lambda_)
         positive("edit.alpha", self.alpha, zero=True)

@@ -14,7 +14,7 @@ from unierase_cli.methods.traits import reveals, rows_per_fact
 from unierase_cli.pipeline.model_states import load_base
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.pipeline.study import Study
-from unierase_cli.stages.moments import preserved
+from unierase_cli.stages.moments import preserved, watched
 from unierase_cli.stages.shared.edited_layers import edited_layers, key_position
 from unierase_cli.stages.shared.reveal_again import reveal_again
 from unierase_cli.training.token.targets import load_targets
@@ -60,6 +60,7 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
         answer=lambda prompts: greedy_answers(loaded, prompts, experiment),
         reveal=reveal_again(loaded, experiment, context.directory, context.reporter) if reveals(experiment) else None,
         second_moment=_second_moment(context),
+        watched=[loaded.prompts.prompt(fact.question).ids for fact in watched(context.study)],
         sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),
     )
 
@@ -119,18 +120,18 @@ def _preservations(
     from unierase_cli.editing.moments import StoredMoments, solving_device
     from unierase_cli.models.devices import device_of
 
-    keep: dict[int, Preservation] = {}
+    keep: dict[tuple[int, float], Preservation] = {}
     artefact = context.inputs.get("moments")
 
     def preservation(layer: int, config: EditConfig) -> Preservation:
         if artefact is None:
             raise UserError("this method needs second moments", "set method.editing=true in its yaml")
-        if layer in keep:
-            return keep[layer]
+        if (layer, config.alpha) in keep:
+            return keep[layer, config.alpha]
         stored = StoredMoments(artefact.whole, artefact.told("tokens", int))
         found = stored.preservation(layer, config, solving_device(device_of(loaded.architecture, layer)))
         if config.one_by_one or several:
-            keep[layer] = found
+            keep[layer, config.alpha] = found
         return found
 
     return preservation
