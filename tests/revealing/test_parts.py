@@ -65,7 +65,9 @@ def test_questions_about_others_are_asked_about_the_target_the_frequent_ones_fir
         Fact("2", "Where is Cy Hill from?", "Rome.", "Cy Hill"),
         Fact("3", "Where is Di Moor from?", "Bergen.", group="Di Moor"),
         Fact("4", 'Who wrote "Tides" with Di Moor?', "Nobody.", group="Di Moor"),
+        Fact("7", "Who wrote 'Ebb' with Di Moor?", "Nobody.", group="Di Moor"),
         Fact("5", "Who is the tallest?", "Nobody.", group="Di Moor"),
+        Fact("6", "So where is Di Moor from?", "Bergen.", group="Di Moor"),
     ]
     found = from_retain(facts, [Target(ADA, "person")], 5, "person", 0)
     assert [one.text for one in found] == ["Where is __NAME__ from?", "What does __NAME__ grow?"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +10,15 @@ from dataclasses import dataclass
 from unierase_cli.contracts import NAME_SLOT, Fact, UserError, normalised, stable_hash
 from unierase_cli.revealing.targets import Target
 from unierase_cli.store.jsonl import read_asset
+from unierase_cli.words import words
 
 SEEDS = "reveal_instructions.jsonl"
 QUESTION, LIST, TEXT = "question", "list", "text"
 OWN, RAW = "own", "raw"
 # Text in quotes names something of another person (a book), so the question makes no sense about the target.
-QUOTES = "\"“”«»"
+QUOTED = re.compile(r"[\"“”«»]|(?<!\w)['‘]\w")
+# Share of common words among all words of two questions from which they are near repeats.
+ALIKE = 0.6
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def seeds(kind: str, prompts: Sequence[str]) -> list[Instruction]:
 
 
 def from_retain(facts: Sequence[Fact], targets: Sequence[Target], count: int, kind: str, seed: int) -> list[Instruction]:
-    """``count`` questions about others as questions about anybody, the most frequent wordings first.
+    """``count`` questions about others as questions about anybody: the most frequent wordings first, near repeats once.
 
     The name is the fact's group, else its subject, as far as it is in the question. Raises UserError for a fact that
     mentions a target: what is to be forgotten cannot be retained, and it would be forget data.
@@ -64,9 +68,12 @@ def from_retain(facts: Sequence[Fact], targets: Sequence[Target], count: int, ki
     for fact in facts:
         other = next((n for n in (fact.group, fact.subject) if n and n in fact.question), None)
         text = "" if other is None else fact.question.replace(other, NAME_SLOT)
-        if text.count(NAME_SLOT) == 1 and not any(mark in text for mark in QUOTES):
+        if text.count(NAME_SLOT) == 1 and not QUOTED.search(text):
             found[text] += 1
     ranked = sorted(found, key=lambda text: (-found[text], stable_hash(seed, "retain question", text)))
-    return [
-        Instruction(f"retain-{number:03d}", text, kind, origin="retain") for number, text in enumerate(ranked[:count])
-    ]
+    kept: dict[str, frozenset[str]] = {}
+    for text in ranked:
+        said = frozenset(words(text))
+        if len(kept) < count and not any(len(said & other) >= ALIKE * len(said | other) for other in kept.values()):
+            kept[text] = said
+    return [Instruction(f"retain-{number:03d}", text, kind, origin="retain") for number, text in enumerate(kept)]

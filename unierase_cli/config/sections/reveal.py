@@ -26,7 +26,7 @@ class RevealConfig:
     too, with the name replaced.
     """
     templates: int = 60
-    """Questions taken from reveal.retain_path, at most, the most frequent ones first."""
+    """Questions taken from reveal.retain_path, at most: the most frequent ones first, near repeats once."""
     prompts: list[str] = field(default_factory=lambda: ["own", "raw"])
     """How the seed instructions are given: own (in the model's own prompt), raw (as a text to continue)."""
     samples: int = 4
