@@ -109,7 +109,7 @@ def test_shells_complete_commands_options_and_choices() -> None:
     assert "demo" in completed("unierase run experiment =")
     assert "edit.values.clamp=" in completed("unierase run edit.values.c")
     # In a sweep a comma begins the next value; what stands already is not offered again.
-    assert completed("unierase sweep method = unierase,unie") == []
+    assert completed("unierase sweep method = unierase,unie") == ["unierase,unierase_deep"]
     assert "unierase,npo_gd" in completed("unierase sweep method = unierase,npo")
     assert completed("unierase sweep --launcher sl") == ["slurm"]
     script = python("-m", "unierase_cli", _UNIERASE_COMPLETE="source_bash").stdout

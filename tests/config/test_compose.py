@@ -288,6 +288,7 @@ def test_one_key_may_take_anothers_value() -> None:
 def test_a_recorded_key_that_was_removed_is_passed_over() -> None:
     recorded = asdict(compose([]))
     recorded["edit"]["moments"]["subject_end_weight"] = 1000.0
+    recorded["model"]["verified"] = False
     assert Experiment.from_json(recorded) == compose([])
     recorded["edit"]["moments"]["no_such_key"] = 1
     with pytest.raises(UserError, match="no_such_key"):

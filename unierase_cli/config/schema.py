@@ -36,6 +36,8 @@ MOVED: dict[str, tuple[str, Any]] = {
 }
 # Keys of earlier versions that have no successor; runs that recorded them can still be scored and applied.
 REMOVED = ("edit.moments.subject_end_weight",)
+# Keys whose values in earlier versions were of another type and have no meaning for a result.
+RETYPED = {"model.verified": bool}
 
 
 @cache
@@ -143,13 +145,17 @@ class Composition(Experiment):
 
 
 def without_moved(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A recorded configuration without removed keys, and without moved keys that had their default values."""
+    """A recorded configuration without removed and retyped keys, and without moved keys that had their default values."""
     found = deepcopy(dict(data))
-    for key in [*MOVED, *REMOVED]:
+    for key in [*MOVED, *REMOVED, *RETYPED]:
         *path, name = key.split(".")
         section: Any = found
         for part in path:
             section = section.get(part) if isinstance(section, dict) else None
-        if isinstance(section, dict) and name in section and (key in REMOVED or section[name] == MOVED[key][1]):
+        if isinstance(section, dict) and name in section and _outdated(key, section[name]):
             del section[name]
     return found
+
+
+def _outdated(key: str, value: Any) -> bool:
+    return key in REMOVED or (key in MOVED and value == MOVED[key][1]) or isinstance(value, RETYPED.get(key, ()))
