@@ -219,7 +219,7 @@ def test_what_peft_would_get_wrong_is_refused(tmp_path: Path, monkeypatch: pytes
         exported(config, finished(config, edits(loaded), "other"), tmp_path / "adapter")
 
 
-@pytest.mark.parametrize(("kind", "rank"), [("gguf", None), ("model", 4), ("patch", 4), ("lora", 0)])
+@pytest.mark.parametrize(("kind", "rank"), [("onnx", None), ("model", 4), ("patch", 4), ("gguf", 4), ("lora", 0)])
 def test_wrong_wishes_are_told_before_anything_is_loaded(kind: str, rank: int | None, tmp_path: Path) -> None:
     run = Artefact(tmp_path, {"stage": "erase", "key": "k"})
     with pytest.raises(UserError, match="--as|--rank"):
