@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from unierase_cli.contracts import Fact, Reporter, Step
 from unierase_cli.plugins import Plugins
@@ -28,6 +28,10 @@ NOT_METHODS = {
 METHODS = Plugins("unierase_cli.methods", "unierase.methods", "method=", "method", NOT_METHODS)
 
 
+# ``preservation`` and ``second_moment`` of an EraseContext.
+Renewed: TypeAlias = "tuple[Callable[[int, EditConfig], Preservation], Callable[[int], Tensor]]"
+
+
 @dataclass
 class EraseContext:
     """What a method may use besides the model and the step's facts.
@@ -38,6 +42,7 @@ class EraseContext:
     ``sample(prompts, seed)``: answers sampled from the current model at temperature 1. ``token_weights``: fact id -> weight
     of each answer token. ``nearest(forget, facts)``: the facts ordered by how similar their groups are to those to forget (None:
     unknown). ``second_moment(layer)``: C [d, d] of the texts to keep, float64.
+    ``renewed()``: ``preservation`` and ``second_moment`` of the model as it is now (None: those of the unedited model serve).
     """
 
     experiment: Experiment
@@ -55,6 +60,7 @@ class EraseContext:
     token_weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
     nearest: Callable[[Sequence[Fact], Sequence[Fact]], tuple[Fact, ...]] | None = None
     second_moment: Callable[[int], Tensor] | None = None
+    renewed: Callable[[], Renewed] | None = None
 
 
 class Method(Protocol):
