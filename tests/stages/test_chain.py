@@ -27,6 +27,7 @@ from unierase_cli.models.load import LoadedModel, load_model
 from unierase_cli.pipeline.model_states import apply_erasure
 from unierase_cli.store.artefact import Artefact, read_artefact
 from unierase_cli.store.jsonl import read_jsonl
+from unierase_cli.store.tensors import load_tensors
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +97,17 @@ def test_the_edit_is_computed_on_the_model_that_the_first_part_left(
     edit, other = Patch.load(run.path, 0), Patch.load(alone.path, 0)
     assert edit.base_hashes == other.base_hashes, "a patch belongs to the unedited model"
     assert not torch.equal(edit.factors[1].left, other.factors[1].left)
+
+
+def test_moments_can_be_those_of_the_model_that_the_first_part_left(made: tuple[Experiment, Artefact]) -> None:
+    config, run = made
+    assert not (run.path / "moments").exists()
+    again = make(replace(config, method=replace(CHAIN, settings={"renew": True})), "erase")
+    own = load_tensors(again.path / "moments" / "moments.safetensors")
+    before = load_tensors(make(config, "moments").path / "moments.safetensors")
+    assert not torch.equal(own["layer.1.eigenvalues"], before["layer.1.eigenvalues"])
+    edits = [Patch.load(artefact.path, 0).factors[1] for artefact in (run, again)]
+    assert not torch.equal(edits[0].left, edits[1].left)
 
 
 def test_a_run_killed_between_two_parts_goes_on_after_the_first(

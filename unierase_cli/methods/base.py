@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from unierase_cli.contracts import Fact, Reporter, Step
 from unierase_cli.plugins import Plugins
@@ -30,6 +30,10 @@ NOT_METHODS = {
 METHODS = Plugins("unierase_cli.methods", "unierase.methods", "method=", "method", NOT_METHODS)
 
 
+# ``preservation`` and ``second_moment`` of an EraseContext.
+Renewed: TypeAlias = "tuple[Callable[[int, EditConfig], Preservation], Callable[[int], Tensor]]"
+
+
 @dataclass
 class EraseContext:
     """What a method may use besides the model and the step's facts.
@@ -41,7 +45,8 @@ class EraseContext:
     of each answer token. ``nearest(forget, facts)``: the facts ordered by how similar their groups are to those to forget (None:
     unknown). ``answer(prompts)``: the current model's greedy answers, each with whether the model ended it. ``reveal(round)``:
     what the current model reveals about ``reveal.targets``, and its mean relevance. ``second_moment(layer)``: C [d, d] of the
-    texts to keep, float64. ``watched``: prompts of the held-out questions of ``edit.keep_first``.
+    texts to keep, float64. ``watched``: prompts of the held-out questions of ``edit.keep_first``. ``renewed()``: ``preservation``
+    and ``second_moment`` of the model as it is now (None: those of the unedited model serve).
     """
 
     experiment: Experiment
@@ -62,6 +67,7 @@ class EraseContext:
     reveal: Callable[[int], tuple[Sequence[Fact], float]] | None = None
     second_moment: Callable[[int], Tensor] | None = None
     watched: Sequence[Sequence[int]] = ()
+    renewed: Callable[[], Renewed] | None = None
 
 
 class Method(Protocol):

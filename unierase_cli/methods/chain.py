@@ -1,14 +1,16 @@
 """A chain of methods: each part changes the model as the parts before it left it, and leaves a patch of its own.
 
 For example a scrub that removes a fact from the weights, then UniErase, which answers for it with a refusal. Token rows and
-second moments are those of the model before all parts.
+second moments are those of the model before all parts: measured again on the scrubbed model, the edit came out the same to one
+fact in forty (small TOFU model, forget01: first token [UNL] on 95.0 and 97.5 per cent).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Step, UserError
@@ -17,8 +19,12 @@ from unierase_cli.editing.patch import Patch, changed_parameters
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods.base import EraseContext, load_method
 from unierase_cli.methods.parts import parts_of
+from unierase_cli.methods.settings import method_settings
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training import processes
+
+# renew: measure second moments again after parts that train (once, after the first request's; not in precise mode).
+SETTINGS: Mapping[str, Any] = {"renew": False}
 
 
 def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]) -> None:
@@ -54,6 +60,10 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
                 context.weights.set_tokens(context.tokens)
             context.reporter.note(f"part {place + 1} of {len(parts)}: {name}")
             inner = replace(context, experiment=experiment, directory=_folder(context.directory, name))
+            if experiment.method.editing and any(one.dense or one.named for one in done) and _renews(context):
+                assert context.renewed is not None
+                preservation, second_moment = context.renewed()
+                inner = replace(inner, preservation=preservation, second_moment=second_moment)
             patch, after = load_method(experiment.method.implemented_by).erase(loaded, step, after, inner)
             patch = replace(patch, part=name, info={**patch.info, "part": name})
             last = place == len(parts) - 1
@@ -62,6 +72,10 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
         done.append(patch)
     whole = replace(done[-1], before=tuple(done[:-1]))
     return replace(whole, info=_info(loaded, whole, parts)), replace(after, steps=state.steps + 1)
+
+
+def _renews(context: EraseContext) -> bool:
+    return context.renewed is not None and method_settings(SETTINGS, context.experiment.method)["renew"]
 
 
 def _info(loaded: LoadedModel, whole: Patch, parts: dict[str, Experiment]) -> dict[str, object]:

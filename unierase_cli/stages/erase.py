@@ -55,6 +55,7 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     }
     parts = parts_of(experiment)
     if experiment.method.chain:
+        found |= {"settings": experiment.method.settings, "moments": counted(experiment.edit.moments)}
         return {**found, "parts": [[name, part.method.implemented_by, _reads_of(part)] for name, part in parts.items()]}
     return {**found, **_reads_of(experiment)}
 

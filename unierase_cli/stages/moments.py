@@ -92,16 +92,21 @@ def _reads_answers(experiment: Experiment) -> bool:
 
 def run(context: StageContext) -> dict[str, Any]:
     """One pass over the texts, then one eigendecomposition per layer."""
+    return measure(context, load_base(context.experiment, context.inputs, context.reporter), context.directory)
+
+
+def measure(context: StageContext, loaded: LoadedModel, directory: Path) -> dict[str, Any]:
+    """Write the moments of a loaded model to ``directory``; returns the record, which is written too."""
     from unierase_cli.editing.corpus import moment_sources
     from unierase_cli.editing.moments import FILE, decompose, second_moments
     from unierase_cli.store.tensors import save_tensors
 
     experiment, reporter = context.experiment, context.reporter
-    loaded = load_base(experiment, context.inputs, reporter)
     layers = edited_layers(context, loaded)
     protect = preserved(context.study)
     with reporter.phase("read corpus"):
-        sources = moment_sources(loaded.prompts, experiment.edit.moments, protect, experiment.run.seed, _answerer(context, loaded))
+        answer = _answerer(context, loaded, directory)
+        sources = moment_sources(loaded.prompts, experiment.edit.moments, protect, experiment.run.seed, answer)
     if not sources:
         reporter.warn(
             "nothing is protected: there is no text to keep; give edit.moments.corpus=FILE or a benchmark with retain facts"
@@ -124,7 +129,7 @@ def run(context: StageContext) -> dict[str, Any]:
                 "trace": float(values.sum()),
             }
             advance()
-    save_tensors(context.directory / FILE, tensors)
+    save_tensors(directory / FILE, tensors)
     summary = {
         "layers": record,
         "sources": [
@@ -132,17 +137,17 @@ def run(context: StageContext) -> dict[str, Any]:
         ],
         "tokens": sum(s.tokens for s in sources),
     }
-    write_json(context.directory / RECORD, summary)
+    write_json(directory / RECORD, summary)
     told = ", ".join(f"{s.tokens} tokens of {s.name} (weight {s.weight:g})" for s in sources) or "nothing"
     reporter.note(f"second moments of layers {layers} over {told}")
     return summary
 
 
-def _answerer(context: StageContext, loaded: LoadedModel) -> Callable[[list[list[int]]], list[list[int]]]:
+def _answerer(context: StageContext, loaded: LoadedModel, directory: Path) -> Callable[[list[list[int]]], list[list[int]]]:
     """Answers prompts as the model would, a few at a time, and keeps the answers for an interrupted run to go on from."""
     from unierase_cli.inference.generate import generate
 
-    experiment, kept = context.experiment, context.directory / ANSWERED
+    experiment, kept = context.experiment, directory / ANSWERED
 
     def answer(prompts: list[list[int]]) -> list[list[int]]:
         answers = [row["ids"] for row in read_jsonl(kept, torn_tail=True)] if kept.exists() else []

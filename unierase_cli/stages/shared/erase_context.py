@@ -14,7 +14,7 @@ from unierase_cli.methods.traits import reveals, rows_per_fact
 from unierase_cli.pipeline.model_states import load_base
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.pipeline.study import Study
-from unierase_cli.stages.moments import preserved, watched
+from unierase_cli.stages.moments import RECORD, measure, preserved, watched
 from unierase_cli.stages.shared.edited_layers import edited_layers, key_position
 from unierase_cli.stages.shared.reveal_again import reveal_again
 from unierase_cli.training.token.targets import load_targets
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from unierase_cli.config.sections.edit import EditConfig
     from unierase_cli.editing.nullspace import Preservation
-    from unierase_cli.methods.base import EraseContext
+    from unierase_cli.methods.base import EraseContext, Renewed
     from unierase_cli.models.load import LoadedModel
     from unierase_cli.models.token_rows import TokenRows
     from unierase_cli.training.unlearning.said import Said
@@ -61,6 +61,7 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
         reveal=reveal_again(loaded, experiment, context.directory, context.reporter) if reveals(experiment) else None,
         second_moment=_second_moment(context),
         watched=[loaded.prompts.prompt(fact.question).ids for fact in watched(context.study)],
+        renewed=None if context.study.independent else lambda: _renewed(context, loaded),
         sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),
     )
 
@@ -135,6 +136,24 @@ def _preservations(
         return found
 
     return preservation
+
+
+def _renewed(context: StageContext, loaded: LoadedModel) -> Renewed:
+    """The moments of the model as it is now, measured at the first call and kept for later steps and for a resumed run."""
+    from unierase_cli.editing.moments import StoredMoments, solving_device
+    from unierase_cli.models.devices import device_of
+    from unierase_cli.store.json_text import read_json
+
+    folder = context.directory / "moments"
+    folder.mkdir(exist_ok=True)
+    record = folder / RECORD
+    tokens = (read_json(record) if record.exists() else measure(context, loaded, folder))["tokens"]
+    stored = StoredMoments(folder, tokens)
+
+    def preservation(layer: int, config: EditConfig) -> Preservation:
+        return stored.preservation(layer, config, solving_device(device_of(loaded.architecture, layer)))
+
+    return preservation, stored.matrix
 
 
 def _second_moment(context: StageContext) -> Callable[[int], Tensor] | None:
