@@ -41,7 +41,7 @@ def keep_audit(results: Results, finished: Finished) -> None:
     found = Audited(error=finished.error, log=job.log)
     if finished.code == 0:
         try:
-            found.path = Path(read_as(job.result, MADE, AGAIN).folder)
+            found.folder = Path(read_as(job.result, MADE, AGAIN).folder)
         except UserError as error:
             found.error = error.message
     path = next(run.path for run in results.runs if run.planned.number == job.number)
@@ -56,7 +56,9 @@ def made_of_audits(results: Results, reporter: ConsoleReporter) -> Artefact | No
     from unierase_cli.results.audits.together import together
 
     made: Mapping[Path, Artefact] = {
-        run.audit.path: results.store.resolve(str(run.audit.path)) for run in results.runs if run.audit and run.audit.path
+        run.audit.folder: results.store.resolve(str(run.audit.folder))
+        for run in results.runs
+        if run.audit and run.audit.folder
     }
     if len(made) < 2:
         return next(iter(made.values()), None)

@@ -30,12 +30,12 @@ AGAIN = "the same command runs these again and skips what is done"
 class Audited:
     """The audit of a run: where it is, or why it failed, and its log."""
 
-    path: Path | None = None
+    folder: Path | None = None
     error: str = ""
     log: Path | None = None
 
     def data(self) -> dict[str, Any]:
-        path, log = (str(place) if place else None for place in (self.path, self.log))
+        path, log = (str(place) if place else None for place in (self.folder, self.log))
         return {"path": path, "error": self.error or None, "log": log}
 
 

@@ -42,7 +42,7 @@ def make_leaderboard(
     runs = {f"run {n}": run for n, run in enumerate(run for group in groups for run in group.runs)}
     kept = {f"retain {n}": run for n, run in enumerate(run for group in groups for run in group.retain)}
     audited = audits_of(store, list(runs.values()))
-    audits = {artefact.path: artefact for one in audited.values() for artefact in one.artefacts}
+    audits = {artefact.full_name: artefact for one in audited.values() for artefact in one.artefacts}
     inputs = {name: run.score for name, run in (runs | kept).items()} | {f"audit {n}": a for n, a in enumerate(audits.values())}
 
     def write(folder: Path) -> dict[str, Any]:
