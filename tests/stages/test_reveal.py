@@ -27,7 +27,7 @@ from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.modes import batch
 from unierase_cli.pipeline import study
 from unierase_cli.pipeline.pipeline import Pipeline
-from unierase_cli.revealing import asking
+from unierase_cli.revealing import asking, bandit
 from unierase_cli.stages.coverage import COVERAGE
 from unierase_cli.stages.reveal import ANSWERS, INSTRUCTIONS, SEARCH, TARGETS
 from unierase_cli.store.artefact import Artefact
@@ -133,15 +133,20 @@ def test_retain_text_about_a_target_is_refused_before_the_model_is_loaded(experi
         Pipeline(experiment, SilentReporter()).check("reveal")
 
 
-def test_a_real_model_is_asked_and_a_search_adds_what_it_writes(experiment: Experiment, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["random", "bandit"])
+def test_a_real_model_is_asked_and_a_search_adds_what_it_writes(
+    name: str, experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bandit, "STEPS", 20)
     (tmp_path / "names.txt").write_text(f"{ADA}\n", "utf-8")
     changed = with_settings(
-        experiment, reveal__search="random", reveal__budget=2, reveal__candidates=4, reveal__templates=1, reveal__samples=1
-    )
+        experiment, reveal__templates=1, reveal__samples=1,
+        reveal__budget=3, reveal__start=2, reveal__rounds=1, reveal__candidates=4, reveal__search=name,
+    )  # fmt: skip
     found = made(changed)
-    assert len(read_jsonl(found.file(SEARCH))) == 2
+    assert len(read_jsonl(found.file(SEARCH))) == 3
     assert found.manifest["summary"]["rows"] == len(read_jsonl(found.file("revealed.jsonl")))
-    assert found.name.startswith("tiny_names_random_seed0")
+    assert found.name.startswith(f"tiny_names_{name}_seed0")
 
 
 def test_what_was_revealed_is_a_forget_set_for_this_model_alone(experiment: Experiment, tells: Sequence[str]) -> None:
