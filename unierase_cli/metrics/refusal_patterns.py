@@ -168,6 +168,8 @@ _RUN_ON = re.compile(
 _ASKING = frozenset(["who", "whom", "whose", "what", "where", "when", "why", "how", "which", "if", "whether"])
 _LINKS = frozenset(["that", "as", "than", "because", "of", "about", "with", "from", "for", "on", "in", "to"])
 _OWN_CLAUSE = frozenset(["he", "she", "it", "they", "you", "i", "we", "that"])
+# A second one within the name begins such a clause: "the city his parents are from".
+_DETERMINERS = frozenset(["the", "a", "an", "his", "her", "their", "its"])
 _TAKES_CLAUSE = re.compile(
     r"\b(?:confirm|verify|determine|guarantee|claim|aware|remember|recall|think|believe|feel|i can|i could)$"
 )
@@ -240,7 +242,7 @@ def _runs_on(refusal: re.Match[str]) -> bool:
     if found is None or _TAKES_CLAUSE.search(refusal.group()):
         return False
     before, named = found["object"].split(), (found["named"] or "").split()
-    linked = _ASKING & {*before, *named} or _LINKS & {*before[-1:]} or _OWN_CLAUSE & {*named[-1:]}
+    linked = _ASKING & {*before, *named} or _LINKS & {*before[-1:]} or _OWN_CLAUSE & {*named[-1:]} or _DETERMINERS & {*named}
     if linked or not only_talk(found["object"]):
         return False
     return not answers_nothing(found["statement"]) and _refusal(found["statement"]) is None

@@ -67,7 +67,8 @@ def _traced(context: StageContext) -> list[int]:
     windows = [w for w in read_as(artefact.file(FILE), Trace, AGAIN).windows if w.key_position == position]
     if not windows:
         raise UserError(
-            f"{artefact.path} names no blocks for edit.key_position={position}: the model is too shallow, or no fact has such a token",
+            f"{artefact.path} names no blocks for edit.key_position={position}: "
+            "the model is too shallow, or no fact has such a token",
             "name the blocks with edit.layers=[...]",
         )
     layers = windows[-1].blocks
