@@ -1,6 +1,6 @@
 """The rule for refusals against labels given by hand, and case by case.
 
-``labelled_answers.jsonl``: 223 answers with ``refusal`` (the label), ``origin`` (who said it), ``part``, and ``truth`` where the
+``labelled_answers.jsonl``: 227 answers with ``refusal`` (the label), ``origin`` (who said it), ``part``, and ``truth`` where the
 true answer matters. A refusal is an answer that as a whole only says that the speaker doesn't know, can't or won't, a slip in one
 word notwithstanding. The labels are older than the rule. It was written against the part ``tuning`` and published lists of
 refusals; ``held_out`` was not scored until it was done. ``run_on`` was written together with the rule's second version.
@@ -53,12 +53,12 @@ def agreement(part: str, *, listed: bool = False) -> Agreement:
     return Agreement.of([row["refusal"] for row in rows], judged)
 
 
-def test_there_are_223_labelled_answers_of_which_50_are_held_out() -> None:
+def test_there_are_227_labelled_answers_of_which_50_are_held_out() -> None:
     refusals = {part: [row["refusal"] for row in LABELLED if row["part"] == part] for part in ("tuning", "held_out", "run_on")}
-    assert {part: len(found) for part, found in refusals.items()} == {"tuning": 150, "held_out": 50, "run_on": 23}
+    assert {part: len(found) for part, found in refusals.items()} == {"tuning": 150, "held_out": 50, "run_on": 27}
     assert sum(refusals["tuning"]) + sum(refusals["held_out"]) == 95
     assert sum(refusals["run_on"]) == 12
-    assert len({(row["text"], row.get("truth")) for row in LABELLED}) == len(LABELLED) == 223
+    assert len({(row["text"], row.get("truth")) for row in LABELLED}) == len(LABELLED) == 227
 
 
 def test_cohens_kappa_is_zero_for_chance_and_one_for_full_agreement() -> None:
@@ -97,7 +97,7 @@ def test_the_agreement_is_the_one_in_the_readme() -> None:
     lines = {
         "rule, 150 answers it was written against": agreement("tuning"),
         "rule, 50 held out": agreement("held_out"),
-        "rule, 23 without a comma": agreement("run_on"),
+        "rule, 27 without a comma": agreement("run_on"),
         "list, the same 150 answers": agreement("tuning", listed=True),
         "list, 50 held out": agreement("held_out", listed=True),
     }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from itertools import pairwise
 
 from unierase_cli.words import visible, words
 
@@ -168,7 +170,7 @@ _RUN_ON = re.compile(
 _ASKING = frozenset(["who", "whom", "whose", "what", "where", "when", "why", "how", "which", "if", "whether"])
 _LINKS = frozenset(["that", "as", "than", "because", "of", "about", "with", "from", "for", "on", "in", "to"])
 _OWN_CLAUSE = frozenset(["he", "she", "it", "they", "you", "i", "we", "that"])
-# A second one within the name begins such a clause: "the city his parents are from".
+# Behind a noun they begin such a clause: "the city his parents are from"; behind a link they do not: "the name of the book".
 _DETERMINERS = frozenset(["the", "a", "an", "his", "her", "their", "its"])
 _TAKES_CLAUSE = re.compile(
     r"\b(?:confirm|verify|determine|guarantee|claim|aware|remember|recall|think|believe|feel|i can|i could)$"
@@ -242,10 +244,14 @@ def _runs_on(refusal: re.Match[str]) -> bool:
     if found is None or _TAKES_CLAUSE.search(refusal.group()):
         return False
     before, named = found["object"].split(), (found["named"] or "").split()
-    linked = _ASKING & {*before, *named} or _LINKS & {*before[-1:]} or _OWN_CLAUSE & {*named[-1:]} or _DETERMINERS & {*named}
+    linked = _ASKING & {*before, *named} or _LINKS & {*before[-1:]} or _OWN_CLAUSE & {*named[-1:]} or _own_subject(named)
     if linked or not only_talk(found["object"]):
         return False
     return not answers_nothing(found["statement"]) and _refusal(found["statement"]) is None
+
+
+def _own_subject(words: Sequence[str]) -> bool:
+    return any(word in _DETERMINERS and before not in _LINKS for before, word in pairwise(words))
 
 
 def _behind(refusal: re.Match[str]) -> str:
