@@ -46,6 +46,7 @@ LINES: tuple[tuple[Any, ...], ...] = (
     ("score", RUN, "--open-unlearning", FILE), ("score", RUN, "--open-unlearning", FILE, "--state", FILE),
     ("compare", RUN, RUN), ("compare", RUN, RUN, "--top", NUMBER), ("compare", RUN), ("report", RUN, RUN),
     ("report", RUN, "--retain", RUN), ("report", "--retain", RUN), ("patch", RUN, RUN), ("patch", "show", RUN),
+    ("leaderboard", RUN), ("leaderboard", RUN, "--retain", RUN),
     ("patch", "diff", RUN, RUN, "--step", NUMBER), ("patch", "apply", FILE, RUN, FILE),
     ("patch", "apply", FILE, RUN, "out", "--drop", NUMBER), ("patch", "revert", FILE, RUN, FILE, "--base", FILE),
     ("export", RUN, FILE), ("export", RUN, "out", "--as", FILE), ("export", RUN, "out", "--as", "patch"),

@@ -57,7 +57,7 @@ def test_there_are_227_labelled_answers_of_which_50_are_held_out() -> None:
     refusals = {part: [row["refusal"] for row in LABELLED if row["part"] == part] for part in ("tuning", "held_out", "run_on")}
     assert {part: len(found) for part, found in refusals.items()} == {"tuning": 150, "held_out": 50, "run_on": 27}
     assert sum(refusals["tuning"]) + sum(refusals["held_out"]) == 95
-    assert sum(refusals["run_on"]) == 12
+    assert sum(refusals["run_on"]) == 16
     assert len({(row["text"], row.get("truth")) for row in LABELLED}) == len(LABELLED) == 227
 
 

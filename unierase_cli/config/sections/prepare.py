@@ -34,7 +34,7 @@ class PrepareConfig:
         positive("prepare.min_right", self.min_right)
         positive("prepare.max_new_tokens", self.max_new_tokens)
         positive("prepare.forget", self.forget, example=20)
-        if self.forget > 1 and self.forget != int(self.forget):
+        if self.forget > 1 and not float(self.forget).is_integer():
             raise UserError(
                 f"prepare.forget={self.forget:g} is neither a number of facts nor a share",
                 "type for example prepare.forget=20, or prepare.forget=0.1",
