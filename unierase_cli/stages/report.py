@@ -59,7 +59,7 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def also(store: Store, keys: Mapping[str, str]) -> dict[str, Artefact]:
-    """The newest audit of this run's model."""
+    """The audit of this run's model, of several the one that the leaderboard takes."""
     found = audit_of(store, keys["erase"])
     return {} if found is None else {AUDIT: found}
 

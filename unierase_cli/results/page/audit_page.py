@@ -26,7 +26,7 @@ def audit_page(
     ``answers``: to plain questions, of splits FORGET and RETAIN. ``asked``: number of facts to forget, 0 where nothing was erased.
     """
     after = _interval(answers, RETAIN)
-    kept = Range("Recall of what it should keep", audit.retained, after, "keep", audit.retained_before, "1 is kept")
+    kept = Range("Recall of what it should keep", audit.retained, after, "keep", audit.retained_before, "1: all kept")
     forget = _plain(audit, _interval(answers, FORGET))
     parts = [
         section("answers", "Answers to plain questions", answers_html(answers)),
@@ -57,5 +57,5 @@ def _plain(audit: Audit, interval: tuple[float, float] | None) -> Range:
     found = next((finding for finding in audit.headlines() if finding.attack == PLAIN), None)
     if found is None:
         return Range(label, None, kind="forget", note="plain questions were not asked")
-    note = "0 is forgotten" if found.control is None else f"a model that never had the facts: {found.control:.2f}"
+    note = "0: all forgotten" if found.control is None else f"a model that never had the facts: {found.control:.2f}"
     return Range(label, found.recovered, interval, "forget", found.ceiling, note)

@@ -50,7 +50,7 @@ def verdict(audit: Audit) -> str:
 
 def most_back(audit: Audit) -> Range:
     """The most that an attack of the audit brings back."""
-    title, found = "Comes back under attack", most(audit)
+    title, found = "Recovered under attack", most(audit)
     if found is None:
         return Range(title, None, note="no attack gave a number")
     setting = "" if found.setting in ("", "default") else f" ({found.setting})"
