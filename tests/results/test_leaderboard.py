@@ -84,6 +84,18 @@ def test_seeds_are_put_together_and_their_questions_tested_together(store: Store
     (pair,) = found.pairs
     # Seed 1 is the only one that both have.
     assert pair.difference == pytest.approx(2 * (1 / 3) / (4 / 3) - 2 * 0.9 / 1.9)
+    assert "compared on seed 1 only, which both have: rows 1 and 2" in found.remarks
+
+
+def test_a_pair_that_is_the_other_way_round_on_common_seeds_gives_no_ranks_against_the_order(store: Store) -> None:
+    finished(store, "npo_gd", 0, forget=GONE, kept=MANY, knowing=True)
+    finished(store, "npo_gd", 1, forget=but(15), kept=MANY, knowing=True)
+    finished(store, "ga_gd", 1, forget=but(6), kept=MANY, knowing=True)
+    finished(store, "ga_gd", 2, forget=but(20), kept=MANY, knowing=True)
+    (found,) = board(store)
+    assert list(ranks(found).items())[1:] == [("npo_gd", "1–2"), ("ga_gd", "1–2")]
+    assert found.pairs == []
+    assert any("rows 1 and 2: on seed 1, which both have, the lower row is above" in remark for remark in found.remarks)
 
 
 def test_the_tested_number_is_the_balance_that_is_shown() -> None:

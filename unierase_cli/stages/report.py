@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from unierase_cli.metrics.scores import Scores
 
 NAME = "report"
-VERSION = 5
+VERSION = 6
 TEXT, PAGE = "report.md", "report.html"
 PICTURE, COLLATERAL, COLLATERAL_PICTURE = "forgetting-retention.png", "collateral.json", "collateral.png"
 STATES = ("base", "edited")

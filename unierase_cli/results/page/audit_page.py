@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from unierase_cli.audit.base import FORGET, PLAIN, RETAIN
 from unierase_cli.audit.findings import Audit
-from unierase_cli.metrics.statistics.bootstrap import mean_interval
+from unierase_cli.audit.numbers import interval_of
 from unierase_cli.results.audits.tables import overview, share_table
 from unierase_cli.results.page.answers import Answer, answers_html
 from unierase_cli.results.page.attacks import attacks_html
@@ -19,11 +19,12 @@ from unierase_cli.results.page.tables import table_html
 
 
 def audit_page(
-    audit: Audit, answers: Sequence[Answer], *, asked: int, about: Mapping[str, str], settings: str = ""
+    audit: Audit, answers: Sequence[Answer], *, asked: int | None, about: Mapping[str, str], settings: str = ""
 ) -> str:
     """The page of one audit.
 
-    ``answers``: to plain questions, of splits FORGET and RETAIN. ``asked``: number of facts to forget, 0 where nothing was erased.
+    ``answers``: to plain questions, of splits FORGET and RETAIN. ``asked``: number of facts to forget, 0 where
+    nothing was erased, None where nobody says what was done to the model.
     """
     after = _interval(answers, RETAIN)
     kept = Range("Recall of what it should keep", audit.retained, after, "keep", audit.retained_before, "1: all kept")
@@ -47,8 +48,10 @@ def audits_page(audits: Sequence[Audit]) -> str:
 
 
 def _interval(answers: Sequence[Answer], split: str) -> tuple[float, float] | None:
-    """The 95 % interval of the mean recall of a split's answers."""
-    return mean_interval([answer.recall for answer in answers if answer.split == split and answer.recall is not None])
+    """The 95 % interval of the mean recall of a split's answers, over groups as everywhere in an audit; None for one group."""
+    some = [answer for answer in answers if answer.split == split]
+    values = {str(number): answer.recall for number, answer in enumerate(some) if answer.recall is not None}
+    return interval_of(values, {str(number): answer.group for number, answer in enumerate(some) if answer.group}) if values else None
 
 
 def _plain(audit: Audit, interval: tuple[float, float] | None) -> Range:

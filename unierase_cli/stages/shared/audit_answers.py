@@ -8,7 +8,7 @@ from unierase_cli.audit import scores
 from unierase_cli.audit.base import FORGET, PLAIN, RETAIN
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.stages.attack import read_cases, read_rows
-from unierase_cli.stages.shared import audited
+from unierase_cli.stages.shared import audited, audited_facts
 from unierase_cli.stages.shared.audit_rows import input_name
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def plain_answers(context: StageContext) -> list[Answer]:
 
     models = audited.models_of(context.experiment)
     after, before, control = (_rows(context, of) for of in (models.unlearned, models.ceiling, models.control))
+    groups = audited_facts.groups(context.study)
     found = []
     for split in (FORGET, RETAIN):
         for (fact, of_split), row in after.items():
@@ -32,7 +33,8 @@ def plain_answers(context: StageContext) -> list[Answer]:
             was, beside = before.get((fact, split)), control.get((fact, split))
             others = {CONTROL: beside.text} if beside is not None else {}
             text = None if was is None else was.text
-            found.append(Answer(split, row.question, row.reference, text, row.text, _recall(was), _recall(row), others))
+            recalls, group = (_recall(was), _recall(row)), groups.get(fact, fact)
+            found.append(Answer(split, row.question, row.reference, text, row.text, *recalls, others, group))
     return found
 
 
