@@ -51,7 +51,8 @@ def _interval(answers: Sequence[Answer], split: str) -> tuple[float, float] | No
     """The 95 % interval of the mean recall of a split's answers, over groups as everywhere in an audit; None for one group."""
     some = [answer for answer in answers if answer.split == split]
     values = {str(number): answer.recall for number, answer in enumerate(some) if answer.recall is not None}
-    return interval_of(values, {str(number): answer.group for number, answer in enumerate(some) if answer.group}) if values else None
+    groups = {str(number): answer.group for number, answer in enumerate(some) if answer.group}
+    return interval_of(values, groups) if values else None
 
 
 def _plain(audit: Audit, interval: tuple[float, float] | None) -> Range:

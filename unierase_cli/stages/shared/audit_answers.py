@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unierase_cli.audit import scores
-from unierase_cli.audit.base import FORGET, PLAIN, RETAIN
+from unierase_cli.audit.base import FORGET, PLAIN, RETAIN, group_of
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.stages.attack import read_cases, read_rows
-from unierase_cli.stages.shared import audited, audited_facts
+from unierase_cli.stages.shared import audited
 from unierase_cli.stages.shared.audit_rows import input_name
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def plain_answers(context: StageContext) -> list[Answer]:
 
     models = audited.models_of(context.experiment)
     after, before, control = (_rows(context, of) for of in (models.unlearned, models.ceiling, models.control))
-    groups = audited_facts.groups(context.study)
+    asked = (*audited.attacked(context.study), *audited.kept(context.study))
+    groups = {fact.id: group_of(fact) for fact in asked}
     found = []
     for split in (FORGET, RETAIN):
         for (fact, of_split), row in after.items():
