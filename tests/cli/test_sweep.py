@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,9 @@ def test_what_the_audits_of_two_runs_share_is_planned_once(tmp_path: Path) -> No
     assert {"attack plain base", "attack prefix base"} <= same
     assert "attack prefix edited" not in same
     rows = plan_table(planned).rows
+    one = plan_table([replace(planned[0], audit_seconds=5.6)]).caption
+    assert one.startswith("1 combination: ")
+    assert one.endswith("; audits: about 5.6 s (rough estimate)")
     assert [row[3] for row in rows] == ["erase, audit, 4 attacks", "erase, audit, 2 attacks"]
 
 

@@ -23,6 +23,7 @@ from unierase_cli.results.audits.tables import (
     best_table,
     example_table,
     markdown,
+    most,
     notes,
     sentences,
     share_table,
@@ -96,6 +97,27 @@ def test_what_breaks_the_model_or_is_weak_makes_no_headline() -> None:
     weak = finding("interpolate", "weights", 1.0, recovered=0.99, weak=True)
     assert sentences(replace(AUDIT, findings=[*AUDIT.findings, broken, weak])) == sentences(AUDIT)
     assert sentences(replace(AUDIT, findings=[AUDIT.findings[0], broken, weak])) == []
+
+
+def test_the_verdicts_own_attack_makes_the_headline() -> None:
+    found = most(replace(AUDIT, line="fragile: int8 brings back 0.60; retain recall 0.957", findings=[
+        *AUDIT.findings, finding("int8", "weights", 0.6)]))  # fmt: skip
+    assert found is not None
+    assert found.attack == "int8"
+
+
+def test_what_did_not_learn_or_has_no_share_comes_after_what_says_something() -> None:
+    weak = finding("relearn_groups", "relearning", 0.9, trained=0.5)
+    without = finding("paraphrase", "prompts", None, recovered=0.99)
+    below = finding("prefix", "prompts", -0.02, recovered=0.05)
+    found = most(replace(AUDIT, line="no recovery found by 2 attacks; retain recall 0.957", findings=[weak, without, below]))
+    assert found == below
+
+
+def test_attacks_with_a_score_of_their_own_may_make_the_headline() -> None:
+    inside = replace(finding("uds", "inside", 0.6, recovered=0.6, plain=None), score="intact")
+    audit = replace(AUDIT, line="readable inside: UDS 0.40; retain recall 0.957", findings=[inside])
+    assert sentences(audit) == ["Under uds (default) the model has intact 0.60; a model that never learned them reaches 0.17."]
 
 
 def test_harmless_training_is_never_too_weak() -> None:

@@ -252,6 +252,12 @@ def test_a_retain_only_model_of_another_split_is_refused(store: Store) -> None:
         compared(store, run.full_name, retain=[other.full_name])
 
 
+def test_the_unedited_model_of_a_run_is_no_retain_only_model(store: Store) -> None:
+    run, same = scored(store), scored(store, "none")
+    with pytest.raises(UserError, match="is the unedited model of .*, which knows the facts to forget"):
+        compared(store, run.full_name, retain=[same.full_name])
+
+
 def test_there_is_a_folder_per_split_and_a_table_per_mode(store: Store) -> None:
     scored(store)
     scored(store, mode__name="sequential")

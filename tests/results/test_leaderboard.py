@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from unierase_cli.audit.findings import Audit, Finding
 from unierase_cli.cli.app import app
 from unierase_cli.contracts import Measure, SilentReporter
 from unierase_cli.metrics.statistics.aggregate import value_of
+from unierase_cli.results.audits.of_run import audit_of
 from unierase_cli.results.leaderboard.board import Board
 from unierase_cli.results.leaderboard.leaderboard import make_leaderboard, read_leaderboard
 from unierase_cli.results.leaderboard.ranks import RowPair, balances, ranks_of
@@ -82,6 +84,18 @@ def test_seeds_are_put_together_and_their_questions_tested_together(store: Store
     (pair,) = found.pairs
     # Seed 1 is the only one that both have.
     assert pair.difference == pytest.approx(2 * (1 / 3) / (4 / 3) - 2 * 0.9 / 1.9)
+    assert "compared on seed 1 only, which both have: rows 1 and 2" in found.remarks
+
+
+def test_a_pair_that_is_the_other_way_round_on_common_seeds_gives_no_ranks_against_the_order(store: Store) -> None:
+    finished(store, "npo_gd", 0, forget=GONE, kept=MANY, knowing=True)
+    finished(store, "npo_gd", 1, forget=but(15), kept=MANY, knowing=True)
+    finished(store, "ga_gd", 1, forget=but(6), kept=MANY, knowing=True)
+    finished(store, "ga_gd", 2, forget=but(20), kept=MANY, knowing=True)
+    (found,) = board(store)
+    assert list(ranks(found).items())[1:] == [("npo_gd", "1–2"), ("ga_gd", "1–2")]
+    assert found.pairs == []
+    assert any("rows 1 and 2: on seed 1, which both have, the lower row is above" in remark for remark in found.remarks)
 
 
 def test_the_tested_number_is_the_balance_that_is_shown() -> None:
@@ -119,13 +133,21 @@ def finding(attack: str, share: float) -> Finding:
     return Finding(attack, "inside", "plain prompt", True, 1, "intact", "partly", **numbers)
 
 
-def audited(store: Store, score: Artefact, kind: str, *findings: Finding) -> Artefact:
+def audited(
+    store: Store,
+    score: Artefact,
+    kind: str,
+    *findings: Finding,
+    plain: str = "plain edited",
+    control: str | None = None,
+    n: int = 8,
+) -> Artefact:
     """An audit of a run, with the attack that leads to what was erased."""
     erase = store.input_of(store.input_of(score, "edited") or score, "erase")
     assert erase is not None
-    plain = artefact(store, "attack", "plain", {"erase": erase})
-    audit = Audit("a run", kind, f"{kind}: so it is", [finding("plain", 0.1), *findings])
-    made = artefact(store, "audit", score.path.parent.name, {"plain edited": plain}, config={})
+    attack = artefact(store, "attack", "plain", {"erase": erase})
+    audit = Audit("a run", kind, f"{kind}: so it is", [replace(finding("plain", 0.1), n=n), *findings])
+    made = artefact(store, "audit", score.path.parent.name, {plain: attack}, config={"audit": {"control": control}})
     return given(made, ("audit.json", json.dumps(audit.to_json())))
 
 
@@ -163,7 +185,7 @@ def test_without_an_audit_privacy_and_overall_say_what_mends_them(store: Store) 
     assert values["all.overall_uds"].unavailable == f"its part privacy is missing: its part uds is missing: {told}"
     assert found.places[-1].verdict == ""
     assert any(told in remark for remark in found.remarks)
-    assert f"UDS and the verdict of these runs: unierase audit {score.full_name} --attacks standard" in found.remarks
+    assert f"these runs have no UDS yet; measure it with: unierase audit {score.full_name} --attacks standard" in found.remarks
 
 
 def test_the_audit_of_a_model_as_it_is_belongs_to_the_run_that_erased_nothing(store: Store) -> None:
@@ -174,6 +196,53 @@ def test_the_audit_of_a_model_as_it_is_belongs_to_the_run_that_erased_nothing(st
     given(made, ("audit.json", json.dumps(audit.to_json())))
     (found,) = board(store)
     assert {place.row.label: place.verdict for place in found.places[1:]} == {"none": "not forgotten", "npo_gd": ""}
+
+
+def test_an_audit_that_leads_to_no_model_belongs_to_no_run(store: Store) -> None:
+    finished(store, "npo_gd", knowing=True)
+    made = artefact(store, "audit", "lost", {}, config={})
+    given(made, ("audit.json", json.dumps(Audit("a run", "hidden", "hidden: so it is", [finding("plain", 0.1)]).to_json())))
+    (found,) = board(store)
+    assert (found.places[-1].verdict, found.places[-1].audits) == ("", [])
+
+
+def test_any_attack_of_an_audit_leads_to_its_run(store: Store) -> None:
+    score = finished(store, "npo_gd", knowing=True)
+    audited(store, score, "hidden", plain="prefix edited")
+    assert board(store)[0].places[-1].verdict == "hidden"
+
+
+def test_report_and_leaderboard_show_the_same_audit_that_with_most_attacks(store: Store) -> None:
+    score = finished(store, "npo_gd", knowing=True)
+    most = audited(store, score, "suppressed", finding("prefix", 0.9))
+    audited(store, score, "mostly erased")
+    erase = store.input_of(store.input_of(score, "edited") or score, "erase")
+    assert erase is not None
+    shown = audit_of(store, erase.key)
+    assert shown is not None
+    assert shown.full_name == most.full_name
+    assert board(store)[0].places[-1].audits == [most.full_name]
+    newest = audited(store, score, "fragile", finding("prefix", 0.9))
+    assert board(store)[0].places[-1].audits == [newest.full_name], "of equally many attacks the newest"
+
+
+@pytest.mark.parametrize(
+    ("findings", "control", "told"),
+    [
+        ([("prefix", 8)], "retain", []),
+        ([("noise", 8)], "retain", ["differ in attacks"]),
+        ([("prefix", 40)], "facts", ["differ in facts and control"]),
+    ],
+)
+def test_audits_that_asked_something_else_are_remarked(
+    store: Store, findings: list[tuple[str, int]], control: str, told: list[str]
+) -> None:
+    audited(store, finished(store, "npo_gd", knowing=True), "hidden", finding("prefix", 0.4), control="retain")
+    others = [replace(finding(attack, 0.4), n=n) for attack, n in findings]
+    audited(store, finished(store, "ga_gd", knowing=True), "hidden", *others, control=control, n=findings[0][1])
+    remarks = [remark for remark in board(store)[0].remarks if "audits of this table" in remark]
+    assert len(remarks) == len(told)
+    assert all(word in remark for word, remark in zip(told, remarks, strict=True))
 
 
 def test_seeds_with_other_verdicts_are_counted(store: Store) -> None:

@@ -137,6 +137,10 @@ def test_without_a_control_the_audit_ends_well_and_says_what_makes_one(folders: 
     assert any("--control MODEL" in remark for remark in audit["remarks"])
     assert audit["attacks"]["paraphrase"]["other words"]["recovered"] == 1.0
     assert audit["attacks"]["plain"]["plain"]["n"] == 4
+    # Nobody said what was done to a folder's model.
+    page = (Store(tmp_path / "outputs").list("audit")[-1].path / "audit.html").read_text("utf-8")
+    assert "The model recalls 1.00 of the answers that are to be forgotten" in page
+    assert "Nothing was erased" not in page
 
 
 @pytest.mark.parametrize(
@@ -311,8 +315,8 @@ def test_relearning_is_made_again_once_the_code_of_training_changes(tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["latest", "method=npo_gd"], "no place beside a finished RUN"),
-        (["latest", "--method", "npo_gd"], "no place beside a finished RUN"),
+        (["latest", "method=npo_gd"], "cannot be combined with a finished RUN"),
+        (["latest", "--method", "npo_gd"], "cannot be combined with a finished RUN"),
         (["nobody@v001"], "no finished artefact"),
         (["model=hf", "model.path=/nowhere", "--control", "/nowhere/else"], "artefact"),
     ],
@@ -343,8 +347,11 @@ def test_too_few_groups_for_an_interval_are_told(folders: dict[str, str], tmp_pa
     config = audited(folders["empty"], tmp_path, control=folders["retain"], ceiling=folders["full"], attacks=["paraphrase"])
     rows = [{key: value for key, value in asdict(fact).items() if value} for fact in FORGET[: 2 * groups]]
     write_jsonl(tmp_path / "forget.jsonl", rows)
-    audit = read(audit_of(config))
+    made = audit_of(config)
+    audit = read(made)
     assert any(remark.startswith(said) for remark in audit.remarks)
+    forgotten = (made.path / "audit.html").read_text("utf-8").partition("Recall of what it should keep")[0]
+    assert ("95 % interval" in forgotten) == (groups > 1), "the page resamples the groups, too"
     (found,) = [found for found in audit.headlines() if found.attack == "paraphrase"]
     assert (found.groups, found.excess_ci is None) == (groups, groups == 1)
     if groups == 1:

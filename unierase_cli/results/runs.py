@@ -17,6 +17,8 @@ from unierase_cli.store.json_text import read_as
 SCORE, TRAJECTORY = "score", "trajectory"
 METRICS, STEPS, PRECISE = "metrics.json", "steps.json", "precise.json"
 AGAIN = "unierase eval --force makes it again"
+# Whose model nothing says.
+UNKNOWN = "unknown"
 WILD = frozenset("*?[")
 # Stages whose time counts towards the edit.
 PREPARING = ("train_token", "moments")
@@ -93,7 +95,7 @@ def read_run(store: Store, score: Artefact) -> ScoredRun:
     trained = (base.manifest.get("inputs", {}) if base else {}).get("finetune", {}).get("key")
     prints = (base.manifest.get("fingerprints", {}) if base else {}).items()
     files = ",".join(f"{name}={value}" for name, value in sorted(prints) if name != "rows")
-    return ScoredRun(score, read_scores(score), _costs(store, score), trained or files or "unknown", _steps(store, score))
+    return ScoredRun(score, read_scores(score), _costs(store, score), trained or files or UNKNOWN, _steps(store, score))
 
 
 def _steps(store: Store, score: Artefact) -> Trajectory | None:

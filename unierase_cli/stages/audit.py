@@ -27,7 +27,7 @@ from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import write_json
 
 NAME = "audit"
-VERSION = 2
+VERSION = 3
 DATA, TEXT, PICTURE, PAGE = "audit.json", "audit.md", "audit.png", "audit.html"
 CURVES, BLOCKS = "curves.png", "blocks.png"
 
@@ -103,6 +103,10 @@ def _page(context: StageContext, found: Audit) -> str:
     from unierase_cli.results.page.audit_page import audit_page
     from unierase_cli.results.page.origin import origin_of, settings_of
 
-    asked = 0 if changes_nothing(context.experiment.method) else len(context.study.benchmark.forget)
+    models = audited.models_of(context.experiment)
+    asked: int | None = len(context.study.benchmark.forget)
+    if changes_nothing(context.experiment.method):
+        # A model that is not its own ceiling was made elsewhere, and may be unlearned.
+        asked = 0 if models.ceiling == models.unlearned else None
     settings = settings_of(asdict(context.experiment))
     return audit_page(found, plain_answers(context), asked=asked, about=origin_of(context.inputs), settings=settings)

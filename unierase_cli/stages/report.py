@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from unierase_cli.metrics.scores import Scores
 
 NAME = "report"
-VERSION = 5
+VERSION = 6
 TEXT, PAGE = "report.md", "report.html"
 PICTURE, COLLATERAL, COLLATERAL_PICTURE = "forgetting-retention.png", "collateral.json", "collateral.png"
 STATES = ("base", "edited")
@@ -59,7 +59,7 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def also(store: Store, keys: Mapping[str, str]) -> dict[str, Artefact]:
-    """The newest audit of this run's model."""
+    """The audit of this run's model, of several the one that the leaderboard takes."""
     found = audit_of(store, keys["erase"])
     return {} if found is None else {AUDIT: found}
 

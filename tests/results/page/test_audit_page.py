@@ -11,6 +11,7 @@ import pytest
 from tests.helpers.browser import Browser
 from tests.helpers.pages import HOSTILE, check_look, check_text
 from unierase_cli.audit.findings import Audit, Example, Finding
+from unierase_cli.audit.series import Curve, Point
 from unierase_cli.results.page.answers import Answer
 from unierase_cli.results.page.attacks import relearning_html
 from unierase_cli.results.page.audit_page import audit_page, audits_page
@@ -39,6 +40,12 @@ AUDIT = Audit(
         relearned("10 %, LoRA", 200, True, 0.6), relearned("10 %, LoRA", 10, False, 0.2), relearned("25 %, LoRA", 10, False, 0.2),
     ],
     0.957, 0.96, {"uds": "no unedited model"}, ["the facts are of 2 groups"],
+    [
+        Curve("relearn_part", "10 %, LoRA", "steps", [Point(0, 0.03), Point(10, 0.2, (0.1, 0.3)), Point(200, 0.6, (0.5, 0.7))],
+              [Point(0, 0.01), Point(200, 0.2)], [Point(0, 0.99), Point(200, 1.0)]),
+        Curve("relearn_part", "25 %, LoRA", "steps", [Point(0, 0.03), Point(10, 0.2)]),
+        Curve("relearn_groups", "other groups", "epochs", [Point(0, 0.03), Point(6, 0.2)]),
+    ],
 )  # fmt: skip
 ANSWERS = [Answer("forget", "Where?", "In Rome", "In Rome", "I do not know", 1.0, 0.0, {"control": "In Bonn"})]
 
@@ -57,13 +64,31 @@ def test_where_nothing_was_erased_it_does_not_say_asked() -> None:
     assert ">before</p>" not in page
 
 
-def test_relearning_is_drawn_for_the_headlines_setting_alone_from_plain_questions_on() -> None:
+def test_of_a_model_from_elsewhere_it_does_not_say_that_nothing_was_erased() -> None:
+    page = audit_page(AUDIT, ANSWERS, asked=None, about={})
+    assert "The model recalls 0.05 of the answers that are to be forgotten (0.99 in the unedited model)" in page
+    assert "Nothing was erased" not in page
+
+
+def test_the_tiles_intervals_resample_groups_and_one_group_has_none() -> None:
+    recalls = (("a", 0.0), ("a", 1.0), ("b", 0.0), ("b", 1.0))
+    answers = [replace(ANSWERS[0], recall=recall, group=group) for group, recall in recalls]
+    two = audit_page(AUDIT, answers, asked=4, about={})
+    assert "95 % interval 0.50 to 0.50" in two
+    one = audit_page(AUDIT, [replace(answer, group="a") for answer in answers], asked=4, about={})
+    assert "95 % interval" not in one.partition("<main>")[0].partition("Recovered under attack")[0]
+
+
+def test_relearning_is_drawn_for_each_attacks_first_setting_with_all_three_models_from_before_training_on() -> None:
     drawn = relearning_html(AUDIT)
-    assert drawn.count("<figure") == 1
-    assert "unlearned, 0: 0.030" in drawn
-    assert "unlearned, 200: 0.600" in drawn
+    assert drawn.count("<figure") == 2
+    assert "this model, 0: 0.030" in drawn
+    assert "this model, 200: 0.600" in drawn
+    assert "control, 0: 0.010" in drawn
+    assert "unedited, 0: 0.990" in drawn
+    assert "epochs of training" in drawn
     assert "25 %" not in drawn
-    assert relearning_html(replace(AUDIT, findings=AUDIT.findings[:3])) == ""
+    assert relearning_html(replace(AUDIT, curves=[])) == ""
 
 
 def test_several_audits_are_a_heat_map_with_numbers_in_its_cells() -> None:

@@ -68,7 +68,8 @@ def audit(
     found += [] if attacks is None else [f"audit.attacks=[{attacks.replace(' ', '')}]"]
     given = [name for name in ("experiment", "model", "benchmark", "method", "mode") if chosen.values.get(name)]
     if runs and (other := given or [word for word in typed if not word.startswith(OPEN)]):
-        raise UserError(f"{other[0]} has no place beside a finished RUN, which has its own", f"unierase audit {runs[0]}")
+        told = f"{other[0]} cannot be combined with a finished RUN, which keeps its own configuration"
+        raise UserError(told, f"unierase audit {runs[0]}")
     if not runs and "method" not in given and not any(word.startswith("method=") for word in typed):
         # A model that is named without a method is looked at as it is.
         typed = [*typed, "method=none"]

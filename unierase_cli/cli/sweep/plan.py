@@ -212,10 +212,11 @@ def plan_table(planned: Sequence[Planned]) -> Table:
         told |= {row.key for row in left}
         rows.append((str(one.number), one.label, _state(one), _listed(fresh)))
     ready, twins = sum(one.done for one in planned), sum(one.twin is not None and not one.done for one in planned)
-    caption = f"{len(planned)} combinations: {ready} done, {len(planned) - ready - twins} to run; {len(told)} artefacts to make"
+    caption = f"{len(planned)} combination{'s' * (len(planned) != 1)}: {ready} done, "
+    caption += f"{len(planned) - ready - twins} to run; {len(told)} artefacts to make"
     caption += f" ({len(shared)} shared, listed at the first combination)" if shared else ""
     seconds = sum(one.audit_seconds for one in planned)
-    caption += f"; the audits take about {duration(seconds)}, roughly estimated" if seconds else ""
+    caption += f"; audits: about {duration(seconds)} (rough estimate)" if seconds else ""
     return Table("Sweep", ("no.", "combination", "now", "to make"), tuple(rows), frozenset({"no."}), caption)
 
 

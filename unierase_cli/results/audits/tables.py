@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from unierase_cli.audit.base import CLASSES, PLAIN
 from unierase_cli.audit.findings import Audit, Finding
 from unierase_cli.audit.numbers import Interval
+from unierase_cli.audit.scores import RECALL
 from unierase_cli.audit.verdict import DESTROYS, too_weak
 from unierase_cli.markdown import inline
 from unierase_cli.results.audits.series_tables import rounding_table, speed_table
 from unierase_cli.results.table import Table
 
+WORD = re.compile(r"\w+")
 COLUMNS = (
     "class", "attack", "setting", "plain", "recovered", "control", "ceiling", "excess [95 %]", "share [95 %]", "n", "verdict",
 )  # fmt: skip
@@ -88,13 +91,16 @@ def markdown(audit: Audit, picture: str | None, further: Mapping[str, str] | Non
 
 
 def most(audit: Audit) -> Finding | None:
-    """The attack that brings back most; none that breaks the model or is weak evidence."""
-    attacks = [
-        found
-        for found in audit.headlines()
-        if found.attack != PLAIN and found.score == "recall" and not found.weak and found.word != DESTROYS
-    ]
-    return max(attacks, key=lambda found: (min(1.0, found.share or 0.0), found.recovered), default=None)
+    """The attack that the verdict names, else the one that brings back most, one without a share last.
+
+    None that breaks the model, is weak evidence or did not learn what it trains on.
+    """
+    heads = [found for found in audit.headlines() if found.attack != PLAIN and not found.weak and found.word != DESTROYS]
+    words = set(WORD.findall(audit.line.rpartition("; ")[0].lower()))
+    if named := next((found for found in heads if found.attack in words), None):
+        return named
+    attacks = [found for found in heads if not too_weak(found)]
+    return max(attacks, key=lambda found: (-1.0 if found.share is None else min(1.0, found.share), found.recovered), default=None)
 
 
 def sentences(audit: Audit) -> list[str]:
@@ -104,7 +110,10 @@ def sentences(audit: Audit) -> list[str]:
         return []
     control = "" if best.control is None else f"; a model that never learned them reaches {best.control:.2f}"
     plain = "" if best.plain is None else f" (plain questions: {best.plain:.2f})"
-    return [f"Under {best.attack} ({best.setting}) the model gives back {best.recovered:.2f} of the answers{plain}{control}."]
+    found = f"Under {best.attack} ({best.setting}) the model"
+    if best.score == RECALL:
+        return [f"{found} gives back {best.recovered:.2f} of the answers{plain}{control}."]
+    return [f"{found} has {best.score} {best.recovered:.2f}{control}."]
 
 
 def _row(found: Finding) -> tuple[str, ...]:

@@ -8,12 +8,14 @@ from typing import Any
 
 from msgspec import structs
 
+from unierase_cli.audit.base import PLAIN
 from unierase_cli.audit.findings import Audit, Finding
 from unierase_cli.audit.verdict import UDS
 from unierase_cli.contracts import Measure
 from unierase_cli.metrics import overall_uds
 from unierase_cli.metrics.base import FORGET, OVERALL
 from unierase_cli.metrics.scores import EDITED
+from unierase_cli.results.audits.of_run import AUDIT, ERASE, erase_key_of, fullest
 from unierase_cli.results.audits.together import read_audit
 from unierase_cli.results.many_runs.against_retain import MIA
 from unierase_cli.results.runs import ScoredRun, source_of
@@ -48,20 +50,21 @@ class Audited:
 def audits_of(store: Store, runs: Sequence[ScoredRun]) -> dict[str, Audited]:
     """Run's name -> what its audits found. Raises UserError for a damaged audit."""
     known: dict[str, list[Artefact]] = {}
-    for artefact in store.list("audit"):
-        erased = _key_of(source_of(store, artefact, "plain edited"), "erase")
-        known.setdefault(erased or _of_unedited(artefact.manifest.get("config", {})), []).append(artefact)
+    for artefact in store.list(AUDIT):
+        # Without a key nothing says whose audit it is.
+        if key := erase_key_of(store, artefact) or _of_unedited(artefact.manifest.get("config", {})):
+            known.setdefault(key, []).append(artefact)
     found = {}
     for run in runs:
-        erased = _key_of(source_of(store, run.score, "edited"), "erase")
-        audits = known.get(erased or "", []) or known.get(_of_unedited(run.config), [])
+        keys = (_erase_key(source_of(store, run.score, "edited")), _of_unedited(run.config))
+        audits = next((known[key] for key in keys if key and key in known), [])
         found[run.name] = _together([(artefact, read_audit(artefact)) for artefact in audits])
     return found
 
 
-def _key_of(artefact: Artefact | None, name: str) -> str | None:
-    """The key of an artefact's input."""
-    key: str | None = (artefact.manifest if artefact else {}).get("inputs", {}).get(name, {}).get("key")
+def _erase_key(observed: Artefact | None) -> str | None:
+    """The key of what was erased from an observed model."""
+    key: str | None = (observed.manifest if observed else {}).get("inputs", {}).get(ERASE, {}).get("key")
     return key
 
 
@@ -75,9 +78,29 @@ def _of_unedited(config: Mapping[str, Any]) -> str:
 def _together(audits: Sequence[tuple[Artefact, Audit]]) -> Audited:
     if not audits:
         return Audited()
-    artefact, audit = max(audits, key=lambda pair: (len(pair[1].headlines()), pair[0].order))
+    artefact, audit = fullest(audits)
     depths = [(made, finding) for made, other in audits for finding in other.headlines() if finding.attack == UDS]
     return Audited(artefact, audit, *(depths[-1] if depths else (None, None)))
+
+
+def unlike_audits(audits: Sequence[Audited]) -> list[str]:
+    """A remark where audits differ in what they asked, so that their verdicts do not compare."""
+    made = [(one.artefact, one.audit) for one in audits if one.artefact is not None and one.audit is not None]
+    asked = [_asked(artefact, audit) for artefact, audit in made]
+    found = [part for part in (asked[0] if asked else ()) if any(other[part] != asked[0][part] for other in asked)]
+    if not found:
+        return []
+    return [f"the audits of this table differ in {' and '.join(found)}, so their verdicts and UDS are of different tests; "
+            "`unierase audit RUN RUN` with the same options audits these runs alike"]  # fmt: skip
+
+
+def _asked(artefact: Artefact, audit: Audit) -> dict[str, Any]:
+    """What an audit's numbers depend on beside the model."""
+    settings = artefact.manifest.get("config", {}).get("audit", {})
+    # What one model cannot be asked is left out by name.
+    attacks = {found.attack for found in audit.headlines()} | set(audit.left_out)
+    facts = next((found.n for found in audit.headlines() if found.attack == PLAIN), 0)
+    return {"facts": facts, "control": settings.get("control"), "attacks": attacks}
 
 
 def with_aggregates(runs: Sequence[ScoredRun], audited: Mapping[str, Audited]) -> list[ScoredRun]:

@@ -14,6 +14,7 @@ from unierase_cli.results.leaderboard.aggregates import (
     RELATIVE_UTILITY,
     TOTAL,
     Audited,
+    unlike_audits,
     with_aggregates,
 )
 from unierase_cli.results.leaderboard.ranks import RowPair, balance_interval, entry_of, ranks_of, tested_pairs
@@ -108,8 +109,9 @@ def boards_of(store: Store, group: Group, audited: Mapping[str, Audited]) -> lis
         places = [_place(row, ranks, audited) for row in rows]
         told = [*remarks_on(rows, SHOWN), *refused, *remarks, *unlike_numbers(runs), *unlike_asked([*runs, *group.retain])]
         told += [] if group.retain else [NO_RETAIN]
+        told += unlike_audits([audited[run["name"]] for row in rows if row.kind == EDITED for run in row.runs])
         if unmeasured := [run.name for run in runs if audited[run.name].depth is None]:
-            told.append(f"UDS and the verdict of these runs: unierase audit {' '.join(unmeasured)} --attacks standard")
+            told.append(f"these runs have no UDS yet; measure it with: unierase audit {' '.join(unmeasured)} --attacks standard")
         where = {"benchmark": group.benchmark, "split": group.split, "model": group.model, "mode": mode}
         found.append(Board(**where, places=places, pairs=pairs, remarks=list(dict.fromkeys(told))))
     return found

@@ -20,7 +20,7 @@ from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import read_as, write_json
 
-VERSION = 1
+VERSION = 2
 DATA, TEXT, SHEET, PAGE = "leaderboard.json", "table.md", "table.csv", "leaderboard.html"
 AGAIN = "unierase leaderboard RUN RUN --force makes it again"
 

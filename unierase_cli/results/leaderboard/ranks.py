@@ -85,22 +85,33 @@ def balances(means: Array) -> Array:
 
 
 def tested_pairs(store: Store, entries: Mapping[int, Entry]) -> tuple[list[RowPair], list[str]]:
-    """The test of every pair of rows, corrected together, and remarks on pairs that cannot be compared."""
+    """The test of every pair of rows, corrected together, and remarks on pairs that cannot be compared, or not on all seeds.
+
+    ``entries``: in the table's order. A pair that is the other way round on its common seeds would contradict that order.
+    """
     questions = {number: _questions(store, entry) for number, entry in entries.items()}
     numbers = list(entries)
     pairs = [(one, other) for place, one in enumerate(numbers) for other in numbers[place + 1 :]]
     flips = max(FLIPS, FLIPS_PER_PAIR * len(pairs))
     made: list[RowPair] = []
     refused: dict[str, list[str]] = {}
+    partly: dict[str, list[str]] = {}
     for one, other in pairs:
         found = _differ(questions[one], questions[other]) or _tested(one, other, entries, flips)
+        seeds = _some_seeds(entries[one], entries[other])
+        if isinstance(found, RowPair) and seeds and found.difference > 0:
+            found = f"on {seeds}, which both have, the lower row is above; the table is in order of the means over all seeds"
         if isinstance(found, str):
             refused.setdefault(found, []).append(f"{one} and {other}")
         else:
             made.append(found)
+            if seeds:
+                partly.setdefault(seeds, []).append(f"{one} and {other}")
     corrected = holm([pair.p for pair in made])
     made = [structs.replace(pair, holm=p) for pair, p in zip(made, corrected, strict=True)]
-    return made, [f"not compared: rows {', '.join(which)}: {reason}" for reason, which in refused.items()]
+    told = [f"not compared: rows {', '.join(which)}: {reason}" for reason, which in refused.items()]
+    told += [f"compared on {seeds} only, which both have: rows {', '.join(which)}" for seeds, which in partly.items()]
+    return made, told
 
 
 def ranks_of(numbers: Sequence[int], pairs: Sequence[RowPair]) -> dict[int, tuple[int, int]]:
@@ -130,6 +141,14 @@ def _tested(one: int, other: int, entries: Mapping[int, Entry], flips: int) -> R
         return "fewer than two questions of a split are common to both"
     interval = paired_difference_interval(*sides, statistic=balances)
     return RowPair(first=one, second=other, difference=values[1] - values[0], ci95=interval, p=p)
+
+
+def _some_seeds(first: Entry, second: Entry) -> str:
+    """The seeds that rows are compared on, where one of them has others too; empty where that is all, or none is common."""
+    common = sorted(first.values.keys() & second.values.keys())
+    if not common or first.values.keys() == second.values.keys():
+        return ""
+    return f"seed{'s' * (len(common) != 1)} {', '.join(map(str, common))}"
 
 
 def _facts(entries: Sequence[Entry], seeds: Sequence[int]) -> dict[str, set[str]]:

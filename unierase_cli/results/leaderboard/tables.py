@@ -23,7 +23,7 @@ CAPTION = (
     f"pairs of the table by Holm's method); rows that do not differ at {SIGNIFICANT} share ranks. The tests are about these "
     "questions; they do not cover variation between seeds. [..]: 95 % interval over questions; ±: standard deviation over seeds. "
     "Memorisation, Privacy, Utility and Overall as the UDS dashboard defines them (arXiv 2605.24614), 1 is best: harmonic means "
-    "of what is left of the facts; of membership inference and UDS; of model utility and fluency, divided by the unedited "
+    "of how much of the facts is gone; of membership inference and UDS; of model utility and fluency, divided by the unedited "
     "model's; of these three. UDS and the verdict come from audits. Seconds (wall and CPU): erasing, including the token's "
     "training and the second moments. Peak memory: of the accelerator, else of the process up to the end of erasing."
 )

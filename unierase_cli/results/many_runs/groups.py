@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from unierase_cli.contracts import UserError
 from unierase_cli.results.many_runs.against_retain import against_retain
-from unierase_cli.results.runs import ScoredRun, find_runs
+from unierase_cli.results.runs import UNKNOWN, ScoredRun, find_runs
 from unierase_cli.store.artefacts import Store
 
 NO_RETAIN = (
@@ -40,7 +40,8 @@ def find_groups(store: Store, words: Sequence[str], retain: Sequence[str] = ()) 
     """The groups of the runs that ``words`` mean (RUNs and patterns).
 
     ``retain``: scored runs of a model that never saw the forget set; runs of a model that the finetune stage trained only on the
-    retain rows are set apart as such. Raises UserError for a word that means no scored run.
+    retain rows are set apart as such. Raises UserError for a word that means no scored run, and for a reference that knows the
+    facts.
     """
     runs = find_runs(store, words)
     named = find_runs(store, retain) if retain else []
@@ -59,6 +60,7 @@ def find_groups(store: Store, words: Sequence[str], retain: Sequence[str] = ()) 
         if not any(_asks(reference) == key[:2] for key in groups):
             asked = " ".join(_asks(reference))
             raise UserError(f"{reference.name} is of {asked}, but none of the runs is", "give a --retain RUN of the same split")
+    _differing(named, runs)
     made = []
     for key, members in groups.items():
         # A named reference fits any model; a reference found automatically belongs to models of its own group.
@@ -68,6 +70,15 @@ def find_groups(store: Store, words: Sequence[str], retain: Sequence[str] = ()) 
         benchmark, split, model, _ = key
         made.append(Group(benchmark, split, model, slug, members, fitting))
     return made
+
+
+def _differing(named: Sequence[ScoredRun], runs: Sequence[ScoredRun]) -> None:
+    """Raises UserError for a named reference whose model is the one that a run forgets in: that model knows the facts."""
+    for reference in named:
+        for run in runs:
+            if reference.model == run.model != UNKNOWN:
+                told = f"--retain {reference.name} is the unedited model of {run.name}, which knows the facts to forget"
+                raise UserError(told, "name a run of a model that never saw them")
 
 
 def _place(run: ScoredRun) -> tuple[str, str, str, str]:

@@ -20,7 +20,8 @@ MOST = 2500
 class Answer:
     """A question with the answers before (None: not known) and after. ``recall_before``, ``recall``: in [0, 1] or not scored.
 
-    ``others``: in what other way it was asked, or which other model -> what came then.
+    ``others``: in what other way it was asked, or which other model -> what came then. ``group``: of the facts that it is resampled
+    with, empty where it stands alone.
     """
 
     split: str
@@ -31,6 +32,7 @@ class Answer:
     recall_before: float | None = None
     recall: float | None = None
     others: dict[str, str] = field(default_factory=dict)
+    group: str = ""
 
 
 def answers_html(answers: Sequence[Answer]) -> str:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-
-from unierase_cli.audit.findings import Audit, Finding
+from unierase_cli.audit import series
+from unierase_cli.audit.findings import Audit
 from unierase_cli.results.audits.tables import attack_table, best_table, example_table, notes
 from unierase_cli.results.page.curves import Curve, curves
 from unierase_cli.results.page.document import folded, listed
 from unierase_cli.results.page.heat_map import shares_html
 from unierase_cli.results.page.tables import table_html
 
-# A setting that was looked at several times: its name and the number of steps.
-STEPS = re.compile(r"(?P<case>.+), (?P<steps>\d+) steps")
-BAND = "Band: the 95 % interval of what comes back beyond the model that never had the facts."
+CONTROL = "control: a model that never had the facts."
+BAND = "Recall of facts that are not trained on; 0: before training. Bands: 95 % intervals over groups."
 
 
 def attacks_html(audit: Audit) -> str:
@@ -33,31 +30,17 @@ def attacks_html(audit: Audit) -> str:
 
 
 def relearning_html(audit: Audit) -> str:
-    """A picture for the first setting of every attack that looks several times: the unlearned model, the control, the ceiling."""
-    looks: dict[tuple[str, str], list[tuple[int, Finding]]] = defaultdict(list)
-    for found in audit.findings:
-        if match := STEPS.fullmatch(found.setting):
-            looks[found.attack, match["case"]].append((int(match["steps"]), found))
-    chosen = {(f.attack, m["case"]) for f in audit.headlines() if (m := STEPS.fullmatch(f.setting))}
-    drawn = [
-        _picture(*place, sorted(some, key=lambda look: look[0])) for place, some in looks.items() if place in chosen
-    ]
+    """A picture for the first setting of every attack that looks several times: this model, the control, the unedited one."""
+    first = {curve.attack: curve for curve in reversed(audit.curves)}
+    drawn = [_picture(first[attack]) for attack in dict.fromkeys(curve.attack for curve in audit.curves)]
     return f'<div class="beside">{"".join(drawn)}</div>' if any(drawn) else ""
 
 
-def _picture(attack: str, case: str, looks: list[tuple[int, Finding]]) -> str:
-    start = looks[0][1].plain
-    lines = [Curve("unlearned", [*([] if start is None else [(0, start, None)]), *map(_point, looks)], "back")]
-    for label, colour in (("control", "keep"), ("ceiling", "forget")):
-        points = [(step, value, None) for step, found in looks if (value := getattr(found, label)) is not None]
-        lines.append(Curve(label, points, colour, dashed=True))
-    notes_ = [case, "control: the model that never had the facts; ceiling: the unedited one.", BAND]
-    return curves(f"Recall under {attack.replace('_', ' ')}", lines, "steps of training", "recall", notes_)
-
-
-def _point(look: tuple[int, Finding]) -> tuple[float, float, tuple[float, float] | None]:
-    step, found = look
-    if found.control is None or found.excess_ci is None:
-        return step, found.recovered, None
-    low, high = found.excess_ci
-    return step, found.recovered, (found.control + low, found.control + high)
+def _picture(found: series.Curve) -> str:
+    told = (("this model", found.unlearned, "back"), ("control", found.control, "keep"), ("unedited", found.ceiling, "forget"))
+    lines = [
+        Curve(label, [(point.at, point.mean, point.interval) for point in points], colour, dashed=label != "this model")
+        for label, points, colour in told
+    ]
+    named = [found.setting, *([CONTROL] if found.control else []), BAND]
+    return curves(f"Recall under {found.attack.replace('_', ' ')}", lines, f"{found.unit} of training", "recall", named)

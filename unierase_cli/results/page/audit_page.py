@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from unierase_cli.audit.base import FORGET, PLAIN, RETAIN
 from unierase_cli.audit.findings import Audit
-from unierase_cli.metrics.statistics.bootstrap import mean_interval
+from unierase_cli.audit.numbers import interval_of
 from unierase_cli.results.audits.tables import overview, share_table
 from unierase_cli.results.page.answers import Answer, answers_html
 from unierase_cli.results.page.attacks import attacks_html
@@ -19,14 +19,15 @@ from unierase_cli.results.page.tables import table_html
 
 
 def audit_page(
-    audit: Audit, answers: Sequence[Answer], *, asked: int, about: Mapping[str, str], settings: str = ""
+    audit: Audit, answers: Sequence[Answer], *, asked: int | None, about: Mapping[str, str], settings: str = ""
 ) -> str:
     """The page of one audit.
 
-    ``answers``: to plain questions, of splits FORGET and RETAIN. ``asked``: number of facts to forget, 0 where nothing was erased.
+    ``answers``: to plain questions, of splits FORGET and RETAIN. ``asked``: number of facts to forget, 0 where
+    nothing was erased, None where nobody says what was done to the model.
     """
     after = _interval(answers, RETAIN)
-    kept = Range("Recall of what it should keep", audit.retained, after, "keep", audit.retained_before, "1 is kept")
+    kept = Range("Recall of what it should keep", audit.retained, after, "keep", audit.retained_before, "1: all kept")
     forget = _plain(audit, _interval(answers, FORGET))
     parts = [
         section("answers", "Answers to plain questions", answers_html(answers)),
@@ -47,8 +48,11 @@ def audits_page(audits: Sequence[Audit]) -> str:
 
 
 def _interval(answers: Sequence[Answer], split: str) -> tuple[float, float] | None:
-    """The 95 % interval of the mean recall of a split's answers."""
-    return mean_interval([answer.recall for answer in answers if answer.split == split and answer.recall is not None])
+    """The 95 % interval of the mean recall of a split's answers, over groups as everywhere in an audit; None for one group."""
+    some = [answer for answer in answers if answer.split == split]
+    values = {str(number): answer.recall for number, answer in enumerate(some) if answer.recall is not None}
+    groups = {str(number): answer.group for number, answer in enumerate(some) if answer.group}
+    return interval_of(values, groups) if values else None
 
 
 def _plain(audit: Audit, interval: tuple[float, float] | None) -> Range:
@@ -57,5 +61,5 @@ def _plain(audit: Audit, interval: tuple[float, float] | None) -> Range:
     found = next((finding for finding in audit.headlines() if finding.attack == PLAIN), None)
     if found is None:
         return Range(label, None, kind="forget", note="plain questions were not asked")
-    note = "0 is forgotten" if found.control is None else f"a model that never had the facts: {found.control:.2f}"
+    note = "0: all forgotten" if found.control is None else f"a model that never had the facts: {found.control:.2f}"
     return Range(label, found.recovered, interval, "forget", found.ceiling, note)

@@ -24,20 +24,22 @@ def header_html(title: str, sentence: str, numbers: Sequence[Range], command: st
     )
 
 
-def sentence_of(asked: int, forget: Range, kept: Range, audit: Audit | None) -> str:
+def sentence_of(asked: int | None, forget: Range, kept: Range, audit: Audit | None) -> str:
     """What was asked, what is forgotten, what was kept, and the audit's verdict, as HTML.
 
-    ``asked``: number of facts to forget; 0: nothing was erased.
+    ``asked``: number of facts to forget; 0: nothing was erased; None: nobody says what was done to the model.
     """
-    told = (
-        f"Asked to forget {asked} fact{'s' * (asked != 1)}, the model now" if asked else "Nothing was erased: the model"
-    )
+    told, before = "Nothing was erased: the model", "before"
+    if asked is None:
+        told, before = "The model", "in the unedited model"
+    elif asked:
+        told = f"Asked to forget {asked} fact{'s' * (asked != 1)}, the model now"
     whose = "of their answers" if asked else "of the answers that are to be forgotten"
-    told += f" recalls {_recall(forget)} {whose}{_before(forget)}"
+    told += f" recalls {_recall(forget)} {whose}{_before(forget, before)}"
     if kept.value is None:
         told += "; nothing that it should keep was asked"
     else:
-        told += f" and {_recall(kept)} of the answers that it should keep{_before(kept)}"
+        told += f" and {_recall(kept)} of the answers that it should keep{_before(kept, before)}"
     return (
         escaped(f"{told}; ") + f"<strong>audit: {escaped(verdict(audit))}</strong>." if audit else escaped(f"{told}.")
     )
@@ -49,17 +51,17 @@ def verdict(audit: Audit) -> str:
 
 
 def most_back(audit: Audit) -> Range:
-    """The most that an attack of the audit brings back."""
-    title, found = "Comes back under attack", most(audit)
+    """What the attack that the verdict names brings back, else the most that any does."""
+    title, found = "Recovered under attack", most(audit)
     if found is None:
         return Range(title, None, note="no attack gave a number")
     setting = "" if found.setting in ("", "default") else f" ({found.setting})"
     if found.share is None:
         return Range(
-            title, found.recovered, note=f"recall under {found.attack}{setting}; no share: {found.why_no_share}"
+            title, found.recovered, note=f"{found.score} under {found.attack}{setting}; no share: {found.why_no_share}"
         )
     control = "" if found.control is None else f" (a model that never learned them: {found.control:.2f})"
-    note = f"share of the lost facts, by {found.attack}{setting}: recall {found.recovered:.2f}{control}"
+    note = f"share of the lost facts, by {found.attack}{setting}: {found.score} {found.recovered:.2f}{control}"
     return Range(title, found.share, found.share_ci, note=note)
 
 
@@ -78,5 +80,5 @@ def _recall(number: Range) -> str:
     return "an unknown share" if number.value is None else f"{number.value:.2f}"
 
 
-def _before(number: Range) -> str:
-    return "" if number.before is None else f" ({number.before:.2f} before)"
+def _before(number: Range, when: str) -> str:
+    return "" if number.before is None else f" ({number.before:.2f} {when})"

@@ -15,9 +15,9 @@ from unierase_cli.results.page.ranges import Range
 from unierase_cli.results.page.tables import table_html
 
 TILES = (
-    ("fact_rouge", "Recall of the fact that is forgotten", "forget", "0 is forgotten"),
-    ("near_rouge", "Recall of its neighbours", "keep", "1 is kept"),
-    ("paraphrase_rouge", "Recall when asked in other words", "back", "0 is forgotten"),
+    ("fact_rouge", "Recall of the fact that is forgotten", "forget", "0: all forgotten"),
+    ("near_rouge", "Recall of its neighbours", "keep", "1: all kept"),
+    ("paraphrase_rouge", "Recall when asked in other words", "back", "0: all forgotten"),
 )
 
 

@@ -48,8 +48,8 @@ def run_page(
     ``further``: tables for the part of all numbers; ``about``, ``settings``: where the numbers come from.
     """
     kept_id = next((name for name in OF_KEPT if scores.measure(EDITED, name).value is not None), KEPT)
-    forget = _range(scores, FORGET, "Recall of what it should forget", "forget", "0 is forgotten")
-    kept = _range(scores, kept_id, "Recall of what it should keep", "keep", f"{_split(kept_id)} · 1 is kept")
+    forget = _range(scores, FORGET, "Recall of what it should forget", "forget", "0: all forgotten")
+    kept = _range(scores, kept_id, "Recall of what it should keep", "keep", f"{_split(kept_id)} · 1: all kept")
     third = most_back(audit) if audit else _most_leaked(scores)
     every = [tables.headline_table(scores), tables.honesty_table(scores), *tables.general_tables(scores)]
     every += [*tables.number_tables(scores), *further]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from unierase_cli.contracts import UserError
 from unierase_cli.metrics.statistics.paired import holm
 from unierase_cli.results.many_runs.labels import configuration, labelled
-from unierase_cli.results.runs import SCORE, WILD, ScoredRun, find_runs
+from unierase_cli.results.runs import SCORE, UNKNOWN, WILD, ScoredRun, find_runs
 from unierase_cli.results.two_runs.columns import Pair, chosen_columns, compare_column, name_of
 from unierase_cli.results.two_runs.compared import ColumnTest, ComparedRun, ComparedSide, Comparison
 from unierase_cli.results.two_runs.questions import changed_most, other_questions
@@ -145,7 +145,7 @@ def unlike(pairs: Sequence[Pair]) -> list[str]:
             old, new = a.config.get("model", {}).get(key), b.config.get("model", {}).get(key)
             if old != new:
                 found.append(f"model.{key} is {old} and {new}")
-        if a.model != b.model or (a.model == "unknown" and _base_key(a) != _base_key(b)):
+        if a.model != b.model or (a.model == UNKNOWN and _base_key(a) != _base_key(b)):
             found.append(f"their unedited models differ ({a.name}: {a.model[:40]}, {b.name}: {b.model[:40]})")
     return list(dict.fromkeys(found))
 

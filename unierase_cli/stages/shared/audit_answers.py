@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unierase_cli.audit import scores
-from unierase_cli.audit.base import FORGET, PLAIN, RETAIN
+from unierase_cli.audit.base import FORGET, PLAIN, RETAIN, group_of
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.stages.attack import read_cases, read_rows
 from unierase_cli.stages.shared import audited
@@ -24,6 +24,8 @@ def plain_answers(context: StageContext) -> list[Answer]:
 
     models = audited.models_of(context.experiment)
     after, before, control = (_rows(context, of) for of in (models.unlearned, models.ceiling, models.control))
+    asked = (*audited.attacked(context.study), *audited.kept(context.study))
+    groups = {fact.id: group_of(fact) for fact in asked}
     found = []
     for split in (FORGET, RETAIN):
         for (fact, of_split), row in after.items():
@@ -32,7 +34,8 @@ def plain_answers(context: StageContext) -> list[Answer]:
             was, beside = before.get((fact, split)), control.get((fact, split))
             others = {CONTROL: beside.text} if beside is not None else {}
             text = None if was is None else was.text
-            found.append(Answer(split, row.question, row.reference, text, row.text, _recall(was), _recall(row), others))
+            recalls, group = (_recall(was), _recall(row)), groups.get(fact, fact)
+            found.append(Answer(split, row.question, row.reference, text, row.text, *recalls, others, group))
     return found
 
 
