@@ -92,6 +92,43 @@ def test_a_later_round_that_breaks_the_limit_is_undone(monkeypatch: pytest.Monke
     assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True))
 
 
+def test_a_step_among_several_with_nothing_to_do_or_with_damage_leaves_an_empty_patch() -> None:
+    loaded = tiny_llama()
+    before = [p.detach().clone() for p in loaded.model.parameters()]
+    damaging = method(keep=1e-9, repair_steps=0, retain_rows=0, retain_steps=0)
+    for settings, told in ((method(margin=0.1), "nothing to do"), (damaging, "takes what should be kept")):
+        found = replace(context(loaded, settings), several=True)
+        patch, state = scrub.erase(loaded, STEP, EditState(steps=1), found)
+        assert not patch.tensors()
+        assert patch.info["facts"] == [fact.id for fact in STEP.forget]
+        assert state.steps == 2
+        assert any(told in text for text in found.reporter.warnings)  # type: ignore[attr-defined]
+    assert all(torch.equal(a, b) for a, b in zip(before, loaded.model.parameters(), strict=True))
+
+
+def looks_of(monkeypatch: pytest.MonkeyPatch, *told: tuple[float, float]) -> None:
+    """What the depth's looks tell one after another: nats of the facts to forget, and of those that are watched."""
+    left = list(told)
+    monkeypatch.setattr(rounds.Depth, "__call__", lambda self: dict(zip(("forget_nll", "watched_nll"), left.pop(0), strict=True)))
+
+
+def test_an_undo_goes_back_to_the_last_repaired_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    unrepaired, damaged = [(5.0, 0.0)] * 5, [(25.0, 0.0), (25.0, 0.0), (25.0, 1e6)]
+    loaded = tiny_llama()
+    before = [p.detach().clone() for p in loaded.model.parameters()]
+    looks_of(monkeypatch, (1.0, 0.0), *unrepaired, *damaged)
+    with pytest.raises(UserError, match="the model stays as it was"):
+        erased(method(rounds=3), loaded=loaded)
+    assert all(torch.equal(a, b) for a, b in zip(before, loaded.model.parameters(), strict=True))
+    repaired = [(25.0, 0.0), (25.0, 0.0), (5.0, 0.0)]
+    looks_of(monkeypatch, (1.0, 0.0), *repaired)
+    one, _ = erased(method(rounds=1))
+    looks_of(monkeypatch, (1.0, 0.0), *repaired, *unrepaired, *damaged)
+    three, patch = erased(method(rounds=4))
+    assert [found.get("undone", False) for found in patch.info["rounds"]] == [False, True, True]
+    assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), three.model.parameters(), strict=True))
+
+
 def test_the_ascent_stops_where_watched_facts_suffer() -> None:
     _, patch = erased(method(limit=1e-6, steps=9, retain_rows=0, retain_steps=0))
     first = patch.info["rounds"][0]

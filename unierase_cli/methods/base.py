@@ -46,7 +46,8 @@ class EraseContext:
     unknown). ``answer(prompts)``: the current model's greedy answers, each with whether the model ended it. ``reveal(round)``:
     what the current model reveals about ``reveal.targets``, and its mean relevance. ``second_moment(layer)``: C [d, d] of the
     texts to keep, float64. ``watched``: prompts of the held-out questions of ``edit.keep_first``. ``renewed()``: ``preservation``
-    and ``second_moment`` of the model as it is now (None: those of the unedited model serve).
+    and ``second_moment`` of the model as it is now (None: those of the unedited model serve). ``several``: whether the plan
+    has more than one step, so that a step with nothing to do leaves an empty patch instead of ending the run.
     """
 
     experiment: Experiment
@@ -68,6 +69,7 @@ class EraseContext:
     second_moment: Callable[[int], Tensor] | None = None
     watched: Sequence[Sequence[int]] = ()
     renewed: Callable[[], Renewed] | None = None
+    several: bool = False
 
 
 class Method(Protocol):

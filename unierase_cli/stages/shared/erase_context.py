@@ -61,6 +61,7 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
         reveal=reveal_again(loaded, experiment, context.directory, context.reporter) if reveals(experiment) else None,
         second_moment=_second_moment(context),
         watched=[loaded.prompts.prompt(fact.question).ids for fact in watched(context.study)],
+        several=several,
         renewed=None if context.study.independent else lambda: _renewed(context, loaded),
         sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),
     )
