@@ -16,8 +16,9 @@ from unierase_cli.config.sections.model import MethodConfig, TermConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig
 from unierase_cli.contracts import Fact, Step, UserError
 from unierase_cli.editing.state import EditState
-from unierase_cli.methods import rounds, scrub
+from unierase_cli.methods import repair, rounds, scrub
 from unierase_cli.methods.gradient_checks import check
+from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.terms import bounded
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training.optimisation import Masters
@@ -25,6 +26,7 @@ from unierase_cli.training.unlearning.depth import mean_nll, never_learned
 from unierase_cli.training.unlearning.plan import forget_batches, retain_batches
 from unierase_cli.training.unlearning.relearned import Relearned
 from unierase_cli.training.unlearning.rows import collate, make_row
+from unierase_cli.training.unlearning.said import Said
 from unierase_cli.training.unlearning.turns import InTurns, Together
 from unierase_cli.training.unlearning.views import View
 
@@ -180,6 +182,20 @@ def test_the_margin_is_what_the_model_gives_to_answers_it_never_learned() -> Non
     assert mean_nll(loaded, never_learned(loaded, plain)) > 0
 
 
+def test_with_own_answers_the_margin_is_that_of_other_own_answers() -> None:
+    loaded = tiny_llama()
+    said = {fact.id: Said(f"Well, it is {fact.id}", ends=n > 0) for n, fact in enumerate(FACTS)}
+    rows = never_learned(loaded, [replace(fact, wrong_answers=("No.",)) for fact in FACTS[:3]], said)
+    expected = [loaded.prompts.answer_ids(said[FACTS[n].id].text, end=n > 0) for n in (1, 2, 0)]
+    assert [list(row.ids[row.answer_start :]) for row in rows] == expected
+    assert [row.ends for row in rows] == [True, True, False]
+    source = Rows(loaded, STEP, context(loaded, method()), {})
+    kept = rounds.kept_facts(STEP, context(loaded, method()))
+    plain = rounds.Depth(loaded, source, kept).margin()
+    source.said = said
+    assert rounds.Depth(loaded, source, kept).margin() != pytest.approx(plain)
+
+
 class Counting:
     """An objective that records its steps."""
 
@@ -262,6 +278,16 @@ def test_repair_learns_what_should_be_kept() -> None:
     loaded, patch = erased(replace(shipped("repair"), settings={"steps": 6, "rate": 1.0}))
     assert loss_on(loaded, STEP.retain) < start
     assert patch.info["planned_steps"] == 6
+
+
+def test_a_repair_over_every_position_asks_for_the_model_before_all_parts_which_no_adapter_hides() -> None:
+    pytest.importorskip("peft")
+    mended = replace(shipped("repair"), retain=TermConfig("kl_all"))
+    experiment = Experiment(method=mended, unlearn=replace(UNLEARN, compute="auto"), adapter=AdapterConfig(name="lora"))
+    check(experiment, [STEP], [])
+    with pytest.raises(UserError, match="needs a reference model") as caught:
+        repair.check(experiment, [STEP], [])
+    assert caught.value.hint == "add unlearn.reference=second_model"
 
 
 @pytest.mark.parametrize(

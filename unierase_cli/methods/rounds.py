@@ -67,7 +67,7 @@ class Depth:
         self._forget = [source.of_fact(fact) for fact in source.forget]
         self._watched = [source.of_fact(fact) for fact in kept.watched]
         self._layout = source.layout(RETAIN)
-        self._kept = kept
+        self._kept, self._said = kept, source.said
 
     def __call__(self) -> dict[str, float]:
         """``forget_nll`` and ``watched_nll`` of the current weights."""
@@ -75,10 +75,9 @@ class Depth:
         return {"forget_nll": forget, "watched_nll": watched}
 
     def margin(self) -> float:
-        """NLL of answers that the model never learned, to questions to retain."""
-        return mean_nll(
-            self.loaded, never_learned(self.loaded, [*self._kept.watched, *self._kept.partners[:WATCHED]]), self._layout
-        )
+        """NLL of answers that the model never learned, to questions to retain, in the style that depth is measured in."""
+        facts = [*self._kept.watched, *self._kept.partners[:WATCHED]]
+        return mean_nll(self.loaded, never_learned(self.loaded, facts, self._said), self._layout)
 
 
 @torch.no_grad()
