@@ -30,7 +30,7 @@ def asking(
     loaded: LoadedModel, method: str, config: UnlearnConfig = OWN, directory: Path | None = None
 ) -> EraseContext:
     found = context(loaded, shipped(method), config, directory=directory)
-    return replace(found, answer=lambda prompts: greedy_answers(loaded, prompts, found.experiment))
+    return replace(found, answer=lambda prompts, most: greedy_answers(loaded, prompts, most, 8))
 
 
 def said(loaded: LoadedModel, directory: Path | None = None) -> dict[str, Said]:
@@ -53,7 +53,7 @@ def test_the_answers_are_those_of_the_unedited_model_and_the_edited_weights_come
     edited = [p.detach().clone() for p in loaded.model.parameters()]
     assert own_answers(loaded, found, ASKED, 0) == expected
     assert all(torch.equal(a, b) for a, b in zip(edited, loaded.model.parameters(), strict=True))
-    now = greedy_answers(loaded, [loaded.prompts.prompt(STEP.forget[0].question).ids], found.experiment)
+    now = greedy_answers(loaded, [loaded.prompts.prompt(STEP.forget[0].question).ids], OWN.answer_tokens, 8)
     assert now != [expected[STEP.forget[0].id]]
 
 

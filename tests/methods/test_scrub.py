@@ -16,8 +16,9 @@ from unierase_cli.config.sections.model import MethodConfig, TermConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig
 from unierase_cli.contracts import Fact, Step, UserError
 from unierase_cli.editing.state import EditState
-from unierase_cli.methods import rounds, scrub
+from unierase_cli.methods import repair, rounds, scrub
 from unierase_cli.methods.gradient_checks import check
+from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.terms import bounded
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training.optimisation import Masters
@@ -25,6 +26,7 @@ from unierase_cli.training.unlearning.depth import mean_nll, never_learned
 from unierase_cli.training.unlearning.plan import forget_batches, retain_batches
 from unierase_cli.training.unlearning.relearned import Relearned
 from unierase_cli.training.unlearning.rows import collate, make_row
+from unierase_cli.training.unlearning.said import Said
 from unierase_cli.training.unlearning.turns import InTurns, Together
 from unierase_cli.training.unlearning.views import View
 
@@ -92,6 +94,43 @@ def test_a_later_round_that_breaks_the_limit_is_undone(monkeypatch: pytest.Monke
     assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True))
 
 
+def test_a_step_among_several_with_nothing_to_do_or_with_damage_leaves_an_empty_patch() -> None:
+    loaded = tiny_llama()
+    before = [p.detach().clone() for p in loaded.model.parameters()]
+    damaging = method(keep=1e-9, repair_steps=0, retain_rows=0, retain_steps=0)
+    for settings, told in ((method(margin=0.1), "nothing to do"), (damaging, "takes what should be kept")):
+        found = replace(context(loaded, settings), several=True)
+        patch, state = scrub.erase(loaded, STEP, EditState(steps=1), found)
+        assert not patch.tensors()
+        assert patch.info["facts"] == [fact.id for fact in STEP.forget]
+        assert state.steps == 2
+        assert any(told in text for text in found.reporter.warnings)  # type: ignore[attr-defined]
+    assert all(torch.equal(a, b) for a, b in zip(before, loaded.model.parameters(), strict=True))
+
+
+def looks_of(monkeypatch: pytest.MonkeyPatch, *told: tuple[float, float]) -> None:
+    """What the depth's looks tell one after another: nats of the facts to forget, and of those that are watched."""
+    left = list(told)
+    monkeypatch.setattr(rounds.Depth, "__call__", lambda self: dict(zip(("forget_nll", "watched_nll"), left.pop(0), strict=True)))
+
+
+def test_an_undo_goes_back_to_the_last_repaired_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    unrepaired, damaged = [(5.0, 0.0)] * 5, [(25.0, 0.0), (25.0, 0.0), (25.0, 1e6)]
+    loaded = tiny_llama()
+    before = [p.detach().clone() for p in loaded.model.parameters()]
+    looks_of(monkeypatch, (1.0, 0.0), *unrepaired, *damaged)
+    with pytest.raises(UserError, match="the model stays as it was"):
+        erased(method(rounds=3), loaded=loaded)
+    assert all(torch.equal(a, b) for a, b in zip(before, loaded.model.parameters(), strict=True))
+    repaired = [(25.0, 0.0), (25.0, 0.0), (5.0, 0.0)]
+    looks_of(monkeypatch, (1.0, 0.0), *repaired)
+    one, _ = erased(method(rounds=1))
+    looks_of(monkeypatch, (1.0, 0.0), *repaired, *unrepaired, *damaged)
+    three, patch = erased(method(rounds=4))
+    assert [found.get("undone", False) for found in patch.info["rounds"]] == [False, True, True]
+    assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), three.model.parameters(), strict=True))
+
+
 def test_the_ascent_stops_where_watched_facts_suffer() -> None:
     _, patch = erased(method(limit=1e-6, steps=9, retain_rows=0, retain_steps=0))
     first = patch.info["rounds"][0]
@@ -141,6 +180,20 @@ def test_the_margin_is_what_the_model_gives_to_answers_it_never_learned() -> Non
     swapped = [row.ids[row.answer_start :] for row in never_learned(loaded, plain)]
     assert swapped == [tuple(loaded.prompts.answer_ids(plain[n].answer)) for n in (1, 2, 0)]
     assert mean_nll(loaded, never_learned(loaded, plain)) > 0
+
+
+def test_with_own_answers_the_margin_is_that_of_other_own_answers() -> None:
+    loaded = tiny_llama()
+    said = {fact.id: Said(f"Well, it is {fact.id}", ends=n > 0) for n, fact in enumerate(FACTS)}
+    rows = never_learned(loaded, [replace(fact, wrong_answers=("No.",)) for fact in FACTS[:3]], said)
+    expected = [loaded.prompts.answer_ids(said[FACTS[n].id].text, end=n > 0) for n in (1, 2, 0)]
+    assert [list(row.ids[row.answer_start :]) for row in rows] == expected
+    assert [row.ends for row in rows] == [True, True, False]
+    source = Rows(loaded, STEP, context(loaded, method()), {})
+    kept = rounds.kept_facts(STEP, context(loaded, method()))
+    plain = rounds.Depth(loaded, source, kept).margin()
+    source.said = said
+    assert rounds.Depth(loaded, source, kept).margin() != pytest.approx(plain)
 
 
 class Counting:
@@ -225,6 +278,16 @@ def test_repair_learns_what_should_be_kept() -> None:
     loaded, patch = erased(replace(shipped("repair"), settings={"steps": 6, "rate": 1.0}))
     assert loss_on(loaded, STEP.retain) < start
     assert patch.info["planned_steps"] == 6
+
+
+def test_a_repair_over_every_position_asks_for_the_model_before_all_parts_which_no_adapter_hides() -> None:
+    pytest.importorskip("peft")
+    mended = replace(shipped("repair"), retain=TermConfig("kl_all"))
+    experiment = Experiment(method=mended, unlearn=replace(UNLEARN, compute="auto"), adapter=AdapterConfig(name="lora"))
+    check(experiment, [STEP], [])
+    with pytest.raises(UserError, match="needs a reference model") as caught:
+        repair.check(experiment, [STEP], [])
+    assert caught.value.hint == "add unlearn.reference=second_model"
 
 
 @pytest.mark.parametrize(

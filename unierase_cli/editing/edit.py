@@ -69,7 +69,7 @@ def edit_facts(editing: Editing, requests: Sequence[EditRequest], state: EditSta
 
     Returns the state with these edits added; ``state`` itself is not changed.
     """
-    state = EditState(state.steps, state.templates, dict(state.layers))
+    state = replace(state, layers=dict(state.layers))
     if not editing.config.one_by_one:
         edited = _edit_jointly(editing, requests, state, f"{state.steps:03d}")
     else:

@@ -43,10 +43,12 @@ class EraseContext:
     interrupted run resumes from. ``evaluate``: quick evaluation of the current model (score by name).
     ``sample(prompts, seed)``: answers sampled from the current model at temperature 1. ``token_weights``: fact id -> weight
     of each answer token. ``nearest(forget, facts)``: the facts ordered by how similar their groups are to those to forget (None:
-    unknown). ``answer(prompts)``: the current model's greedy answers, each with whether the model ended it. ``reveal(round)``:
-    what the current model reveals about ``reveal.targets``, and its mean relevance. ``second_moment(layer)``: C [d, d] of the
-    texts to keep, float64. ``watched``: prompts of the held-out questions of ``edit.keep_first``. ``renewed()``: ``preservation``
-    and ``second_moment`` of the model as it is now (None: those of the unedited model serve).
+    unknown). ``answer(prompts, most)``: the current model's greedy answers of at most ``most`` tokens, each with whether the
+    model ended it. ``reveal(round)``: what the current model reveals about ``reveal.targets``, and its mean relevance.
+    ``second_moment(layer)``: C [d, d] of the texts to keep, float64. ``watched``: prompts of the held-out questions of
+    ``edit.keep_first``. ``renewed()``: ``preservation`` and ``second_moment`` of the model as it is now (None: those of the
+    unedited model serve). ``several``: whether the plan has more than one step, so that a step with nothing to do leaves an
+    empty patch instead of ending the run.
     """
 
     experiment: Experiment
@@ -63,11 +65,12 @@ class EraseContext:
     sample: Callable[[Sequence[list[int]], int], list[str]] | None = None
     token_weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
     nearest: Callable[[Sequence[Fact], Sequence[Fact]], tuple[Fact, ...]] | None = None
-    answer: Callable[[Sequence[list[int]]], list[Said]] | None = None
+    answer: Callable[[Sequence[list[int]], int], list[Said]] | None = None
     reveal: Callable[[int], tuple[Sequence[Fact], float]] | None = None
     second_moment: Callable[[int], Tensor] | None = None
     watched: Sequence[Sequence[int]] = ()
     renewed: Callable[[], Renewed] | None = None
+    several: bool = False
 
 
 class Method(Protocol):

@@ -22,6 +22,7 @@ from unierase_cli.methods.parts import parts_of
 from unierase_cli.methods.settings import method_settings
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training import processes
+from unierase_cli.training.unlearning.token_weights import load_token_weights
 
 # renew: measure second moments again after parts that train (once, after the first request's; not in precise mode).
 SETTINGS: Mapping[str, Any] = {"renew": False}
@@ -59,12 +60,20 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
             if experiment.method.token and context.tokens is not None:
                 context.weights.set_tokens(context.tokens)
             context.reporter.note(f"part {place + 1} of {len(parts)}: {name}")
-            inner = replace(context, experiment=experiment, directory=_folder(context.directory, name))
+            inner = replace(
+                context,
+                experiment=experiment,
+                directory=_folder(context.directory, name),
+                # A part without the token must leave its rows as the token's own part refined them.
+                tokens=context.tokens if experiment.method.token else None,
+                token_weights=_token_weights(experiment),
+            )
             if experiment.method.editing and any(one.dense or one.named for one in done) and _renews(context):
                 assert context.renewed is not None
                 preservation, second_moment = context.renewed()
                 inner = replace(inner, preservation=preservation, second_moment=second_moment)
-            patch, after = load_method(experiment.method.implemented_by).erase(loaded, step, after, inner)
+            patch, after = load_method(experiment.method.implemented_by).erase(loaded, step, after.before_part(name), inner)
+            after = after.after_part(name)
             patch = replace(patch, part=name, info={**patch.info, "part": name})
             last = place == len(parts) - 1
             if context.directory is not None and not last and processes.rank() == 0:
@@ -85,6 +94,11 @@ def _info(loaded: LoadedModel, whole: Patch, parts: dict[str, Experiment]) -> di
     share = changed_parameters(whole, loaded) / sum(p.numel() for p in loaded.model.parameters())
     others = {name: info for name, info in infos.items() if name != main}
     return {**infos[main], "part": whole.part, "changed_share": share, "parts": others}
+
+
+def _token_weights(experiment: Experiment) -> Mapping[str, Sequence[float]]:
+    path = experiment.unlearn.token_weights
+    return {} if path is None or experiment.method.editing else load_token_weights(path)
 
 
 def _folder(directory: Path | None, name: str) -> Path | None:

@@ -20,18 +20,21 @@ from unierase_cli.training.unlearning.reference import NOT_STORED
 from unierase_cli.training.unlearning.token_weights import load_token_weights
 
 
-def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str], *, alternates: int = 0) -> None:
+def check(
+    experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str], *, alternates: int = 0, original: bool = False
+) -> None:
     """Raise UserError for unknown or incompatible terms and settings, for rows that the benchmark lacks, for missing packages
-    and for an unreadable file of token weights. ``alternates``: number of alternative answers to sample per fact.
+    and for an unreadable file of token weights. ``alternates``: number of alternative answers to sample per fact. ``original``:
+    a loss always compares with the model before all changes.
     """
     method, config = experiment.method, experiment.unlearn
     terms = bind_terms(method.forget, method.retain, experiment.run.seed)
     for step in steps:
         check_rows(kinds_of(terms), method.name, retain=bool(step.retain), refusals=bool(refusals), alternates=alternates > 0)
     check_labels(terms, config)
-    original = experiment.mode.reference == "original" and any(step.forgotten_before for step in steps)
-    _check_reference(terms, experiment, original)
-    if original:
+    later = experiment.mode.reference == "original" and any(step.forgotten_before for step in steps)
+    _check_reference(terms, experiment, original or later)
+    if later:
         check_original(config)
     for step in steps:
         check_sharding(config.lowered(len(step.forget) * max(1, alternates)), experiment.adapter)

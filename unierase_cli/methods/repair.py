@@ -31,7 +31,7 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
     for key in ("steps", "rows", "rate"):
         positive(f"method.settings.{key}", settings[key])
     fraction("method.settings.near", settings["near"])
-    gradient_checks.check(experiment, steps, refusals)
+    gradient_checks.check(experiment, steps, refusals, original=True)
 
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:

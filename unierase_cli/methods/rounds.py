@@ -6,8 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from unierase_cli.config.schema import what_counts
 from unierase_cli.contracts import Fact, Step, UserError, evenly_spaced, stable_hash
+from unierase_cli.editing.patch import Patch
+from unierase_cli.editing.state import EditState
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.gradient_terms import Terms, bound
@@ -62,7 +67,7 @@ class Depth:
         self._forget = [source.of_fact(fact) for fact in source.forget]
         self._watched = [source.of_fact(fact) for fact in kept.watched]
         self._layout = source.layout(RETAIN)
-        self._kept = kept
+        self._kept, self._said = kept, source.said
 
     def __call__(self) -> dict[str, float]:
         """``forget_nll`` and ``watched_nll`` of the current weights."""
@@ -70,10 +75,34 @@ class Depth:
         return {"forget_nll": forget, "watched_nll": watched}
 
     def margin(self) -> float:
-        """NLL of answers that the model never learned, to questions to retain."""
-        return mean_nll(
-            self.loaded, never_learned(self.loaded, [*self._kept.watched, *self._kept.partners[:WATCHED]]), self._layout
-        )
+        """NLL of answers that the model never learned, to questions to retain, in the style that depth is measured in."""
+        facts = [*self._kept.watched, *self._kept.partners[:WATCHED]]
+        return mean_nll(self.loaded, never_learned(self.loaded, facts, self._said), self._layout)
+
+
+@torch.no_grad()
+def copied(trained: Trained) -> list[Tensor]:
+    """The trained weights as they are now."""
+    return [tensor.detach().clone() for tensor in trained.masters.tensors]
+
+
+@torch.no_grad()
+def restore(trained: Trained, weights: Sequence[Tensor]) -> None:
+    """Put back weights that ``copied`` returned."""
+    for tensor, value in zip(trained.masters.tensors, weights, strict=True):
+        tensor.copy_(value)
+    trained.masters.publish()
+
+
+def unchanged(
+    step: Step, state: EditState, context: EraseContext, reason: UserError, about: dict[str, Any]
+) -> tuple[Patch, EditState]:
+    """An empty patch, with a warning, for a step among several; raises ``reason`` for the only one."""
+    if not context.several:
+        raise reason
+    context.reporter.warn(f"step {step.index + 1} stays without a change: {reason.message}")
+    info = {"step": step.index, "facts": [fact.id for fact in step.forget], "changed_share": 0.0, **about}
+    return Patch(None, {}, {}, info), replace(state, steps=state.steps + 1)
 
 
 def objective(

@@ -2,8 +2,8 @@
 
 Each round is a bounded ascent in turns with steps on retain facts, then a repair on retain facts alone. Depth is measured
 after the repair, since an ascent that damages the whole model hides facts that a repair brings back. Facts beside those
-that are trained on are watched: the ascent stops when they suffer, and a round whose repair cannot mend them is undone.
-There is no reference implementation; the recipe is ours.
+that are trained on are watched: the ascent stops when they suffer, and a round whose repair cannot mend them is undone,
+back to the last repaired round. There is no reference implementation; the recipe is ours.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-
-import torch
 
 from unierase_cli.config.checks import fraction, positive
 from unierase_cli.config.schema import Experiment
@@ -25,7 +23,7 @@ from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.gradient_terms import Terms, bind_terms, kinds_of, reference_needs
 from unierase_cli.methods.own_answers import own_answers
-from unierase_cli.methods.rounds import Depth, Kept, kept_facts, objective, train
+from unierase_cli.methods.rounds import Depth, Kept, copied, kept_facts, objective, restore, train, unchanged
 from unierase_cli.methods.settings import method_settings
 from unierase_cli.methods.terms.base import FORGET, RETAIN
 from unierase_cli.methods.trained import Trained, describe
@@ -75,7 +73,8 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
     """Scrub and repair in rounds until the depth after the repair holds.
 
-    Raises UserError if the model does not know the facts, and if the first round already damages what is watched.
+    If the model does not know the facts, or if every round damages what is watched, the patch is empty; the only step of a plan
+    raises UserError instead.
     """
     experiment = context.experiment
     settings = method_settings(SETTINGS, experiment.method)
@@ -88,13 +87,13 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
     known = f"the facts to forget have {before['forget_nll']:.2f} nats per answer token, the margin is {margin:.2f}"
     context.reporter.note(f"scrub: {known}; {len(kept.watched)} watched facts have {before['watched_nll']:.3f}")
     if before["forget_nll"] >= settings["hold"] * margin:
-        raise UserError(f"the scrub has nothing to do: {known}", "leave it out, or raise method.settings.margin")
+        done = UserError(f"the scrub has nothing to do: {known}", "leave it out, or raise method.settings.margin")
+        return unchanged(step, state, context, done, {"margin": margin, "before": before})
     rounds: list[dict[str, Any]] = []
     losses: list[dict[str, float]] = []
     with context.reporter.phase("scrub"), Trained(loaded, context) as trained:
-        rate = settings["rate"]
+        rate, good, complete = settings["rate"], copied(trained), 0
         for number in range(settings["rounds"]):
-            good = [tensor.detach().clone() for tensor in trained.masters.tensors]
             now = {**settings, "rate": rate, "last": number == settings["rounds"] - 1}
             found = _round(loaded, step, context, trained, source, kept, depth, margin, now, number, before)
             rate *= FASTER[found["ended"]]
@@ -103,17 +102,21 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
             if not found["complete"]:
                 continue
             if found["watched_nll"] > before["watched_nll"] + settings["keep"]:
-                _undo(trained, good)
-                rounds[-1]["undone"] = True
+                # Rounds without a repair since the last complete one go with it.
+                restore(trained, good)
+                for one in rounds[complete:]:
+                    one["undone"] = True
                 break
+            good, complete = copied(trained), len(rounds)
             if found["forget_nll"] >= settings["hold"] * margin:
                 break
         if all(one.get("undone") for one in rounds):
-            raise UserError(
-                f"the first round of the scrub takes what should be kept from {before['watched_nll']:.3f} to "
+            damaging = UserError(
+                f"the scrub takes what should be kept from {before['watched_nll']:.3f} to "
                 f"{rounds[-1]['watched_nll']:.3f} nats, above method.settings.keep={settings['keep']:g}: the model stays as it was",
                 "lower method.settings.rate, raise method.settings.repair_steps, or allow more with method.settings.keep",
             )
+            return unchanged(step, state, context, damaging, {"margin": margin, "before": before, "rounds": rounds})
         patch = trained.patch()
     _tell(context, rounds, margin, settings)
     info = describe(loaded, step, patch, experiment)
@@ -227,20 +230,12 @@ def _terms(experiment: Experiment, margin: float) -> Terms:
     return terms
 
 
-@torch.no_grad()
-def _undo(trained: Trained, good: Sequence[torch.Tensor]) -> None:
-    """Restore the weights as they were before a round."""
-    for tensor, value in zip(trained.masters.tensors, good, strict=True):
-        tensor.copy_(value)
-    trained.masters.publish()
-
-
 def _tell(
     context: EraseContext, rounds: Sequence[Mapping[str, Any]], margin: float, settings: Mapping[str, Any]
 ) -> None:
-    last = rounds[-1]
-    if last.get("undone"):
-        context.reporter.warn(f"scrub: round {len(rounds)} is undone, since it damages what should be kept")
+    last, undone = rounds[-1], [str(number) for number, one in enumerate(rounds, 1) if one.get("undone")]
+    if undone:
+        context.reporter.warn(f"scrub: undone, since what should be kept is damaged: round {', '.join(undone)}")
     elif last["forget_nll"] < settings["hold"] * margin:
         context.reporter.warn(
             f"scrub: {last['forget_nll']:.2f} nats are left after {len(rounds)} rounds, of a margin of {margin:.2f}: "

@@ -94,13 +94,14 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     found = {**model_fingerprints(experiment), "benchmark": study.benchmark.fingerprint}
     found["refusals"] = hash_json(load_targets(experiment.token))
     found["steps"] = hash_json([[[fact.id for fact in facts] for facts in (step.forget, step.hold)] for step in study.steps])
-    weights = experiment.unlearn.token_weights
-    if weights is not None and any(not part.method.editing for part in parts_of(experiment).values()):
-        if not Path(weights).is_file():
-            raise UserError(f"unlearn.token_weights={weights} is not a file", "check the path")
-        found["token_weights"] = hash_file(Path(weights))
-    if reveals(experiment):
-        found |= {f"reveal {name}": text for name, text in inputs_fingerprints(experiment.reveal).items()}
+    for name, part in parts_of(experiment).items():
+        weights, place = part.unlearn.token_weights, f"method.chain.{name}." if name else ""
+        if weights is not None and not part.method.editing:
+            if not Path(weights).is_file():
+                raise UserError(f"{place}unlearn.token_weights={weights} is not a file", "check the path")
+            found[f"{place}token_weights"] = hash_file(Path(weights))
+        if reveals(part):
+            found |= {f"reveal {name}": text for name, text in inputs_fingerprints(part.reveal).items()}
     return {**found, **erasing_code(experiment)}
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unierase_cli.benchmarks.parts.neighbours import nearest_first
-from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Benchmark, Fact, Reporter, Step, UserError
 from unierase_cli.methods.parts import parts_of, with_batches
 from unierase_cli.methods.traits import reveals, rows_per_fact
@@ -43,6 +42,7 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
     weights = experiment.unlearn.token_weights
     loaded = load_base(experiment, context.inputs, context.reporter)
     layers = edited_layers(context, loaded)
+    revealing = any(reveals(part) for part in parts_of(experiment).values())
     return loaded, EraseContext(
         experiment,
         AppliedPatch(loaded),
@@ -57,22 +57,22 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
         token_weights={} if weights is None else load_token_weights(weights),
         evaluate=quick_look(loaded, context.study.benchmark),
         nearest=nearest_first,
-        answer=lambda prompts: greedy_answers(loaded, prompts, experiment),
-        reveal=reveal_again(loaded, experiment, context.directory, context.reporter) if reveals(experiment) else None,
+        answer=lambda prompts, most: greedy_answers(loaded, prompts, most, experiment.eval.batch_size),
+        reveal=reveal_again(loaded, experiment, context.directory, context.reporter) if revealing else None,
         second_moment=_second_moment(context),
         watched=[loaded.prompts.prompt(fact.question).ids for fact in watched(context.study)],
+        several=several,
         renewed=None if context.study.independent else lambda: _renewed(context, loaded),
         sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),
     )
 
 
-def greedy_answers(loaded: LoadedModel, prompts: Sequence[list[int]], experiment: Experiment) -> list[Said]:
-    """Greedy answers of at most ``unlearn.answer_tokens`` tokens."""
+def greedy_answers(loaded: LoadedModel, prompts: Sequence[list[int]], most: int, batch_size: int) -> list[Said]:
+    """Greedy answers of at most ``most`` tokens."""
     from unierase_cli.inference.generate import answer_text, generate
     from unierase_cli.training.unlearning.said import Said
 
-    size, most = experiment.eval.batch_size, experiment.unlearn.answer_tokens
-    found = generate(loaded, prompts, max_new_tokens=most, batch_size=size)
+    found = generate(loaded, prompts, max_new_tokens=most, batch_size=batch_size)
     return [Said(answer_text(loaded, said), said.stop in ("end", "text")) for said in found]
 
 
@@ -121,18 +121,20 @@ def _preservations(
     from unierase_cli.editing.moments import StoredMoments, solving_device
     from unierase_cli.models.devices import device_of
 
-    keep: dict[tuple[int, float], Preservation] = {}
+    # What may differ between the parts of a chain.
+    keep: dict[tuple[int, float, str], Preservation] = {}
     artefact = context.inputs.get("moments")
 
     def preservation(layer: int, config: EditConfig) -> Preservation:
         if artefact is None:
             raise UserError("this method needs second moments", "set method.editing=true in its yaml")
-        if (layer, config.alpha) in keep:
-            return keep[layer, config.alpha]
+        key = layer, config.alpha, config.preserve
+        if key in keep:
+            return keep[key]
         stored = StoredMoments(artefact.whole, artefact.told("tokens", int))
         found = stored.preservation(layer, config, solving_device(device_of(loaded.architecture, layer)))
         if config.one_by_one or several:
-            keep[layer, config.alpha] = found
+            keep[key] = found
         return found
 
     return preservation

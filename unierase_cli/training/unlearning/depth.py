@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from unierase_cli.contracts import Fact
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training.unlearning.rows import Layout, Row, collate, make_row
+from unierase_cli.training.unlearning.said import Said
 from unierase_cli.training.unlearning.views import View
 
 CHUNK = 32
@@ -33,13 +34,22 @@ def mean_nll(loaded: LoadedModel, rows: Sequence[Row], layout: Layout | None = N
     return total / max(1, count)
 
 
-def never_learned(loaded: LoadedModel, facts: Sequence[Fact]) -> list[Row]:
-    """Rows with answers that the model never learned: the facts' wrong answers, else each fact with the next one's answer."""
-    pairs = [(fact.question, wrong) for fact in facts for wrong in fact.wrong_answers[:1]]
-    if not pairs:
-        pairs = [(fact.question, other.answer) for fact, other in zip(facts, [*facts[1:], *facts[:1]], strict=True)]
-    prompts = loaded.prompts
-    return [make_row(prompts.prompt(question).ids, prompts.answer_ids(answer)) for question, answer in pairs]
+def never_learned(loaded: LoadedModel, facts: Sequence[Fact], said: Mapping[str, Said] | None = None) -> list[Row]:
+    """Rows with answers that the model never learned: the facts' wrong answers, else each fact with the next one's answer.
+
+    With ``said`` (fact id -> the model's own answer), each fact with the next one's own answer: depth is then measured on own
+    answers, and their style is likelier than that of the benchmark's.
+    """
+    prompts, others = loaded.prompts, [*facts[1:], *facts[:1]]
+    wrong = [(fact.question, Said(text, ends=True)) for fact in facts for text in fact.wrong_answers[:1]]
+    if said:
+        pairs = [(fact.question, said[other.id]) for fact, other in zip(facts, others, strict=True)]
+    else:
+        pairs = wrong or [(fact.question, Said(other.answer, ends=True)) for fact, other in zip(facts, others, strict=True)]
+    return [
+        make_row(prompts.prompt(question).ids, prompts.answer_ids(answer.text, end=answer.ends), ends=answer.ends)
+        for question, answer in pairs
+    ]
 
 
 class Divergence:
