@@ -42,7 +42,7 @@ TINY = (
     "run.threads=1",
 )  # fmt: skip
 TIMES = ("manifest.json", "log.txt", "times.jsonl", ".key.json")
-SECONDS = re.compile(rb"(key [0-9a-f]{12}, )\d+ s\b")
+SECONDS = re.compile(rb"(key [0-9a-f]{12,64}, )\d+ s\b")
 Files = dict[str, bytes]
 
 

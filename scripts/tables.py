@@ -26,15 +26,14 @@ PARTS = {
             "unedited model",
             "retain-only model",
             "**unierase**",
+            "unierase_deep",
             "idk_ap",
             "dpo_gd",
-            "rmu",
             "me_gd",
             "npo_gd",
-            "memit",
-            "ga_gd",
         ),
     ),
+    "smollm2-headline": ("smollm2-methods", ("unedited", "**unierase**", "idk_ap", "me_gd", "npo_gd")),
 }
 
 
