@@ -81,7 +81,7 @@ def test_what_has_to_be_known_is_said() -> None:
     told = notes(AUDIT)
     assert "uds was left out: no unedited model" in told
     assert "under int4: retain recall 0.200 (0.957 without it)" in told
-    assert "relearn_part is too weak: of what it trains on it reaches 0.50" in told
+    assert "relearn_part did not learn its own training facts (recall 0.50), so it shows little" in told
     assert {"paraphrase: no share: too close", "the facts are of 2 groups"} <= set(told)
 
 
@@ -122,7 +122,7 @@ def test_attacks_with_a_score_of_their_own_may_make_the_headline() -> None:
 
 def test_harmless_training_is_never_too_weak() -> None:
     benign = finding("relearn_benign", "relearning", 0.3, trained=0.5, benign=True)
-    assert not [note for note in notes(replace(AUDIT, findings=[benign])) if "too weak" in note]
+    assert not [note for note in notes(replace(AUDIT, findings=[benign])) if "did not learn" in note]
 
 
 def test_the_report_shows_verdict_numbers_and_examples_and_escapes_them() -> None:

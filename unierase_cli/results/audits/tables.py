@@ -66,7 +66,8 @@ def notes(audit: Audit) -> list[str]:
         if finding.attack != PLAIN and finding.retained is not None and audit.retained is not None:
             found.append(f"under {finding.attack}: retain recall {finding.retained:.3f} ({audit.retained:.3f} without it)")
         if too_weak(finding):
-            found.append(f"{finding.attack} is too weak: of what it trains on it reaches {finding.trained:.2f}")
+            told = f"did not learn its own training facts (recall {finding.trained:.2f}), so it shows little"
+            found.append(f"{finding.attack} {told}")
         if finding.weak:
             found.append(f"{finding.attack} is weak evidence")
     reasons: dict[str, list[str]] = {}
