@@ -101,7 +101,7 @@ def test_every_attack_says_what_it_is(name: str) -> None:
     assert attack.__doc__
     assert attack.CLASS in CLASSES
     assert attack.PRESET in (*PRESETS, BY_NAME)
-    optional = ("NEEDS", "FILES", "ENTITIES", "PACKAGES", "SCORE", "RELATIVE", "BEST_OF", "BENIGN", "WEAK")
+    optional = ("NEEDS", "FILES", "ENTITIES", "PACKAGES", "SCORE", "RELATIVE", "BEST_OF", "BENIGN", "WEAK", "ASKS")
     for constant in ("CLASS", "PRESET", "VERSION", "SETTINGS", *optional):
         assert ATTACKS.says(name, constant) == getattr(attack, constant, None), "it is read without being imported"
     cases = attack.cases(attack.SETTINGS)

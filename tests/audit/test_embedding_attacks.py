@@ -16,6 +16,7 @@ from unierase_cli.audit.base import BY_NAME, Row, Target, chosen_attacks, group_
 from unierase_cli.contracts import Fact
 from unierase_cli.inference.generate import generate
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.representation.entities import Line
 
 SETTINGS = {
     soft_prompt: {"steps": 6, "tokens": 2, "batch": 4, "lr": 1e-2},
@@ -91,12 +92,22 @@ def test_no_answer_that_is_asked_is_a_target_of_the_universal_prompt(attacked: T
     assert "the loss on what it learns went from" in attacked.reporter.notes[0]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("number", "count"), [(0, 4), (1, 2)])
+@pytest.mark.parametrize(("number", "count"), [(0, 8), (1, 4)])
 def test_the_suffix_only_ever_learns_to_agree(attacked: Target, taught: set[str], number: int, count: int) -> None:
     rows = rows_of(soft_suffix, attacked, number)
     assert taught == {"Sure, the answer is"}
-    assert len(rows) == count, "half of the answers are short enough to be their own entity"
+    assert len(rows) == count
+    assert [row.reference for row in rows] == [fact.answer for fact in FORGET if fact.id in {row.fact for row in rows}]
     assert all(0 <= row.scores["right"] <= 1 for row in rows)
+
+
+def test_the_suffix_scores_the_controls_facts_by_the_same_rule(attacked: Target) -> None:
+    named = [Line(fact.question, fact.answer, fact.answer.split()[-1].rstrip(".")) for fact in FORGET[::2]]
+    under = replace(attacked, entities=named)
+    forgotten = rows_of(soft_suffix, under)
+    assert [row.reference for row in forgotten[:2]] == ["Lisbon", "Mostly gardening manuals."], "or a short answer"
+    assert {row.scores["right"] for row in forgotten} <= {0.0, 1.0}
+    assert rows_of(soft_suffix, replace(under, facts=attacked.never_trained)) == [], "no entity is known of these"
 
 
 def test_what_a_fact_is_answered_does_not_depend_on_its_neighbours(attacked: Target) -> None:

@@ -174,6 +174,16 @@ def test_a_file_in_the_settings_counts_by_its_content(tmp_path: Path) -> None:
         attack_key(tmp_path, "translation", table=str(tmp_path))
 
 
+def test_a_facts_subject_counts(tmp_path: Path) -> None:
+    config = audited("nowhere/at-all", tmp_path)
+
+    def key(subject: str) -> str:
+        write_jsonl(tmp_path / "forget.jsonl", [{"question": "Where is Ada Lund?", "answer": "At home.", "subject": subject}])
+        return Pipeline(config, SilentReporter()).plan("attack", attack="formats", of="base")[-1].key
+
+    assert key("Ada") != key("Ada Lund")
+
+
 def test_entities_count_by_their_content_for_attacks_that_need_them(tmp_path: Path) -> None:
     def keys(path: Path | None) -> list[str]:
         config = audited("nowhere/at-all", tmp_path, entities=None if path is None else str(path))
@@ -402,6 +412,7 @@ def test_curves_and_blocks_are_told_and_drawn(folders: dict[str, str], tmp_path:
     assert all(block.lost is not None and block.lost_by_control is not None for block in uds)
     assert {one.setting for one in audit.rounding} == {"int8", "int4", "nf4"}
     assert all(0 <= one.undone <= 1 for one in audit.rounding)
+    assert "rounding" not in {finding.attack for finding in audit.findings}, "its rows are about weights"
     assert {"curves.png", "blocks.png"} <= {path.name for path in artefact.path.iterdir()}
     text = (artefact.path / "audit.md").read_text("utf-8")
     assert all(title in text for title in ("How soon it is relearned", "What rounding undoes", "](blocks.png)"))

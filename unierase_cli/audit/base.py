@@ -127,7 +127,8 @@ class Attack(Protocol):
     headline is of, where that is not the recall of a text; rows bring it in ``scores``. ``RELATIVE = True``: that score says by
     itself how much is left (0: as in the control, 1: as in the unedited model), so only the unlearned model is looked at.
     ``BEST_OF``: numbers of samples whose best counts too. ``BENIGN = True``: nobody gives an answer away. ``WEAK = True``: what it
-    brings back is weak evidence.
+    brings back is weak evidence. ``ASKS = False``: its rows are about something other than facts, so that no number of an audit is
+    made of them; they have a table of their own.
     """
 
     CLASS: str
@@ -177,6 +178,11 @@ def attack_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(value, int | float):
                 positive(f"{where}.{key}", value)
     return found
+
+
+def asks(name: str) -> bool:
+    """Whether an attack's rows are about facts (``ASKS``)."""
+    return bool(ATTACKS.says(name, "ASKS", True))
 
 
 def lacking(name: str, available: Collection[str]) -> list[str]:

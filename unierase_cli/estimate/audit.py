@@ -2,20 +2,21 @@
 
 Time counts answers: every question that an attack asks is one, and so is every example that it trains on (a forward and a backward
 pass over the tokens of an answer take about as long as generating it). Seconds per answer are those of attacks on the same model
-that were made here; without any they follow from the model's size and are right within a factor of several.
+and benchmark that were made here, over the answers counted for them in the same way; without any they follow from the model's size
+and are right within a factor of several.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from unierase_cli.audit.base import ATTACKS, CEILING, CONTROL, attack_settings, load_attack
+from unierase_cli.audit.base import ATTACKS, CEILING, CONTROL, asks, attack_settings, load_attack
 from unierase_cli.config.schema import Experiment
-from unierase_cli.contracts import Benchmark
+from unierase_cli.contracts import Benchmark, UserError
 from unierase_cli.estimate.memory_and_disk import loaded_bytes
 from unierase_cli.estimate.need import Need, Rows, stage_peaks
 from unierase_cli.estimate.shapes import Shape
@@ -52,35 +53,67 @@ class Speed:
         return answers * self.of_attack.get(attack, self.usual)
 
 
-def answers_of(name: str, experiment: Experiment, benchmark: Benchmark, blocks: int) -> int:
-    """Answers that an attack takes on one model, over all its cases, those that it trains on included. Roughly."""
+def answers_of(
+    name: str, experiment: Experiment, benchmark: Benchmark, blocks: int, made: Collection[str] | None = None
+) -> int:
+    """Answers that an attack takes on one model, over all its cases (``made``: over these), those that it trains on included.
+
+    Roughly.
+    """
     settings = attack_settings(name, experiment.audit.settings.get(name, {}))
     facts = len(benchmark.splits.get("forget", benchmark.forget))
     facts = min(facts, experiment.audit.facts or facts, settings.get("facts") or facts)
     kind = ATTACKS.says(name, "CLASS", "prompts")
-    kept = 0 if kind in ("prompts", "inside") else min(experiment.audit.kept, len(benchmark.protect))
-    looks = len(_listed(settings.get("steps"))) or 1
-    learned = _learned(settings) if kind in ("relearning", "embeddings") else 0
-    asked = facts * looks + kept + (ASKED_AGAIN if learned else 0)
-    if kind == "inside":
-        # Each block of a row is a pass of its own.
-        asked = ceil(facts * (2 * blocks + 3) / PASSES)
-    repeats = settings.get("samples", 1) * settings.get("seeds", 1)
-    return len(load_attack(name).cases(settings)) * (asked * repeats + learned)
+    kept = min(experiment.audit.kept, len(benchmark.protect)) if kind in ("weights", "relearning") else 0
+
+    def answers(values: Mapping[str, Any]) -> int:
+        if kind == "inside":
+            # Each block of a row is a pass of its own.
+            return ceil(facts * (2 * blocks + 3) / PASSES)
+        if kind == "relearning":
+            return _relearned(settings, values, facts, kept)
+        if kind == "embeddings":
+            return _embedded(settings, values, facts)
+        return (facts + kept) * int(settings.get("samples", 1) * settings.get("seeds", 1))
+
+    cases = load_attack(name).cases(settings)
+    return sum(answers(case.values) for case in cases if made is None or case.name in made)
 
 
-def speed_of(experiment: Experiment, shape: Shape, rows: Rows, accelerator: bool) -> Speed:
-    """From the newest attacks on models of this name and folder, on this device."""
+def _relearned(settings: Mapping[str, Any], values: Mapping[str, Any], facts: int, kept: int) -> int:
+    """A case that trains the model: so many steps of a batch, or so many examples once, or all folds but one for some epochs."""
+    if "folds" in settings:
+        parts = min(settings["folds"], facts)
+        tested, fold, epochs = min(settings["tested"] or parts, parts), facts / parts, _listed(settings["epochs"])
+        return ceil(tested * (max(epochs) * (facts - fold) + len(epochs) * fold + kept + ASKED_AGAIN))
+    steps = _listed(settings.get("steps"))
+    learned = max(steps) * settings.get("batch", BATCH) if steps else values.get("count", 0)
+    return facts * (len(steps) or 1) + kept + ASKED_AGAIN + int(learned)
+
+
+def _embedded(settings: Mapping[str, Any], values: Mapping[str, Any], facts: int) -> int:
+    """A case that trains embeddings: of each fact's own (``texts`` of each), or one set for all with a batch of facts a step."""
+    steps, own = max(_listed(settings.get("steps")), default=0), values.get("own", False)
+    trained = facts * values.get("texts", 1) if own else min(settings.get("batch", BATCH), facts)
+    return steps * trained + facts * (ceil(steps / settings["every"]) if "every" in settings else 1)
+
+
+def speed_of(experiment: Experiment, benchmark: Benchmark, shape: Shape, rows: Rows, accelerator: bool) -> Speed:
+    """From the newest attacks on models of this name and folder, on this device.
+
+    Attacks of another kind than those that ask (inside the model, or on its matrices) say nothing about the others.
+    """
     found: dict[str, float] = {}
     for artefact in Store(experiment.run.outputs).list(ATTACK):
-        told = _told(artefact, experiment)
+        told = _told(artefact, experiment, benchmark, shape.blocks)
         if told is not None:
             found[artefact.manifest["options"][ATTACK]] = told
-    if found:
-        return Speed(found, sum(found.values()) / len(found))
+    usual = [told for name, told in found.items() if ATTACKS.says(name, "CLASS") != "inside" and asks(name)]
+    if usual:
+        return Speed(found, sum(usual) / len(usual))
     rate = GPU_SPEED if accelerator else CPU_SPEED * (experiment.run.threads or os.cpu_count() or 1)
     tokens = rows.usual_question + min(rows.usual_learned, experiment.protocol.max_new_tokens or rows.usual_learned)
-    return Speed({}, 2 * shape.parameters * tokens / rate)
+    return Speed(found, 2 * shape.parameters * tokens / rate)
 
 
 def attack_memory(
@@ -112,19 +145,23 @@ def attack_memory(
     return stage_peaks(needs)["attack"]
 
 
-def _told(artefact: Artefact, experiment: Experiment) -> float | None:
-    """Seconds per row that a finished attack took, None if it says nothing about this experiment's model."""
-    config = artefact.manifest.get("config", {})
-    model, device = config.get("model", {}), config.get("run", {}).get("device")
-    same = (model.get("name"), model.get("path"), device) == (experiment.model.name, experiment.model.path, experiment.run.device)
-    seconds, rows = (sum(artefact.summary.get(what, {}).values()) for what in ("seconds", "rows"))
-    return seconds / rows if same and rows else None
-
-
-def _learned(settings: Mapping[str, Any]) -> int:
-    """Examples that a case trains on: steps times batch, or so many examples once."""
-    steps = _listed(settings.get("steps")) or _listed(settings.get("epochs"))
-    return max(steps, default=0) * settings.get("batch", BATCH) if steps else max(_listed(settings.get("examples")), default=0)
+def _told(artefact: Artefact, experiment: Experiment, benchmark: Benchmark, blocks: int) -> float | None:
+    """Seconds per answer that a finished attack took, None if it says nothing about this experiment's model and benchmark."""
+    try:
+        recorded = Experiment.from_json(artefact.manifest["config"])
+        model, own = recorded.model, experiment.model
+        if (model.name, model.path, recorded.run.device) != (own.name, own.path, experiment.run.device):
+            return None
+        if recorded.benchmark != experiment.benchmark:
+            return None
+        rows, seconds = artefact.summary["rows"], artefact.summary["seconds"]
+        # A case without rows was left out.
+        made = [case for case in seconds if rows[case]]
+        answers = answers_of(artefact.manifest["options"][ATTACK], recorded, benchmark, blocks, made)
+    except (UserError, KeyError):
+        # Of another version, or of an attack that is not installed here.
+        return None
+    return sum(seconds[case] for case in made) / answers if answers else None
 
 
 def _listed(value: Any) -> list[int]:

@@ -81,7 +81,7 @@ def _with_attacks(
     experiment, benchmark = study.experiment, study.benchmark
     names = {stage: stage.split()[1] for stage in stages}
     asking = [need for need in memory_needs(study, shape, rows, accelerator) if need.stage in (ALL, "observe")]
-    speed = speed_of(experiment, shape, rows, accelerator)
+    speed = speed_of(experiment, benchmark, shape, rows, accelerator)
     memory = {name: attack_memory(experiment, shape, rows, accelerator, asking, name) for name in set(names.values())}
     answers = {name: answers_of(name, experiment, benchmark, shape.blocks) for name in set(names.values())}
     return replace(

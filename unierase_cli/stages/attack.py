@@ -84,7 +84,8 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     found = audited.fingerprints_of(experiment, options["of"])
     for part in _beside(study, options):
         found |= {f"{part} {key}": value for key, value in audited.fingerprints_of(experiment, part).items()}
-    found["rows"] = hash_json({part: [[fact.id, fact.row_hash, fact.group] for fact in facts] for part, facts in rows.items()})
+    # A row's hash leaves its subject out, which some questions are made of.
+    found["rows"] = hash_json({part: [[f.id, f.row_hash, f.group, f.subject] for f in facts] for part, facts in rows.items()})
     files = _files(name, attack_settings(name, experiment.audit.settings.get(name, {})))
     found |= {f"file {key}": hash_file(path) for key, path in files.items()}
     if ATTACKS.says(name, "ENTITIES", False) and experiment.audit.entities:

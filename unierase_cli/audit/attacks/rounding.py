@@ -1,7 +1,7 @@
 """How much of the edit does rounding take back: the share of edited weights that are rounded to what the unedited ones are.
 
 It explains what int8, int4 and NF4 bring back (spec: audit, section 6; 2410.16454). A matrix stands where facts do elsewhere; one
-that was not edited has no row. It asks nothing, and no verdict rests on it.
+that was not edited has no row. It asks nothing, so it has a table of its own and no share of facts.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from unierase_cli.audit.weights import matrices
 from unierase_cli.contracts import UserError
 from unierase_cli.models.quantise import int4_codes, int8_codes, nf4_codes
 
-CLASS, PRESET, VERSION = "weights", "standard", 1
+CLASS, PRESET, VERSION = "weights", "standard", 2
 SETTINGS: Mapping[str, Any] = {}
 NEEDS = ("ceiling",)
-SCORE, RELATIVE, WEAK = "undone", True, True
+# RELATIVE: only the unlearned model is looked at.
+SCORE, RELATIVE, ASKS = "undone", True, False
 LARGEST = "largest"
 ROUND = {"int8": int8_codes, "int4": int4_codes, "nf4": nf4_codes}
 

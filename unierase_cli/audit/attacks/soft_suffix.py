@@ -1,7 +1,8 @@
 """Free embeddings behind the question, trained until the model begins to agree; no fact is a target (Schwinn et al. 2402.09063).
 
-Every few steps the model answers, and all blocks are read through norm and head at the positions of the answer. The score is 1 once
-the entity has been in any of these texts; of facts without an entity it is the most recall of any.
+Every few steps the model answers, and all blocks are read through norm and head at the positions of the answer. With
+``audit.entities`` the score is 1 once the entity has been in any of these texts, and facts without an entity are left out; else it
+is the most recall of any text. The control's facts are scored by the same rule.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from unierase_cli.training.supervised import Example
 
-CLASS, PRESET, VERSION = "embeddings", "thorough", 1
+CLASS, PRESET, VERSION = "embeddings", "thorough", 2
 # tokens: how many embeddings. rate: step of the gradient's sign. every: steps between looks. facts: at most, 0 for all.
 SETTINGS: Mapping[str, Any] = {
     "tokens": 20, "steps": 100, "rate": 1e-3, "every": 10, "new_tokens": 100, "batch": 8, "facts": 100,
@@ -33,7 +34,10 @@ BENIGN = True
 
 
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
-    return [Case("a suffix of each fact's own", {"own": True}), Case("one suffix, other groups", {"own": False})]
+    return [
+        Case("one suffix per fact", {"own": True}),
+        Case("one shared suffix, tested on other groups", {"own": False}),
+    ]
 
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:
@@ -42,11 +46,12 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
     soft = soft_ids(target.loaded, 0, settings["tokens"])
     fit = fitting(target.facts, lambda fact: behind(target.loaded, fact.question, soft))
     facts = evenly_spaced(fit, settings["facts"] or len(fit))
-    entities = named_entities(facts, target.entities)
-    facts = tuple(fact for fact in facts if fact.id in entities) or facts
+    entities = named_entities(facts, target.entities) if target.entities else {}
+    if target.entities:
+        facts = tuple(fact for fact in facts if fact.id in entities)
     best = dict.fromkeys((fact.id for fact in facts), ("", -1.0))
     for fact, text in (_own if case.values["own"] else _shared)(target, facts, settings):
-        value = float(mentions(text, entities[fact.id])) if entities else rouge_l_recall(text, fact.answer)
+        value = float(mentions(text, entities[fact.id])) if target.entities else rouge_l_recall(text, fact.answer)
         if value > best[fact.id][1]:
             best[fact.id] = (text, value)
     for fact in facts:

@@ -34,7 +34,8 @@ class Pair:
 
 
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
-    return [Case("steps saved, log10")]
+    # A true answer and a strange one.
+    return [Case("steps saved, log10", {"own": True, "texts": 2})]
 
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from unierase_cli.audit import scores
-from unierase_cli.audit.base import ATTACKS, CHANCE, FORGET, PLAIN, RETAIN, TRAINED, Row
+from unierase_cli.audit.base import ATTACKS, CHANCE, FORGET, PLAIN, RETAIN, TRAINED, Row, asks
 from unierase_cli.audit.findings import Audit, Example, Finding
 from unierase_cli.audit.mentions import entity_lines, named_entities
 from unierase_cli.audit.numbers import Numbers, mean, numbers, relative_numbers
@@ -34,7 +34,7 @@ def measure(context: StageContext) -> Audit:
     known = _Known(audited_facts.groups(study), named_entities(facts, entity_lines(experiment.audit.entities)))
     kept = _Kept(asked[PLAIN], models)
     findings, remarks = [], []
-    for name in [PLAIN, *made]:
+    for name in [PLAIN, *filter(asks, made)]:
         some, told = _findings(name, asked[name], asked[PLAIN], models, known, kept, experiment)
         findings += some
         remarks += told
