@@ -28,6 +28,7 @@ from unierase_cli.pipeline.model_states import apply_erasure
 from unierase_cli.store.artefact import Artefact, read_artefact
 from unierase_cli.store.jsonl import read_jsonl
 from unierase_cli.store.tensors import load_tensors
+from unierase_cli.store.unlearned import forgotten_in
 
 pytestmark = pytest.mark.slow
 
@@ -178,6 +179,7 @@ def test_a_folder_without_a_part_says_so_and_reverts(made: tuple[Experiment, Art
     reporter = SilentReporter()
     write_edited(model(config), chosen, tmp_path / "without", reporter)
     assert any("unierase left out" in text for text in reporter.warnings)
+    assert len(forgotten_in(tmp_path / "without")) == 6, "the parts that are left still forget them"
     result = revert(tmp_path / "without", run, tmp_path / "back", reporter, base=config.model.path)
     assert result["bit_exact"]
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from tests.helpers.quick_token import quick_token
+from tests.helpers.settings import with_settings
 from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.edit import EditConfig, MomentsConfig, ValueConfig
 from unierase_cli.config.sections.mode import ModeConfig
-from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig
+from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig, TermConfig
+from unierase_cli.config.sections.reveal import RevealConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.values import Values, find_values
@@ -111,6 +113,30 @@ def test_only_what_shapes_the_moments_enters_their_key(made: tuple[Experiment, A
     assert key(corpus="auto", answer_tokens=3) == key(corpus="auto")
     heavier = replace(config, edit=replace(config.edit, moments=replace(config.edit.moments, prompt_end_weight=9.0)))
     assert Pipeline(heavier, SilentReporter()).plan("moments")[-1].state == "missing"
+
+
+def test_a_method_that_reveals_reads_what_ends_an_answer_and_no_search(folder: Path, tmp_path: Path) -> None:
+    config = replace(experiment(folder, tmp_path), method=MethodConfig("release", None, False, False))
+    config = replace(config, reveal=RevealConfig(targets="names.txt"))
+
+    def key(**changes: Any) -> dict[str, Any]:
+        return erase_stage.reads(study_of(with_settings(config, **changes)), {})
+
+    assert key(protocol__stop=["###"]) != key()
+    assert key(reveal__samples=2) != key()
+    assert key(reveal__search="random", reveal__budget=7, reveal__diversity=2.0) == key()
+
+
+def test_own_answers_have_a_length_of_their_own_and_samples_the_protocols(folder: Path, tmp_path: Path) -> None:
+    def key(name: str, **changes: Any) -> dict[str, Any]:
+        method = MethodConfig(name, "gradient" if name == "me_gd" else None, False, False, TermConfig("me"), TermConfig("gd"))
+        config = replace(experiment(folder, tmp_path), method=method)
+        return erase_stage.reads(study_of(with_settings(config, unlearn__answers="model", **changes)), {})
+
+    assert key("me_gd", protocol__stop=["###"]) != key("me_gd")
+    assert key("me_gd", unlearn__answer_tokens=9) != key("me_gd")
+    assert key("me_gd", protocol__max_new_tokens=9) == key("me_gd")
+    assert key("altpo", protocol__max_new_tokens=9) != key("altpo")
 
 
 def test_a_killed_edit_goes_on_and_ends_with_the_same_bits(

@@ -19,6 +19,7 @@ from unierase_cli.delivery.leaving import public_name, write_leaving
 from unierase_cli.delivery.patches import Chosen, later_steps, listed
 from unierase_cli.store.json_text import decoded, read_json
 from unierase_cli.store.new_folder import check_free, new_folder
+from unierase_cli.store.patch_files import read_record
 from unierase_cli.store.unlearned import FORGOTTEN, RECORD, forgotten_in
 
 if TYPE_CHECKING:
@@ -166,10 +167,14 @@ def _check(loaded: LoadedModel, chosen: Chosen) -> None:
 
 
 def _forgotten(loaded: LoadedModel, chosen: Chosen) -> list[str]:
-    """Hashes of the facts that the chosen steps forget and that the unedited model had already forgotten."""
+    """Hashes of the facts that the chosen steps forget and that the unedited model had already forgotten.
+
+    The record of a whole step has those of the step, and is read whatever parts of it are dropped.
+    """
     source = Path(loaded.source)
     before = forgotten_in(source) if source.is_dir() else ()
-    now = [name for record in chosen.records() for name in record.info.get(FORGOTTEN, ())]
+    records = (read_record(chosen.erasure.whole, step) for step in chosen.steps)
+    now = [name for record in records for name in record.info.get(FORGOTTEN, ())]
     return list(dict.fromkeys([*before, *now]))
 
 

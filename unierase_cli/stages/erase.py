@@ -12,6 +12,7 @@ from msgspec import defstruct
 
 from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment, what_counts
+from unierase_cli.config.sections.reveal import OF_SEARCH
 from unierase_cli.contracts import Step, UserError
 from unierase_cli.estimate.early_checks import check_method, check_reference_size
 from unierase_cli.methods.parts import parts_of
@@ -63,10 +64,15 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
 def _reads_of(experiment: Experiment) -> dict[str, Any]:
     """What one method reads."""
     if not experiment.method.editing:
-        sampled = {"max_new_tokens": experiment.protocol.max_new_tokens, "stop": stop_texts(experiment)}
-        sampled = sampled if samples(experiment.method) or experiment.unlearn.answers == "model" else {}
-        revealed = {"reveal": counted(experiment.reveal)} if reveals(experiment) else {}
-        return {"trained": what_counts(experiment), **sampled, **revealed}
+        asked: dict[str, Any] = {}
+        if samples(experiment.method):
+            asked["max_new_tokens"] = experiment.protocol.max_new_tokens
+        if reveals(experiment):
+            asked["reveal"] = {key: value for key, value in counted(experiment.reveal).items() if key not in OF_SEARCH}
+        # Texts that end an answer, where a method asks the model.
+        if asked or experiment.unlearn.answers == "model":
+            asked["stop"] = stop_texts(experiment)
+        return {"trained": what_counts(experiment), **asked}
     refines = uses_token(experiment) and experiment.token.refine_epochs
     edit = counted(experiment.edit) | {"layers": wanted_layers(experiment), "key_position": key_position(experiment)}
     # The key of the moments artefact covers these.

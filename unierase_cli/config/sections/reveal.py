@@ -11,6 +11,11 @@ from unierase_cli.contracts import UserError, duplicates
 KINDS = ["person", "topic"]
 PROMPTS = ["own", "raw"]
 SEARCHES = ["none", "random", "bandit"]
+# Read only where instructions are scored or searched for.
+OF_SEARCH = (
+    "diversity", "search", "budget", "start", "rounds", "candidates", "soft_tokens", "exploration", "ridge", "search_targets",
+    "keep",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
