@@ -7,7 +7,7 @@ from unierase_cli.estimate.need import rows_of
 from unierase_cli.estimate.shapes import shape_of
 from unierase_cli.estimate.training import stored_reference
 from unierase_cli.methods.parts import parts_of
-from unierase_cli.methods.traits import check_adapter, rows_per_fact
+from unierase_cli.methods.traits import check_adapter, fits_batches, rows_per_fact
 from unierase_cli.pipeline.study import Study
 
 # How many times the limit an estimate must be to count.
@@ -58,6 +58,6 @@ def check_reference_size(study: Study) -> None:
 def _check_batch(study: Study) -> None:
     """Check the batch size, except in modes that divide the forget set: they reduce it to the size of a request themselves."""
     experiment = study.experiment
-    if not (study.stepwise or study.independent):
+    if not (study.stepwise or study.independent or fits_batches(experiment.method)):
         # An upper bound of the rows; a smaller number is only known once they are sampled.
         experiment.unlearn.check_batch(rows_per_fact(experiment.method) * len(study.benchmark.forget))

@@ -25,6 +25,11 @@ def reveals(experiment: Experiment) -> bool:
     return there and bool(METHODS.says(experiment.method.implemented_by, "REVEALS", False))
 
 
+def fits_batches(method: MethodConfig) -> bool:
+    """Whether the method fits its batches to its rows itself, since later rounds reveal other numbers of them (``REVEALS``)."""
+    return bool(METHODS.says(method.implemented_by, "REVEALS", False))
+
+
 def changes_nothing(method: MethodConfig) -> bool:
     """Whether the model stays unchanged (``CHANGES_NOTHING``); False for a method that no longer exists."""
     with suppress(UserError):
