@@ -23,7 +23,7 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RUN|KEY=VALUE",
-        help="Finished RUNs (a path, NAME@v003, the start of a key, or latest); of several also one table and picture. "
+        help="Finished RUNs (a path, NAME, NAME@v003, the start of a key, or latest); of several also one table and picture. "
         "Without RUN: the model of the configuration as it is (model.path=FOLDER), or with method=NAME after that method.",
         autocompletion=complete_run_or_word,
         show_default=False,
@@ -68,7 +68,9 @@ def audit(
     found += [] if attacks is None else [f"audit.attacks=[{attacks.replace(' ', '')}]"]
     given = [name for name in ("experiment", "model", "benchmark", "method", "mode") if chosen.values.get(name)]
     if runs and (other := given or [word for word in typed if not word.startswith(OPEN)]):
-        raise UserError(f"{other[0]} has no place beside a finished RUN, which has its own", f"unierase audit {runs[0]}")
+        raise UserError(
+            f"{other[0]} cannot be combined with a finished RUN, which keeps its own configuration", f"unierase audit {runs[0]}"
+        )
     if not runs and "method" not in given and not any(word.startswith("method=") for word in typed):
         # A model that is named without a method is looked at as it is.
         typed = [*typed, "method=none"]
