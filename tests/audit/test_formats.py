@@ -136,3 +136,10 @@ def test_a_frame_takes_the_words_as_they_are_written() -> None:
     line = translation.Line("where was {who} born", "de", "Wo wurde {who} geboren?")
     (asked,) = translation.translated([fact], [line])
     assert asked.question == "Wo wurde Ada VELOUR geboren?"
+
+
+@pytest.mark.parametrize("slot", ["Name", "1st", "name"])
+def test_a_slot_has_any_name_and_may_be_repeated(slot: str) -> None:
+    line = translation.Line(f"Is {{{slot}}} {{who}} or {{{slot}}} ?", "de", f"{{{slot}}} und {{who}}?")
+    facts = [Fact("a", "Is Ada Lund or Ada?", "Yes."), Fact("b", "Is Ada Lund or Eve?", "No.")]
+    assert [(asked.fact.id, asked.question) for asked in translation.translated(facts, [line])] == [("a", "Ada und Lund?")]

@@ -16,6 +16,8 @@ from tests.helpers import sweep_stub
 from tests.helpers.places import ROOT
 from unierase_cli.cli.app import app
 from unierase_cli.cli.sweep import command as sweep_command
+from unierase_cli.cli.sweep.audits import audit_jobs
+from unierase_cli.cli.sweep.outcome import Ran, Results
 from unierase_cli.cli.sweep.plan import plan_sweep, plan_table
 from unierase_cli.config.compose import compose
 from unierase_cli.config.sweep import expand
@@ -175,6 +177,16 @@ def test_what_the_audits_of_two_runs_share_is_planned_once(tmp_path: Path) -> No
     assert one.startswith("1 combination: ")
     assert one.endswith("; audits: about 5.6 s (rough estimate)")
     assert [row[3] for row in rows] == ["erase, audit, 4 attacks", "erase, audit, 2 attacks"]
+    assert plan_table(planned[:1]).caption.startswith("1 combination: 0 done, 1 to run; ")
+
+
+def test_an_audit_has_what_the_sweeps_words_say_of_it(tmp_path: Path) -> None:
+    words = ["method=npo_gd", "audit.facts=3", "+audit.settings.prefix.tokens=[2]", f"run.outputs={tmp_path}"]
+    (one,) = plan_sweep(expand(words), "erase", None, SilentReporter())
+    results = Results("erase", Store(tmp_path), [], [Ran(one, path=tmp_path / "erase")])
+    (job,) = audit_jobs(results, ("unierase",), "prefix", tmp_path)
+    assert job.command[1:5] == ("audit", str(tmp_path / "erase"), "audit.facts=3", "+audit.settings.prefix.tokens=[2]")
+    assert "method=npo_gd" not in job.command
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import finetune
 from unierase_cli.stages.attack import CASES, read_cases, read_rows
 from unierase_cli.stages.shared.audited import chosen, with_control
-from unierase_cli.stages.shared.audited_run import as_recorded
+from unierase_cli.stages.shared.audited_run import as_recorded, find_model
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.jsonl import write_jsonl
@@ -261,6 +261,15 @@ def test_facts_that_are_forgotten_one_by_one_leave_no_model(tmp_path: Path, fold
 def told(tmp_path: Path, *words: str) -> tuple[int, str]:
     done = CliRunner().invoke(app, ["audit", *words, "--outputs", str(tmp_path / "outputs")], prog_name="unierase")
     return done.exit_code, done.output
+
+
+@pytest.mark.parametrize("word", ["demo", "erase/demo", "erase/demo@v002"])
+def test_a_run_without_a_version_is_its_newest(tmp_path: Path, word: str) -> None:
+    store = Store(tmp_path)
+    for number in range(1, 3):
+        manifest = {"stage": "erase", "key": f"{number}" * 64, "options": {}, "inputs": {}, "finished": float(number)}
+        store.draft("erase", "demo", f"{number}" * 64).complete(manifest)
+    assert find_model(store, word).full_name == "erase/demo@v002"
 
 
 def test_a_finished_run_is_audited_as_it_was_made(folders: dict[str, str], tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from tests.helpers.tiny_models import FACTS, tiny_llama
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training.checkpoints import clear_checkpoints, load_checkpoint, save_checkpoint
-from unierase_cli.training.events import EVENTS
-from unierase_cli.training.loop import LoopPlan, Progress, fit
+from unierase_cli.training.events import EVENTS, Events
+from unierase_cli.training.loop import LoopPlan, Progress, _look, fit
 from unierase_cli.training.optimisation import Masters, Optimisation, make_optimizer
 from unierase_cli.training.sophia import Sophia
 from unierase_cli.training.supervised import Example, answer_loss
@@ -120,6 +120,15 @@ def test_training_ends_early_when_the_objective_or_a_look_says_so() -> None:
     _, progress, _ = trained(LoopPlan(6, seed=0, look_every=2, look=lambda: next(looks)))
     assert (progress.steps, progress.stopped) == (4, "forgotten")
     assert progress.looks == [{"step": 2, "forget": 0.5}, {"step": 4, "forget": 0.1}]
+
+
+def test_a_look_without_scores_has_no_line() -> None:
+    reporter, nothing = SilentReporter(), Events(None)
+    plan = LoopPlan(6, seed=0, look_every=2, look=lambda: ({}, None))
+    _look(plan, Progress(steps=2, parts=[{"loss": 0.5}]), nothing, reporter)
+    assert reporter.notes == []
+    _look(replace(plan, look=lambda: ({"forget": 0.25}, None)), Progress(steps=2, parts=[{"loss": 0.5}]), nothing, reporter)
+    assert reporter.notes == ["step 2: loss 0.500, forget 0.250"]
 
 
 def test_a_loss_that_is_not_a_number_is_one_clear_line() -> None:

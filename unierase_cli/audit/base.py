@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from unierase_cli.config.checks import complete, positive
@@ -40,13 +41,20 @@ TOKEN, PARAPHRASES, CONTROL, CEILING = "token", "paraphrases", "control", "ceili
 # Scores in [0, 1] that rows may bring: whether an answer is right by the attack's own rule; what guessing gives of that; how
 # probable the true answer is.
 RIGHT, CHANCE, PROBABILITY = "right", "chance", "probability"
-# Settings with these names are above 0 in every attack.
+# Settings with these names are above 0 in every attack: counts, then rates.
 COUNTS = frozenset(
     {
-        "batch", "batch_tokens", "epochs", "every", "examples", "folds", "new_tokens", "others", "samples", "seeds", "sequences",
-        "steps", "tokens",
+        "batch", "batch_tokens", "epochs", "every", "examples", "least", "new_tokens", "others", "samples", "seeds", "sequences",
+        "steps", "tokens", "lr", "lora_lr", "rate",
     }
 )  # fmt: skip
+# Least and largest value of others, and one to type.
+LIMITS: Mapping[str, tuple[float, float, float]] = {
+    "facts": (0, inf, 100), "tested": (0, inf, 2), "warmup": (0, inf, 24), "folds": (2, inf, 5), "percent": (0, 100, 10),
+    "shares": (0, 1, 0.1),
+}  # fmt: skip
+# Texts that are not empty.
+TEXTS = frozenset({"start"})
 FORGET, RETAIN, TRAINED = "forget", "retain", "trained"
 
 
@@ -173,11 +181,24 @@ def attack_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """An attack's settings: its defaults with what is given in their place. Raises UserError for an unknown or unfit one."""
     where = f"audit.settings.{name}"
     found = complete(ATTACKS.says(name, "SETTINGS", {}), given, where)
-    for key in COUNTS & found.keys():
-        for value in found[key] if isinstance(found[key], list | tuple) else [found[key]]:
-            if isinstance(value, int | float):
-                positive(f"{where}.{key}", value)
+    for key, setting in found.items():
+        for value in setting if isinstance(setting, list | tuple) else [setting]:
+            _check(key, f"{where}.{key}", value, listed=isinstance(setting, list | tuple))
     return found
+
+
+def _check(key: str, where: str, value: Any, *, listed: bool) -> None:
+    """Refuse a value that no attack's setting of this name can have."""
+    if key in COUNTS and isinstance(value, int | float):
+        positive(where, value)
+    elif key in LIMITS and isinstance(value, int | float):
+        least, largest, example = LIMITS[key]
+        if not least <= value <= largest:
+            told = f"at least {least:g}" if largest == inf else f"from {least:g} to {largest:g}"
+            shown = f"[{example:g}]" if listed else f"{example:g}"
+            raise UserError(f"{where}={value} must be {told}", f"type for example {where}={shown}")
+    elif key in TEXTS and isinstance(value, str) and not value.strip():
+        raise UserError(f"{where} is empty", "name a text, or leave the setting out for its default")
 
 
 def asks(name: str) -> bool:

@@ -175,6 +175,9 @@ def _look(plan: LoopPlan, progress: Progress, events: Events, reporter: Reporter
     progress.looks.append({"step": progress.steps, **scores})
     progress.stopped = progress.stopped or stop
     events.write(progress.steps, {f"look/{name}": value for name, value in scores.items()})
+    if not scores:
+        # A look that measures elsewhere, as relearning's.
+        return
     told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
     reporter.note(f"step {progress.steps}: loss {progress.parts[-1].get('loss', 0.0):.3f}, {told}")
 

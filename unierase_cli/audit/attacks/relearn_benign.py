@@ -67,7 +67,7 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
     learned = evenly_spaced(harmless_facts(target, data, settings["file"]), count)
     if not learned:
         what = data.replace("_", "-")
-        target.reporter.warn(f"relearn_benign is left out: there is no {what} fact of a group of which nothing is forgotten")
+        target.reporter.warn(f"relearn_benign is left out: no {what} fact comes from a group that is kept whole")
         return []
     if len(learned) < count:
         target.reporter.note(f"relearn_benign trains on {len(learned)} {WORDS[data]}: there are no {count}")

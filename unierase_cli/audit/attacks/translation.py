@@ -92,24 +92,30 @@ def translated(facts: Sequence[Fact], lines: Sequence[Line]) -> Iterator[Asked]:
     """Every fact that a line fits, by the first such line."""
     frames = [(_frame(line.question), line) for line in lines]
     for fact in facts:
-        for frame, line in frames:
+        for (frame, names), line in frames:
             if fits := frame.fullmatch(normalised(fact.question)):
                 # As written in the question, whose words a frame only finds in lower case.
-                own = _as_written(fact.question, fits.groupdict())
+                own = _as_written(fact.question, dict(zip(names, fits.groups(), strict=True)))
                 answer = None if line.answer is None else _filled(line.answer, own)
                 yield Asked(fact, line.language, _filled(line.translation, own), answer)
                 break
 
 
-def _frame(question: str) -> re.Pattern[str]:
-    """A question, normalised, in which every slot stands for some words."""
+def _frame(question: str) -> tuple[re.Pattern[str], list[str]]:
+    """A question, normalised, in which every slot stands for some words, and the slots; one that is repeated for the same words."""
     parts = SLOT.split(question)
-    # Normalising drops closing punctuation, which only stands at the end.
-    text = normalised("".join(part if place % 2 == 0 else f"\x00{part}\x00" for place, part in enumerate(parts)))
-    pieces = text.split("\x00")
-    return re.compile(
-        "".join(re.escape(piece) if place % 2 == 0 else f"(?P<{piece}>.+?)" for place, piece in enumerate(pieces))
-    )
+    names = list(dict.fromkeys(parts[1::2]))
+    # Normalising drops closing punctuation, which only stands at the end, and the case of names.
+    slots = (part if place % 2 == 0 else f"\x00{names.index(part)}\x00" for place, part in enumerate(parts))
+    pieces = normalised("".join(slots)).split("\x00")
+    pattern, seen = "", set()
+    for place, piece in enumerate(pieces):
+        if place % 2 == 0:
+            pattern += re.escape(piece)
+            continue
+        pattern += f"(?:\\{int(piece) + 1})" if piece in seen else "(.+?)"
+        seen.add(piece)
+    return re.compile(pattern), names
 
 
 def _as_written(question: str, found: Mapping[str, str]) -> dict[str, str]:

@@ -23,7 +23,7 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RUN|KEY=VALUE",
-        help="Finished RUNs (a path, NAME@v003, the start of a key, or latest); of several also one table and picture. "
+        help="Finished RUNs (a path, NAME, NAME@v003, the start of a key, or latest); of several also one table and picture. "
         "Without RUN: the model of the configuration as it is (model.path=FOLDER), or with method=NAME after that method.",
         autocompletion=complete_run_or_word,
         show_default=False,

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def audit_jobs(results: Results, program: Sequence[str], attacks: str, folder: Path) -> list[Job]:
-    """A job for every run that is there and whose audit is not; of runs that are the same artefact, one."""
+    """A job for every run that is there and whose audit is not, with what the sweep's words say of it; of runs that are the same
+    artefact, one.
+    """
     from unierase_cli.launch.jobs import Job
 
     jobs: dict[Path, Job] = {}
@@ -30,7 +32,8 @@ def audit_jobs(results: Results, program: Sequence[str], attacks: str, folder: P
             continue
         number, label = run.planned.number, f"audit of {run.planned.label}"
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{number:03d}_audit_{run.planned.label.replace(' ', '_')}")[:100]
-        command = (*program, "audit", str(run.path), "--attacks", attacks, "--outputs", str(results.store.root), "--json")
+        told = [word for word in run.planned.combination.words if re.match(r"\+*audit\.", word)]
+        command = (*program, "audit", str(run.path), *told, "--attacks", attacks, "--outputs", str(results.store.root), "--json")
         jobs[run.path] = Job(number, label, command, folder / f"{name}.log", folder / f"{name}.json")
     return list(jobs.values())
 

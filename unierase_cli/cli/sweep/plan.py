@@ -212,12 +212,16 @@ def plan_table(planned: Sequence[Planned]) -> Table:
         told |= {row.key for row in left}
         rows.append((str(one.number), one.label, _state(one), _listed(fresh)))
     ready, twins = sum(one.done for one in planned), sum(one.twin is not None and not one.done for one in planned)
-    caption = f"{len(planned)} combination{'s' * (len(planned) != 1)}: {ready} done, "
-    caption += f"{len(planned) - ready - twins} to run; {len(told)} artefacts to make"
+    caption = f"{_counted(len(planned), 'combination')}: {ready} done, {len(planned) - ready - twins} to run; "
+    caption += f"{_counted(len(told), 'artefact')} to make"
     caption += f" ({len(shared)} shared, listed at the first combination)" if shared else ""
     seconds = sum(one.audit_seconds for one in planned)
     caption += f"; audits: about {duration(seconds)} (rough estimate)" if seconds else ""
     return Table("Sweep", ("no.", "combination", "now", "to make"), tuple(rows), frozenset({"no."}), caption)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _state(one: Planned) -> str:
@@ -232,7 +236,7 @@ def _listed(rows: Sequence[PlanRow]) -> str:
     """The stages to make; of attacks, which are many, only the number."""
     attacks = sum(row.stage.startswith(f"{ATTACK} ") for row in rows)
     named = [_short(row) for row in rows if not row.stage.startswith(f"{ATTACK} ")]
-    return ", ".join([*named, *([f"{attacks} attack{'s' * (attacks != 1)}"] if attacks else [])])
+    return ", ".join([*named, *([_counted(attacks, "attack")] if attacks else [])])
 
 
 def _short(row: PlanRow) -> str:

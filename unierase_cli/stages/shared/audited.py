@@ -93,7 +93,9 @@ def with_control(experiment: Experiment, reporter: Reporter) -> Experiment:
         return experiment
     found = _known_control(experiment) or _trained_control(experiment)
     if found is None and has_never_known(experiment.benchmark):
-        reporter.note("the control: facts that the unedited model never knew, for there is no model without those to forget")
+        reporter.note(
+            "the control: facts that the unedited model never knew, because no model without the forgotten facts is available"
+        )
         return replace(experiment, audit=replace(audit, control=FACTS))
     if found is None:
         return experiment

@@ -20,7 +20,8 @@ LEADING = ("erase", "score", "report")
 
 
 def find_model(store: Store, word: str) -> Artefact:
-    """The artefact that a word means: of a name that several stages share, and of ``latest``, one that leads to a model.
+    """The artefact that a word means: of a name that several stages share, and of ``latest``, one that leads to a model; of a name
+    without a version the newest.
 
     Raises UserError for none.
     """
@@ -30,7 +31,13 @@ def find_model(store: Store, word: str) -> Artefact:
             found.append(store.resolve(word, stage))
     if word == "latest" and found:
         return max(found, key=lambda artefact: artefact.order)
-    return found[0] if found else store.resolve(word)
+    if found:
+        return found[0]
+    for stage in LEADING:
+        versions = [made for made in store.list(stage) if word in (made.path.parent.name, f"{stage}/{made.path.parent.name}")]
+        if versions:
+            return max(versions, key=lambda artefact: artefact.order)
+    return store.resolve(word)
 
 
 def made_of(store: Store, run: Artefact) -> dict[str, Artefact]:
