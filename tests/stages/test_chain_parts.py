@@ -21,11 +21,13 @@ from unierase_cli.config.sections.reveal import RevealConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.delivery.patches import choose_steps
+from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.solve import LayerState
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods import chain
 from unierase_cli.methods.own_answers import own_answers
+from unierase_cli.models.load import load_model
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.stages import erase
@@ -91,6 +93,21 @@ def test_the_state_of_parts_survives_its_file(tmp_path: Path) -> None:
     assert (first.lambda_, second.lambda_, second.whitened) == (0.5, 0.25, None)
     assert first.whitened is not None
     assert torch.equal(first.whitened, keys)
+
+
+@pytest.mark.slow
+def test_a_scrub_with_nothing_to_do_leaves_the_rest_of_a_sequence_to_the_other_part(folder: Path, tmp_path: Path) -> None:
+    known = PartConfig("scrub", None, False, False, TermConfig("bounded"), TermConfig("gd"), settings={"margin": 0.1})
+    config = experiment(folder, tmp_path, ModeConfig("sequential", steps=2), method=chained(scrub=known, unierase=TOKEN))
+    run = make(config, "erase")
+    for step in range(2):
+        first, second = Patch.load(run.path, step).parts
+        assert not first.tensors()
+        assert second.factors
+    assert all(patch.factors for patch in choose_steps(run, parts=["scrub"]).patches())
+    loaded = load_model(config.model, config.run)
+    applied = apply_patches(loaded, [Patch.load(run.path, step) for step in range(2)])
+    assert list(applied.parameters())
 
 
 @pytest.mark.slow
