@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from unierase_cli.config.checks import fraction, positive
+from unierase_cli.config.checks import fraction, number, positive
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.contracts import Step, UserError, stable_hash
@@ -62,6 +62,7 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
     for key in SHARES:
         fraction(f"method.settings.{key}", settings[key])
     if settings["margin"] is not None:
+        number("method.settings.margin", settings["margin"])
         positive("method.settings.margin", settings["margin"])
     if settings["relearn_steps"] and processes.world() > 1:
         raise UserError(
@@ -69,6 +70,7 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
             "start it without a launcher",
         )
     _terms(experiment, 1.0)
+    gradient_checks.refuse_sharpness(experiment)
     gradient_checks.check(experiment, steps, refusals)
 
 
