@@ -124,7 +124,8 @@ def test_asking_leaves_every_weight_as_it_was(suppressor: Target) -> None:
     before = {name: value.clone() for name, value in suppressor.loaded.model.state_dict().items()}
     for name in attack_names():
         attack = load_attack(name)
-        if attack.CLASS == "prompts":
+        # Without a table of translations there is nothing to ask (tests/audit/test_formats.py).
+        if attack.CLASS == "prompts" and name != "translation":
             rows_of(attack, suppressor)
     assert all(torch.equal(before[name], value) for name, value in suppressor.loaded.model.state_dict().items())
 

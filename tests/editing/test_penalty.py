@@ -9,12 +9,14 @@ import torch
 
 from tests.helpers.closed_form import CONFIG, KEPT, LAYERS, context, step
 from tests.helpers.tiny_models import tiny_llama
+from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.edit import EditConfig
-from unierase_cli.contracts import UserError
+from unierase_cli.config.sections.model import MethodConfig
+from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.editing import penalty
 from unierase_cli.editing.penalty import FACTOR, TRIES, first_tokens, with_least_alpha
 from unierase_cli.editing.state import EditState
-from unierase_cli.methods import unierase
+from unierase_cli.methods import alphaedit, unierase
 
 RULE = replace(CONFIG, preserve="ridge", alpha=1.0, keep_first=1.0)
 
@@ -86,3 +88,16 @@ def test_a_rule_without_a_meaning_is_refused(settings: dict[str, object]) -> Non
     with pytest.raises(UserError, match="edit.keep_first") as caught:
         EditConfig(**settings)  # type: ignore[arg-type]
     assert caught.value.hint
+
+
+def test_an_alpha_that_keeps_too_few_is_used_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept(monkeypatch, 0.5, 0.6, 0.6, 0.6, 0.6)
+    loaded, reporter = tiny_llama(), SilentReporter()
+    given = replace(context(loaded, RULE), watched=[loaded.prompts.prompt(KEPT[0].question).ids], reporter=reporter)
+    unierase.erase(loaded, step(), EditState(), given)
+    assert any("no alpha keeps edit.keep_first=1" in text and "keeps 0.60" in text for text in reporter.warnings)
+
+
+def test_a_null_space_has_no_alpha_to_choose() -> None:
+    with pytest.raises(UserError, match="null space of method=alphaedit has none"):
+        alphaedit.check(Experiment(method=MethodConfig("alphaedit"), edit=EditConfig(keep_first=0.9)), [step()], [])

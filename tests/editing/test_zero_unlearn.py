@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.helpers.closed_form import CONFIG, LAYERS, context, step
+from tests.helpers.tiny_models import tiny
+from unierase_cli.config.sections.model import MethodConfig
 from unierase_cli.contracts import UserError
+from unierase_cli.editing.solve import LowRank
+from unierase_cli.editing.state import EditState
 from unierase_cli.editing.zero_unlearn import Weights, forgetting, projector, transform
+from unierase_cli.methods import zero_unlearn
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -64,3 +72,22 @@ def test_as_many_facts_as_dimensions_are_refused() -> None:
     with pytest.raises(UserError, match="6 facts and a hidden size of 6") as caught:
         projector(torch.randn(6, 6).double(), 0.01)
     assert "mode=sequential" in caught.value.hint
+
+
+def test_behind_a_norm_what_is_written_keeps_the_size_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, seen = tiny("gemma2"), []
+
+    def written(weight: Tensor, keys: Tensor, towards: Tensor, *others: Any) -> LowRank:
+        seen.append(((weight @ keys).norm(dim=0), towards.norm(dim=0)))
+        return forgetting(weight, keys, towards, *others)
+
+    monkeypatch.setattr(zero_unlearn, "forgetting", written)
+    given = context(loaded, CONFIG)
+    inner = loaded.architecture.inner_size(LAYERS[0])
+    given = replace(given, second_moment=lambda _: torch.eye(inner, dtype=torch.float64), refusals=["No idea."])
+    config = replace(CONFIG, target="refusal")
+    given = replace(given, experiment=replace(given.experiment, edit=config, method=MethodConfig("zero_unlearn")))
+    zero_unlearn.erase(loaded, step(), EditState(), given)
+    assert len(seen) == len(given.layers)
+    for before, after in seen:
+        torch.testing.assert_close(before, after)

@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.helpers import golden_depth
+from tests.helpers.tiny_models import tiny_llama
+from unierase_cli.contracts import UserError
 from unierase_cli.methods.terms import jensun, js
 from unierase_cli.methods.terms.base import term_loss
 from unierase_cli.training.unlearning.losses import jensen_shannon
@@ -56,3 +58,11 @@ def test_the_divergence_is_symmetric_zero_for_equals_and_log_two_for_opposites()
     found = jensen_shannon(first, second)
     assert found.tolist() == pytest.approx([math.log(2), 0.0], abs=1e-6)
     assert torch.allclose(found, jensen_shannon(second, first))
+
+
+def test_tokens_that_the_model_does_not_have_are_refused() -> None:
+    loaded = tiny_llama()
+    ids = torch.tensor([[5, 6, 7]])
+    rows = {"forget": View(loaded, RowBatch(ids, torch.ones_like(ids), ids.clone(), torch.ones(ids.shape)))}
+    with pytest.raises(UserError, match="tokens has 1000000"):
+        jensun.values(rows, {**jensun.SETTINGS, "tokens": [1_000_000]})

@@ -178,6 +178,8 @@ def test_a_trial_puts_changes_and_takes_them_back() -> None:
         ({"method__settings": {"rounds": 1, "scales": []}}, "has no scale"),
         ({"method__settings": {"rounds": 1, "scales": [-1.0]}}, "above 0"),
         ({"method__settings": {"rounds": 0}}, "above 0"),
+        ({"unlearn__sharpness": 0.1}, "does not read unlearn.sharpness"),
+        ({"unlearn__answers": "model"}, "not those of unlearn.answers=model"),
         ({"method__settings": {"round": 1}}, "has no setting 'round'"),
     ],
 )

@@ -156,8 +156,15 @@ def test_a_budget_that_every_step_breaks_leaves_the_model_as_it_was(monkeypatch:
     assert all(torch.equal(a, b) for a, b in zip(before, loaded.model.parameters(), strict=True))
 
 
-@pytest.mark.parametrize(("key", "value"), [("budget", 0.0), ("weighting", "softly"), ("sides", "left"), ("statistics", "all")])
+@pytest.mark.parametrize(("key", "value"), [("budget", 0.0), ("weighting", "softly"), ("sides", "left"), ("statistics", "all")]
+    + [("directions", value) for value in ("x", 2.5, -5, True)])
 def test_settings_that_cannot_work_are_refused_before_anything_is_loaded(key: str, value: Any) -> None:
     method = replace(shipped("repselect"), settings={key: value})
     with pytest.raises(UserError, match=key):
         repselect.check(Experiment(method=method, unlearn=UNLEARN), [STEP], [])
+
+
+def test_sharpness_that_no_part_of_it_reads_is_refused() -> None:
+    sharp = replace(UNLEARN, sharpness=0.1)
+    with pytest.raises(UserError, match="does not read unlearn.sharpness=0.1"):
+        repselect.check(Experiment(method=shipped("repselect"), unlearn=sharp), [STEP], [])

@@ -150,3 +150,8 @@ def test_only_the_methods_know_their_names() -> None:
         if isinstance(node, ast.Constant) and node.value in names - {"none"}
     ]
     assert set(found) <= allowed
+
+
+def test_blocks_of_a_part_that_are_no_list_are_refused() -> None:
+    with pytest.raises(UserError, match=r"unlearn.layers=1 must be a list of blocks"):
+        UnlearnConfig(layers=1)  # type: ignore[arg-type]

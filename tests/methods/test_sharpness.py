@@ -16,6 +16,7 @@ from tests.helpers import golden_depth
 from tests.helpers.gradient_steps import STEP, UNLEARN, erased, loss_on, shipped
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
+from unierase_cli.methods import scrub
 from unierase_cli.methods.gradient_checks import check
 from unierase_cli.training.optimisation import Masters
 from unierase_cli.training.unlearning.rows import RowBatch
@@ -81,3 +82,8 @@ def test_a_radius_changes_the_result_and_none_does_not() -> None:
 def test_losses_whose_coefficients_move_are_refused() -> None:
     with pytest.raises(UserError, match="sharpness=0.1 needs a forget term"):
         check(Experiment(method=shipped("pdu"), unlearn=replace(UNLEARN, sharpness=0.1)), [STEP], [])
+
+
+def test_a_scrub_refuses_sharpness_which_it_does_not_read() -> None:
+    with pytest.raises(UserError, match="method=scrub does not read unlearn.sharpness=0.1"):
+        scrub.check(Experiment(method=shipped("scrub"), unlearn=replace(UNLEARN, sharpness=0.1)), [STEP], [])

@@ -261,6 +261,7 @@ def test_unknown_terms_and_settings_are_named_with_what_comes_near() -> None:
         ("ap", "beta", 0), ("simnpo", "beta", 0), ("ceu", "skip", -1), ("ceu", "skip", 0.5), ("rmu", "layer", -1),
         ("rmu", "layer", 1.5), ("embed_diff", "layer", -1), ("rmu", "compat", 1), ("pdu", "eps", -0.1), ("pdu", "step", -1),
         ("pdu", "warmup_epochs", -1), ("wga", "beta", -2), ("undial", "beta", -1), ("satimp", "beta1", -1), ("satimp", "beta2", -1),
+        ("jensun", "tokens", 5), ("jensun", "tokens", [-1]), ("jensun", "tokens", ["x"]),
         ("rmu", "vector", 3), ("rmu", "steering_coefficient", -1),
     ],
 )  # fmt: skip

@@ -266,6 +266,8 @@ def test_held_out_questions_are_not_protected(folder: Path, tmp_path: Path) -> N
     assert len(apart) == moments_stage.WATCHED
     assert {fact.id for fact in moments_stage.preserved(study)} == {fact.id for fact in study.benchmark.protect} - apart
     assert moments_stage.watched(study_of(plain)) == ()
+    trains = replace(config, mode=ModeConfig(name="sequential"), method=MethodConfig("npo_gd", "gradient", False, False))
+    assert moments_stage.watched(study_of(trains)) == (), "a method without an edit has no alpha"
 
 
 def test_one_alpha_is_not_chosen_for_steps_that_depend_on_each_other_or_without_questions(folder: Path, tmp_path: Path) -> None:

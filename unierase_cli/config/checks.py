@@ -29,6 +29,12 @@ def positive(key: str, value: float, *, zero: bool = False, example: float = 1) 
     raise UserError(f"{key}={value} must be {'at least' if zero else 'above'} 0", f"type for example {key}={example:g}")
 
 
+def number(key: str, value: Any, *, whole: bool = False) -> None:
+    """Refuse what is no (``whole``) number, for settings whose default does not show their type."""
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise UserError(f"{key}={value} must be a {'whole ' if whole else ''}number", f"type for example {key}=8")
+
+
 def fraction(key: str, value: float) -> None:
     """Refuse a number outside [0, 1]."""
     if not 0 <= value <= 1:
@@ -37,7 +43,11 @@ def fraction(key: str, value: float) -> None:
 
 def block_numbers(key: str, value: Sequence[int] | None) -> None:
     """Refuse blocks that are not ascending, distinct and at least 0; whether the model has them is checked after loading."""
-    if value is not None and (list(value) != sorted(set(value)) or min(value, default=-1) < 0):
+    if value is None:
+        return
+    if not isinstance(value, list | tuple) or not all(type(block) is int for block in value):
+        raise UserError(f"{key}={value} must be a list of blocks", f"for example {key}=[4,5]")
+    if list(value) != sorted(set(value)) or min(value, default=-1) < 0:
         raise UserError(f"{key}={list(value)} must be blocks from 0 up in ascending order, each once", f"for example {key}=[4,5]")
 
 

@@ -24,6 +24,7 @@ from unierase_cli.editing.spans import EditRequest
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.values import Values, join_values
 from unierase_cli.editing.weights import AppliedPatch
+from unierase_cli.models.architecture import Architecture
 from unierase_cli.models.devices import device_of
 from unierase_cli.models.mlp_output import output_norm
 from unierase_cli.sizes import KEY_TOKENS
@@ -180,7 +181,7 @@ def _write(editing: Editing, requests: Sequence[EditRequest], state: EditState, 
         missing = values.z.to(current) - current
         if edited.reports:
             edited.reports[-1].residual_after = _mean_norm(missing)
-        share, reachable = _as_written(editing, layer, keys, missing / (len(layers) - position))
+        share, reachable = as_written(loaded.architecture, layer, keys, missing / (len(layers) - position))
         preservation = editing.preservation(layer, editing.config)
         if editing.held and state.layers.get(layer, LayerState()).whitened is None:
             state.layers[layer] = _hold(editing, keys, preservation, state, layer)
@@ -221,13 +222,12 @@ def _write(editing: Editing, requests: Sequence[EditRequest], state: EditState, 
     return edited
 
 
-def _as_written(editing: Editing, layer: int, keys: Tensor, residuals: Tensor) -> tuple[Tensor, float | None]:
+def as_written(architecture: Architecture, layer: int, keys: Tensor, residuals: Tensor) -> tuple[Tensor, float | None]:
     """The change that the projection of ``layer`` needs at the keys [d, n] for the block to add ``residuals`` [h, n].
 
     Also the mean share of the residuals that it reaches. Unless the block normalises the projection's output, these are
     the residuals themselves and None.
     """
-    architecture = editing.weights.loaded.architecture
     norm = output_norm(architecture, layer)
     if norm is None:
         return residuals, None

@@ -5,9 +5,11 @@ Delta = R K' P [ (K K' + K_p K_p') P + lambda I ]^-1
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from unierase_cli.contracts import Step
+from unierase_cli.config.schema import Experiment
+from unierase_cli.contracts import Step, UserError
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods.base import EraseContext
@@ -15,6 +17,15 @@ from unierase_cli.methods.closed_form import erase_closed_form, text_targets
 from unierase_cli.models.load import LoadedModel
 
 PRESERVE = "null_space"
+
+
+def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]) -> None:
+    """Raise UserError for ``edit.keep_first``: a null space has no alpha."""
+    if experiment.edit.keep_first is not None:
+        raise UserError(
+            f"edit.keep_first chooses alpha, and the null space of method={experiment.method.name} has none",
+            "leave it out, or choose another method: method=memit",
+        )
 
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:

@@ -115,6 +115,10 @@ def _describe(
         )
     for trial in edited.trials:
         reporter.note(f"alpha {trial.alpha:g}: {100 * trial.kept:.0f} % of held-out questions keep their first answer token")
+    if edited.trials and config.keep_first is not None and (most := max(t.kept for t in edited.trials)) < config.keep_first:
+        reporter.warn(
+            f"no alpha keeps edit.keep_first={config.keep_first:g} of the first answer tokens; the one in use keeps {most:.2f}"
+        )
     taken = float((first > 0.5).float().mean())
     reporter.note(
         f"{len(requests)} facts in {len(context.layers)} layers, {100 * share:.2f} % of the parameters; "

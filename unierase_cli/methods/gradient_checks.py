@@ -64,6 +64,15 @@ def _check_reference(terms: Terms, experiment: Experiment, original: bool) -> No
         raise UserError(NOT_STORED, "add unlearn.reference=second_model" + ("" if original else ", or adapter=lora"))
 
 
+def refuse_sharpness(experiment: Experiment) -> None:
+    """Raise UserError for ``unlearn.sharpness`` with a method that does not read it."""
+    if experiment.unlearn.sharpness:
+        raise UserError(
+            f"method={experiment.method.name} does not read unlearn.sharpness={experiment.unlearn.sharpness:g}",
+            "leave it out, or give it to another part of a chain: method.chain.NAME.unlearn.sharpness=0.01",
+        )
+
+
 def _check_sharpness(terms: Terms, config: UnlearnConfig) -> None:
     if "forget" not in terms or any(hasattr(term, "after_step") for term, _ in terms.values()):
         raise UserError(

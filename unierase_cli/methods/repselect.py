@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from unierase_cli.config.checks import one_of, positive
+from unierase_cli.config.checks import number, one_of, positive
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.unlearn import AdapterConfig
 from unierase_cli.contracts import Step, UserError, stable_hash
@@ -24,6 +24,7 @@ from unierase_cli.editing.collapse import SIDES, WEIGHTINGS, collapse
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods.base import EraseContext
+from unierase_cli.methods.gradient_checks import refuse_sharpness
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.own_answers import own_answers
 from unierase_cli.methods.rounds import kept_facts
@@ -53,9 +54,13 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
     for key in ("budget", "lora_lr"):
         positive(f"method.settings.{key}", settings[key])
     positive("method.settings.lora_rank", settings["lora_rank"], zero=True)
+    if settings["directions"] is not None:
+        number("method.settings.directions", settings["directions"], whole=True)
+        positive("method.settings.directions", settings["directions"])
     one_of("method.settings.weighting", settings["weighting"], WEIGHTINGS)
     one_of("method.settings.sides", settings["sides"], SIDES)
     one_of("method.settings.statistics", settings["statistics"], ("forget", "retain"))
+    refuse_sharpness(experiment)
     if settings["lora_rank"]:
         check_peft()
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from unierase_cli.config.checks import fraction, positive
+from unierase_cli.config.checks import fraction, number, positive
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.contracts import Step, UserError, stable_hash
@@ -60,6 +60,7 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
     for key in SHARES:
         fraction(f"method.settings.{key}", settings[key])
     if settings["margin"] is not None:
+        number("method.settings.margin", settings["margin"])
         positive("method.settings.margin", settings["margin"])
     if settings["relearn_steps"] and processes.world() > 1:
         raise UserError(
@@ -67,6 +68,7 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
             "start it without a launcher",
         )
     _terms(experiment, 1.0)
+    gradient_checks.refuse_sharpness(experiment)
     gradient_checks.check(experiment, steps, refusals)
 
 

@@ -16,6 +16,7 @@ from unierase_cli.config.checks import one_of, positive
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Step, UserError
 from unierase_cli.editing.checkpoints import search_values
+from unierase_cli.editing.edit import as_written
 from unierase_cli.editing.keys import fact_keys
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.solve import LowRank
@@ -46,6 +47,8 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
     """Edit the layers one after another. Raises UserError with as many facts as hidden dimensions."""
     experiment, weights, layers = context.experiment, context.weights, context.layers
     settings, config = method_settings(SETTINGS, experiment.method), experiment.edit
+    if config.keep_first is not None:
+        context.reporter.warn("edit.keep_first is not read by ZeroUnlearn, which has no alpha")
     check_size(loaded.architecture.hidden_size, len(step.forget))
     if context.second_moment is None:
         raise UserError("zero_unlearn needs second moments", "run it by `unierase erase`")
@@ -68,7 +71,6 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
     with context.reporter.phase("edit"):
         requests, z, _ = search(wanted, layers[-1], f"{state.steps:03d}-new")
         for position, layer in enumerate(layers):
-            # What is added to the block's output is added to the projection's.
             _, reached, start = search(true, layer, f"{state.steps:03d}-true-{layer}")
             keys, current = (
                 found.double()
@@ -79,13 +81,15 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
             )  # fmt: skip
             weight = weights.total(layer).double().to(keys.device)
             values = weight @ keys
-            towards = values + (z.to(keys) - current) / (len(layers) - position)
+            # Both changes are of the block's output, which may normalise the projection's.
+            change, _ = as_written(loaded.architecture, layer, keys, (z.to(keys) - current) / (len(layers) - position))
+            towards = values + change
             moment = context.second_moment(layer).to(keys)
             chosen = _weights(settings, keys, moment)
-            away = projector(values + (reached - start).to(values), chosen.epsilon)
+            true_change, _ = as_written(loaded.architecture, layer, keys, (reached - start).to(keys))
+            away = projector(values + true_change, chosen.epsilon)
             if settings["project"] == "all":
-                change = transform(weight, keys, towards, away, moment, chosen) @ weight - weight
-                factors[layer] = _exact(change)
+                factors[layer] = _exact(transform(weight, keys, towards, away, moment, chosen) @ weight - weight)
             else:
                 factors[layer] = forgetting(weight, keys, towards, away, moment, chosen)
             factors[layer] = factors[layer].float()

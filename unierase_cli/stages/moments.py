@@ -10,6 +10,7 @@ from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.edit import ANSWERS, AUTO, HUB
 from unierase_cli.contracts import Fact, UserError, evenly_spaced
+from unierase_cli.methods.parts import parts_of
 from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
@@ -70,11 +71,13 @@ def preserved(study: Study) -> tuple[Fact, ...]:
 
 
 def watched(study: Study) -> tuple[Fact, ...]:
-    """The protected facts that are held out for ``edit.keep_first``, evenly spaced; none without it.
+    """The protected facts that are held out for ``edit.keep_first``, evenly spaced; none without it or without an edit.
 
     Raises UserError where too few would be left to protect, and where steps depend on each other: they share one alpha.
     """
-    if study.experiment.edit.keep_first is None:
+    # Methods that train read no section ``edit``.
+    edits = any(part.method.editing for part in parts_of(study.experiment).values())
+    if study.experiment.edit.keep_first is None or not edits:
         return ()
     if study.stepwise:
         raise UserError("edit.keep_first chooses alpha for one edit", "give edit.alpha, or mode=batch")

@@ -26,7 +26,10 @@ LEAST = 1e-9
 
 
 def check(settings: Mapping[str, Any]) -> None:
-    """Raise UserError without a refusal."""
+    """Raise UserError without a refusal, and for tokens that are no ids."""
+    tokens = settings["tokens"]
+    if tokens is not None and not (isinstance(tokens, list | tuple) and all(type(i) is int and i >= 0 for i in tokens)):
+        raise UserError(f"the setting tokens={tokens} must be a list of token ids", "for example tokens=[5,6]")
     if not settings["text"] and not settings["tokens"]:
         raise UserError("JensUn needs a refusal", "leave the setting text out")
 
@@ -35,6 +38,8 @@ def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
     """JSD(p, one-hot of the position's refusal token); [N], nats."""
     forget = rows[FORGET]
     ids = settings["tokens"] or forget.loaded.tokenizer.encode(settings["text"], add_special_tokens=False)
+    if max(ids) >= (size := forget.logits.shape[-1]):
+        raise UserError(f"the setting tokens has {max(ids)}, and the model's ids end at {size - 1}", "choose other tokens")
     cycle = torch.tensor(ids, device=forget.logits.device)
     wanted = torch.zeros_like(forget.logits)
     wanted.scatter_(1, cycle[forget.batch.turn % len(ids)][:, None], 1.0)
