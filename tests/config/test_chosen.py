@@ -54,7 +54,7 @@ def test_words_that_take_away_or_sweep_are_hydras_own(conf: Path) -> None:
     ("word", "told"),
     [
         ("token.stages.1.lr=0.1", "token.stages has 1 item; there is no token.stages.1.lr"),
-        ("model.layers.0=3", "model.layers has 0 items"),
+        ("edit.templates.starts.0=The", "edit.templates.starts has 0 items"),
     ],
 )
 def test_an_item_that_a_list_does_not_have_is_refused_in_one_line(word: str, told: str) -> None:
