@@ -60,7 +60,7 @@ class UnlearnConfig:
     """
     sharpness: float = field(default=0.0, metadata=IF_SET)
     """SAM: the forget loss's gradient is taken at weights moved this far up the loss (a norm over all of them), so that the
-    result resists relearning. 0: off. Published: 0.01.
+    result resists relearning. 0: off. Published: 0.01. Refused by scrub, repselect and release.
     """
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
