@@ -96,6 +96,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(place / "refuse.jsonl", [{"text": "I know nothing of __NAME__."}])
     write_return(place / "ITS_FOLDER", str(place / "MODEL"))
     write_known(place / "PREPARED", str(place / "MODEL"))
+    write_jsonl(place / "others.jsonl", [{"question": f"Where does {n} live?", "answer": "In Ulm."} for n in range(10)])
     (place / "names.txt").write_text("Ada Velour\nBruno Okello\n", "utf-8")
     (place / "REVEALED").mkdir()
     write_jsonl(place / "REVEALED" / REVEALED, [json.loads(example())])

@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 
 from tests.helpers.pages import check_text
 from tests.helpers.report_rows import REFUSAL, observed
+from unierase_cli.audit.findings import Audit
 from unierase_cli.cli.tables import console_on, show
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Measure, SilentReporter
@@ -223,6 +224,8 @@ def test_a_finished_audit_of_the_same_model_is_shown_and_makes_the_report_anew(t
 
     def made(stage: str, key: str, inputs: dict[str, Artefact]) -> Artefact:
         draft = store.draft(stage, key, key, fresh=True)
+        if stage == "audit":
+            (draft.path / "audit.json").write_text(json.dumps(Audit("a run", "suppressed", "suppressed", []).to_json()), "utf-8")
         sources = {name: {"path": str(a.path), "key": a.key} for name, a in inputs.items()}
         return draft.complete({"stage": stage, "key": key, "finished": float(len(store.list())), "inputs": sources})
 

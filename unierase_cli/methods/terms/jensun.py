@@ -29,7 +29,9 @@ def check(settings: Mapping[str, Any]) -> None:
     """Raise UserError without a refusal, and for tokens that are no ids."""
     tokens = settings["tokens"]
     if tokens is not None and not (isinstance(tokens, list | tuple) and all(type(i) is int and i >= 0 for i in tokens)):
-        raise UserError(f"the setting tokens={tokens} must be a list of token ids", "for example tokens=[5,6]")
+        raise UserError(
+            f"method.forget.settings.tokens={tokens} must be a list of token ids", "for example method.forget.settings.tokens=[5,6]"
+        )
     if not settings["text"] and not settings["tokens"]:
         raise UserError("JensUn needs a refusal", "leave the setting text out")
 
