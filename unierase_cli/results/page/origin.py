@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from unierase_cli.pipeline.passed_over import flat
 from unierase_cli.results.page.document import escaped, pairs
 from unierase_cli.store.artefact import Artefact
 
@@ -30,7 +31,7 @@ def origin_of(artefacts: Mapping[str, Artefact]) -> dict[str, str]:
 def settings_of(config: Mapping[str, Any]) -> str:
     """The resolved configuration, one ``key=value`` a line."""
     kept = {name: value for name, value in config.items() if name not in LEFT_OUT}
-    return "\n".join(f"{key}={json.dumps(value, ensure_ascii=False, default=str)}" for key, value in _flat(kept))
+    return "\n".join(f"{key}={json.dumps(value, ensure_ascii=False, default=str)}" for key, value in flat(kept).items())
 
 
 def origin_html(about: Mapping[str, str], settings: str) -> str:
@@ -41,11 +42,3 @@ def origin_html(about: Mapping[str, str], settings: str) -> str:
 def _seconds(artefact: Artefact) -> str:
     seconds = artefact.manifest.get("wall_seconds")
     return "" if seconds is None else f", {seconds:.0f} s"
-
-
-def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in section.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
