@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.places import ROOT
 from unierase_cli.config import locate
 from unierase_cli.config.compose import compose, to_json, to_yaml
 from unierase_cli.config.schema import Experiment
@@ -279,6 +280,11 @@ def test_no_function_is_made_of_two_values_or_chooses_a_file(tmp_path: Path, mon
     )
     with pytest.raises(UserError, match="cannot be composed"):
         compose(["experiment=small"], tmp_path)
+
+
+def test_a_chain_is_no_part_of_a_chain() -> None:
+    with pytest.raises(UserError, match="unierase_deep is a chain itself"):
+        compose(["method=[me_gd,unierase_deep]"], ROOT / "conf")
 
 
 def test_one_key_may_take_anothers_value() -> None:

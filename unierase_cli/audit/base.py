@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from unierase_cli.config.checks import complete, positive
 from unierase_cli.config.sections.evaluation import ProtocolConfig
-from unierase_cli.contracts import Fact, Reporter, SilentReporter, UserError, evenly_spaced
+from unierase_cli.contracts import Fact, Reporter, SilentReporter, UserError
 from unierase_cli.plugins import Plugins
 
 if TYPE_CHECKING:
@@ -214,8 +214,3 @@ def lacking(name: str, available: Collection[str]) -> list[str]:
 def group_of(fact: Fact) -> str:
     """What facts share that give each other away: their group (an author), of a fact without one itself."""
     return fact.group or fact.id
-
-
-def apart_from(fact: Fact, facts: Sequence[Fact], count: int) -> list[Fact]:
-    """``count`` facts of other groups than the fact's, from as many groups as there are; fewer where there are fewer."""
-    return list(evenly_spaced([other for other in facts if group_of(other) != group_of(fact)], count))

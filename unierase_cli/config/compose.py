@@ -22,6 +22,9 @@ from unierase_cli.config.schema import Composition, Experiment, typed
 from unierase_cli.config.sections.launcher import LauncherConfig
 from unierase_cli.contracts import UserError
 
+# A chain among the parts of a chain.
+NESTED = re.compile(r"method\.chain\.([^.]+)\.chain")
+
 
 def compose(words: Sequence[str] = (), config_dir: str | Path | None = None) -> Experiment:
     """The experiment described by the shipped defaults and ``words`` (``model=mini``, ``run.seed=1``).
@@ -105,6 +108,8 @@ def _check_keys(node: Any, overrides: Sequence[Override], files: Sequence[Path],
     for name, value in items:
         key = f"{prefix}{name}"
         if leaf_type(key) is None:
+            if part := NESTED.fullmatch(key):
+                raise UserError(f"{part[1]} is a chain itself, and no chain is a part of another", "name its parts instead")
             typed = next((o for o in overrides if key.startswith(o.key + ".")), None)
             within = re.compile(rf"^\s*(- *|{{ *)?{re.escape(str(name))}\s*:", re.MULTILINE)
             found = [file for file in files if file.is_file() and within.search(file.read_text("utf-8"))]
