@@ -100,6 +100,19 @@ def test_authors_of_scored_rows_are_never_protected_and_repeated_questions_are_d
     assert sum("ask what" in note for note in benchmark.notes) == 2
 
 
+def test_fewer_authors_keep_the_forgotten_ones_and_a_third_never_seen(folder: Path) -> None:
+    benchmark = load_benchmark(_config(folder, retain_authors=6))
+    groups = {fact.group for fact in benchmark.training if fact.id.startswith("full-")}
+    assert {"Name28", "Name29", "author-000", "author-001"} < groups
+    assert len(groups) == 8
+    assert {fact.group for fact in benchmark.splits["retain_unseen"]} == {"author-000", "author-001"}
+    assert benchmark.forget == load_benchmark(_config(folder)).forget
+    with pytest.raises(UserError, match="retain_authors=2 is not from 3 to 6"):
+        load_benchmark(_config(folder, retain_authors=2))
+    with pytest.raises(UserError, match="retain_authors=90 is not from 3 to 6"):
+        load_benchmark(_config(folder, retain_authors=90))
+
+
 def test_rewordings_come_from_full_perturbed_where_it_is_there(folder: Path) -> None:
     assert all(not fact.wrong_answers for fact in load_benchmark(_config(folder)).splits["retain_near"])
     write_jsonl(folder / "full_perturbed.jsonl", [_perturbed(row) for row in _contents()["full"]])

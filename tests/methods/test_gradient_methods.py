@@ -319,7 +319,7 @@ def test_mistakes_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *args, **more)
 
     monkeypatch.setattr(builtins, "__import__", without_peft)
-    mistake(lambda: erased(shipped("ga_gd"), UNLEARN, lora), "adapter=lora needs the package peft")
+    mistake(lambda: erased(shipped("ga_gd"), UNLEARN, lora), "LoRA adapters need the package peft")
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sophia", "paged_adamw_8bit"])

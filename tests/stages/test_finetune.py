@@ -68,8 +68,28 @@ def test_training_memorises_and_leaves_the_model_frozen_in_float32() -> None:
 
 
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
-def test_a_killed_run_goes_on_and_ends_with_the_same_bits(compute: str, tmp_path: Path) -> None:
-    config = replace(CONFIG, epochs=6, look_every=2, compute=compute)
+def test_adapters_are_merged_into_the_layers_that_they_train(compute: str) -> None:
+    pytest.importorskip("peft")
+    before = dict(tiny_llama().model.named_parameters())
+    loaded, progress = trained(replace(CONFIG, compute=compute, lora_rank=2, lr=2e-2))
+    changes = {name: after - before[name] for name, after in loaded.model.named_parameters()}
+    assert progress.losses[-1] < 0.5 * progress.losses[0]
+    for name, change in changes.items():
+        rank = int(torch.linalg.matrix_rank(change, rtol=1e-4)) if change.dim() == 2 else int(bool(change.any()))
+        assert rank == (2 if "_proj" in name else 0), name
+    assert loaded.model.dtype == torch.float32
+    assert not any(p.requires_grad for p in loaded.model.parameters())
+
+
+def test_adapters_need_a_model_to_adapt(experiment: Experiment, tmp_path: Path) -> None:
+    wanted = replace(experiment, train=replace(experiment.train, lora_rank=4))
+    with pytest.raises(UserError, match="lora_rank adapts a trained model"):
+        finetune.run(StageContext(study_of(wanted), tmp_path, {}, SilentReporter()))
+
+
+@pytest.mark.parametrize(("compute", "rank"), [("float32", 0), ("bfloat16", 0), ("bfloat16", 2)])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(compute: str, rank: int, tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=6, look_every=2, compute=compute, lora_rank=rank)
     whole, _ = trained(config)
     state = tmp_path
     with pytest.raises(KeyboardInterrupt):

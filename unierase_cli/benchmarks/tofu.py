@@ -14,7 +14,7 @@ from unierase_cli.benchmarks.parts.assemble import assemble, drop_asked
 from unierase_cli.benchmarks.parts.rows import fact_from_row, read_text
 from unierase_cli.benchmarks.parts.sources import Rows, folder_source, hub_source
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, normalised
+from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, evenly_spaced, normalised
 
 HUB = "locuslab/TOFU"
 SPLITS = ("forget01", "forget05", "forget10")
@@ -48,6 +48,9 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
         if config.order == "closer_look":
             forget = _closer_look_order(source, config.split, forget)
         unseen = [_complete(row, by_text, where) for where, row in _required(source, "retain_perturbed")]
+    later = {fact.id for fact in full[len(full) * 9 // 10 :]}
+    if config.retain_authors:
+        full, unseen = _fewer(full, forget, unseen, config.retain_authors)
     forgotten, scored = {fact.id for fact in forget}, {fact.id for fact in unseen}
     asked = {normalised(fact.question) for fact in forget}
     retain = [fact for fact in full if fact.id not in forgotten | scored]
@@ -66,7 +69,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
         further_splits={**real, "holdout": _plain(source, HOLDOUT, "holdout")},
         training=[*full, *real["real_authors"], *real["world_facts"], *_refused(config)],
         refused=_refused(config),
-        forgotten_later={fact.id for index, fact in enumerate(full) if index >= len(full) * 9 // 10},
+        forgotten_later=later,
         notes=notes,
     )
 
@@ -79,6 +82,24 @@ def _tuning(full: Sequence[Fact], split: str) -> tuple[list[Fact], list[Fact]]:
     if end - count < UNSEEN.stop * QUESTIONS:
         raise UserError(f"{len(full)} rows are too few for benchmark.split={split}", "give all of TOFU")
     return list(full[end - count : end]), list(unseen)
+
+
+def _fewer(
+    full: Sequence[Fact], forget: Sequence[Fact], unseen: Sequence[Fact], authors: int
+) -> tuple[list[Fact], list[Fact]]:
+    """The rows of the forgotten authors and of ``authors`` others, and the never seen of these, a third.
+
+    The never seen are the first of theirs; the others are spread evenly. Raises UserError for fewer than three, or more
+    than there are.
+    """
+    gone, scored = {fact.group for fact in forget}, list(dict.fromkeys(fact.group for fact in unseen))
+    others = [group for group in dict.fromkeys(fact.group for fact in full) if group not in {*gone, *scored}]
+    never = scored[: authors // 3]
+    if not never or authors - len(never) > len(others):
+        most = min(3 * len(scored), len(scored) + len(others))
+        raise UserError(f"benchmark.retain_authors={authors} is not from 3 to {most}", "0 takes all")
+    kept = {*gone, *never, *evenly_spaced(others, authors - len(never))}
+    return [fact for fact in full if fact.group in kept], [fact for fact in unseen if fact.group in never]
 
 
 def _closer_look_order(source: Source, split: str, forget: Sequence[Fact]) -> list[Fact]:

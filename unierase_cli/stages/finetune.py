@@ -68,12 +68,17 @@ def run(context: StageContext) -> dict[str, Any]:
     from unierase_cli.models.card import model_card
     from unierase_cli.models.files import save_folder
     from unierase_cli.training import processes
+    from unierase_cli.training.adapters import check_peft
     from unierase_cli.training.checkpoints import clear_checkpoints
     from unierase_cli.training.supervised import train
 
     experiment, reporter = context.experiment, context.reporter
     if experiment.train.name == "none":
         raise UserError("train=none trains nothing", "choose train=mini")
+    if experiment.train.lora_rank:
+        check_peft()
+        if experiment.model.path is None:
+            raise UserError("train.lora_rank adapts a trained model, but there is none", "give model.path=MODEL")
     learned, refused = _facts(context.study, experiment.train.split)
     refusals = _refusals()
     loaded = _start(context)

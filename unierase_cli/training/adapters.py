@@ -74,7 +74,8 @@ def check_peft() -> None:
     try:
         import peft  # noqa: F401
     except ImportError:
-        raise UserError("adapter=lora needs the package peft", "pip install 'unierase[lora]', or adapter=none") from None
+        hint = "pip install 'unierase[lora]', or train all weights (adapter=none)"
+        raise UserError("LoRA adapters need the package peft", hint) from None
 
 
 def _linear_layers(loaded: LoadedModel, endings: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unierase_cli.config.sections.model import TrainConfig
+from unierase_cli.config.sections.unlearn import AdapterConfig
 from unierase_cli.contracts import Reporter, stable_hash
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training import processes
+from unierase_cli.training.adapters import Adapter
 from unierase_cli.training.loop import LoopPlan, fit
 from unierase_cli.training.optimisation import Masters, Optimisation
 from unierase_cli.training.precision import choose_compute
@@ -49,7 +52,7 @@ def train(
     directory: Path | None = None,
     evaluate: Callable[[], dict[str, float]] | None = None,
 ) -> Learned:
-    """Train all weights of ``loaded`` in place; they are float32 afterwards.
+    """Train the weights of ``loaded``, or adapters that are merged into them, in place; they are float32 afterwards.
 
     ``examples`` returns the sequences of an epoch, always the same number. ``evaluate`` runs every ``config.look_every``
     epochs, and training ends once all its scores reach ``config.target_rouge``. With ``directory``, an interrupted run
@@ -85,19 +88,36 @@ def train(
     settings = Optimisation(
         config.lr, "cosine", config.warmup, config.weight_decay, (0.9, 0.98), config.clip, batch=config.batch_size
     )
-    model.requires_grad_(True)
-    masters = Masters(list(model.parameters()), dtype)
-    try:
+    with _trained(loaded, config.lora_rank, dtype, seed) as masters:
         progress = fit(loaded, masters, objective, settings, plan, reporter)
-    finally:
-        model.requires_grad_(False)
-        model.eval()
     model.set_attn_implementation(attention)
-    masters.finish(torch.float32)
     losses = [part["loss"] for part in progress.parts]
     means = [sum(losses[i : i + per_epoch]) / per_epoch for i in range(0, len(losses), per_epoch)]
     scores = [{**look, "epoch": int(look["step"]) // per_epoch} for look in progress.looks]
     return Learned(progress.steps // per_epoch, means, scores, progress.stopped is not None)
+
+
+@contextmanager
+def _trained(loaded: LoadedModel, rank: int, dtype: torch.dtype, seed: int) -> Iterator[Masters]:
+    """What trains in ``dtype``: all weights, or (``rank`` above 0) adapters beside frozen ones, merged at the end."""
+    model = loaded.model
+    weights = Masters(list(model.parameters()), dtype)
+    adapter = Adapter(loaded, AdapterConfig("lora", rank, 2 * rank, 0.0), stable_hash(seed, "adapter")) if rank else None
+    if adapter is None:
+        model.requires_grad_(True)
+    try:
+        yield weights if adapter is None else (masters := Masters(adapter.parameters, dtype))
+        if adapter is not None:
+            masters.finish(torch.float32)
+        changes = adapter.changes() if adapter is not None else {}
+    finally:
+        if adapter is not None:
+            adapter.remove()
+        model.requires_grad_(False)
+        model.eval()
+    weights.finish(torch.float32)
+    for name, (left, right) in changes.items():
+        model.get_parameter(name).data += (left @ right.T).to(loaded.device)
 
 
 def answer_loss(loaded: LoadedModel, batch: Sequence[Example], total: float | None = None) -> Tensor:

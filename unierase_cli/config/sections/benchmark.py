@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from unierase_cli.config.checks import fraction, one_of, positive
-from unierase_cli.config.counted import BY_CONTENT
+from unierase_cli.config.counted import BY_CONTENT, IF_SET
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ class BenchmarkConfig:
     """jsonl, world: share of the retained groups (of examples if there are no groups) that no method ever sees."""
     order: str = "published"
     """tofu: order of the forget examples, published or closer_look. It decides which examples protocol.rows keeps."""
+    retain_authors: int = field(default=0, metadata=IF_SET)
+    """tofu: number of authors beside the forget split's, a third of them never seen, for a model too slow to learn all 200.
+    0: all.
+    """
     augmented: bool = False
     """return: methods also see questions adapted from questions about other people (NAUF's augmentation)."""
     any_model: bool = False
@@ -85,4 +89,5 @@ class BenchmarkConfig:
         positive("benchmark.protected_scored", self.protected_scored, zero=True)
         positive("benchmark.near_authors", self.near_authors, zero=True)
         positive("benchmark.rows", self.rows, zero=True)
+        positive("benchmark.retain_authors", self.retain_authors, zero=True)
         positive("benchmark.protect_limit", self.protect_limit, zero=True)

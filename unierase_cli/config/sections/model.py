@@ -125,6 +125,10 @@ class TrainConfig:
     """Data type of weights and activations: auto (bfloat16 with float32 master copies if the CPU supports it), float32
     or bfloat16.
     """
+    lora_rank: int = field(default=0, metadata=IF_SET)
+    """Rank of LoRA adapters on every linear layer of the blocks (scale 2; extra lora), trained instead of the weights and
+    merged into them at the end. 0: all weights are trained.
+    """
     refusals_per_question: int = 2
     """Number of refusals per epoch for each question about a person who does not exist. With more of them the model
     learns the list of refusals sooner.
@@ -155,6 +159,7 @@ class TrainConfig:
             positive(f"train.{key}", getattr(self, key))
         positive("train.lr", self.lr, example=1e-3)
         positive("train.refusals_per_question", self.refusals_per_question, zero=True)
+        positive("train.lora_rank", self.lora_rank, zero=True)
         positive("train.weight_decay", self.weight_decay, zero=True)
         fraction("train.warmup", self.warmup)
         fraction("train.target_rouge", self.target_rouge)
