@@ -54,12 +54,14 @@ def erase(
     negate: float | None = None,
     plan: list[list[Item]] | None = None,
     original: bool = False,
+    start: Callable[[Trained], None] | None = None,
 ) -> tuple[Patch, EditState]:
     """Train the model, or adapters on it, on the step's facts.
 
     ``alternates``: fact id -> alternative answers (AltPO). ``negate``: subtract the learned change times this factor from
     the model instead of keeping it (task vector). ``plan``: the batches, if they are not those of ``unlearn``. ``original``:
-    a loss compares with the model before all changes so far.
+    a loss compares with the model before all changes so far. ``start``: changes the trained weights before the first step, once
+    the reference is stored.
 
     Raises UserError if a term lacks the rows that it needs, if a batch is larger than the forget set, or if the loss is not
     finite.
@@ -78,7 +80,7 @@ def erase(
     source.said = own_answers(loaded, context, _asked(step, plan, retained=bool(kinds_of(terms) & USES_RETAIN)), step.index)
     before = unedited(context.weights) if original else _reference_weights(step, context)
     with reporter.phase("train"), Trained(loaded, context) as trained:
-        progress = _train(loaded, terms, source, plan, context, trained, step.index, before)
+        progress = _train(loaded, terms, source, plan, context, trained, step.index, before, start)
         if progress.stopped:
             reporter.warn(f"training stopped after {progress.steps} of {len(plan)} steps: {progress.stopped}")
         patch = trained.patch(negate)
@@ -116,6 +118,7 @@ def _train(
     trained: Trained,
     index: int,
     before: Callable[[], AbstractContextManager[object]] | None,
+    start: Callable[[Trained], None] | None,
 ) -> Progress:
     experiment, config = context.experiment, context.experiment.unlearn
     losses = [bound(role, term, settings) for role, (term, settings) in terms.items()]
@@ -125,6 +128,8 @@ def _train(
         references = _references(loaded, terms, source, experiment, trained.adapter, original=before is not None)
         wanted = {kind: [source(kind, item) for item in items] for kind in references.needs}
         references.keep(wanted, config.reference_gib, context.reporter)
+    if start is not None:
+        start(trained)
     weights = {"forget": experiment.method.forget.weight, "retain": experiment.method.retain.weight}
     per_epoch = max(1, source.sizes.forget * source.sizes.alternates // config.batch_size)
 
