@@ -5,9 +5,14 @@ from __future__ import annotations
 # The search for z: facts per batch, and the size in bytes below which their logits (float32, with gradients) are kept.
 MOST_FACTS = 64
 LOGIT_BYTES = 2 << 30
-# Padded tokens per pass that captures keys, and per pass that scores refusals.
-KEY_TOKENS = 8192
+# Facts are searched together on a CPU while their rows have no more tokens from the key on than this, padded.
+SEARCHED_TOKENS = 1024
+# Padded tokens per pass over the texts to keep or that captures keys; what more falls out of a CPU's caches.
+KEY_TOKENS, CPU_TOKENS = 8192, 1024
+# Padded tokens per pass that scores refusals.
 REFUSAL_TOKENS = 512
+# Hidden states of prompts below the block that is edited are kept up to this size; prompts beyond it are run again.
+STATE_BYTES = 1 << 30
 # Rows of eigenvectors cast to the solve's dtype at a time.
 WIDENED_ROWS = 2048
 # Prefixes of all batches in a token's training are cached up to this size; the rest are recomputed in each step.
@@ -23,6 +28,11 @@ GPU_ROWS = 128
 CPU_SCORED_ROWS = 28
 # Training checkpoints that are kept.
 CHECKPOINTS = 2
+
+
+def pass_tokens(on_cpu: bool, wanted: int = KEY_TOKENS) -> int:
+    """Padded tokens per forward pass: as wanted, on a CPU at most ``CPU_TOKENS``."""
+    return min(wanted, CPU_TOKENS) if on_cpu else wanted
 
 
 def default_layers(blocks: int) -> list[int]:

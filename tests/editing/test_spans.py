@@ -10,7 +10,7 @@ import torch
 from tests.helpers.tiny_models import FACTS, tiny, tiny_llama
 from unierase_cli.config.sections.edit import TemplateConfig
 from unierase_cli.contracts import Fact, UserError
-from unierase_cli.editing.keys import fact_keys, look_at_keys
+from unierase_cli.editing.keys import FactPasses, look_at_keys
 from unierase_cli.editing.spans import key_index, make_requests, without_subject
 from unierase_cli.editing.templates import Templates, choose_templates
 
@@ -101,10 +101,11 @@ def test_keys_are_means_over_templates_whatever_the_batches() -> None:
     loaded = tiny_llama()
     templates = Templates(("The book is", "Because I am"))
     requests = make_requests(loaded.prompts, FACTS, {f.id: [5] for f in FACTS}, templates.prefixes, "subject_last")
-    results = [
-        fact_keys(loaded.architecture, requests, 1, templates.weights, output_of=2, pad_id=0, batch_tokens=tokens)
-        for tokens in (1, 60, 10_000)
-    ]
+    results = []
+    for tokens in (1, 60, 10_000):
+        passes = FactPasses(loaded.architecture, requests, templates.weights, pad_id=0, batch_tokens=tokens)
+        keys, outputs = passes.keys([1], outputs_of=[2])
+        results.append((keys[1], outputs[2]))
     for keys, outputs in results[1:]:
         assert torch.allclose(keys, results[0][0], atol=1e-5)
         assert torch.allclose(outputs, results[0][1], atol=1e-5)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from unierase_cli.config.sections.edit import ValueConfig
@@ -14,7 +15,8 @@ from unierase_cli.contracts import Reporter
 from unierase_cli.editing.spans import EditRequest
 from unierase_cli.editing.values import Values, find_values, join_values
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.sizes import LOGIT_BYTES, MOST_FACTS
+from unierase_cli.models.partial import length_sorted_batches
+from unierase_cli.sizes import LOGIT_BYTES, MOST_FACTS, SEARCHED_TOKENS
 from unierase_cli.store.tensors import save_tensors
 
 
@@ -29,10 +31,11 @@ def search_values(
     folder: Path | None = None,
     name: str = "000",
 ) -> Values:
-    """z of every request, batch by batch; finished batches are saved in ``folder`` as ``.values-<name>-<first>.safetensors``."""
-    size = batch_size(loaded, requests, config)
+    """z of every request, batch by batch; finished batches are saved in ``folder`` as
+    ``.values-<name>-<number of facts before>.safetensors``.
+    """
     parts: list[Values] = []
-    done = 0
+    order: list[int] = []
 
     def search(facts: Sequence[EditRequest], count: int) -> Values:
         return find_values(
@@ -46,28 +49,44 @@ def search_values(
         )
 
     with reporter.progress("searching values", len(requests)) as advance:
-        while done < len(requests):
-            left = requests[done : done + size]
-            path = None if folder is None else folder / f".values-{name}-{done:05d}.safetensors"
-            kept = None if path is None else _read(path, [r.fact_id for r in left])
-            # The searches are independent: run as many at a time as fit in memory.
-            found = kept or loaded.room.attempt("facts to search values for", len(left), partial(search, left))[1]
-            if path is not None and kept is None:
-                facts = [r.fact_id for r in left[: len(found.loss)]]
-                save_tensors(path, found.tensors(), {"facts": facts})
-            parts.append(Values(**{key: value.to(loaded.device) for key, value in found.tensors().items()}))
-            done += len(found.loss)
-            advance(len(found.loss), info=f"P(target) {float(found.probability.mean()):.2f}")
-    return join_values(parts)
+        for batch in plan_searches(loaded, requests, config):
+            while batch:
+                left = [requests[i] for i in batch]
+                path = None if folder is None else folder / f".values-{name}-{len(order):05d}.safetensors"
+                kept = None if path is None else _read(path, [r.fact_id for r in left])
+                # The searches are independent: run as many at a time as fit in memory.
+                found = kept or loaded.room.attempt("facts to search values for", len(left), partial(search, left))[1]
+                count = len(found.loss)
+                if path is not None and kept is None:
+                    save_tensors(path, found.tensors(), {"facts": [r.fact_id for r in left[:count]]})
+                parts.append(Values(**{key: value.to(loaded.device) for key, value in found.tensors().items()}))
+                order, batch = [*order, *batch[:count]], batch[count:]
+                advance(count, info=f"P(target) {float(found.probability.mean()):.2f}")
+    places = torch.tensor(order).argsort().to(loaded.device)
+    return Values(**{key: value[..., places] for key, value in join_values(parts).tensors().items()})
 
 
-def batch_size(loaded: LoadedModel, requests: Sequence[EditRequest], config: ValueConfig) -> int:
-    """Facts searched together: as configured, else as many as keep the logits small; the same on every machine."""
-    if config.batch_size:
-        return config.batch_size
+def plan_searches(loaded: LoadedModel, requests: Sequence[EditRequest], config: ValueConfig) -> list[list[int]]:
+    """Indices of the facts that are searched together: as many as configured, else as keep the logits small and, on a CPU,
+    the tokens few; the same on every machine of a kind.
+
+    Facts with rows of similar length are together, because a batch's rows are padded to the longest.
+    """
     rows = max(len(r.prompts) * len(r.target) + (r.drift is not None) for r in requests)
     vocabulary = loaded.architecture.head.weight.shape[0]
-    return max(1, min(MOST_FACTS, LOGIT_BYTES // (rows * vocabulary * 16)))
+    most = config.batch_size or max(1, min(MOST_FACTS, LOGIT_BYTES // (rows * vocabulary * 16)))
+    bounded = loaded.device.type == "cpu" and not config.batch_size
+    lengths = [_searched_tokens(request) for request in requests]
+    batches: list[list[int]] = []
+    for batch in length_sorted_batches(lengths, SEARCHED_TOKENS if bounded else most * max(lengths)):
+        batches += [sorted(batch[start : start + most]) for start in range(0, len(batch), most)]
+    return batches
+
+
+def _searched_tokens(request: EditRequest) -> int:
+    """Tokens from the key on in all rows of a fact, padded to the longest."""
+    after = [len(p.ids) - p.key for p in request.prompts]
+    return (len(after) + (request.drift is not None)) * (max(after) + len(request.target) - 1)
 
 
 def clear_values(folder: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.contracts import Reporter, SilentReporter, UserError
 from unierase_cli.editing.checkpoints import search_values
-from unierase_cli.editing.keys import fact_keys, look_at_keys
+from unierase_cli.editing.keys import FactPasses
 from unierase_cli.editing.moments import solving_device
 from unierase_cli.editing.nullspace import Preservation
 from unierase_cli.editing.patch import joined
@@ -27,7 +27,7 @@ from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.architecture import Architecture
 from unierase_cli.models.devices import device_of
 from unierase_cli.models.mlp_output import output_norm
-from unierase_cli.sizes import KEY_TOKENS
+from unierase_cli.sizes import pass_tokens
 
 
 @dataclass
@@ -101,44 +101,46 @@ def _edit_one_by_one(editing: Editing, requests: Sequence[EditRequest], state: E
 
 def _fix_ridges(editing: Editing, requests: Sequence[EditRequest], state: EditState) -> None:
     """Set relative lambdas from the mean over all facts of the first step, not from the first fact alone."""
-    for layer in editing.layers:
-        if state.layers.get(layer, LayerState()).lambda_ is None:
-            keys, _ = _look(editing, requests, state, layer)
-            energy = mean_free_energy(keys, editing.preservation(layer, editing.config))
-            state.layers[layer] = LayerState(ridge_for(energy, editing.config.lambda_, editing.config.lambda_kind))
+    config = editing.config
+    missing = [layer for layer in editing.layers if state.layers.get(layer, LayerState()).lambda_ is None]
+    if config.lambda_kind == "absolute" or not missing:
+        return
+    keys, _ = _passes(editing, requests, state).keys(missing)
+    for layer in missing:
+        energy = mean_free_energy(_finite(editing, keys[layer], layer), editing.preservation(layer, config))
+        state.layers[layer] = LayerState(ridge_for(energy, config.lambda_, config.lambda_kind))
 
 
-def _hold(editing: Editing, keys: Tensor, preservation: Preservation, state: EditState, layer: int) -> LayerState:
-    """The layer's state with the held prompts as edits without a change, using the ridge of ``keys``."""
-    config, fixed = editing.config, state.layers.get(layer, LayerState()).lambda_
+def _hold(editing: Editing, held: Tensor, keys: Tensor, preservation: Preservation, known: LayerState) -> LayerState:
+    """The layer's state with the ``held`` keys as edits without a change, using the ridge of ``keys``."""
+    config, fixed = editing.config, known.lambda_
     if fixed is None:
         fixed = ridge_for(mean_free_energy(keys, preservation), config.lambda_, config.lambda_kind)
-    held, outputs = _look(editing, editing.held, state, layer)
-    nothing = torch.zeros_like(outputs)
+    nothing = held.new_zeros(editing.weights.loaded.architecture.hidden_size, held.shape[1])
     start = LayerState(fixed)
     return solve(held, nothing, preservation, start, lambda_=config.lambda_, lambda_kind=config.lambda_kind)[1]
 
 
-def _look(editing: Editing, requests: Sequence[EditRequest], state: EditState, layer: int) -> tuple[Tensor, Tensor]:
-    """Keys of ``layer`` [d, n] and the z layer's output [h, n] with the weights edited so far, in the solve's dtype."""
+def _passes(editing: Editing, requests: Sequence[EditRequest], state: EditState) -> FactPasses:
     loaded = editing.weights.loaded
     assert state.templates is not None
-    keys, outputs = fact_keys(
+    return FactPasses(
         loaded.architecture,
         requests,
-        layer,
         state.templates.weights,
-        output_of=editing.layers[-1],
         pad_id=loaded.prompts.pad_id,
-        batch_tokens=KEY_TOKENS,
+        batch_tokens=pass_tokens(loaded.device.type == "cpu"),
         room=loaded.room,
     )
-    where = solving_device(device_of(loaded.architecture, layer))
-    if not (torch.isfinite(keys).all() and torch.isfinite(outputs).all()):
+
+
+def _finite(editing: Editing, seen: Tensor, layer: int) -> Tensor:
+    """Activations in the solve's dtype, where the layer is solved. Raises UserError if they are not finite."""
+    if not torch.isfinite(seen).all():
         raise UserError(
             f"layer {layer}: activations are not finite", "use model.dtype=float32, or a smaller edit.values.clamp"
         )
-    return keys.to(where, editing.dtype), outputs.to(where, editing.dtype)
+    return seen.to(solving_device(device_of(editing.weights.loaded.architecture, layer)), editing.dtype)
 
 
 def _edit_jointly(editing: Editing, requests: Sequence[EditRequest], state: EditState, name: str) -> Edited:
@@ -176,20 +178,24 @@ def _write(editing: Editing, requests: Sequence[EditRequest], state: EditState, 
     config, layers = editing.config, list(editing.layers)
     loaded = editing.weights.loaded
     edited = Edited({}, values)
+    passes, held = _passes(editing, requests, state), _passes(editing, editing.held, state)
     for position, layer in enumerate(layers):
-        keys, current = _look(editing, requests, state, layer)
+        seen, outputs = passes.keys([layer], outputs_of=[layers[-1]], settled=layer)
+        keys, current = _finite(editing, seen[layer], layer), _finite(editing, outputs[layers[-1]], layer)
         missing = values.z.to(current) - current
         if edited.reports:
             edited.reports[-1].residual_after = _mean_norm(missing)
         share, reachable = as_written(loaded.architecture, layer, keys, missing / (len(layers) - position))
         preservation = editing.preservation(layer, editing.config)
-        if editing.held and state.layers.get(layer, LayerState()).whitened is None:
-            state.layers[layer] = _hold(editing, keys, preservation, state, layer)
+        known = state.layers.get(layer, LayerState())
+        if editing.held and known.whitened is None:
+            others = _finite(editing, held.keys([layer], settled=layer)[0][layer], layer)
+            known = _hold(editing, others, keys, preservation, known)
         solution, state.layers[layer] = solve(
             keys,
             share,
             preservation,
-            state.layers.get(layer, LayerState()),
+            known,
             lambda_=config.lambda_,
             lambda_kind=config.lambda_kind,
         )
@@ -210,14 +216,7 @@ def _write(editing: Editing, requests: Sequence[EditRequest], state: EditState, 
                 reachable=reachable,
             )
         )
-    after = look_at_keys(
-        loaded.architecture,
-        [r.prompts[0] for r in requests],
-        outputs_of=[layers[-1]],
-        pad_id=loaded.prompts.pad_id,
-        batch_tokens=KEY_TOKENS,
-        room=loaded.room,
-    ).outputs[layers[-1]]
+    after = passes.keys([], outputs_of=[layers[-1]], settled=layers[-1])[1][layers[-1]]
     edited.reports[-1].residual_after = _mean_norm(values.z.to(after) - after)
     return edited
 

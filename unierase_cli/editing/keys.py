@@ -12,6 +12,7 @@ from unierase_cli.editing.spans import EditRequest, Located
 from unierase_cli.models.architecture import Architecture
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences, run_lower
 from unierase_cli.models.room import Room
+from unierase_cli.sizes import STATE_BYTES
 
 # Indices of prompts and the captured tensor, [rows, size].
 Seen = tuple[list[int], Tensor]
@@ -25,6 +26,102 @@ class AtKeys:
     outputs: dict[int, Tensor]
 
 
+@dataclass
+class Part:
+    """Prompts that run together, and a block's output [B, T, h] for all of their tokens if it is kept."""
+
+    rows: list[int]
+    start: tuple[int, Tensor] | None = None
+
+
+class Passes:
+    """Passes over the same prompts, up to their key tokens, while one block after another is changed.
+
+    What the blocks below the changed one put out is kept, up to ``room_left`` bytes; from there the next pass goes on.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        prompts: Sequence[Located],
+        *,
+        pad_id: int,
+        batch_tokens: int,
+        room: Room | None = None,
+        room_left: int = STATE_BYTES,
+    ) -> None:
+        self.architecture, self.prompts, self.pad_id = architecture, prompts, pad_id
+        self.room, self.room_left = room or Room(), room_left
+        self._parts = [Part(rows) for rows in length_sorted_batches([p.key + 1 for p in prompts], batch_tokens)]
+
+    def look(self, *, keys_of: Sequence[int] = (), outputs_of: Sequence[int] = (), settled: int = 0) -> AtKeys:
+        """Down projection inputs and block outputs at every prompt's key token; later tokens and blocks are not run.
+
+        ``settled``: the blocks below this one, none of which may be asked for, stay as they are from now on.
+        """
+        seen_keys: dict[int, list[Seen]] = {layer: [] for layer in keys_of}
+        seen_outputs: dict[int, list[Seen]] = {layer: [] for layer in outputs_of}
+        parts: list[Part] = []
+        for part in self._parts:
+
+            def run(rows: Sequence[int], part: Part = part) -> tuple[Part, dict[int, Seen], dict[int, Seen]]:
+                # Of a part that had to be split, nothing is kept, since memory is short.
+                start = part.start if len(rows) == len(part.rows) else None
+                return self._run(Part(list(rows), start), keys_of, outputs_of, settled - 1)
+
+            for _, (ran, keys, outputs) in self.room.parts("prompts to look at", part.rows, run):
+                parts.append(self._kept(part, ran))
+                for store, seen in ((seen_keys, keys), (seen_outputs, outputs)):
+                    for layer, at_keys in seen.items():
+                        store[layer].append(at_keys)
+        self._parts = parts
+        return AtKeys(
+            {layer: _in_order(found, len(self.prompts)) for layer, found in seen_keys.items()},
+            {layer: _in_order(found, len(self.prompts)) for layer, found in seen_outputs.items()},
+        )
+
+    def _run(
+        self, part: Part, keys_of: Sequence[int], outputs_of: Sequence[int], below: int
+    ) -> tuple[Part, dict[int, Seen], dict[int, Seen]]:
+        """What the part's prompts show, and the part with the output of block ``below``."""
+        cut = [self.prompts[i].ids[: self.prompts[i].key + 1] for i in part.rows]
+        batch = pad_sequences(cut, self.pad_id, self.architecture.embedding.weight.device)
+        last = batch.mask.sum(1) - 1
+        keys: dict[int, Seen] = {}
+        outputs: dict[int, Seen] = {}
+        kept = part.start
+        keep_output = _keep_last(outputs, part.rows, last)
+
+        def on_output(layer: int, seen: Tensor) -> None:
+            nonlocal kept
+            if layer == below:
+                kept = layer, seen.clone()
+            else:
+                keep_output(layer, seen)
+
+        further = below >= 0 and (part.start is None or part.start[0] < below)
+        run_lower(
+            self.architecture,
+            batch,
+            inputs_of=keys_of,
+            outputs_of=[*([below] if further else []), *outputs_of],
+            on_input=_keep_last(keys, part.rows, last),
+            on_output=on_output,
+            start=part.start,
+            read_at=last,
+        )
+        return Part(part.rows, kept), keys, outputs
+
+    def _kept(self, before: Part, after: Part) -> Part:
+        """The part with its state, if that fits beside the others'."""
+        held = 0 if before.start is None or after.start is None else before.start[1].nbytes
+        needed = 0 if after.start is None else after.start[1].nbytes
+        if len(after.rows) < len(before.rows) or needed - held > self.room_left:
+            return Part(after.rows)
+        self.room_left -= needed - held
+        return after
+
+
 def look_at_keys(
     architecture: Architecture,
     prompts: Sequence[Located],
@@ -35,42 +132,19 @@ def look_at_keys(
     batch_tokens: int,
     room: Room | None = None,
 ) -> AtKeys:
-    """Down projection inputs and block outputs at every prompt's key token; later tokens and blocks are not run."""
-    seen_keys: dict[int, list[Seen]] = {layer: [] for layer in keys_of}
-    seen_outputs: dict[int, list[Seen]] = {layer: [] for layer in outputs_of}
-
-    def look(rows: Sequence[int]) -> tuple[dict[int, Seen], dict[int, Seen]]:
-        cut = [prompts[i].ids[: prompts[i].key + 1] for i in rows]
-        batch = pad_sequences(cut, pad_id, architecture.embedding.weight.device)
-        keys: dict[int, Seen] = {}
-        outputs: dict[int, Seen] = {}
-        run_lower(
-            architecture,
-            batch,
-            inputs_of=keys_of,
-            outputs_of=outputs_of,
-            on_input=_keep_last(keys, rows, batch.mask),
-            on_output=_keep_last(outputs, rows, batch.mask),
-        )
-        return keys, outputs
-
-    for batch in length_sorted_batches([p.key + 1 for p in prompts], batch_tokens):
-        for _, found in (room or Room()).parts("prompts to look at", batch, look):
-            for store, seen in zip((seen_keys, seen_outputs), found, strict=True):
-                for layer, at_keys in seen.items():
-                    store[layer].append(at_keys)
-    return AtKeys(
-        {layer: _in_order(parts, len(prompts)) for layer, parts in seen_keys.items()},
-        {layer: _in_order(parts, len(prompts)) for layer, parts in seen_outputs.items()},
-    )
+    """One pass over prompts that keeps nothing (``Passes.look``)."""
+    passes = Passes(architecture, prompts, pad_id=pad_id, batch_tokens=batch_tokens, room=room)
+    return passes.look(keys_of=keys_of, outputs_of=outputs_of)
 
 
-def _keep_last(store: dict[int, Seen], rows: Sequence[int], mask: Tensor) -> Callable[[int, Tensor], None]:
+def _keep_last(store: dict[int, Seen], rows: Sequence[int], last: Tensor) -> Callable[[int, Tensor], None]:
     """A callback that stores what it sees at each sequence's last token."""
-    every, last = torch.arange(len(rows), device=mask.device), mask.sum(1) - 1
+    every = torch.arange(len(rows), device=last.device)
 
     def keep(layer: int, seen: Tensor) -> None:
-        store[layer] = list(rows), seen[every.to(seen.device), last.to(seen.device)].float()
+        # Where the block ran at this token alone, there is no other.
+        at = seen[:, 0] if seen.shape[1] == 1 else seen[every.to(seen.device), last.to(seen.device)]
+        store[layer] = list(rows), at.to(torch.float32, copy=True)
 
     return keep
 
@@ -84,37 +158,40 @@ def _in_order(parts: list[Seen], count: int) -> Tensor:
     return out
 
 
-def fact_keys(
-    architecture: Architecture,
-    requests: Sequence[EditRequest],
-    layer: int,
-    weights: Sequence[float],
-    *,
-    output_of: int,
-    pad_id: int,
-    batch_tokens: int,
-    room: Room | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Keys of ``layer`` averaged over templates, [d, n], and the bare prompts' output of block ``output_of``, [h, n];
-    float32.
+class FactPasses:
+    """Passes over the prompts of some facts while one layer after another is edited.
 
     ``weights``: one per template, the bare prompt's first (``Templates.weights``).
     """
-    bare = look_at_keys(
-        architecture,
-        [r.prompts[0] for r in requests],
-        keys_of=[layer],
-        outputs_of=[output_of],
-        pad_id=pad_id,
-        batch_tokens=batch_tokens,
-        room=room,
-    )
-    keys = bare.keys[layer] * weights[0]
-    prefixed = [p for r in requests for p in r.prompts[1:]]
-    if prefixed:
-        seen = look_at_keys(
-            architecture, prefixed, keys_of=[layer], pad_id=pad_id, batch_tokens=batch_tokens, room=room
-        ).keys[layer]
-        shares = torch.tensor(weights[1:], dtype=seen.dtype, device=seen.device)
-        keys = keys + (seen.view(seen.shape[0], len(requests), -1) * shares).sum(-1)
-    return keys, bare.outputs[output_of]
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        requests: Sequence[EditRequest],
+        weights: Sequence[float],
+        *,
+        pad_id: int,
+        batch_tokens: int,
+        room: Room | None = None,
+    ) -> None:
+        self.weights, self.facts = weights, len(requests)
+        passes = [
+            Passes(architecture, prompts, pad_id=pad_id, batch_tokens=batch_tokens, room=room)
+            for prompts in ([r.prompts[0] for r in requests], [p for r in requests for p in r.prompts[1:]])
+        ]
+        self._bare, self._prefixed = passes
+
+    def keys(
+        self, layers: Sequence[int], *, outputs_of: Sequence[int] = (), settled: int = 0
+    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Keys of each layer averaged over templates, [d, n], and the bare prompts' block outputs, [h, n]; float32.
+
+        ``settled``: the blocks below this one stay as they are from now on.
+        """
+        bare = self._bare.look(keys_of=layers, outputs_of=outputs_of, settled=settled)
+        keys = {layer: found * self.weights[0] for layer, found in bare.keys.items()}
+        if self._prefixed.prompts and layers:
+            for layer, seen in self._prefixed.look(keys_of=layers, settled=settled).keys.items():
+                shares = torch.tensor(self.weights[1:], dtype=seen.dtype, device=seen.device)
+                keys[layer] = keys[layer] + (seen.view(seen.shape[0], self.facts, -1) * shares).sum(-1)
+        return keys, bare.outputs

@@ -20,6 +20,7 @@ from unierase_cli.editing.nullspace import Preservation, choose_preservation, no
 from unierase_cli.models.devices import device_of
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences, run_lower
+from unierase_cli.sizes import pass_tokens
 from unierase_cli.store.refusals import is_out_of_memory
 from unierase_cli.store.tensors import check_finite, load_tensors
 
@@ -57,13 +58,14 @@ def second_moments(
 ) -> dict[int, Tensor]:
     """C per layer, [d, d] float64, from one pass over each source; blocks above the last layer are not run."""
     architecture = loaded.architecture
+    most = pass_tokens(loaded.device.type == "cpu", batch_tokens)
     sums = {n: _zeros(architecture.inner_size(n), solving_device(device_of(architecture, n))) for n in layers}
     for source in sources:
         if not source.sequences or source.weight == 0:
             continue
         share = source.weight / source.tokens
         with reporter.progress(f"moments of {source.name}", len(source.sequences)) as advance:
-            for rows in length_sorted_batches([len(s) for s in source.sequences], batch_tokens):
+            for rows in length_sorted_batches([len(s) for s in source.sequences], most):
                 _add_batch(loaded, source, rows, layers, sums, share)
                 advance(len(rows))
     for layer, total in sums.items():
@@ -91,18 +93,20 @@ def _add_batch(
         counts = batch.mask.bool()
         if source.last_only:
             counts = torch.zeros_like(counts).scatter(1, batch.mask.sum(1, keepdim=True) - 1, True)
+        read_at = batch.mask.sum(1) - 1 if source.last_only else None
         try:
             run_lower(
                 loaded.architecture,
                 batch,
                 inputs_of=layers,
                 on_input=_adder(sums, counts, share, missing.remove),
+                read_at=read_at,
             )
             return
         except Exception as error:
             if not is_out_of_memory(error) or len(rows) == 1:
                 raise
-        del batch, counts
+        del batch, counts, read_at
         loaded.room.halve(PURPOSE, tokens)
         fitting = tokens // 2
     # A failed pass may have added some layers' moments of all its rows; the smaller batches add only the missing ones.
@@ -114,7 +118,8 @@ def _adder(
     sums: dict[int, Tensor], counts: Tensor, share: float, done: Callable[[int], None]
 ) -> Callable[[int, Tensor], None]:
     def add(layer: int, seen: Tensor) -> None:
-        keys = seen[counts.to(seen.device)].float()
+        # Where the block ran at the tokens that count alone, there are no others.
+        keys = (seen[counts.to(seen.device)] if seen.shape[1] == counts.shape[1] else seen[:, 0]).float()
         # A batch's product is in float32, the sum over batches in float64: rounding does not grow with the corpus, and
         # float64 products are slow on CPUs and many times slower on most GPUs.
         sums[layer].add_((keys.T @ keys).to(sums[layer].device, torch.float64), alpha=share)

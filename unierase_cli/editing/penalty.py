@@ -17,7 +17,7 @@ from torch import Tensor
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences
-from unierase_cli.sizes import KEY_TOKENS
+from unierase_cli.sizes import pass_tokens
 
 # Alphas tried: the configured one, then each this many times the last one.
 FACTOR, TRIES = 3.0, 5
@@ -44,7 +44,7 @@ def first_tokens(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> Tenso
         ).last_hidden_state
         return loaded.architecture.logits(hidden[:, -1]).argmax(-1).cpu()
 
-    for batch in length_sorted_batches([len(prompt) for prompt in prompts], KEY_TOKENS):
+    for batch in length_sorted_batches([len(prompt) for prompt in prompts], pass_tokens(loaded.device.type == "cpu")):
         for rows, found in loaded.room.parts("held-out questions to look at", batch, look):
             out[list(rows)] = found
     return out

@@ -47,9 +47,11 @@ def pose(architecture: Architecture, requests: Sequence[EditRequest], layer: int
     labels: list[tuple[int, int, int, float]] = []
     firsts: list[int] = []
     bare: list[int] = []
+    template: list[int] = []
     for index, request in enumerate(requests):
         bare.append(len(sequences))
-        for prompt in request.prompts:
+        for number, prompt in enumerate(request.prompts):
+            template.append(number)
             firsts.append(len(labels))
             share = 1.0 / (len(request.prompts) * len(request.target))
             for step, token in enumerate(request.target):
@@ -57,7 +59,7 @@ def pose(architecture: Architecture, requests: Sequence[EditRequest], layer: int
             sequences.append([*prompt.ids, *request.target[:-1]])
             keys.append(prompt.key)
             fact.append(index)
-    suffixes = prepare_suffixes(architecture, sequences, keys, layer, pad_id)
+    suffixes = prepare_suffixes(architecture, sequences, keys, layer, pad_id, alike=template)
     device = suffixes.hidden.device
     located = {index: request.drift for index, request in enumerate(requests) if request.drift is not None}
     ends = [drift.key for drift in located.values()]

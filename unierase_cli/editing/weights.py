@@ -218,6 +218,9 @@ class AppliedPatch:
 
     def _parameter(self, name: str, shown: str | None = None) -> Tensor:
         """The model's own parameter, to be modified in place."""
+        if name in self._base:
+            # Found before: no walk over all parameters for each fact and layer.
+            return self.loaded.model.get_parameter(name).detach()
         found = dict(self.loaded.model.named_parameters()).get(name)
         if found is None:
             raise UserError(

@@ -24,13 +24,15 @@ from unierase_cli.sizes import (
     CPU_ROWS,
     CPU_SCORED_ROWS,
     GPU_ROWS,
-    KEY_TOKENS,
     LOGIT_BYTES,
     MOST_FACTS,
     PREFIX_BYTES,
     REFUSAL_TOKENS,
     SCORED_POSITIONS,
+    SEARCHED_TOKENS,
+    STATE_BYTES,
     WIDENED_ROWS,
+    pass_tokens,
 )
 from unierase_cli.store.gguf_files import gguf_at
 from unierase_cli.training.token.targets import load_targets
@@ -79,7 +81,7 @@ def memory_needs(
     if experiment.method.token and experiment.edit.target == "token":
         needs += _token(experiment, space, rows, "train_token", edited_layers(experiment, shape))
     if experiment.method.editing:
-        needs += _moments(experiment, space, rows) + _editing(study, space, rows, accelerator)
+        needs += _moments(experiment, space, rows, accelerator) + _editing(study, space, rows, accelerator)
     needs += _evaluation(experiment, space, rows, accelerator)
     return needs
 
@@ -114,10 +116,10 @@ def _token(experiment: Experiment, space: Workspace, rows: Rows, stage: str, lay
     return needs
 
 
-def _moments(experiment: Experiment, space: Workspace, rows: Rows) -> list[Need]:
+def _moments(experiment: Experiment, space: Workspace, rows: Rows, accelerator: bool) -> list[Need]:
     count, inner = len(edited_layers(experiment, space.shape)), space.shape.inner
     square, moments = inner**2, experiment.edit.moments
-    tokens = moments.batch_tokens
+    tokens = pass_tokens(not accelerator, moments.batch_tokens)
     if moments.corpus in (ANSWERS, AUTO):
         texts = min(rows.protect, moments.samples or rows.protect)
         answer = rows.answer if moments.corpus == AUTO else moments.answer_tokens
@@ -138,16 +140,20 @@ def _editing(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> l
     count, square, matrix = len(layers), shape.inner**2, shape.hidden * shape.inner
     prompts = 1 + (len(edit.templates.fixed) or len(edit.templates.starts))
     facts = edit.values.batch_size or max(1, min(MOST_FACTS, LOGIT_BYTES // ((prompts + 1) * shape.vocabulary * 16)))
-    facts, forget = min(facts, max(rows.forget, 1)), max(rows.forget, 1)
-    searched = facts * (prompts + 1)
     at_subject = (edit.key_position or experiment.model.key_position) == "subject_last"
     # From the end of the subject to the end of the prompt is about half of the prompt; a drift row ends with its
     # subject.
-    suffix = facts * (prompts * (rows.question // 2 if at_subject else 1) + 1)
+    after = rows.question // 2 if at_subject else 1
+    if not accelerator and not edit.values.batch_size:
+        facts = max(1, min(facts, SEARCHED_TOKENS // max(1, (prompts + 1) * after)))
+    facts, forget = min(facts, max(rows.forget, 1)), max(rows.forget, 1)
+    searched = facts * (prompts + 1)
+    suffix = facts * (prompts * after + 1)
     above = shape.blocks - 1 - (layers[-1] if layers else 0)
     several = edit.one_by_one or study.stepwise or study.independent
     solve = 4 if edit.solve_dtype == "float32" else 8
-    looked = min(KEY_TOKENS, forget * rows.question)
+    looked = min(pass_tokens(not accelerator), forget * rows.question)
+    states = min(STATE_BYTES, forget * prompts * rows.question * shape.hidden * space.size)
     base = 0 if accelerator else space.size
     need = partial(Need, "erase")
     matrices = f"{count} x {shape.hidden} x {shape.inner}, and their base"
@@ -161,6 +167,7 @@ def _editing(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> l
         # Logits, log-softmax, three each for the drift rows and the runner-ups, and two in the backward pass.
         need("logits and gradients", space.logits(searched, 7), f"7 x {searched} rows", "search"),
         need("pass that looks at keys", space.forward(looked), f"{looked} tokens", "keys"),
+        *(need("states below the edited block", states, "", phase) for phase in ("keys", "solve", "write")),
         need("protected directions", square * 4 * (count if several else 1), "", "" if several else "solve"),
         need("directions as solved in", min(WIDENED_ROWS, shape.inner) * shape.inner * solve, "", "solve"),
         need("keys, residuals, factors", solved, f"{forget} facts", "solve"),

@@ -19,7 +19,7 @@ from unierase_cli.editing.templates import choose_templates
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences
-from unierase_cli.sizes import KEY_TOKENS
+from unierase_cli.sizes import pass_tokens
 from unierase_cli.training.token.targets import choose_targets, listed_refusals
 
 Targets = Mapping[str, Sequence[int]]
@@ -162,7 +162,7 @@ def first_token_probability(loaded: LoadedModel, requests: Sequence[EditRequest]
         wanted = torch.tensor([requests[i].target[0] for i in rows], device=chances.device)
         return chances.gather(1, wanted[:, None])[:, 0].cpu()
 
-    for batch in length_sorted_batches([len(r.prompts[0].ids) for r in requests], KEY_TOKENS):
+    for batch in length_sorted_batches([len(r.prompts[0].ids) for r in requests], pass_tokens(loaded.device.type == "cpu")):
         for rows, found in loaded.room.parts("prompts to look at", batch, look):
             out[list(rows)] = found
     return out

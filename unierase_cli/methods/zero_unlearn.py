@@ -17,7 +17,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Step, UserError
 from unierase_cli.editing.checkpoints import search_values
 from unierase_cli.editing.edit import as_written
-from unierase_cli.editing.keys import fact_keys
+from unierase_cli.editing.keys import FactPasses
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.solve import LowRank
 from unierase_cli.editing.spans import EditRequest, make_requests
@@ -29,7 +29,7 @@ from unierase_cli.methods.closed_form import text_targets
 from unierase_cli.methods.settings import method_settings
 from unierase_cli.methods.trained import describe
 from unierase_cli.models.load import LoadedModel
-from unierase_cli.sizes import KEY_TOKENS
+from unierase_cli.sizes import pass_tokens
 
 # project: forget or all. keep: see above. ridge: as a share of the facts' weight; epsilon: what the projector leaves.
 SETTINGS: Mapping[str, Any] = {"project": "forget", "keep": 1.0, "ridge": 0.02, "epsilon": 0.01}
@@ -70,15 +70,14 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
     factors: dict[int, LowRank] = {}
     with context.reporter.phase("edit"):
         requests, z, _ = search(wanted, layers[-1], f"{state.steps:03d}-new")
+        passes = FactPasses(
+            loaded.architecture, requests, templates.weights,
+            pad_id=loaded.prompts.pad_id, batch_tokens=pass_tokens(loaded.device.type == "cpu"), room=loaded.room,
+        )  # fmt: skip
         for position, layer in enumerate(layers):
             _, reached, start = search(true, layer, f"{state.steps:03d}-true-{layer}")
-            keys, current = (
-                found.double()
-                for found in fact_keys(
-                    loaded.architecture, requests, layer, templates.weights, output_of=layers[-1],
-                    pad_id=loaded.prompts.pad_id, batch_tokens=KEY_TOKENS, room=loaded.room,
-                )
-            )  # fmt: skip
+            seen, outputs = passes.keys([layer], outputs_of=[layers[-1]], settled=layer)
+            keys, current = seen[layer].double(), outputs[layers[-1]].double()
             weight = weights.total(layer).double().to(keys.device)
             values = weight @ keys
             # Both changes are of the block's output, which may normalise the projection's.

@@ -47,6 +47,11 @@ class Architecture:
         """The block's down projection: the last Linear or Conv1D outside its attention with output width h."""
         return self._find(layer)[1]
 
+    def mlp(self, layer: int) -> nn.Module | None:
+        """The module that the down projection ends; None if it belongs to the block itself (OPT)."""
+        parent = self._find(layer)[0].rpartition(".")[0]
+        return self.blocks[layer].get_submodule(parent) if parent else None
+
     def projection_name(self, layer: int) -> str:
         """Full module name, e.g. ``model.layers.4.mlp.down_proj``."""
         return f"{self.blocks_name}.{layer}.{self._find(layer)[0]}"

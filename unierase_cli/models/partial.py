@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from unierase_cli.models.architecture import Architecture
+from unierase_cli.models.narrow import mlp_at
 
 _returns_tuple: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
@@ -69,12 +70,15 @@ def run_lower(
     on_input: Callable[[int, Tensor], Any] | None = None,
     on_output: Callable[[int, Tensor], Any] | None = None,
     cache: DynamicCache | None = None,
+    start: tuple[int, Tensor] | None = None,
+    read_at: Tensor | None = None,
 ) -> None:
     """Run the blocks up to the last one named, and report their inputs and outputs.
 
     ``on_input(layer, x)``: x [B, T, d], the input of the layer's down projection. ``on_output(layer, x)``: x [B, T, h],
     the output of the block. Later blocks and the head are not run. ``cache`` holds the tokens before the batch's;
-    ``batch.mask`` then covers both.
+    ``batch.mask`` then covers both. ``start``: a block and its known output, to go on from it. ``read_at`` [B]: the only
+    position of each row that is read in the last block, whose input x may then be [B, 1, d].
     """
     last = max([*inputs_of, *outputs_of])
     returns_tuple(architecture)  # runs the model once, so call it before hooks are added
@@ -85,7 +89,10 @@ def run_lower(
             handles.append(architecture.projection(layer).register_forward_pre_hook(show))
         for layer in outputs_of:
             handles.append(architecture.blocks[layer].register_forward_hook(_show_output(layer, on_output)))
-        with passing_through(architecture, range(last + 1, architecture.n_blocks)):
+        unused = [n for n in range(architecture.n_blocks) if n > last or (start is not None and n <= start[0])]
+        # A copy, since some models go on with a block's output in place.
+        given = None if start is None else (start[0], start[1].clone())
+        with passing_through(architecture, unused, given), mlp_at(architecture, last, read_at):
             architecture.backbone(
                 input_ids=batch.ids,
                 attention_mask=batch.mask,
@@ -102,7 +109,7 @@ def _show_input(layer: int, show: Callable[[int, Tensor], Any] | None, size: tor
     def hook(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         if show is not None:
             # OPT's blocks flatten the batch into one sequence.
-            show(layer, arguments[0].reshape(*size, -1))
+            show(layer, arguments[0].reshape(size[0], -1, arguments[0].shape[-1]))
 
     return hook
 

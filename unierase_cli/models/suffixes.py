@@ -13,6 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 from unierase_cli.models.architecture import Architecture
 from unierase_cli.models.partial import Padded, pad_sequences, passing_through, run_lower
+from unierase_cli.models.shared_starts import run_prefixes
 
 
 @dataclass
@@ -80,12 +81,18 @@ class Suffixes:
 
 @torch.no_grad()
 def prepare_suffixes(
-    architecture: Architecture, sequences: Sequence[Sequence[int]], key_indices: Sequence[int], layer: int, pad_id: int
+    architecture: Architecture,
+    sequences: Sequence[Sequence[int]],
+    key_indices: Sequence[int],
+    layer: int,
+    pad_id: int,
+    *,
+    alike: Sequence[int] | None = None,
 ) -> Suffixes:
     """Run everything that does not depend on a change of block ``layer``'s output at each sequence's key position.
 
-    Sequences are split at their key into prefixes (left padded, all blocks, run once) and suffixes (right padded,
-    blocks up to ``layer``).
+    Sequences are split at their key into prefixes (all blocks, run once) and suffixes (right padded, blocks up to
+    ``layer``). ``alike``: sequences with the same number begin alike, and that is run once for all of them.
     """
     device = architecture.embedding.weight.device
     suffix = pad_sequences([s[k:] for s, k in zip(sequences, key_indices, strict=True)], pad_id, device)
@@ -93,22 +100,13 @@ def prepare_suffixes(
     positions = suffix.positions + starts[:, None]
     cache, mask, keys, values = DynamicCache(), suffix.mask, [], []
     if max(key_indices) > 0:
-        prefix = pad_sequences([s[:k] for s, k in zip(sequences, key_indices, strict=True)], pad_id, device, left=True)
-        architecture.backbone(
-            input_ids=prefix.ids,
-            attention_mask=prefix.mask,
-            position_ids=prefix.positions,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        mask = torch.cat([prefix.mask, suffix.mask], dim=1)
+        prefixes = [s[:k] for s, k in zip(sequences, key_indices, strict=True)]
+        cache, before = run_prefixes(architecture, prefixes, alike or [0] * len(prefixes), pad_id)
+        mask = torch.cat([before, suffix.mask], dim=1)
         for later in range(layer + 1, architecture.n_blocks):
             held = cast(DynamicLayer, cache.layers[later])
-            # Padding is never attended to, but NaN left there by a kernel must not become 0 * NaN.
-            key, value = cast(Tensor, held.keys), cast(Tensor, held.values)
-            real = prefix.mask[:, None, :, None].bool().to(key.device)
-            keys.append(torch.where(real, key, 0))
-            values.append(torch.where(real, value, 0))
+            keys.append(cast(Tensor, held.keys))
+            values.append(cast(Tensor, held.values))
     found: list[Tensor] = []
     batch = Padded(suffix.ids, mask, positions)
     run_lower(architecture, batch, outputs_of=[layer], on_output=lambda _layer, x: found.append(x.clone()), cache=cache)

@@ -42,7 +42,7 @@ class ValueConfig:
     runner_up: float = 1.0
     """Weight of the loss that makes the first tokens of refusals likely among all tokens except the target."""
     batch_size: int = 0
-    """Number of facts optimised together. 0: chosen by available memory."""
+    """Number of facts optimised together. 0: chosen by the size of their logits, on a CPU by the number of their tokens."""
 
     def __post_init__(self) -> None:
         positive("edit.values.steps", self.steps)
@@ -77,7 +77,7 @@ class MomentsConfig:
     prompt_end_weight: float = 0.0
     """Additional weight of the moment of the last prompt tokens of protected questions, for a corpus of plain text."""
     batch_tokens: int = field(default=8192, metadata=UNCOUNTED)
-    """Maximum number of tokens per forward pass."""
+    """Maximum number of tokens per forward pass; on a CPU at most 1,024, since larger passes are slower."""
 
     def __post_init__(self) -> None:
         positive("edit.moments.corpus_weight", self.corpus_weight, zero=True)
