@@ -26,6 +26,10 @@ CPU_ROWS = 64
 GPU_ROWS = 128
 # Scoring given answers saturates a CPU with fewer rows, since all tokens run at once; more rows fall out of its caches.
 CPU_SCORED_ROWS = 28
+# Tokens of given answers per pass on a CPU.
+CPU_SCORED_TOKENS = 1024
+# Logits of which a CPU computes the statistics at a time: 1 MiB, which fits its second cache.
+STATISTIC_VALUES = 1 << 18
 # Training checkpoints that are kept.
 CHECKPOINTS = 2
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
@@ -30,17 +32,58 @@ class GrowingLayer(DynamicLayer):
             buffer[..., held:total, :] = new
         return self._show(total)
 
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep only some rows."""
+    def take_rows(self, other: GrowingLayer, rows: Tensor, room: int) -> None:
+        """Become a copy of the ``rows`` of another layer, with room for ``room`` tokens."""
+        keys, values = cast(Tensor, other.keys), cast(Tensor, other.values)
+        self.lazy_initialization(keys, values)
+        held = keys.shape[-2]
+        rows = rows.to(keys.device)
+        self._buffers = [
+            part.new_empty(len(rows), part.shape[1], held + room, part.shape[3]) for part in (keys, values)
+        ]
+        for buffer, part in zip(self._buffers, (keys, values), strict=True):
+            torch.index_select(part, 0, rows, out=buffer[..., :held, :])
+        self._show(held)
+
+    def replace_rows(self, places: Tensor, sources: Tensor, rows: int) -> None:
+        """Copy the rows ``sources`` to ``places`` and keep the first ``rows``: only what moves is copied."""
         total = self.get_seq_length()
-        if total > 0:
-            rows = indices.to(self._buffers[0].device)
-            self._buffers = [_with_room(buffer[rows, :, :total], total, total + CACHE_ROOM) for buffer in self._buffers]
-            self._show(total)
+        for buffer in self._buffers:
+            if len(places):
+                buffer[places, :, :total] = buffer[sources, :, :total]
+        self._buffers = [buffer[:rows] for buffer in self._buffers]
+        self._show(total)
 
     def _show(self, total: int) -> tuple[Tensor, Tensor]:
         self.keys, self.values = (buffer[..., :total, :] for buffer in self._buffers)
         return self.keys, self.values
+
+
+def keep_rows(cache: Cache, places: Sequence[int]) -> list[int]:
+    """Keep the rows at ``places`` (ascending) of a growing cache; returns the old place of every row that is left.
+
+    The last rows fill the gaps that finished ones leave, since their order means nothing to the model.
+    """
+    rows = len(places)
+    kept = set(places)
+    gaps = [place for place in range(rows) if place not in kept]
+    order = list(range(rows))
+    sources = places[rows - len(gaps) :]
+    for gap, source in zip(gaps, sources, strict=True):
+        order[gap] = source
+    for layer in cast("list[GrowingLayer]", cache.layers):
+        device = cast(Tensor, layer.keys).device
+        layer.replace_rows(torch.tensor(gaps, device=device), torch.tensor(sources, device=device), rows)
+    return order
+
+
+def copied_rows(cache: Cache, rows: Tensor, room: int) -> Cache:
+    """A growing cache with copies of the ``rows`` of another and room for ``room`` more tokens."""
+    copy = growing_cache()
+    for layer in cast("list[GrowingLayer]", cache.layers):
+        copy.layers.append(GrowingLayer())
+        cast(GrowingLayer, copy.layers[-1]).take_rows(layer, rows, room)
+    return copy
 
 
 def growing_cache() -> Cache:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unierase_cli.contracts import UserError
 from unierase_cli.inference.batching import choose_batch_size, length_sorted, restored
-from unierase_cli.inference.cache import growing_cache
+from unierase_cli.inference.cache import growing_cache, keep_rows
 from unierase_cli.inference.texts import before_stop, decoded
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import pad_sequences
@@ -145,9 +145,9 @@ class _Batch:
                 break
             positions = positions[:, -1:] + 1
             if len(going_on) < len(self.live):
-                self.live = [self.live[place] for place in going_on]
-                index = torch.tensor(going_on, device=mask.device)
-                cache.batch_select_indices(index)
+                order = keep_rows(cache, going_on)
+                self.live = [self.live[place] for place in order]
+                index = torch.tensor(order, device=mask.device)
                 chosen, mask, positions = chosen[index.to(chosen.device)], mask[index], positions[index]
             ids = chosen[:, None].to(mask.device)
             mask = torch.cat([mask, mask.new_ones(len(self.live), 1)], dim=1)

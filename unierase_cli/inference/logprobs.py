@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import cast
-
 import torch
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers import Cache
 
 from unierase_cli.contracts import AnswerScore, UserError
 from unierase_cli.inference.batching import choose_batch_size, length_sorted
+from unierase_cli.inference.cache import copied_rows, growing_cache
 from unierase_cli.inference.generate import check_room
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import pad_sequences
-from unierase_cli.sizes import SCORED_POSITIONS
+from unierase_cli.sizes import CPU_SCORED_TOKENS, SCORED_POSITIONS, STATISTIC_VALUES
 
 DIGITS = 7
 
@@ -48,11 +46,13 @@ def score_answers(
     room = min([limit for limit in (context, total_tokens or None) if limit is not None], default=1 << 30)
     answers = [list(answer[: max(1, room - len(prompt))]) for prompt, answer in items]
     size = choose_batch_size(batch_size, loaded.device.type)
+    rows = choose_batch_size(batch_size, loaded.device.type, scoring=True)
+    tokens = CPU_SCORED_TOKENS if loaded.device.type == "cpu" else None
     scores: list[AnswerScore | None] = [None] * len(items)
 
     def score_group(group: Sequence[int]) -> None:
         memory = _Memory(loaded, [items[i][0] for i in group])
-        for batch in _by_length(group, answers, choose_batch_size(batch_size, loaded.device.type, scoring=True)):
+        for batch in _by_length(group, answers, rows, tokens):
             for part, found in loaded.room.parts("answers to score", batch, partial(score_batch, memory)):
                 for index, statistics in zip(part, found, strict=True):
                     whole = len(answers[index]) == len(items[index][1])
@@ -79,9 +79,16 @@ def _prompt_groups(items: Sequence[Item], answers: Sequence[Sequence[int]], size
     return [[index for place in batch for index in prompts[place]] for batch in length_sorted(lengths, size)]
 
 
-def _by_length(group: Sequence[int], answers: Sequence[Sequence[int]], size: int) -> list[list[int]]:
-    """The group's indices in batches of answers of similar length."""
-    return [[group[place] for place in batch] for batch in length_sorted([len(answers[i]) for i in group], size)]
+def _by_length(group: Sequence[int], answers: Sequence[Sequence[int]], size: int, tokens: int | None) -> list[list[int]]:
+    """The group's indices in batches of answers of similar length, of ``size`` rows and ``tokens`` tokens at most."""
+    lengths = [len(answers[i]) for i in group]
+    batches = [
+        batch[start : start + rows]
+        for batch in length_sorted(lengths, size)
+        for rows in [len(batch) if tokens is None else max(1, tokens // lengths[batch[0]])]
+        for start in range(0, len(batch), rows)
+    ]
+    return [[group[place] for place in batch] for batch in batches]
 
 
 class _Memory:
@@ -90,7 +97,7 @@ class _Memory:
     def __init__(self, loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> None:
         distinct = list(dict.fromkeys(tuple(prompt[:-1]) for prompt in prompts))
         self._places = {prefix: place for place, prefix in enumerate(distinct)}
-        self._cache = DynamicCache()
+        self._cache = growing_cache()
         self._mask: Tensor | None = None
         if max(map(len, distinct)) > 0:
             padded = pad_sequences(distinct, loaded.prompts.pad_id, loaded.device, left=True)
@@ -103,16 +110,12 @@ class _Memory:
                 use_cache=True,
             )
 
-    def of(self, prompts: Sequence[Sequence[int]], suffix_mask: Tensor) -> tuple[DynamicCache, Tensor]:
+    def of(self, prompts: Sequence[Sequence[int]], suffix_mask: Tensor) -> tuple[Cache, Tensor]:
         """A cache with one row per prompt given, and the mask [B, P + T] of cache and suffix."""
-        cache = DynamicCache()
         if self._mask is None:
-            return cache, suffix_mask
+            return growing_cache(), suffix_mask
         owner = torch.tensor([self._places[tuple(prompt[:-1])] for prompt in prompts], device=self._mask.device)
-        for block, layer in enumerate(cast("list[DynamicLayer]", self._cache.layers)):
-            keys, values = cast(Tensor, layer.keys), cast(Tensor, layer.values)
-            cache.update(keys[owner.to(keys.device)], values[owner.to(values.device)], block)
-        return cache, torch.cat([self._mask[owner], suffix_mask], dim=1)
+        return copied_rows(self._cache, owner, suffix_mask.shape[1]), torch.cat([self._mask[owner], suffix_mask], dim=1)
 
 
 Statistics = tuple[list[float], list[bool], list[float], list[float]]
@@ -149,14 +152,11 @@ def _token_statistics(loaded: LoadedModel, hidden: Tensor, targets: Tensor) -> S
     """
     pieces: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     for start in range(0, len(targets), SCORED_POSITIONS):
-        logits = loaded.architecture.logits(hidden[start : start + SCORED_POSITIONS]).float()
+        logits = loaded.architecture.logits(hidden[start : start + SCORED_POSITIONS])
         wanted = targets[start : start + SCORED_POSITIONS].to(logits.device)
-        log_p = torch.log_softmax(logits, dim=-1)
-        weighted = log_p.exp().mul_(log_p)
-        mean = weighted.sum(-1)
-        second = weighted.mul_(log_p).sum(-1)
-        chosen = log_p.gather(1, wanted[:, None])[:, 0]
-        pieces.append((chosen, logits.argmax(-1) == wanted, mean, (second - mean**2).clamp(min=0)))
+        # All that is asked of a few positions is asked while they are in a CPU's cache.
+        rows = max(1, STATISTIC_VALUES // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+        pieces += map(_of_positions, logits.split(rows), wanted.split(rows))
     log_probs, is_argmax, means, variances = (torch.cat(column) for column in zip(*pieces, strict=True))
     if bool(log_probs.isnan().any()):
         raise UserError(
@@ -164,6 +164,29 @@ def _token_statistics(loaded: LoadedModel, hidden: Tensor, targets: Tensor) -> S
             "its weights are damaged or overflow: try model.dtype=float32",
         )
     return _rounded(log_probs), is_argmax.tolist(), _rounded(means), _rounded(variances)
+
+
+def _of_positions(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The statistics of a few positions from their logits [n, V], which are modified."""
+    logits = logits.float()
+    log_p = torch.log_softmax(logits, dim=-1)
+    weighted = log_p.exp().mul_(log_p)
+    mean = weighted.sum(-1)
+    second = weighted.mul_(log_p).sum(-1)
+    chosen = log_p.gather(1, targets[:, None])[:, 0]
+    return chosen, _is_argmax(logits, targets), mean, (second - mean**2).clamp(min=0)
+
+
+def _is_argmax(logits: Tensor, targets: Tensor) -> Tensor:
+    """``logits.argmax(-1) == targets``, [n]; modifies ``logits``. A CPU finds a maximum far faster than its place."""
+    best = logits.amax(-1)
+    found = logits.gather(1, targets[:, None])[:, 0] == best
+    # Of equal maxima, the first one counts.
+    tied = found & (logits.scatter_(1, targets[:, None], -torch.inf).amax(-1) == best)
+    if bool(tied.any()):
+        logits[tied, targets[tied]] = best[tied]
+        found[tied] = logits[tied].argmax(-1) == targets[tied]
+    return found
 
 
 def _rounded(values: Tensor) -> list[float]:
