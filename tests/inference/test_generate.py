@@ -154,3 +154,21 @@ def test_drawn_answers_do_not_depend_on_the_batch_and_leave_out_what_is_forbidde
     banned = sorted({token for g in expected for token in g.ids[:3]})
     others = generate(loaded, prompts(loaded), max_new_tokens=12, draws=numbers, forbid=banned)
     assert not {token for g in others for token in g.ids} & set(banned)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_known_beginnings_change_no_answer(stop: bool) -> None:
+    loaded = with_eager_token(tiny_llama(seed=3))
+    asked = prompts(loaded)
+    if stop:
+        free = generate(loaded, asked, max_new_tokens=20)
+        loaded.prompts.stop_ids = sorted({*loaded.prompts.stop_ids, free[0].ids[2], free[1].ids[5]})
+    whole = generate(loaded, asked, max_new_tokens=12)
+    ends = loaded.prompts.stop_ids[:1] if not stop else [free[0].ids[2]]
+    for count in (0, 1, 3, 12):
+        # As far as an answer goes; a row that says its end ends there.
+        known = [[*g.ids[: max(0, count - place)], *(ends if count - place > len(g.ids) else [])] for place, g in enumerate(whole)]
+        found = generate(loaded, asked, max_new_tokens=12, known=known, batch_size=3)
+        assert [(g.ids, g.stop, g.surplus) for g in found] == [(g.ids, g.stop, g.surplus) for g in whole]
+        for one, other in zip(found, whole, strict=True):
+            assert one.first_unlearn_probability == pytest.approx(other.first_unlearn_probability, abs=1e-6)

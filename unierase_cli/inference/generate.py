@@ -63,6 +63,7 @@ def generate(
     once: bool = False,
     draws: Sequence[Sequence[float]] | None = None,
     temperature: float = 1.0,
+    known: Sequence[Sequence[int]] | None = None,
     batch_size: int = 0,
 ) -> list[Generated]:
     """Continue every prompt greedily until one of the model's stop tokens or stop texts, in the order given.
@@ -71,6 +72,7 @@ def generate(
     is generated. ``forbid``: ids that are never chosen. ``once``: a row gets at most one unlearning token. ``draws``:
     ``max_new_tokens`` numbers in [0, 1) per prompt; every token is then sampled at ``temperature``, as the one whose
     share of the cumulative probability contains its number, so that a row's answer does not depend on its neighbours.
+    ``known``: the first tokens of every answer where they have been found already; they are run with the prompt.
     Raises UserError if a prompt leaves no room in the model's context, or if the logits are NaN.
     """
     lengths = [len(prompt) for prompt in prompts]
@@ -81,7 +83,8 @@ def generate(
     def decode(rows: Sequence[int]) -> list[Generated]:
         limits = [_limit(lengths[i], max_new_tokens, total_tokens, loaded.prompts.max_length) for i in rows]
         drawn = None if draws is None else [draws[i] for i in rows]
-        return _Batch(loaded, [prompts[i] for i in rows], limits, list(forbid or []), once, drawn, temperature).run()
+        begun = [[] if known is None else known[i] for i in rows]
+        return _Batch(loaded, [prompts[i] for i in rows], limits, list(forbid or []), once, drawn, temperature, begun).run()
 
     for batch in batches:
         found: list[Generated] = []
@@ -119,6 +122,7 @@ class _Batch:
     once: bool
     draws: list[Sequence[float]] | None = None
     temperature: float = 1.0
+    known: Sequence[Sequence[int]] = ()
     live: list[int] = field(default_factory=list)
     answers: list[list[int]] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)
@@ -127,20 +131,30 @@ class _Batch:
     def run(self) -> list[Generated]:
         loaded, architecture = self.loaded, self.loaded.architecture
         rows = len(self.prompts)
-        self.live, self.answers, self.stops = list(range(rows)), [[] for _ in range(rows)], [""] * rows
-        self.surplus = [0] * rows
-        padded = pad_sequences(self.prompts, loaded.prompts.pad_id, loaded.device, left=True)
+        self.answers, self.stops, self.surplus = [[] for _ in range(rows)], [""] * rows, [0] * rows
+        first: list[float | None] = [None] * rows
+        # A row may end within its known tokens; then only the first position's probability is left to be found.
+        ended = {row for row, tokens in enumerate(self.known) if not all(self._says(row, token) for token in tokens)}
+        self.live = [row for row in range(rows) if loaded.unlearn_ids or row not in ended]
+        if not self.live:
+            return self._generated(first)
+        begun = [[] if row in ended else self.answers[row] for row in self.live]
+        sequences = [[*self.prompts[row], *tokens] for row, tokens in zip(self.live, begun, strict=True)]
+        padded = pad_sequences(sequences, loaded.prompts.pad_id, loaded.device, left=True)
         ids, mask, positions, cache = padded.ids, padded.mask, padded.positions, growing_cache()
-        first: list[float] | None = None
+        starts: list[int] | None = [-1 - len(tokens) for tokens in begun]
         while True:
             output = architecture.backbone(
                 input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
             )
-            logits = architecture.logits(output.last_hidden_state[:, -1]).float()
-            if first is None and loaded.unlearn_ids:
-                first = torch.softmax(logits, dim=-1)[:, loaded.unlearn_ids].sum(-1).tolist()
-            chosen = self._choose(logits)
-            going_on = self._accept(chosen.tolist())
+            hidden = output.last_hidden_state
+            if starts is not None and loaded.unlearn_ids:
+                before = architecture.logits(hidden[torch.arange(len(starts)), starts]).float()
+                first = torch.softmax(before, dim=-1)[:, loaded.unlearn_ids].sum(-1).tolist()
+            starts = None
+            chosen = self._choose(architecture.logits(hidden[:, -1]).float())
+            tokens = chosen.tolist()
+            going_on = [p for p, row in enumerate(self.live) if row not in ended and self._says(row, tokens[p])]
             if not going_on:
                 break
             positions = positions[:, -1:] + 1
@@ -151,8 +165,10 @@ class _Batch:
                 chosen, mask, positions = chosen[index.to(chosen.device)], mask[index], positions[index]
             ids = chosen[:, None].to(mask.device)
             mask = torch.cat([mask, mask.new_ones(len(self.live), 1)], dim=1)
-        firsts: Sequence[float | None] = first if first is not None else [None] * rows
-        return [Generated(*row) for row in zip(self.answers, self.stops, firsts, self.surplus, strict=True)]
+        return self._generated(first)
+
+    def _generated(self, first: Sequence[float | None]) -> list[Generated]:
+        return [Generated(*row) for row in zip(self.answers, self.stops, first, self.surplus, strict=True)]
 
     def _choose(self, logits: Tensor) -> Tensor:
         """The most probable (or the drawn) allowed token of every live row, [B]; modifies ``logits`` [B, V] float32."""
@@ -177,21 +193,17 @@ class _Batch:
         wanted = torch.tensor(numbers, dtype=torch.float64, device=sums.device)[:, None] * sums[:, -1:]
         return torch.searchsorted(sums, wanted, right=True)[:, 0].clamp(max=sums.shape[-1] - 1)
 
-    def _accept(self, tokens: list[int]) -> list[int]:
-        """Append the tokens to their rows; returns the positions of the rows that continue."""
-        going_on = []
-        for place, (row, token) in enumerate(zip(self.live, tokens, strict=True)):
-            limit, reason = self.limits[row]
-            if token in self.loaded.prompts.stop_ids:
-                self.stops[row] = "end"
-                continue
-            self.answers[row].append(token)
-            cut = before_stop(self.loaded, self.answers[row])
-            if cut is not None:
-                self.answers[row], self.surplus[row] = cut
-                self.stops[row] = "text"
-            elif len(self.answers[row]) >= limit:
-                self.stops[row] = reason
-            else:
-                going_on.append(place)
-        return going_on
+    def _says(self, row: int, token: int) -> bool:
+        """Append a token to the row's answer, unless it ends it; returns whether the row continues."""
+        limit, reason = self.limits[row]
+        if token in self.loaded.prompts.stop_ids:
+            self.stops[row] = "end"
+            return False
+        self.answers[row].append(token)
+        cut = before_stop(self.loaded, self.answers[row])
+        if cut is not None:
+            self.answers[row], self.surplus[row] = cut
+            self.stops[row] = "text"
+        elif len(self.answers[row]) >= limit:
+            self.stops[row] = reason
+        return not self.stops[row]

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from unierase_cli.config.sections.evaluation import ProtocolConfig
 from unierase_cli.contracts import AnswerScore, Fact, Observation, UserError
 from unierase_cli.inference.batching import choose_batch_size, length_sorted
@@ -78,6 +80,14 @@ def observe(
     """
     for batch in batches:
         rows = [asked[i] for i in batch]
+        scores: list[dict[str, list[AnswerScore]]] = [{} for _ in rows]
+        known: list[list[int]] | None = None
+        if variant == "plain":
+            scores = _scores(loaded, rows, wrong_answers, protocol.total_tokens)
+            # Scoring has shown how much of the true answer greedy decoding says. In a lower precision, one pass over an
+            # answer and one per token round too differently to take the one for the other.
+            if loaded.model.dtype == torch.float32:
+                known = [_said(found["true"][0]) for found in scores]
         generated = generate(
             loaded,
             [row.prompt_ids for row in rows],
@@ -85,15 +95,19 @@ def observe(
             total_tokens=protocol.total_tokens,
             forbid=loaded.unlearn_ids if variant == "unlearn_forbidden" else None,
             once=variant == "unlearn_once",
+            known=known,
             batch_size=len(rows),
         )
-        scores: list[dict[str, list[AnswerScore]]] = [{} for _ in rows]
-        if variant == "plain":
-            scores = _scores(loaded, rows, wrong_answers, protocol.total_tokens)
         yield [
             _observation(loaded, row, found, answers, split, variant)
             for row, found, answers in zip(rows, generated, scores, strict=True)
         ]
+
+
+def _said(score: AnswerScore) -> list[int]:
+    """The answer's first tokens, as long as each is the most probable one after those before it."""
+    count = score.is_argmax.index(False) if False in score.is_argmax else len(score.is_argmax)
+    return score.token_ids[:count]
 
 
 def _scores(
