@@ -113,12 +113,20 @@ def _value(node: ast.expr | None, module: str) -> Any:
 def _imported(module: str) -> frozenset[str]:
     """Dotted names of everything a file imports, also inside functions: modules and names from modules."""
     found: set[str] = set()
-    for node in ast.walk(_tree(module) or ast.Module([], [])):
+    for node in _statements(_tree(module)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found |= {f"{_origin(node, module)}.{alias.name}" for alias in node.names}
     return frozenset(found)
+
+
+def _statements(node: ast.AST | None) -> Iterator[ast.AST]:
+    """Every statement within, at any depth; expressions, most of a tree, are not visited."""
+    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for inner in getattr(node, field, ()):
+            yield inner
+            yield from _statements(inner)
 
 
 def _module_of(name: str) -> str:

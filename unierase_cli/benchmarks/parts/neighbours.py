@@ -51,11 +51,18 @@ def nearest_forgotten(forget: Sequence[Fact], candidates: Sequence[Fact]) -> dic
 
 def _content_words(facts: Sequence[Fact]) -> Counter[str]:
     """Lower-cased words of a group without its name: words capitalised in half of its questions (and in at least two)."""
-    capitals = Counter(word for fact in facts for word in set(_words(fact.question)) if word[0].isupper())
+    questions = [_words(fact.question) for fact in facts]
+    capitals = Counter(word for words in questions for word in set(words) if word[0].isupper())
     # The first word of a question is capitalised too, but question words have almost no inverse document frequency.
     name = {folded(word) for word, times in capitals.items() if times >= max(2, len(facts) / 2)}
-    everything = (folded(word) for fact in facts for word in _words(f"{fact.question} {fact.answer}"))
-    return Counter(word for word in everything if word not in name)
+    # Most words occur many times.
+    times_said = Counter(word for words in questions for word in words)
+    times_said.update(word for fact in facts for word in _words(fact.answer))
+    counts: Counter[str] = Counter()
+    for word, times in times_said.items():
+        if (one := folded(word)) not in name:
+            counts[one] += times
+    return counts
 
 
 def _words(text: str) -> list[str]:
