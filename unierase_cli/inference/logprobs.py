@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+
 import torch
 from torch import Tensor
 from transformers import Cache
