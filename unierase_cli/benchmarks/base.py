@@ -147,8 +147,8 @@ def fingerprint(benchmark: Benchmark) -> str:
 
 
 def _learnable(fact: Fact) -> dict[str, Any]:
-    """Everything in a fact that can be learned."""
-    return {name: getattr(fact, name) for name in LEARNABLE}
+    """Everything in a fact that can be learned; questions have no kind, as in artefacts older than plain text."""
+    return {name: getattr(fact, name) for name in LEARNABLE if name != "kind" or fact.kind}
 
 
 def _loader(name: str) -> Loader:

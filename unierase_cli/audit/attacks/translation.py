@@ -61,7 +61,7 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
         asked = {found.fact.id: found for found in translated(target.facts, some)}
         asked = {name: found for name, found in asked.items() if found.answer is not None or name in entities}
         facts = [replace(found.fact, question=found.question) for found in asked.values()]
-        facts = fitting(facts, lambda fact: target.loaded.prompts.prompt(fact.question))
+        facts = fitting(facts, lambda fact: target.loaded.prompts.prompt(fact.question, fact.kind))
         for row in answers(target, facts, sample=number):
             wanted = asked[row.fact].answer
             right = (
