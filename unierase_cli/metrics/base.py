@@ -26,7 +26,7 @@ RETAIN = "retain_unseen"
 # Splits with short answers and answer options, whose probability is normalised over the options.
 OPTION_SPLITS = ("real_authors", "world_facts")
 # Questions that the model never learned: nothing to keep and nothing to forget, so neither direction is better.
-NEUTRAL_SPLITS = ("holdout",)
+NEUTRAL_SPLITS = ("holdout", "member", "nonmember")
 OVERALL = "all"
 PARAPHRASED = "paraphrased"
 

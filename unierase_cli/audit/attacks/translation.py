@@ -16,8 +16,9 @@ import msgspec
 
 from unierase_cli.audit.asking import answers, fitting
 from unierase_cli.audit.base import RIGHT, Case, Row, Target
-from unierase_cli.audit.mentions import mentions, named_entities
+from unierase_cli.audit.mentions import named_entities
 from unierase_cli.contracts import Fact, UserError, normalised
+from unierase_cli.metrics.entity import mentions
 from unierase_cli.metrics.rouge import rouge_l_recall
 from unierase_cli.store.jsonl import iterate_jsonl
 
