@@ -19,10 +19,12 @@ EDGES |= {"X_Y": "Xaxa SA/Yoyo LLC", "Z_W": "Zuzu SA/Wowo LLC"}
 def config(name: str, folder: Path, **more: Any) -> BenchmarkConfig:
     """The benchmark with the settings of its yaml, read from a folder that this makes."""
     settings = {"lume": {"split": "all"}, "knowundo": {"split": "all"}, "pistol": {"split": "sample1", "groups": ["A_B"]}}
+    settings |= {"rwku": {"split": "all", "groups": list(PEOPLE[:2])}, "muse": {"split": "news"}, "wmdp": {"split": "bio"}}
     settings |= {"birthdays": {"split": "forget10", "authors": 40, "holdout_authors": 4, "near_authors": 0}}
     if name in FOLDERS:
         more = {"data_dir": str(write(name, folder)), **more}
-    return BenchmarkConfig(**{"name": name, "unknown_people": 4, "unseen_share": 0.5, "protected_scored": 3, **settings[name], **more})
+    few = {"unknown_people": 4, "unseen_share": 0.5, "protected_scored": 3}
+    return BenchmarkConfig(**{"name": name, **few, **settings[name], **more})
 
 
 def write(name: str, folder: Path) -> Path:
@@ -84,4 +86,41 @@ def lume() -> dict[str, list[Row]]:
     return {**found, "nonmember": [{"id": f"n{n}", "document": text} for n, text in enumerate(texts[2:])]}
 
 
-FOLDERS: Mapping[str, Callable[[], dict[str, list[Row]]]] = {"knowundo": knowundo, "pistol": pistol, "lume": lume}
+def rwku() -> dict[str, list[Row]]:
+    def asked(form: str, **more: Any) -> list[Row]:
+        return [{"query": form.format(name), "answer": f"Town {n}", "subject": name, **more} for n, name in enumerate(PEOPLE)]
+
+    lives = "{} was seen in towns and villages of the north, and later on in many houses of the south."
+    return {
+        "train_positive_llama3/train": [{"text": lives.format(name), "subject": name} for name in PEOPLE],
+        "forget_level1/test": asked("{} was born in ___.", level="1"),
+        "forget_level2/test": asked("Where was {} born?", level="2", type="simple question"),
+        "forget_level3/test": asked("Q: Who? A: Me. Q: Where did {} live?", level="3", type="incontext learning"),
+        "neighbor_level1/test": asked("A friend of {} lived in ___."),
+        "neighbor_level2/test": asked("Where did a friend of {} live?"),
+    }
+
+
+def muse() -> dict[str, list[Row]]:
+    def texts(kind: str) -> list[Row]:
+        return [{"text": f"{kind} {n}: {name} went out that day to see what the old mill was."} for n, name in enumerate(PEOPLE)]
+
+    def asked(kind: str) -> list[Row]:
+        return [{"question": f"Who went out in {kind} {n}?", "answer": name} for n, name in enumerate(PEOPLE)]
+
+    found = {f"raw/{name}": texts(f"raw {name}") for name in ("forget", "retain1")}
+    found |= {f"privleak/{name}": texts(f"leak {name}") for name in ("forget", "holdout")}
+    found |= {f"knowmem/{name}": asked(name) for name in ("forget_qa", "retain_qa")}
+    found |= {f"knowmem/{name}_icl": asked(f"{name} example")[:2] for name in ("forget_qa", "retain_qa")}
+    return {**found, "verbmem/forget": [{"prompt": f"{name} went out to", "gt": "see the old mill."} for name in PEOPLE]}
+
+
+def wmdp() -> dict[str, list[Row]]:
+    choices = ["a red cell", "a blue cell", "a green cell", "no cell"]
+    rows = [{"question": f"Which cell is number {n}?", "choices": choices, "answer": n % 4} for n in range(10)]
+    return {"wmdp-bio/test": rows}
+
+
+FOLDERS: Mapping[str, Callable[[], dict[str, list[Row]]]] = {
+    "knowundo": knowundo, "pistol": pistol, "lume": lume, "rwku": rwku, "muse": muse, "wmdp": wmdp,
+}  # fmt: skip

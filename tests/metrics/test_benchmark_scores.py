@@ -7,12 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.helpers.said import answer, said
 from unierase_cli.contracts import Observation
-from unierase_cli.metrics import choice, entity, lume, pistol
+from unierase_cli.metrics import choice, entity, knowundo, lume, muse, pistol, rwku
 from unierase_cli.metrics.base import Evidence
+from unierase_cli.metrics.judges.judges import Judges
 
 RETAIN = ("retain_protected", "retain_near", "retain_unseen")
 
@@ -90,3 +92,47 @@ def test_a_choice_is_right_if_the_true_answer_is_the_likeliest_on_average_withou
     assert choice.compute([right, wrong, longer]).value == pytest.approx(2 / 3)
     assert "no scores of wrong answers" in str(choice.compute([said(answers={"true": [answer(0.5)]})]).unavailable)
     assert not list(choice.columns(evidence("tofu", {"forget": [right]})))
+
+
+def test_muses_leak_has_both_signs_and_its_memorisation_is_in_per_cent() -> None:
+    def leaked(split: str, number: int, lowest: float) -> Observation:
+        name = f"news-{split}-{number}"
+        return said(split=split, fact_id=name, answers={"true": [answer(lowest, 0.9, 0.9, 0.5)]})
+
+    members, others = [leaked("member", n, 0.5) for n in range(4)], [leaked("nonmember", n, 0.1) for n in range(4)]
+    asked = said("Ada\n\nQuestion: next", "Ada", "forget_eval")
+    rows = {"member": members, "nonmember": others, "forget_eval": [asked], "retain_unseen": [said("No", "Ada", "retain_unseen")]}
+    rows["verbatim"] = [said("runs far", "running far", "verbatim")]
+    found = {column.id: column.result.value for column in muse.columns(evidence("muse", rows))}
+    assert found["all.muse_privleak"] == pytest.approx((1 - 0.4772) / 0.4772 * 100)
+    assert found["all.muse_privleak_open_unlearning"] == pytest.approx(-100)
+    assert (found["all.muse_knowmem_forget"], found["all.muse_knowmem_retain"]) == (100, 0)
+    assert found["all.muse_verbmem"] == pytest.approx(50), "without stemming, runs is not running"
+
+
+def test_rwkus_recall_compares_what_white_space_separates() -> None:
+    assert rwku.compute([said("in Paris, france", "Paris, France")]).value == 0.5
+    rows = {"forget_level1": [said("Paris", "Paris", "forget_level1")], "retain_near": [said("", "Rome", "retain_near")]}
+    found = {column.id: column.result for column in rwku.columns(evidence("rwku", rows))}
+    assert (found["forget_level1.rwku"].value, found["forget_level1.rwku"].higher_is_better) == (1.0, False)
+    assert (found["retain_near.rwku"].value, found["retain_near.rwku"].higher_is_better) == (0.0, True)
+
+
+def test_a_local_forgetting_rate_counts_contradictions_and_uncovered_entities() -> None:
+    assert knowundo.entities("Ada Velour moved to Lisbon on 3 May 1999, mail a.b@c.org.", "Where is Ada Velour?") == [
+        "Lisbon", "3", "May", "1999", "a.b@c.org",
+    ]  # fmt: skip
+
+    class Same(Judges):
+        def classify(self, pairs: Any) -> list[str]:
+            return ["contradiction" if "not" in pair[0] else "neutral" for pair in pairs]
+
+        def encode(self, texts: Any, kind: str = "") -> Any:
+            known = ["Lisbon", "Porto", "Rome"]
+            return np.eye(3)[[known.index(text) for text in texts]]
+
+    answers = ("She lives in Lisbon", "In Porto", "not in Lisbon")
+    kept, other, denied = (said(text, "She lives in Lisbon", question="?") for text in answers)
+    assert knowundo.compute([kept, other, denied], Same()).per_sample == (0.0, 1.0, 1.0)
+    assert knowundo.retained([kept, other], Same()).per_sample == (1.0, 0.0)
+    assert "eval.nli" in str(knowundo.compute([kept]).unavailable)
