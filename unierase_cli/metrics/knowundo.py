@@ -34,9 +34,7 @@ FORGOTTEN = About(NAME, "knowledge forgotten (local KFR)", VERSION, HIGHER_IS_BE
 RETAINED = About("krr_local", "knowledge retained (local KRR)", VERSION, HIGHER_IS_BETTER)
 ENTITY = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\d[\d,./:-]*\d|\d|[A-Z][\w'’-]*(?: (?:of |de |the )?[A-Z][\w'’-]*)*")
 # Capitalised only because they begin a sentence.
-BEGINNINGS = frozenset(
-    {"a", "an", "as", "at", "for", "he", "her", "his", "i", "in", "it", "its", "my", "no", "on", "she", "the", "their", "they", "to"}
-)
+BEGINNINGS = {"a", "an", "as", "at", "for", "he", "her", "his", "i", "in", "it", "its", "my", "no", "on", "she", "the", "to"}
 ALIKE, COVERED, FEW, COVERED_OF_FEW = 0.8, 0.3, 3, 0.5
 CONTRADICTION = "contradiction"
 
@@ -84,6 +82,11 @@ def coverage(o: Observation, judges: Judges) -> float:
 
 def entities(text: str, question: str) -> list[str]:
     """Names, numbers and e-mail addresses without a word of the question, in their order."""
-    known = {*words(question), *BEGINNINGS}
-    found = dict.fromkeys(match.strip(" .,") for match in ENTITY.findall(text))
-    return [entity for entity in found if not known & set(words(entity))]
+    known = set(words(question))
+    found = dict.fromkeys(_without_beginning(match.strip(" .,")) for match in ENTITY.findall(text))
+    return [entity for entity in found if entity and not known & set(words(entity))]
+
+
+def _without_beginning(entity: str) -> str:
+    first, _, rest = entity.partition(" ")
+    return rest if first.lower() in BEGINNINGS else entity
