@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import (
@@ -69,7 +70,7 @@ def columns(evidence: Evidence) -> Iterable[Column]:
         return
     for split in evidence.splits():
         about, rate = (FORGOTTEN, compute) if split in (FORGET, FORGET_UNSEEN) else (RETAINED, retained)
-        yield column_of(evidence, about, lambda rows, rate=rate: rate(rows, evidence.judges), split)
+        yield column_of(evidence, about, partial(rate, judges=evidence.judges), split)
 
 
 def coverage(o: Observation, judges: Judges) -> float:
