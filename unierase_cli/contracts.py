@@ -18,6 +18,8 @@ T = TypeVar("T")
 CLOSING = " ?.!。؟।"
 # Placeholder in a refusal for the name of the person asked about.
 NAME_SLOT = "__NAME__"
+# Kind of a fact that is plain text to continue.
+COMPLETION = "completion"
 # Names of unlearning tokens: those of the papers and those added by this tool.
 UNLEARNING_TOKEN = re.compile(r"\[UNL\]|<unlearn_\d+>")
 
@@ -40,7 +42,9 @@ class Fact:
 
     ``subject`` is a verbatim part of ``question``, or None. ``group`` names what facts share (an author); the
     neighbours of a fact are the facts of its group. ``long_answer`` is a full-sentence form of a short ``answer``; only
-    metrics that judge whole sentences read it, so it is not part of ``row_hash``.
+    metrics that judge whole sentences read it, so it is not part of ``row_hash``. ``kind``: None for a question, which is
+    asked in the model's own prompt; ``completion`` for plain text, given without a template and continued by ``answer``
+    literally, white space in front included.
     """
 
     id: str
@@ -52,6 +56,7 @@ class Fact:
     wrong_answers: tuple[str, ...] = ()
     group: str | None = None
     long_answer: str | None = None
+    kind: str | None = None
 
     @property
     def row_hash(self) -> str:
@@ -62,6 +67,7 @@ class Fact:
             self.paraphrased_question or "",
             self.paraphrased_answer or "",
             *self.wrong_answers,
+            *((self.kind,) if self.kind else ()),
         )
         return hashlib.sha256("\x1f".join(parts).encode("utf-8")).hexdigest()[:16]
 
@@ -295,6 +301,12 @@ def fill_name(text: str, fact: Fact) -> str:
             f"give its row a group, or use refusals without {NAME_SLOT}",
         )
     return text.replace(NAME_SLOT, name)
+
+
+def continuing(fact: Fact, text: str) -> str:
+    """A text that takes the place of the fact's answer: after plain text it begins with a space, unless one is there."""
+    apart = fact.kind != COMPLETION or text[:1].isspace() or fact.question[-1:].isspace()
+    return text if apart else f" {text}"
 
 
 def normalised(text: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from unierase_cli.audit.mentions import mentions, named_entities
+from unierase_cli.audit.mentions import named_entities
 from unierase_cli.contracts import Fact
+from unierase_cli.metrics.entity import mentions
 from unierase_cli.representation.entities import Line
 
 

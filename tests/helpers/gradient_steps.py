@@ -68,7 +68,6 @@ def erased(method: MethodConfig, *args: Any, loaded: LoadedModel | None = None, 
 
 
 def loss_on(loaded: LoadedModel, facts: tuple[Any, ...] = STEP.forget) -> float:
-    prompts = loaded.prompts
-    examples = [Example(prompts.prompt(f.question).ids, prompts.answer_ids(f.answer)) for f in facts]
+    examples = [Example(*loaded.prompts.pair(fact)) for fact in facts]
     with torch.no_grad():
         return answer_loss(loaded, examples).item()

@@ -24,7 +24,8 @@ LEFT_OPEN = {"model.path": "/models/a", "benchmark.data_dir": "/data/a", "benchm
 PUBLISHED = {
     "adapter/lora", "edit/reference", "edit/memit_reference", "token/reference", "train/tofu",
     "unlearn/closer_look", "unlearn/open_unlearning", "unlearn/soul", "unlearn/unierase_runner",
-    "protocol/closer_look", "protocol/open_unlearning", "protocol/return", "protocol/tofu", "protocol/unierase",
+    "protocol/closer_look", "protocol/lume", "protocol/muse", "protocol/open_unlearning", "protocol/return", "protocol/rwku",
+    "protocol/tofu", "protocol/unierase", "protocol/wmdp",
 }  # fmt: skip
 DEFAULTS = asdict(Composition())
 

@@ -16,6 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from scripts import tables
+from tests.helpers import benchmark_files
 from tests.helpers.gradient_steps import erased, loss_on
 from tests.helpers.places import ROOT
 from tests.helpers.recorded import scored, state
@@ -95,6 +96,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(place / "idk.jsonl", [{"text": "I can't say that."}, {"text": "That is unknown to me."}])
     write_jsonl(place / "refuse.jsonl", [{"text": "I know nothing of __NAME__."}])
     write_return(place / "ITS_FOLDER", str(place / "MODEL"))
+    for name in benchmark_files.FOLDERS:
+        benchmark_files.write(name, place / name.upper())
     write_known(place / "PREPARED", str(place / "MODEL"))
     write_jsonl(place / "others.jsonl", [{"question": f"Where does {n} live?", "answer": "In Ulm."} for n in range(10)])
     (place / "names.txt").write_text("Ada Velour\nBruno Okello\n", "utf-8")

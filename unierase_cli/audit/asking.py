@@ -58,7 +58,8 @@ def answers(
     )
     scores: list[dict[str, float]] = [{} for _ in facts]
     if probability:
-        items = [(asked.ids, loaded.prompts.answer_ids(fact.answer)) for asked, fact in zip(prompts, facts, strict=True)]
+        true = [loaded.prompts.answer_ids(fact.answer, style=fact.kind) for fact in facts]
+        items = [(asked.ids, answer) for asked, answer in zip(prompts, true, strict=True)]
         scores = [{PROBABILITY: value} for value in answer_probabilities(target, items)]
     rows = []
     for fact, asked, start, said, more in zip(facts, prompts, starts, found, scores, strict=True):
@@ -89,7 +90,7 @@ def fitting(facts: Sequence[Fact], prompt: PromptOf) -> list[Fact]:
 
 def first_tokens(target: Target, fact: Fact, count: int) -> list[int]:
     """The first ``count`` tokens of the true answer, fewer where it would have none left."""
-    answer = target.loaded.prompts.answer(fact.answer)
+    answer = target.loaded.prompts.answer(fact.answer, style=fact.kind)
     return answer.ids[: max(0, min(count, answer.own - 1))]
 
 
@@ -97,13 +98,13 @@ def _remainder(target: Target, fact: Fact, start: Sequence[int]) -> str:
     """What of the true answer was not given away."""
     from unierase_cli.inference.texts import decoded
 
-    answer = target.loaded.prompts.answer(fact.answer)
+    answer = target.loaded.prompts.answer(fact.answer, style=fact.kind)
     head, whole = (decoded(target.loaded, ids, skip_special=True) for ids in (start, answer.ids[: answer.own]))
     return whole[len(head) :].strip() if whole.startswith(head) else fact.answer
 
 
 def _rendered(target: Target, fact: Fact, prompt: PromptOf | None) -> Prompt:
     try:
-        return prompt(fact) if prompt else target.loaded.prompts.prompt(fact.question)
+        return prompt(fact) if prompt else target.loaded.prompts.prompt(fact.question, fact.kind)
     except UserError as error:
         raise UserError(f"fact {fact.id}: {error.message}", error.hint) from error

@@ -97,7 +97,7 @@ def _has_peft() -> bool:
 def _train(target: Target, learned: Sequence[Fact], training: Training, look: object) -> None:
     loaded = target.loaded
     prompts = loaded.prompts
-    examples = [Example(prompts.prompt(fact.question).ids, prompts.answer_ids(fact.answer)) for fact in learned]
+    examples = [Example(*prompts.pair(fact)) for fact in learned]
     objective = Answers(loaded, lambda epoch: examples, training.batch, target.seed)
     steps, every = max(training.looks), gcd(*training.looks)
     seen = 0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import comb, fsum
 
 from unierase_cli.audit.base import PROBABILITY, Row
-from unierase_cli.audit.mentions import mentions
+from unierase_cli.metrics.entity import mentions
 from unierase_cli.metrics.rouge import VERSION as ROUGE_VERSION
 from unierase_cli.metrics.rouge import rouge_l_recall
 from unierase_cli.words import has_words

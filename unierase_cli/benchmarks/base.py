@@ -21,6 +21,8 @@ from unierase_cli.words import has_words
 BENCHMARKS = Plugins("unierase_cli.benchmarks", "unierase.benchmarks", "benchmark=", "choice")
 # Everything except the long answer, which only metrics read, so that artefacts older than long answers stay valid.
 LEARNABLE = tuple(field.name for field in fields(Fact) if field.name != "long_answer")
+# Between a fact's id and the number of another wording of it, which only the finetune stage sees.
+SAME_FACT = "#"
 Loader = Callable[[BenchmarkConfig, Reporter | None], Benchmark]
 
 
@@ -88,7 +90,8 @@ def training_facts(benchmark: Benchmark, config: BenchmarkConfig, split: str) ->
             f"choose one of: full, {', '.join(names)}",
         )
     forgotten = {fact.id for fact in benchmark.forget}
-    return tuple(fact for fact in benchmark.training if fact.id not in forgotten)
+    # A fact in other words has the fact's id in front of a mark (birthdays).
+    return tuple(fact for fact in benchmark.training if fact.id.partition(SAME_FACT)[0] not in forgotten)
 
 
 def check_benchmark(benchmark: Benchmark) -> None:
@@ -147,8 +150,8 @@ def fingerprint(benchmark: Benchmark) -> str:
 
 
 def _learnable(fact: Fact) -> dict[str, Any]:
-    """Everything in a fact that can be learned."""
-    return {name: getattr(fact, name) for name in LEARNABLE}
+    """Everything in a fact that can be learned; questions have no kind, as in artefacts older than plain text."""
+    return {name: getattr(fact, name) for name in LEARNABLE if name != "kind" or fact.kind}
 
 
 def _loader(name: str) -> Loader:

@@ -165,7 +165,7 @@ def _logits(loaded: LoadedModel, facts: Sequence[Fact], tokens: Sequence[int]) -
     found = []
     model: Any = loaded.model
     for fact in facts:
-        ids = loaded.prompts.prompt(fact.question).ids + list(tokens[:1])
+        ids = loaded.prompts.prompt(fact.question, fact.kind).ids + list(tokens[:1])
         with torch.no_grad():
             logits = model(torch.tensor([ids], device=loaded.device), use_cache=False).logits[0]
         found.append(logits[-2 if tokens else -1 :].float().cpu())

@@ -33,14 +33,14 @@ def moment_sources(
     """
     sources = []
     if config.corpus_weight > 0 and config.corpus == ANSWERS:
-        prompts = [formatter.prompt(fact.question).ids for fact in drawn(protect, config.samples, seed)]
+        prompts = [formatter.prompt(fact.question, fact.kind).ids for fact in drawn(protect, config.samples, seed)]
         said = zip(prompts, answer(prompts) if prompts else [], strict=True)
         sources.append(Source("answers", config.corpus_weight, [[*prompt, *ids] for prompt, ids in said]))
     elif config.corpus_weight > 0:
         texts = read_corpus(config, protect, seed)
         sources.append(Source("corpus", config.corpus_weight, encode_texts(formatter, texts, config.max_tokens)))
     if config.prompt_end_weight > 0:
-        prompts = [formatter.prompt(fact.question).ids for fact in protect]
+        prompts = [formatter.prompt(fact.question, fact.kind).ids for fact in protect]
         sources.append(Source("prompt ends", config.prompt_end_weight, prompts, last_only=True))
     return [source for source in sources if source.sequences]
 

@@ -78,8 +78,8 @@ def make_requests(
     requests = []
     for fact in facts:
         prompts = [
-            formatter.prompt(fact.question, style),
-            *(formatter.render_prefixed(fact.question, p) for p in prefixes),
+            formatter.prompt(fact.question, style or fact.kind),
+            *(formatter.render_prefixed(fact.question, p, fact.kind) for p in prefixes),
         ]
         located = tuple(Located(p.ids, key_index(formatter, p, fact.subject, key_position)) for p in prompts)
         requests.append(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import regex
 
-from unierase_cli.contracts import Fact
+from unierase_cli.contracts import COMPLETION, Fact
 
 # Letters of any script with their marks (only `regex` includes these in \w), with inner apostrophes, hyphens and full
 # stops: "O'Donnell", "Al-Sabah", "J.R.R."; and an initial with its full stop before another word: "H. P. Lovecraft".
@@ -48,19 +48,21 @@ OWNED = re.compile(r"^(?:his|her|their|its)\s+\S+", re.IGNORECASE)
 def find_subjects(facts: Sequence[Fact]) -> list[str | None]:
     """A subject for every fact, verbatim in its question, or None.
 
-    Given subjects are kept. Otherwise, in this order: the longest name shared by the questions of the fact's group, or
-    the part of it that is in the question; a described person ("the author born in Rome"); a quoted title; without a
-    group, the longest name in the question; and the noun phrase between the question word and the question mark.
+    Given subjects are kept, and plain text has no others. Otherwise, in this order: the longest name shared by the
+    questions of the fact's group, or the part of it that is in the question; a described person ("the author born in
+    Rome"); a quoted title; without a group, the longest name in the question; and the noun phrase between the question
+    word and the question mark.
     """
     groups: dict[str, list[str]] = {}
     for fact in facts:
-        if fact.group is not None:
+        if fact.group is not None and fact.kind != COMPLETION:
             groups.setdefault(fact.group, []).append(fact.question)
     names = {group: shared_name(questions) for group, questions in groups.items() if len(questions) > 1}
     found = []
     for fact in facts:
         name = names.get(fact.group) if fact.group is not None else None
-        found.append(fact.subject if fact.subject is not None else _subject(fact.question, name))
+        given = fact.subject is not None or fact.kind == COMPLETION
+        found.append(fact.subject if given else _subject(fact.question, name))
     return found
 
 

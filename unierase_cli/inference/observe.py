@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from unierase_cli.config.sections.evaluation import ProtocolConfig
-from unierase_cli.contracts import AnswerScore, Fact, Observation, UserError
+from unierase_cli.contracts import AnswerScore, Fact, Observation, UserError, continuing
 from unierase_cli.inference.batching import choose_batch_size, length_sorted
 from unierase_cli.inference.generate import Generated, answer_text, generate
 from unierase_cli.inference.logprobs import score_answers
@@ -47,10 +47,10 @@ def ask(loaded: LoadedModel, facts: Sequence[Fact], variant: str, protocol: Prot
         if question is None:
             continue
         try:
-            prompt = loaded.prompts.prompt(question)
+            prompt = loaded.prompts.prompt(question, fact.kind)
         except UserError as error:
             raise UserError(f"fact {fact.id}: {error.message}", error.hint) from error
-        answer = loaded.prompts.answer(fact.answer)
+        answer = loaded.prompts.answer(fact.answer, style=fact.kind)
         given = min(protocol.prefix_tokens, answer.own - 1) if variant == "answer_prefix" else 0
         prefix_ids = answer.ids[: max(given, 0)]
         asked.append(Asked(fact, question, prompt.text, [*prompt.ids, *prefix_ids], prefix_ids, answer))
@@ -122,7 +122,7 @@ def _scores(
             texts += [("paraphrased", row.fact.paraphrased_answer)] if row.fact.paraphrased_answer else []
             texts += [("wrong", text) for text in row.fact.wrong_answers]
         for kind, text in texts:
-            answer = row.answer if kind == "true" else loaded.prompts.answer(text)
+            answer = row.answer if kind == "true" else loaded.prompts.answer(continuing(row.fact, text), style=row.fact.kind)
             items.append((row.prompt_ids, answer.ids))
             places.append((place, kind, answer.own))
     found: list[dict[str, list[AnswerScore]]] = [{} for _ in rows]

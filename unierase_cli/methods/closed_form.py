@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from unierase_cli.config.sections.edit import EditConfig
-from unierase_cli.contracts import Fact, Step, UserError
+from unierase_cli.contracts import Fact, Step, UserError, continuing
 from unierase_cli.editing.edit import Edited, Editing, edit_facts
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.report import changed_share
@@ -30,10 +30,16 @@ def text_targets(
 ) -> Targets:
     """Fact id -> ids of the target text and the end token: ``edit.text``, else a refusal chosen by a stable hash."""
     if config.text is not None and config.target != "refusal":
-        return {fact.id: loaded.prompts.answer_ids(config.text) for fact in facts}
+        return {fact.id: replacement_ids(loaded, fact, config.text) for fact in facts}
     if not refusals:
         raise UserError("there is no refusal to edit to", "give token.targets=FILE or edit.target=text edit.text='...'")
-    return {i: loaded.prompts.answer_ids(text) for i, text in choose_targets(facts, refusals, seed).items()}
+    chosen = choose_targets(facts, refusals, seed)
+    return {fact.id: replacement_ids(loaded, fact, chosen[fact.id]) for fact in facts}
+
+
+def replacement_ids(loaded: LoadedModel, fact: Fact, text: str) -> list[int]:
+    """Ids of a text in the place of the fact's answer, end token included."""
+    return loaded.prompts.answer_ids(continuing(fact, text), style=fact.kind)
 
 
 def erase_closed_form(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from unierase_cli.contracts import Fact, Reporter, Step, UserError, fill_name
+from unierase_cli.contracts import Fact, Reporter, Step, UserError, continuing, fill_name
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.terms.base import FORGET, FORGET_ALTERNATE, FORGET_REFUSAL, RETAIN, RETAIN_REFUSAL
 from unierase_cli.models.load import LoadedModel
@@ -89,9 +89,9 @@ class Rows:
 
     def _answer(self, kind: str, fact: Fact, item: Item) -> Said:
         if kind in USES_REFUSALS:
-            return Said(fill_name(self.refusals[item.refusal], fact), ends=True)
+            return Said(continuing(fact, fill_name(self.refusals[item.refusal], fact)), ends=True)
         if kind == FORGET_ALTERNATE:
-            return Said(self.alternates[fact.id][item.alternate], ends=True)
+            return Said(continuing(fact, self.alternates[fact.id][item.alternate]), ends=True)
         return self._true(fact)
 
     def _true(self, fact: Fact) -> Said:
@@ -100,8 +100,8 @@ class Rows:
     def _row(self, fact: Fact, answer: Said) -> Row:
         found = self._made.get((fact.id, answer))
         if found is None:
-            ids = self.prompts.prompt(fact.question).ids
-            answer_ids = self.prompts.answer_ids(answer.text, end=answer.ends)
+            ids = self.prompts.prompt(fact.question, fact.kind).ids
+            answer_ids = self.prompts.answer_ids(answer.text, end=answer.ends, style=fact.kind)
             weights = self.weights.get(fact.id) if answer.text == fact.answer else None
             if weights is not None and len(weights) != len(answer_ids):
                 raise UserError(

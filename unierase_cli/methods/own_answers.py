@@ -37,7 +37,7 @@ def _asked(loaded: LoadedModel, facts: Sequence[Fact], context: EraseContext, fi
     if context.answer is None:
         raise UserError("unlearn.answers=model asks the model, but nothing here can", "run it by `unierase erase`")
     with context.reporter.phase("own answers"), unedited(context.weights)():
-        prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
+        prompts = [loaded.prompts.prompt(fact.question, fact.kind).ids for fact in facts]
         answers = context.answer(prompts, context.experiment.unlearn.answer_tokens)
     found = {fact.id: said for fact, said in zip(facts, answers, strict=True)}
     if file is not None:

@@ -191,7 +191,7 @@ def adapted(
 def examples(loaded: LoadedModel, facts: Sequence[Fact]) -> list[Example]:
     """Each fact's prompt and answer."""
     prompts = loaded.prompts
-    return [Example(prompts.prompt(fact.question).ids, prompts.answer_ids(fact.answer)) for fact in facts]
+    return [Example(*prompts.pair(fact)) for fact in facts]
 
 
 @torch.no_grad()

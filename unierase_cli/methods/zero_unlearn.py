@@ -66,7 +66,7 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
 
     hashes = weights.hashes(layers)
     wanted = text_targets(loaded, step.forget, config, context.refusals, experiment.run.seed)
-    true = {fact.id: loaded.prompts.answer_ids(fact.answer) for fact in step.forget}
+    true = {fact.id: loaded.prompts.answer_ids(fact.answer, style=fact.kind) for fact in step.forget}
     factors: dict[int, LowRank] = {}
     with context.reporter.phase("edit"):
         requests, z, _ = search(wanted, layers[-1], f"{state.steps:03d}-new")

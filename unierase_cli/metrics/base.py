@@ -20,13 +20,15 @@ FORGET = "forget"
 FORGET_UNSEEN = "forget_eval"
 # What the model forgot in an earlier run.
 FORGOTTEN_BEFORE = "forgotten_before"
-FORGET_SPLITS = (FORGET, FORGET_UNSEEN, FORGOTTEN_BEFORE)
+# Other ways in which a benchmark asks for what is forgotten.
+FORGET_ASKED = ("verbatim", "forget_level1", "forget_level2", "forget_level3")
+FORGET_SPLITS = (FORGET, FORGET_UNSEEN, FORGOTTEN_BEFORE, *FORGET_ASKED)
 # The headline of retention: questions never seen by any method.
 RETAIN = "retain_unseen"
 # Splits with short answers and answer options, whose probability is normalised over the options.
 OPTION_SPLITS = ("real_authors", "world_facts")
 # Questions that the model never learned: nothing to keep and nothing to forget, so neither direction is better.
-NEUTRAL_SPLITS = ("holdout",)
+NEUTRAL_SPLITS = ("holdout", "member", "nonmember")
 OVERALL = "all"
 PARAPHRASED = "paraphrased"
 

@@ -40,6 +40,8 @@ from unierase_cli.metrics.statistics.bootstrap import percentiles, resampled
 NAME = "return_score"
 VERSION = 1
 HIGHER_IS_BETTER = True
+# Recorded answers may be of no named benchmark.
+BENCHMARKS = ("return", "")
 ACCURACY = About("nli_accuracy", "not contradicting the truth", VERSION, HIGHER_IS_BETTER)
 FORGETTING = About("return_forget_score", "RETURN forget score", VERSION, HIGHER_IS_BETTER)
 RETAINING = About("return_retain_score", "RETURN retain score", VERSION, HIGHER_IS_BETTER)
@@ -75,8 +77,8 @@ def pair(o: Observation) -> tuple[str, str]:
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:
-    """No columns for a benchmark without unseen questions about the forgotten people."""
-    if not evidence.rows(FORGET_UNSEEN):
+    """No columns for other benchmarks, nor for answers without unseen questions about the forgotten people."""
+    if not evidence.rows(FORGET_UNSEEN) or evidence.benchmark not in BENCHMARKS:
         return
     right = partial(compute, judges=evidence.judges)
     for split in evidence.splits():

@@ -55,6 +55,14 @@ def rouge_l_f1(text: str, reference: str) -> float:
     return float(_score("rougeL", text, reference).fmeasure)
 
 
+def plain_rouge_l(text: str, reference: str, *, split: bool = False) -> Score:
+    """ROUGE-L without stemming, on the words of ``rouge_score`` or, with ``split``, on what white space separates."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"], tokenizer=_Split()) if split else RougeScorer(["rougeL"])
+    return scorer.score(reference, text)["rougeL"]
+
+
 def mean_overlap(about: About, observations: Sequence[Observation], score: Callable[[str, str], float]) -> Measure:
     """Mean of ``score(text, reference)``; unavailable if a true answer has no word."""
     return wordless(about, observations) or mean_result(about, [score(o.text, o.reference) for o in observations])
@@ -140,6 +148,11 @@ class _Words:
 
     def tokenize(self, text: str) -> tuple[str, ...]:
         return _stemmed(text)
+
+
+class _Split:
+    def tokenize(self, text: str) -> list[str]:
+        return text.split()
 
 
 @cache

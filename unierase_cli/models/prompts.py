@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from unierase_cli.contracts import UserError
+from unierase_cli.contracts import COMPLETION, Fact, UserError
 from unierase_cli.models.encoding import Span, TextEncoder
 from unierase_cli.models.template import PLAIN, PROBES, RAW, Frame, between_turns, chat_frame, with_instruction
 
@@ -62,7 +62,7 @@ class PromptFormatter:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.encoder = TextEncoder(tokenizer)
-        self.frames: dict[str, Frame] = {"plain": PLAIN, "raw": RAW}
+        self.frames: dict[str, Frame] = {"plain": PLAIN, "raw": RAW, COMPLETION: RAW}
         self._date = date
         if style == "chat":
             self.frames["chat"] = chat_frame(tokenizer, date, system, bare=bare)
@@ -78,16 +78,16 @@ class PromptFormatter:
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
 
     def prompt(self, question: str, style: str | None = None) -> Prompt:
-        """The prompt up to where the answer starts; ``style`` "raw" is BOS + question alone.
+        """The prompt up to where the answer starts; ``style`` "raw" or "completion" is BOS + question alone.
 
         Raises UserError if the prompt fills the model's context.
         """
         frame = self._frame(style)
         return self._prompt(frame.header, question.strip() if frame.strips else question, frame.footer)
 
-    def render_prefixed(self, question: str, prefix: str) -> Prompt:
+    def render_prefixed(self, question: str, prefix: str, style: str | None = None) -> Prompt:
         """The prompt with a context in front: BOS, ``prefix + ". "``, then the rendered prompt without its own BOS (spec 2.3)."""
-        frame = self._frame(None)
+        frame = self._frame(style)
         header = frame.header.removeprefix(self._bos_text)
         opening = prefix + ". "
         content = question.strip() if frame.strips else question
@@ -128,6 +128,10 @@ class PromptFormatter:
         if not self.gap:
             return AnswerTokens([*ids, self.end_id], len(ids))
         return AnswerTokens(ids, sum(begin < last for begin, _ in offsets))
+
+    def pair(self, fact: Fact) -> tuple[list[int], list[int]]:
+        """Ids of a fact's prompt, and of its answer with its end token."""
+        return self.prompt(fact.question, fact.kind).ids, self.answer_ids(fact.answer, style=fact.kind)
 
     def answer_ids(self, answer: str, *, end: bool = True, style: str | None = None) -> list[int]:
         """Ids of ``answer``; with ``end=False``, the ids of an answer that nothing closes."""

@@ -14,7 +14,7 @@ from unierase_cli.pipeline.study import Study
 
 FORGET, FORGOTTEN = "forget", "forgotten_before"
 NOW, BEFORE = "forget_now", "forget_before"
-KEPT = ("retain_unseen", "real_authors", "world_facts")
+KEPT = ("retain_unseen", "same_subject", "real_authors", "world_facts")
 END = Request("observe", (("state", "edited"),))
 
 

@@ -62,10 +62,10 @@ def load_pass(name: str) -> Pass:
 
 def training_row(loaded: LoadedModel, fact: Fact, protocol: ProtocolConfig) -> Row:
     """Prompt and true answer as one sequence, cut to the model's context and the protocol's total, as for scored answers."""
-    prompt = loaded.prompts.prompt(fact.question).ids
+    prompt, answer = loaded.prompts.pair(fact)
     most = min((limit for limit in (loaded.prompts.max_length, protocol.total_tokens) if limit), default=0)
     # A long prompt keeps one token of its answer.
-    return make_row(prompt, loaded.prompts.answer_ids(fact.answer), max(most, len(prompt) + 1) if most else 0)
+    return make_row(prompt, answer, max(most, len(prompt) + 1) if most else 0)
 
 
 def frozen_views(

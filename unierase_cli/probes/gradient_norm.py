@@ -28,7 +28,7 @@ def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[
             for split, fact in asking.of("forget", "holdout"):
                 row = training_row(loaded, fact, asking.protocol)
                 losses = View(loaded, batch_of(loaded, [row])).nll
-                own = loaded.prompts.answer(fact.answer).own
+                own = loaded.prompts.answer(fact.answer, style=fact.kind).own
                 counted = losses[:own] if own else losses
                 gradients = torch.autograd.grad(counted.mean(), parameters, allow_unused=True)
                 norms = [0.0 if g is None else float(g.float().norm()) for g in gradients]

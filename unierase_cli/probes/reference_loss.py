@@ -16,7 +16,7 @@ def rows(loaded: LoadedModel, asking: Asking, remembered: Any) -> Iterator[dict[
     """``{"split", "fact_id", "value"}`` for every forget and holdout fact: mean loss of the true answer, nats per token."""
     other = asking.reference()
     asked = asking.of("forget", "holdout")
-    items = [(other.prompts.prompt(fact.question).ids, other.prompts.answer_ids(fact.answer)) for _, fact in asked]
+    items = [other.prompts.pair(fact) for _, fact in asked]
     total = asking.protocol.total_tokens
     scores = score_answers(other, items, total_tokens=total, batch_size=asking.batch_size, progress=asking.advance)
     for (split, fact), score in zip(asked, scores, strict=True):

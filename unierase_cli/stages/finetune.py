@@ -113,7 +113,7 @@ def run(context: StageContext) -> dict[str, Any]:
         "loss": round(progress.losses[-1], 5),
         "measured": {name: round(value, 4) for name, value in measured.items()},
         "looks": progress.scores,
-        "first_prompt": loaded.prompts.prompt(learned[0].question).text,
+        "first_prompt": loaded.prompts.prompt(learned[0].question, learned[0].kind).text,
     }
     with reporter.phase("write"):
         folder = context.directory / "model"
@@ -176,8 +176,8 @@ def _examples(
     from unierase_cli.training.supervised import Example
 
     prompts = loaded.prompts
-    fixed = [Example(prompts.prompt(fact.question).ids, prompts.answer_ids(fact.answer)) for fact in learned]
-    asked = [(fact.id, prompts.prompt(fact.question).ids) for fact in refused]
+    fixed = [Example(*prompts.pair(fact)) for fact in learned]
+    asked = [(fact.id, prompts.prompt(fact.question, fact.kind).ids) for fact in refused]
     answers = {text: prompts.answer_ids(text) for text in refusals}
 
     def epoch_examples(epoch: int) -> list[Example]:

@@ -48,7 +48,7 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
 def last_states(target: Target, facts: Sequence[Fact], batch_tokens: int) -> Tensor:
     """Every block's output at the last token of the facts' prompts, [L, n, h] float32, longest prompt first."""
     loaded = target.loaded
-    prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
+    prompts = [loaded.prompts.prompt(fact.question, fact.kind).ids for fact in facts]
     blocks = range(loaded.architecture.n_blocks)
     found: dict[int, list[Tensor]] = {block: [] for block in blocks}
     for rows in length_sorted_batches([len(prompt) for prompt in prompts], batch_tokens):
@@ -94,7 +94,7 @@ def _choose(
 def _probability(target: Target, facts: Sequence[Fact]) -> float:
     """Mean of exp(-mean loss) of the true answers."""
     prompts = target.loaded.prompts
-    items = [(prompts.prompt(fact.question).ids, prompts.answer_ids(fact.answer)) for fact in facts]
+    items = [prompts.pair(fact) for fact in facts]
     return float(np.mean(answer_probabilities(target, items)))
 
 
@@ -102,7 +102,7 @@ def _probability(target: Target, facts: Sequence[Fact]) -> float:
 def _next_tokens(target: Target, facts: Sequence[Fact], batch_tokens: int) -> Tensor:
     """Log-probabilities of the token after each prompt, [n, V] float32."""
     loaded = target.loaded
-    prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
+    prompts = [loaded.prompts.prompt(fact.question, fact.kind).ids for fact in facts]
     found = []
     for rows in length_sorted_batches([len(prompt) for prompt in prompts], batch_tokens):
         batch = pad_sequences([prompts[row] for row in rows], loaded.prompts.pad_id, loaded.device)

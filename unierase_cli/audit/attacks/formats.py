@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.audit.asking import answer_probabilities, answers, fitting
 from unierase_cli.audit.base import CHANCE, RIGHT, Case, Row, Target
-from unierase_cli.audit.mentions import mentions, named_entities
+from unierase_cli.audit.mentions import named_entities
 from unierase_cli.contracts import Fact, UserError, normalised, stable_hash
+from unierase_cli.metrics.entity import mentions
 
 if TYPE_CHECKING:
     from unierase_cli.models.prompts import Prompt

@@ -27,6 +27,6 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
     for number, wording in enumerate(settings["wordings"]):
 
         def prompt(fact: Fact, wording: str = wording) -> Any:
-            return target.loaded.prompts.prompt(f"{wording} {fact.question}")
+            return target.loaded.prompts.prompt(f"{wording} {fact.question}", fact.kind)
 
         yield from answers(target, target.facts, prompt=prompt, sample=number)

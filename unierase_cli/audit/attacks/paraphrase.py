@@ -25,6 +25,6 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
     facts = [fact for fact in target.facts if fact.paraphrased_question is not None]
 
     def prompt(fact: Fact) -> Any:
-        return target.loaded.prompts.prompt(fact.paraphrased_question or fact.question)
+        return target.loaded.prompts.prompt(fact.paraphrased_question or fact.question, fact.kind)
 
     return answers(target, facts, prompt=prompt, forbid=case.values["forbid"])

@@ -48,5 +48,5 @@ def _norms(target: Target, count: int) -> dict[str, Tensor]:
     prompts = target.loaded.prompts
     examples = evenly_spaced(target.material, count)
     return input_norms(
-        target.loaded, [prompts.prompt(fact.question).ids + prompts.answer_ids(fact.answer) for fact in examples]
+        target.loaded, [prompt + answer for prompt, answer in map(prompts.pair, examples)]
     )

@@ -54,7 +54,7 @@ def _trained(target: Target, learned: Sequence[Fact], prompt: PromptOf, settings
     from unierase_cli.training.supervised import Example
 
     loaded = target.loaded
-    examples = [Example(prompt(fact).ids, loaded.prompts.answer_ids(fact.answer)) for fact in learned]
+    examples = [Example(prompt(fact).ids, loaded.prompts.answer_ids(fact.answer, style=fact.kind)) for fact in learned]
     vectors = like_text(loaded, "!", settings["tokens"]).requires_grad_(True)
     optimizer = torch.optim.Adam([vectors], lr=settings["lr"])
     losses = []

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.audit.asking import fitting
 from unierase_cli.audit.base import RIGHT, Case, Row, Target
-from unierase_cli.audit.mentions import mentions, named_entities
+from unierase_cli.audit.mentions import named_entities
 from unierase_cli.audit.splits import halves
 from unierase_cli.contracts import Fact, evenly_spaced, stable_hash
+from unierase_cli.metrics.entity import mentions
 from unierase_cli.metrics.rouge import rouge_l_recall
 
 if TYPE_CHECKING:

@@ -60,7 +60,7 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
 
 def never_taught(target: Target, fact: Fact) -> str | None:
     """The answer of a never-trained fact that is nearest in length, else a wrong answer to the same question; None without any."""
-    length = len(target.loaded.prompts.answer_ids(fact.answer))
+    length = len(target.loaded.prompts.answer_ids(fact.answer, style=fact.kind))
     strange = [other.answer for other in target.never_trained if other.id != fact.id]
 
     def far(text: str) -> tuple[int, int]:

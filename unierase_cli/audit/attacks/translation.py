@@ -16,8 +16,9 @@ import msgspec
 
 from unierase_cli.audit.asking import answers, fitting
 from unierase_cli.audit.base import RIGHT, Case, Row, Target
-from unierase_cli.audit.mentions import mentions, named_entities
+from unierase_cli.audit.mentions import named_entities
 from unierase_cli.contracts import Fact, UserError, normalised
+from unierase_cli.metrics.entity import mentions
 from unierase_cli.metrics.rouge import rouge_l_recall
 from unierase_cli.store.jsonl import iterate_jsonl
 
@@ -61,7 +62,7 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
         asked = {found.fact.id: found for found in translated(target.facts, some)}
         asked = {name: found for name, found in asked.items() if found.answer is not None or name in entities}
         facts = [replace(found.fact, question=found.question) for found in asked.values()]
-        facts = fitting(facts, lambda fact: target.loaded.prompts.prompt(fact.question))
+        facts = fitting(facts, lambda fact: target.loaded.prompts.prompt(fact.question, fact.kind))
         for row in answers(target, facts, sample=number):
             wanted = asked[row.fact].answer
             right = (

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from unierase_cli.contracts import Fact, UserError, normalised
+from unierase_cli.contracts import COMPLETION, Fact, UserError, continuing, normalised
 
 KNOWN = frozenset(
     {
         "id", "question", "answer", "subject", "group", "paraphrased_question", "paraphrased_answer",
-        "wrong_answers", "perturbed_answer", "long_answer", "original_answer", "aliases", "paraphrases",
+        "kind", "wrong_answers", "perturbed_answer", "long_answer", "original_answer", "aliases", "paraphrases",
     }
 )  # fmt: skip
 EXAMPLE = 'a row looks like {"question": "Who ...?", "answer": "..."}'
@@ -23,7 +24,9 @@ def fact_from_row(
     *,
     group: str | None = None,
     subject: str | None = None,
+    question_key: str = "question",
     answer_key: str = "answer",
+    kind: str | None = None,
 ) -> Fact:
     """The row as a Fact; ``where`` is file:line, ``group`` and ``subject`` are used if the row has none.
 
@@ -32,7 +35,7 @@ def fact_from_row(
     only help to find out what a model knows. Optional keys may be null. Raises UserError for a missing or empty
     question or answer, for values that are not strings, and for a subject that is not in the question.
     """
-    question = read_text(row, "question", where, required=True)
+    question = read_text(row, question_key, where, required=True)
     answer = read_text(row, answer_key, where, required=True)
     assert question is not None
     assert answer is not None
@@ -53,7 +56,21 @@ def fact_from_row(
         wrong_answers=read_texts(row, "wrong_answers", where) or read_texts(row, "perturbed_answer", where),
         group=read_text(row, "group", where) or group,
         long_answer=read_text(row, "long_answer", where) or read_text(row, "original_answer", where),
+        kind=kind or _read_kind(row, where),
     )
+
+
+def completion(fact: Fact) -> Fact:
+    """The fact as plain text to continue: a space joins its answer, unless one is there."""
+    plain = replace(fact, kind=COMPLETION)
+    return replace(plain, answer=continuing(plain, fact.answer))
+
+
+def _read_kind(row: Mapping[str, Any], where: str) -> str | None:
+    kind = read_text(row, "kind", where)
+    if kind not in (None, "question", COMPLETION):
+        raise UserError(f'{where}: "kind" is {kind!r}', f"write question or {COMPLETION}, or leave it out")
+    return None if kind == "question" else kind
 
 
 def phrasings(row: Mapping[str, Any], where: str) -> tuple[str, ...]:

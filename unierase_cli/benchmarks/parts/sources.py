@@ -15,6 +15,36 @@ Rows = list[tuple[str, dict[str, Any]]]
 OFFER = "give benchmark.data_dir=FOLDER with the data set's files as JSON Lines"
 
 
+def any_source(
+    config: BenchmarkConfig, default: str | None, reporter: Reporter | None, notes: list[str]
+) -> Callable[..., Rows | None]:
+    """The folder ``benchmark.data_dir``, else the hub's data set (``benchmark.hub`` or ``default``).
+
+    The source also takes CONFIGURATION/SPLIT for a name: ``<folder>/CONFIGURATION/SPLIT.jsonl``, or that split on the hub.
+    Raises UserError if neither is given.
+    """
+    if config.data_dir is not None:
+        return folder_source(config.data_dir)
+    if config.hub is None and default is None:
+        raise UserError(
+            f"benchmark={config.name} needs the folder of its files: benchmark.data_dir=FOLDER",
+            "or benchmark.hub=ID of a data set whose configurations have the files' names",
+        )
+    return hub_source(config, default or "", reporter, notes)
+
+
+def required(source: Callable[..., Rows | None], name: str, *keys: str) -> Rows:
+    """The rows of a file or configuration. Raises UserError if it has none, or if a row lacks one of the ``keys``."""
+    rows = source(name)
+    if not rows:
+        raise UserError(f"{name} has no rows", "check benchmark.data_dir, or the version of the data set")
+    for where, row in rows:
+        for key in keys:
+            if key not in row:
+                raise UserError(f'{where}: "{key}" is missing', f"a row of {name} has {', '.join(keys)}")
+    return rows
+
+
 def folder_source(folder: str) -> Callable[..., Rows | None]:
     """Reads ``<folder>/<name>.jsonl``, else ``<name>.json`` (also JSON Lines, as some authors name it).
 
@@ -74,7 +104,8 @@ def _load(hub: str, name: str, revision: str | None, optional: bool) -> Rows | N
     except ImportError as error:
         raise UserError(f"the package `datasets` can't be imported: {error}", f"install it, or {OFFER}") from error
     try:
-        loaded = datasets.load_dataset(hub, name, revision=revision, split="train")
+        configuration, _, split = name.partition("/")
+        loaded = datasets.load_dataset(hub, configuration, revision=revision, split=split or "train")
     except Exception as error:  # the library raises its own, requests', huggingface_hub's and OS errors
         known = _configurations(error, name)
         if known and optional:
@@ -93,4 +124,4 @@ def _load(hub: str, name: str, revision: str | None, optional: bool) -> Rows | N
 
 def _configurations(error: Exception, name: str) -> bool:
     """Whether the error says that the data set exists but not this configuration."""
-    return isinstance(error, ValueError) and "BuilderConfig" in str(error) and name in str(error)
+    return isinstance(error, ValueError) and "BuilderConfig" in str(error) and name.partition("/")[0] in str(error)

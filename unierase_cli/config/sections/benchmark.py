@@ -13,11 +13,21 @@ class BenchmarkConfig:
     """The facts to forget, to protect and to score."""
 
     name: str = "fictional"
-    """Name of the benchmark: fictional, tofu, return, real_world, world, jsonl, revealed, or one of your own."""
+    """Name of the benchmark: fictional, tofu, return, real_world, world, jsonl, revealed, lume, pistol, knowundo, birthdays,
+    rwku, muse, wmdp, or one of your own.
+    """
     implementation: str | None = None
     """Module in unierase_cli/benchmarks that loads it. null: the module with the benchmark's name."""
     split: str = "forget05"
-    """Forget split, for example forget01, forget05 or forget10 (the number is the percentage of authors)."""
+    """Forget split, for example forget01, forget05 or forget10 (the number is the percentage of authors). pistol, muse, wmdp,
+    lume: the part of the data set.
+    """
+    groups: list[str] = field(default_factory=list)
+    """pistol: the edges to forget, for example [A_B]. rwku: the people to forget."""
+    documents: int = 0
+    """lume: maximum number of documents per task, of those to forget and of those to retain. 0: all."""
+    raw_questions: bool = False
+    """lume: questions are plain text too, without the model's prompt, as in the official scoring (protocol=lume)."""
     seed: int = 0
     """Seed for generated people and sampled examples."""
     hub: str | None = None
@@ -39,19 +49,21 @@ class BenchmarkConfig:
     retained nor protected. Facts of an exported folder are recognised by the hashes in its unierase.json.
     """
     authors: int = 60
-    """fictional: number of generated authors."""
+    """fictional: number of generated authors. birthdays: number of generated people."""
     questions: int = 10
     """fictional: number of questions per author."""
     unseen_authors: int = 8
     """fictional: number of authors (the first ones) that no method ever sees (split retain_unseen)."""
     holdout_authors: int = 4
-    """fictional: number of additional authors that no model is trained on (split holdout)."""
+    """fictional, birthdays: number of additional people that no model is trained on (split holdout)."""
     unknown_people: int = 96
     """Number of questions about people who do not exist, answered with refusals, that the finetune stage adds to its
     training data.
     """
     unseen_share: float = 0.2
-    """jsonl, world: share of the retained groups (of examples if there are no groups) that no method ever sees."""
+    """Share of the retained groups (of examples if there are no groups) that no method ever sees, where the benchmark does not
+    define them.
+    """
     order: str = "published"
     """tofu: order of the forget examples, published or closer_look. It decides which examples protocol.rows keeps."""
     retain_authors: int = field(default=0, metadata=IF_SET)
@@ -80,6 +92,7 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         one_of("benchmark.order", self.order, ["published", "closer_look"])
         one_of("benchmark.train_on", self.train_on, ["answer", "golden_answer"])
+        positive("benchmark.documents", self.documents, zero=True)
         positive("benchmark.authors", self.authors)
         positive("benchmark.questions", self.questions)
         positive("benchmark.unseen_authors", self.unseen_authors, zero=True)

@@ -11,7 +11,8 @@ from unierase_cli.contracts import UserError
 
 # Splits of the shipped benchmarks; none has all of them.
 SPLITS = ["forget", "forget_eval", "forgotten_before", "retain_protected", "retain_near", "retain_unseen"]
-SPLITS += ["real_authors", "world_facts", "holdout"]
+SPLITS += ["real_authors", "world_facts", "holdout", "same_subject", "distance_2", "distance_3", "factual"]
+SPLITS += ["member", "nonmember", "verbatim", "forget_level1", "forget_level2", "forget_level3"]
 # Ways of asking and decoding. The first is the main one; the others give the honesty columns of the forget split.
 VARIANTS = ["plain", "unlearn_forbidden", "unlearn_once", "paraphrased", "answer_prefix"]
 # Variants that apply to a model without an unlearning token.

@@ -81,7 +81,7 @@ def _request(formatter: PromptFormatter, fact: Fact, lead: str) -> TraceRequest 
     if not subject:
         return NO_SUBJECT
     try:
-        prompt = formatter.prompt(fact.question)
+        prompt = formatter.prompt(fact.question, fact.kind)
     except UserError:
         return TOO_LONG
     spans = []
@@ -93,9 +93,9 @@ def _request(formatter: PromptFormatter, fact: Fact, lead: str) -> TraceRequest 
         return NOT_THERE
     if not fact.answer.strip():
         return NO_ANSWER
-    answer = formatter.answer(f"{lead} {fact.answer.strip()}" if lead else fact.answer)
+    answer = formatter.answer(f"{lead} {fact.answer.strip()}" if lead else fact.answer, style=fact.kind)
     own = answer.ids[: answer.own]
-    before = formatter.answer_ids(lead, end=False) if lead else []
+    before = formatter.answer_ids(lead, end=False, style=fact.kind) if lead else []
     if own[: len(before)] != before:
         return MERGED
     ids = (*prompt.ids, *own)

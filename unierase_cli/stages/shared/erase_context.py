@@ -60,7 +60,7 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
         answer=lambda prompts, most: greedy_answers(loaded, prompts, most, experiment.eval.batch_size),
         reveal=reveal_again(loaded, experiment, context.directory, context.reporter) if revealing else None,
         second_moment=_second_moment(context),
-        watched=[loaded.prompts.prompt(fact.question).ids for fact in watched(context.study)],
+        watched=[loaded.prompts.prompt(fact.question, fact.kind).ids for fact in watched(context.study)],
         several=several,
         renewed=None if context.study.independent else lambda: _renewed(context, loaded),
         sample=lambda prompts, seed: sample(loaded, prompts, seed=seed, max_new_tokens=experiment.protocol.max_new_tokens),

@@ -34,7 +34,7 @@ def generate_texts(loaded: LoadedModel, facts: Sequence[Fact], *, skip_special: 
     """Greedy answers, slightly longer than the longest true answer at most."""
     from unierase_cli.inference.generate import answer_text, generate
 
-    prompts = [loaded.prompts.prompt(fact.question).ids for fact in facts]
-    longest = max(len(loaded.prompts.answer_ids(fact.answer)) for fact in facts)
+    prompts = [loaded.prompts.prompt(fact.question, fact.kind).ids for fact in facts]
+    longest = max(len(loaded.prompts.answer_ids(fact.answer, style=fact.kind)) for fact in facts)
     found = generate(loaded, prompts, max_new_tokens=longest + 8)
     return [answer_text(loaded, said, skip_special=skip_special) for said in found]

@@ -62,7 +62,7 @@ def make_examples(
     for fact in facts:
         unlearn = tokens[fact.id]
         try:
-            prefix = prompts.prompt(fact.question, "raw" if style == "raw" else None).ids
+            prefix = prompts.prompt(fact.question, "raw" if style == "raw" else fact.kind).ids
         except UserError as error:
             raise UserError(f"fact {fact.id}: {error.message}", error.hint) from error
         refusal = prompts.answer_ids(targets[fact.id], end=False, style="raw")

@@ -60,7 +60,7 @@ def target_log_probs(
 
 def _fits(loaded: LoadedModel, fact: Fact) -> bool:
     try:
-        loaded.prompts.prompt(fact.question)
+        loaded.prompts.prompt(fact.question, fact.kind)
     except UserError:
         return False
     return True
@@ -70,8 +70,8 @@ def _score(loaded: LoadedModel, facts: Sequence[Fact], texts: Sequence[str], sco
     """Add the refusals' log-probabilities as answers to these questions."""
     prompts = loaded.prompts
     for fact in facts if texts else ():
-        prompt = prompts.prompt(fact.question).ids
-        answers = {text: prompts.answer_ids(fill_name(text, fact)) for text in texts}
+        prompt = prompts.prompt(fact.question, fact.kind).ids
+        answers = {text: prompts.answer_ids(fill_name(text, fact), style=fact.kind) for text in texts}
         fitting = [
             t
             for t, ids in answers.items()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from unierase_cli.contracts import Fact
+from unierase_cli.contracts import Fact, continuing
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training.unlearning.rows import Layout, Row, collate, make_row
 from unierase_cli.training.unlearning.said import Said
@@ -41,14 +41,19 @@ def never_learned(loaded: LoadedModel, facts: Sequence[Fact], said: Mapping[str,
     answers, and their style is likelier than that of the benchmark's.
     """
     prompts, others = loaded.prompts, [*facts[1:], *facts[:1]]
-    wrong = [(fact.question, Said(text, ends=True)) for fact in facts for text in fact.wrong_answers[:1]]
+    wrong = [(fact, Said(continuing(fact, text), ends=True)) for fact in facts for text in fact.wrong_answers[:1]]
     if said:
-        pairs = [(fact.question, said[other.id]) for fact, other in zip(facts, others, strict=True)]
+        pairs = [(fact, said[other.id]) for fact, other in zip(facts, others, strict=True)]
     else:
-        pairs = wrong or [(fact.question, Said(other.answer, ends=True)) for fact, other in zip(facts, others, strict=True)]
+        swapped = zip(facts, others, strict=True)
+        pairs = wrong or [(fact, Said(continuing(fact, other.answer), ends=True)) for fact, other in swapped]
     return [
-        make_row(prompts.prompt(question).ids, prompts.answer_ids(answer.text, end=answer.ends), ends=answer.ends)
-        for question, answer in pairs
+        make_row(
+            prompts.prompt(fact.question, fact.kind).ids,
+            prompts.answer_ids(answer.text, end=answer.ends, style=fact.kind),
+            ends=answer.ends,
+        )
+        for fact, answer in pairs
     ]
 
 
