@@ -47,6 +47,7 @@ COMMANDS = {
     "leaderboard": ("commands.leaderboard", "Rank finished RUNs, and say which differences are real."),
     "compare": ("commands.compare", "Compare two finished RUNs question by question."),
     "rerun": ("commands.rerun", "Make a finished RUN again from its manifest and compare the results."),
+    "check": ("commands.check", "Compare an experiment's RUN with the numbers recorded for it."),
     "export": ("commands.look", "Write the edited model, its patch alone, or a LoRA adapter."),
     "patch": ("commands.patch", "Apply a run's changes to a model folder, revert them, compare them."),
     "chat": ("commands.chat", "Ask the model before and after its edit, side by side."),
