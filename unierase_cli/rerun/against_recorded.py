@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unierase_cli.contracts import UserError
-from unierase_cli.metrics.base import OVERALL
 from unierase_cli.rerun.recorded import Expected, Recorded, recorded
 from unierase_cli.results.runs import ScoredRun
 from unierase_cli.results.table import Table
 from unierase_cli.store.artefact import Artefact
 
+# Of these metrics n is a number of parts, not of questions.
+AGGREGATES = "all."
 VERSIONS = ("torch", "transformers")
 # Words that say where something is and how it is computed, or ask for more numbers, and so leave the numbers as they are.
 HARMLESS = ("run.", "eval.", "eval=", "launcher", "experiment=", "model.path=", "benchmark.data_dir=", "token.targets=", "seed=")
@@ -93,8 +94,7 @@ def sentence(found: Mapping[str, Any]) -> str:
 
 def _number(run: ScoredRun, expected: Expected) -> dict[str, Any]:
     measure = run.number(expected.state, expected.metric)
-    # The n of an aggregate counts its parts.
-    questions = 0 if expected.metric.startswith(f"{OVERALL}.") else measure.n
+    questions = 0 if expected.metric.startswith(AGGREGATES) else measure.n
     width, why = expected.width(questions)
     low, high = expected.value - width, expected.value + width
     now = measure.value
