@@ -35,6 +35,7 @@ COMMANDS = {
     "train-token": ("commands.stage", "Train the unlearning token's rows."),
     "moments": ("commands.stage", "Measure what an edit must leave unchanged."),
     "trace": ("commands.stage", "Measure which blocks and tokens carry the facts, to choose edit.layers."),
+    "attribute": ("commands.stage", "Measure which answer tokens carry the facts, to weigh them in unlearning."),
     "reveal": ("commands.stage", "Make a forget set of what the model itself tells about names or topics."),
     "coverage": ("commands.stage", "Compare what a model revealed with the true forget set."),
     "edit": ("commands.stage", "Erase with a closed-form editing method."),

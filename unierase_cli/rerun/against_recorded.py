@@ -96,7 +96,8 @@ def _number(run: ScoredRun, expected: Expected) -> dict[str, Any]:
     measure = run.number(expected.state, expected.metric)
     questions = 0 if expected.metric.startswith(AGGREGATES) else measure.n
     width, why = expected.width(questions)
-    low, high = expected.value - width, expected.value + width
+    # All of them are shares.
+    low, high = max(0.0, expected.value - width), min(1.0, expected.value + width)
     now = measure.value
     # Recorded numbers are rounded to three digits.
     within = None if now is None else bool(low - 5e-4 <= now <= high + 5e-4)
