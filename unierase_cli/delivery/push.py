@@ -34,11 +34,10 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
 
 
 def _asked(ask: Any, told: str) -> Any:
-    import httpx
     from huggingface_hub import HfApi
 
     try:
         return ask(HfApi())
-    except (OSError, ValueError, httpx.HTTPError) as error:
+    except Exception as error:  # the hub's own, those of its client, and the system's
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{told}: {first}", LOGIN) from error

@@ -28,7 +28,8 @@ def erasure_page(
     verify: Sequence[tuple[str, str]],
     command: str,
 ) -> str:
-    """A self-contained page that prints well. ``request``: name -> text; ``hashes``: of the model, before and after; ``verify``: (what, command); ``command``: what audits the run, where nothing has.
+    """A self-contained page that prints well. ``request``: name -> text; ``hashes``: of the model, before and after; ``verify``:
+    (what, command); ``command``: what audits the run, where nothing has.
     """
     forget, kept = Range("", None), Range("", None)
     numbers: list[Range] = []
