@@ -36,10 +36,12 @@ def tracked(library: str, folder: Path) -> Path:
         pytest.skip(f"{library} is not installed: pip install 'unierase[{library}]'")
     page = folder / "report.html"
     page.write_text("<p>report</p>")
-    track = Track(library, folder, "a-run", SETTINGS)
+    warned: list[str] = []
+    track = Track(library, folder, "a-run", SETTINGS, warned.append)
     for step, loss in ((1, 0.5), (2, 0.25)):
         track.log("erase/npo gd", step, {"loss": loss})
     track.finish({"edited/forget.rouge": 0.125}, [page], ok=True)
+    assert warned == []
     return folder / base.FOLDER / library
 
 
@@ -193,8 +195,21 @@ def test_the_final_numbers_are_those_of_the_scores(tmp_path: Path) -> None:
 
 def test_what_a_library_prints_stays_out_of_the_result(kept: Kept, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept.log = lambda series, step, values: print("* hello")  # type: ignore[method-assign]
-    Track("trackio", tmp_path, "run", {}).log("erase/a", 1, {"loss": 0.1})
+    Track("trackio", tmp_path, "run", {}, pytest.fail).log("erase/a", 1, {"loss": 0.1})
     assert capsys.readouterr().out == ""
+
+
+def test_a_library_that_fails_is_given_up_and_the_training_goes_on(kept: Kept, tmp_path: Path) -> None:
+    def fail(series: str, step: int, values: Mapping[str, float]) -> None:
+        raise ConnectionError("the server is gone\nfor good")
+
+    kept.log, warned = fail, list[str]()  # type: ignore[method-assign]
+    track = Track("trackio", tmp_path, "run", {}, warned.append)
+    for step in (1, 2):
+        track.log("erase/a", step, {"loss": 0.1})
+    track.finish({}, [], ok=True)
+    assert warned == ["run.tracker=trackio failed and is left out from here on: the server is gone"]
+    assert kept.ends == []
 
 
 def test_the_trackers_offer_what_the_protocol_asks() -> None:

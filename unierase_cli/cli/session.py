@@ -76,7 +76,7 @@ def _lead(
         raise UserError(f"method={method} is not a closed-form edit", f"unierase erase --method {method}")
     from unierase_cli.pipeline.pipeline import Pipeline
 
-    track = None if wishes.dry_run else _track_of(experiment, wanted)
+    track = None if wishes.dry_run else _track_of(experiment, wanted, journal.reporter.warn)
 
     def pipeline_of(experiment: Experiment) -> Pipeline:
         words, log = ["unierase", *sys.argv[1:]], None if track is None else track.log
@@ -122,7 +122,7 @@ def _lead(
         show_outcome(journal.reporter.console, artefact, pipeline.store)
 
 
-def _track_of(experiment: Experiment, wanted: str) -> Track | None:
+def _track_of(experiment: Experiment, wanted: str, warn: Callable[[str], None]) -> Track | None:
     """The command's run in ``run.tracker``; raises UserError if its library is not installed."""
     if experiment.run.tracker == "none":
         return None
@@ -131,7 +131,7 @@ def _track_of(experiment: Experiment, wanted: str) -> Track | None:
     from unierase_cli.tracking.base import Track
 
     name = slug(experiment, wanted, {})
-    return Track(experiment.run.tracker, Path(experiment.run.outputs), name, flat(asdict(experiment)))
+    return Track(experiment.run.tracker, Path(experiment.run.outputs), name, flat(asdict(experiment)), warn)
 
 
 def _without_a_model(journal: Journal, name: str, experiment: Experiment) -> None:

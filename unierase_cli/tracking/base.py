@@ -6,8 +6,8 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -48,25 +48,28 @@ def check_tracker(library: str) -> None:
 
 
 class Track:
-    """One command's run in a library, begun with its first number, so that a command that fails before leaves none."""
+    """One command's run in a library, begun with its first number, so that a command that fails before leaves none.
 
-    def __init__(self, library: str, outputs: Path, name: str, settings: Mapping[str, Any]) -> None:
+    A library that fails is given up with a warning: a training does not end because a server is gone.
+    """
+
+    def __init__(self, library: str, outputs: Path, name: str, settings: Mapping[str, Any], warn: Callable[[str], None]) -> None:
         """Raises UserError if the library is not installed."""
         check_tracker(library)
-        self.library, self.name, self.settings = library, name, settings
+        self.library, self.name, self.settings, self.warn = library, name, settings, warn
+        self.given_up = False
         self.folder = outputs / FOLDER / library
         self._tracker: Tracker | None = None
 
     def log(self, series: str, step: int, values: Mapping[str, float]) -> None:
         """Numbers of one step of a series, such as ``erase/training``."""
-        with _quiet():
-            self._begun().log(UNUSUAL.sub("_", series), step, values)
+        self._tell(lambda tracker: tracker.log(UNUSUAL.sub("_", series), step, values))
 
     def finish(self, finals: Mapping[str, float], files: Iterable[Path], ok: bool) -> None:
         """End the run with its last numbers and files; a failed command that logged nothing leaves no run."""
         if ok or self._tracker is not None:
-            with _quiet():
-                self._begun().finish({f"final/{UNUSUAL.sub('_', name)}": value for name, value in finals.items()}, files, ok)
+            named = {f"final/{UNUSUAL.sub('_', name)}": value for name, value in finals.items()}
+            self._tell(lambda tracker: tracker.finish(named, files, ok))
 
     def _begun(self) -> Tracker:
         if self._tracker is None:
@@ -75,9 +78,14 @@ class Track:
             self._tracker = library.start(self.folder.resolve(), self.name, self.settings)
         return self._tracker
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Standard output belongs to results; what a library prints goes to stderr."""
-    with redirect_stdout(sys.stderr):
-        yield
+    def _tell(self, what: Callable[[Tracker], None]) -> None:
+        """What a library prints goes to stderr, since standard output belongs to results; its first failure is its last."""
+        if self.given_up:
+            return
+        try:
+            with redirect_stdout(sys.stderr):
+                what(self._begun())
+        except Exception as error:  # every library has its own, and those of its network client
+            self.given_up = True
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            self.warn(f"run.tracker={self.library} failed and is left out from here on: {first}")
