@@ -14,7 +14,7 @@ from tests.helpers.sources import PACKAGE, modules
 MAY_IMPORT = {
     "cli": {"audit", "config", "pipeline", "stages", "results", "estimate", "delivery", "rerun", "launch", "tracking", "store"},
     "rerun": {"delivery", "results", "pipeline", "training", "store"},
-    "delivery": {"results", "pipeline", "modes", "inference", "editing", "models", "store"},
+    "delivery": {"audit", "results", "metrics", "pipeline", "modes", "inference", "editing", "models", "store"},
     "audit": {"representation", "training", "inference", "editing", "metrics", "models", "store"},
     "stages": {
         "audit", "results", "estimate", "pipeline", "modes", "methods", "benchmarks", "metrics", "interchange", "probes",
