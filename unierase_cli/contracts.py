@@ -256,6 +256,10 @@ class Reporter(Protocol):
         """A context manager that times a part of the job for the manifest."""
         ...
 
+    def measured(self, series: str, step: int, values: Mapping[str, float]) -> None:
+        """Numbers of one step of a training, for an experiment tracker."""
+        ...
+
 
 class SilentReporter:
     """A reporter for library use and tests: prints nothing, stores notes and warnings."""
@@ -277,6 +281,9 @@ class SilentReporter:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         yield
+
+    def measured(self, series: str, step: int, values: Mapping[str, float]) -> None:
+        pass
 
 
 def stable_hash(*parts: object) -> int:

@@ -16,7 +16,7 @@ from unierase_cli.cli.app import app
 
 HEAVY = ("torch", "transformers", "hydra", "omegaconf", "numpy", "datasets", "matplotlib")
 COMMANDS = ("run", "finetune", "train-token", "moments", "trace", "edit", "erase", "eval", "score", "report")
-COMMANDS += ("reveal", "coverage")
+COMMANDS += ("reveal", "coverage", "check", "attribute")
 COMMANDS += ("sweep", "compare", "prepare", "prepare-return", "export", "patch", "chat", "ls", "show", "doctor", "rerun", "new")
 BARE = ["-c", "pass"]
 RICH = ["-c", "import rich.console, rich.table"]

@@ -31,5 +31,5 @@ def test_marked_fields_are_left_out_wherever_they_stand() -> None:
 def test_only_fields_that_change_no_result_are_uncounted_not_those_that_count_by_their_content() -> None:
     assert uncounted_keys(Section()) == ["part.note", "name"]
     found = uncounted_keys(Experiment())
-    assert {"run.outputs", "unlearn.tensorboard", "token.improbable", "edit.moments.batch_tokens", "model.note"} <= set(found)
+    assert {"run.outputs", "run.tracker", "token.improbable", "edit.moments.batch_tokens", "model.note"} <= set(found)
     assert not {"run.seed", "token.targets", "mode.tasks", "method.name", "adapter.name"} & set(found)

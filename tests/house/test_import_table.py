@@ -12,9 +12,9 @@ from tests.helpers.places import ROOT
 from tests.helpers.sources import PACKAGE, modules
 
 MAY_IMPORT = {
-    "cli": {"audit", "config", "pipeline", "stages", "results", "estimate", "delivery", "rerun", "launch", "store"},
+    "cli": {"audit", "config", "pipeline", "stages", "results", "estimate", "delivery", "rerun", "launch", "tracking", "store"},
     "rerun": {"delivery", "results", "pipeline", "training", "store"},
-    "delivery": {"results", "pipeline", "modes", "inference", "editing", "models", "store"},
+    "delivery": {"audit", "results", "metrics", "pipeline", "modes", "inference", "editing", "models", "store"},
     "audit": {"representation", "training", "inference", "editing", "metrics", "models", "store"},
     "stages": {
         "audit", "results", "estimate", "pipeline", "modes", "methods", "benchmarks", "metrics", "interchange", "probes",
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "inference": {"models", "store"},
     "editing": {"models", "store"},
     "launch": {"store"},
+    "tracking": set(),
     "benchmarks": {"store"},
     "modes": {"store"},
     "metrics": {"store"},

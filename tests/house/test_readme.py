@@ -37,7 +37,7 @@ TEXTS = [ROOT / "README.md", *(path for room in ROOMS for path in sorted((ROOT /
 # Commands that show what they would do, and those that read recorded runs only; of the others the options are checked.
 PLANNING = (
     "run", "finetune", "train-token", "moments", "trace", "edit", "erase", "eval", "sweep", "prepare", "prepare-return", "audit",
-    "reveal", "coverage",
+    "reveal", "coverage", "attribute", "check",
 )  # fmt: skip
 READING = ("ls", "show", "score", "report", "compare", "new")
 RECORDED = (

@@ -51,6 +51,7 @@ LINES: tuple[tuple[Any, ...], ...] = (
     ("patch", "apply", FILE, RUN, "out", "--drop", NUMBER), ("patch", "revert", FILE, RUN, FILE, "--base", FILE),
     ("export", RUN, FILE), ("export", RUN, "out", "--as", FILE), ("export", RUN, "out", "--as", "patch"),
     ("export", RUN, "out", "--as", "lora", "--rank", NUMBER), ("rerun", RUN), ("rerun", RUN, "--from", FILE),
+    ("check", "experiment=tofu_mini", RUN), ("check", RUN), ("attribute", "--dry-run", RUN),
     ("rerun", RUN, "--tolerance", NUMBER), ("new", RUN, RUN), ("new", "method", FILE, "--into", FILE),
     ("chat", RUN), ("chat", RUN, "--base", FILE, "--step", NUMBER),
     ("ls", RUN), ("ls", "--outputs", FILE), ("ls", "models", "--config-dir", FILE), ("ls",), ("ls", "score", "--json"),

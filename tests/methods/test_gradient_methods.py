@@ -455,7 +455,7 @@ def test_the_reference_has_no_dropout_whichever_way_it_is_had() -> None:
 
 def test_what_only_watches_a_training_changes_no_key() -> None:
     plain = Experiment(method=shipped("ga_gd"))
-    unlearn = replace(plain.unlearn, evaluate_every=3, checkpoint_every=5, tensorboard=True, name="other")
+    unlearn = replace(plain.unlearn, evaluate_every=3, checkpoint_every=5, name="other")
     watched = replace(plain, unlearn=unlearn)
     assert what_counts(plain) == what_counts(watched)
     assert what_counts(plain) != what_counts(with_settings(watched, unlearn__lr=3e-4))

@@ -36,6 +36,7 @@ def test_every_command_of_the_table_exists_and_ends_in_one_stage() -> None:
         ("finetune", {}, "hf_fictional-full_seed0"),
         ("train_token", {}, "fictional-forget05_hf_token-default_seed0"),
         ("moments", {}, "fictional-forget05_hf_moments_seed0"),
+        ("attribute", {}, "fictional-forget05_hf_attribute_seed0"),
         ("trace", {}, "fictional-forget05_hf_trace_seed0"),
         ("reveal", {}, "hf_none_seed0"),
         ("erase", {}, "fictional-forget05_hf_unierase_batch_seed0"),

@@ -109,8 +109,8 @@ def test_a_mistake_is_told_once_whatever_the_number_of_processes(folder: Path, t
 
 def test_a_process_that_fails_alone_ends_the_job_and_says_why(folder: Path, tmp_path: Path) -> None:
     if importlib.util.find_spec("tensorboard"):
-        pytest.skip("only the first process writes for TensorBoard, and here it can")
-    done = launch([*LAUNCHERS["torchrun"], "unierase_cli", *words(folder, tmp_path, "unlearn.tensorboard=true")])
+        pytest.skip("only the first process has a tracker, and here it can")
+    done = launch([*LAUNCHERS["torchrun"], "unierase_cli", *words(folder, tmp_path, "run.tracker=tensorboard")])
     assert done.returncode != 0
     assert "needs the package tensorboard" in done.stderr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.cli.amounts import duration, moment
@@ -20,7 +21,7 @@ AUDIT, AUDITS = "audit.json", "audits.json"
 METRICS, COMPARISON, LEADERBOARD = "metrics.json", "comparison.json", "leaderboard.json"
 COMPARE_AGAIN = "unierase report RUN RUN --force makes it again"
 # Files to read next: pages, and the texts that artefacts of older versions have in their place.
-REPORT = ("report.html", "report.md")
+REPORT = ("report.html", "report.md", "attribution.html")
 COMPARED = ("comparison.html", "comparison.md")
 AUDITED, ALL_AUDITED = ("audit.html", "audit.md"), ("audits.html", "audits.md")
 # Extra results of the sequential and the precise mode.
@@ -65,6 +66,16 @@ def outcome(artefact: Artefact, store: Store) -> dict[str, Any]:
         if holder is not None:
             found[name.partition(".")[0]] = read_as(holder.file(name), dict[str, Any], "unierase eval --force makes it again")
     return found
+
+
+def finals(artefact: Artefact, store: Store) -> tuple[dict[str, float], list[Path]]:
+    """What a tracker gets at the end: every available metric of both models by name, and the report's page and text."""
+    from unierase_cli.results.runs import read_scores
+
+    scored = scores_of(artefact, store)
+    states = read_scores(scored).states if scored is not None else {}
+    values = {f"{state}/{name}": m.value for state, found in states.items() for name, m in found.items() if m.value is not None}
+    return values, [artefact.file(name) for name in REPORT if artefact.has(name)]
 
 
 def show_outcome(console: Console, artefact: Artefact, store: Store, *, everything: bool = False) -> None:

@@ -70,6 +70,9 @@ class ConsoleReporter:
             if seconds >= WORTH_A_LINE:
                 self._line(f"  {name}: {duration(seconds)}", "dim")
 
+    def measured(self, series: str, step: int, values: Mapping[str, float]) -> None:
+        """Nothing: the progress line says it."""
+
     def _line(self, text: str, style: str = "") -> None:
         if not self.interactive:
             print(text, file=self.stream, flush=True)

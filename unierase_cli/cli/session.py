@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unierase_cli.cli.options import Wishes
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from unierase_cli.config.schema import Experiment
     from unierase_cli.pipeline.pipeline import Pipeline
     from unierase_cli.store.artefact import Artefact
+    from unierase_cli.tracking.base import Track
 
 
 @dataclass
@@ -74,9 +76,11 @@ def _lead(
         raise UserError(f"method={method} is not a closed-form edit", f"unierase erase --method {method}")
     from unierase_cli.pipeline.pipeline import Pipeline
 
+    track = None if wishes.dry_run else _track_of(experiment, wanted, journal.reporter.warn)
+
     def pipeline_of(experiment: Experiment) -> Pipeline:
-        words = ["unierase", *sys.argv[1:]]
-        return Pipeline(experiment, journal.reporter, command=words, overrides=wishes.words, like=study)
+        words, log = ["unierase", *sys.argv[1:]], None if track is None else track.log
+        return Pipeline(experiment, journal.reporter, command=words, overrides=wishes.words, like=study, track=log)
 
     from unierase_cli.pipeline.evaluation import SCORE, last_of_evaluation
     from unierase_cli.pipeline.study import study_of
@@ -97,7 +101,16 @@ def _lead(
         return
     # Report mistakes in the last stage before spending hours on the first ones.
     pipeline.check(last)
-    artefact = make(pipeline)
+    try:
+        artefact = make(pipeline)
+    except BaseException:
+        if track is not None:
+            track.finish({}, [], ok=False)
+        raise
+    if track is not None:
+        from unierase_cli.cli.outcome import finals
+
+        track.finish(*finals(artefact, pipeline.store), ok=True)
     if finish is not None:
         finish(artefact, pipeline)
         return
@@ -107,6 +120,18 @@ def _lead(
         emit_json(outcome(artefact, pipeline.store))
     else:
         show_outcome(journal.reporter.console, artefact, pipeline.store)
+
+
+def _track_of(experiment: Experiment, wanted: str, warn: Callable[[str], None]) -> Track | None:
+    """The command's run in ``run.tracker``; raises UserError if its library is not installed."""
+    if experiment.run.tracker == "none":
+        return None
+    from unierase_cli.pipeline.passed_over import flat
+    from unierase_cli.pipeline.stage import slug
+    from unierase_cli.tracking.base import Track
+
+    name = slug(experiment, wanted, {})
+    return Track(experiment.run.tracker, Path(experiment.run.outputs), name, flat(asdict(experiment)), warn)
 
 
 def _without_a_model(journal: Journal, name: str, experiment: Experiment) -> None:

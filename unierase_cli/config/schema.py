@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.counted import counted
+from unierase_cli.config.sections.attribute import AttributeConfig
 from unierase_cli.config.sections.audit import AuditConfig
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.edit import EditConfig
@@ -35,7 +36,7 @@ MOVED: dict[str, tuple[str, Any]] = {
     "unlearn.rho": ("unlearn.optimizer_settings.rho", 0.04),
 }
 # Keys of earlier versions that have no successor; runs that recorded them can still be scored and applied.
-REMOVED = ("edit.moments.subject_end_weight",)
+REMOVED = ("edit.moments.subject_end_weight", "unlearn.tensorboard")
 # Keys whose values in earlier versions were of another type and have no meaning for a result.
 RETYPED = {"model.verified": bool}
 
@@ -109,6 +110,7 @@ class Experiment:
     audit: AuditConfig = field(default_factory=AuditConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     trace: TraceConfig = field(default_factory=TraceConfig)
+    attribute: AttributeConfig = field(default_factory=AttributeConfig)
     reveal: RevealConfig = field(default_factory=RevealConfig)
     run: RunConfig = field(default_factory=RunConfig)
 

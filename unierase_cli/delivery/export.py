@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.delivery.edited_folder import recorded_experiment, write_edited
-from unierase_cli.delivery.leaving import at_home, check_complete, public_name, withheld
+from unierase_cli.delivery.leaving import at_home, check_complete, public_name, public_source, withheld
 from unierase_cli.delivery.patches import Chosen, choose_steps
 from unierase_cli.pipeline.model_states import load_base, model_needs
 from unierase_cli.pipeline.stage import Request
@@ -19,7 +19,7 @@ from unierase_cli.store.new_folder import check_free
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
-KINDS = ("model", "patch", "lora", "gguf")
+KINDS = ("model", "patch", "lora", "gguf", "erasure")
 
 
 def find_erasure(run: Artefact, store: Store) -> Artefact:
@@ -48,22 +48,53 @@ def export(
     until: int | None = None,
     base: str | None = None,
     device: str = "auto",
+    card: bool = False,
+    push: str | None = None,
+    public: bool = False,
 ) -> dict[str, Any]:
     """Write the edit of ``run``, up to and including step ``until``, to ``destination``.
 
     ``kind``: ``model`` is a plain Hugging Face folder, for which ``AutoModelForCausalLM.from_pretrained(destination)``
     gives the logits of the evaluated model; ``patch`` is what ``unierase patch apply`` needs; ``lora`` is what ``peft``
-    loads, of ``rank`` if given; ``gguf`` is a copy of the GGUF file that the run edited. ``base``: the unedited model, if
-    it has moved since the run. Raises UserError if the folder is taken, if the run has no edit, or if the edit cannot be
+    loads, of ``rank`` if given; ``gguf`` is a copy of the GGUF file that the run edited; ``erasure`` is one page for whoever asked
+    for it. ``base``: the unedited model, if it has moved since the run. ``card``: also write a model card; ``push``: and send all
+    of it to this repository of the hub. Raises UserError if the folder is taken, if the run has no edit, or if the edit cannot be
     exported as that kind.
     """
     if kind not in KINDS:
         raise UserError(f"--as {kind} is not a way to export", f"choose {', '.join(KINDS)}")
     if rank is not None and (kind != "lora" or rank < 1):
         raise UserError(f"--rank {rank} does not go with --as {kind}", "--as lora --rank 16")
+    if kind == "erasure" and (card or push):
+        raise UserError("an erasure report is a page, not a model with a card", "leave out --card and --push")
+    if push is not None:
+        from unierase_cli.delivery.push import check_push
+
+        check_push(push)
     check_free(destination)
     store = Store(outputs)
     chosen = choose_steps(find_erasure(run, store), until)
+    found = _write(chosen, store, destination, reporter, kind, rank, base, device)
+    if card or push is not None:
+        found["card"] = str(_card(chosen, store, destination, kind, push or destination.name))
+    if push is not None:
+        from unierase_cli.delivery.push import push as send
+
+        found["pushed"] = send(destination, push, public=public)
+        reporter.note(f"pushed to {found['pushed']}")
+    return found
+
+
+def _write(
+    chosen: Chosen,
+    store: Store,
+    destination: Path,
+    reporter: Reporter,
+    kind: str,
+    rank: int | None,
+    base: str | None,
+    device: str,
+) -> dict[str, Any]:
     if kind == "patch":
         from unierase_cli.delivery.export_patch import export_patch
 
@@ -77,12 +108,26 @@ def export(
         check_complete(chosen.erasure, "an adapter's comparison with the edited model", without="model.path")
         return export_adapter(load_unedited(chosen, store, reporter, base, device), chosen, destination, reporter, rank)
     loaded = load_unedited(chosen, store, reporter, base, device)
+    if kind == "erasure":
+        from unierase_cli.delivery.erasure_report import write_erasure_report
+        from unierase_cli.delivery.run_facts import run_facts
+
+        return write_erasure_report(loaded, chosen, run_facts(chosen, store), destination, reporter)
     if kind == "gguf":
         from unierase_cli.delivery.export_gguf import source_file, write_gguf
 
         source_file(loaded.source)
         return write_edited(loaded, chosen, destination, reporter, write_gguf)
     return write_edited(loaded, chosen, destination, reporter)
+
+
+def _card(chosen: Chosen, store: Store, destination: Path, kind: str, name: str) -> Path:
+    from unierase_cli.delivery.model_card import write_card
+    from unierase_cli.delivery.run_facts import run_facts
+
+    manifest = chosen.erasure.manifest
+    base = public_source(chosen.erasure.config["model"]["path"], manifest.get("fingerprints", {}).get("model"))
+    return write_card(destination, kind, run_facts(chosen, store), base, name)
 
 
 def load_unedited(chosen: Chosen, store: Store, reporter: Reporter, base: str | None, device: str) -> LoadedModel:

@@ -42,9 +42,10 @@ class EraseContext:
     preserve. ``refine``: retrains token rows on the edited model (None: no retraining). ``directory``: for files that an
     interrupted run resumes from. ``evaluate``: quick evaluation of the current model (score by name).
     ``sample(prompts, seed)``: answers sampled from the current model at temperature 1. ``token_weights``: fact id -> weight
-    of each answer token. ``nearest(forget, facts)``: the facts ordered by how similar their groups are to those to forget (None:
-    unknown). ``answer(prompts, most)``: the current model's greedy answers of at most ``most`` tokens, each with whether the
-    model ended it. ``reveal(round)``: what the current model reveals about ``reveal.targets``, and its mean relevance.
+    of each answer token; ``attributed``: those of the stage attribute, for parts of a chain that ask for them.
+    ``nearest(forget, facts)``: the facts ordered by how similar their groups are to those to forget (None: unknown).
+    ``answer(prompts, most)``: the current model's greedy answers of at most ``most`` tokens, each with whether the model ended it.
+    ``reveal(round)``: what the current model reveals about ``reveal.targets``, and its mean relevance.
     ``second_moment(layer)``: C [d, d] of the texts to keep, float64. ``watched``: prompts of the held-out questions of
     ``edit.keep_first``. ``renewed()``: ``preservation`` and ``second_moment`` of the model as it is now (None: those of the
     unedited model serve). ``several``: whether the plan has more than one step, so that a step with nothing to do leaves an
@@ -64,6 +65,7 @@ class EraseContext:
     evaluate: Callable[[], dict[str, float]] | None = None
     sample: Callable[[Sequence[list[int]], int], list[str]] | None = None
     token_weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    attributed: Mapping[str, Sequence[float]] = field(default_factory=dict)
     nearest: Callable[[Sequence[Fact], Sequence[Fact]], tuple[Fact, ...]] | None = None
     answer: Callable[[Sequence[list[int]], int], list[Said]] | None = None
     reveal: Callable[[int], tuple[Sequence[Fact], float]] | None = None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.attribute import ATTRIBUTION
 from unierase_cli.contracts import Step, UserError
 from unierase_cli.editing.kept_parts import finished_part, keep_part
 from unierase_cli.editing.patch import Patch, changed_parameters
@@ -66,7 +67,7 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
                 directory=_folder(context.directory, name),
                 # A part without the token must leave its rows as the token's own part refined them.
                 tokens=context.tokens if experiment.method.token else None,
-                token_weights=_token_weights(experiment),
+                token_weights=_token_weights(experiment, context.attributed),
             )
             if experiment.method.editing and any(one.dense or one.named for one in done) and _renews(context):
                 assert context.renewed is not None
@@ -96,9 +97,11 @@ def _info(loaded: LoadedModel, whole: Patch, parts: dict[str, Experiment]) -> di
     return {**infos[main], "part": whole.part, "changed_share": share, "parts": others}
 
 
-def _token_weights(experiment: Experiment) -> Mapping[str, Sequence[float]]:
+def _token_weights(experiment: Experiment, attributed: Mapping[str, Sequence[float]]) -> Mapping[str, Sequence[float]]:
     path = experiment.unlearn.token_weights
-    return {} if path is None or experiment.method.editing else load_token_weights(path)
+    if path is None or experiment.method.editing:
+        return {}
+    return attributed if path == ATTRIBUTION else load_token_weights(path)
 
 
 def _folder(directory: Path | None, name: str) -> Path | None:

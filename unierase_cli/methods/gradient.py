@@ -155,7 +155,6 @@ def _train(
         directory=directory,
         identity=what_counts(experiment),
         name=experiment.method.name,
-        tensorboard=config.tensorboard,
     )
     return fit(loaded, trained.masters, objective, optimisation(config), loop, context.reporter)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.attribute import ATTRIBUTION
 from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig, reference_from
 from unierase_cli.contracts import Step, UserError
 from unierase_cli.methods.gradient_rows import check_rows
@@ -14,7 +15,6 @@ from unierase_cli.methods.trained import check_sharding
 from unierase_cli.models.load import choose_device
 from unierase_cli.training import processes
 from unierase_cli.training.adapters import check_peft
-from unierase_cli.training.events import check_tensorboard
 from unierase_cli.training.optimisation import check_paged
 from unierase_cli.training.unlearning.reference import NOT_STORED
 from unierase_cli.training.unlearning.token_weights import load_token_weights
@@ -43,9 +43,7 @@ def check(
         _check_sharpness(terms, config)
     if config.optimizer == "paged_adamw_8bit":
         check_paged(choose_device(experiment.run.device))
-    if config.tensorboard:
-        check_tensorboard()
-    if config.token_weights is not None:
+    if config.token_weights not in (None, ATTRIBUTION):
         load_token_weights(config.token_weights)
 
 

@@ -149,7 +149,6 @@ def train(
         directory=directory,
         identity={**what_counts(experiment), **(about or {})},
         name=name,
-        tensorboard=config.tensorboard,
     )
     settings = replace(optimisation(config), lr=rate * config.lr, schedule=schedule, warmup=0.0)
     return fit(trained.loaded, trained.masters, wanted, settings, plan, context.reporter)

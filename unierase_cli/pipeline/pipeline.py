@@ -14,7 +14,7 @@ from unierase_cli.models.heap import give_back
 from unierase_cli.pipeline.machine import machine
 from unierase_cli.pipeline.model_states import check_prompt
 from unierase_cli.pipeline.passed_over import flat, passed_over, with_other_code
-from unierase_cli.pipeline.recorder import Recorder
+from unierase_cli.pipeline.recorder import Recorder, Track
 from unierase_cli.pipeline.several_processes import announced
 from unierase_cli.pipeline.stage import Request, StageContext, load_stage, slug
 from unierase_cli.pipeline.stage_table import STAGES
@@ -48,8 +48,10 @@ class Pipeline:
         command: Sequence[str] = (),
         overrides: Sequence[str] = (),
         like: Study | None = None,
+        track: Track | None = None,
     ) -> None:
-        """``like``: a study whose benchmark is reused if this experiment has the same one."""
+        """``like``: a study whose benchmark is reused if this experiment has the same one. ``track``: gets trainings' numbers."""
+        self.track = track
         self.experiment = experiment
         self.study = study_of(experiment) if like is None else like.changed(experiment)
         self.reporter = reporter
@@ -198,7 +200,7 @@ class Pipeline:
         self.reporter.note(f"{request}: making {draft.path}{going_on}")
         # Otherwise memory freed by the previous stage would stay allocated during this one.
         give_back()
-        recorder = Recorder(self.reporter, draft.path / LOG)
+        recorder = Recorder(self.reporter, draft.path / LOG, self.track, request.stage)
         started, clock, used = time.time(), time.monotonic(), time.process_time()
         for warning in self._notes[request]:
             recorder.keep(warning)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import Reporter
 
+# What gets the numbers of a training: (series, step, values).
+Track = Callable[[str, int, Mapping[str, float]], None]
+
 
 class Recorder:
     """Forwards everything to the user's reporter and keeps what the manifest and log.txt need."""
 
-    def __init__(self, reporter: Reporter, log: Path) -> None:
-        self.reporter, self.log = reporter, log
+    def __init__(self, reporter: Reporter, log: Path, track: Track | None = None, stage: str = "") -> None:
+        """``track``: what also gets the numbers of trainings, their series named after the stage."""
+        self.reporter, self.log, self.track, self.stage = reporter, log, track, stage
         self.phases: dict[str, dict[str, float]] = {}
         self.warnings: list[str] = []
         self.notes: list[str] = []
@@ -44,6 +49,10 @@ class Recorder:
 
     def progress(self, description: str, total: int) -> Any:
         return self.reporter.progress(description, total)
+
+    def measured(self, series: str, step: int, values: Mapping[str, float]) -> None:
+        if self.track is not None:
+            self.track(f"{self.stage}/{series}", step, values)
 
     @contextmanager
     def phase(self, name: str) -> Any:

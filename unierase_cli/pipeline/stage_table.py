@@ -53,6 +53,10 @@ def _trace(experiment: Experiment, options: Options) -> list[str]:
     return [*_data_and_model(experiment, options), "trace"]
 
 
+def _attribute(experiment: Experiment, options: Options) -> list[str]:
+    return [*_data_and_model(experiment, options), "attribute"]
+
+
 def _edit(experiment: Experiment, options: Options) -> list[str]:
     mode = experiment.mode.name + (f"-{experiment.mode.suite}" if experiment.mode.suite else "")
     return [*_data_and_model(experiment, options), experiment.method.name, mode]
@@ -103,6 +107,7 @@ STAGES = {
     "finetune": StageEntry(_trained_model, "finetune", ("finetune",), _always),
     "train_token": StageEntry(_token, "train-token", ("train-token",)),
     "moments": StageEntry(_moments, "moments", ("moments",)),
+    "attribute": StageEntry(_attribute, "attribute", ("attribute",)),
     "trace": StageEntry(_trace, "trace", ("trace",)),
     "reveal": StageEntry(_revealed, "reveal", ("reveal",)),
     "coverage": StageEntry(_coverage, "coverage", ("coverage",)),

@@ -12,6 +12,7 @@ from msgspec import defstruct
 
 from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment, what_counts
+from unierase_cli.config.sections.attribute import ATTRIBUTION
 from unierase_cli.config.sections.reveal import OF_SEARCH
 from unierase_cli.contracts import Step, UserError
 from unierase_cli.estimate.early_checks import check_method, check_reference_size
@@ -91,6 +92,8 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
         found["train_token"] = Request("train_token")
     if experiment.method.editing:
         found["moments"] = Request("moments")
+    if any(part.unlearn.token_weights == ATTRIBUTION and not part.method.editing for part in parts_of(experiment).values()):
+        found["attribute"] = Request("attribute")
     return found
 
 
@@ -102,7 +105,8 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     found["steps"] = hash_json([[[fact.id for fact in facts] for facts in (step.forget, step.hold)] for step in study.steps])
     for name, part in parts_of(experiment).items():
         weights, place = part.unlearn.token_weights, f"method.chain.{name}." if name else ""
-        if weights is not None and not part.method.editing:
+        if weights not in (None, ATTRIBUTION) and not part.method.editing:
+            assert weights is not None
             if not Path(weights).is_file():
                 raise UserError(f"{place}unlearn.token_weights={weights} is not a file", "check the path")
             found[f"{place}token_weights"] = hash_file(Path(weights))

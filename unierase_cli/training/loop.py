@@ -74,7 +74,6 @@ class LoopPlan:
     identity: dict[str, Any] = field(default_factory=dict)
     name: str = "training"
     hint: str = "lower unlearn.lr, or unlearn.compute=float32"
-    tensorboard: bool = False
 
 
 def fit(
@@ -92,7 +91,7 @@ def fit(
     refuse_spread(loaded.model)
     optimizer = make_optimizer(masters.tensors, settings)
     progress = _restore(plan, masters, optimizer, objective, reporter)
-    events = Events(plan.directory, plan.tensorboard)
+    events = Events(plan.directory)
     events.cut(progress.steps)
     masters.publish()
     model = loaded.model
@@ -117,7 +116,9 @@ def fit(
             progress.steps += 1
             progress.parts.append(parts)
             progress.stopped = objective.after_step(step, parts)
-            events.write(progress.steps, {"lr": settings.rate(step, plan.steps), **parts})
+            numbers = {"lr": settings.rate(step, plan.steps), **parts}
+            events.write(progress.steps, numbers)
+            reporter.measured(plan.name, progress.steps, numbers)
             advance(1, f"step {progress.steps}, " + ", ".join(f"{k} {v:.3f}" for k, v in parts.items()))
             _look(plan, progress, events, reporter)
             if progress.steps % TRIMMED_EVERY == 0:
@@ -125,7 +126,6 @@ def fit(
             ends = progress.steps == plan.steps or progress.stopped is not None
             if plan.directory is not None and not ends and _due(plan.checkpoint_every, progress, plan.steps):
                 _save(plan, masters, optimizer, objective, progress)
-    events.close()
     return progress
 
 
@@ -174,7 +174,9 @@ def _look(plan: LoopPlan, progress: Progress, events: Events, reporter: Reporter
     scores, stop = plan.look()
     progress.looks.append({"step": progress.steps, **scores})
     progress.stopped = progress.stopped or stop
-    events.write(progress.steps, {f"look/{name}": value for name, value in scores.items()})
+    looked = {f"look/{name}": value for name, value in scores.items()}
+    events.write(progress.steps, looked)
+    reporter.measured(plan.name, progress.steps, looked)
     if not scores:
         # A look that measures elsewhere, as relearning's.
         return

@@ -114,11 +114,19 @@ def export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder to write to.")],
     kind: Annotated[
         str,
-        typer.Option("--as", metavar="KIND", help="model (Hugging Face) | gguf (llama.cpp) | patch (the changes) | lora (peft)."),
+        typer.Option("--as", metavar="KIND", help="model (Hugging Face) | gguf (llama.cpp) | patch (the changes) | lora (peft) | "
+        "erasure (one page for whoever asked for it)."),
     ] = "model",
     rank: Annotated[
         int | None, typer.Option("--rank", metavar="R", help="--as lora: truncate the change to rank R.")
     ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="Also write a model card: counts, hashes, numbers and the audit's verdict, no texts.")
+    ] = False,
+    push: Annotated[
+        str | None, typer.Option("--push", metavar="OWNER/NAME", help="Send the export and its card to the Hugging Face hub.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="--push: make a new repository public (default: private).")] = False,
     step: options.Step = None,
     base: options.Base = None,
     outputs: Folder = "outputs",
@@ -139,6 +147,9 @@ def export(
         until=step,
         base=base,
         device=device,
+        card=card,
+        push=push,
+        public=public,
     )
     if json:
         emit_json(result)

@@ -29,8 +29,8 @@ def _last(words: Sequence[str], group: str) -> str | None:
     return next((word.partition("=")[2] for word in reversed(words) if word.startswith(f"{group}=")), None)
 
 
-def callback(name: str) -> Callable[..., None]:
-    """The function that implements a command."""
+def maker(name: str) -> Callable[[Pipeline], Artefact]:
+    """What a command has a pipeline make."""
     stage = stage_of(name)
 
     def make(pipeline: Pipeline) -> Artefact:
@@ -49,6 +49,12 @@ def callback(name: str) -> Callable[..., None]:
             pipeline.make(request.stage, **request.values)
         return pipeline.make(last_of_evaluation(pipeline.study))
 
+    return make
+
+
+def callback(name: str) -> Callable[..., None]:
+    """The function that implements a command."""
+
     @with_shared_options()
     def call(context: typer.Context, chosen: Chosen, words: options.Words = None) -> None:
         typed: list[str] = list(words or [])
@@ -60,6 +66,6 @@ def callback(name: str) -> Callable[..., None]:
                 raise UserError("prepare-return makes only RETURN's splits", f"unierase prepare benchmark={asked['benchmark']}")
             # An experiment names its own benchmark.
             named = {} if any(asked.values()) else {"benchmark": BENCHMARKS[name]}
-        stage_command(context.obj, name, chosen.wishes(typed, **named), make, stage)
+        stage_command(context.obj, name, chosen.wishes(typed, **named), maker(name), stage_of(name))
 
     return call

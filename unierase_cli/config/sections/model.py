@@ -188,9 +188,14 @@ class RunConfig:
     """Make the requested stage again even if a finished version exists."""
     chain: bool = field(default=True, metadata=UNCOUNTED)
     """Make missing inputs of a stage. false: stop and name the missing stage."""
+    tracker: str = field(default="none", metadata=UNCOUNTED)
+    """Experiment tracker that gets losses, final metrics, settings and the report: none, tensorboard, wandb, mlflow or trackio.
+    Kept on this machine, unless the library's environment variables name a server.
+    """
 
     def __post_init__(self) -> None:
         positive("run.threads", self.threads, zero=True)
+        one_of("run.tracker", self.tracker, ["none", "tensorboard", "wandb", "mlflow", "trackio"])
         if not self.outputs.strip():
             raise UserError("run.outputs is empty", "name a folder, for example run.outputs=outputs")
 

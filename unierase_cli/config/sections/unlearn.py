@@ -79,8 +79,9 @@ class UnlearnConfig:
     forget_labels: str = "answer"
     """Labels of forget examples: answer, or all (prompt and padding too, as with closer-look's mask=false)."""
     token_weights: str | None = field(default=None, metadata=BY_CONTENT)
-    """JSON Lines of {"fact": id, "weights": [one per answer token, including the end token]}: the weight of each token of
-    a fact's own answer in every loss. Facts that are not listed have weight 1, as do all facts with forget_labels=all.
+    """The weight of each token of a fact's own answer in every loss: attribution (see the section attribute), or a file, JSON
+    Lines of {"fact": id, "weights": [one per answer token, including the end token]}. Facts that are not listed have weight 1,
+    as do all facts with forget_labels=all.
     """
     pairing: str = "seeded"
     """How a forget example gets its retain partner and refusal: seeded (new ones in each epoch) or closer_look (fixed by
@@ -108,8 +109,6 @@ class UnlearnConfig:
     """Training stops when the mean retain loss of a step exceeds this, in nats per token. 0: log(vocabulary size), the
     loss of a uniform guess.
     """
-    tensorboard: bool = field(default=False, metadata=UNCOUNTED)
-    """Write TensorBoard events beside events.jsonl."""
 
     def __post_init__(self) -> None:
         positive("unlearn.lr", self.lr, example=1e-5)

@@ -48,8 +48,8 @@ def run_page(
     ``further``: tables for the part of all numbers; ``about``, ``settings``: where the numbers come from.
     """
     kept_id = next((name for name in OF_KEPT if scores.measure(EDITED, name).value is not None), KEPT)
-    forget = _range(scores, FORGET, "Recall of what it should forget", "forget", "0: all forgotten")
-    kept = _range(scores, kept_id, "Recall of what it should keep", "keep", f"{_split(kept_id)} · 1: all kept")
+    forget = range_of(scores, FORGET, "Recall of what it should forget", "forget", "0: all forgotten")
+    kept = range_of(scores, kept_id, "Recall of what it should keep", "keep", f"{_split(kept_id)} · 1: all kept")
     third = most_back(audit) if audit else _most_leaked(scores)
     every = [tables.headline_table(scores), tables.honesty_table(scores), *tables.general_tables(scores)]
     every += [*tables.number_tables(scores), *further]
@@ -84,7 +84,8 @@ def _unavailable(scores: Scores) -> str:
     return folded(f"{count} numbers are not available, and why", told)
 
 
-def _range(scores: Scores, column: str, label: str, kind: str, note: str = "") -> Range:
+def range_of(scores: Scores, column: str, label: str, kind: str, note: str = "") -> Range:
+    """A column's number after the edit, with its interval and the number before."""
     after, before = scores.measure(EDITED, column), scores.measure(BASE, column)
     return Range(label, after.value, after.ci95, kind, before.value, after.unavailable or note)
 
@@ -114,7 +115,7 @@ def _way(change: Change) -> str:
 
 
 def _back(scores: Scores, audit: Audit | None) -> str:
-    plain = _range(scores, FORGET, "plain questions", "forget")
+    plain = range_of(scores, FORGET, "plain questions", "forget")
     lines = [plain, *(Range(_way(c), c.after.value, c.after.ci95) for c in _leaks(scores))]
     asked = f"<h3>Asked in other ways</h3>{ranges_html(lines, SCALE)}" if len(lines) > 1 else ""
     if audit is None:
@@ -124,7 +125,7 @@ def _back(scores: Scores, audit: Audit | None) -> str:
 
 def _kept(scores: Scores, damage: Mapping[str, Any] | None) -> str:
     known = [name for name in OF_KEPT if scores.measure(EDITED, name).value is not None]
-    body = ranges_html([_range(scores, name, _split(name), "keep") for name in known], SCALE)
+    body = ranges_html([range_of(scores, name, _split(name), "keep") for name in known], SCALE)
     if not damage or damage["unavailable"]:
         return body
     lost = collateral.worst_table(damage)

@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unierase_cli.benchmarks.parts.neighbours import nearest_first
+from unierase_cli.config.sections.attribute import ATTRIBUTION
 from unierase_cli.contracts import Benchmark, Fact, Reporter, Step, UserError
 from unierase_cli.methods.parts import parts_of, with_batches
 from unierase_cli.methods.traits import reveals, rows_per_fact
 from unierase_cli.pipeline.model_states import load_base
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.pipeline.study import Study
+from unierase_cli.stages.attribute import FILE
 from unierase_cli.stages.moments import RECORD, measure, preserved, watched
 from unierase_cli.stages.shared.edited_layers import edited_layers, key_position
 from unierase_cli.stages.shared.reveal_again import reveal_again
@@ -39,7 +41,12 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
     from unierase_cli.training.unlearning.token_weights import load_token_weights
 
     experiment = context.experiment
-    weights = experiment.unlearn.token_weights
+    weights, attribution = experiment.unlearn.token_weights, context.inputs.get("attribute")
+    attributed = {} if attribution is None else load_token_weights(attribution.file(FILE))
+    if weights == ATTRIBUTION:
+        token_weights = attributed
+    else:
+        token_weights = {} if weights is None else load_token_weights(weights)
     loaded = load_base(experiment, context.inputs, context.reporter)
     layers = edited_layers(context, loaded)
     revealing = any(reveals(part) for part in parts_of(experiment).values())
@@ -54,7 +61,8 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
         tokens=TokenRows.load(context.inputs["train_token"].whole) if "train_token" in context.inputs else None,
         refine=_refinement(context, layers),
         directory=context.directory,
-        token_weights={} if weights is None else load_token_weights(weights),
+        token_weights=token_weights,
+        attributed=attributed,
         evaluate=quick_look(loaded, context.study.benchmark),
         nearest=nearest_first,
         answer=lambda prompts, most: greedy_answers(loaded, prompts, most, experiment.eval.batch_size),

@@ -106,6 +106,7 @@ def fit_rows(
                 loss = next(steps)
                 progress.losses[-1].append(loss)
                 advance(1, f"{phase.name}, loss {loss:.3f}")
+                reporter.measured(phase.name, len(progress.losses[-1]), {"loss": loss})
                 looks = phase.enough is not None and progress.step % LOOK_EVERY == 0
                 if state_file is not None and (looks or progress.step % in_epoch == 0 or progress.step == phase.steps):
                     _save(state_file, identity, leaves, optimizer, progress)
