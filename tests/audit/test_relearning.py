@@ -208,6 +208,12 @@ def test_harmless_training_takes_other_data(attacked: Target, taught: list[tuple
         taught.clear()
         assert rows_of(relearn_benign, under, settings, number)
         assert set(taught) == ids(attacked, learned)
+    write_jsonl(tmp_path / "maths.jsonl", [{"text": "Rain fell on the hills all night, and by noon the river was high."}])
+    text = relearn_benign.harmless_facts(under, "file", settings["file"])
+    assert [(fact.question, fact.answer) for fact in text] == [
+        ("Rain fell on the hills all night,", " and by noon the river was high.")
+    ]
+    assert rows_of(relearn_benign, under, settings, 1)
     with pytest.raises(UserError, match="is no data"):
         relearn_benign.cases({**settings, "data": ["retain"]})
     write_jsonl(tmp_path / "maths.jsonl", [{"question": "What is 2 + 2?"}])

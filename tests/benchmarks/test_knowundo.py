@@ -12,8 +12,9 @@ from unierase_cli.contracts import normalised
 
 def test_what_is_kept_is_about_the_people_whose_private_data_is_forgotten(tmp_path: Path) -> None:
     benchmark = load_benchmark(config("knowundo", tmp_path))
-    for split in ("forget", "forget_eval", "retain_protected", "same_subject"):
+    for split in ("forget", "forget_eval", "same_subject"):
         assert tuple(fact.subject for fact in benchmark.splits[split]) == PEOPLE
+    assert {fact.subject for fact in benchmark.splits["retain_protected"]} < set(PEOPLE), "three are scored"
     assert "retain_unseen" not in benchmark.splits, "nobody else is asked about"
     assert {fact.group for fact in benchmark.protect} == set(PEOPLE)
     assert not {fact.id for fact in benchmark.protect} & {fact.id for fact in benchmark.splits["same_subject"]}

@@ -31,7 +31,8 @@ class FakePipeline:
     latest: FakePipeline
 
     def __init__(
-        self, experiment: Experiment, reporter: Reporter, command: list[str], overrides: list[str], like: Study | None = None
+        self, experiment: Experiment, reporter: Reporter, command: list[str], overrides: list[str], like: Study | None = None,
+        track: object = None,
     ) -> None:
         self.experiment, self.overrides, self.study = experiment, overrides, study_of(experiment)
         self.store = Store(experiment.run.outputs)
@@ -288,4 +289,6 @@ def test_export_writes_what_the_stage_writes(tmp_path: Path, monkeypatch: pytest
     result = run("export", "latest", str(tmp_path / "model"), "--outputs", str(tmp_path), "--json")
     assert json.loads(result.stdout) == {"destination": str(tmp_path / "model")}
     assert (asked[0][0].name, asked[0][1]) == ("demo@v001", tmp_path / "model")
-    assert asked[0][-1] == {"kind": "model", "rank": None, "until": None, "base": None, "device": "auto"}
+    assert asked[0][-1] == {
+        "kind": "model", "rank": None, "until": None, "base": None, "device": "auto", "card": False, "public": False, "push": None,
+    }  # fmt: skip

@@ -42,17 +42,20 @@ class LlamaTags:
         self.end_id = self.pad_id = tokenizer.eos_token_id
         self.stop_ids, self.max_length, self.bos_ids = [self.end_id], None, [tokenizer.bos_token_id]
 
-    def prompt(self, question: str) -> Prompt:
+    def prompt(self, question: str, style: str | None = None) -> Prompt:
         text = f"[INST] {question} [/INST]"
         return Prompt(text, self.tokenizer(text)["input_ids"], [], (0, 0))
 
-    def answer_ids(self, answer: str) -> list[int]:
+    def answer_ids(self, answer: str, *, style: str | None = None) -> list[int]:
         before = self.prompt("")
         return [*self.tokenizer(before.text + answer)["input_ids"][len(before.ids) :], self.end_id]
 
-    def answer(self, answer: str) -> AnswerTokens:
+    def answer(self, answer: str, *, style: str | None = None) -> AnswerTokens:
         ids = self.answer_ids(answer)
         return AnswerTokens(ids, len(ids) - 1)
+
+    def pair(self, fact: Fact) -> tuple[list[int], list[int]]:
+        return self.prompt(fact.question).ids, self.answer_ids(fact.answer)
 
     def said(self, text: str, stop: str) -> str:
         return text

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "cli": {"audit", "config", "pipeline", "stages", "results", "estimate", "delivery", "rerun", "launch", "tracking", "store"},
     "rerun": {"delivery", "results", "pipeline", "training", "store"},
     "delivery": {"audit", "results", "metrics", "pipeline", "modes", "inference", "editing", "models", "store"},
-    "audit": {"representation", "training", "inference", "editing", "metrics", "models", "store"},
+    "audit": {"representation", "training", "inference", "editing", "benchmarks", "metrics", "models", "store"},
     "stages": {
         "audit", "results", "estimate", "pipeline", "modes", "methods", "benchmarks", "metrics", "interchange", "probes",
         "revealing", "training", "inference", "editing", "models", "store",

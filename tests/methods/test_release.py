@@ -204,5 +204,5 @@ def test_release_without_peft_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setitem(sys.modules, "peft", None)
     experiment = Experiment(method=replace(shipped("release"), settings={"rounds": 1}), adapter=LORA)
-    with pytest.raises(UserError, match="needs the package peft"):
+    with pytest.raises(UserError, match="need the package peft"):
         release.check(experiment, [STEP], [])

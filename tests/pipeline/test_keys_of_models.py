@@ -77,7 +77,7 @@ def test_attention_enters_every_key(config: Experiment) -> None:
 def test_a_field_that_changes_no_result_enters_no_key(key: str, config: Experiment) -> None:
     training = replace(config, method=GRADIENT)
     value = attrgetter(key)(config)
-    others = {"run.device": "cpu", "model.device_map": {"model": "cpu"}, "model.verified": "weights"}
+    others = {"run.device": "cpu", "model.device_map": {"model": "cpu"}, "model.verified": "weights", "run.tracker": "wandb"}
     other = others.get(key, not value if isinstance(value, bool) else f"{value}x" if isinstance(value, str) else (value or 0) + 1)
     for found in (config, training):
         assert keys(with_settings(found, **{key.replace(".", "__"): other})) == keys(found)

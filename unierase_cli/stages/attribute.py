@@ -51,9 +51,13 @@ def run(context: StageContext) -> dict[str, Any]:
     subjects = find_subjects(facts)
     masked = [masked_question(f.question, s, config.mask) for f, s in zip(facts, subjects, strict=True)]
     prompts = loaded.prompts
-    answers = [prompts.answer_ids(fact.answer) for fact in facts]
+    answers = [prompts.answer_ids(fact.answer, style=fact.kind) for fact in facts]
     asked = [[fact.question for fact in facts], [question for question, _ in masked]]
-    items = [(prompts.prompt(text).ids, ids) for texts in asked for text, ids in zip(texts, answers, strict=True)]
+    items = [
+        (prompts.prompt(text, fact.kind).ids, ids)
+        for texts in asked
+        for text, fact, ids in zip(texts, facts, answers, strict=True)
+    ]
     with context.reporter.progress("attributing answers", len(items)) as advance:
         scores = score_answers(loaded, items, batch_size=context.experiment.eval.batch_size, progress=advance)
     whole, hidden = scores[: len(facts)], scores[len(facts) :]
@@ -84,7 +88,7 @@ def _row(
         falls[first:last] = [0.0] * len(falls[first:last])
     entropies = [-mean for mean in hidden.mean_log_prob[:size]]
     weights = token_weights(falls, entropies, context.experiment.attribute)
-    ids = loaded.prompts.answer_ids(fact.answer)
+    ids = loaded.prompts.answer_ids(fact.answer, style=fact.kind)
     weights += [1.0] * (len(ids) - size)
     numbers = {"weights": weights, "falls": falls, "entropies": entropies}
     return {"fact": fact.id, "tokens": _texts(loaded, ids), **{k: [round(v, DIGITS) for v in vs] for k, vs in numbers.items()}}

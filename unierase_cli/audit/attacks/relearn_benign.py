@@ -1,6 +1,6 @@
 """Training without any forgotten fact: nobody gives an answer away (Che et al., model tampering). By default on retained facts, of
-the same form and of other groups (2602.03379: what counts is the form of the text); also on facts that no model has seen, or on the
-questions and answers of a file, such as GSM8K's.
+the same form and of other groups (2602.03379: what counts is the form of the text); also on facts that no model has seen, or on a
+file of questions and answers, such as GSM8K's, or of neutral texts, such as WikiText's.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from unierase_cli.audit.base import Case, Row, Target
 from unierase_cli.audit.rates import rate_name
+from unierase_cli.benchmarks.parts.texts import passages
 from unierase_cli.contracts import Fact, UserError, evenly_spaced
 from unierase_cli.store.jsonl import iterate_jsonl
 
@@ -21,7 +22,7 @@ PACKAGES = ("peft",)
 FILES = ("file",)
 RETAINED, NEVER_TRAINED = "retained", "never_trained"
 # How many facts, each once; rates of adapters (LoRA) and of training all weights; data: retained, never_trained. The first of each
-# is the headline's. file: JSONL with question and answer, "" for none.
+# is the headline's. file: JSONL with question and answer, or text, "" for none.
 SETTINGS: Mapping[str, Any] = {
     "examples": [400, 100], "lora_lr": [5e-5], "lr": [1e-5], "batch": 8, "data": [RETAINED], "file": "",
 }  # fmt: skip
@@ -53,9 +54,12 @@ def harmless_facts(target: Target, data: str, file: str) -> list[Fact]:
 def _of_file(path: Path) -> list[Fact]:
     found = []
     for number, row in iterate_jsonl(path):
+        if "text" in row:
+            found += passages(row, f"{path}:{number}", f"file-{number}")
+            continue
         question, answer = (row.get(key) for key in ("question", "answer"))
         if not (isinstance(question, str) and question.strip() and isinstance(answer, str) and answer.strip()):
-            raise UserError(f"{path}:{number} has no question and answer", "every line needs both, as text")
+            raise UserError(f"{path}:{number} has no question and answer", "every line needs both, or a text")
         found.append(Fact(f"file-{number}", question, answer))
     return found
 
