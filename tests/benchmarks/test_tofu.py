@@ -218,6 +218,17 @@ def test_real_tofu_has_the_published_sizes(shared: Path, split: str, rows: int) 
     assert all(int(fact.id[5:]) < 3600 for fact in benchmark.outside)
 
 
+def test_every_split_keeps_the_same_few_authors(shared: Path) -> None:
+    kept = []
+    for split in ("forget01", "forget10"):
+        benchmark = load_benchmark(_config(shared / "data" / "tofu", split, retain_authors=15))
+        forgotten = {fact.group for fact in benchmark.forget}
+        kept.append({fact.group for fact in benchmark.training if fact.id.startswith("full-")} - forgotten)
+        assert len(benchmark.splits["retain_unseen"]) == 100
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 15
+
+
 def test_settings_are_chosen_on_rows_that_no_report_uses(shared: Path) -> None:
     for tuning, reported in (("tune01", "forget01"), ("tune10", "forget10")):
         chosen, final = (published(shared, split) for split in (tuning, reported))

@@ -50,7 +50,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
         unseen = [_complete(row, by_text, where) for where, row in _required(source, "retain_perturbed")]
     later = {fact.id for fact in full[len(full) * 9 // 10 :]}
     if config.retain_authors:
-        full, unseen = _fewer(full, forget, unseen, config.retain_authors)
+        full, unseen = _fewer(full, forget, unseen, later, config.retain_authors)
     forgotten, scored = {fact.id for fact in forget}, {fact.id for fact in unseen}
     asked = {normalised(fact.question) for fact in forget}
     retain = [fact for fact in full if fact.id not in forgotten | scored]
@@ -85,15 +85,17 @@ def _tuning(full: Sequence[Fact], split: str) -> tuple[list[Fact], list[Fact]]:
 
 
 def _fewer(
-    full: Sequence[Fact], forget: Sequence[Fact], unseen: Sequence[Fact], authors: int
+    full: Sequence[Fact], forget: Sequence[Fact], unseen: Sequence[Fact], later: set[str], authors: int
 ) -> tuple[list[Fact], list[Fact]]:
     """The rows of the forgotten authors and of ``authors`` others, and the never seen of these, a third.
 
-    The never seen are the first of theirs; the others are spread evenly. Raises UserError for fewer than three, or more
+    The never seen are the first of theirs; the others are spread evenly over those that no forget split has (``later``),
+    so that they are the same for every split. Raises UserError for fewer than three, or more
     than there are.
     """
     gone, scored = {fact.group for fact in forget}, list(dict.fromkeys(fact.group for fact in unseen))
-    others = [group for group in dict.fromkeys(fact.group for fact in full) if group not in {*gone, *scored}]
+    taken = {*gone, *scored, *(fact.group for fact in full if fact.id in later)}
+    others = [group for group in dict.fromkeys(fact.group for fact in full) if group not in taken]
     never = scored[: authors // 3]
     if not never or authors - len(never) > len(others):
         most = min(3 * len(scored), len(scored) + len(others))
