@@ -3,7 +3,8 @@
     python -m scripts.bench_edit --csv scripts/results/edit-speed.csv
 
 A random Llama edits the embedded benchmark's facts, all jointly and one by one, and reads second moments. Both sides run
-in turns in one process; the numbers are medians of CPU seconds on one thread, which other jobs disturb less than wall time.
+in turns in one process; the numbers are medians over ``--repeats`` of CPU seconds on one thread, which other jobs disturb
+less than wall time.
 
 The reference's loop (AlphaEdit; spec 2.4-2.7): z of one fact at a time, each look a full forward pass over all of its prompts
 with logits at every position; for each layer the keys of all prompts and the current outputs by full passes, and one dense

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.helpers.tiny_models import FACTS, FAMILIES, FURTHER, tiny, tiny_llama
-from unierase_cli.editing.keys import Passes, look_at_keys
+from unierase_cli.editing.keys import Budget, Passes, look_at_keys
 from unierase_cli.editing.spans import Located
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.narrow import mlp_at
@@ -20,10 +20,10 @@ def prompts(loaded: LoadedModel) -> list[Located]:
 
 
 @pytest.mark.parametrize("room", [0, 3000, 1 << 30])
-@pytest.mark.parametrize("family", [*FAMILIES, *FURTHER])
+@pytest.mark.parametrize("family", [*FAMILIES, *FURTHER, "bloom"])
 def test_a_pass_that_goes_on_from_kept_states_sees_what_a_whole_pass_sees(family: str, room: int) -> None:
     loaded = tiny(family)
-    passes = Passes(loaded.architecture, prompts(loaded), pad_id=0, batch_tokens=60, room_left=room)
+    passes = Passes(loaded.architecture, prompts(loaded), pad_id=0, batch_tokens=60, budget=Budget(room))
     for layer in (1, 2):
         found = passes.look(keys_of=[layer], outputs_of=[2], settled=layer)
         whole = look_at_keys(loaded.architecture, prompts(loaded), keys_of=[layer], outputs_of=[2], pad_id=0, batch_tokens=60)
@@ -39,9 +39,9 @@ def test_states_are_kept_up_to_a_size_and_blocks_below_them_are_not_run_again() 
     loaded = tiny_llama()
     per_row = 4 * loaded.architecture.hidden_size
     most = max(p.key + 1 for p in prompts(loaded)) * per_row
-    passes = Passes(loaded.architecture, prompts(loaded), pad_id=0, batch_tokens=1, room_left=most)
+    passes = Passes(loaded.architecture, prompts(loaded), pad_id=0, batch_tokens=1, budget=(budget := Budget(most)))
     passes.look(keys_of=[1], settled=1)
-    assert passes.room_left < most
+    assert budget.left < most
     kept = sum(part.start is not None for part in passes._parts)
     assert 0 < kept < len(passes._parts)
     lower: list[int] = []
@@ -51,7 +51,7 @@ def test_states_are_kept_up_to_a_size_and_blocks_below_them_are_not_run_again() 
     hook.remove()
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *FURTHER])
+@pytest.mark.parametrize("family", [*FAMILIES, *FURTHER, "bloom"])
 def test_an_mlp_that_runs_at_one_token_gives_that_tokens_output(family: str) -> None:
     loaded = tiny(family)
     batch = pad_sequences([p.ids for p in prompts(loaded)], 0, loaded.device)

@@ -132,15 +132,30 @@ def stablelm_12b(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     return transformers.StableLmForCausalLM(config)
 
 
+def bloom(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """BLOOM: its MLP adds the residual itself; distances count columns (ALiBi)."""
+    sizes = {"hidden_size": 32, "n_layer": 4, "n_head": 4, "hidden_dropout": 0.0, "attention_dropout": 0.0}
+    return transformers.BloomForCausalLM(transformers.BloomConfig(vocab_size=len(tokenizer), **sizes, **_ids(tokenizer)))
+
+
+def gpt_neo(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """GPT-Neo: a window in every second block, by another name."""
+    config = transformers.GPTNeoConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_layers=4, num_heads=4, intermediate_size=48, window_size=WINDOW,
+        attention_types=[[["global", "local"], 2]], max_position_embeddings=256, **_ids(tokenizer),
+    )  # fmt: skip
+    return transformers.GPTNeoForCausalLM(config)
+
+
 MAKERS: dict[str, Callable[[PreTrainedTokenizerFast], PreTrainedModel]] = {
     maker.__name__: maker
     for maker in (
         gemma, gemma2, gemma3, gemma3_images, phi, phi3, phi4_mini, pythia, gptj, opt, opt_350m, opt_norm_last, olmo2, glm4,
-        falcon_7b, falcon_40b, falcon_rw, stablelm, stablelm_12b,
+        falcon_7b, falcon_40b, falcon_rw, stablelm, stablelm_12b, bloom, gpt_neo,
     )
 }  # fmt: skip
 # Families whose tokenizers have no chat template, BOS or padding.
-PLAIN = ("pythia", "gptj", "opt", "opt_350m", "opt_norm_last", "falcon_rw")
+PLAIN = ("pythia", "gptj", "opt", "opt_350m", "opt_norm_last", "falcon_rw", "bloom", "gpt_neo")
 
 
 def make(family: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:

@@ -15,7 +15,12 @@ from unierase_cli.models.architecture import Architecture
 from unierase_cli.models.shared_starts import has_windows, run_prefixes
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *FURTHER])
+def test_where_columns_count_nothing_is_shared() -> None:
+    found = {family: has_windows(tiny(family).architecture) for family in ("llama", "falcon_rw", "gemma3", "gpt_neo", "bloom")}
+    assert found == {"llama": False, "falcon_rw": False, "gemma3": True, "gpt_neo": True, "bloom": True}
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *FURTHER, "bloom", "gpt_neo"])
 def test_keys_and_values_are_those_of_each_sequence(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = tiny(family)
     sizes: list[int] = []

@@ -77,10 +77,7 @@ def plan_searches(loaded: LoadedModel, requests: Sequence[EditRequest], config: 
     most = config.batch_size or max(1, min(MOST_FACTS, LOGIT_BYTES // (rows * vocabulary * 16)))
     bounded = loaded.device.type == "cpu" and not config.batch_size
     lengths = [_searched_tokens(request) for request in requests]
-    batches: list[list[int]] = []
-    for batch in length_sorted_batches(lengths, SEARCHED_TOKENS if bounded else most * max(lengths)):
-        batches += [sorted(batch[start : start + most]) for start in range(0, len(batch), most)]
-    return batches
+    return [sorted(batch) for batch in length_sorted_batches(lengths, SEARCHED_TOKENS if bounded else most * max(lengths), most)]
 
 
 def _searched_tokens(request: EditRequest) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.contracts import Reporter, SilentReporter, UserError
 from unierase_cli.editing.checkpoints import search_values
-from unierase_cli.editing.keys import FactPasses
+from unierase_cli.editing.keys import Budget, FactPasses
 from unierase_cli.editing.moments import solving_device
 from unierase_cli.editing.nullspace import Preservation
 from unierase_cli.editing.patch import joined
@@ -121,7 +121,9 @@ def _hold(editing: Editing, held: Tensor, keys: Tensor, preservation: Preservati
     return solve(held, nothing, preservation, start, lambda_=config.lambda_, lambda_kind=config.lambda_kind)[1]
 
 
-def _passes(editing: Editing, requests: Sequence[EditRequest], state: EditState) -> FactPasses:
+def _passes(
+    editing: Editing, requests: Sequence[EditRequest], state: EditState, budget: Budget | None = None
+) -> FactPasses:
     loaded = editing.weights.loaded
     assert state.templates is not None
     return FactPasses(
@@ -131,6 +133,7 @@ def _passes(editing: Editing, requests: Sequence[EditRequest], state: EditState)
         pad_id=loaded.prompts.pad_id,
         batch_tokens=pass_tokens(loaded.device.type == "cpu"),
         room=loaded.room,
+        budget=budget,
     )
 
 
@@ -178,7 +181,8 @@ def _write(editing: Editing, requests: Sequence[EditRequest], state: EditState, 
     config, layers = editing.config, list(editing.layers)
     loaded = editing.weights.loaded
     edited = Edited({}, values)
-    passes, held = _passes(editing, requests, state), _passes(editing, editing.held, state)
+    budget = Budget()
+    passes, held = (_passes(editing, facts, state, budget) for facts in (requests, editing.held))
     for position, layer in enumerate(layers):
         seen, outputs = passes.keys([layer], outputs_of=[layers[-1]], settled=layer)
         keys, current = _finite(editing, seen[layer], layer), _finite(editing, outputs[layers[-1]], layer)

@@ -34,10 +34,17 @@ class Part:
     start: tuple[int, Tensor] | None = None
 
 
+@dataclass
+class Budget:
+    """Bytes of hidden states that may still be kept."""
+
+    left: int = STATE_BYTES
+
+
 class Passes:
     """Passes over the same prompts, up to their key tokens, while one block after another is changed.
 
-    What the blocks below the changed one put out is kept, up to ``room_left`` bytes; from there the next pass goes on.
+    What the blocks below the changed one put out is kept within the ``budget``; from there the next pass goes on.
     """
 
     def __init__(
@@ -48,10 +55,10 @@ class Passes:
         pad_id: int,
         batch_tokens: int,
         room: Room | None = None,
-        room_left: int = STATE_BYTES,
+        budget: Budget | None = None,
     ) -> None:
         self.architecture, self.prompts, self.pad_id = architecture, prompts, pad_id
-        self.room, self.room_left = room or Room(), room_left
+        self.room, self.budget = room or Room(), budget or Budget()
         self._parts = [Part(rows) for rows in length_sorted_batches([p.key + 1 for p in prompts], batch_tokens)]
 
     def look(self, *, keys_of: Sequence[int] = (), outputs_of: Sequence[int] = (), settled: int = 0) -> AtKeys:
@@ -65,9 +72,12 @@ class Passes:
         for part in self._parts:
 
             def run(rows: Sequence[int], part: Part = part) -> tuple[Part, dict[int, Seen], dict[int, Seen]]:
+                if len(rows) == len(part.rows):
+                    return self._run(part, keys_of, outputs_of, settled - 1)
                 # Of a part that had to be split, nothing is kept, since memory is short.
-                start = part.start if len(rows) == len(part.rows) else None
-                return self._run(Part(list(rows), start), keys_of, outputs_of, settled - 1)
+                self.budget.left += _bytes(part)
+                part.start = None
+                return self._run(Part(list(rows)), keys_of, outputs_of, -1)
 
             for _, (ran, keys, outputs) in self.room.parts("prompts to look at", part.rows, run):
                 parts.append(self._kept(part, ran))
@@ -114,12 +124,15 @@ class Passes:
 
     def _kept(self, before: Part, after: Part) -> Part:
         """The part with its state, if that fits beside the others'."""
-        held = 0 if before.start is None or after.start is None else before.start[1].nbytes
-        needed = 0 if after.start is None else after.start[1].nbytes
-        if len(after.rows) < len(before.rows) or needed - held > self.room_left:
+        self.budget.left += _bytes(before)
+        if len(after.rows) < len(before.rows) or _bytes(after) > self.budget.left:
             return Part(after.rows)
-        self.room_left -= needed - held
+        self.budget.left -= _bytes(after)
         return after
+
+
+def _bytes(part: Part) -> int:
+    return 0 if part.start is None else part.start[1].nbytes
 
 
 def look_at_keys(
@@ -173,10 +186,12 @@ class FactPasses:
         pad_id: int,
         batch_tokens: int,
         room: Room | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.weights, self.facts = weights, len(requests)
+        budget = budget or Budget()
         passes = [
-            Passes(architecture, prompts, pad_id=pad_id, batch_tokens=batch_tokens, room=room)
+            Passes(architecture, prompts, pad_id=pad_id, batch_tokens=batch_tokens, room=room, budget=budget)
             for prompts in ([r.prompts[0] for r in requests], [p for r in requests for p in r.prompts[1:]])
         ]
         self._bare, self._prefixed = passes

@@ -167,7 +167,7 @@ def _editing(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> l
         # Logits, log-softmax, three each for the drift rows and the runner-ups, and two in the backward pass.
         need("logits and gradients", space.logits(searched, 7), f"7 x {searched} rows", "search"),
         need("pass that looks at keys", space.forward(looked), f"{looked} tokens", "keys"),
-        *(need("states below the edited block", states, "", phase) for phase in ("keys", "solve", "write")),
+        *(need("states below the edited block", states, f"{forget * prompts} rows", at) for at in ("keys", "solve", "write")),
         need("protected directions", square * 4 * (count if several else 1), "", "" if several else "solve"),
         need("directions as solved in", min(WIDENED_ROWS, shape.inner) * shape.inner * solve, "", "solve"),
         need("keys, residuals, factors", solved, f"{forget} facts", "solve"),

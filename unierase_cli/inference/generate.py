@@ -72,7 +72,8 @@ def generate(
     is generated. ``forbid``: ids that are never chosen. ``once``: a row gets at most one unlearning token. ``draws``:
     ``max_new_tokens`` numbers in [0, 1) per prompt; every token is then sampled at ``temperature``, as the one whose
     share of the cumulative probability contains its number, so that a row's answer does not depend on its neighbours.
-    ``known``: the first tokens of every answer where they have been found already; they are run with the prompt.
+    ``known``: the first tokens of every answer where they have been found already (greedily, with nothing forbidden); they are
+    run with the prompt.
     Raises UserError if a prompt leaves no room in the model's context, or if the logits are NaN.
     """
     lengths = [len(prompt) for prompt in prompts]

@@ -16,27 +16,31 @@ from unierase_cli.models.architecture import Architecture
 def mlp_at(architecture: Architecture, layer: int, places: Tensor | None) -> Iterator[None]:
     """Within, the block's MLP runs at one position of each row, ``places`` [B], and puts out 0 elsewhere.
 
-    With None, or where no module is the MLP (OPT), it runs everywhere.
+    With None, where no module is the MLP (OPT), or where it is given more than its input (BLOOM's adds the residual), it runs
+    everywhere.
     """
     mlp = None if places is None else architecture.mlp(layer)
     if mlp is None or places is None:
         yield
         return
     wanted = places
-    sizes: list[torch.Size] = []
+    sizes: list[torch.Size | None] = []
 
     def at(device: torch.device) -> tuple[Tensor, Tensor]:
         return torch.arange(len(wanted), device=device), wanted.to(device)
 
-    def cut(_module: nn.Module, given: tuple[Any, ...]) -> Any:
-        sizes.append(given[0].shape)
-        return given[0][at(given[0].device)][:, None], *given[1:]
+    def cut(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        alone = len(given) == 1 and not named
+        sizes.append(given[0].shape if alone else None)
+        return ((given[0][at(given[0].device)][:, None],), named) if alone else None
 
-    def whole(_module: nn.Module, _given: Any, output: Tensor) -> Tensor:
+    def whole(_module: nn.Module, _given: Any, output: Tensor) -> Tensor | None:
         size = sizes.pop()
+        if size is None:
+            return None
         return output.new_zeros(*size[:2], output.shape[-1]).index_put(at(output.device), output[:, 0])
 
-    handles = [mlp.register_forward_pre_hook(cut), mlp.register_forward_hook(whole)]
+    handles = [mlp.register_forward_pre_hook(cut, with_kwargs=True), mlp.register_forward_hook(whole)]
     try:
         yield
     finally:

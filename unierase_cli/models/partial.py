@@ -48,12 +48,15 @@ def pad_sequences(
     return Padded(ids.to(device), mask.to(device), positions.to(device))
 
 
-def length_sorted_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Batches of indices of similar length, longest first, each of at most ``batch_tokens`` padded tokens (at least one row)."""
+def length_sorted_batches(lengths: Sequence[int], batch_tokens: int, most_rows: int | None = None) -> list[list[int]]:
+    """Batches of indices of similar length, longest first, each of at most ``batch_tokens`` padded tokens (at least one row)
+    and ``most_rows`` rows.
+    """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batches: list[list[int]] = []
     for index in order:
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= batch_tokens:
+        full = bool(batches) and len(batches[-1]) == most_rows
+        if batches and not full and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= batch_tokens:
             batches[-1].append(index)
         else:
             batches.append([index])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from itertools import takewhile
 from typing import cast
 
@@ -20,10 +21,14 @@ LEAST = 64
 
 
 def has_windows(architecture: Architecture) -> bool:
-    """Whether attention reaches back a number of columns, in which padding between tokens would count."""
-    config = architecture.backbone.config.get_text_config()  # type: ignore[operator, union-attr]
+    """Whether attention counts columns, so that padding between tokens would count: it has windows, or it places tokens by
+    their columns alone (BLOOM, MPT).
+    """
+    backbone = architecture.backbone
+    config = backbone.config.get_text_config()  # type: ignore[operator, union-attr]
     kinds = set(getattr(config, "layer_types", None) or []) - {"full_attention"}
-    return bool(getattr(config, "sliding_window", None) or kinds)
+    windows = getattr(config, "sliding_window", None) or getattr(config, "window_size", None)  # GPT-Neo's
+    return bool(windows or kinds) or "position_ids" not in signature(backbone.forward).parameters
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from transformers import DynamicCache
 from unierase_cli.models.architecture import Architecture
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import Padded, pad_sequences
+from unierase_cli.models.shared_starts import has_windows
 from unierase_cli.sizes import PREFIX_BYTES
 
 
@@ -138,9 +139,7 @@ def _shared_start(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> in
 
     None where padding behind them would count: attention windows are measured in columns.
     """
-    config = loaded.model.config.get_text_config()
-    windows = getattr(config, "sliding_window", None) or set(getattr(config, "layer_types", None) or []) - {"full_attention"}
-    if windows or len(sequences) == 1:
+    if len(sequences) == 1 or has_windows(loaded.architecture):
         return 0
     shortest = min(len(sequence) for sequence in sequences) - 1
     first = sequences[0]
