@@ -297,11 +297,18 @@ def pick(seed: int, key: str, choices: Sequence[str]) -> str:
     return choices[stable_hash(seed, key) % len(choices)]
 
 
+def name_of(fact: Fact) -> str | None:
+    """Who or what the fact is about: its group if the question says that, else its subject, else its group after all."""
+    if fact.group and fact.group in fact.question:
+        return fact.group
+    return fact.subject or fact.group
+
+
 def fill_name(text: str, fact: Fact) -> str:
-    """Fill ``__NAME__`` in a refusal with the fact's group, else its subject. Raises UserError if the fact has neither."""
+    """Fill ``__NAME__`` in a refusal with ``name_of`` the fact. Raises UserError if it has no name."""
     if NAME_SLOT not in text:
         return text
-    name = fact.group or fact.subject
+    name = name_of(fact)
     if name is None:
         raise UserError(
             f"fact {fact.id} has no group, and the refusal {text!r} needs a name",

@@ -15,11 +15,12 @@ from unierase_cli.benchmarks.base import (
     evenly_spaced,
     fingerprint,
     load_benchmark,
+    training_facts,
 )
 from unierase_cli.benchmarks.parts.assemble import assemble, sample
 from unierase_cli.benchmarks.parts.neighbours import nearest_groups
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.contracts import Benchmark, Fact, SilentReporter, UserError, normalised
+from unierase_cli.contracts import Benchmark, Fact, SilentReporter, UserError, name_of, normalised
 
 
 def _fact(key: str, question: str | None = None, answer: str = "Yes.", group: str | None = None, **more: str) -> Fact:
@@ -182,6 +183,21 @@ def test_facts_without_groups_stand_alone() -> None:
     benchmark = _assembled(retain=rows[4:], unseen=rows[:4])
     assert len(benchmark.splits["retain_near"]) == 1
     assert len(benchmark.protect) == 19
+
+
+def test_a_retain_only_model_learns_nothing_of_what_is_forgotten() -> None:
+    marked = tuple(_fact(f"ann#{n}") for n in range(3))
+    asked = (_fact("f0-again"),)
+    training = (*FORGET, _fact("f0#1"), *marked, *asked, *KEEP)
+    benchmark = replace(PLAIN, forget=(*FORGET, *marked), splits={"forget_eval": asked}, training=training)
+    assert training_facts(benchmark, BenchmarkConfig(), "retain") == KEEP
+    assert training_facts(benchmark, BenchmarkConfig(), "full") == training
+
+
+def test_a_refusal_names_who_the_question_is_about() -> None:
+    cases = (("Ada", "Ada Velour", "Ada"), ("fold 3", "Ada Velour", "Ada Velour"), ("Bo", None, "Bo"), (None, None, None))
+    for group, subject, name in cases:
+        assert name_of(Fact("x", "Where was Ada Velour born?", "Oslo.", subject, group=group)) == name
 
 
 def test_config_refuses_impossible_numbers() -> None:

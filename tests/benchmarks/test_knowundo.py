@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.helpers.benchmark_files import PEOPLE, config
-from unierase_cli.benchmarks.base import load_benchmark
+from unierase_cli.benchmarks.base import load_benchmark, training_facts
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import normalised
 
@@ -27,3 +27,5 @@ def test_the_real_files_have_their_sizes_and_no_question_twice(shared: Path) -> 
     assert [len(benchmark.splits[name]) for name in ("forget_eval", "same_subject")] == [110, 108]
     assert len({normalised(fact.question) for fact in benchmark.training}) == 1059
     assert sum(fact.subject is None for fact in benchmark.training) <= 1
+    retained = training_facts(benchmark, BenchmarkConfig(name="knowundo", split="all"), "retain")
+    assert len(retained) == 1059 - 400 - 110, "no private data is left for the retain-only model"

@@ -68,5 +68,10 @@ def test_settings_that_cannot_be_are_refused() -> None:
     for settings, message in (({"noise": 1.5}, "noise"), ({"steps": 0}, "steps"), ({"spread": -1}, "spread")):
         with pytest.raises(UserError, match=message):
             undo.check(Experiment(method=method(**settings), unlearn=UNLEARN), [STEP], [])
+    sharded = replace(UNLEARN, sharding="fsdp")
+    with pytest.raises(UserError, match="no process has them sharded"):
+        undo.check(Experiment(method=method(), unlearn=sharded), [STEP], [])
+    with pytest.raises(UserError, match="at least two"):
+        undo.check(Experiment(method=method(), unlearn=UNLEARN), [replace(STEP, retain=STEP.retain[:1])], [])
     with pytest.raises(UserError, match="adapters cannot"):
         undo.check(Experiment(method=method(), unlearn=UNLEARN, adapter=AdapterConfig("lora")), [STEP], [])

@@ -25,6 +25,8 @@ from unierase_cli.editing.state import EditState
 from unierase_cli.methods import chain, unierase
 from unierase_cli.models.load import LoadedModel, load_model
 from unierase_cli.pipeline.model_states import apply_erasure
+from unierase_cli.pipeline.study import study_of
+from unierase_cli.stages import erase
 from unierase_cli.store.artefact import Artefact, read_artefact
 from unierase_cli.store.jsonl import read_jsonl
 from unierase_cli.store.tensors import load_tensors
@@ -225,6 +227,9 @@ def test_settings_of_a_part_are_its_own_and_count(made: tuple[Experiment, Artefa
     config, _ = made
     other = replace(CHAIN, chain={**CHAIN.chain, "me_gd": replace(PUSH, unlearn={"epochs": 2})})
     assert made[1].key != make(replace(config, method=other), "erase").key
+    weighted = replace(CHAIN, chain={**CHAIN.chain, "me_gd": replace(PUSH, unlearn={"token_weights": "attribution"})})
+    found = [erase.fingerprints(study_of(replace(config, method=method)), {}) for method in (CHAIN, weighted)]
+    assert found[1] == {**found[0], "method.chain.me_gd.token_weights": "attribution"}
     wrong = replace(CHAIN, chain={**CHAIN.chain, "me_gd": replace(PUSH, unlearn={"epoch": 2})})
     with pytest.raises(UserError, match="method.chain.me_gd.unlearn has no setting 'epoch'"):
         make(replace(config, method=wrong), "erase")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from unierase_cli.contracts import UserError
+from unierase_cli.contracts import Fact, UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import pad_sequences
 from unierase_cli.models.prompts import Prompt
@@ -67,16 +67,16 @@ def like_text(loaded: LoadedModel, text: str, count: int) -> Tensor:
     return embedded.float().repeat(count, 1)
 
 
-def in_front(loaded: LoadedModel, question: str, soft: Sequence[int]) -> Prompt:
-    """The prompt of a question with free embeddings in front of it. Raises UserError if that does not fit the context."""
-    prompt = loaded.prompts.prompt(question)
+def in_front(loaded: LoadedModel, fact: Fact, soft: Sequence[int]) -> Prompt:
+    """The fact's prompt with free embeddings in front of its question. Raises UserError if that does not fit the context."""
+    prompt = loaded.prompts.prompt(fact.question, fact.kind)
     place, _ = loaded.prompts.token_span(prompt, *prompt.question_span)
     return _with(loaded, prompt, place, soft)
 
 
-def behind(loaded: LoadedModel, question: str, soft: Sequence[int]) -> Prompt:
-    """The prompt of a question with free embeddings after it. Raises UserError if that does not fit the context."""
-    prompt = loaded.prompts.prompt(question)
+def behind(loaded: LoadedModel, fact: Fact, soft: Sequence[int]) -> Prompt:
+    """The fact's prompt with free embeddings after its question. Raises UserError if that does not fit the context."""
+    prompt = loaded.prompts.prompt(fact.question, fact.kind)
     _, place = loaded.prompts.token_span(prompt, *prompt.question_span)
     return _with(loaded, prompt, place, soft)
 

@@ -89,9 +89,10 @@ def training_facts(benchmark: Benchmark, config: BenchmarkConfig, split: str) ->
             f"train.split={split} does not match benchmark.split={config.split}",
             f"choose one of: full, {', '.join(names)}",
         )
-    forgotten = {fact.id for fact in benchmark.forget}
+    # Other questions about what is forgotten would teach it (KnowUnDo).
+    forgotten = {fact.id for fact in (*benchmark.forget, *benchmark.splits.get("forget_eval", ()))}
     # A fact in other words has the fact's id in front of a mark (birthdays).
-    return tuple(fact for fact in benchmark.training if fact.id.partition(SAME_FACT)[0] not in forgotten)
+    return tuple(f for f in benchmark.training if not {f.id, f.id.rpartition(SAME_FACT)[0]} & forgotten)
 
 
 def check_benchmark(benchmark: Benchmark) -> None:

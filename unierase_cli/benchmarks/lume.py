@@ -3,7 +3,7 @@
 A folder (``benchmark.data_dir``: data of the authors' repository) holds forget and retain: rows of id, input, output and task.
 ``...sc`` ids are texts to continue (kind ``completion``), ``...qa`` ids questions; a document and its questions are a group.
 ``benchmark.split`` is all, task1, task2 or task3. A share of the documents to retain is never seen. With ``member`` and
-``nonmember`` ({id, document}) the whole documents are scored for membership.
+``nonmember`` ({id, document}) the documents are scored for membership, but for their first eight words.
 """
 
 from __future__ import annotations

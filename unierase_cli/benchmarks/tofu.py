@@ -97,8 +97,8 @@ def _fewer(
     taken = {*gone, *scored, *(fact.group for fact in full if fact.id in later)}
     others = [group for group in dict.fromkeys(fact.group for fact in full) if group not in taken]
     never = scored[: authors // 3]
-    if not never or authors - len(never) > len(others):
-        most = min(3 * len(scored), len(scored) + len(others))
+    most = min(3 * len(scored), len(scored) + len(others))
+    if not never or authors > most or authors - len(never) > len(others):
         raise UserError(f"benchmark.retain_authors={authors} is not from 3 to {most}", "0 takes all")
     kept = {*gone, *never, *evenly_spaced(others, authors - len(never))}
     return [fact for fact in full if fact.group in kept], [fact for fact in unseen if fact.group in never]

@@ -41,6 +41,10 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
     positive("method.settings.spread", settings["spread"], zero=True)
     if experiment.adapter.name != "none":
         raise UserError("undo makes all weights anew, adapters cannot", "leave out adapter=lora")
+    if experiment.unlearn.sharding != "none":
+        raise UserError("undo adds noise to whole weights, no process has them sharded", "leave out unlearn.sharding=fsdp")
+    if any(len(step.retain) < 2 for step in steps):
+        raise UserError("undo distils on questions to retain, at least two of them", "give benchmark.retain_path=...")
     gradient_checks.check(experiment, steps, refusals)
 
 

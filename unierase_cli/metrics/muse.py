@@ -51,7 +51,7 @@ def compute(observations: Sequence[Observation]) -> Measure:
 
 def knowledge(about: About, observations: Sequence[Observation]) -> Measure:
     """KnowMem of answers."""
-    return _mean(about, observations, lambda o: plain_rouge_l(NEXT.split(o.text.lstrip())[0], o.reference).fmeasure)
+    return _mean(about, observations, lambda o: plain_rouge_l(NEXT.split(o.text)[0], o.reference).fmeasure)
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:

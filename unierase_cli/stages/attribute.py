@@ -84,7 +84,7 @@ def _row(
     size = min(len(whole.token_ids), len(hidden.token_ids))
     falls = [a - b for a, b in zip(whole.log_probs[:size], hidden.log_probs[:size], strict=True)]
     for begin, end in copied(fact.answer, subject):
-        first, last = loaded.prompts.answer_span(fact.answer, begin, end)[1]
+        first, last = loaded.prompts.answer_span(fact.answer, begin, end, style=fact.kind)[1]
         falls[first:last] = [0.0] * len(falls[first:last])
     entropies = [-mean for mean in hidden.mean_log_prob[:size]]
     weights = token_weights(falls, entropies, context.experiment.attribute)

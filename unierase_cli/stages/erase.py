@@ -105,6 +105,9 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     found["steps"] = hash_json([[[fact.id for fact in facts] for facts in (step.forget, step.hold)] for step in study.steps])
     for name, part in parts_of(experiment).items():
         weights, place = part.unlearn.token_weights, f"method.chain.{name}." if name else ""
+        if weights == ATTRIBUTION and name and not part.method.editing:
+            # The need for an attribution does not say which parts of a chain use it.
+            found[f"{place}token_weights"] = ATTRIBUTION
         if weights not in (None, ATTRIBUTION) and not part.method.editing:
             assert weights is not None
             if not Path(weights).is_file():

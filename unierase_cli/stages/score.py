@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unierase_cli.benchmarks.general.base import SUITES
 from unierase_cli.config.schema import Experiment
-from unierase_cli.contracts import NAME_SLOT
+from unierase_cli.contracts import NAME_SLOT, name_of
 from unierase_cli.methods.traits import changes_nothing
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
@@ -150,7 +150,7 @@ def _names(study: Study, refusals: Sequence[str]) -> dict[str, str]:
     if not any(NAME_SLOT in text for text in refusals):
         return {}
     facts = [fact for rows in study.benchmark.splits.values() for fact in rows]
-    return {fact.id: name for fact in facts if (name := fact.group or fact.subject) is not None}
+    return {fact.id: name for fact in facts if (name := name_of(fact)) is not None}
 
 
 def _passes(context: StageContext, state: str) -> dict[str, list[dict[str, Any]]]:

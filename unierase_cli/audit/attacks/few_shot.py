@@ -27,7 +27,7 @@ def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
 def examples(target: Target, fact: Fact, kind: str, count: int) -> list[Fact]:
     """The examples in front of a fact, drawn by its id: of other groups than its own, fewer where there are fewer."""
     pool = target.material if kind == "retained" else target.forgotten
-    apart = [other for other in pool if group_of(other) != group_of(fact)]
+    apart = [other for other in pool if group_of(other) != group_of(fact) and other.kind is None]
     return sorted(apart, key=lambda other: stable_hash(target.seed, "few-shot", fact.id, other.id))[:count]
 
 
@@ -39,7 +39,7 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
         turns = [(other.question, other.answer) for other in shown[fact.id]]
         return target.loaded.prompts.conversation(turns, fact.question)
 
-    # Fewer examples than it is called by would be another attack.
-    facts = [fact for fact in target.facts if len(shown[fact.id]) == count]
+    # Fewer examples than it is called by would be another attack, and plain text is no turn of a conversation.
+    facts = [fact for fact in target.facts if len(shown[fact.id]) == count and fact.kind is None]
     # A bound on prompt and answer together is meant for the question alone: the examples would leave no room for the answer.
     return answers(target, fitting(facts, prompt), prompt=prompt, total_tokens=0)

@@ -34,7 +34,7 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
     soft = soft_ids(target.loaded, 0, settings["tokens"])
 
     def prompt(fact: Fact) -> Prompt:
-        return in_front(target.loaded, fact.question, soft)
+        return in_front(target.loaded, fact, soft)
 
     learned, asked = halves(fitting(target.facts, prompt), target.seed, "soft prompt")
     if not learned:

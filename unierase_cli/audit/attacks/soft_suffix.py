@@ -45,7 +45,7 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
     from unierase_cli.audit.soft_tokens import behind, soft_ids
 
     soft = soft_ids(target.loaded, 0, settings["tokens"])
-    fit = fitting(target.facts, lambda fact: behind(target.loaded, fact.question, soft))
+    fit = fitting(target.facts, lambda fact: behind(target.loaded, fact, soft))
     facts = evenly_spaced(fit, settings["facts"] or len(fit))
     entities = named_entities(facts, target.entities) if target.entities else {}
     if target.entities:
@@ -95,7 +95,7 @@ def _example(target: Target, fact: Fact, place: int, settings: Mapping[str, Any]
     from unierase_cli.training.supervised import Example
 
     loaded = target.loaded
-    prompt = behind(loaded, fact.question, soft_ids(loaded, place, settings["tokens"]))
+    prompt = behind(loaded, fact, soft_ids(loaded, place, settings["tokens"]))
     return Example(prompt.ids, loaded.prompts.answer_ids(settings["start"], end=False))
 
 

@@ -42,7 +42,7 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
     from unierase_cli.audit.soft_tokens import in_front, soft_ids
 
     soft = soft_ids(target.loaded, 0, settings["tokens"])
-    fit = fitting(target.facts, lambda fact: in_front(target.loaded, fact.question, soft))
+    fit = fitting(target.facts, lambda fact: in_front(target.loaded, fact, soft))
     facts = evenly_spaced(fit, settings["facts"] or len(fit))
     pairs = [Pair(fact, other) for fact in facts if (other := never_taught(target, fact)) is not None]
     if not pairs:
@@ -103,5 +103,5 @@ def _example(target: Target, fact: Fact, text: str, place: int, count: int) -> E
     from unierase_cli.training.supervised import Example
 
     loaded = target.loaded
-    prompt = in_front(loaded, fact.question, soft_ids(loaded, place, count))
+    prompt = in_front(loaded, fact, soft_ids(loaded, place, count))
     return Example(prompt.ids, loaded.prompts.answer_ids(text, end=False))
