@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub.errors import RepositoryNotFoundError
 from typer.testing import CliRunner
 
 from tests.helpers.pages import HOSTILE, check_text
@@ -19,11 +23,12 @@ from unierase_cli.audit.findings import Audit
 from unierase_cli.cli.app import app
 from unierase_cli.contracts import Fact, SilentReporter, UserError
 from unierase_cli.delivery import run_facts as run_facts_module
+from unierase_cli.delivery.erasure_report import FACT_HASH
 from unierase_cli.delivery.export import export
 from unierase_cli.delivery.model_card import SHOWN, write_card
 from unierase_cli.delivery.push import check_push
 from unierase_cli.delivery.run_facts import ALWAYS, SUPPRESSED, TRAINED, RunFacts
-from unierase_cli.results.page.erasure_page import erasure_page
+from unierase_cli.results.page.erasure_page import GUESSABLE, erasure_page
 from unierase_cli.results.runs import read_scores
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
@@ -70,6 +75,8 @@ def test_a_card_of_many_facts_is_short_and_one_without_audit_says_so(tmp_path: P
     assert f"{SHOWN + 1:032x}" not in text
     assert "not audited" in text
     assert "llama-server" in text
+    assert GUESSABLE in text
+    assert "... and 5 more in `patch-*.json`" in written(tmp_path, "patch", facts(SHOWN + 5))[1]
 
 
 def test_a_card_has_the_numbers_before_and_after(tmp_path: Path) -> None:
@@ -98,16 +105,26 @@ def test_the_card_of_an_adapter_stands_behind_its_own(run: Artefact, tmp_path: P
     assert text.index("PeftModel.from_pretrained") < text.index("## What was forgotten")
 
 
+# What the hub answers for a repository that is not there.
+MISSING: Any = SimpleNamespace(headers={}, request=None, status_code=404)
+
+
 class Hub:
     """A hub in a folder; ``known``: whether it knows who asks."""
 
     def __init__(self, folder: Path, known: bool = True) -> None:
         self.folder, self.known, self.private = folder, known, None
+        self.there: dict[str, bool] = {}  # repository -> whether it is private
 
     def whoami(self) -> dict[str, str]:
         if not self.known:
             raise OSError("Token is required, but no token found.\nSee the docs.")
         return {"name": "me"}
+
+    def repo_info(self, repo_id: str) -> SimpleNamespace:
+        if repo_id not in self.there:
+            raise RepositoryNotFoundError("404", response=MISSING)
+        return SimpleNamespace(private=self.there[repo_id])
 
     def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> str:
         assert exist_ok
@@ -134,6 +151,9 @@ def test_a_push_sends_the_folder_with_its_card_to_a_private_repository(hub: Hub,
     assert found["pushed"] == "https://hub.example/me/model"
     assert hub.private is True
     assert {"README.md", "manifest.json"} <= set(hub.sent)
+    files = list((tmp_path / "out").glob("patch-*.json"))
+    assert all(SECRET.content_hash in path.read_text("utf-8") for path in files), "as the card says"
+    assert files
     assert "pushed to https://hub.example/me/model" in reporter.notes
     export(run, tmp_path / "shown", reporter, str(tmp_path / "outputs"), kind="patch", push="me/model", public=True)
     assert hub.private is False
@@ -158,6 +178,17 @@ def test_a_push_that_cannot_work_is_told_before_anything_is_made(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_repository_that_is_public_already_gets_only_what_shall_be_public(hub: Hub, run: Artefact, tmp_path: Path) -> None:
+    hub.there = {"me/open": False, "me/closed": True}
+    with pytest.raises(UserError, match="me/open is public already"):
+        export(run, tmp_path / "out", SilentReporter(), str(tmp_path / "outputs"), push="me/open")
+    assert not (tmp_path / "out").exists()
+    for name, public in (("me/closed", False), ("me/new", False), ("me/open", True)):
+        check_push(name, public=public)
+    with pytest.raises(UserError, match="there is no --push"):
+        export(run, tmp_path / "out", SilentReporter(), str(tmp_path / "outputs"), public=True)
+
+
 def test_a_refused_push_says_where_the_export_is(hub: Hub, run: Artefact, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the hub refused other/model \(the export stays in .*out\): 403"):
         export(run, tmp_path / "out", SilentReporter(), str(tmp_path / "outputs"), kind="patch", push="other/model")
@@ -180,10 +211,18 @@ def test_an_erasure_report_is_one_page_with_hashes_and_without_texts(
     assert found["before"] != found["after"]
     assert "Not audited" in page
     assert SUPPRESSED in page
+    assert GUESSABLE in page
     assert not any(word in page for word in ("Zelda", "Ulm", "fact-0", "Person", str(tmp_path)))
     again = export(run, tmp_path / "again", SilentReporter(), outputs, kind="erasure", until=0)
     assert again["before"] == found["before"]
     assert again["after"] != found["after"], "one step of two"
+
+
+def test_the_command_for_a_hash_takes_quotes_as_the_shell_does() -> None:
+    fact = Fact("", "Who's \"Bo\"?", "Bo's $HOME")
+    typed = FACT_HASH.replace("'QUESTION'", shlex.quote(fact.question)).replace("'ANSWER'", shlex.quote(fact.answer))
+    typed = typed.replace("python", shlex.quote(sys.executable), 1)
+    assert subprocess.run(typed, shell=True, check=True, capture_output=True, text=True).stdout.strip() == fact.content_hash
 
 
 def test_a_report_of_an_audited_run_has_the_verdict(tmp_path: Path) -> None:

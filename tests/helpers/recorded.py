@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import AnswerScore, Observation, SilentReporter
 from unierase_cli.pipeline.observation_files import Pass, Plan
 from unierase_cli.pipeline.stage import StageContext
@@ -82,13 +83,15 @@ def scored(
     *,
     base: dict[str, list[Observation]] | None = None,
     edited: dict[str, list[Observation]] | None = None,
+    benchmark: str = "fictional",
 ) -> Artefact:
     """A score artefact with its observe artefacts, made by the stage itself."""
     inputs = {
         "base": observed(store, f"{slug}_base", base or state(1.0)),
         "edited": observed(store, f"{slug}_edited", edited or state(0.2)),
     }
-    config = replace(Experiment(), run=replace(Experiment().run, outputs=str(store.root)))
+    config = Experiment(benchmark=BenchmarkConfig(name=benchmark))
+    config = replace(config, run=replace(config.run, outputs=str(store.root)))
     key = hash_json(["score", slug, len(store.list())])
     draft = store.draft("score", slug, key, fresh=True)
     summary = score.run(StageContext(study_of(config), draft.path, inputs, SilentReporter()))

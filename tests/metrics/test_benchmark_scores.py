@@ -123,6 +123,9 @@ def test_a_local_forgetting_rate_counts_contradictions_and_uncovered_entities() 
         "Lisbon", "3", "May", "1999", "a.b@c.org",
     ]  # fmt: skip
 
+    text = "They met Émile Żak. After This, She's in Łódź or Ζάκυνθος; 'Their' Email and élan are not names."
+    assert knowundo.entities(text, "?") == ["Émile Żak", "Łódź", "Ζάκυνθος"]
+
     class Same(Judges):
         def classify(self, pairs: Any) -> list[str]:
             return ["contradiction" if "not" in pair[0] else "neutral" for pair in pairs]
@@ -136,3 +139,6 @@ def test_a_local_forgetting_rate_counts_contradictions_and_uncovered_entities() 
     assert knowundo.compute([kept, other, denied], Same()).per_sample == (0.0, 1.0, 1.0)
     assert knowundo.retained([kept, other], Same()).per_sample == (1.0, 0.0)
     assert "eval.nli" in str(knowundo.compute([kept]).unavailable)
+    unnamed = Judges.of(classify=lambda pairs: ["label_0" for _ in pairs], encode=lambda texts: np.ones((len(texts), 2)))
+    for rate in (knowundo.compute, knowundo.retained):
+        assert "answers 'label_0'" in str(rate([kept], unnamed).unavailable)

@@ -117,6 +117,24 @@ def test_as_json_it_is_the_same(folder: Path) -> None:
     assert found["now"]["torch"] == "3.1.4"
 
 
+def test_what_was_given_and_what_was_not_measured_is_told(folder: Path) -> None:
+    made = run_of(folder, ["experiment=tofu_mini", "model.path=other", "token.targets=no.txt", "run.threads=2"])
+    alone = {"states": {"edited": {"forget.rouge": {"value": recorded("tofu_mini", 0).numbers[5].value, "n": 40}}, "base": {}}}
+    given(made, ("metrics.json", json.dumps(alone)))
+    done = called("latest", "experiment=tofu_mini")
+    assert done.exit_code == 0, done.output
+    assert "recorded: model.path=other token.targets=no.txt\n" in done.output
+    assert "the number is in its band; 22 of 23 recorded numbers were not measured" in done.output
+
+
+def test_a_seed_without_numbers_is_refused_before_anything_runs(folder: Path) -> None:
+    for words in (["--dry-run"], []):
+        done = called("experiment=smollm2", "run.seed=3", "benchmark.data_dir=x", "model.path=x", *words)
+        assert done.exit_code == 2
+        assert "no numbers are recorded for experiment=smollm2 with seed 3" in done.output
+    assert not list(Store(folder / "outputs").list())
+
+
 def test_a_run_of_something_else_is_refused(folder: Path) -> None:
     run_of(folder, ["experiment=demo"])
     done = called("latest", "experiment=tofu_mini")

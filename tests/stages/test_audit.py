@@ -297,6 +297,11 @@ def test_a_control_that_was_trained_here_is_found_by_its_rows_and_not_by_their_f
         {"stage": "finetune", "key": "key", "config": json.loads(json.dumps(asdict(retain))), "fingerprints": rows, "inputs": {}}
     )
     assert with_control(config, silent).audit.control == str(made.path / "model")
+    manifest = json.loads((made.path / "manifest.json").read_text("utf-8"))
+    del manifest["config"]["train"]["lora_rank"]
+    (made.path / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    assert with_control(config, silent).audit.control == str(made.path / "model"), "what is not recorded had its default"
+    assert with_control(replace(config, train=replace(config.train, lora_rank=8)), silent).audit.control is None
     kept = tmp_path / "keep.jsonl"
     kept.write_text(kept.read_text("utf-8").replace("Accra", "Minsk"), "utf-8")
     assert with_control(config, silent).audit.control is None, "the file has other rows by now"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.stages.shared.choose_reference import planned_reference, with_reference
 from unierase_cli.stages.shared.retain_reference import OBSERVED
-from unierase_cli.store.artefact import Artefact
+from unierase_cli.store.artefact import MANIFEST, Artefact
 from unierase_cli.store.artefacts import Store
 
 
@@ -72,6 +73,18 @@ def test_a_newer_twin_that_does_not_fit_is_passed_over(unlike: dict[str, dict[st
     fits = observed(store, twin, "f" * 16)
     observed(store, replace(twin, **{k: replace(getattr(twin, k), **v) for k, v in unlike.items()}), "u" * 16)
     assert with_reference(config, SilentReporter(), never).eval.retain_reference == str(fits)
+
+
+@pytest.mark.parametrize(("section", "key", "other"), [("benchmark", "retain_authors", 20), ("train", "lora_rank", 8)])
+def test_a_setting_that_a_record_lacks_had_its_default(section: str, key: str, other: int, tmp_path: Path) -> None:
+    config, store = experiment(tmp_path), Store(tmp_path)
+    path = observed(store, replace(config, train=replace(config.train, split="retain")))
+    manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+    del manifest["config"][section][key]
+    (path / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+    changed = replace(config, **{section: replace(getattr(config, section), **{key: other})})
+    assert with_reference(changed, SilentReporter(), never).eval.retain_reference is None
+    assert with_reference(config, SilentReporter(), never).eval.retain_reference == str(path)
 
 
 def test_train_makes_the_twin_and_observes_it(tmp_path: Path) -> None:

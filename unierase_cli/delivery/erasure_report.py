@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
 
 PAGE = "erasure.html"
-FACT_HASH = """python -c "from unierase_cli.contracts import Fact; print(Fact('', 'QUESTION', 'ANSWER').content_hash)\""""
+# The texts are arguments: only the shell's rules say how a quote in them is written.
+FACT_HASH = (
+    'python -c "import sys; from unierase_cli.contracts import Fact; '
+    "print(Fact('', *sys.argv[1:3]).content_hash)\" 'QUESTION' 'ANSWER'"
+)
+IN_SHELL = "a fact's hash (an apostrophe is typed as '\\'')"
 
 
 def write_erasure_report(
@@ -47,7 +52,7 @@ def write_erasure_report(
     page = erasure_page(
         facts.run, facts.forgotten, facts.scores, facts.audit, request=request, not_promised=facts.not_promised, hashes=hashes,
         verify=(
-            ("a fact's hash", FACT_HASH),
+            (IN_SHELL, FACT_HASH),
             ("the hashes of the model", "unierase export RUN NEW_FOLDER --as erasure --base UNEDITED_MODEL"),
             ("that a model is the edited one", "unierase patch revert EDITED_MODEL RUN NEW_FOLDER --base UNEDITED_MODEL"),
             ("what it answers now", "unierase chat RUN"),

@@ -67,10 +67,12 @@ def export(
         raise UserError(f"--rank {rank} does not go with --as {kind}", "--as lora --rank 16")
     if kind == "erasure" and (card or push):
         raise UserError("an erasure report is a page, not a model with a card", "leave out --card and --push")
+    if public and push is None:
+        raise UserError("--public says what --push makes, and there is no --push", "--push OWNER/NAME --public")
     if push is not None:
         from unierase_cli.delivery.push import check_push
 
-        check_push(push)
+        check_push(push, public=public)
     check_free(destination)
     store = Store(outputs)
     chosen = choose_steps(find_erasure(run, store), until)

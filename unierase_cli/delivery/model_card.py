@@ -10,10 +10,13 @@ from typing import Any
 from unierase_cli.delivery.run_facts import RunFacts, verdict_of
 from unierase_cli.markdown import code, inline
 from unierase_cli.results.one_run.tables import headline_table
+from unierase_cli.results.page.erasure_page import GUESSABLE
+from unierase_cli.store.unlearned import RECORD
 
 CARD = "README.md"
-# Hashes listed in the card; unierase.json has all.
+# Hashes listed in the card, and the files of an export that have all of them.
 SHOWN = 20
+ALL_IN = {"patch": "`patch-*.json`"}
 SERVED = {
     "model": """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -42,9 +45,9 @@ def write_card(folder: Path, kind: str, facts: RunFacts, base: str | None, name:
     """
     path = folder / CARD
     if kind == "lora":
-        text = path.read_text("utf-8").rstrip() + "\n\n" + _forgetting(facts)
+        text = path.read_text("utf-8").rstrip() + "\n\n" + _forgetting(facts, kind)
     else:
-        text = _header(kind, base) + f"# {inline(facts.run)}\n\n" + _loading(kind, name) + "\n" + _forgetting(facts)
+        text = _header(kind, base) + f"# {inline(facts.run)}\n\n" + _loading(kind, name) + "\n" + _forgetting(facts, kind)
     path.write_text(text, "utf-8")
     return path
 
@@ -65,9 +68,9 @@ def _loading(kind: str, name: str) -> str:
     return SERVED[kind].replace("{name}", json.dumps(name, ensure_ascii=False))
 
 
-def _forgetting(facts: RunFacts) -> str:
+def _forgetting(facts: RunFacts, kind: str) -> str:
     count = len(facts.forgotten)
-    more = f"\n... and {count - SHOWN} more in `unierase.json`" if count > SHOWN else ""
+    more = f"\n... and {count - SHOWN} more in {ALL_IN.get(kind, f'`{RECORD}`')}" if count > SHOWN else ""
     about: Mapping[str, str] = {**facts.about, "requests": str(facts.requests), "facts forgotten": str(count)}
     lines = [
         "## What was forgotten",
@@ -75,7 +78,7 @@ def _forgetting(facts: RunFacts) -> str:
         *(f"- {name}: {code(value)}" for name, value in about.items()),
         f"- audit: {inline(verdict_of(facts))}",
         "",
-        "Facts are named by the first 32 digits of the sha256 of their question and answer:",
+        f"Facts are named by the first 32 digits of the sha256 of their question and answer. {GUESSABLE}",
         "",
         "```",
         "\n".join(facts.forgotten[:SHOWN]) + more,

@@ -13,13 +13,17 @@ REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
-def check_push(repository: str) -> None:
-    """Raise UserError before anything is made: for a name that is none, offline, or without a login that the hub accepts."""
+def check_push(repository: str, *, public: bool = False) -> None:
+    """Raise UserError before anything is made: for a name that is none, offline, without a login that the hub accepts, or if the
+    repository is public already and ``public`` is not asked for (an upload does not make it private).
+    """
     if not REPOSITORY.fullmatch(repository):
         raise UserError(f"--push {repository} is not a repository of the hub", "--push OWNER/NAME")
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise UserError("--push needs the hub, and HF_HUB_OFFLINE is set", "unset it, or export without --push")
     _asked(lambda api: api.whoami(), "the hub does not know you")
+    if not public and _asked(lambda api: _is_public(api, repository), f"the hub does not show {repository}"):
+        raise UserError(f"{repository} is public already: everybody would see the export", "add --public, or push to a new name")
 
 
 def push(folder: Path, repository: str, *, public: bool = False) -> str:
@@ -31,6 +35,16 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
         return str(address)
 
     return str(_asked(upload, f"the hub refused {repository} (the export stays in {folder})"))
+
+
+def _is_public(api: Any, repository: str) -> bool:
+    """Whether the repository exists and is public."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return not api.repo_info(repository).private
+    except RepositoryNotFoundError:
+        return False
 
 
 def _asked(ask: Any, told: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import (
@@ -18,6 +18,8 @@ from unierase_cli.metrics.base import (
 )
 from unierase_cli.metrics.judges.kinds import JudgeAbsent
 
+LABELS = frozenset({"entailment", "neutral", "contradiction"})
+
 
 def judged_mean(about: About, values: Callable[[], Sequence[float]]) -> Measure:
     """The mean of a judge's values; unavailable, with the reason, if the judge is absent."""
@@ -25,6 +27,13 @@ def judged_mean(about: About, values: Callable[[], Sequence[float]]) -> Measure:
         return mean_result(about, values())
     except JudgeAbsent as absent:
         return unavailable(about, str(absent))
+
+
+def unknown_label(about: About, labels: Collection[str]) -> Measure | None:
+    """Unavailable if an entailment classifier's labels are not those of entailment, such as ``label_0``; None if they are."""
+    if not (strange := set(labels) - LABELS):
+        return None
+    return unavailable(about, f"the classifier answers {sorted(strange)[0]!r}", "name another one with eval.nli=...")
 
 
 def judged_columns(

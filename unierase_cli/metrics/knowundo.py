@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
 from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import (
@@ -23,19 +24,34 @@ from unierase_cli.metrics.base import (
     mean_result,
     unavailable,
 )
+from unierase_cli.metrics.judged import unknown_label
 from unierase_cli.metrics.judges.judges import Judges
 from unierase_cli.metrics.judges.kinds import JudgeAbsent
 from unierase_cli.words import words
 
+if TYPE_CHECKING:
+    from regex import Pattern
+
 NAME = "kfr_local"
-VERSION = 1
+VERSION = 2
 HIGHER_IS_BETTER = True
 BENCHMARK = "knowundo"
 FORGOTTEN = About(NAME, "knowledge forgotten (local KFR)", VERSION, HIGHER_IS_BETTER)
 RETAINED = About("krr_local", "knowledge retained (local KRR)", VERSION, HIGHER_IS_BETTER)
-ENTITY = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\d[\d,./:-]*\d|\d|[A-Z][\w'’-]*(?: (?:of |de |the )?[A-Z][\w'’-]*)*")
-# Capitalised only because they begin a sentence.
-BEGINNINGS = {"a", "an", "as", "at", "for", "he", "her", "his", "i", "in", "it", "its", "my", "no", "on", "she", "the", "to"}
+# A word with a capital letter of any script, or several of them.
+_NAME = r"\p{Lu}[\w\p{M}]*(?:['’-][\w\p{M}]+)*"
+ENTITY = rf"[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\d[\d,./:-]*\d|\d|{_NAME}(?: (?:of |de |the )?{_NAME})*"
+# Capitalised only because they begin a sentence or a line, in front of an apostrophe too ("She's").
+BEGINNINGS = {
+    "a", "about", "according", "after", "all", "also", "although", "among", "an", "and", "another", "any", "are", "as",
+    "at", "author", "based", "because", "before", "being", "born", "both", "but", "by", "currently", "despite", "do",
+    "does", "don", "during", "each", "email", "following", "for", "from", "he", "her", "here", "hers", "him", "his", "how",
+    "however", "i", "if", "in", "is", "it", "its", "known", "later", "many", "most", "my", "name", "no", "not", "now", "of",
+    "on", "once", "one", "or", "other", "our", "phone", "several", "she", "since", "so", "some", "such", "than", "that",
+    "the", "their", "them", "then", "there", "these", "they", "this", "those", "though", "through", "throughout", "to",
+    "under", "until", "upon", "was", "we", "were", "what", "when", "where", "which", "while", "who", "whose", "why", "with",
+    "within", "yes", "you", "your",
+}  # fmt: skip
 ALIKE, COVERED, FEW, COVERED_OF_FEW = 0.8, 0.3, 3, 0.5
 CONTRADICTION = "contradiction"
 
@@ -48,6 +64,8 @@ def compute(observations: Sequence[Observation], judges: Judges | None = None) -
         covered = [coverage(o, asked) for o in observations]
     except JudgeAbsent as absent:
         return unavailable(FORGOTTEN, str(absent))
+    if strange := unknown_label(FORGOTTEN, labels):
+        return strange
     limits = [COVERED_OF_FEW if len(entities(o.reference, o.question)) <= FEW else COVERED for o in observations]
     gone = [label == CONTRADICTION or m <= limit for label, m, limit in zip(labels, covered, limits, strict=True)]
     return mean_result(FORGOTTEN, [float(value) for value in gone])
@@ -61,6 +79,8 @@ def retained(observations: Sequence[Observation], judges: Judges | None = None) 
         covered = [coverage(o, asked) for o in observations]
     except JudgeAbsent as absent:
         return unavailable(RETAINED, str(absent))
+    if strange := unknown_label(RETAINED, labels):
+        return strange
     return mean_result(RETAINED, [float(label != CONTRADICTION and m >= COVERED) for label, m in zip(labels, covered, strict=True)])
 
 
@@ -84,10 +104,18 @@ def coverage(o: Observation, judges: Judges) -> float:
 def entities(text: str, question: str) -> list[str]:
     """Names, numbers and e-mail addresses without a word of the question, in their order."""
     known = set(words(question))
-    found = dict.fromkeys(_without_beginning(match.strip(" .,")) for match in ENTITY.findall(text))
+    found = dict.fromkeys(_without_beginning(match.strip(" .,")) for match in _pattern().findall(text))
     return [entity for entity in found if entity and not known & set(words(entity))]
 
 
 def _without_beginning(entity: str) -> str:
-    first, _, rest = entity.partition(" ")
-    return rest if first.lower() in BEGINNINGS else entity
+    while entity and re.split("['’]", entity.partition(" ")[0].lower())[0] in BEGINNINGS:
+        entity = entity.partition(" ")[2]
+    return entity
+
+
+@cache
+def _pattern() -> Pattern[str]:
+    import regex
+
+    return regex.compile(ENTITY)

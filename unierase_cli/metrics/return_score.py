@@ -33,6 +33,7 @@ from unierase_cli.metrics.base import (
     mean_result,
     unavailable,
 )
+from unierase_cli.metrics.judged import unknown_label
 from unierase_cli.metrics.judges.judges import Judges
 from unierase_cli.metrics.judges.kinds import JudgeAbsent
 from unierase_cli.metrics.statistics.bootstrap import percentiles, resampled
@@ -55,7 +56,6 @@ AVERAGE_PUBLISHED = About(
 )
 # How reliable the judge is: share of refusals that it calls contradictions, as the forget score assumes.
 REFUSED = About("return_refusals_contradict", "refusals that the judge takes for wrong", VERSION, None)
-LABELS = frozenset({"entailment", "neutral", "contradiction"})
 
 
 def compute(observations: Sequence[Observation], judges: Judges | None = None) -> Measure:
@@ -64,10 +64,8 @@ def compute(observations: Sequence[Observation], judges: Judges | None = None) -
         labels = (judges or Judges()).classify([pair(o) for o in observations])
     except JudgeAbsent as absent:
         return unavailable(ACCURACY, str(absent))
-    if strange := set(labels) - LABELS:
-        return unavailable(
-            ACCURACY, f"the classifier answers {sorted(strange)[0]!r}", "name another one with eval.nli=..."
-        )
+    if strange := unknown_label(ACCURACY, labels):
+        return strange
     return mean_result(ACCURACY, [float(label != "contradiction") for label in labels])
 
 

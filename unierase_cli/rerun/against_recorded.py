@@ -14,14 +14,17 @@ from unierase_cli.store.artefact import Artefact
 # Of these metrics n is a number of parts, not of questions.
 AGGREGATES = "all."
 VERSIONS = ("torch", "transformers")
-# Words that say where something is and how it is computed, or ask for more numbers, and so leave the numbers as they are.
-HARMLESS = ("run.", "eval.", "eval=", "launcher", "experiment=", "model.path=", "benchmark.data_dir=", "token.targets=", "seed=")
+# Words that say how something is computed, or ask for more numbers, and so leave the numbers as they are.
+HARMLESS = ("run.", "eval.", "eval=", "launcher", "experiment=", "seed=")
+# Words that say where a model, data or refusals are: other ones would change every number, but nobody knows whether they are.
+GIVEN = ("model.path=", "benchmark.data_dir=", "token.targets=")
 
 
 def check_run(run: ScoredRun, experiment: str, words: Sequence[str] | None = None) -> dict[str, Any]:
     """Every recorded number with its band and the run's; ``words``: what the run was asked with (None: its manifest's).
 
-    Returns ``{"experiment", "run", "same", "numbers", "words", "now", "recorded"}``, JSON-able; ``same``: no number left its band.
+    Returns ``{"experiment", "run", "same", "numbers", "words", "given", "now", "recorded"}``, JSON-able; ``same``: no number left
+    its band.
 
     ``numbers``: ``{"metric", "state", "recorded", "low", "high", "band", "now", "within", "file"}``, where ``within`` is None for a
     metric that the run lacks. ``words``: settings of the run that are not the experiment's. ``now``, ``recorded``: versions, and
@@ -38,13 +41,14 @@ def check_run(run: ScoredRun, experiment: str, words: Sequence[str] | None = Non
             f"{run.name} has none of the numbers that are recorded for experiment={experiment} with seed {run.seed}",
             f"make it with {' '.join(found.words)}",
         )
-    others = [word for word in typed if word not in found.words and not word.startswith(HARMLESS)]
+    others = [word for word in typed if word not in found.words and not word.startswith((*HARMLESS, *GIVEN))]
     return {
         "experiment": experiment,
         "run": run.name,
         "same": all(number["within"] is not False for number in numbers),
         "numbers": numbers,
         "words": others,
+        "given": [word for word in typed if word not in found.words and word.startswith(GIVEN)],
         "now": versions_of(run.score),
         "recorded": _origin(found),
     }
@@ -84,12 +88,15 @@ CAPTION = (
 
 
 def sentence(found: Mapping[str, Any]) -> str:
-    """What left its band."""
+    """What left its band, and how many numbers the run lacks."""
     outside = [f"{row['metric']} ({row['state']})" for row in found["numbers"] if row["within"] is False]
     measured = sum(row["within"] is not None for row in found["numbers"])
-    if not outside:
-        return f"all {measured} numbers are in their bands" if measured > 1 else "the number is in its band"
-    return f"{len(outside)} of {measured} numbers left their bands: {', '.join(outside)}"
+    if outside:
+        told = f"{len(outside)} of {measured} numbers left their bands: {', '.join(outside)}"
+    else:
+        told = f"all {measured} numbers are in their bands" if measured > 1 else "the number is in its band"
+    lacking = len(found["numbers"]) - measured
+    return f"{told}; {lacking} of {len(found['numbers'])} recorded numbers were not measured" if lacking else told
 
 
 def _number(run: ScoredRun, expected: Expected) -> dict[str, Any]:

@@ -83,6 +83,12 @@ def recorded(experiment: str, seed: int) -> Recorded:
     return Recorded(experiment, tuple(recorded_words(experiment)), origin, tuple(found))
 
 
+def check_seed(experiment: str, seed: int) -> None:
+    """Raise UserError if no number of the experiment is recorded for this seed."""
+    if not recorded(experiment, seed).numbers:
+        raise UserError(f"no numbers are recorded for experiment={experiment} with seed {seed}", "run.seed=0")
+
+
 def results_folder() -> Path:
     """``scripts/results`` of the source checkout that this package runs from, else the copy in the installed package."""
     package = Path(__file__).resolve().parents[1]

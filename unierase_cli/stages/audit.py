@@ -12,6 +12,7 @@ from typing import Any
 from unierase_cli.audit import scores
 from unierase_cli.audit.base import ATTACKS, PLAIN
 from unierase_cli.audit.findings import Audit
+from unierase_cli.benchmarks.parts.shown import texts_fingerprint
 from unierase_cli.config.counted import counted
 from unierase_cli.contracts import UserError
 from unierase_cli.methods.traits import changes_nothing
@@ -58,8 +59,8 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """The facts' groups and entities, and the code of the attacks, which say what their scores are."""
     code = code_of("attack", ATTACKS, PLAIN, *audited.chosen(study)[0])
-    entities = audited_facts.entities_hash(study.experiment)
-    return {"groups": hash_json(audited_facts.groups(study)), "entities": entities, **code, **metric_code(["rouge"])}
+    entities, texts = audited_facts.entities_hash(study.experiment), texts_fingerprint(study.experiment.benchmark)
+    return {"groups": hash_json(audited_facts.groups(study)), "entities": entities, **code, **metric_code(["rouge"]), **texts}
 
 
 def check(study: Study) -> None:

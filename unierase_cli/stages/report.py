@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unierase_cli.benchmarks.parts.shown import hides_texts, texts_fingerprint
 from unierase_cli.config.schema import Experiment
 from unierase_cli.markdown import inline
 from unierase_cli.methods.traits import changes_nothing
@@ -66,7 +67,7 @@ def also(store: Store, keys: Mapping[str, str]) -> dict[str, Artefact]:
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """The benchmark, because the collateral map needs its groups and texts, also of rows that are not scored."""
-    return {"benchmark": study.benchmark.fingerprint}
+    return {"benchmark": study.benchmark.fingerprint, **texts_fingerprint(study.experiment.benchmark)}
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -94,6 +95,8 @@ def _of_single_facts(context: StageContext, title: str, about: Mapping[str, str]
 
     scored = context.inputs[PRECISE]
     found, facts = read_precise(scored), read_jsonl(scored.file(precise.FACTS))
+    if hides_texts(context.experiment.benchmark):
+        facts = [{**row, "question": row["fact"], "true": "", "answer": "", "answer_before": ""} for row in facts]
     sections: list[Section] = [precise_tables.precise_table(found), precise_tables.fact_table(facts)]
     return sections, precise_page(title, found, facts, about=_origin(context, about), settings=_settings(context))
 
@@ -146,7 +149,7 @@ def _page(
     return run_page(
         title,
         scores,
-        answers_of(scores, before, after),
+        answers_of(scores, before, after, hidden=hides_texts(context.experiment.benchmark)),
         asked=0
         if changes_nothing(context.experiment.method)
         else sum(len(step.forget) for step in context.study.steps),

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.benchmarks.general.base import SUITES
+from unierase_cli.benchmarks.parts.shown import hides_texts, texts_fingerprint
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import NAME_SLOT, name_of
 from unierase_cli.methods.traits import changes_nothing
@@ -65,6 +66,7 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     refusals = load_targets(experiment.token)
     found = {"refusals": hash_json(refusals), **judges_of(experiment).fingerprint()}
     found |= {**metric_code(), **code_of("suite", SUITES, *experiment.eval.general.suites)}
+    found |= texts_fingerprint(experiment.benchmark)
     if names := _names(study, refusals):
         found["names"] = hash_json(names)
     if experiment.eval.retain_reference is not None:
@@ -91,6 +93,8 @@ def measure(context: StageContext, names: Collection[str] | None = None) -> Scor
         judges = judges_of(context.experiment)
         base, edited = (evidence_of(context, state, judges) for state in STATES)
         scores = compare(base, edited, names)
+        if hides_texts(context.experiment.benchmark):
+            scores.examples = []
         idle = changes_nothing(context.experiment.method)
         told = [None if idle else unchanged(base, edited), other_tokens(edited), left_out(edited)]
         told += [_asked_otherwise(context.experiment), came_back(scores)]

@@ -17,6 +17,7 @@ from unierase_cli.cli.session import Journal, compose_for, stage_command
 from unierase_cli.contracts import UserError
 
 if TYPE_CHECKING:
+    from unierase_cli.config.schema import Experiment
     from unierase_cli.pipeline.pipeline import Pipeline
     from unierase_cli.store.artefact import Artefact
     from unierase_cli.store.artefacts import Store
@@ -41,7 +42,7 @@ def check(context: typer.Context, chosen: Chosen, words: Words = None) -> None:
     named = [word.removeprefix(NAMED) for word in wishes.words if word.startswith(NAMED)]
     if len(named) != 1:
         raise UserError("unierase check needs one experiment", "unierase check experiment=demo")
-    from unierase_cli.rerun.recorded import recorded_words
+    from unierase_cli.rerun.recorded import check_seed, recorded_words
     from unierase_cli.store.artefacts import Store
 
     journal: Journal = context.obj
@@ -52,7 +53,11 @@ def check(context: typer.Context, chosen: Chosen, words: Words = None) -> None:
         def finish(artefact: Artefact, pipeline: Pipeline) -> None:
             _tell(journal, wishes.json, pipeline.store, str(artefact.path), named[0], asked.words)
 
-        stage_command(journal, "check", asked, maker(EVAL), SCORE, finish=finish)
+        def settle(experiment: Experiment) -> Experiment:
+            check_seed(named[0], experiment.run.seed)
+            return experiment
+
+        stage_command(journal, "check", asked, maker(EVAL), SCORE, settle=settle, finish=finish)
         return
     own = [word for word in wishes.words if not word.startswith(NAMED)]
     check_of_finished(replace(wishes, words=own), "leave out {word}")
@@ -79,6 +84,8 @@ def _tell(
             show(console, table)
         if found["words"]:
             console.print(f"note: other settings than the experiment's: {' '.join(found['words'])}", soft_wrap=True)
+        if found["given"]:
+            console.print(f"given, and not compared with what was recorded: {' '.join(found['given'])}", soft_wrap=True)
         console.print(sentence(found), style="bold", soft_wrap=True)
     if not found["same"]:
         raise typer.Exit(1)

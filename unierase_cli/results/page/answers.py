@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from unierase_cli.results.page.difference import marked
 from unierase_cli.results.page.document import escaped
@@ -33,6 +33,10 @@ class Answer:
     recall: float | None = None
     others: dict[str, str] = field(default_factory=dict)
     group: str = ""
+
+    def hidden(self, fact_id: str) -> Answer:
+        """The id and the scores alone."""
+        return replace(self, question=fact_id, true="", before=None, after="", others={})
 
 
 def answers_html(answers: Sequence[Answer]) -> str:

@@ -12,7 +12,11 @@ from unierase_cli.results.page.headline import RECALL, header_html, most_back, s
 from unierase_cli.results.page.ranges import Range
 from unierase_cli.results.page.run_page import range_of
 
-FACTS = "Each fact stands as the first 32 digits of the sha256 of its question and answer; nothing else of it is on this page."
+GUESSABLE = "Who can guess a fact, word for word, can test the guess against its hash."
+FACTS = (
+    "Each fact stands as the first 32 digits of the sha256 of its question and answer; nothing else of it is on this page. "
+    f"{GUESSABLE}"
+)
 NO_NUMBERS = "The model was not asked before and after: no numbers are known."
 
 

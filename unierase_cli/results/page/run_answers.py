@@ -22,27 +22,35 @@ WAYS = {
 FIRST = (FORGET, "forget_eval", FORGOTTEN_BEFORE)
 
 
-def answers_of(scores: Scores, before: Observations, after: Observations) -> list[Answer]:
-    """The answers to plain questions of every split, those to forget first, with their recall where it was scored."""
+def answers_of(scores: Scores, before: Observations, after: Observations, *, hidden: bool = False) -> list[Answer]:
+    """The answers to plain questions of every split, those to forget first, with their recall where it was scored.
+
+    ``hidden``: ids instead of texts.
+    """
     splits = [split for split, variant in after if variant == PLAIN]
     splits.sort(key=lambda split: FIRST.index(split) if split in FIRST else len(FIRST))
-    return [answer for split in splits for answer in _of_split(split, scores, before, after)]
+    found = [pair for split in splits for pair in _of_split(split, scores, before, after)]
+    return [answer.hidden(fact_id) if hidden else answer for fact_id, answer in found]
 
 
-def _of_split(split: str, scores: Scores, before: Observations, after: Observations) -> list[Answer]:
+def _of_split(split: str, scores: Scores, before: Observations, after: Observations) -> list[tuple[str, Answer]]:
+    """Fact ids and answers."""
     was = {o.fact_id: o for o in before.get((split, PLAIN), ())}
     before_recall, after_recall = (_recalls(scores, state, split) for state in (BASE, EDITED))
     ways = {name: {o.fact_id: o for o in after.get((split, way), ())} for way, name in WAYS.items()}
     return [
-        Answer(
-            NAMES.get(split, split),
-            o.question,
-            o.reference,
-            was[o.fact_id].raw_text,
-            o.raw_text,
-            before_recall.get(o.fact_id),
-            after_recall.get(o.fact_id),
-            {name: _whole(found[o.fact_id]) for name, found in ways.items() if o.fact_id in found},
+        (
+            o.fact_id,
+            Answer(
+                NAMES.get(split, split),
+                o.question,
+                o.reference,
+                was[o.fact_id].raw_text,
+                o.raw_text,
+                before_recall.get(o.fact_id),
+                after_recall.get(o.fact_id),
+                {name: _whole(found[o.fact_id]) for name, found in ways.items() if o.fact_id in found},
+            ),
         )
         for o in after[split, PLAIN]
         if o.fact_id in was

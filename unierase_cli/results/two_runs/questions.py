@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from unierase_cli.benchmarks.parts.shown import hides_texts
 from unierase_cli.contracts import Observation
 from unierase_cli.pipeline.observation_files import PLAN, Plan, read_pass
 from unierase_cli.results.runs import ScoredRun
@@ -16,7 +17,10 @@ PLAIN = "plain"
 
 
 def changed_most(store: Store, pairs: Sequence[Pair], top: int) -> list[ChangedQuestion]:
-    """Up to ``top`` questions of each split, sorted by the difference in ROUGE-L recall (mean over seeds), largest first."""
+    """Up to ``top`` questions of each split, sorted by the difference in ROUGE-L recall (mean over seeds), largest first.
+
+    Without texts for a benchmark that hides them.
+    """
     found = []
     for split in SPLITS if top else ():
         aligned = matched(pairs, f"{split}.rouge")
@@ -24,7 +28,8 @@ def changed_most(store: Store, pairs: Sequence[Pair], top: int) -> list[ChangedQ
             continue
         rows = [(b - a, fact, a, b) for fact, a, b in zip(*aligned[:3], strict=True) if a != b]
         rows.sort(key=lambda row: (-abs(row[0]), row[1]))
-        said = [answers(store, run, split) for run in pairs[0]] if rows else [{}, {}]
+        hidden = any(hides_texts(run.config["benchmark"]) for run in pairs[0])
+        said = [answers(store, run, split) for run in pairs[0]] if rows and not hidden else [{}, {}]
         for difference, fact, first, second in rows[:top]:
             old, new = (of_run.get(fact) for of_run in said)
             known = old or new

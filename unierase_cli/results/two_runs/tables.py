@@ -46,7 +46,7 @@ def _questions(compared: Comparison, width: int) -> list[Table]:
     for split in splits:
         body = tuple(
             (
-                *(cut(text, width, ABSENT) for text in (row.question, row.true, row.first, row.second)),
+                *(cut(text, width, ABSENT) for text in (row.question or row.fact_id, row.true, row.first, row.second)),
                 f"{row.rouge_first:.3f}",
                 f"{row.rouge_second:.3f}",
             )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
+from unierase_cli.metrics.judged import LABELS as LABELS_OF_A_JUDGE
 from unierase_cli.metrics.judges.judges import Judges
 from unierase_cli.metrics.judges.kinds import JudgeAbsent
-from unierase_cli.metrics.return_score import LABELS as LABELS_OF_A_JUDGE
 from unierase_cli.store.jsonl import append_jsonl, read_jsonl
 
 if TYPE_CHECKING:

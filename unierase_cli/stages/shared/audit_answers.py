@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from unierase_cli.audit import scores
 from unierase_cli.audit.base import FORGET, PLAIN, RETAIN, group_of
+from unierase_cli.benchmarks.parts.shown import hides_texts
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.stages.attack import read_cases, read_rows
 from unierase_cli.stages.shared import audited
@@ -26,7 +27,7 @@ def plain_answers(context: StageContext) -> list[Answer]:
     after, before, control = (_rows(context, of) for of in (models.unlearned, models.ceiling, models.control))
     asked = (*audited.attacked(context.study), *audited.kept(context.study))
     groups = {fact.id: group_of(fact) for fact in asked}
-    found = []
+    found, hidden = [], hides_texts(context.experiment.benchmark)
     for split in (FORGET, RETAIN):
         for (fact, of_split), row in after.items():
             if of_split != split:
@@ -35,7 +36,8 @@ def plain_answers(context: StageContext) -> list[Answer]:
             others = {CONTROL: beside.text} if beside is not None else {}
             text = None if was is None else was.text
             recalls, group = (_recall(was), _recall(row)), groups.get(fact, fact)
-            found.append(Answer(split, row.question, row.reference, text, row.text, *recalls, others, group))
+            answer = Answer(split, row.question, row.reference, text, row.text, *recalls, others, group)
+            found.append(answer.hidden(fact) if hidden else answer)
     return found
 
 

@@ -12,6 +12,7 @@ from unierase_cli.audit.findings import Audit, Example, Finding
 from unierase_cli.audit.mentions import entity_lines, named_entities
 from unierase_cli.audit.numbers import Numbers, mean, numbers, relative_numbers
 from unierase_cli.audit.verdict import DESTROYS, RECOVERED, Retained, verdict, word_of
+from unierase_cli.benchmarks.parts.shown import hides_texts
 from unierase_cli.config.schema import Experiment
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.stages.attack import Done
@@ -144,7 +145,8 @@ def _finding(
     under = _recall(of_split(unlearned, RETAIN))
     if name != PLAIN and Retained(under, kept.after).lost(limits.destroyed):
         word = DESTROYS
-    shown = _examples(of_split(unlearned, FORGET), rows.get(models.control or "")) if word == RECOVERED and headline else []
+    told_of = word == RECOVERED and headline and not hides_texts(experiment.benchmark)
+    shown = _examples(of_split(unlearned, FORGET), rows.get(models.control or "")) if told_of else []
     return Finding(
         attack=name,
         kind=ATTACKS.says(name, "CLASS"),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from unierase_cli.pipeline.model_states import load_base, load_edited, model_fin
 from unierase_cli.pipeline.stage import Request
 from unierase_cli.pipeline.study import Study, study_of
 from unierase_cli.stages import finetune
+from unierase_cli.stages.shared.same_section import same_section
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.unlearned import unlearning_tokens_in
@@ -131,7 +131,6 @@ def _trained_control(experiment: Experiment) -> str | None:
     """
     if experiment.model.path is not None:
         return None
-    wanted = {k: v for k, v in asdict(experiment.train).items() if k not in NOT_COMPARED}
     rows: dict[str, str] = {}
     for artefact in reversed(Store(experiment.run.outputs).list(finetune.NAME)):
         config: dict[str, Any] = artefact.manifest.get("config", {})
@@ -140,7 +139,7 @@ def _trained_control(experiment: Experiment) -> str | None:
         if (
             split.startswith("retain")
             and (benchmark.get("name"), benchmark.get("split")) == (experiment.benchmark.name, experiment.benchmark.split)
-            and _alike({k: v for k, v in train.items() if k not in NOT_COMPARED}, wanted)
+            and same_section(train, experiment.train, NOT_COMPARED)
             and config.get("model", {}).get("path") is None
             and config.get("run", {}).get("seed") == experiment.run.seed
         ):
@@ -150,11 +149,6 @@ def _trained_control(experiment: Experiment) -> str | None:
             if artefact.manifest.get("fingerprints", {}).get(finetune.ROWS) == rows[split]:
                 return str(artefact.whole / "model")
     return None
-
-
-def _alike(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a section was as it is now, as far as the version that recorded it had its keys."""
-    return all(wanted.get(key) == value for key, value in recorded.items())
 
 
 def model_of(experiment: Experiment, of: str) -> str:

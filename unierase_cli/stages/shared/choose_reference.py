@@ -6,7 +6,7 @@ only on the retain rows. If it is null, matching observations are used if there 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.stages.shared.retain_reference import OBSERVED
+from unierase_cli.stages.shared.same_section import same_section
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import decoded
@@ -92,8 +93,8 @@ def _found(experiment: Experiment) -> Artefact | None:
         model, train = config["model"], config.get("train", {})
         if (
             artefact.manifest["options"].get("state") == "base"
-            and _same(config["benchmark"], asdict(experiment.benchmark))
-            and _same(train, asdict(experiment.train), NOT_COMPARED)
+            and same_section(config["benchmark"], experiment.benchmark)
+            and same_section(train, experiment.train, NOT_COMPARED)
             and config.get("mode", {}).get("tasks") == experiment.mode.tasks
             and (model["name"], model["path"]) == (experiment.model.name, None)
             and experiment.model.path is None
@@ -106,11 +107,6 @@ def _found(experiment: Experiment) -> Artefact | None:
         ):
             return artefact
     return None
-
-
-def _same(recorded: Mapping[str, Any], wanted: Mapping[str, Any], left_out: Sequence[str] = ()) -> bool:
-    """Whether a recorded section equals the current one in all keys that were recorded."""
-    return all(wanted.get(key) == value for key, value in recorded.items() if key not in left_out)
 
 
 def _asking(config: Mapping[str, Any]) -> list[Any]:
