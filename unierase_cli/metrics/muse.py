@@ -30,7 +30,7 @@ from unierase_cli.metrics.privleak import privacy_leak, relative_difference
 from unierase_cli.metrics.rouge import plain_rouge_l
 
 NAME = "muse"
-VERSION = 1
+VERSION = 2
 HIGHER_IS_BETTER = False
 BENCHMARK = "muse"
 VERBMEM = About("muse_verbmem", "MUSE VerbMem", VERSION, False)
