@@ -71,7 +71,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
     sharded = replace(UNLEARN, sharding="fsdp")
     with pytest.raises(UserError, match="no process has them sharded"):
         undo.check(Experiment(method=method(), unlearn=sharded), [STEP], [])
-    with pytest.raises(UserError, match="at least two"):
+    with pytest.raises(UserError, match="undo needs at least two questions to retain"):
         undo.check(Experiment(method=method(), unlearn=UNLEARN), [replace(STEP, retain=STEP.retain[:1])], [])
     with pytest.raises(UserError, match="adapters cannot"):
         undo.check(Experiment(method=method(), unlearn=UNLEARN, adapter=AdapterConfig("lora")), [STEP], [])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unierase_cli.config.schema import what_counts
+from unierase_cli.config.schema import Experiment, what_counts
 from unierase_cli.contracts import Fact, Step, UserError, evenly_spaced, stable_hash
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
@@ -45,13 +45,35 @@ class Kept:
         return retain_batches(range(self.near), range(len(self.partners)), share, size, steps, seed)
 
 
-def kept_facts(step: Step, context: EraseContext) -> Kept:
-    """The step's retain facts, nearest first, divided into partners and watched ones. Raises UserError if there are too few."""
-    if len(step.retain) < 2:
+def check_retained(experiment: Experiment, steps: Sequence[Step]) -> None:
+    """Raise UserError if a step has too few questions to retain to train on some and watch others."""
+    if fewest := [len(step.retain) for step in steps if len(step.retain) < 2]:
         raise UserError(
-            f"{context.experiment.method.name} needs questions to retain, and the benchmark protects {len(step.retain)}",
+            f"{experiment.method.name} needs at least two questions to retain, and the benchmark protects {fewest[0]}",
             "give benchmark.retain_path=...",
         )
+
+
+def on_retained(
+    step: Step, context: EraseContext, settings: Mapping[str, Any], name: str
+) -> tuple[Step, EraseContext, list[list[Item]], int]:
+    """A training on retain facts alone: its step, its context with its own rate, its batches, and its seed.
+
+    ``settings``: ``steps``, ``rows`` per forget row of a usual batch, ``near`` (share of the rows from the nearest facts), ``rate``
+    (share of ``unlearn.lr``, falling to 0).
+    """
+    experiment, kept = context.experiment, kept_facts(step, context)
+    size = settings["rows"] * min(experiment.unlearn.batch_size, len(step.forget))
+    seed = stable_hash(experiment.run.seed, name, step.index)
+    plan = kept.batches(settings["near"], size, settings["steps"], seed)
+    unlearn = replace(experiment.unlearn, lr=settings["rate"] * experiment.unlearn.lr, schedule="linear", warmup=0.0)
+    context = replace(context, experiment=replace(experiment, unlearn=unlearn))
+    return replace(step, retain=kept.partners), context, plan, seed
+
+
+def kept_facts(step: Step, context: EraseContext) -> Kept:
+    """The step's retain facts, nearest first, divided into partners and watched ones. Raises UserError if there are too few."""
+    check_retained(context.experiment, [step])
     ordered = step.retain if context.nearest is None else context.nearest(step.forget, step.retain)
     watched = evenly_spaced(ordered, max(1, min(WATCHED, len(ordered) // 5)))
     left_out = {fact.id for fact in watched}

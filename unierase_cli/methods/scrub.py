@@ -23,7 +23,17 @@ from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.gradient_terms import Terms, bind_terms, kinds_of, reference_needs
 from unierase_cli.methods.own_answers import own_answers
-from unierase_cli.methods.rounds import Depth, Kept, copied, kept_facts, objective, restore, train, unchanged
+from unierase_cli.methods.rounds import (
+    Depth,
+    Kept,
+    check_retained,
+    copied,
+    kept_facts,
+    objective,
+    restore,
+    train,
+    unchanged,
+)
 from unierase_cli.methods.settings import method_settings
 from unierase_cli.methods.terms.base import FORGET, RETAIN
 from unierase_cli.methods.trained import Trained, describe
@@ -67,6 +77,7 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
             "method.settings.relearn_steps moves the weights by the whole gradient, which no process has alone",
             "start it without a launcher",
         )
+    check_retained(experiment, steps)
     _terms(experiment, 1.0)
     gradient_checks.refuse_sharpness(experiment)
     gradient_checks.check(experiment, steps, refusals)

@@ -1,13 +1,13 @@
 """UNDO: part of the weights becomes noise, then the model as it came in is distilled into what is left, on retain facts.
 
 After Lee et al. 2025, "Distillation robustifies unlearning" (arXiv 2506.06278): facts that an earlier part of a chain only
-suppresses do not survive in weights that are rebuilt. The noise has each tensor's own spread, which is our choice.
+suppresses should not survive in weights that are rebuilt; this project has not measured that yet. The noise has each tensor's own
+spread, which is our choice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,12 +15,12 @@ import torch
 
 from unierase_cli.config.checks import fraction, positive
 from unierase_cli.config.schema import Experiment
-from unierase_cli.contracts import Step, UserError, stable_hash
+from unierase_cli.contracts import Step, UserError
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods import gradient, gradient_checks
 from unierase_cli.methods.base import EraseContext
-from unierase_cli.methods.rounds import kept_facts
+from unierase_cli.methods.rounds import check_retained, on_retained
 from unierase_cli.methods.settings import method_settings
 from unierase_cli.methods.trained import Trained
 from unierase_cli.models.load import LoadedModel
@@ -43,22 +43,16 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
         raise UserError("undo makes all weights anew, adapters cannot", "leave out adapter=lora")
     if experiment.unlearn.sharding != "none":
         raise UserError("undo adds noise to whole weights, no process has them sharded", "leave out unlearn.sharding=fsdp")
-    if any(len(step.retain) < 2 for step in steps):
-        raise UserError("undo distils on questions to retain, at least two of them", "give benchmark.retain_path=...")
+    check_retained(experiment, steps)
     gradient_checks.check(experiment, steps, refusals)
 
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
     """Add the noise and distil; the teacher is the model before this part."""
-    settings, experiment = method_settings(SETTINGS, context.experiment.method), context.experiment
-    kept = kept_facts(step, context)
-    size = settings["rows"] * min(experiment.unlearn.batch_size, len(step.forget))
-    seed = stable_hash(experiment.run.seed, "undo", step.index)
-    plan = kept.batches(settings["near"], size, settings["steps"], seed)
-    unlearn = replace(experiment.unlearn, lr=settings["rate"] * experiment.unlearn.lr, schedule="linear", warmup=0.0)
-    context = replace(context, experiment=replace(experiment, unlearn=unlearn))
+    settings = method_settings(SETTINGS, context.experiment.method)
+    step, context, plan, seed = on_retained(step, context, settings, "undo")
     noisy = partial(add_noise, share=settings["noise"], spread=settings["spread"], seed=seed)
-    return gradient.erase(loaded, replace(step, retain=kept.partners), state, context, plan=plan, start=noisy)
+    return gradient.erase(loaded, step, state, context, plan=plan, start=noisy)
 
 
 @torch.no_grad()

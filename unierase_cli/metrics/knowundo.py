@@ -58,14 +58,10 @@ CONTRADICTION = "contradiction"
 
 def compute(observations: Sequence[Observation], judges: Judges | None = None) -> Measure:
     """Share of answers that no longer tell what is true (rows to forget)."""
-    asked = judges or Judges()
-    try:
-        labels = asked.classify([(o.text, o.reference) for o in observations])
-        covered = [coverage(o, asked) for o in observations]
-    except JudgeAbsent as absent:
-        return unavailable(FORGOTTEN, str(absent))
-    if strange := unknown_label(FORGOTTEN, labels):
-        return strange
+    judged = _judged(FORGOTTEN, observations, [(o.text, o.reference) for o in observations], judges)
+    if isinstance(judged, Measure):
+        return judged
+    labels, covered = judged
     limits = [COVERED_OF_FEW if len(entities(o.reference, o.question)) <= FEW else COVERED for o in observations]
     gone = [label == CONTRADICTION or m <= limit for label, m, limit in zip(labels, covered, limits, strict=True)]
     return mean_result(FORGOTTEN, [float(value) for value in gone])
@@ -73,15 +69,23 @@ def compute(observations: Sequence[Observation], judges: Judges | None = None) -
 
 def retained(observations: Sequence[Observation], judges: Judges | None = None) -> Measure:
     """Share of answers that still tell what is true (rows to keep)."""
+    judged = _judged(RETAINED, observations, [(o.reference, o.text) for o in observations], judges)
+    if isinstance(judged, Measure):
+        return judged
+    labels, covered = judged
+    return mean_result(RETAINED, [float(label != CONTRADICTION and m >= COVERED) for label, m in zip(labels, covered, strict=True)])
+
+
+def _judged(
+    about: About, observations: Sequence[Observation], pairs: Sequence[tuple[str, str]], judges: Judges | None
+) -> Measure | tuple[list[str], list[float]]:
+    """The classifier's label of each pair and each answer's coverage; a measure that says why there are none."""
     asked = judges or Judges()
     try:
-        labels = asked.classify([(o.reference, o.text) for o in observations])
-        covered = [coverage(o, asked) for o in observations]
+        labels, covered = asked.classify(pairs), [coverage(o, asked) for o in observations]
     except JudgeAbsent as absent:
-        return unavailable(RETAINED, str(absent))
-    if strange := unknown_label(RETAINED, labels):
-        return strange
-    return mean_result(RETAINED, [float(label != CONTRADICTION and m >= COVERED) for label, m in zip(labels, covered, strict=True)])
+        return unavailable(about, str(absent))
+    return unknown_label(about, labels) or (labels, covered)
 
 
 def columns(evidence: Evidence) -> Iterable[Column]:

@@ -103,13 +103,15 @@ def _trained(loaded: LoadedModel, rank: int, dtype: torch.dtype, seed: int) -> I
     model = loaded.model
     weights = Masters(list(model.parameters()), dtype)
     adapter = Adapter(loaded, AdapterConfig("lora", rank, 2 * rank, 0.0), stable_hash(seed, "adapter")) if rank else None
+    masters = weights if adapter is None else Masters(adapter.parameters, dtype)
     if adapter is None:
         model.requires_grad_(True)
+    changes: dict[str, tuple[Tensor, Tensor]] = {}
     try:
-        yield weights if adapter is None else (masters := Masters(adapter.parameters, dtype))
+        yield masters
         if adapter is not None:
             masters.finish(torch.float32)
-        changes = adapter.changes() if adapter is not None else {}
+            changes = adapter.changes()
     finally:
         if adapter is not None:
             adapter.remove()
