@@ -12,7 +12,7 @@ from typing import Any
 
 from unierase_cli.benchmarks.parts.assemble import assemble, drop_asked
 from unierase_cli.benchmarks.parts.rows import fact_from_row, read_text
-from unierase_cli.benchmarks.parts.sources import Rows, folder_source, hub_source
+from unierase_cli.benchmarks.parts.sources import Rows, any_source, required
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Benchmark, Fact, Reporter, UserError, evenly_spaced, normalised
 
@@ -38,16 +38,16 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
             f"choose one of: {', '.join(SPLITS)}, or to choose settings {', '.join(TUNING)}",
         )
     notes: list[str] = []
-    source = folder_source(config.data_dir) if config.data_dir is not None else hub_source(config, HUB, reporter, notes)
+    source = any_source(config, HUB, reporter, notes)
     full = _full(source, config.split)
     by_text = {(fact.question, fact.answer): fact for fact in full}
     if config.split in TUNING:
         forget, unseen = _tuning(full, config.split)
     else:
-        forget = [_complete(row, by_text, where) for where, row in _required(source, f"{config.split}_perturbed")]
+        forget = [_complete(row, by_text, where) for where, row in required(source, f"{config.split}_perturbed")]
         if config.order == "closer_look":
             forget = _closer_look_order(source, config.split, forget)
-        unseen = [_complete(row, by_text, where) for where, row in _required(source, "retain_perturbed")]
+        unseen = [_complete(row, by_text, where) for where, row in required(source, "retain_perturbed")]
     later = {fact.id for fact in full[len(full) * 9 // 10 :]}
     if config.retain_authors:
         full, unseen = _fewer(full, forget, unseen, later, config.retain_authors)
@@ -125,7 +125,7 @@ def _closer_look_order(source: Source, split: str, forget: Sequence[Fact]) -> li
 
 def _full(source: Source, split: str) -> list[Fact]:
     """Every row of ``full``, with paraphrases and wrong answers if ``full_perturbed`` is there, and known subjects."""
-    rows = _required(source, "full")
+    rows = required(source, "full")
     completions = dict(enumerate(row for _, row in source("full_perturbed", optional=True) or []))
     subjects = {
         _index(row, where): (where, row)
@@ -170,13 +170,6 @@ def _complete(row: Mapping[str, Any], by_text: Mapping[tuple[str, str], Fact], w
 def _plain(source: Source, name: str, slug: str) -> list[Fact]:
     rows = source(name, optional=True) or []
     return [fact_from_row(row, where, f"{slug.replace('_', '-')}-{n}") for n, (where, row) in enumerate(rows)]
-
-
-def _required(source: Source, name: str) -> Rows:
-    rows = source(name)
-    if not rows:
-        raise UserError(f"TOFU's {name} has no rows", "check benchmark.data_dir or the revision")
-    return rows
 
 
 def _refused(config: BenchmarkConfig) -> tuple[Fact, ...]:

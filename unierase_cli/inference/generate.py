@@ -1,10 +1,10 @@
 """Generation in length-sorted, left-padded batches: greedy, or by drawn numbers.
 
 ``model.generate`` runs a batch at full width until its slowest row ends, so on a CPU one answer that never stops costs
-as much as sixty-four. In this loop a finished row leaves the batch at once, only the last position goes through the
-head, and the unlearning tokens' probability at the first position needs no extra pass. A row's answer does not depend
-on its neighbours beyond rounding: padding is masked and positions count from the row's start. A row also ends when its
-text reaches one of ``loaded.stop_texts``, which is dropped.
+as much as sixty-four. In this loop a finished row leaves the batch at once, and only the last position, once the
+answer's first one too, goes through the head. A row's answer does not depend on its neighbours beyond rounding: padding
+is masked and positions count from the row's start. A row also ends when its text reaches one of ``loaded.stop_texts``,
+which is dropped.
 """
 
 from __future__ import annotations

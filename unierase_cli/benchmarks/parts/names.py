@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING
 
-# A capitalised word with inner apostrophes and hyphens, or an initial; and several of them.
-WORD = r"[^\W\d_a-zà-ÿ](?:[\w'’\-]*\w)?"
-NAME = re.compile(rf"{WORD}(?: (?:{WORD}|[A-Z]\.))+")
+if TYPE_CHECKING:
+    from regex import Pattern
+
+# A word with a capital letter of any script and inner apostrophes and hyphens, or an initial; and several of them.
+WORD = r"\p{Lu}(?:[\w'’\-]*\w)?"
+NAME = rf"{WORD}(?: (?:{WORD}|\p{{Lu}}\.))+"
 POSSESSIVE = re.compile(r"['’]s$")
 
 
@@ -30,7 +35,14 @@ def first_named(question: str, names: Iterable[str]) -> str | None:
 
 
 def _names(question: str) -> Iterable[str]:
-    for match in NAME.findall(question):
+    for match in _pattern().findall(question):
         parts = POSSESSIVE.sub("", match).split(" ")
         for begin in range(len(parts)):
             yield from (POSSESSIVE.sub("", " ".join(parts[begin:end])) for end in range(begin + 2, len(parts) + 1))
+
+
+@cache
+def _pattern() -> Pattern[str]:
+    import regex
+
+    return regex.compile(NAME)

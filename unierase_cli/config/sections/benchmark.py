@@ -27,7 +27,7 @@ class BenchmarkConfig:
     documents: int = 0
     """lume: maximum number of documents per task, of those to forget and of those to retain. 0: all."""
     raw_questions: bool = False
-    """lume: questions are plain text too, without the model's prompt, as in the official scoring (protocol=lume)."""
+    """lume: questions are plain text too, without the model's prompt, as LUME scores them (protocol=lume)."""
     seed: int = 0
     """Seed for generated people and sampled examples."""
     hub: str | None = None
