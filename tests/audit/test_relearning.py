@@ -13,7 +13,7 @@ import torch
 
 from tests.helpers.audits import FORGET, KEEP, knowing, target
 from unierase_cli.audit import relearning
-from unierase_cli.audit.attacks import relearn_benign, relearn_groups, relearn_part
+from unierase_cli.audit.attacks import relearn_all, relearn_benign, relearn_groups, relearn_part
 from unierase_cli.audit.base import Row, Target
 from unierase_cli.audit.relearning import Training, relearned
 from unierase_cli.audit.scores import by_fact
@@ -113,6 +113,14 @@ def test_a_fact_that_says_the_same_as_a_learned_one_is_not_asked(attacked: Targe
     twin = replace(FORGET[0], id="twin")
     rows = relearned(attacked, FORGET[:1], [twin, FORGET[2]], Training(1e-4, {1: "end"}, 1, True))
     assert {row.fact for row in rows if row.split == "forget"} == {FORGET[2].id}
+
+
+def test_one_epoch_on_all_facts_asks_the_same_facts(attacked: Target, taught: list[tuple[int, ...]]) -> None:
+    settings = {**relearn_all.SETTINGS, "lr": [5e-3], "lora_lr": [], "batch": 4}
+    rows = rows_of(relearn_all, attacked, settings)
+    assert {row.fact for row in rows if row.split == "forget"} == {fact.id for fact in attacked.facts}
+    assert set(taught) == ids(attacked, list(attacked.facts))
+    assert {row.at for row in rows} == {f"{-(-len(attacked.facts) // 4)} steps"}, "each fact once"
 
 
 def test_out_of_memory_leaves_the_model_alone_and_suggests_adapters(attacked: Target, monkeypatch: pytest.MonkeyPatch) -> None:

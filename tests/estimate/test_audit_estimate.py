@@ -40,6 +40,7 @@ def experiment(folder: Path, **audit: object) -> Experiment:
         ("relearn_part", {"lr": [1e-5], "lora_lr": [], "percent": [10], "steps": [10, 5]},
          2 * (2 * len(FORGET) + len(KEEP) + 24 + 40)),
         ("relearn_benign", {"lr": [1e-5], "lora_lr": [], "examples": [100, 10]}, 2 * (len(FORGET) + len(KEEP) + 24) + 110),
+        ("relearn_all", {"lr": [1e-5], "lora_lr": []}, len(FORGET) + len(KEEP) + 24 + len(FORGET)),
         # Two cases at one rate and one with frozen rows; of four folds two are asked, after 3 epochs of the other six facts.
         ("relearn_groups", {"lr": [1e-5], "lora_lr": [], "epochs": [3, 1], "folds": 4},
          3 * 2 * (3 * 6 + 2 * 2 + len(KEEP) + 24)),

@@ -247,9 +247,12 @@ def test_checkpointed_activations_give_the_same_losses() -> None:
         assert a == pytest.approx(b, rel=1e-4)
 
 
-def test_a_killed_training_goes_on_and_gives_the_same_patch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(UNLEARN, epochs=6, checkpoint_every=2)
-    whole, _ = erased(shipped("npo_gd"), config, AdapterConfig(name="lora"))
+@pytest.mark.parametrize(("adapter", "hardened"), [("lora", {}), ("none", {"adversary_rank": 4, "adversary_lr": 1.0})])
+def test_a_killed_training_goes_on_and_gives_the_same_patch(
+    adapter: str, hardened: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, adapters = replace(UNLEARN, epochs=6, checkpoint_every=2, **hardened), AdapterConfig(name=adapter)
+    whole, _ = erased(shipped("npo_gd"), config, adapters)
     calls = 0
 
     def values(rows: Any, settings: Any) -> torch.Tensor:
@@ -263,9 +266,9 @@ def test_a_killed_training_goes_on_and_gives_the_same_patch(tmp_path: Path, monk
     with monkeypatch.context() as patched:
         patched.setattr(gd, "values", values)
         with pytest.raises(KeyboardInterrupt):
-            erased(shipped("npo_gd"), config, AdapterConfig(name="lora"), directory=tmp_path, loaded=loaded)
+            erased(shipped("npo_gd"), config, adapters, directory=tmp_path, loaded=loaded)
     assert equal(bits(loaded), bits(tiny_llama())), "an interrupted model is what it was"
-    resumed, patch = erased(shipped("npo_gd"), config, AdapterConfig(name="lora"), directory=tmp_path)
+    resumed, patch = erased(shipped("npo_gd"), config, adapters, directory=tmp_path)
     assert equal(bits(whole), bits(resumed))
     assert len(patch.info["losses"]) == 6
 

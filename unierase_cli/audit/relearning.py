@@ -35,9 +35,10 @@ SAMPLE = 24
 
 @dataclass(frozen=True)
 class Training:
-    """How a copy is trained: AdamW at a constant rate after ``warmup`` steps, cross-entropy of the answers' tokens with their end
-    token. ``whole``: all weights, else LoRA on every linear layer of the blocks; ``frozen``: but for the unlearning tokens' rows.
-    ``looks``: step after which it is asked -> what that is called, the headline first.
+    """How a copy is trained: AdamW, cross-entropy of the answers' tokens with their end token, at a rate that stays (``schedule``
+    constant) or falls to 0 (linear) after ``warmup`` steps. ``whole``: all weights, else LoRA on every linear layer of the blocks;
+    ``frozen``: but for the unlearning tokens' rows. ``looks``: step after which it is asked -> what that is called, the headline
+    first. ``same``: what is trained on is asked too.
     """
 
     lr: float
@@ -46,6 +47,8 @@ class Training:
     whole: bool
     warmup: int = 0
     frozen: bool = False
+    schedule: str = "constant"
+    same: bool = False
 
 
 def after_steps(steps: Sequence[int]) -> dict[int, str]:
@@ -57,7 +60,7 @@ def relearned(target: Target, learned: Sequence[Fact], asked: Sequence[Fact], tr
     """What the model says to ``asked`` while it is trained on ``learned``: at the headline look first, with what is kept and some
     of what it trained on; then at the others. Nothing for a model that is too large to train whole, or without peft for adapters.
 
-    No fact that is asked is ever trained on: one that says the same as a learned one is not asked.
+    No fact that is asked is ever trained on, unless ``training.same``: one that says the same as a learned one is not asked.
     """
     size = sum(p.numel() for p in target.loaded.model.parameters())
     if training.whole and size > LARGEST_WHOLE:
@@ -70,7 +73,7 @@ def relearned(target: Target, learned: Sequence[Fact], asked: Sequence[Fact], tr
         target.reporter.warn("relearning with adapters is left out: pip install 'unierase[lora]'")
         return []
     taught = {fact.content_hash for fact in learned}
-    apart = [fact for fact in asked if fact.content_hash not in taught]
+    apart = [fact for fact in asked if training.same or fact.content_hash not in taught]
     sample = evenly_spaced(learned, SAMPLE)
     found: dict[int, list[Row]] = {}
 
@@ -111,7 +114,7 @@ def _train(target: Target, learned: Sequence[Fact], training: Training, look: ob
 
     plan = LoopPlan(steps, target.seed, look_every=every, look=looked, name="relearning", hint="lower audit.settings.NAME.lr")
     warmup = min(training.warmup, steps) / steps
-    settings = Optimisation(training.lr, "constant", warmup, 0.0, batch=training.batch)
+    settings = Optimisation(training.lr, training.schedule, warmup, 0.0, batch=training.batch)
     frozen = frozen_rows(loaded) if training.frozen else nullcontext()
     with trainable(loaded, training.whole, stable_hash(target.seed, "adapter")) as masters, frozen:
         fit(loaded, masters, objective, settings, plan, target.reporter)

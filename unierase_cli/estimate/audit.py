@@ -81,13 +81,14 @@ def answers_of(
 
 
 def _relearned(settings: Mapping[str, Any], values: Mapping[str, Any], facts: int, kept: int) -> int:
-    """A case that trains the model: so many steps of a batch, or so many examples once, or all folds but one for some epochs."""
+    """A case that trains the model: so many steps of a batch, or so many examples once (all facts if none are named), or
+    all folds but one for some epochs."""
     if "folds" in settings:
         parts = min(settings["folds"], facts)
         tested, fold, epochs = min(settings["tested"] or parts, parts), facts / parts, _listed(settings["epochs"])
         return ceil(tested * (max(epochs) * (facts - fold) + len(epochs) * fold + kept + ASKED_AGAIN))
     steps = _listed(settings.get("steps"))
-    learned = max(steps) * settings.get("batch", BATCH) if steps else values.get("count", 0)
+    learned = max(steps) * settings.get("batch", BATCH) if steps else values.get("count", facts)
     return facts * (len(steps) or 1) + kept + ASKED_AGAIN + int(learned)
 
 

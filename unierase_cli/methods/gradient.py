@@ -28,6 +28,7 @@ from unierase_cli.methods.gradient_terms import (
     reference_needs,
 )
 from unierase_cli.methods.own_answers import own_answers
+from unierase_cli.methods.terms.base import FORGET
 from unierase_cli.methods.trained import Trained, describe
 from unierase_cli.models.architecture import find_architecture
 from unierase_cli.models.load import LoadedModel
@@ -35,6 +36,7 @@ from unierase_cli.training import processes
 from unierase_cli.training.adapters import Adapter
 from unierase_cli.training.loop import LoopPlan, Objective, Progress, fit
 from unierase_cli.training.optimisation import optimisation
+from unierase_cli.training.unlearning.adversary import adversary
 from unierase_cli.training.unlearning.objective import TermsObjective
 from unierase_cli.training.unlearning.plan import Item, make_plan, save_plan
 from unierase_cli.training.unlearning.reference import References
@@ -139,10 +141,6 @@ def _train(
             loaded, chosen, weights, plan, source, source.layout, references, config, steps_per_epoch=per_epoch
         )
 
-    objective: Objective = minimising("forget", "retain")
-    if config.sharpness:
-        others = [minimising(role) for role in terms if role != "forget"]
-        objective = Together(Sharpened(minimising("forget"), trained.masters, config.sharpness), *others)
     directory = None if context.directory is None else context.directory / f"training-{index:03d}"
     if directory is not None:
         directory.mkdir(exist_ok=True)
@@ -156,7 +154,28 @@ def _train(
         identity=what_counts(experiment),
         name=experiment.method.name,
     )
-    return fit(loaded, trained.masters, objective, optimisation(config), loop, context.reporter)
+    with _adversary(loaded, source, context, trained) as recalling:
+        objective: Objective = minimising("forget", "retain")
+        if config.sharpness or config.adversary_rank:
+            hardened: Objective = minimising("forget")
+            if config.sharpness:
+                hardened = Sharpened(hardened, trained.masters, config.sharpness)
+            objective = Together(recalling(hardened), *[minimising(role) for role in terms if role != "forget"])
+        return fit(loaded, trained.masters, objective, optimisation(config), loop, context.reporter)
+
+
+def _adversary(
+    loaded: LoadedModel, source: Rows, context: EraseContext, trained: Trained
+) -> AbstractContextManager[Callable[[Objective], Objective]]:
+    """What wraps the forget loss: adapters that recall the step's facts (``unlearn.adversary_rank``), or nothing."""
+    config = context.experiment.unlearn
+    if not config.adversary_rank:
+        return nullcontext(lambda inner: inner)
+    batches = source.batches(FORGET, source.forget, config.batch_size)
+    return adversary(
+        loaded, trained.masters, batches, rank=config.adversary_rank, lr=config.adversary_lr,
+        passes=config.adversary_passes, seed=stable_hash(context.experiment.run.seed, "adversary"),
+    )  # fmt: skip
 
 
 def _look(evaluate: Callable[[], dict[str, float]]) -> tuple[dict[str, float], str | None]:

@@ -39,8 +39,7 @@ def check(
     for step in steps:
         check_sharding(config.lowered(len(step.forget) * max(1, alternates)), experiment.adapter)
     _check_adapter(experiment)
-    if config.sharpness:
-        _check_sharpness(terms, config)
+    _check_hardened(terms, experiment)
     if config.optimizer == "paged_adamw_8bit":
         check_paged(choose_device(experiment.run.device))
     if config.token_weights not in (None, ATTRIBUTION):
@@ -62,25 +61,37 @@ def _check_reference(terms: Terms, experiment: Experiment, original: bool) -> No
         raise UserError(NOT_STORED, "add unlearn.reference=second_model" + ("" if original else ", or adapter=lora"))
 
 
-def refuse_sharpness(experiment: Experiment) -> None:
-    """Raise UserError for ``unlearn.sharpness`` with a method that does not read it."""
-    if experiment.unlearn.sharpness:
+def refuse_hardened(experiment: Experiment) -> None:
+    """Raise UserError for ``unlearn.sharpness`` or ``unlearn.adversary_rank`` with a method that does not read them."""
+    for key, value, example in _hardened(experiment.unlearn):
         raise UserError(
-            f"method={experiment.method.name} does not read unlearn.sharpness={experiment.unlearn.sharpness:g}",
-            "leave it out, or give it to another part of a chain: method.chain.NAME.unlearn.sharpness=0.01",
+            f"method={experiment.method.name} does not read {key}={value:g}",
+            f"leave it out, or give it to another part of a chain: method.chain.NAME.{key}={example}",
         )
 
 
-def _check_sharpness(terms: Terms, config: UnlearnConfig) -> None:
-    if "forget" not in terms or any(hasattr(term, "after_step") for term, _ in terms.values()):
-        raise UserError(
-            f"unlearn.sharpness={config.sharpness} needs a forget term, and coefficients that stay the same",
-            "leave it out, or choose another loss",
-        )
-    if processes.world() > 1:
-        raise UserError(
-            "unlearn.sharpness moves the weights by the whole gradient, which no process has alone", "start it without a launcher"
-        )
+def _hardened(config: UnlearnConfig) -> list[tuple[str, float, str]]:
+    """(key, value, example) of the settings in use that take the forget loss at other weights."""
+    found = [("unlearn.sharpness", config.sharpness, "0.01"), ("unlearn.adversary_rank", config.adversary_rank, "8")]
+    return [one for one in found if one[1]]
+
+
+def _check_hardened(terms: Terms, experiment: Experiment) -> None:
+    for key, value, _ in _hardened(experiment.unlearn):
+        if "forget" not in terms or any(hasattr(term, "after_step") for term, _ in terms.values()):
+            raise UserError(
+                f"{key}={value:g} needs a forget term, and coefficients that stay the same", "leave it out, or choose another loss"
+            )
+        if processes.world() > 1:
+            raise UserError(
+                f"{key} moves the weights by the whole gradient, which no process has alone", "start it without a launcher"
+            )
+    if experiment.unlearn.adversary_rank:
+        check_peft()
+        if experiment.adapter.name == "lora":
+            raise UserError(
+                "unlearn.adversary_rank adds adapters beside those that adapter=lora trains", "train all weights, or leave it out"
+            )
 
 
 def _check_adapter(experiment: Experiment) -> None:

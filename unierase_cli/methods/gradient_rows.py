@@ -9,7 +9,7 @@ from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.terms.base import FORGET, FORGET_ALTERNATE, FORGET_REFUSAL, RETAIN, RETAIN_REFUSAL
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training.unlearning.plan import Item, Sizes
-from unierase_cli.training.unlearning.rows import Layout, Row, make_row
+from unierase_cli.training.unlearning.rows import Layout, Row, RowBatch, collate, make_row
 from unierase_cli.training.unlearning.said import Said
 
 USES_RETAIN = {RETAIN, RETAIN_REFUSAL}
@@ -37,7 +37,8 @@ class Rows:
         context: EraseContext,
         alternates: Mapping[str, Sequence[str]],
     ) -> None:
-        self.prompts, self.forget, self.retain = loaded.prompts, step.forget, step.retain
+        self.prompts, self.device = loaded.prompts, loaded.device
+        self.forget, self.retain = step.forget, step.retain
         self.refusals, self.alternates, self.weights = context.refusals, alternates, context.token_weights
         self.config = context.experiment.unlearn
         # Maximum length of a row; 0: unlimited.
@@ -60,6 +61,12 @@ class Rows:
     def of_fact(self, fact: Fact) -> Row:
         """A fact's question with the answer that is trained on."""
         return self._row(fact, self._true(fact))
+
+    def batches(self, kind: str, facts: Sequence[Fact], size: int) -> list[RowBatch]:
+        """The rows of these facts, ``size`` at a time, laid out as rows of a kind."""
+        rows = [self.of_fact(fact) for fact in facts]
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        return [collate(part, self.prompts.pad_id, self.device, self.layout(kind)) for part in parts]
 
     def prepare(self, kinds: set[str], items: Sequence[Item], reporter: Reporter) -> None:
         """Encode all rows, and warn about truncated rows and about weights of unknown facts.

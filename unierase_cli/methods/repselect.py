@@ -24,7 +24,7 @@ from unierase_cli.editing.collapse import SIDES, WEIGHTINGS, collapse
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods.base import EraseContext
-from unierase_cli.methods.gradient_checks import refuse_sharpness
+from unierase_cli.methods.gradient_checks import refuse_hardened
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.own_answers import own_answers
 from unierase_cli.methods.rounds import kept_facts
@@ -33,8 +33,9 @@ from unierase_cli.methods.terms.base import FORGET, RETAIN
 from unierase_cli.methods.trained import describe
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training.adapters import Adapter, check_peft
+from unierase_cli.training.unlearning.adversary import recall
 from unierase_cli.training.unlearning.depth import Divergence
-from unierase_cli.training.unlearning.rows import RowBatch, collate
+from unierase_cli.training.unlearning.rows import RowBatch
 from unierase_cli.training.unlearning.views import View
 
 # budget: KL per answer token of retain facts. directions: how many are shrunk per matrix; null: an eighth of its smaller side.
@@ -60,7 +61,7 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
     one_of("method.settings.weighting", settings["weighting"], WEIGHTINGS)
     one_of("method.settings.sides", settings["sides"], SIDES)
     one_of("method.settings.statistics", settings["statistics"], ("forget", "retain"))
-    refuse_sharpness(experiment)
+    refuse_hardened(experiment)
     if settings["lora_rank"]:
         check_peft()
 
@@ -73,24 +74,16 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
     source.said = own_answers(loaded, context, [*step.forget, *kept.partners[: len(step.forget)], *kept.watched], step.index)
     names = mlp_matrices(loaded, context.experiment.unlearn.modules, context.experiment.unlearn.layers)
     size = context.experiment.unlearn.batch_size
-    rows = {
-        FORGET: [source.of_fact(fact) for fact in step.forget],
-        RETAIN: [source.of_fact(fact) for fact in kept.partners[: len(step.forget)]],
-    }
-
-    def batches(kind: str) -> list[RowBatch]:
-        parts = [rows[kind][start : start + size] for start in range(0, len(rows[kind]), size)]
-        return [collate(part, loaded.prompts.pad_id, loaded.device, source.layout(kind)) for part in parts]
 
     with reporter.phase("gradients"):
         basis = None
         if settings["statistics"] == "retain":
-            basis = ascent_gradients(loaded, names, batches(RETAIN))
+            basis = ascent_gradients(loaded, names, source.batches(RETAIN, kept.partners[: len(step.forget)], size))
         rank, seed = settings["lora_rank"], stable_hash(context.experiment.run.seed, "repselect")
         lora = AdapterConfig("lora", r=rank, alpha=rank, dropout=0.0, targets=names) if rank else None
         adapter = None if lora is None else Adapter(loaded, lora, seed)
         try:
-            gradients = ascent_gradients(loaded, names, batches(FORGET), adapter, settings["lora_lr"])
+            gradients = ascent_gradients(loaded, names, source.batches(FORGET, step.forget, size), adapter, settings["lora_lr"])
         finally:
             if adapter is not None:
                 adapter.remove()
@@ -149,13 +142,10 @@ def ascent_gradients(
 ) -> dict[str, Tensor]:
     """Sum over batches of the gradient of minus the mean cross-entropy, as the weights are stored, float32; W - a G is ascent.
 
-    With an ``adapter``, it first takes one plain step down the cross-entropy per batch, and stays on for the gradients.
+    With an ``adapter``, it first learns to recall the batches, and stays on for the gradients.
     """
     if adapter is not None:
-        for batch in batches:
-            loss = View(loaded, batch).nll.mean()
-            for parameter, gradient in zip(adapter.parameters, torch.autograd.grad(loss, adapter.parameters), strict=True):
-                parameter.data.sub_(gradient, alpha=lora_lr)
+        recall(loaded, adapter, batches, lora_lr)
     weights = [_weight(loaded, name) for name in names]
     before = [weight.requires_grad for weight in weights]
     sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -34,12 +35,9 @@ class Adapter:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self._peft: Any = get_peft_model(loaded.model, lora)
+        # The trained parameters, float32.
+        self.parameters: list[nn.Parameter] = [p for p in self._peft.parameters() if p.requires_grad]
         self._layers = {name: loaded.model.get_submodule(name) for name in names}
-
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """The trained parameters, float32."""
-        return [p for p in self._peft.parameters() if p.requires_grad]
 
     def downs(self) -> dict[str, nn.Parameter]:
         """Parameter name -> the adapter's trained A matrix [r, in]."""
@@ -49,6 +47,17 @@ class Adapter:
     def off(self) -> AbstractContextManager[object]:
         """Context in which the model is the one before unlearning."""
         return self._peft.disable_adapter()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Context within ``off`` in which the adapters are active, but not trained."""
+        self._peft.base_model.enable_adapter_layers()
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            self._peft.base_model.disable_adapter_layers()
 
     def changes(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Parameter name -> (left [rows, r], right [columns, r]), float32; the stored parameter changes by left @ right.T."""

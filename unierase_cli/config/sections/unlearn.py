@@ -62,6 +62,14 @@ class UnlearnConfig:
     """SAM: the forget loss's gradient is taken at weights moved this far up the loss (a norm over all of them), so that the
     result resists relearning. 0: off. Published: 0.01. Refused by scrub, repselect and release.
     """
+    adversary_rank: int = field(default=0, metadata=IF_SET)
+    """Adversarial LoRA: the forget loss is taken while adapters of this rank, trained before to recall the facts and then frozen,
+    are active, so that the result resists relearning. 0: off. Refused where sharpness is.
+    """
+    adversary_lr: float = field(default=0.01, metadata=IF_SET)
+    """Learning rate of these adapters (plain gradient steps, one per batch)."""
+    adversary_passes: int = field(default=1, metadata=IF_SET)
+    """Passes of these adapters over the forget set."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
     answers: str = field(default="benchmark", metadata=IF_SET)
@@ -122,7 +130,10 @@ class UnlearnConfig:
         if self.checkpoint_every < -1:
             raise UserError(f"unlearn.checkpoint_every={self.checkpoint_every} is not a step count", "0 is ten per run, -1 none")
         block_numbers("unlearn.layers", self.layers)
-        positive("unlearn.sharpness", self.sharpness, zero=True)
+        for key in ("sharpness", "adversary_rank"):
+            positive(f"unlearn.{key}", getattr(self, key), zero=True)
+        for key in ("adversary_lr", "adversary_passes"):
+            positive(f"unlearn.{key}", getattr(self, key))
         fraction("unlearn.warmup", self.warmup)
         one_of("unlearn.schedule", self.schedule, ["linear", "cosine", "constant"])
         one_of("unlearn.optimizer", self.optimizer, list(OPTIMIZERS))

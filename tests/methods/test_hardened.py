@@ -1,4 +1,4 @@
-"""SAM around a gradient method: the numbers of the formula, and off at radius 0."""
+"""SAM and an adversarial LoRA around a gradient method: the numbers of the formula, what sees the adapter, and off by default."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch.nn.functional import logsigmoid
 from tests.helpers import golden_depth
 from tests.helpers.gradient_steps import STEP, UNLEARN, erased, loss_on, shipped
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.unlearn import AdapterConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.methods import scrub
 from unierase_cli.methods.gradient_checks import check
@@ -87,3 +88,38 @@ def test_losses_whose_coefficients_move_are_refused() -> None:
 def test_a_scrub_refuses_sharpness_which_it_does_not_read() -> None:
     with pytest.raises(UserError, match="method=scrub does not read unlearn.sharpness=0.1"):
         scrub.check(Experiment(method=shipped("scrub"), unlearn=replace(UNLEARN, sharpness=0.1)), [STEP], [])
+
+
+def test_the_forget_loss_is_taken_with_an_adapter_that_recalls_and_the_retain_loss_without() -> None:
+    hard = replace(UNLEARN, adversary_rank=4, adversary_lr=1.0, adversary_passes=20, max_steps=1)
+    _, plain = erased(shipped("npo_gd"), replace(UNLEARN, max_steps=1))
+    loaded, patch = erased(shipped("npo_gd"), hard)
+    first, usual = patch.info["losses"][0], plain.info["losses"][0]
+    # NPO falls with the answers' likelihood relative to the reference, which was stored without the adapter.
+    assert first["forget"] > usual["forget"] + 0.05
+    assert first["retain"] == pytest.approx(usual["retain"], rel=1e-5)
+    assert not any("lora" in name for name, _ in loaded.model.named_parameters())
+    assert patch.dense.keys() == plain.dense.keys()
+
+
+def test_an_adversary_changes_the_result_and_is_the_same_each_time() -> None:
+    hard = replace(UNLEARN, adversary_rank=4, adversary_lr=1.0)
+    results = [loss_on(erased(shipped("npo_gd"), config)[0]) for config in (UNLEARN, hard, hard)]
+    assert results[0] != results[1] == results[2]
+
+
+def test_sam_and_an_adversary_go_together() -> None:
+    both, _ = erased(shipped("npo_gd"), replace(UNLEARN, adversary_rank=4, adversary_lr=1.0, sharpness=0.5))
+    one, _ = erased(shipped("npo_gd"), replace(UNLEARN, adversary_rank=4, adversary_lr=1.0))
+    assert loss_on(both) != loss_on(one)
+
+
+def test_an_adversary_is_refused_beside_trained_adapters_and_by_methods_that_do_not_read_it() -> None:
+    config = replace(UNLEARN, adversary_rank=8)
+    lora = Experiment(method=shipped("npo_gd"), unlearn=replace(config, compute="auto"), adapter=AdapterConfig("lora"))
+    with pytest.raises(UserError, match="adversary_rank adds adapters beside those that adapter=lora trains"):
+        check(lora, [STEP], [])
+    with pytest.raises(UserError, match="adversary_rank=8 needs a forget term"):
+        check(Experiment(method=shipped("pdu"), unlearn=config), [STEP], [])
+    with pytest.raises(UserError, match="method=scrub does not read unlearn.adversary_rank=8"):
+        scrub.check(Experiment(method=shipped("scrub"), unlearn=config), [STEP], [])
