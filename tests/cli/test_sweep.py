@@ -266,9 +266,12 @@ def test_a_sweep_is_not_started_by_several_processes(outputs: Path, monkeypatch:
     assert "leave out torchrun" in sweep(outputs, "seed=0,1").stderr
 
 
-def test_without_submitit_a_slurm_sweep_says_how_to_install_it(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    refused = sweep(outputs, "method=none", "--launcher", "slurm")
+@pytest.mark.parametrize(("launcher", "library"), [("slurm", "submitit"), ("ray", "ray")])
+def test_without_its_library_a_launcher_says_how_to_install_it(
+    launcher: str, library: str, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    refused = sweep(outputs, "method=none", "--launcher", launcher)
     assert refused.exit_code == 2
-    assert 'pip install "unierase[slurm]"' in refused.stderr
+    assert f'pip install "unierase[{launcher}]"' in refused.stderr
     assert list(outputs.iterdir()) == []

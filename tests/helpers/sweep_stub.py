@@ -28,8 +28,8 @@ from unierase_cli.store.json_text import write_json
 BASE, EDITED = (Request("observe", (("state", state),)) for state in ("base", "edited"))
 NEEDS = {"score": {"base": BASE, "edited": EDITED}, "report": {"score": Request("score")}, "erase": {}}
 NEEDS["audit"] = {"erase": Request("erase")}
-# Files in the outputs folder: the broken methods work; what is shared takes its time.
-MENDED, SLOW = "mended", "slow"
+# Files in the outputs folder: the broken methods work; what is shared takes its time; it kills the process that started it, once.
+MENDED, SLOW, ORPHANED = "mended", "slow", "orphaned"
 # Long enough for a second process to ask for the same artefact.
 SHARED_SECONDS = 3.0
 
@@ -51,6 +51,10 @@ def stage(name: str) -> Any:
             os.kill(os.getpid(), signal.SIGKILL)
         if context.options.get("state") == "base" and (outputs / SLOW).exists():
             time.sleep(SHARED_SECONDS)
+        if context.options.get("state") == "base" and (outputs / ORPHANED).exists():
+            (outputs / ORPHANED).unlink()
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
         if name == "audit":
             if method == "dpo_gd" and not (outputs / MENDED).exists():
                 raise UserError("this model cannot be attacked", "another one")

@@ -118,7 +118,13 @@ def test_the_launchers_section_is_told_to_submitit_in_its_words() -> None:
     }
 
 
-@pytest.mark.parametrize("wrong", [{"name": "ssh"}, {"jobs": 0}, {"minutes": -1}, {"gpus": -1}, {"cluster": "debug"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "ssh"}, {"jobs": 0}, {"minutes": -1}, {"gpus": -1}, {"cluster": "debug"}, {"retries": -2},
+        {"memory_gib": None, "name": "slurm"},
+    ],
+)  # fmt: skip
 def test_a_launcher_that_cannot_be_is_refused(wrong: dict) -> None:
     with pytest.raises(UserError, match=f"launcher.{next(iter(wrong))}"):
         LauncherConfig(**wrong)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from unierase_cli.contracts import UserError
-from unierase_cli.estimate.memory_and_disk import disk_needs, memory_needs
+from unierase_cli.estimate.memory_and_disk import PROCESS_BYTES, disk_needs, memory_needs
 from unierase_cli.estimate.need import ALL, Rows, rows_of, stage_peaks
 from unierase_cli.estimate.shapes import Shape, shape_of
 from unierase_cli.pipeline.machine import likely_accelerator
@@ -70,6 +70,19 @@ def plan_needs(study: Study, plan: Sequence[PlanRow]) -> PlanNeeds:
     attacks = [row.stage for row in plan if row.state != "done" and row.stage.startswith(ATTACK)]
     found = PlanNeeds(_only(memory, wanted), _only(disk, wanted))
     return _with_attacks(found, study, shape, rows, accelerator, attacks) if attacks else found
+
+
+def main_memory(study: Study, plan: Sequence[PlanRow], accelerator: bool) -> int:
+    """Bytes of main memory at the plan's peak, 0 if unknown; with an accelerator, what loading the model takes there."""
+    experiment = study.experiment
+    if accelerator:
+        try:
+            shape, _ = shape_of(experiment)
+        except UserError:
+            shape = None
+        return 0 if shape is None else shape.parameters * shape.stored + PROCESS_BYTES
+    on_cpu = replace(experiment, run=replace(experiment.run, device="cpu"))
+    return max(plan_needs(study.changed(on_cpu), plan).memory.values(), default=0)
 
 
 def _with_attacks(

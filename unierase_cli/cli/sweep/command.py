@@ -6,9 +6,10 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +23,7 @@ from unierase_cli.store.environment import whole_number
 
 if TYPE_CHECKING:
     from unierase_cli.cli.session import Journal
+    from unierase_cli.cli.sweep.demands import Plans
     from unierase_cli.cli.sweep.outcome import Results
     from unierase_cli.cli.sweep.plan import Planned
     from unierase_cli.config.sections.launcher import LauncherConfig
@@ -58,7 +60,7 @@ Jobs = Annotated[int | None, typer.Option("--jobs", metavar="N", min=1, help="Ru
 Launcher = Annotated[
     str | None,
     typer.Option(
-        "--launcher", metavar="NAME", help="launcher=NAME: local, or slurm.", autocompletion=options.complete_choice("launcher")
+        "--launcher", metavar="NAME", help="launcher=NAME: local, slurm or ray.", autocompletion=options.complete_choice("launcher")
     ),
 ]
 Seeds = Annotated[str | None, typer.Option("--seed", metavar="N,N", help="run.seed=N,N")]
@@ -128,7 +130,7 @@ def _run(
     """Make what is missing: first all runs, then, with ``attacks``, the audits of those that are there."""
     from unierase_cli.cli.sweep.audits import audit_jobs, keep_audit
     from unierase_cli.cli.sweep.outcome import Ran, Results
-    from unierase_cli.launch import slurm
+    from unierase_cli.launch import ray, slurm
     from unierase_cli.store.artefacts import Store
 
     runs = [Ran(one, "done", one.folder) if one.done else Ran(one) for one in planned]
@@ -141,31 +143,47 @@ def _run(
         return results
     if launcher.name == "slurm":
         slurm.submitit()
-    results.folder = _new_folder(Path(journal.outputs) / FOLDER)
-    made = [_job(one, stage, results.folder, config_dir) for one in left]
-    results.write()
-    _launch(journal, made, launcher, results.folder / "slurm", results.keep)
-    results.settle_twins()
-    if attacks:
-        audits = audit_jobs(results, PROGRAM, attacks, results.folder)
-        _launch(journal, audits, launcher, results.folder / "slurm-audits", lambda done: keep_audit(results, done))
+    with ray.connected() if launcher.name == "ray" else nullcontext() as cluster:
+        results.folder = _new_folder(Path(journal.outputs) / FOLDER)
+        made = [_job(one, stage, results.folder, config_dir) for one in left]
+        results.write()
+        plans = {one.number: (one, one.rows) for one in left}
+        _launch(journal, made, plans, launcher, cluster, results.folder / "slurm", results.keep)
+        results.settle_twins()
+        if attacks:
+            audits = audit_jobs(results, PROGRAM, attacks, results.folder)
+            plans = {one.number: (one, one.audit) for one in planned}
+            folder = results.folder / "slurm-audits"
+            _launch(journal, audits, plans, launcher, cluster, folder, lambda done: keep_audit(results, done))
     results.write()
     return results
 
 
 def _launch(
-    journal: Journal, jobs: Sequence[Job], launcher: LauncherConfig, folder: Path, keep: Callable[[Finished], None]
+    journal: Journal,
+    jobs: Sequence[Job],
+    plans: Plans,
+    launcher: LauncherConfig,
+    cluster: Any,
+    folder: Path,
+    keep: Callable[[Finished], None],
 ) -> None:
-    """Run the jobs, and call ``keep`` with each that has ended."""
+    """Run the jobs, and call ``keep`` with each that has ended; ``cluster``: a connected Ray, ``folder``: for submitit's files."""
     from unierase_cli.cli.sweep.watch import SweepWatch
-    from unierase_cli.launch import slurm
+    from unierase_cli.launch import ray, slurm
     from unierase_cli.launch.local import run_locally, share_out
 
     if not jobs:
         return
+    if launcher.name == "ray":
+        from unierase_cli.cli.sweep.demands import demands
+
+        wanted = demands(cluster, jobs, plans, launcher, journal.reporter)
     with SweepWatch(journal.reporter, len(jobs), keep) as watch:
         if launcher.name == "slurm":
             slurm.run_on_slurm(jobs, launcher, folder, watch)
+        elif launcher.name == "ray":
+            ray.run_on_ray(cluster, wanted, launcher, watch)
         else:
             places, about = share_out(min(launcher.jobs, len(jobs)))
             if about:
