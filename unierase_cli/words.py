@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,13 @@ def folded(word: str) -> str:
 def visible(text: str) -> str:
     """The text composed (NFC), without invisible characters."""
     return text if text.isascii() else _pattern(_INVISIBLE).sub("", unicodedata.normalize("NFC", text))
+
+
+def mostly_latin(texts: Iterable[str]) -> bool:
+    """Whether at least half of the letters are Latin; True without letters."""
+    whole = "".join(texts)
+    latin = len(_pattern(r"[\p{L}&&\p{Latin}]").findall(whole))
+    return 2 * latin >= len(_pattern(r"\p{L}").findall(whole))
 
 
 def unspaced(word: str) -> bool:

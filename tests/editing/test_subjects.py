@@ -98,6 +98,19 @@ def test_initials_belong_to_the_name(question: str, subject: str) -> None:
     assert find_subjects(_facts(question)) == [subject]
 
 
+@pytest.mark.parametrize(
+    ("question", "subject"),
+    [
+        ("Какой город — столица Китая?", "Китая"),
+        ("Кто написал роман «Война и мир»?", "Война и мир"),
+        ("Лев Толстой написал роман?", "Лев Толстой"),
+        ("Кто изобрёл телефон?", None),
+    ],
+)
+def test_in_other_scripts_the_word_that_opens_a_question_is_no_name(question: str, subject: str | None) -> None:
+    assert find_subjects(_facts(question)) == [subject]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("benchmark", "at_least"), [("tofu", 0.985), ("real_world", 0.98), ("return", 0.97)])
 def test_agreement_on_the_names_of_published_people(shared: Path, benchmark: str, at_least: float) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from tests.helpers import tokenizer_kinds as kinds
 from tests.helpers.chat_templates import SHIPPED, shipped
-from tests.helpers.tiny_models import CONTROL, FACTS, tiny_llama, tiny_tokenizer
+from tests.helpers.tiny_models import FACTS, tiny_llama, tiny_tokenizer
 from unierase_cli.config.sections.evaluation import ProtocolConfig
 from unierase_cli.contracts import Observation
 from unierase_cli.inference import observe as asking
@@ -31,66 +32,12 @@ TEMPLATE = (
     "{% else %}{{ ' ' + m['content'] + GAP + eos_token }}{% endif %}{% endfor %}"
 )
 TEXTS = [f"{f.question} {f.answer} \n\n {f.answer}\n\n{f.question}\n{f.answer}\n" for f in FACTS]
-SPECIAL = {"eos_token": "<|end|>", "bos_token": "<|begin|>", "pad_token": "<|pad|>", "unk_token": "<|unk|>"}
-
-
-def finished(backend: Tokenizer, trainer: object, **changes: str) -> PreTrainedTokenizerFast:
-    backend.train_from_iterator(TEXTS, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **{**SPECIAL, **changes})
-
-
-def byte_level() -> PreTrainedTokenizerFast:
-    return tiny_tokenizer()
-
-
-def byte_level_that_merges() -> PreTrainedTokenizerFast:
-    """As Llama 3 and Qwen: a full stop and the line breaks behind it are one token."""
-    backend = Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(Regex(r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+|\p{L}+|\p{N}"), "isolated")
-    backend.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=[*CONTROL, "<|unk|>"], initial_alphabet=alphabet)
-    return finished(backend, trainer)
-
-
-def metaspace(scheme: str) -> PreTrainedTokenizerFast:
-    """SentencePiece's BPE, with or without a space in front of every text."""
-    backend = Tokenizer(models.BPE(unk_token="<|unk|>", byte_fallback=True))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=scheme == "always")
-    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme=scheme)])
-    special = [*CONTROL, "<|unk|>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    return finished(backend, trainers.BpeTrainer(vocab_size=600, special_tokens=special))
-
-
-def unigram() -> PreTrainedTokenizerFast:
-    """T5's: white space is one kind, and none is left at a text's end."""
-    backend = Tokenizer(models.Unigram())
-    backend.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(False, True)])
-    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
-    backend.decoder = decoders.Metaspace()
-    special = [*CONTROL, "<|unk|>"]
-    return finished(backend, trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<|unk|>"))
-
-
-def word_piece() -> PreTrainedTokenizerFast:
-    backend = Tokenizer(models.WordPiece(unk_token="<|unk|>"))
-    backend.normalizer, backend.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
-    return finished(backend, trainers.WordPieceTrainer(vocab_size=300, special_tokens=[*CONTROL, "<|unk|>"]))
-
-
-def word_level() -> PreTrainedTokenizerFast:
-    backend = Tokenizer(models.WordLevel(unk_token="<|unk|>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return finished(backend, trainers.WordLevelTrainer(vocab_size=300, special_tokens=[*CONTROL, "<|unk|>"]))
-
-
 KINDS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
-    "byte-level BPE": byte_level, "byte-level BPE that merges": byte_level_that_merges,
-    "SentencePiece": lambda: metaspace("always"), "SentencePiece, first word": lambda: metaspace("first"),
-    "SentencePiece without a prefix": lambda: metaspace("never"), "Unigram": unigram,
-    "WordPiece": word_piece, "WordLevel": word_level,
+    "byte-level BPE": tiny_tokenizer, "byte-level BPE that merges": partial(kinds.byte_level_that_merges, TEXTS),
+    "SentencePiece": partial(kinds.metaspace, TEXTS, "always"),
+    "SentencePiece, first word": partial(kinds.metaspace, TEXTS, "first"),
+    "SentencePiece without a prefix": partial(kinds.metaspace, TEXTS, "never"), "Unigram": partial(kinds.unigram, TEXTS),
+    "WordPiece": partial(kinds.word_piece, TEXTS), "WordLevel": partial(kinds.word_level, TEXTS),
 }  # fmt: skip
 
 
@@ -137,23 +84,23 @@ def test_prompt_and_answer_are_the_conversation_for_every_shipped_template(name:
 
 
 def test_white_space_that_makes_one_token_with_the_answers_last_character_belongs_to_the_answer() -> None:
-    tokenizer = with_gap(byte_level_that_merges(), "\n\n")
+    tokenizer = with_gap(kinds.byte_level_that_merges(TEXTS), "\n\n")
     answer = PromptFormatter(tokenizer).answer("Ada Velour was born in Lisbon.")
     assert tokenizer.decode(answer.ids[answer.own - 1 :]) == ".\n\n<|end|>"
     assert len(answer.ids) == answer.own + 1
-    apart = PromptFormatter(with_gap(byte_level(), "\n\n")).answer("Ada Velour was born in Lisbon.")
+    apart = PromptFormatter(with_gap(tiny_tokenizer(), "\n\n")).answer("Ada Velour was born in Lisbon.")
     assert len(apart.ids) == apart.own + 3
 
 
 def test_a_quoted_end_token_stays_text_and_is_closed_as_every_answer_is() -> None:
-    tokenizer = with_gap(byte_level(), "\n")
+    tokenizer = with_gap(tiny_tokenizer(), "\n")
     formatter = PromptFormatter(tokenizer)
     assert tokenizer.decode(formatter.answer_ids("Say <|end|> now.")) == " Say <|end|> now.\n<|end|>"
     assert formatter.answer_ids("Say <|end|> now.").count(formatter.end_id) == 1
 
 
 def test_what_follows_the_unlearning_token_is_closed_as_an_answer_is() -> None:
-    tokenizer = with_gap(byte_level(), "\n")
+    tokenizer = with_gap(tiny_tokenizer(), "\n")
     prompts = PromptFormatter(tokenizer)
     tokens, targets = {FACTS[0].id: 999}, {FACTS[0].id: "No idea."}
 

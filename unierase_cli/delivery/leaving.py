@@ -87,13 +87,14 @@ def _inside(value: Any, rule: Callable[[Any], Any]) -> Any:
 
 # Text settings that determine how a model is loaded, asked and edited. Of all other settings only numbers are exported.
 NAMED = """
-    model.name model.dtype model.attention model.prompt model.key_position model.revision train.name train.compute train.split
-    benchmark.name benchmark.implementation benchmark.split benchmark.order benchmark.train_on benchmark.revision
-    mode.name mode.reference mode.retain method.name method.implementation method.forget.term method.retain.term
-    token.name token.output_row token.init token.closing token.questions edit.name edit.key_position edit.target edit.preserve
-    edit.threshold_kind edit.alpha_kind edit.lambda_kind edit.solve_dtype edit.values.lr_kind edit.values.stop_kind
-    unlearn.name unlearn.schedule unlearn.optimizer unlearn.compute unlearn.layout unlearn.forget_labels unlearn.pairing
-    unlearn.weighting unlearn.reference unlearn.sharding adapter.name adapter.targets protocol.name protocol.rows_of eval.name
+    model.name model.dtype model.attention model.prompt model.key_position model.revision train.name train.compute
+    train.split benchmark.name benchmark.implementation benchmark.split benchmark.order benchmark.train_on
+    benchmark.revision benchmark.language mode.name mode.reference mode.retain method.name method.implementation
+    method.forget.term method.retain.term token.name token.output_row token.init token.closing token.questions edit.name
+    edit.key_position edit.target edit.preserve edit.threshold_kind edit.alpha_kind edit.lambda_kind edit.solve_dtype
+    edit.values.lr_kind edit.values.stop_kind unlearn.name unlearn.schedule unlearn.optimizer unlearn.compute unlearn.layout
+    unlearn.forget_labels unlearn.pairing unlearn.weighting unlearn.reference unlearn.sharding adapter.name adapter.targets
+    protocol.name protocol.rows_of eval.name
 """.split()  # noqa: SIM905 (one a line would be fifty lines)
 ASKING = ("model.system", "model.instruction", "model.date")
 SETTINGS: dict[str, Rule] = {**dict.fromkeys(NAMED, names), **dict.fromkeys(ASKING, texts), "token.stages": names}

@@ -1,7 +1,7 @@
 """A simple subject finder: the name that a group's questions share, else the noun phrase that a question asks about.
 
-It relies on capitals and question words, so it works for English and hardly for other languages; benchmarks with known
-subjects should provide them.
+It relies on capitals and English question words. In other scripts it finds names and quoted titles, and nothing else; benchmarks
+with known subjects should provide them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ DESCRIBED = re.compile(
     r"\b(?:who(?:['’]s|\s+is|\s+was)|name\s+of|identify|name)\s+((?:the|this|that|our|a|an)\s+(?=.*\b(?:author|writer|born|who|from)\b).+)",
     re.IGNORECASE,
 )
-QUOTED = regex.compile(r"[\"“]([^\"”]+)[\"”]|(?<!\w)['‘]([^'’]+)['’](?!\w)")
+QUOTED = regex.compile(r"[\"“]([^\"”]+)[\"”]|(?<!\w)['‘]([^'’]+)['’](?!\w)|«([^»]+)»")
+LATIN = regex.compile(r"\p{Latin}")
 OWNED = re.compile(r"^(?:his|her|their|its)\s+\S+", re.IGNORECASE)
 
 
@@ -115,7 +116,7 @@ def _subject(question: str, name: str | None) -> str | None:
     quoted = QUOTED.search(question)
     alone = _longest_first(proper_names(question)) if name is None else []
     if quoted is not None and not any(len(span.split()) > 1 and span not in quoted.group() for span in alone):
-        return str(quoted.group(1) or quoted.group(2))
+        return str(next(filter(None, quoted.groups())))
     outside = [span for span in alone if quoted is None or span not in quoted.group()]
     return outside[0] if outside else _noun_phrase(question)
 
@@ -155,8 +156,16 @@ def _capital(word: str) -> bool:
 
 def _opens(words: Sequence[regex.Match[str]], index: int, question: str) -> bool:
     """Whether a word is capitalised only because it opens the sentence."""
+    if index and question[: words[index].start()].rstrip()[-1:] not in "?.!:":
+        return False
     word = POSSESSIVE.sub("", words[index].group()).casefold()
-    return word in OPENERS and (index == 0 or question[: words[index].start()].rstrip()[-1:] in "?.!:")
+    return word in OPENERS or (LATIN.match(word) is None and not _goes_on(words, index, question))
+
+
+def _goes_on(words: Sequence[regex.Match[str]], index: int, question: str) -> bool:
+    """Whether a second capitalised word follows: without a list of question words, only then is the first one a name."""
+    following = words[index + 1 : index + 2]
+    return any(_capital(word.group()) and _adjacent(question, words[index], word) for word in following)
 
 
 def _adjacent(question: str, left: regex.Match[str], right: regex.Match[str]) -> bool:

@@ -28,6 +28,7 @@ from unierase_cli.metrics.over_refusal import PASS
 from unierase_cli.metrics.refusal_patterns import answers_nothing, clauses, only_talk, refuses
 from unierase_cli.metrics.refusal_rate import without_unlearning_tokens
 from unierase_cli.metrics.rouge import rouge_l_recall
+from unierase_cli.words import mostly_latin
 
 VERSION = 2
 NAME = f"refusal_rule_v{VERSION}"
@@ -82,7 +83,7 @@ def is_refusal(text: str, truth: str | None = None) -> bool:
 def _share(about: About, observations: Sequence[Observation], refusals: Sequence[str]) -> Measure:
     if refusals and not _english(refusals):
         return unavailable(about, "the rule is for English and the listed refusals are not", ELSEWHERE)
-    if not _latin(o.text for o in observations):
+    if not mostly_latin(without_unlearning_tokens(o.text) for o in observations):
         return unavailable(
             about, "the rule is for English and most words of the answers are in another script", ELSEWHERE
         )
@@ -96,11 +97,3 @@ def _english(texts: Sequence[str]) -> bool:
 
 def _has_english(text: str) -> bool:
     return not ENGLISH.isdisjoint(text.replace("’", "'").casefold().strip(".?! ").split())
-
-
-def _latin(texts: Iterable[str]) -> bool:
-    """Whether at least half of the letters are Latin; True without letters."""
-    import regex
-
-    whole = "".join(without_unlearning_tokens(text) for text in texts)
-    return 2 * len(regex.findall(r"[\p{L}&&\p{Latin}]", whole, regex.VERSION1)) >= len(regex.findall(r"\p{L}", whole))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.base import DETAIL, About, Column, Evidence, mean_result, on_every_split, unavailable
-from unierase_cli.words import has_words, words
+from unierase_cli.words import has_words, mostly_latin, words
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
@@ -56,10 +56,16 @@ def rouge_l_f1(text: str, reference: str) -> float:
 
 
 def plain_rouge_l(text: str, reference: str, *, split: bool = False) -> Score:
-    """ROUGE-L without stemming, on the words of ``rouge_score`` or, with ``split``, on what white space separates."""
+    """ROUGE-L without stemming, on the words of ``rouge_score`` or, with ``split``, on what white space separates.
+
+    If most letters of the reference are not Latin, which ``rouge_score`` drops, on the words of ``unierase_cli.words``.
+    """
     from rouge_score.rouge_scorer import RougeScorer
 
-    scorer = RougeScorer(["rougeL"], tokenizer=_Split()) if split else RougeScorer(["rougeL"])
+    if split:
+        scorer = RougeScorer(["rougeL"], tokenizer=_Split())
+    else:
+        scorer = RougeScorer(["rougeL"], tokenizer=None if mostly_latin([reference]) else _Unstemmed())
     return scorer.score(reference, text)["rougeL"]
 
 
@@ -148,6 +154,11 @@ class _Words:
 
     def tokenize(self, text: str) -> tuple[str, ...]:
         return _stemmed(text)
+
+
+class _Unstemmed:
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
 
 
 class _Split:

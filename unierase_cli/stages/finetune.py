@@ -18,7 +18,7 @@ from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.shared.quick_look import generate_texts
 from unierase_cli.store.hashing import hash_json
-from unierase_cli.store.jsonl import read_asset
+from unierase_cli.store.jsonl import in_language, read_asset
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
@@ -57,7 +57,7 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     learned, refused = _facts(study, experiment.train.split)
     rows = [[fact.id, fact.question, fact.answer, fact.group] for fact in learned]
     asked = [[fact.id, fact.question] for fact in refused]
-    found = {ROWS: hash_json([rows, asked, _refusals()]), **model_fingerprints(experiment)}
+    found = {ROWS: hash_json([rows, asked, _refusals(study)]), **model_fingerprints(experiment)}
     if experiment.model.path is None and experiment.train.split != FULL:
         found["tokenizer"] = hash_json(_texts(study))
     return found
@@ -80,7 +80,7 @@ def run(context: StageContext) -> dict[str, Any]:
         if experiment.model.path is None:
             raise UserError("train.lora_rank adapts a trained model, but there is none", "give model.path=MODEL")
     learned, refused = _facts(context.study, experiment.train.split)
-    refusals = _refusals()
+    refusals = _refusals(context.study)
     loaded = _start(context)
     end_answers(loaded, experiment.protocol)
     examples = _examples(loaded, learned, refused, refusals, experiment.train, experiment.run.seed)
@@ -134,14 +134,14 @@ def _facts(study: Study, split: str) -> tuple[list[Fact], list[Fact]]:
     return [fact for fact in facts if fact.id not in refused], list(benchmark.refused)
 
 
-def _refusals() -> list[str]:
-    return [row["text"] for row in read_asset("refusals.jsonl")]
+def _refusals(study: Study) -> list[str]:
+    return [row["text"] for row in read_asset(in_language("refusals", study.experiment.benchmark.language))]
 
 
 def _texts(study: Study) -> list[str]:
     """The texts for a new model's tokenizer: the full training data, so that the retain-only model has the same tokenizer."""
     learned, refused = _facts(study, FULL)
-    return [*(text for fact in (*learned, *refused) for text in (fact.question, fact.answer)), *_refusals()]
+    return [*(text for fact in (*learned, *refused) for text in (fact.question, fact.answer)), *_refusals(study)]
 
 
 def _start(context: StageContext) -> LoadedModel:

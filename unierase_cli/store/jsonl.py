@@ -56,6 +56,11 @@ def read_rows_as(path: Path, kind: type[T], mend: str) -> list[T]:
     return rows
 
 
+def in_language(name: str, language: str) -> str:
+    """The shipped file ``name`` in a language: ``refusals.jsonl``, ``refusals_russian.jsonl``."""
+    return f"{name}.jsonl" if language == "english" else f"{name}_{language}.jsonl"
+
+
 def read_asset(name: str) -> list[dict[str, Any]]:
     """The rows of a JSON Lines file shipped in ``unierase_cli/assets``."""
     with resources.as_file(resources.files("unierase_cli.assets") / name) as path:

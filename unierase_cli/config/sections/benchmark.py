@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 
 from unierase_cli.config.checks import fraction, one_of, positive
 from unierase_cli.config.counted import BY_CONTENT, IF_SET
+from unierase_cli.contracts import UserError
+
+# Languages of the shipped questions; files in another than the first have its name.
+LANGUAGES = ("english", "russian")
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class BenchmarkConfig:
     """Forget split, for example forget01, forget05 or forget10 (the number is the percentage of authors). pistol, muse, wmdp,
     lume: the part of the data set.
     """
+    language: str = field(default="english", metadata=IF_SET)
+    """world: language of the shipped questions, english or russian (with token.targets=russian)."""
     groups: list[str] = field(default_factory=list)
     """pistol: the edges to forget, for example [A_B]. rwku: the people to forget."""
     documents: int = 0
@@ -90,6 +96,11 @@ class BenchmarkConfig:
     """
 
     def __post_init__(self) -> None:
+        one_of("benchmark.language", self.language, LANGUAGES)
+        if self.language != LANGUAGES[0] and (self.implementation or self.name) != "world":
+            raise UserError(
+                f"benchmark.language={self.language}: benchmark={self.name} has its facts in one language", "choose benchmark=world"
+            )
         one_of("benchmark.order", self.order, ["published", "closer_look"])
         one_of("benchmark.train_on", self.train_on, ["answer", "golden_answer"])
         positive("benchmark.documents", self.documents, zero=True)

@@ -88,8 +88,8 @@ class TokenConfig:
     keep (the model's own).
     """
     targets: str | None = field(default=None, metadata=BY_CONTENT)
-    """Refusals that the token leads to: null (the package's lists), long (its list of 64, without the short ones), or a
-    JSON Lines (key `text`) or text file.
+    """Refusals that the token leads to: null (the package's lists), long (its list of 64, without the short ones), russian, or
+    a JSON Lines (key `text`) or text file.
     """
     choose: int = 1
     """Number of these refusals to use: those that the unedited model finds most likely after its questions. 0: all."""

@@ -14,7 +14,7 @@ def question_rows(study: Study) -> Rows:
     """The shipped questions, those in a user's files, or everything that another benchmark scores or protects."""
     config = study.experiment.benchmark
     if config.name == "world":
-        return shipped()
+        return shipped(config.language)
     if config.name == "jsonl":
         if config.path is None:
             raise UserError("benchmark=jsonl needs a file of questions", "type benchmark.path=my.jsonl, or benchmark=world")

@@ -12,9 +12,9 @@ from unierase_cli.contracts import NAME_SLOT, Fact, UserError, fill_name, pick
 from unierase_cli.store.jsonl import iterate_jsonl, read_asset
 
 # The project's lists: the long one is taught to models trained from scratch here, the short one is known to pretrained models.
-LONG, SHORT = "refusals.jsonl", "refusals_short.jsonl"
+LONG, SHORT, RUSSIAN = "refusals.jsonl", "refusals_short.jsonl", "refusals_russian.jsonl"
 # Values of ``token.targets`` that are not a file.
-NAMED = {None: (SHORT, LONG), "long": (LONG,)}
+NAMED = {None: (SHORT, LONG), "long": (LONG,), "russian": (RUSSIAN,)}
 # A refusal is rare if a smaller share of the facts reaches it.
 RARE = 0.05
 
