@@ -9,7 +9,7 @@ from unierase_cli.contracts import SilentReporter
 from unierase_cli.estimate.memory_and_disk import PROCESS_BYTES
 from unierase_cli.estimate.of_plan import main_memory, plan_needs
 from unierase_cli.estimate.shapes import shape_of
-from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.pipeline import Pipeline, PlanRow
 
 WORDS = ["experiment=demo", "benchmark.authors=20", "benchmark.unseen_authors=4", "run.device=cpu"]
 
@@ -32,5 +32,6 @@ def test_with_a_gpu_it_is_the_process_and_the_stored_weights(tmp_path: Path) -> 
 
 def test_of_a_model_that_is_not_here_nothing_is_known(tmp_path: Path) -> None:
     pipeline = Pipeline(compose([*WORDS, "model=hf", "model.path=nobody/nothing", f"run.outputs={tmp_path}"]), SilentReporter())
+    plan = [PlanRow("observe base", "name", "key", "missing", None)]
     for accelerator in (False, True):
-        assert main_memory(pipeline.study, [], accelerator=accelerator) == 0
+        assert main_memory(pipeline.study, plan, accelerator=accelerator) == 0
