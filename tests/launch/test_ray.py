@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -114,6 +117,32 @@ def test_where_no_cluster_runs_it_is_said_in_one_line(monkeypatch: pytest.Monkey
         pass
 
 
+def test_what_ray_prints_goes_to_standard_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=lambda **settings: None, shutdown=lambda: None))
+    with launcher.connected():
+        print("(raylet) a worker died")
+    print("{}")
+    assert capsys.readouterr() == ("{}\n", "(raylet) a worker died\n")
+
+
+def test_an_attempt_that_is_cancelled_ends_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    begun = tmp_path / "0.started"
+
+    def cancel() -> None:
+        # As Ray does it: this interrupts no system call.
+        while not begun.exists():
+            time.sleep(0.05)
+        _thread.interrupt_main()
+
+    threading.Thread(target=cancel, daemon=True).start()
+    one = replace(job(tmp_path, 0, ""), command=(sys.executable, "-c", CHILD, str(tmp_path / "0")))
+    with pytest.raises(KeyboardInterrupt):
+        launcher.Attempt(one, {"PYTHONPATH": str(ROOT)}, str(tmp_path))()
+    assert (tmp_path / "0.stopped").exists()
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A cluster without cores of its own and two workers of one core; tests may kill one of them and add another."""
@@ -188,10 +217,16 @@ class Interrupting(Heard):
 @pytest.mark.slow
 def test_ending_a_sweep_ends_its_jobs_and_starts_no_further_one(cluster: Any, tmp_path: Path) -> None:
     made = [job(tmp_path, n, "") for n in range(2)]
-    jobs = [(replace(one, command=(sys.executable, "-c", CHILD, str(tmp_path / str(one.number)))), ONE_CORE) for one in made]
+    # A worker that is shut down before it has ended its job leaves that to the signal of its death.
+    child = "import signal; signal.signal(signal.SIGTERM, signal.default_int_handler)\n" + CHILD
+    jobs = [(replace(one, command=(sys.executable, "-c", child, str(tmp_path / str(one.number)))), ONE_CORE) for one in made]
     with launcher.connected() as ray, pytest.raises(KeyboardInterrupt):
         launcher.run_on_ray(ray, jobs, LauncherConfig("ray", jobs=1), Interrupting(tmp_path / "0.started"))
-    assert sorted(path.name for path in tmp_path.glob("*.st*")) == ["0.started", "0.stopped"]
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "0.stopped").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not (tmp_path / "1.started").exists()
 
 
 @pytest.mark.slow
