@@ -35,7 +35,7 @@ from unierase_cli.store.unlearned import FORGOTTEN
 from unierase_cli.training.token.targets import load_targets
 
 NAME = "erase"
-VERSION = 5
+VERSION = 6
 TIME: Any = defstruct("Time", [("step", int), ("seconds", Finite)])
 STATE = "state.safetensors"
 STEPS = "steps.jsonl"

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from unierase_cli.config.checks import one_of, positive
-from unierase_cli.config.counted import BY_CONTENT, UNCOUNTED
+from unierase_cli.config.counted import BY_CONTENT, IF_SET, UNCOUNTED
 from unierase_cli.contracts import UserError
 
 
@@ -135,6 +135,10 @@ class TokenConfig:
     """Maximum number of further refinement rounds while some facts do not lead to a listed refusal; those facts then
     count as much as all others together. The rows that leave the fewest such facts are kept.
     """
+    refine_guard: float = field(default=1.0, metadata=IF_SET)
+    """Tied rows: weight of what 64 protected answers lose to [UNL] within them, in nats per answer. Without it, a row that is
+    refined on many facts enters other answers. 0: none.
+    """
     improbable: float = field(default=-6.0, metadata=UNCOUNTED)
     """Warn about refusals whose mean log-probability per token under the unedited model is below this, in nats."""
 
@@ -155,6 +159,7 @@ class TokenConfig:
         positive("token.refine_rounds", self.refine_rounds, zero=True)
         positive("token.refine_lr", self.refine_lr, example=1e-3)
         positive("token.refine_noise", self.refine_noise, zero=True)
+        positive("token.refine_guard", self.refine_guard, zero=True)
         positive("token.fresh_norm", self.fresh_norm)
         if self.fresh_lift is not None and not -1 < self.fresh_lift < 1:
             hint = "give for example 0.3, or null for a random direction"

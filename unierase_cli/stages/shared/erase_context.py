@@ -15,9 +15,10 @@ from unierase_cli.pipeline.model_states import load_base
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.attribute import FILE
-from unierase_cli.stages.moments import RECORD, measure, preserved, watched
+from unierase_cli.stages.moments import ANSWERED, RECORD, measure, preserved, watched
 from unierase_cli.stages.shared.edited_layers import edited_layers, key_position
 from unierase_cli.stages.shared.reveal_again import reveal_again
+from unierase_cli.store.jsonl import read_jsonl
 from unierase_cli.training.token.targets import load_targets
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from unierase_cli.methods.base import EraseContext, Renewed
     from unierase_cli.models.load import LoadedModel
     from unierase_cli.models.token_rows import TokenRows
+    from unierase_cli.training.token.guard import Given
     from unierase_cli.training.unlearning.said import Said
 
 
@@ -192,7 +194,21 @@ def _refinement(
             seed=context.experiment.run.seed,
             reporter=context.reporter,
             protected=preserved(context.study),
+            answers=_answers_to_keep(context, loaded),
             checkpoint_dir=context.directory,
         )
 
     return refine
+
+
+def _answers_to_keep(context: StageContext, loaded: LoadedModel) -> list[Given]:
+    """The protected questions' prompts, each with what the unedited model says, else with the benchmark's answer."""
+    from unierase_cli.editing.corpus import drawn
+
+    prompts, artefact = loaded.prompts, context.inputs.get("moments")
+    moments, protect = context.experiment.edit.moments, preserved(context.study)
+    if artefact is not None and (artefact.whole / ANSWERED).exists():
+        asked = drawn(protect, moments.samples, context.experiment.run.seed)
+        said = [row["ids"] for row in read_jsonl(artefact.whole / ANSWERED)]
+        return [(prompts.prompt(fact.question, fact.kind).ids, ids) for fact, ids in zip(asked, said, strict=True) if ids]
+    return [prompts.pair(fact) for fact in protect]

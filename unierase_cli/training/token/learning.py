@@ -16,6 +16,7 @@ from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.store.unlearned import TAKEN_OVER
 from unierase_cli.training.token.checks import measure_continuations, warn_improbable
+from unierase_cli.training.token.guard import Given, Guard
 from unierase_cli.training.token.noise import Perturbation
 from unierase_cli.training.token.pairs import assign_groups
 from unierase_cli.training.token.refusal_scores import target_log_probs
@@ -126,6 +127,7 @@ def refine_token(
     seed: int,
     reporter: Reporter,
     protected: Sequence[Fact] = (),
+    answers: Sequence[Given] = (),
     checkpoint_dir: Path | None = None,
 ) -> TokenRows:
     """Train the input rows again on an edited model (the weights and rows now in ``loaded``), with the model's own prompt.
@@ -135,7 +137,8 @@ def refine_token(
 
     Output rows stay, since the edit was computed for them. With a tied head each row has both roles; the fit then also asks
     for [UNL] as the first answer token, so that the edit keeps its effect, and leaves [UNL]'s logits unchanged at the ends
-    of some ``protected`` questions (``kept_directions``). Otherwise [UNL] becomes likelier after every question.
+    of some ``protected`` questions (``kept_directions``), and improbable within some ``answers`` to keep (``config.refine_guard``).
+    Otherwise [UNL] becomes likelier after every question, and within every answer.
     """
     if not config.refine_epochs or not facts:
         return rows
@@ -147,6 +150,9 @@ def refine_token(
     if loaded.architecture.tied:
         leaves.rows_out = leaves.rows_in
         leaves.kept = kept_directions(loaded, [fact.question for fact in protected])
+        if answers and config.refine_guard:
+            guard = Guard(loaded, rows.ids, answers)
+            leaves.guard = lambda rows_out: config.refine_guard * guard(rows_out)
     listed = listed_refusals(facts, texts)
     before = measure_continuations(loaded, stages.examples(chosen, "chat"), chosen, listed, stages.prefixes)
     stage = TokenStage(

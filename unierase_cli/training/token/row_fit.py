@@ -140,6 +140,10 @@ def _steps(
         optimizer.zero_grad(set_to_none=True)
         with weights:
             value = gradients(loaded, leaves, batch, prefixes)
+        if leaves.guard is not None and leaves.rows_out is not None:
+            guarded = leaves.guard(torch.stack(leaves.rows_out))
+            guarded.backward()
+            value += guarded.item()
         if not math.isfinite(value):
             raise UserError(
                 f"token training: the loss became {value} ({phase.name}, step {step + 1})",

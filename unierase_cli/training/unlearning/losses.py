@@ -17,12 +17,15 @@ def row_logits(architecture: Architecture, hidden: Tensor, ids: Tensor, rows_out
     logits = architecture.logits(hidden)
     if rows_out is None:
         return logits
-    bias = None if architecture.head.bias is None else architecture.head.bias[ids.to(architecture.head.bias.device)]
+    return logits.index_copy(1, ids.to(logits.device), own_logits(architecture, hidden.to(logits.device), ids, rows_out))
+
+
+def own_logits(architecture: Architecture, hidden: Tensor, ids: Tensor, rows_out: Tensor) -> Tensor:
+    """Logits [n, g] of the tokens ``ids`` [g] alone, if their rows of the head were ``rows_out`` [g, h]."""
     # A tied head is on the embedding's device, which may differ from the last block's.
-    own = linear(hidden.to(logits.device), rows_out.to(logits.device, hidden.dtype), bias) * architecture.logit_scale
-    if architecture.soft_cap:
-        own = torch.tanh(own / architecture.soft_cap) * architecture.soft_cap
-    return logits.index_copy(1, ids.to(logits.device), own)
+    bias = None if architecture.head.bias is None else architecture.head.bias[ids.to(architecture.head.bias.device)]
+    own = linear(hidden, rows_out.to(hidden.device, hidden.dtype), bias) * architecture.logit_scale
+    return torch.tanh(own / architecture.soft_cap) * architecture.soft_cap if architecture.soft_cap else own
 
 
 def refusal_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,7 @@ class Leaves:
     ``rows_out`` is None if the head's own rows are used unchanged, and is ``rows_in`` itself if one row has both roles (both
     then contribute gradients). ``hold``: also train [UNL] as the token after the prefix, so that a row with both roles on an
     edited model stays the first answer token. ``kept``: orthonormal directions [r, h] along which the rows do not change.
+    ``guard``: a further loss, of the output rows [g, h].
     """
 
     ids: list[int]
@@ -33,6 +34,7 @@ class Leaves:
     rows_out: list[Tensor] | None = None
     hold: bool = False
     kept: Tensor | None = None
+    guard: Callable[[Tensor], Tensor] | None = None
 
     @property
     def parameters(self) -> list[Tensor]:
