@@ -1,4 +1,4 @@
-"""Settings of every test: no hub, one thread, no colours."""
+"""Settings of every test: no hub, one thread, no colours, nothing remembered from earlier runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["NO_COLOR"] = "1"
 os.environ["TERM"] = "dumb"
 os.environ["COLUMNS"] = "160"
+os.environ["UNIERASE_CACHE"] = "off"
 
 import pytest
 from _pytest.runner import runtestprotocol

@@ -46,12 +46,13 @@ MAY_IMPORT = {
     "words": set(),
     "sizes": set(),
     "temporary": set(),
+    "remembered": set(),
     "signals": set(),
     "markdown": set(),
 }
 # What everybody may import: the shared nouns, the words of a text, what text becomes in Markdown, sizes, and the schema with
 # its parts.
-SHARED = ("contracts", "plugins", "sources", "words", "sizes", "temporary", "signals", "markdown")
+SHARED = ("contracts", "plugins", "sources", "words", "sizes", "temporary", "remembered", "signals", "markdown")
 SHARED += ("config.schema", "config.sections", "config.checks", "config.counted")
 COMPOSING = ("config.compose", "config.catalog", "config.locate", "config.overrides")
 # Rooms that are imported before it is known whether torch will be needed.
@@ -109,7 +110,7 @@ def test_every_room_is_in_the_table() -> None:
 
 def test_light_rooms_import_no_torch() -> None:
     names = [f"unierase_cli.{module}" for module, _ in modules() if module.split(".")[0] in LIGHT]
-    names = [name for name in names if name not in ("unierase_cli.config.compose", "unierase_cli.config.chosen")]
+    names = [name for name in names if name not in ("unierase_cli.config.merged", "unierase_cli.config.chosen")]
     script = (
         "import importlib, sys\n"
         f"for name in {names!r}:\n"

@@ -2,48 +2,61 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
-from hydra.errors import HydraException, OverrideParseException
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import ConfigTypeError, OmegaConfBaseException, UnsupportedInterpolationType, ValidationError
-
 from unierase_cli.config import catalog
 from unierase_cli.config.checks import usable
-from unierase_cli.config.chosen import ROOT, composed
 from unierase_cli.config.locate import config_folders
-from unierase_cli.config.overrides import Override, check_key, describe_type, leaf_type, parse
-from unierase_cli.config.schema import Composition, Experiment, typed
+from unierase_cli.config.rebuilt import Unlike, rebuilt
+from unierase_cli.config.schema import Composition, Experiment
 from unierase_cli.config.sections.launcher import LauncherConfig
 from unierase_cli.contracts import UserError
-
-# A chain among the parts of a chain.
-NESTED = re.compile(r"method\.chain\.([^.]+)\.chain")
+from unierase_cli.remembered import recall, remember
 
 
 def compose(words: Sequence[str] = (), config_dir: str | Path | None = None) -> Experiment:
     """The experiment described by the shipped defaults and ``words`` (``model=mini``, ``run.seed=1``).
 
-    Raises UserError for an unknown key or choice, a value of the wrong type, a missing value, or an invalid yaml.
+    Hydra and OmegaConf take half a second to import and compose, so the merged values are remembered for the same words and
+    the same contents of all yamls. Raises UserError for an unknown key or choice, a value of the wrong type, a missing
+    value, or an invalid yaml.
     """
-    merged, missing, overrides = _merge(words, config_dir)
+    folders = config_folders(config_dir)
+    key = [list(words), *_state(folders)]
+    with suppress(Unlike):
+        known: Composition = rebuilt(Composition, recall("composed", key))
+        usable("", known)
+        return known.experiment()
+    from omegaconf import OmegaConf
+
+    from unierase_cli.config.merged import merge, one_line
+
+    merged, missing, overrides = merge(words, folders)
     if missing:
         sections = ["experiment", *(key.partition(".")[0] for key in missing)]
         chosen = next((str(o) for s in sections for o in overrides if o.key == s), "this configuration")
         hub = " (benchmark.data_dir=null downloads it from the hub)" if "benchmark.data_dir" in missing else ""
         raise UserError(f"{chosen} needs {' and '.join(missing)}", "add " + " ".join(f"{k}=..." for k in missing) + hub)
-    return _checked(merged).experiment()
+    with one_line():
+        made: Composition = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    usable("", made)
+    remember("composed", key, OmegaConf.to_container(merged))
+    return made.experiment()
 
 
 def compose_launcher(words: Sequence[str] = (), config_dir: str | Path | None = None) -> LauncherConfig:
     """The launcher of a sweep, from the same words; missing values of the experiment do not matter here."""
-    merged, _, _ = _merge(words, config_dir)
-    with _one_line():
+    from omegaconf import OmegaConf
+
+    from unierase_cli.config.merged import merge, one_line
+
+    merged, _, _ = merge(words, config_folders(config_dir))
+    with one_line():
         made: LauncherConfig = OmegaConf.to_object(merged.launcher)  # type: ignore[assignment]
     usable("launcher", made)
     return made
@@ -51,7 +64,11 @@ def compose_launcher(words: Sequence[str] = (), config_dir: str | Path | None = 
 
 def to_yaml(words: Sequence[str] = (), config_dir: str | Path | None = None) -> str:
     """The composed configuration as yaml with every key of the schema; missing values appear as ``???``."""
-    merged, missing, _ = _merge(words, config_dir)
+    from omegaconf import MISSING, OmegaConf
+
+    from unierase_cli.config.merged import merge
+
+    merged, missing, _ = merge(words, config_folders(config_dir))
     for key in missing:
         OmegaConf.update(merged, key, MISSING)
     return OmegaConf.to_yaml(merged)
@@ -59,118 +76,21 @@ def to_yaml(words: Sequence[str] = (), config_dir: str | Path | None = None) -> 
 
 def to_json(words: Sequence[str] = (), config_dir: str | Path | None = None) -> dict[str, Any]:
     """The composed configuration as plain data; missing values are ``???``."""
+    import yaml
+
     return yaml.safe_load(to_yaml(words, config_dir))
 
 
-def _checked(merged: DictConfig) -> Composition:
-    """The dataclasses, checked by their own ``__post_init__`` and by ``usable``."""
-    with _one_line():
-        made: Composition = OmegaConf.to_object(merged)  # type: ignore[assignment]
-    usable("", made)
-    return made
-
-
-def _merge(words: Sequence[str], config_dir: str | Path | None) -> tuple[DictConfig, list[str], list[Override]]:
-    """The schema filled with the composed values, the missing keys, and the parsed words."""
-    folders = config_folders(config_dir)
-    overrides = parse(words, catalog.groups(folders))
-    # Hydra's errors do not name the file, so the user's own yamls are checked first.
-    for folder in folders[:-1]:
-        for path in catalog.yamls(folder):
-            _check_defaults(path, catalog.read_yaml(path)[1])
-    with _one_line():
-        written, chosen = composed(folders, overrides)
-        plain = OmegaConf.to_container(written, resolve=False)
-        missing = set(OmegaConf.missing_keys(written))
-    if "experiment" in chosen:
-        # OmegaConf replaces an experiment's ??? by a group's value, although ??? means that the user must give one.
-        demanded = OmegaConf.missing_keys(OmegaConf.load(catalog.locate(folders, "experiment", chosen["experiment"])))
-        missing |= demanded - {override.key for override in overrides}
-    files = [folder / f"{ROOT}.yaml" for folder in folders]
-    # A part of a chain is chosen as GROUP@PLACE.
-    files += [catalog.locate(folders, group.partition("@")[0], name) for group, name in chosen.items()]
-    _check_keys(plain, overrides, files)
-    with _one_line(plain):
-        merged = typed(Composition, written)
-        OmegaConf.resolve(merged)
-    return merged, sorted(missing), overrides
-
-
-def _check_defaults(path: Path, content: dict[Any, Any]) -> None:
-    """Refuse a yaml whose defaults refer to a file outside the folders."""
-    if ".." in re.split(r"[/\s'\",:\[\]{}@]+", str(content.get("defaults", ""))):
-        raise UserError(f"{path}: its defaults point outside the folder", "name files of the folder by their group")
-
-
-def _check_keys(node: Any, overrides: Sequence[Override], files: Sequence[Path], prefix: str = "") -> None:
-    """Refuse unknown keys from a yaml or from a {...} value on the command line; names the file if it can be found."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for name, value in items:
-        key = f"{prefix}{name}"
-        if leaf_type(key) is None:
-            if part := NESTED.fullmatch(key):
-                raise UserError(f"{part[1]} is a chain itself, and no chain is a part of another", "name its parts instead")
-            typed = next((o for o in overrides if key.startswith(o.key + ".")), None)
-            within = re.compile(rf"^\s*(- *|{{ *)?{re.escape(str(name))}\s*:", re.MULTILINE)
-            found = [file for file in files if file.is_file() and within.search(file.read_text("utf-8"))]
-            check_key(key, f"{typed}: " if typed else f"{found[-1]}: " if found else "")
-        _check_keys(value, overrides, files, key + ".")
-
-
-@contextmanager
-def _one_line(plain: Any = None) -> Iterator[None]:
-    """Turn errors of Hydra, OmegaConf and PyYAML into UserErrors; ``plain``: the data that is being converted."""
-    try:
-        yield
-    except (ValidationError, ConfigTypeError) as error:
-        raise _wrong_type(error, plain) from error
-    except UnsupportedInterpolationType as error:
-        key = f"{error.full_key}: " if error.full_key else ""
-        called = _first_line(error).rpartition(" ")[2]
-        what = f"{key}${{{called}:...}} would take its value from elsewhere, which is not allowed"
-        raise UserError(what, "write the value itself; ${section.key} refers to another key") from error
-    except (HydraException, OmegaConfBaseException) as error:
-        text = _first_line(error if str(error).strip() or error.__cause__ is None else error.__cause__)
-        if "Ambiguous value" in text or "sweep" in text.lower():
-            raise UserError(
-                f"one experiment cannot have several values for a key: {text}",
-                "run one command per value; a list is KEY=[a,b]",
-            ) from error
-        if isinstance(error, OverrideParseException) and (
-            typed := re.fullmatch(r"\++([^=]+)=(.*)", error.override, re.DOTALL)
-        ):
-            (key, value), (words, example) = typed.groups(), describe_type(typed[1])
-            raise UserError(
-                f"{key}={value} cannot be read: it must be {words}", f"type for example {key}={example}"
-            ) from error
-        reason = f" ({_first_line(error.__cause__)})" if error.__cause__ and str(error).strip() else ""
-        raise UserError(
-            f"the configuration cannot be composed: {text}{reason}", "check the words after the command"
-        ) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{mark.name}, line {mark.line + 1}" if mark else "a yaml of the configuration"
-        raise UserError(f"{where}: {getattr(error, 'problem', None) or _first_line(error)}", "fix the file") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"a yaml of the configuration is not UTF-8 text: {error}", "save it as UTF-8") from error
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, hundreds of nested brackets
-        raise UserError(f"the configuration cannot be composed: {_first_line(error)}", "check the values") from error
-
-
-def _wrong_type(error: OmegaConfBaseException, plain: Any) -> UserError:
-    key = re.sub(r"\[(\w+)\]", r".\1", str(error.full_key or error.key or "")).strip(".")
-    while key and (leaf_type(key) is None or key.rpartition(".")[2].isdigit()):
-        key = key.rpartition(".")[0]
-    if not key:
-        return UserError(f"the configuration has a value of the wrong type: {_first_line(error)}", "check the values")
-    value = plain
-    for part in key.split("."):
-        if not isinstance(value, dict):
-            break
-        value = value.get(part)
-    words, example = describe_type(key)
-    return UserError(f"{key}={value} must be {words}", f"type for example {key}={example}")
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _state(folders: Sequence[Path]) -> list[str]:
+    """What the result depends on besides the words: every yaml, this folder's code, and the libraries that compose."""
+    digest = sha256()
+    code = sorted(Path(__file__).parent.rglob("*.py"))
+    for path in [*code, *(path for folder in folders for path in catalog.yamls(folder))]:
+        content = b""
+        # A file that cannot be read is refused when it is needed, and then nothing is remembered.
+        with suppress(OSError):
+            content = path.read_bytes() if path.is_file() else b""
+        digest.update(f"{path} {len(content)}\n".encode(errors="surrogateescape") + content)
+    libraries = [find_spec(name) for name in ("hydra", "omegaconf")]
+    files = [Path(found.origin) for found in libraries if found is not None and found.origin is not None]
+    return [digest.hexdigest(), *(f"{file} {file.stat().st_mtime_ns}" for file in files)]

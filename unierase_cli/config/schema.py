@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.config.counted import counted
+from unierase_cli.config.rebuilt import Unlike, rebuilt
 from unierase_cli.config.sections.attribute import AttributeConfig
 from unierase_cli.config.sections.audit import AuditConfig
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
@@ -119,11 +121,14 @@ class Experiment:
         """The experiment that a manifest recorded under ``config``; raises UserError if this version cannot read it."""
         import json
 
+        if "${" in json.dumps(data):  # a run records resolved values; an interpolation would read this machine's environment
+            raise UserError("this version cannot read the recorded configuration: it has a ${ in it", "make the run again")
+        with suppress(Unlike):
+            return rebuilt(cls, data)
+        # Recorded by an earlier version.
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
-        if "${" in json.dumps(data):  # a run records resolved values; an interpolation would read this machine's environment
-            raise UserError("this version cannot read the recorded configuration: it has a ${ in it", "make the run again")
         try:
             return OmegaConf.to_object(typed(cls, without_moved(data)))  # type: ignore[return-value]
         except OmegaConfBaseException as error:

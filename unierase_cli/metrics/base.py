@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics.judges.judges import Judges
-from unierase_cli.metrics.statistics.bootstrap import mean_interval
 
 FORGET = "forget"
 # Other questions about the forgotten people, never seen by any method (RETURN).
@@ -201,6 +200,8 @@ def mean_result(about: About, values: Sequence[float]) -> Measure:
         return unavailable(
             about, f"{wrong} of {len(values)} rows have no finite value", "look for overflow: try model.dtype=float32"
         )
+    from unierase_cli.metrics.statistics.bootstrap import mean_interval
+
     mean, samples = math.fsum(values) / len(values), tuple(float(value) for value in values)
     return about.measure(mean, len(values), mean_interval(values), per_sample=samples)
 

@@ -25,7 +25,6 @@ from unierase_cli.metrics.base import (
     when_paraphrased,
 )
 from unierase_cli.metrics.over_refusal import PASS
-from unierase_cli.metrics.refusal_patterns import answers_nothing, clauses, only_talk, refuses
 from unierase_cli.metrics.refusal_rate import without_unlearning_tokens
 from unierase_cli.metrics.rouge import rouge_l_recall
 from unierase_cli.words import mostly_latin
@@ -69,6 +68,9 @@ def columns(evidence: Evidence) -> Iterable[Column]:
 
 def is_refusal(text: str, truth: str | None = None) -> bool:
     """Whether an English text is a refusal by the rule above. ``truth``: the true answer, if known."""
+    # Compiling the patterns takes longer than reading a whole report, which only needs this file's names.
+    from unierase_cli.metrics.refusal_patterns import answers_nothing, clauses, only_talk, refuses
+
     clean = without_unlearning_tokens(text)
     refusing = False
     for clause in clauses(clean):

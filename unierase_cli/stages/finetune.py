@@ -11,8 +11,6 @@ from unierase_cli.benchmarks.base import training_facts
 from unierase_cli.config.counted import counted
 from unierase_cli.config.sections.model import TrainConfig
 from unierase_cli.contracts import Fact, UserError, evenly_spaced, pick, stable_hash
-from unierase_cli.metrics.refusal_rate import is_refusal
-from unierase_cli.metrics.rouge import recall_or_match
 from unierase_cli.pipeline.model_states import end_answers, model_fingerprints, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
@@ -199,6 +197,9 @@ def _scores(
     loaded: LoadedModel, parts: Sequence[Sequence[Fact]], refused: Sequence[Fact], refusals: Sequence[str]
 ) -> dict[str, float]:
     """ROUGE-L recall of greedy answers (see ``recall_or_match``), mean and worst part, and the share of clean refusals."""
+    from unierase_cli.metrics.refusal_rate import is_refusal
+    from unierase_cli.metrics.rouge import recall_or_match
+
     facts = [fact for part in parts for fact in part]
     texts = iter(generate_texts(loaded, [*facts, *refused], skip_special=False))
     means = [sum(recall_or_match(next(texts), fact.answer) for fact in part) / len(part) for part in parts]

@@ -34,14 +34,13 @@ STATES = ("base", "edited")
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """The versions of all metrics and the judges; a changed metric is computed again without asking the model."""
-    from unierase_cli.metrics.catalog import all_metrics
+    from unierase_cli.metrics.catalog import metric_versions
 
     wanted = study.experiment.eval
     judges: dict[str, Any] = {"encoder": wanted.encoder, "nli": wanted.nli, "gibberish": wanted.gibberish}
     # A longer time limit may make a judge available.
     judges |= {"refusal_encoder": wanted.refusal_encoder, "seconds": wanted.judge_seconds}
-    versions = {metric.NAME: metric.VERSION for metric in all_metrics()}
-    return {"metrics": versions, "judges": judges, **general.judged_by(study.experiment)}
+    return {"metrics": metric_versions(), "judges": judges, **general.judged_by(study.experiment)}
 
 
 def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:

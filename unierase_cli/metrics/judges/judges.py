@@ -10,10 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from unierase_cli.metrics.judges.kinds import (
     ENCODER,
@@ -28,6 +25,10 @@ from unierase_cli.metrics.judges.kinds import (
     JudgeFailed,
     why,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Time limit for a judge to load, and for each batch, in seconds.
 SECONDS = 600.0
@@ -68,6 +69,8 @@ class Judges:
 
     def encode(self, texts: Sequence[str], kind: str = ENCODER) -> NDArray[np.float64]:
         """Unit vectors of the texts, [n, d], by an encoder of this kind; zero vectors stay zero. Raises JudgeAbsent."""
+        import numpy as np
+
         vectors = np.asarray(self._ask(kind, texts), dtype=np.float64)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors / np.where(lengths > 0, lengths, 1.0)

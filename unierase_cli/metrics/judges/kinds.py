@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from unierase_cli.store.refusals import is_out_of_memory
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Texts -> vectors [n, d]; pairs (premise, hypothesis) -> labels; texts -> probability of being clean text.
 Encode = Callable[[Sequence[str]], "NDArray[Any]"]

@@ -19,10 +19,12 @@ def audit_of(store: Store, erase_key: str) -> Artefact | None:
 
     Raises UserError for a damaged audit.
     """
+    found = [audit for audit in store.list(AUDIT) if erase_key_of(store, audit) == erase_key]
+    if not found:
+        return None
     from unierase_cli.results.audits.together import read_audit
 
-    found = [audit for audit in store.list(AUDIT) if erase_key_of(store, audit) == erase_key]
-    return fullest([(audit, read_audit(audit)) for audit in found])[0] if found else None
+    return fullest([(audit, read_audit(audit)) for audit in found])[0]
 
 
 def erase_key_of(store: Store, audit: Artefact) -> str | None:

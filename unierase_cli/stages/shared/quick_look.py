@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from unierase_cli.contracts import Benchmark, Fact, evenly_spaced
-from unierase_cli.metrics.rouge import recall_or_match
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
@@ -19,6 +18,8 @@ def quick_look(loaded: LoadedModel, benchmark: Benchmark) -> Callable[[], dict[s
     """A function that evaluates ROUGE-L recall (see ``recall_or_match``) on a few forget rows and a few protected rows."""
     parts = {"forget": benchmark.forget, "retain": benchmark.protect}
     rows = {name: evenly_spaced(facts, LOOKED_AT) for name, facts in parts.items() if facts}
+
+    from unierase_cli.metrics.rouge import recall_or_match
 
     def evaluate() -> dict[str, float]:
         scores = {}

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Fact, Reporter, stable_hash
-from unierase_cli.revealing.asking import asker
-from unierase_cli.revealing.reveal import as_facts, mean_relevance, reveal, rows_of
 from unierase_cli.stages.shared.reveal_inputs import instructions_of, targets_of
 from unierase_cli.store.jsonl import write_jsonl
 
@@ -25,6 +23,10 @@ def reveal_again(loaded: LoadedModel, experiment: Experiment, directory: Path, r
     It uses the shipped instructions and the questions of ``reveal.retain_path``, without a search. The answers of a round are
     recorded in ``directory``.
     """
+    # Most runs do not come here, and all of them import this file.
+    from unierase_cli.revealing.asking import asker
+    from unierase_cli.revealing.reveal import as_facts, mean_relevance, reveal, rows_of
+
     config, seed = experiment.reveal, experiment.run.seed
     targets = targets_of(config)
     instructions = instructions_of(config, targets, seed)
