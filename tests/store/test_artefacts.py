@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from unierase_cli.contracts import UserError, pick, stable_hash
+from unierase_cli.store import artefacts
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.hashing import hash_file, hash_json
@@ -106,3 +107,26 @@ def test_stable_choices_agree_between_processes() -> None:
     process.start()
     assert queue.get(timeout=60) == (stable_hash(0, "question"), pick(3, "id", ["a", "b", "c"]))
     process.join()
+
+
+def test_looking_up_a_key_parses_only_manifests_with_that_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    made = [make(store, letter * 64, finished=number) for number, letter in enumerate("abcd")]
+    (made[3].path / "manifest.json").write_text("{" + "c" * 64)
+    read: list[Path] = []
+    real = artefacts.found_artefact
+    monkeypatch.setattr(artefacts, "found_artefact", lambda path: read.append(path) or real(path))
+    found = store.find("erase", "c" * 64)
+    assert found is not None
+    assert (found.path, set(read)) == (made[2].path, {made[2].path, made[3].path})
+    assert store.find("erase", "e" * 64) is None
+
+
+def test_a_store_that_reads_once_shows_the_folder_as_it_was(tmp_path: Path) -> None:
+    make(Store(tmp_path))
+    once, always = Store(tmp_path, once=True), Store(tmp_path)
+    assert [len(store.list("erase")) for store in (once, always)] == [1, 1]
+    make(Store(tmp_path), "b" * 64)
+    assert [len(store.list()) for store in (once, always)] == [1, 2]
+    assert [store.find("erase", "b" * 64) is None for store in (once, always)] == [True, False]
+    assert once.list("observe") == []

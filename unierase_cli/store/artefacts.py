@@ -21,7 +21,7 @@ from typing import Any
 from unierase_cli.contracts import UserError
 from unierase_cli.store.artefact import LOG, MANIFEST, Artefact, found_artefact, read_artefact
 from unierase_cli.store.hashing import file_records
-from unierase_cli.store.json_text import read_json, write_json
+from unierase_cli.store.json_text import DESCRIPTION, read_json, write_json
 from unierase_cli.store.locks import held
 from unierase_cli.store.whole import clear_discarded, clear_left_behind, discard, flush_to_disk
 
@@ -59,20 +59,35 @@ class Draft:
 
 
 class Store:
-    """All artefacts below one outputs folder."""
+    """All artefacts below one outputs folder. ``once``: the folder is read only once, for commands that make none."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, *, once: bool = False) -> None:
         self.root = Path(root)
+        self._once = once
+        self._listed: list[Artefact] | None = None
+
+    def _read(self, stage: str | None, key: str = "") -> list[Artefact]:
+        """The artefacts in the folder; with ``key`` only those whose manifest has this text somewhere."""
+        # Parsing a manifest takes far longer than searching it for a key.
+        paths = (path for path in self.root.glob(f"{stage or '*'}/*/v*/{MANIFEST}") if not key or _has(path, key))
+        found = [artefact for path in paths if (artefact := found_artefact(path.parent)) is not None]
+        return sorted(found, key=lambda a: (a.order, a.path.as_posix()))
 
     def list(self, stage: str | None = None) -> list[Artefact]:
         """Complete artefacts, oldest first."""
-        pattern = f"{stage or '*'}/*/v*/{MANIFEST}"
-        found = [artefact for path in self.root.glob(pattern) if (artefact := found_artefact(path.parent)) is not None]
-        return sorted(found, key=lambda a: (a.order, a.path.as_posix()))
+        if not self._once:
+            return self._read(stage)
+        if self._listed is None:
+            self._listed = self._read(None)
+        return [artefact for artefact in self._listed if stage in (None, artefact.path.parents[1].name)]
 
     def find(self, stage: str, key: str) -> Artefact | None:
         """The newest complete artefact with this key."""
-        matches = [a for a in self.list(stage) if a.key == key]
+        return self._with_key(key, stage)
+
+    def _with_key(self, key: str, stage: str | None = None) -> Artefact | None:
+        known = self.list(stage) if self._once else self._read(stage, key)
+        matches = [a for a in known if a.key == key]
         return matches[-1] if matches else None
 
     def inputs_of(self, artefact: Artefact) -> dict[str, Artefact | None]:
@@ -92,8 +107,7 @@ class Store:
             found = found_artefact(place)
             if found is not None and found.key == record["key"]:
                 return found
-        matches = [a for a in self.list() if a.key == record["key"]]
-        return matches[-1] if matches else None
+        return self._with_key(record["key"])
 
     def interrupted(self, stage: str, slug: str, key: str) -> Path | None:
         """The newest version folder that a run with this key left incomplete."""
@@ -197,6 +211,13 @@ def _within(path: Path, root: Path) -> bool:
         return path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError):  # a name that is too long, a symlink loop
         return False
+
+
+def _has(path: Path, text: str) -> bool:
+    """Whether a small file contains the text; False for one that cannot be read."""
+    with suppress(OSError), path.open("rb") as stream:
+        return text.encode() in stream.read(DESCRIPTION)
+    return False
 
 
 def _key_of(path: Path) -> str | None:

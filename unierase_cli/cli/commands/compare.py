@@ -54,7 +54,7 @@ def compare(
     wanted = [part for part in (metrics or "").replace(" ", "").split(",") if part]
     if metrics is not None and not wanted:
         raise UserError("--metrics names nothing", "--metrics forget.rouge,retain_unseen.rouge")
-    compared = compare_pair(Store(outputs), words, metrics=wanted, top=top, anyway=anyway)
+    compared = compare_pair(Store(outputs, once=True), words, metrics=wanted, top=top, anyway=anyway)
     if json:
         emit_json(compared.to_json())
         return
