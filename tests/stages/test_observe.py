@@ -13,12 +13,17 @@ import pytest
 from tests.helpers.eager_token import with_eager_token
 from tests.helpers.observing import PROTOCOL, ROWS, edited_model, experiment, run, scored
 from tests.helpers.settings import with_settings
-from tests.helpers.tiny_models import tiny_llama
-from unierase_cli.config.sections.evaluation import ProtocolConfig
+from tests.helpers.tiny_models import save_folder, tiny_llama
+from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
+from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
+from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig
 from unierase_cli.contracts import Benchmark, Fact, Observation, SilentReporter, UserError
 from unierase_cli.inference.observe import ask, observe, plan_batches
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.pipeline.observation_files import Plan, read_state
+from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import observe as stage
 from unierase_cli.stages import score
@@ -283,3 +288,28 @@ def test_damaged_observations_are_named_by_file_and_line(whole: Path, tmp_path: 
     path.write_text(lines[0])
     with pytest.raises(UserError, match=r"lacks 4 of 5 rows"):
         read_state(tmp_path / "base")
+
+
+def test_a_method_that_changes_nothing_is_observed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Experiment(
+        model=ModelConfig(path=str(save_folder(tiny_llama(), tmp_path / "model")), key_position="prompt_last"),
+        benchmark=BenchmarkConfig(name="fictional", split="forget10", authors=20, questions=5),
+        method=MethodConfig(name="none", editing=False, token=False),
+        protocol=replace(PROTOCOL, rows=2),
+        eval=EvalConfig(splits=["forget", "world_facts"]),
+        run=RunConfig(outputs=str(tmp_path / "outputs"), device="cpu"),
+    )
+    pipeline = Pipeline(config, SilentReporter())
+    base = pipeline.make("observe", state="base")
+    really = tmp_path / "really"
+    really.mkdir()
+    inputs = {"erase": pipeline.make("erase")}
+    stage.run(StageContext(study_of(config), really, inputs, SilentReporter(), {"state": "edited"}))
+    monkeypatch.setattr(stage, "load_edited", lambda *given: pytest.fail("the model was asked again"))
+    edited = pipeline.make("observe", state="edited")
+    assert edited.summary == {**base.summary, "state": "edited"}
+    assert {path.name for path in really.iterdir()} == {path.name for path in edited.files("*.json*")} - {"manifest.json"}
+    for path in really.glob("*.json*"):
+        assert (edited.path / path.name).read_bytes() == path.read_bytes(), f"{path.name} is not what asking gives"
+    scored = pipeline.make("score")
+    assert {row["difference"] for row in scored.summary["rows"] if row["difference"] is not None} == {0.0}

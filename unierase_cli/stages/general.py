@@ -32,6 +32,7 @@ from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.plugins import code_of
 from unierase_cli.stages.shared.cut_short import told
+from unierase_cli.stages.shared.unedited import same_answers, taken_over
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import read_as, write_json
 from unierase_cli.store.jsonl import append_jsonl, read_jsonl, write_jsonl
@@ -62,7 +63,7 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
 
 
 def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
-    return state_needs(study.experiment, options["state"])
+    return state_needs(study.experiment, options["state"]) | same_answers(study, NAME, options)
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
@@ -88,6 +89,8 @@ def judged_by(experiment: Experiment) -> dict[str, Any]:
 def run(context: StageContext) -> dict[str, Any]:
     """Ask all suites, then run lm-eval's tasks; returns the numbers of rows and of too long ones, and how programs are confined."""
     config, reporter = context.experiment.eval.general, context.reporter
+    if (known := taken_over(context)) is not None:
+        return known
     items = {name: load_items(name, config, reporter) for name in config.suites}
     load = load_edited if context.options["state"] == "edited" else load_base
     loaded = load(context.experiment, context.inputs, reporter)

@@ -28,6 +28,7 @@ from unierase_cli.pipeline.observation_files import PLAN, Pass, Plan, batches_do
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
 from unierase_cli.stages.shared.cut_short import share_cut, told_of_state
+from unierase_cli.stages.shared.unedited import same_answers, taken_over
 from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.jsonl import append_jsonl
 from unierase_cli.training import processes
@@ -56,7 +57,7 @@ def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
 
 
 def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
-    return state_needs(study.experiment, options["state"])
+    return state_needs(study.experiment, options["state"]) | same_answers(study, NAME, options)
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
@@ -86,6 +87,8 @@ def run(context: StageContext) -> dict[str, Any]:
     prompt.
     """
     experiment, reporter = context.experiment, context.reporter
+    if (known := taken_over(context)) is not None:
+        return known
     if STEP in context.options:
         loaded = load_edited(experiment, context.inputs, reporter, int(context.options[STEP]))
     else:
