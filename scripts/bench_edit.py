@@ -105,10 +105,10 @@ def limits(
 def matmul_rate(size: int = 1024, repeats: int = 20) -> float:
     """Multiplications and additions per CPU second of a float32 matrix product; the best of several."""
     one, other = torch.randn(size, size), torch.randn(size, size)
-    return max(2 * size**3 / _seconds(lambda: one @ other)[0] for _ in range(repeats))
+    return max(2 * size**3 / seconds_of(lambda: one @ other)[0] for _ in range(repeats))
 
 
-def _seconds(call: Callable[[], object]) -> tuple[float, object]:
+def seconds_of(call: Callable[[], object]) -> tuple[float, object]:
     started = time.process_time()
     result = call()
     return time.process_time() - started, result
@@ -148,7 +148,7 @@ def compared(sizes: TrainConfig, facts: int, texts: int, layers: Sequence[int], 
         for _ in range(repeats):
             norms = []
             for call, found in zip((theirs, ours), times, strict=True):
-                seconds, result = _seconds(call)
+                seconds, result = seconds_of(call)
                 found.append(seconds)
                 norms.append(result)
         apart = max(abs(norms[1][layer] / norms[0][layer] - 1) for layer in layers)
@@ -158,12 +158,12 @@ def compared(sizes: TrainConfig, facts: int, texts: int, layers: Sequence[int], 
     return lines
 
 
-def write_csv(path: Path, lines: Sequence[Sequence[str]]) -> None:
-    """The table with its command and commit, as ``scripts/tables.py`` reads it."""
-    command = shlex.join(["python", "-m", "scripts.bench_edit", *sys.argv[1:]])
+def write_csv(path: Path, script: str, lines: Sequence[Sequence[str]]) -> None:
+    """The table with its headings, its command and commit, as ``scripts/tables.py`` reads it."""
+    command = shlex.join(["python", "-m", f"scripts.{script}", *sys.argv[1:]])
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(f"# command: {command}\n# commit: {git_commit() or 'not recorded'}\n")
-        csv.writer(file, lineterminator="\n").writerows([HEADINGS, *lines])
+        csv.writer(file, lineterminator="\n").writerows(lines)
 
 
 def main() -> None:
@@ -177,7 +177,7 @@ def main() -> None:
     sizes = TrainConfig(hidden_size=256, intermediate_size=1024, layers=8, heads=4, vocabulary=4096)
     lines = compared(sizes, wanted.facts, wanted.texts, range(1, 6), wanted.repeats)
     if wanted.csv:
-        write_csv(wanted.csv, lines)
+        write_csv(wanted.csv, "bench_edit", [HEADINGS, *lines])
 
 
 if __name__ == "__main__":
