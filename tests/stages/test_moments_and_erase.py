@@ -193,6 +193,29 @@ def test_a_token_is_asked_for_only_where_the_edit_leads_to_one(folder: Path, tmp
     assert erase_stage.reads(study_of(with_token), {}) != erase_stage.reads(study_of(straight), {})
 
 
+@pytest.mark.parametrize("corpus", ["answers", "auto"])
+def test_the_refinement_guards_what_the_unedited_model_said_else_the_benchmarks_answers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus: str
+) -> None:
+    config = experiment(folder, tmp_path, method=MethodConfig(name="unierase", token=True))
+    config = with_settings(replace(config, token=quick_token(tmp_path)), edit__moments__corpus=corpus)
+    seen: dict[str, Any] = {}
+
+    def refine(loaded: Any, rows: TokenRows, *_: Any, **given: Any) -> TokenRows:
+        seen.update(given, loaded=loaded)
+        return rows
+
+    monkeypatch.setattr("unierase_cli.training.token.learning.refine_token", refine)
+    make(config, "erase")
+    prompts, protect = seen["loaded"].prompts, study_of(config).benchmark.protect
+    pairs = [prompts.pair(fact) for fact in protect]
+    if corpus == "answers":
+        said = [row["ids"] for row in read_jsonl(make(config, "moments").path / "answers.jsonl")]
+        pairs = [(prompt, ids) for (prompt, _), ids in zip(pairs, said, strict=True) if ids]
+    assert seen["answers"] == pairs
+    assert pairs
+
+
 def test_unierase_takes_the_trained_token_and_refines_it_on_the_edited_model(folder: Path, tmp_path: Path) -> None:
     config = experiment(folder, tmp_path, method=MethodConfig(name="unierase", token=True))
     token = quick_token(tmp_path)
