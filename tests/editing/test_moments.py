@@ -132,18 +132,18 @@ def test_stored_moments_give_the_same_preservation_and_name_a_missing_layer(tmp_
 
 
 def test_the_corpus_is_the_benchmarks_own_or_a_file_and_bad_lines_are_named(tmp_path: Path) -> None:
-    assert read_corpus(MomentsConfig(corpus="auto"), FACTS[:2], 0) == [f"{f.question} {f.answer}" for f in FACTS[:2]]
+    assert read_corpus("auto", "corpus", 1000, FACTS[:2], 0) == [f"{f.question} {f.answer}" for f in FACTS[:2]]
     path = tmp_path / "corpus.jsonl"
     path.write_text("".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(20)))
-    assert len(read_corpus(MomentsConfig(corpus=str(path)), [], 0)) == 20
-    some = read_corpus(MomentsConfig(corpus=str(path), samples=5), [], 0)
-    assert some == read_corpus(MomentsConfig(corpus=str(path), samples=5), [], 0)
+    assert len(read_corpus(str(path), "corpus", 1000, [], 0)) == 20
+    some = read_corpus(str(path), "corpus", 5, [], 0)
+    assert some == read_corpus(str(path), "corpus", 5, [], 0)
     assert len(set(some)) == 5
     path.write_text('{"text": "a"}\n{"words": "b"}\n')
     with pytest.raises(UserError, match=r"corpus.jsonl:2: no string `text`"):
-        read_corpus(MomentsConfig(corpus=str(path)), [], 0)
-    with pytest.raises(UserError, match="is incomplete"):
-        read_corpus(MomentsConfig(corpus="hub:wikipedia"), [], 0)
+        read_corpus(str(path), "corpus", 1000, [], 0)
+    with pytest.raises(UserError, match="edit.moments.texts=hub:wikipedia is incomplete"):
+        read_corpus("hub:wikipedia", "texts", 1000, [], 0)
 
 
 class Streamed:
@@ -170,14 +170,14 @@ class Streamed:
 def test_a_streamed_data_set_is_drawn_from_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     hub = Streamed()
     monkeypatch.setitem(sys.modules, "datasets", hub)
-    config = MomentsConfig(corpus="hub:wikimedia/wikipedia/20231101.en/train/text", samples=5)
-    drawn = [read_corpus(config, [], seed) for seed in range(10)]
+    name = "hub:wikimedia/wikipedia/20231101.en/train/text"
+    drawn = [read_corpus(name, "texts", 5, [], seed) for seed in range(10)]
     assert set(hub.asked) == {("wikimedia/wikipedia", "20231101.en", "train", True)}
     assert {len(texts) for texts in drawn} == {5}
-    assert read_corpus(config, [], 3) == drawn[3]
+    assert read_corpus(name, "texts", 5, [], 3) == drawn[3]
     assert len(set(map(tuple, drawn))) == 10, "every seed draws other texts"
     assert all(0 <= seed < 2**31 for seed in hub.seeds)
-    assert len(read_corpus(replace(config, samples=0), [], 0)) == 100
+    assert len(read_corpus(name, "texts", 0, [], 0)) == 100
 
 
 def unasked(prompts: list[list[int]]) -> list[list[int]]:
@@ -193,6 +193,17 @@ def test_sources_without_weight_or_texts_are_left_out() -> None:
     both = moment_sources(formatter, replace(plain, max_tokens=4, prompt_end_weight=9.0), FACTS, 0, unasked)
     assert [s.tokens for s in both] == [4 * len(FACTS), len(FACTS)]
     assert [s.last_only for s in both] == [False, True]
+
+
+def test_general_texts_are_read_besides_the_corpus(tmp_path: Path) -> None:
+    formatter, path = tiny_llama().prompts, tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": f"Text number {i}."}) + "\n" for i in range(3)))
+    config = MomentsConfig(corpus="auto", texts=str(path), texts_weight=2.0)
+    corpus, texts = moment_sources(formatter, config, FACTS, 0, unasked)
+    assert (corpus.name, texts.name, corpus.weight, texts.weight) == ("corpus", "texts", 1.0, 2.0)
+    assert sorted(texts.sequences) == sorted(encode_texts(formatter, [f"Text number {i}." for i in range(3)], 512))
+    (alone,) = moment_sources(formatter, replace(config, corpus_weight=0), FACTS, 0, unasked)
+    assert alone.sequences == texts.sequences
 
 
 def test_the_corpus_of_answers_is_every_question_with_what_the_model_says() -> None:

@@ -71,7 +71,7 @@ KEYED = (
     ("method=ga_gd", "unlearn.token_weights="), ("benchmark=tofu", "benchmark.data_dir="),
     ("benchmark=jsonl", "benchmark.path="), ("model=hf", "model.path="),
     ("eval.general.suites=[mmlu]", "eval.general.data_dir="), ("eval.passes=[perplexity]", "eval.texts="), ("eval.nli=",),
-    ("eval.passes=[reference_loss]", "eval.reference_model="), ("edit.moments.corpus=",),
+    ("eval.passes=[reference_loss]", "eval.reference_model="), ("edit.moments.corpus=",), ("edit.moments.texts=",),
     ("benchmark=real_world", "benchmark.data_dir="), ("benchmark=world", "benchmark.data_dir="),
 )  # fmt: skip
 

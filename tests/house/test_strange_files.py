@@ -17,7 +17,6 @@ from unierase_cli.benchmarks.base import load_benchmark
 from unierase_cli.benchmarks.general.base import load_items
 from unierase_cli.benchmarks.parts.construction import read_people
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
-from unierase_cli.config.sections.edit import MomentsConfig
 from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.token import TokenConfig
@@ -115,7 +114,7 @@ READERS = {
     "refusals, plain": Reader({"text": "I do not know."}, lambda path: load_targets(TokenConfig(targets=str(path))),
     "strange.txt"),
     "token weights": Reader({"fact": "full-1", "weights": [0, 0.5, 1]}, load_token_weights),
-    "corpus": Reader({"text": "Some text."}, lambda path: read_corpus(MomentsConfig(corpus=str(path)), (), 0)),
+    "corpus": Reader({"text": "Some text."}, lambda path: read_corpus(str(path), "corpus", 0, (), 0)),
     **{
         name: Reader(
             row, lambda path, name=name: load_items(name, GeneralConfig([name], str(path.parent))), f"{name}.jsonl"

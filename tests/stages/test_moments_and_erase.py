@@ -30,7 +30,7 @@ from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import erase as erase_stage
 from unierase_cli.stages import moments as moments_stage
 from unierase_cli.store.artefact import Artefact
-from unierase_cli.store.jsonl import read_jsonl
+from unierase_cli.store.jsonl import read_jsonl, write_jsonl
 from unierase_cli.store.tensors import load_tensors
 
 
@@ -94,7 +94,7 @@ def test_the_erase_artefact_holds_patch_state_and_steps(made: tuple[Experiment, 
     assert Patch.load(artefact.path, 0).tokens is None
 
 
-def test_only_what_shapes_the_moments_enters_their_key(made: tuple[Experiment, Artefact]) -> None:
+def test_only_what_shapes_the_moments_enters_their_key(made: tuple[Experiment, Artefact], tmp_path: Path) -> None:
     config, artefact = made
     keys = artefact.manifest["inputs"]
     other = replace(config, edit=replace(config.edit, threshold=0.4, values=replace(config.edit.values, clamp=0.5)))
@@ -111,8 +111,14 @@ def test_only_what_shapes_the_moments_enters_their_key(made: tuple[Experiment, A
 
     assert key(answer_tokens=3) != key(), "the model's own answers are read"
     assert key(corpus="auto", answer_tokens=3) == key(corpus="auto")
-    heavier = replace(config, edit=replace(config.edit, moments=replace(config.edit.moments, prompt_end_weight=9.0)))
-    assert Pipeline(heavier, SilentReporter()).plan("moments")[-1].state == "missing"
+    texts = tmp_path / "texts.jsonl"
+    write_jsonl(texts, [{"text": "Some text."}])
+    known = {key(), key(prompt_end_weight=9.0), key(texts=str(texts)), key(texts=str(texts), texts_weight=2.0)}
+    write_jsonl(texts, [{"text": "Another text."}])
+    assert len(known | {key(texts=str(texts))}) == 5, "a file counts by what it holds"
+    assert key() == keys["moments"]["key"]
+    with pytest.raises(UserError, match=r"edit\.moments\.texts=nowhere does not exist"):
+        key(texts="nowhere")
 
 
 def test_a_method_that_reveals_reads_what_ends_an_answer_and_no_search(folder: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def moment_sources(
 ) -> list[Source]:
     """The sources of the second moments; those without weight or texts are skipped.
 
-    These are corpus tokens and the last prompt tokens of protected questions. ``answer`` continues prompts as the
+    These are corpus tokens, general texts, and the last prompt tokens of protected questions. ``answer`` continues prompts as the
     model would, for the corpus of its own answers: an edit that leaves only the prompts alone changes how the model
     goes on after the first token.
     """
@@ -37,8 +37,11 @@ def moment_sources(
         said = zip(prompts, answer(prompts) if prompts else [], strict=True)
         sources.append(Source("answers", config.corpus_weight, [[*prompt, *ids] for prompt, ids in said]))
     elif config.corpus_weight > 0:
-        texts = read_corpus(config, protect, seed)
+        texts = read_corpus(config.corpus, "corpus", config.samples, protect, seed)
         sources.append(Source("corpus", config.corpus_weight, encode_texts(formatter, texts, config.max_tokens)))
+    if config.texts is not None:
+        texts = read_corpus(config.texts, "texts", config.samples, (), seed)
+        sources.append(Source("texts", config.texts_weight, encode_texts(formatter, texts, config.max_tokens)))
     if config.prompt_end_weight > 0:
         prompts = [formatter.prompt(fact.question, fact.kind).ids for fact in protect]
         sources.append(Source("prompt ends", config.prompt_end_weight, prompts, last_only=True))
@@ -58,22 +61,22 @@ def encode_texts(formatter: PromptFormatter, texts: Iterable[str], max_tokens: i
     return encoded
 
 
-def read_corpus(config: MomentsConfig, protect: Sequence[Fact], seed: int) -> list[str]:
-    """Texts of ``edit.moments.corpus``, at most ``samples`` of them, drawn by seed.
+def read_corpus(name: str, key: str, samples: int, protect: Sequence[Fact], seed: int) -> list[str]:
+    """Texts of ``edit.moments.<key>=<name>``, at most ``samples`` of them, drawn by seed.
 
     Raises UserError for a missing or malformed file, or a hub data set that cannot be reached.
     """
-    if config.corpus.startswith(HUB):
-        return _from_hub(config.corpus, config.samples, seed)
-    if config.corpus == AUTO:
+    if name.startswith(HUB):
+        return _from_hub(name, key, samples, seed)
+    if name == AUTO:
         texts = [f"{fact.question} {fact.answer}" for fact in protect]
     else:
         texts = []
-        for number, row in iterate_jsonl(config.corpus):
+        for number, row in iterate_jsonl(name):
             if not isinstance(row.get("text"), str):
-                raise UserError(f"{config.corpus}:{number}: no string `text`", 'write {"text": "..."} on every line')
+                raise UserError(f"{name}:{number}: no string `text`", 'write {"text": "..."} on every line')
             texts.append(row["text"])
-    return drawn(texts, config.samples, seed)
+    return drawn(texts, samples, seed)
 
 
 def drawn(items: Sequence[Item], count: int, seed: int) -> list[Item]:
@@ -84,12 +87,12 @@ def drawn(items: Sequence[Item], count: int, seed: int) -> list[Item]:
     return [items[i] for i in chosen]
 
 
-def _from_hub(name: str, samples: int, seed: int) -> list[str]:
+def _from_hub(name: str, key: str, samples: int, seed: int) -> list[str]:
     """Texts of ``hub:<data set>/<config>/<split>/<column>``, streamed, so that only what is read is downloaded."""
     parts = name.removeprefix(HUB).rsplit("/", 3)
     if len(parts) != 4 or not all(parts):
         example = f"{HUB}wikimedia/wikipedia/20231101.en/train/text"
-        raise UserError(f"edit.moments.corpus={name} is incomplete", f"write data set, config, split, column: {example}")
+        raise UserError(f"edit.moments.{key}={name} is incomplete", f"write data set, config, split, column: {example}")
     from datasets import load_dataset
 
     path, subset, split, column = parts
@@ -101,6 +104,6 @@ def _from_hub(name: str, samples: int, seed: int) -> list[str]:
     except Exception as error:  # the hub client raises many kinds: all mean that the texts are unavailable
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"edit.moments.corpus={name} cannot be read: {first}",
-            "give a JSON Lines file with `text`: edit.moments.corpus=FILE, or edit.moments.corpus=auto",
+            f"edit.moments.{key}={name} cannot be read: {first}",
+            f"give a JSON Lines file with `text`: edit.moments.{key}=FILE" + (", or auto" if key == "corpus" else ""),
         ) from error

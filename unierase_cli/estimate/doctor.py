@@ -153,8 +153,9 @@ def files(experiment: Experiment, found: dict[str, Any]) -> list[dict[str, str]]
     look("benchmark.retain_path", experiment.benchmark.retain_path, folder=False)
     targets = experiment.token.targets
     look("token.targets", None if targets in NAMED else targets, folder=False)
-    corpus = experiment.edit.moments.corpus
+    corpus, texts = experiment.edit.moments.corpus, experiment.edit.moments.texts
     look("edit.moments.corpus", None if corpus in (ANSWERS, AUTO) or corpus.startswith(HUB) else corpus, folder=False)
+    look("edit.moments.texts", None if texts is None or texts.startswith(HUB) else texts, folder=False)
     return looked
 
 

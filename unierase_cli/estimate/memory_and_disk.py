@@ -120,7 +120,7 @@ def _moments(experiment: Experiment, space: Workspace, rows: Rows, accelerator: 
     count, inner = len(edited_layers(experiment, space.shape)), space.shape.inner
     square, moments = inner**2, experiment.edit.moments
     tokens = pass_tokens(not accelerator, moments.batch_tokens)
-    if moments.corpus in (ANSWERS, AUTO):
+    if moments.corpus in (ANSWERS, AUTO) and moments.texts is None:
         texts = min(rows.protect, moments.samples or rows.protect)
         answer = rows.answer if moments.corpus == AUTO else moments.answer_tokens
         tokens = min(tokens, texts * (rows.question + answer))

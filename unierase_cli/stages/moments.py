@@ -52,13 +52,14 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     found = model_fingerprints(study.experiment)
     moments = study.experiment.edit.moments
     of_protected = moments.corpus in (ANSWERS, AUTO)
-    if not of_protected and not moments.corpus.startswith(HUB) and moments.corpus_weight > 0:
-        path = Path(moments.corpus)
-        if not path.is_file():
-            raise UserError(
-                f"edit.moments.corpus={path} does not exist", "give a JSON Lines file with `text`, or answers, or auto"
-            )
-        found["corpus"] = hash_file(path)
+    given = {"corpus": moments.corpus} if not of_protected and moments.corpus_weight > 0 else {}
+    for key, name in (given | ({"texts": moments.texts} if moments.texts is not None else {})).items():
+        if name.startswith(HUB):
+            continue
+        if not Path(name).is_file():
+            others = ", or answers, or auto" if key == "corpus" else f", or {HUB}DATASET/CONFIG/SPLIT/COLUMN"
+            raise UserError(f"edit.moments.{key}={name} does not exist", f"give a JSON Lines file with `text`{others}")
+        found[key] = hash_file(Path(name))
     if moments.prompt_end_weight > 0 or (of_protected and moments.corpus_weight > 0):
         found["protect"] = hash_json([[fact.question, fact.answer] for fact in preserved(study)])
     return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unierase_cli.config.checks import block_numbers, fraction, one_of, positive
-from unierase_cli.config.counted import UNCOUNTED
+from unierase_cli.config.counted import IF_SET, UNCOUNTED
 from unierase_cli.contracts import UserError
 
 # Kinds of ``edit.moments.corpus`` besides the path of a file.
@@ -66,6 +66,12 @@ class MomentsConfig:
     gives), auto (the benchmark's protected questions and answers as plain text), the path of JSON Lines with the key
     `text`, or hub:DATASET/CONFIG/SPLIT/COLUMN.
     """
+    texts: str | None = field(default=None, metadata=IF_SET)
+    """General texts to read besides the corpus: JSON Lines with the key `text`, or hub:DATASET/CONFIG/SPLIT/COLUMN. The more
+    facts are edited at once, the more of what they share with other words has to be known to be kept.
+    """
+    texts_weight: float = field(default=1.0, metadata=IF_SET)
+    """Weight of the moment of the tokens of these texts."""
     samples: int = 1000
     """Maximum number of texts to read, in seeded order. 0: all."""
     max_tokens: int = 512
@@ -82,6 +88,7 @@ class MomentsConfig:
     def __post_init__(self) -> None:
         positive("edit.moments.corpus_weight", self.corpus_weight, zero=True)
         positive("edit.moments.prompt_end_weight", self.prompt_end_weight, zero=True)
+        positive("edit.moments.texts_weight", self.texts_weight)
         positive("edit.moments.max_tokens", self.max_tokens)
         positive("edit.moments.answer_tokens", self.answer_tokens)
         positive("edit.moments.batch_tokens", self.batch_tokens)
