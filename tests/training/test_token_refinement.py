@@ -177,9 +177,25 @@ def test_a_guarded_row_stays_out_of_the_answers_to_keep(refusals: str) -> None:
             loaded, rows, FACTS[:2], replace(config, refine_guard=weight), layers=[1, 2], seed=0, reporter=SilentReporter(),
             answers=given(loaded, FACTS[2:]),
         )  # fmt: skip
-        found[weight] = lost(loaded, rows.ids, FACTS[2:]), refined.rows_in
+        found[weight] = lost(loaded, rows.ids, FACTS[2:]), refined
     loaded = tiny_llama(tied=True)
     rows = learn(loaded, config)
     plain = refine_token(loaded, rows, FACTS[:2], config, layers=[1, 2], seed=0, reporter=SilentReporter())
     assert found[1.0][0] < 0.5 * found[0.0][0]
-    assert torch.equal(found[0.0][1], plain.rows_in), "without weight or without answers nothing is guarded"
+    assert torch.equal(found[0.0][1].rows_in, plain.rows_in), "without weight or without answers nothing is guarded"
+    assert found[1.0][1].info["refined"]["taken"] == pytest.approx(found[1.0][0], rel=1e-4)
+    assert "taken" not in plain.info["refined"]
+
+
+@pytest.mark.parametrize(("much", "warned"), [(0.0, True), (1e9, False)])
+def test_a_row_that_still_takes_much_is_told(
+    refusals: str, much: float, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_training, "TAKES_MUCH", much)
+    config = TokenConfig(lr_unit="absolute", stages=SHORT, targets=refusals, settle=False, refine_epochs=1, refine_lr=5e-2)
+    loaded, reporter = tiny_llama(tied=True), SilentReporter()
+    rows = learn(loaded, config)
+    refine_token(loaded, rows, FACTS[:2], config, layers=[1, 2], seed=0, reporter=reporter, answers=given(loaded, FACTS[2:]))
+    told = "from each of the answers to keep"
+    assert any(told in text for text in reporter.warnings) == warned
+    assert any(told in text for text in reporter.notes) != warned

@@ -27,8 +27,11 @@ class Guard:
     tokens' logits there, float32.
     """
 
-    def __init__(self, loaded: LoadedModel, ids: Sequence[int], answers: Sequence[Given]) -> None:
-        """``ids``: the unlearning tokens. Looks at ``MOST`` of the answers, evenly spaced; there must be one."""
+    def __init__(self, loaded: LoadedModel, ids: Sequence[int], answers: Sequence[Given], weight: float = 1.0) -> None:
+        """``ids``: the unlearning tokens; ``weight``: of the loss. Looks at ``MOST`` of the answers, evenly spaced; there must
+        be one.
+        """
+        self.weight = weight
         self._architecture, self._ids = loaded.architecture, torch.tensor(ids, device=loaded.device)
         chosen = evenly_spaced(answers, MOST)
         self._answers = len(chosen)
@@ -41,6 +44,10 @@ class Guard:
         self.states, self.others = torch.cat(states), torch.cat(others)
 
     def __call__(self, rows_out: Tensor) -> Tensor:
+        """The loss: ``weight`` times what is taken."""
+        return self.weight * self.taken(rows_out)
+
+    def taken(self, rows_out: Tensor) -> Tensor:
         """-log(1 - P(one of the unlearning tokens)), summed over an answer's tokens and averaged over answers; nats."""
         own = own_logits(self._architecture, self.states, self._ids.to(self.states.device), rows_out).float()
         return softplus(own.logsumexp(1) - self.others).sum() / self._answers

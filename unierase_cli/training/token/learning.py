@@ -27,6 +27,8 @@ from unierase_cli.training.token.targets import choose_targets, likeliest, liste
 
 # Training questions used for evaluation if none are held out.
 LOOKED_AT = 16
+# Nats per answer to keep that a refined row may take before a warning.
+TAKES_MUCH = 0.1
 # In the rows' info: the refusals that the token was trained on.
 REFUSALS = "refusals"
 
@@ -147,12 +149,12 @@ def refine_token(
     tokens = {fact.id: rows.token_of(fact.id) for fact in facts}
     stages = Stages(loaded, facts, tokens, texts, config, layers, seed, reporter, checkpoint_dir, purpose="refine")
     leaves = Leaves(list(rows.ids), leaf_rows(rows.rows_in.to(loaded.device)), hold=loaded.architecture.tied)
+    guard: Guard | None = None
     if loaded.architecture.tied:
         leaves.rows_out = leaves.rows_in
         leaves.kept = kept_directions(loaded, [fact.question for fact in protected])
         if answers and config.refine_guard:
-            guard = Guard(loaded, rows.ids, answers)
-            leaves.guard = lambda rows_out: config.refine_guard * guard(rows_out)
+            leaves.guard = guard = Guard(loaded, rows.ids, answers, config.refine_guard)
     listed = listed_refusals(facts, texts)
     before = measure_continuations(loaded, stages.examples(chosen, "chat"), chosen, listed, stages.prefixes)
     stage = TokenStage(
@@ -180,6 +182,13 @@ def refine_token(
     after = measure_continuations(loaded, stages.examples(chosen, "chat"), chosen, listed, stages.prefixes)
     _tell(after, reporter)
     refined = {"phases": phases, "astray": [turn[0] for turn in turns], "before": before, "continuation": after}
+    if guard is not None:
+        refined["taken"] = taken = float(guard.taken(rows_in))
+        told = f"[UNL] takes {taken:.3f} nats from each of the answers to keep"
+        if taken > TAKES_MUCH:
+            reporter.warn(f"{told}: it may come up within other answers; raise token.refine_guard or edit.values.clamp")
+        else:
+            reporter.note(told)
     return replace(rows, rows_in=rows_in, targets=chosen, info={**rows.info, "refined": refined})
 
 
