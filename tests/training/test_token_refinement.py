@@ -14,6 +14,7 @@ from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import Fact, SilentReporter, UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import get_rows, set_rows
+from unierase_cli.training.token import guard as guards
 from unierase_cli.training.token import learning as token_training
 from unierase_cli.training.token.guard import Guard
 from unierase_cli.training.token.learning import refine_token
@@ -157,10 +158,13 @@ def lost(loaded: LoadedModel, ids: list[int], facts: Sequence[Fact]) -> float:
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2"])
-def test_what_answers_lose_to_the_token_is_that_of_the_whole_models_probabilities(name: str) -> None:
+def test_what_answers_lose_to_the_token_is_that_of_the_whole_models_probabilities(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = tiny_llama(tied=True) if name == "llama" else tiny(name)
     ids = start_rows(loaded, ["<unlearn_0>", "<unlearn_1>"], TokenConfig(groups=2), 0)
     set_rows(loaded, ids, 3 * get_rows(loaded, ids)[0].cpu(), None)
+    monkeypatch.setattr(guards, "PLACES", 5)
     guard = Guard(loaded, ids, given(loaded, FACTS))
     assert len(guard.states) == sum(len(answer) for _, answer in given(loaded, FACTS))
     assert float(guard(get_rows(loaded, ids)[0])) == pytest.approx(lost(loaded, ids, FACTS), rel=1e-4)

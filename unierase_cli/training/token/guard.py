@@ -14,8 +14,8 @@ from unierase_cli.models.partial import length_sorted_batches, pad_sequences
 from unierase_cli.sizes import pass_tokens
 from unierase_cli.training.unlearning.losses import own_logits
 
-# Answers that are looked at, at most.
-MOST = 64
+# Answers that are looked at, at most, and places whose logits are computed together.
+MOST, PLACES = 64, 256
 # A prompt and the answer that the model gives to it, as token ids.
 Given = tuple[Sequence[int], Sequence[int]]
 
@@ -63,7 +63,12 @@ class Guard:
         for place, i in zip(places, rows, strict=True):
             place[len(chosen[i][0]) - 1 : len(chosen[i][0]) + len(chosen[i][1]) - 1] = True
         states = hidden[places.to(hidden.device)]
-        logits = loaded.architecture.logits(states).float()
-        logits[:, self._ids] = -torch.inf
-        logits[:, len(loaded.tokenizer) :] = -torch.inf
-        return states.to(logits.device), logits.logsumexp(1)
+        others = []
+        # The whole vocabulary's logits of all places at once may take gigabytes.
+        for part in states.split(PLACES):
+            logits = loaded.architecture.logits(part).float()
+            logits[:, self._ids] = -torch.inf
+            logits[:, len(loaded.tokenizer) :] = -torch.inf
+            others.append(logits.logsumexp(1))
+        found = torch.cat(others)
+        return states.to(found.device), found
