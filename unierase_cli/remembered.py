@@ -1,7 +1,8 @@
 """Remembers on disk what takes long to compute and depends only on what its key is made of.
 
 Every entry is a small JSON file in ``$UNIERASE_CACHE`` (``off``: nothing is remembered), else in the folder ``unierase``
-of the user's cache. What is missing or damaged is computed again, and what cannot be written is not remembered.
+of the user's cache. What is missing or is no JSON is not recalled, and what cannot be written is not remembered; whoever
+recalls a value checks its form.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ def _path(kind: str, key: object) -> Path | None:
     if named == OFF:
         return None
     base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "unierase"
+    # A user without a home folder.
+    if base.parts[0] == "~":
+        return None
     return base / kind / f"{sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
 
 

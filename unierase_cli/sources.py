@@ -32,9 +32,9 @@ def code_hash(module: str, *shared: str) -> str | None:
     if own != "unierase_cli":
         return _code_hash(module, {*shared, own})
     # Hashing all files of these rooms is many times as fast as finding out which of them are imported.
-    key = [module, *(room_hash(name) for name in (module, *shared))]
+    key = [module, *(room_hash(name) for name in (__name__, module, *shared))]
     known = recall("code", key)
-    if known is None:
+    if not isinstance(known, str):
         known = _code_hash(module, shared)
         remember("code", key, known)
     return known
@@ -148,7 +148,10 @@ def room_hash(room: str) -> str:
     digest = hashlib.sha256(f"{room}\n".encode() + (_content(room) or b""))
     for folder in _folders(room):
         for path in sorted(Path(folder).rglob("*.py")):
-            content = path.read_bytes()
+            try:
+                content = path.read_bytes()
+            except OSError:  # an editor's lock, which is a link to nowhere, or a folder of this name
+                continue
             digest.update(f"{path.relative_to(folder)} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 

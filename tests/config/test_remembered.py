@@ -13,7 +13,9 @@ from unierase_cli.config.compose import compose
 from unierase_cli.config.rebuilt import Unlike, rebuilt
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import UserError
+from unierase_cli.metrics.catalog import metric_versions
 from unierase_cli.remembered import MOST, VARIABLE, recall, remember
+from unierase_cli.sources import code_hash, room_hash
 
 
 @pytest.fixture
@@ -69,6 +71,49 @@ def test_damaged_entries_are_composed_anew(cache: Path, damage: str) -> None:
     entry.write_text(damage)
     assert compose(["experiment=demo"]) == first
     assert json.loads(entry.read_text())["model"]["name"] == "mini"
+
+
+@pytest.mark.parametrize("damage", ["[]", "3", "{}", '{"rouge": 1}', '"text"'])
+def test_damaged_versions_of_metrics_are_found_anew(cache: Path, damage: str) -> None:
+    first = metric_versions()
+    (entry,) = (cache / "metrics").iterdir()
+    entry.write_text(damage)
+    assert metric_versions() == first != {}
+
+
+def test_a_damaged_hash_of_code_is_computed_anew(cache: Path) -> None:
+    code_hash.cache_clear()
+    first = code_hash("unierase_cli.metrics.rouge")
+    for entry in (cache / "code").iterdir():
+        entry.write_text("[1]")
+    code_hash.cache_clear()
+    assert code_hash("unierase_cli.metrics.rouge") == first
+
+
+def test_links_to_nowhere_and_folders_called_like_code_are_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = tmp_path / "some_room"
+    room.mkdir()
+    (room / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    room_hash.cache_clear()
+    first = room_hash("some_room")
+    (room / ".#a.py").symlink_to("nobody@host.123")
+    (room / "folder.py").mkdir()
+    room_hash.cache_clear()
+    assert room_hash("some_room") == first
+    (room / "b.py").write_text("1")
+    room_hash.cache_clear()
+    assert room_hash("some_room") != first
+
+
+def test_a_user_without_a_home_has_nothing_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.chdir(tmp_path)
+    remember("kind", "key", 1)
+    assert recall("kind", "key") is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from math import log
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from tests.helpers.tiny_models import CONTROL
 
-UNKNOWN = "<|unk|>"
+# SPACE: what Metaspace writes for white space.
+UNKNOWN, SPACE = "<|unk|>", "▁"
 SPECIAL = {"eos_token": "<|end|>", "bos_token": "<|begin|>", "pad_token": "<|pad|>", "unk_token": UNKNOWN}
 
 
@@ -34,13 +37,23 @@ def metaspace(texts: Sequence[str], scheme: str, size: int = 600) -> PreTrainedT
 
 
 def unigram(texts: Sequence[str], size: int = 200) -> PreTrainedTokenizerFast:
-    """T5's: white space is one kind, and none is left at a text's end."""
-    backend = Tokenizer(models.Unigram())
+    """T5's: white space is one kind, and none is left at a text's end.
+
+    Its pieces are the most frequent words and all characters, as likely as they are frequent: the library's trainer chooses others
+    each time.
+    """
+    words = Counter(f"{SPACE}{word}" for text in texts for word in text.split())
+    letters = Counter(letter for word, count in words.items() for letter in word * count)
+    common = [word for word, _ in sorted(words.items(), key=lambda one: (-one[1], one[0]))[: max(0, size - len(letters))]]
+    counts = {letter: letters[letter] for letter in sorted(letters)} | {word: words[word] for word in common}
+    total = sum(counts.values())
+    pieces = [(UNKNOWN, 0.0), *((piece, log(count / total)) for piece, count in counts.items())]
+    backend = Tokenizer(models.Unigram(pieces, unk_id=0))
     backend.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(False, True)])
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     backend.decoder = decoders.Metaspace()
-    special = [*CONTROL, UNKNOWN]
-    return _trained(backend, trainers.UnigramTrainer(vocab_size=size, special_tokens=special, unk_token=UNKNOWN), texts)
+    backend.add_special_tokens([*CONTROL, UNKNOWN])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL)
 
 
 def word_piece(texts: Sequence[str], size: int = 300, *, cased: bool = False) -> PreTrainedTokenizerFast:

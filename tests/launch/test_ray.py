@@ -105,6 +105,25 @@ def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch: pytest.
             pass
 
 
+def test_an_address_of_ray_client_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
+    with pytest.raises(UserError, match="RAY_ADDRESS=ray://head:10001 is an address of Ray Client"), launcher.connected():
+        pass
+
+
+def test_a_signal_to_end_is_left_to_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def init(**settings: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init, shutdown=lambda: None))
+    with launcher.connected():
+        assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_where_no_cluster_runs_it_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**settings: Any) -> None:
         assert settings["address"] == "auto"

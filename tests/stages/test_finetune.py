@@ -166,7 +166,7 @@ def test_a_new_model_depends_on_the_seed_and_not_on_the_global_generator() -> No
 @pytest.fixture
 def experiment(monkeypatch: pytest.MonkeyPatch) -> Experiment:
     monkeypatch.setattr("unierase_cli.pipeline.study.load_benchmark", lambda *_, **__: BENCHMARK)
-    monkeypatch.setattr(finetune, "_refusals", lambda: ["I do not know.", "No idea at all."])
+    monkeypatch.setattr(finetune, "_refusals", lambda _: ["I do not know.", "No idea at all."])
     model = ModelConfig(name="mini", key_position="prompt_last")
     return Experiment(model=model, train=replace(CONFIG, epochs=120, look_every=20), run=RunConfig(device="cpu"))
 

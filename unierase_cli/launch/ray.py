@@ -6,6 +6,7 @@ A task whose worker or node dies is started again by Ray; the run then resumes f
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import time
@@ -86,8 +87,11 @@ def connected() -> Iterator[Any]:
     """
     ray = library()
     _check_address()
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address="auto", logging_level="error", log_to_driver=False)
+        # Ray would end this process at once, and the runs with it.
+        signal.signal(signal.SIGTERM, before)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"no Ray cluster answers: {_first_line(error)}", START) from error
     try:
@@ -170,7 +174,10 @@ def _outcome(ray: Any, job: Job, task: Any, seconds: float) -> Finished:
 
 def _check_address() -> None:
     """Refuse a $RAY_ADDRESS where nobody listens: Ray itself would try for minutes."""
-    host, _, port = os.environ.get(ADDRESS, "").rpartition(":")
+    address = os.environ.get(ADDRESS, "")
+    if "://" in address:
+        raise UserError(f"{ADDRESS}={address} is an address of Ray Client, which is not used here", START)
+    host, _, port = address.rpartition(":")
     with suppress(ValueError):
         where = (host.strip("[]"), int(port))
         try:

@@ -171,7 +171,7 @@ def _adversary(
     config = context.experiment.unlearn
     if not config.adversary_rank:
         return nullcontext(lambda inner: inner)
-    batches = source.batches(FORGET, source.forget, config.batch_size)
+    batches = source.batches(FORGET, source.forget, config.micro_batch or config.batch_size)
     return adversary(
         loaded, trained.masters, batches, rank=config.adversary_rank, lr=config.adversary_lr,
         passes=config.adversary_passes, seed=stable_hash(context.experiment.run.seed, "adversary"),

@@ -76,6 +76,13 @@ def _hardened(config: UnlearnConfig) -> list[tuple[str, float, str]]:
     return [one for one in found if one[1]]
 
 
+# Why one process alone can do it.
+ALONE = {
+    "unlearn.sharpness": "moves the weights by the whole gradient, which no process has alone",
+    "unlearn.adversary_rank": "trains its adapters on the whole forget set, of which each process has a part",
+}
+
+
 def _check_hardened(terms: Terms, experiment: Experiment) -> None:
     for key, value, _ in _hardened(experiment.unlearn):
         if "forget" not in terms or any(hasattr(term, "after_step") for term, _ in terms.values()):
@@ -83,9 +90,7 @@ def _check_hardened(terms: Terms, experiment: Experiment) -> None:
                 f"{key}={value:g} needs a forget term, and coefficients that stay the same", "leave it out, or choose another loss"
             )
         if processes.world() > 1:
-            raise UserError(
-                f"{key} moves the weights by the whole gradient, which no process has alone", "start it without a launcher"
-            )
+            raise UserError(f"{key} {ALONE[key]}", "start it without a launcher")
     if experiment.unlearn.adversary_rank:
         check_peft()
         if experiment.adapter.name == "lora":

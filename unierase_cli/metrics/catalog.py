@@ -37,12 +37,19 @@ def metric_code(names: Collection[str] | None = None) -> dict[str, str]:
 
 def _told() -> dict[str, list[Any]]:
     """Name -> version and code hash, sorted; shipped metrics are imported only if one of their files has changed."""
-    key = [package.__name__, room_hash(package.__name__)]
+    key = [package.__name__, room_hash(package.__name__), room_hash(code_hash.__module__)]
     shipped = recall("metrics", key)
-    if shipped is None:
+    if not _as_told(shipped):
         shipped = _versions(_shipped())
         remember("metrics", key, shipped)
     return dict(sorted({**_versions(_others()), **shipped}.items()))
+
+
+def _as_told(value: Any) -> bool:
+    """Whether what was remembered has the form of ``_versions``; anybody can write to the folder."""
+    if not isinstance(value, dict) or not value:
+        return False
+    return all(isinstance(one, list) and [type(part) for part in one] == [int, str] for one in value.values())
 
 
 def _versions(found: dict[str, tuple[Metric, str]]) -> dict[str, list[Any]]:

@@ -33,7 +33,7 @@ def demands(ray: Any, jobs: Sequence[Job], plans: Plans, launcher: LauncherConfi
         if launcher.memory_gib is None:
             wanted = replace(wanted, memory=main_memory(study, rows, accelerator=wanted.gpus > 0))
         found.append((job, wanted))
-    largest = max((wanted for _, wanted in found), key=lambda wanted: wanted.memory)
+    largest = max((wanted for _, wanted in found), key=lambda wanted: (wanted.gpus, wanted.memory))
     reporter.note(f"each run reserves {'up to ' if len(found) > 1 else ''}{largest}")
     for remark in dict.fromkeys(too_large(ray, wanted) for _, wanted in found):
         if remark:

@@ -67,9 +67,7 @@ class MomentsConfig:
     `text`, or hub:DATASET/CONFIG/SPLIT/COLUMN.
     """
     texts: str | None = field(default=None, metadata=IF_SET)
-    """General texts to read besides the corpus: JSON Lines with the key `text`, or hub:DATASET/CONFIG/SPLIT/COLUMN. The more
-    facts are edited at once, the more of what they share with other words has to be known to be kept.
-    """
+    """General texts to read besides the corpus: JSON Lines with the key `text`, or hub:DATASET/CONFIG/SPLIT/COLUMN."""
     texts_weight: float = field(default=1.0, metadata=IF_SET)
     """Weight of the moment of the tokens of these texts."""
     samples: int = 1000

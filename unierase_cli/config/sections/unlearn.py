@@ -64,10 +64,10 @@ class UnlearnConfig:
     """
     adversary_rank: int = field(default=0, metadata=IF_SET)
     """Adversarial LoRA: the forget loss is taken while adapters of this rank, trained before to recall the facts and then frozen,
-    are active, so that the result resists relearning. 0: off. Refused where sharpness is.
+    are active, so that the result resists relearning. 0: off. Refused where sharpness is, and with adapter=lora.
     """
     adversary_lr: float = field(default=0.01, metadata=IF_SET)
-    """Learning rate of these adapters (plain gradient steps, one per batch)."""
+    """Learning rate of these adapters (plain gradient steps, one per micro-batch). Published: 0.01 (RepSelect)."""
     adversary_passes: int = field(default=1, metadata=IF_SET)
     """Passes of these adapters over the forget set."""
     gradient_checkpointing: bool = False

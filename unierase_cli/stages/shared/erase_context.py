@@ -210,5 +210,8 @@ def _answers_to_keep(context: StageContext, loaded: LoadedModel) -> list[Given]:
     if artefact is not None and (artefact.whole / ANSWERED).exists():
         asked = drawn(protect, moments.samples, context.experiment.run.seed)
         said = [row["ids"] for row in read_jsonl(artefact.whole / ANSWERED)]
-        return [(prompts.prompt(fact.question, fact.kind).ids, ids) for fact, ids in zip(asked, said, strict=True) if ids]
-    return [prompts.pair(fact) for fact in protect]
+        pairs = [(prompts.prompt(fact.question, fact.kind).ids, ids) for fact, ids in zip(asked, said, strict=True)]
+        # What was forgotten before begins with a token that may be the one refined now.
+        return [(prompt, ids) for prompt, ids in pairs if ids and not set(ids) & set(loaded.unlearn_ids)]
+    forgotten = {fact.id for fact in context.study.benchmark.forgotten}
+    return [prompts.pair(fact) for fact in protect if fact.id not in forgotten]

@@ -1,4 +1,4 @@
-"""An adversarial LoRA: while the forget loss is taken, a frozen adapter makes the facts as easy to recall as they get.
+"""An adversarial LoRA: while the forget loss is taken, a frozen adapter makes the facts easier to recall.
 
 The loss then has to change what the adapter leans on too, which is what relearning would use (RepSelect, arXiv 2606.17168; spec
 depth 1.1).
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unierase_cli.config.sections.unlearn import AdapterConfig
+from unierase_cli.contracts import UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training.adapters import Adapter
 from unierase_cli.training.loop import Objective
@@ -22,9 +23,11 @@ from unierase_cli.training.unlearning.views import View
 
 
 def recall(loaded: LoadedModel, adapter: Adapter, batches: Iterable[RowBatch], lr: float) -> None:
-    """One plain step of the adapter down the mean cross-entropy of each batch."""
+    """One plain step of the adapter down the mean cross-entropy of each batch. Raises UserError if that is not finite."""
     for batch in batches:
         loss = View(loaded, batch).nll.mean()
+        if not torch.isfinite(loss):
+            raise UserError(f"the adversarial adapter's loss became {loss.item()}", "lower its learning rate")
         for parameter, gradient in zip(adapter.parameters, torch.autograd.grad(loss, adapter.parameters), strict=True):
             parameter.data.sub_(gradient, alpha=lr)
 
