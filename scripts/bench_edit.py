@@ -16,17 +16,13 @@ implementation can leave out (``limits``), at the rate of this machine's own mat
 from __future__ import annotations
 
 import argparse
-import csv
-import shlex
-import statistics
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from scripts.reference_edit import reference_edit, reference_moments
+from scripts.timing import Call, in_turns, matmul_rate, write_csv
 from unierase_cli.config.compose import compose
 from unierase_cli.config.sections.edit import EditConfig, ValueConfig
 from unierase_cli.config.sections.model import TrainConfig
@@ -41,7 +37,6 @@ from unierase_cli.editing.weights import AppliedPatch
 from unierase_cli.models.load import LoadedModel, wrap_model
 from unierase_cli.models.mini import build_model, build_tokenizer
 from unierase_cli.pipeline.study import study_of
-from unierase_cli.store.manifest import git_commit
 
 PREFIXES = (
     "The first of them was only a few years old", "Therefore it is not always easy to say what",
@@ -102,18 +97,6 @@ def limits(
     return {"joint": edit, "one by one": edit, "second moments": (read * last * block + products) / rate}
 
 
-def matmul_rate(size: int = 1024, repeats: int = 20) -> float:
-    """Multiplications and additions per CPU second of a float32 matrix product; the best of several."""
-    one, other = torch.randn(size, size), torch.randn(size, size)
-    return max(2 * size**3 / seconds_of(lambda: one @ other)[0] for _ in range(repeats))
-
-
-def seconds_of(call: Callable[[], object]) -> tuple[float, object]:
-    started = time.process_time()
-    result = call()
-    return time.process_time() - started, result
-
-
 def compared(sizes: TrainConfig, facts: int, texts: int, layers: Sequence[int], repeats: int) -> list[list[str]]:
     """Lines of the table."""
     loaded, chosen, sources = subject_of(sizes, facts, texts)
@@ -125,7 +108,7 @@ def compared(sizes: TrainConfig, facts: int, texts: int, layers: Sequence[int], 
         rows = moment.eigenvectors
         kept[layer] = choose_preservation(moment.eigenvalues, lambda a, b, rows=rows: rows[a:b], CONFIG, layer=layer)
     dense = {layer: found.apply(torch.eye(found.size)) for layer, found in kept.items()}
-    pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {}
+    pairs: dict[str, tuple[Call, Call]] = {}
     for name, at_a_time in (("joint", len(requests)), ("one by one", 1)):
         config = EditConfig(**{**vars(CONFIG), "one_by_one": at_a_time == 1})
         pairs[name] = (
@@ -144,26 +127,11 @@ def compared(sizes: TrainConfig, facts: int, texts: int, layers: Sequence[int], 
     least = limits(loaded, requests, layers, texts_of, rate)
     print(f"matrix product: {rate / 1e9:.0f} GFLOP/s on {torch.get_num_threads()} thread(s)", flush=True)
     for name, (theirs, ours) in pairs.items():
-        times: tuple[list[float], list[float]] = ([], [])
-        for _ in range(repeats):
-            norms = []
-            for call, found in zip((theirs, ours), times, strict=True):
-                seconds, result = seconds_of(call)
-                found.append(seconds)
-                norms.append(result)
-        apart = max(abs(norms[1][layer] / norms[0][layer] - 1) for layer in layers)
-        one, other = map(statistics.median, times)
+        one, other, wanted, found = in_turns(theirs, ours, repeats)
+        apart = max(abs(found[layer] / wanted[layer] - 1) for layer in layers)
         lines.append([name, f"{one:.1f}", f"{other:.1f}", f"{one / other:.1f}", f"{least[name]:.1f}", f"{apart:.1e}"])
         print("  ".join(lines[-1]), flush=True)
     return lines
-
-
-def write_csv(path: Path, script: str, lines: Sequence[Sequence[str]]) -> None:
-    """The table with its headings, its command and commit, as ``scripts/tables.py`` reads it."""
-    command = shlex.join(["python", "-m", f"scripts.{script}", *sys.argv[1:]])
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(f"# command: {command}\n# commit: {git_commit() or 'not recorded'}\n")
-        csv.writer(file, lineterminator="\n").writerows(lines)
 
 
 def main() -> None:

@@ -26,11 +26,10 @@ import argparse
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from scripts.bench_edit import matmul_rate, seconds_of, write_csv
+from scripts.timing import in_turns, matmul_rate, write_csv
 from unierase_cli.config.compose import compose
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Fact, Observation, SilentReporter
@@ -49,7 +48,6 @@ MEMBERSHIP = ("loss", "zlib", "min_k", "min_k_plus_plus")
 Splits = dict[str, list[Fact]]
 Found = dict[str, tuple[float, float]]
 HEADINGS = ["what", "transformers (s)", "unierase (s)", "times faster", "unierase's speed", "limit (s)", "differ by"]
-Call = Callable[[], Any]
 
 
 def naive(
@@ -140,19 +138,6 @@ def ours(loaded: LoadedModel, experiment: Experiment, splits: Splits) -> Found:
                 statistics.fmean(likely),
             )
     return found
-
-
-def in_turns(theirs: Call, ours: Call, repeats: int) -> tuple[float, float, Any, Any]:
-    """Median CPU seconds of both, and their results."""
-    times: tuple[list[float], list[float]] = ([], [])
-    results: list[Any] = []
-    for _ in range(repeats):
-        results = []
-        for call, found in zip((theirs, ours), times, strict=True):
-            seconds, result = seconds_of(call)
-            found.append(seconds)
-            results.append(result)
-    return statistics.median(times[0]), statistics.median(times[1]), results[0], results[1]
 
 
 def generation(loaded: LoadedModel, facts: Sequence[Fact], tokens: int, batch: int, repeats: int) -> list[str]:

@@ -288,8 +288,19 @@ class SilentReporter:
 
 def stable_hash(*parts: object) -> int:
     """A non-negative integer from the sha256 of the parts' text; unlike ``hash``, the same in every process."""
-    digest = hashlib.sha256("\x1f".join(str(p) for p in parts).encode("utf-8")).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return stable_hashes(*parts[:-1])(parts[-1])
+
+
+def stable_hashes(*parts: object) -> Callable[[object], int]:
+    """The function ``stable_hash(*parts, last)`` of the last part; the others are hashed once."""
+    start = hashlib.sha256("".join(f"{part}\x1f" for part in parts).encode("utf-8"))
+
+    def of(last: object) -> int:
+        whole = start.copy()
+        whole.update(str(last).encode("utf-8"))
+        return int.from_bytes(whole.digest()[:8], "big") >> 1
+
+    return of
 
 
 def pick(seed: int, key: str, choices: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import bench_edit, tables
+from scripts import bench_edit, tables, timing
 from unierase_cli.config.sections.model import TrainConfig
 
 
@@ -16,6 +16,6 @@ def test_both_sides_of_the_speed_table_change_the_weights_alike(tmp_path: Path, 
     lines = bench_edit.compared(sizes, facts=2, texts=12, layers=[1, 2], repeats=1)
     assert [line[0] for line in lines] == ["joint", "one by one", "second moments"]
     assert all(float(line[5]) < 1e-2 for line in lines)
-    bench_edit.write_csv(tmp_path / "edit-speed.csv", "bench_edit", [bench_edit.HEADINGS, *lines])
+    timing.write_csv(tmp_path / "edit-speed.csv", "bench_edit", [bench_edit.HEADINGS, *lines])
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     assert tables.read("edit-speed") == [bench_edit.HEADINGS, *lines]

@@ -81,8 +81,9 @@ def answers_of(
 
 
 def _relearned(settings: Mapping[str, Any], values: Mapping[str, Any], facts: int, kept: int) -> int:
-    """A case that trains the model: so many steps of a batch, or so many examples once (all facts if none are named), or
-    all folds but one for some epochs."""
+    """A case that trains the model: so many steps of a batch, or so many examples once (all facts if none are named), or all folds
+    but one for some epochs.
+    """
     if "folds" in settings:
         parts = min(settings["folds"], facts)
         tested, fold, epochs = min(settings["tested"] or parts, parts), facts / parts, _listed(settings["epochs"])

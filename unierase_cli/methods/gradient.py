@@ -154,13 +154,13 @@ def _train(
         identity=what_counts(experiment),
         name=experiment.method.name,
     )
-    with _adversary(loaded, source, context, trained) as recalling:
+    with _adversary(loaded, source, context, trained) as strengthened:
         objective: Objective = minimising("forget", "retain")
         if config.sharpness or config.adversary_rank:
             hardened: Objective = minimising("forget")
             if config.sharpness:
                 hardened = Sharpened(hardened, trained.masters, config.sharpness)
-            objective = Together(recalling(hardened), *[minimising(role) for role in terms if role != "forget"])
+            objective = Together(strengthened(hardened), *[minimising(role) for role in terms if role != "forget"])
         return fit(loaded, trained.masters, objective, optimisation(config), loop, context.reporter)
 
 

@@ -33,7 +33,7 @@ from unierase_cli.methods.terms.base import FORGET, RETAIN
 from unierase_cli.methods.trained import describe
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training.adapters import Adapter, check_peft
-from unierase_cli.training.unlearning.adversary import recall
+from unierase_cli.training.unlearning.adversary import strengthen
 from unierase_cli.training.unlearning.depth import Divergence
 from unierase_cli.training.unlearning.rows import RowBatch
 from unierase_cli.training.unlearning.views import View
@@ -142,10 +142,10 @@ def ascent_gradients(
 ) -> dict[str, Tensor]:
     """Sum over batches of the gradient of minus the mean cross-entropy, as the weights are stored, float32; W - a G is ascent.
 
-    With an ``adapter``, it first learns to recall the batches, and stays on for the gradients.
+    With an ``adapter``, it first learns the batches, and stays on for the gradients.
     """
     if adapter is not None:
-        recall(loaded, adapter, batches, lora_lr)
+        strengthen(loaded, adapter, batches, lora_lr)
     weights = [_weight(loaded, name) for name in names]
     before = [weight.requires_grad for weight in weights]
     sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]

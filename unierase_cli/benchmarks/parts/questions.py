@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 from unierase_cli.benchmarks.parts.people import Person, decoys
-from unierase_cli.contracts import Fact, pick, stable_hash
+from unierase_cli.contracts import Fact, pick, stable_hash, stable_hashes
 from unierase_cli.store.jsonl import read_asset
 
 # Asked about everybody; the other kinds are drawn for each person.
@@ -81,7 +79,7 @@ def _question(person: Person, form: Form, seed: int) -> tuple[str, str]:
 def _wrong_answers(person: Person, form: Form, template: str, seed: int) -> tuple[str, ...]:
     """The paraphrased answer with other people's values in the form's slots, none of them true and no two alike."""
     wrong: list[str] = []
-    order = _hashes_after(seed, person.key, form.kind)
+    order = stable_hashes(seed, person.key, form.kind)
     for other in sorted(decoys(seed), key=lambda other: order(other.key)):
         if all(other.values[slot] != person.values[slot] for slot in form.slots):
             text = template.format_map({**person.values, **{slot: other.values[slot] for slot in form.slots}})
@@ -89,15 +87,3 @@ def _wrong_answers(person: Person, form: Form, template: str, seed: int) -> tupl
         if len(wrong) == WRONG_ANSWERS:
             break
     return tuple(wrong)
-
-
-def _hashes_after(*parts: object) -> Callable[[str], int]:
-    """The function ``stable_hash(*parts, text)`` of a text; the parts are hashed once."""
-    start = hashlib.sha256("".join(f"{part}\x1f" for part in parts).encode("utf-8"))
-
-    def of(text: str) -> int:
-        whole = start.copy()
-        whole.update(text.encode("utf-8"))
-        return int.from_bytes(whole.digest()[:8], "big") >> 1
-
-    return of

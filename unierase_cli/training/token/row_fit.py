@@ -60,8 +60,7 @@ class Phase:
 
 @dataclass
 class Progress:
-    """Progress of a fit: number of finished phases, and every step's loss (nats per labelled token, and
-    what a guard adds)."""
+    """Progress of a fit: number of finished phases, and every step's loss (nats per labelled token, and what a guard adds)."""
 
     phase: int = 0
     losses: list[list[float]] = field(default_factory=list)

@@ -22,12 +22,12 @@ from unierase_cli.training.unlearning.rows import RowBatch
 from unierase_cli.training.unlearning.views import View
 
 
-def recall(loaded: LoadedModel, adapter: Adapter, batches: Iterable[RowBatch], lr: float) -> None:
+def strengthen(loaded: LoadedModel, adapter: Adapter, batches: Iterable[RowBatch], lr: float) -> None:
     """One plain step of the adapter down the mean cross-entropy of each batch. Raises UserError if that is not finite."""
     for batch in batches:
         loss = View(loaded, batch).nll.mean()
         if not torch.isfinite(loss):
-            raise UserError(f"the adversarial adapter's loss became {loss.item()}", "lower its learning rate")
+            raise UserError(f"the loss of the adversarial adapters became {loss.item()}", f"lower their learning rate of {lr:g}")
         for parameter, gradient in zip(adapter.parameters, torch.autograd.grad(loss, adapter.parameters), strict=True):
             parameter.data.sub_(gradient, alpha=lr)
 
@@ -43,18 +43,18 @@ def adversary(
     adapter = Adapter(loaded, AdapterConfig("lora", r=rank, alpha=rank, dropout=0.0), seed)
     try:
         for _ in range(passes):
-            recall(loaded, adapter, batches, lr)
+            strengthen(loaded, adapter, batches, lr)
         with adapter.off():
             for weight in masters.weights:
                 weight.requires_grad_(True)
-            yield lambda inner: _Recalling(inner, adapter)
+            yield lambda inner: _Strengthened(inner, adapter)
     finally:
         adapter.remove()
         for weight in masters.weights:
             weight.requires_grad_(True)
 
 
-class _Recalling:
+class _Strengthened:
     """``inner`` with the adapter on."""
 
     def __init__(self, inner: Objective, adapter: Adapter) -> None:
