@@ -127,11 +127,11 @@ def test_a_signal_to_end_is_left_to_us(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_no_cluster_runs_it_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**settings: Any) -> None:
         assert settings["address"] == "auto"
-        raise ConnectionError("Could not find any running Ray instance.\nSecond line")
+        raise ConnectionError("Could not find any running Ray instance. Please set `--address`.\nSecond line")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
-    told = r"no Ray cluster answers: Could not find any running Ray instance\. - start one with `ray start --head`"
+    told = r"no Ray cluster answers: Could not find any running Ray instance - start one with `ray start --head`"
     with pytest.raises(UserError, match=told), launcher.connected():
         pass
 

@@ -93,7 +93,8 @@ def connected() -> Iterator[Any]:
         # Ray would end this process at once, and the runs with it.
         signal.signal(signal.SIGTERM, before)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"no Ray cluster answers: {_first_line(error)}", START) from error
+        # What Ray advises after its first sentence are options of its own commands.
+        raise UserError(f"no Ray cluster answers: {_first_line(error).split('. ')[0]}", START) from error
     try:
         # Ray prints what happens to workers, and standard output is for --json.
         with redirect_stdout(sys.stderr):
