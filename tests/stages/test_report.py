@@ -30,6 +30,7 @@ from unierase_cli.pipeline.observation_files import Pass, Plan
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import study_of
+from unierase_cli.results import pictures
 from unierase_cli.results.one_run import tables as result_tables
 from unierase_cli.results.pictures import Point, forgetting_against_retention
 from unierase_cli.results.table import Table
@@ -217,6 +218,17 @@ def test_equal_points_give_an_equal_picture(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         forgetting_against_retention(points, tmp_path / name, title="t")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize(("retain", "told"), [(1.0, "(higher is better, from 0.80)"), (0.05, "(higher is better)")])
+def test_an_axis_that_leaves_out_0_says_where_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retain: float, told: str
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(pictures, "save", lambda figure, path: seen.append(figure.axes[0].get_ylabel()))
+    points = [Point("before", 1.0, 1.0), Point("after", 0.0, min(retain, 0.9))]
+    forgetting_against_retention(points, tmp_path / "a.png", title="t")
+    assert seen == [f"retain, never seen: ROUGE-L recall {told}"]
 
 
 def test_a_finished_audit_of_the_same_model_is_shown_and_makes_the_report_anew(tmp_path: Path) -> None:

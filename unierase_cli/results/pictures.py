@@ -169,8 +169,10 @@ def _fit(axes: Any, points: Sequence[Point]) -> None:
 
 
 def _name_axes(axes: Any, title: str) -> None:
-    axes.set_xlabel("forget set: ROUGE-L recall (lower is better)")
-    axes.set_ylabel("retain, never seen: ROUGE-L recall (higher is better)")
+    """Titles of the axes, once their limits are set: an axis that leaves out 0 says where it begins."""
+    starts = [f", from {low:.2f}" if low > 0 else "" for low in (axes.get_xlim()[0], axes.get_ylim()[0])]
+    axes.set_xlabel(f"forget set: ROUGE-L recall (lower is better{starts[0]})")
+    axes.set_ylabel(f"retain, never seen: ROUGE-L recall (higher is better{starts[1]})")
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.text(0.02, 0.97, "best", transform=axes.transAxes, va="top", color="0.5", fontsize=9)
