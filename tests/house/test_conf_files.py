@@ -69,6 +69,16 @@ def test_what_an_experiment_leaves_open_is_asked_for_by_name() -> None:
         compose(["model=hf"])
 
 
+def test_what_an_experiment_asks_for_its_own_choice_is_not_asked_for_another() -> None:
+    asked = ["experiment=tofu_mini", "benchmark=jsonl", "benchmark.path=x"]
+    with pytest.raises(UserError, match="experiment=tofu_mini needs model.path -"):
+        compose(asked)
+    assert compose([*asked, "model.path=x"]).benchmark.data_dir is None
+    assert compose(["experiment=tofu_mini", "model=smollm2_135m_instruct", "benchmark.data_dir=x"]).model.path
+    with pytest.raises(UserError, match="experiment=tofu_mini needs benchmark.data_dir -"):
+        compose(["experiment=tofu_mini", "benchmark=tofu", "model.path=x"])
+
+
 def test_every_file_says_what_it_is() -> None:
     for group in catalog.groups([CONF]):
         for choice in catalog.choices([CONF], group):

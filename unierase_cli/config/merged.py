@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from omegaconf.errors import ConfigTypeError, OmegaConfBaseException, Unsupporte
 from unierase_cli.config import catalog
 from unierase_cli.config.chosen import ROOT, composed
 from unierase_cli.config.overrides import Override, check_key, describe_type, leaf_type, parse
-from unierase_cli.config.schema import Composition, typed
+from unierase_cli.config.schema import Composition, default_of, typed
 from unierase_cli.contracts import UserError
 
 # A chain among the parts of a chain.
@@ -36,8 +36,9 @@ def merge(words: Sequence[str], folders: Sequence[Path]) -> tuple[DictConfig, li
         missing = set(OmegaConf.missing_keys(written))
     if "experiment" in chosen:
         # OmegaConf replaces an experiment's ??? by a group's value, although ??? means that the user must give one.
-        demanded = OmegaConf.missing_keys(OmegaConf.load(catalog.locate(folders, "experiment", chosen["experiment"])))
-        missing |= demanded - {override.key for override in overrides}
+        path = catalog.locate(folders, "experiment", chosen["experiment"])
+        missing |= OmegaConf.missing_keys(OmegaConf.load(path)) - {override.key for override in overrides}
+        missing -= _of_other_choices(written, missing, path, chosen)
     files = [folder / f"{ROOT}.yaml" for folder in folders]
     # A part of a chain is chosen as GROUP@PLACE.
     files += [catalog.locate(folders, group.partition("@")[0], name) for group, name in chosen.items()]
@@ -46,6 +47,21 @@ def merge(words: Sequence[str], folders: Sequence[Path]) -> tuple[DictConfig, li
         merged = typed(Composition, written)
         OmegaConf.resolve(merged)
     return merged, sorted(missing), overrides
+
+
+def _of_other_choices(written: DictConfig, missing: set[str], experiment: Path, chosen: Mapping[str, str]) -> set[str]:
+    """The missing keys of groups in which another choice than the experiment's was made, such as ``benchmark=jsonl``.
+
+    The experiment asks for them for its own choice, so they get the schema's default where the other choice sets none.
+    """
+    entries = [entry for entry in catalog.read_yaml(experiment)[1].get("defaults") or () if isinstance(entry, dict)]
+    own = {group.removeprefix("override ").strip("/ "): name for entry in entries for group, name in entry.items()}
+    others = {group for group, name in own.items() if chosen.get(group, name) != name}
+    lifted = {key for key in missing if key.partition(".")[0] in others}
+    for key in lifted:
+        if OmegaConf.is_missing(OmegaConf.select(written, key.rpartition(".")[0]), key.rpartition(".")[2]):
+            OmegaConf.update(written, key, default_of(key), force_add=True)
+    return lifted
 
 
 def _check_defaults(path: Path, content: dict[Any, Any]) -> None:
