@@ -23,6 +23,7 @@ from unierase_cli.methods.terms import bounded
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training.optimisation import Masters
 from unierase_cli.training.unlearning.depth import mean_nll, never_learned
+from unierase_cli.training.unlearning.mixed_words import with_others_words
 from unierase_cli.training.unlearning.plan import forget_batches, retain_batches
 from unierase_cli.training.unlearning.relearned import Relearned
 from unierase_cli.training.unlearning.rows import collate, make_row
@@ -177,18 +178,20 @@ def test_the_margin_is_what_the_model_gives_to_answers_it_never_learned() -> Non
     told = [replace(fact, wrong_answers=("Nobody knows.", "No.")) for fact in FACTS[:3]]
     answer = tuple(loaded.prompts.answer_ids("Nobody knows."))
     assert all(row.ids[row.answer_start :] == answer for row in never_learned(loaded, told))
-    swapped = [row.ids[row.answer_start :] for row in never_learned(loaded, plain)]
-    assert swapped == [tuple(loaded.prompts.answer_ids(plain[n].answer)) for n in (1, 2, 0)]
+    mixed = [row.ids[row.answer_start :] for row in never_learned(loaded, plain)]
+    texts = with_others_words([(fact.question, fact.answer) for fact in plain])
+    assert mixed == [tuple(loaded.prompts.answer_ids(text)) for text in texts]
     assert mean_nll(loaded, never_learned(loaded, plain)) > 0
 
 
 def test_with_own_answers_the_margin_is_that_of_other_own_answers() -> None:
     loaded = tiny_llama()
-    said = {fact.id: Said(f"Well, it is {fact.id}", ends=n > 0) for n, fact in enumerate(FACTS)}
+    said = {fact.id: Said(f"Well, it is a{n}", ends=n > 0) for n, fact in enumerate(FACTS)}
     rows = never_learned(loaded, [replace(fact, wrong_answers=("No.",)) for fact in FACTS[:3]], said)
-    expected = [loaded.prompts.answer_ids(said[FACTS[n].id].text, end=n > 0) for n in (1, 2, 0)]
+    mixed = with_others_words([(fact.question, said[fact.id].text) for fact in FACTS[:3]])
+    expected = [loaded.prompts.answer_ids(text, end=n > 0) for n, text in enumerate(mixed)]
     assert [list(row.ids[row.answer_start :]) for row in rows] == expected
-    assert [row.ends for row in rows] == [True, True, False]
+    assert [row.ends for row in rows] == [False, True, True]
     source = Rows(loaded, STEP, context(loaded, method()), {})
     kept = rounds.kept_facts(STEP, context(loaded, method()))
     plain = rounds.Depth(loaded, source, kept).margin()

@@ -44,13 +44,14 @@ from unierase_cli.training.unlearning.plan import forget_batches
 from unierase_cli.training.unlearning.relearned import Relearned
 from unierase_cli.training.unlearning.turns import InTurns, Together
 
-# margin: NLL to reach, nats per answer token; null: that of answers the model never learned. hold: share of it that must be
-# left after the repair; rounds: how often to scrub and repair, at most. steps: of ascent in a round, at most; look_every: steps
-# between two looks. retain_rows: per forget row of a step; retain_steps: after each ascent step; near: share of the retain rows
-# that is drawn from the tenth nearest to what is forgotten. rate, repair_rate: shares of unlearn.lr; the ascent's doubles after
-# one that ran out of steps and halves after one that hit the limit. limit: rise of the watched facts' NLL that ends an ascent;
-# keep: rise that may be left after the repair, else the round is undone. relearn_steps: half of the ascent's gradient is taken at
-# weights that relearned other facts to forget for so many steps of relearn_rate (a share of unlearn.lr); 0: none.
+# margin: NLL to reach, nats per answer token; null: that of answers the model never learned, which are the wrong answers of
+# facts to retain or, without these, their answers with the words of others. hold: share of it that must be left after the
+# repair; rounds: how often to scrub and repair, at most. steps: of ascent in a round, at most; look_every: steps between two
+# looks. retain_rows: per forget row of a step; retain_steps: after each ascent step; near: share of the retain rows that is
+# drawn from the tenth nearest to what is forgotten. rate, repair_rate: shares of unlearn.lr; the ascent's doubles after one
+# that ran out of steps and halves after one that hit the limit. limit: rise of the watched facts' NLL that ends an ascent;
+# keep: rise that may be left after the repair, else the round is undone. relearn_steps: half of the ascent's gradient is taken
+# at weights that relearned other facts to forget for so many steps of relearn_rate (a share of unlearn.lr); 0: none.
 SETTINGS: Mapping[str, Any] = {
     "margin": None, "hold": 0.8, "rounds": 3, "steps": 80, "look_every": 5, "retain_rows": 3, "retain_steps": 1, "near": 0.5,
     "repair_steps": 40, "rate": 0.25, "repair_rate": 0.5, "limit": 0.5, "keep": 0.05, "relearn_steps": 0, "relearn_rate": 0.25,

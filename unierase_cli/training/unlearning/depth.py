@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unierase_cli.contracts import Fact, continuing
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.training.unlearning.mixed_words import with_others_words
 from unierase_cli.training.unlearning.rows import Layout, Row, collate, make_row
 from unierase_cli.training.unlearning.said import Said
 from unierase_cli.training.unlearning.views import View
@@ -35,18 +36,17 @@ def mean_nll(loaded: LoadedModel, rows: Sequence[Row], layout: Layout | None = N
 
 
 def never_learned(loaded: LoadedModel, facts: Sequence[Fact], said: Mapping[str, Said] | None = None) -> list[Row]:
-    """Rows with answers that the model never learned: the facts' wrong answers, else each fact with the next one's answer.
+    """Rows with answers that the model never learned: the facts' wrong answers, else their answers with other facts' words.
 
-    With ``said`` (fact id -> the model's own answer), each fact with the next one's own answer: depth is then measured on own
+    With ``said`` (fact id -> the model's own answer), own answers with the words of others: depth is then measured on own
     answers, and their style is likelier than that of the benchmark's.
     """
-    prompts, others = loaded.prompts, [*facts[1:], *facts[:1]]
-    wrong = [(fact, Said(continuing(fact, text), ends=True)) for fact in facts for text in fact.wrong_answers[:1]]
-    if said:
-        pairs = [(fact, said[other.id]) for fact, other in zip(facts, others, strict=True)]
-    else:
-        swapped = zip(facts, others, strict=True)
-        pairs = wrong or [(fact, Said(continuing(fact, other.answer), ends=True)) for fact, other in swapped]
+    prompts = loaded.prompts
+    pairs = [(fact, Said(continuing(fact, text), ends=True)) for fact in facts for text in fact.wrong_answers[:1]]
+    if said or not pairs:
+        true = [said[fact.id] if said else Said(fact.answer, ends=True) for fact in facts]
+        mixed = with_others_words([(fact.question, answer.text) for fact, answer in zip(facts, true, strict=True)])
+        pairs = [(f, Said(continuing(f, text), t.ends)) for f, t, text in zip(facts, true, mixed, strict=True)]
     return [
         make_row(
             prompts.prompt(fact.question, fact.kind).ids,
