@@ -14,7 +14,7 @@ from unierase_cli.config.compose import compose
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.pipeline.pipeline import Pipeline, PlanRow
 
-LAYER = "method.{}.settings.layer=2"
+LAYER = "method.{}.settings.layer={}"
 
 
 def plan(*words: str) -> list[PlanRow]:
@@ -27,10 +27,11 @@ def test_a_block_that_the_model_lacks(own: bool, tmp_path: Path) -> None:
     if own:
         words += ["model=hf", f"model.path={save_folder(tiny_llama(), tmp_path / 'model')}"]
     with pytest.raises(UserError, match=rf"forget\.settings\.layer=7: the model has blocks 0 to {3 if own else 5}"):
-        plan(*words)
+        plan(*words, LAYER.format("forget", 7))
     with pytest.raises(UserError, match=r"retain\.settings\.layer=7"):
-        plan(*words, LAYER.format("forget"))
-    plan(*words, LAYER.format("forget"), LAYER.format("retain"))
+        plan(*words, LAYER.format("forget", 2), LAYER.format("retain", 7))
+    plan(*words, LAYER.format("forget", 2), LAYER.format("retain", 2))
+    plan(*words)
     assert not (tmp_path / "outputs").exists()
 
 

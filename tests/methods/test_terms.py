@@ -24,7 +24,9 @@ from tests.helpers.slow_terms import (
     uneven,
     views,
 )  # fmt: skip
+from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.contracts import UserError
+from unierase_cli.methods.gradient_terms import bind_terms, with_blocks
 from unierase_cli.methods.terms import pdu, rmu
 from unierase_cli.methods.terms.base import (
     FORGET,
@@ -49,11 +51,6 @@ TERMS = [
 
 def test_every_term_of_the_folder_is_tested_here() -> None:
     assert [name for name in term_names() if load_term(name).__name__.startswith("unierase_cli.")] == TERMS  # type: ignore[attr-defined]
-
-
-def test_terms_that_look_inside_the_model_look_behind_the_eighth_block_by_default() -> None:
-    inside = {name: load_term(name).SETTINGS["layer"] for name in TERMS if "layer" in load_term(name).SETTINGS}
-    assert inside == {"embed_diff": 7, "rmu": 7}
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
@@ -252,6 +249,14 @@ def test_unknown_terms_and_settings_are_named_with_what_comes_near() -> None:
     with pytest.raises(UserError, match="gd has no setting 'beta'") as caught:
         complete_settings(load_term("gd"), {"beta": 1}, "gd")
     assert caught.value.hint == "gd has no settings"
+
+
+@pytest.mark.parametrize(("blocks", "steered"), [(32, 7), (30, 7), (16, 4), (8, 2), (2, 0)])
+def test_rmu_steers_a_block_as_deep_as_the_papers(blocks: int, steered: int) -> None:
+    terms = bind_terms(TermConfig("rmu"), TermConfig("embed_diff"), 0)
+    assert [settings["layer"] for _, settings in with_blocks(terms, blocks).values()] == [steered, steered]
+    given = bind_terms(TermConfig("rmu", settings={"layer": 1}), TermConfig("embed_diff"), 0)
+    assert with_blocks(given, blocks)["forget"][1]["layer"] == 1
 
 
 @pytest.mark.parametrize(

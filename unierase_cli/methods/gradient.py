@@ -22,10 +22,10 @@ from unierase_cli.methods.gradient_terms import (
     bind_terms,
     blocks_of,
     bound,
-    check_blocks,
     check_labels,
     kinds_of,
     reference_needs,
+    with_blocks,
 )
 from unierase_cli.methods.own_answers import own_answers
 from unierase_cli.methods.terms.base import FORGET
@@ -70,7 +70,7 @@ def erase(
     """
     experiment, reporter = context.experiment, context.reporter
     terms = bind_terms(experiment.method.forget, experiment.method.retain, experiment.run.seed)
-    check_blocks(terms, loaded.architecture.n_blocks)
+    terms = with_blocks(terms, loaded.architecture.n_blocks)
     for role, (_, settings) in terms.items():
         if settings.get("warmup_epochs", 0) >= experiment.unlearn.epochs:
             reporter.warn(f"method.{role}.settings.warmup_epochs: the warm-up covers all epochs, so nothing is ever updated")

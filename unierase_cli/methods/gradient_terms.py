@@ -61,11 +61,16 @@ def reference_needs(terms: Terms) -> dict[str, set[str]]:
     return needs
 
 
-def check_blocks(terms: Terms, count: int) -> None:
-    """Raise UserError if a term reads a block that a model of ``count`` blocks lacks."""
+def with_blocks(terms: Terms, count: int) -> Terms:
+    """The terms with the blocks that they read in a model of ``count`` blocks; raises UserError for one that it lacks."""
+    found = {}
     for role, (term, settings) in terms.items():
+        if hasattr(term, "settled"):
+            settings = term.settled(settings, count)
         for block in blocks_of(term, settings):
             model_block(f"method.{role}.settings.layer", block, count)
+        found[role] = (term, settings)
+    return found
 
 
 def check_labels(terms: Terms, config: UnlearnConfig) -> None:

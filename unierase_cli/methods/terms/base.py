@@ -32,9 +32,10 @@ class Term(Protocol):
 
     Optional: ``per(settings)`` and ``reference(settings)`` replace PER and REFERENCE, which then hold for the default
     settings only; ``weights(batch, settings)``: weights of the units (default: ``batch.token_weights``; 1 for rows and
-    positions); ``blocks(settings)``: blocks whose outputs the term reads; ``batch_wide(settings)``: whether a row's value
-    depends on the other rows of its batch; ``check(settings)`` raises UserError for invalid settings;
-    ``after_step(state, losses, epoch, settings) -> state`` updates the coefficients of the roles ("forget", "retain").
+    positions); ``settled(settings, count)``: the settings for a model of ``count`` blocks; ``blocks(settings)``: blocks
+    whose outputs the term reads; ``batch_wide(settings)``: whether a row's value depends on the other rows of its batch;
+    ``check(settings)`` raises UserError for invalid settings; ``after_step(state, losses, epoch, settings) -> state`` updates
+    the coefficients of the roles ("forget", "retain").
     """
 
     ROWS: tuple[str, ...]

@@ -8,15 +8,15 @@ from typing import Any
 from torch import Tensor
 
 from unierase_cli.methods.terms.base import RETAIN
-from unierase_cli.methods.terms.rmu import batch_wide, blocks, check, distances
+from unierase_cli.methods.terms.rmu import batch_wide, blocks, check, distances, settled
 from unierase_cli.training.unlearning.views import View
 
-__all__ = ["PER", "REFERENCE", "ROWS", "SETTINGS", "batch_wide", "blocks", "check", "values"]
+__all__ = ["PER", "REFERENCE", "ROWS", "SETTINGS", "batch_wide", "blocks", "check", "settled", "values"]
 
 ROWS = (RETAIN,)
 PER = "row"
 # layer, compat: as in rmu.
-SETTINGS: Mapping[str, Any] = {"layer": 7, "compat": False}
+SETTINGS: Mapping[str, Any] = {"layer": None, "compat": False}
 REFERENCE = {RETAIN: "blocks"}
 
 

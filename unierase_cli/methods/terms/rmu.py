@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unierase_cli.config.checks import positive
+from unierase_cli.config.checks import number, positive
 from unierase_cli.contracts import UserError, stable_hash
 from unierase_cli.methods.terms.base import FORGET
 from unierase_cli.training.unlearning.rows import IGNORED
@@ -16,19 +16,29 @@ from unierase_cli.training.unlearning.views import View
 
 ROWS = (FORGET,)
 PER = "row"
-# layer: block whose output is steered; vector: used as is instead of a random one (length: the hidden size).
-# compat: open-unlearning's value (see ``distances``).
-SETTINGS: Mapping[str, Any] = {"layer": 7, "steering_coefficient": 2.0, "seed": 0, "vector": None, "compat": False}
+# layer: block whose output is steered, null: by depth (``settled``). vector: used as is instead of a random one (length: the
+# hidden size). compat: open-unlearning's value (see ``distances``).
+SETTINGS: Mapping[str, Any] = {"layer": None, "steering_coefficient": 2.0, "seed": 0, "vector": None, "compat": False}
 REFERENCE: Mapping[str, str] = {}
+# The paper steers block 7 of 32.
+DEPTH = 7 / 32
 
 
 def check(settings: Mapping[str, Any]) -> None:
     """Raise UserError for a negative layer, a non-positive coefficient, or a vector that is not a list of numbers."""
-    positive("layer", settings["layer"], zero=True)
+    if settings["layer"] is not None:
+        number("layer", settings["layer"], whole=True)
+        positive("layer", settings["layer"], zero=True)
     positive("steering_coefficient", settings.get("steering_coefficient", 1.0))
     given = settings.get("vector")
     if given is not None and not (isinstance(given, Sequence) and all(isinstance(x, int | float) for x in given)):
         raise UserError(f"vector={given} must be a list of numbers, as many as the hidden size", "leave the setting vector out")
+
+
+def settled(settings: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """The settings with a block: the given one, else the one as deep in a model of ``count`` blocks as the paper's."""
+    layer = settings["layer"]
+    return {**settings, "layer": round(DEPTH * count) if layer is None else layer}
 
 
 def blocks(settings: Mapping[str, Any]) -> tuple[int, ...]:
