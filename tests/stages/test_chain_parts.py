@@ -13,12 +13,13 @@ import torch
 from tests.helpers.gradient_steps import STEP, context
 from tests.helpers.sequences import experiment, make
 from tests.helpers.tiny_models import FACTS, save_folder, tiny_llama
+from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import MethodConfig, PartConfig, TermConfig
 from unierase_cli.config.sections.reveal import RevealConfig
-from unierase_cli.config.sections.unlearn import AdapterConfig
+from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.delivery.patches import choose_steps
 from unierase_cli.editing.apply import apply_patches
@@ -27,6 +28,7 @@ from unierase_cli.editing.solve import LayerState
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods import chain
 from unierase_cli.methods.own_answers import own_answers
+from unierase_cli.methods.parts import parts_of
 from unierase_cli.models.load import load_model
 from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.pipeline.pipeline import Pipeline
@@ -182,3 +184,16 @@ def test_a_part_can_reveal_again_and_its_targets_count(folder: Path, tmp_path: P
     monkeypatch.setattr(chain, "load_method", lambda name: method)
     make(config, "erase")
     assert method.seen[0].reveal is not None
+
+
+def test_a_parts_rate_is_a_share_of_the_runs_unless_it_has_one_of_its_own(folder: Path, tmp_path: Path) -> None:
+    def rates(**parts: PartConfig) -> list[float]:
+        config = replace(experiment(folder, tmp_path, ModeConfig(), method=chained(**parts)), unlearn=UnlearnConfig(lr=0.01))
+        return [part.unlearn.lr for part in parts_of(config).values()]
+
+    faster = replace(PUSH, rate=4.0)
+    assert rates(me_gd=PUSH, faster=faster, own=replace(faster, unlearn={"lr": 0.5})) == [0.01, 0.04, 0.5]
+    with pytest.raises(UserError, match=r"method.chain.faster.rate=0.0 must be above 0"):
+        rates(faster=replace(PUSH, rate=0.0))
+    counted_part = counted(chained(me_gd=PUSH))["chain"]["me_gd"]
+    assert "rate" not in counted_part and counted(chained(me_gd=faster))["chain"]["me_gd"]["rate"] == 4.0

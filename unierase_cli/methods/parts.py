@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any
 
-from unierase_cli.config.checks import complete
+from unierase_cli.config.checks import complete, positive
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import MethodConfig, PartConfig
 from unierase_cli.config.sections.unlearn import UnlearnConfig
@@ -41,10 +41,12 @@ def _part(experiment: Experiment, name: str, part: PartConfig) -> Experiment:
     method = MethodConfig(**{f.name: getattr(part, f.name) for f in fields(MethodConfig) if f.name != "chain"})
     # The token adds rows to the embedding and the head, which a replaced tensor would not have.
     ends = {"ends": False} if experiment.method.token and not part.editing else {}
+    positive(f"method.chain.{name}.rate", part.rate)
+    rate = {"lr": part.rate * experiment.unlearn.lr}
     return replace(
         experiment,
         method=method,
-        unlearn=_changed(experiment.unlearn, {**ends, **part.unlearn}, f"method.chain.{name}.unlearn"),
+        unlearn=_changed(experiment.unlearn, {**ends, **rate, **part.unlearn}, f"method.chain.{name}.unlearn"),
         adapter=_changed(experiment.adapter, part.adapter, f"method.chain.{name}.adapter"),
     )
 

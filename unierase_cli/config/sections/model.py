@@ -236,6 +236,8 @@ class PartConfig:
     """Keys of the section unlearn with other values for this part, for example {lr: 1e-4, epochs: 3}."""
     adapter: dict[str, Any] = field(default_factory=dict)
     """Keys of the section adapter with other values for this part, for example {name: lora}."""
+    rate: float = field(default=1.0, metadata=IF_SET)
+    """Factor of the run's unlearn.lr for this part, unless its own unlearn has an lr."""
 
     @property
     def implemented_by(self) -> str:
