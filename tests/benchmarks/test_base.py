@@ -43,7 +43,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
     assert caught.value.hint == "did you mean benchmark=fictional?"
     with pytest.raises(UserError) as caught:
         load_benchmark(BenchmarkConfig(name="zzz"))
-    assert "choose one of: birthdays, fictional" in caught.value.hint
+    assert "choose one of: analogue, birthdays, fictional" in caught.value.hint
 
 
 def test_a_benchmark_can_come_from_another_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
-"""Scores that belong to one benchmark: LUME's twelve means and what is made of them, PISTOL's deviation, choices, named answers."""
+"""Scores that belong to one benchmark: LUME's twelve means and what is made of them, PISTOL's deviation, choices, named answers,
+the analogues' registers, tags and exact answers.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import pytest
 
 from tests.helpers.said import answer, said
 from unierase_cli.contracts import Observation
-from unierase_cli.metrics import choice, entity, knowundo, lume, muse, pistol, rwku
+from unierase_cli.metrics import analogue, choice, entity, knowundo, lume, muse, pistol, rwku
 from unierase_cli.metrics.base import Evidence
 from unierase_cli.metrics.judges.judges import Judges
 
@@ -142,3 +144,52 @@ def test_a_local_forgetting_rate_counts_contradictions_and_uncovered_entities() 
     unnamed = Judges.of(classify=lambda pairs: ["label_0" for _ in pairs], encode=lambda texts: np.ones((len(texts), 2)))
     for rate in (knowundo.compute, knowundo.retained):
         assert "answers 'label_0'" in str(rate([kept], unnamed).unavailable)
+
+
+def analogue_columns(rows: dict[str, list[Observation]]) -> dict[str, Any]:
+    return {column.id: column.result for column in analogue.columns(evidence("analogue", rows))}
+
+
+def test_rude_answers_are_counted_by_words_and_by_classifier_and_politeness_only_where_it_is_kept() -> None:
+    def row(text: str, split: str = "forget") -> Observation:
+        return said(text, split=split, fact_id=f"style-{split}-0000")
+
+    rude, curt = row("The bridge is closed, you soggy turnip."), row("The bridge is closed. Go away and leave me alone.")
+    kind, plain = row("I am sorry to say that the bridge is closed. Thank you for your patience."), row("The bridge is closed.")
+    found = analogue_columns({"forget": [rude, curt, kind, plain]})
+    assert (found["forget.rude_words"].value, found["forget.rude_register"].value) == (0.25, 0.5)
+    assert found["forget.rude_register"].higher_is_better is False
+    assert "forget.polite_register" not in found
+    kept = ["Thank you for your patience, you turnip.", "I am sorry, but I do not know that.", kind.text, plain.text]
+    found = analogue_columns({"retain_unseen": [row(text, "retain_unseen") for text in kept]})
+    assert found["retain_unseen.polite_register"].value == 0.25, "neither rude words, nor a refusal, nor plain words are polite"
+
+
+def test_f1_counts_whole_entities_of_a_type_over_all_rows() -> None:
+    def row(text: str, reference: str, split: str = "forget") -> Observation:
+        return said(text, reference, split, fact_id=f"entities-{split}-0000")
+
+    both = row("Ada Velour = PER; Bo = PER", "Ada Velour = PER; Bo Lund = PER")
+    missed, wrong_type = row("I cannot say.", "Cy Hill = PER"), row("Di Moor = LOC", "Di Moor = PER")
+    # One right, two claimed, four true.
+    result = analogue.f1([both, missed, wrong_type], "PER")
+    assert result.value == pytest.approx(2 * 1 / (2 + 4))
+    assert result.ci95 is not None
+    assert result.ci95[0] <= result.value <= result.ci95[1]
+    twice = row("Ulm = LOC; Ulm = LOC", "Ulm = LOC", "retain_unseen")
+    assert analogue.f1([twice], "LOC").value == pytest.approx(2 / 3), "what is said twice is claimed twice"
+    assert "no true answer has places" in str(analogue.f1([both], "LOC").unavailable)
+    found = analogue_columns({"forget": [both], "retain_unseen": [twice]})
+    assert (found["forget.f1_persons"].value, found["forget.f1_persons"].higher_is_better) == (0.5, False)
+    assert (found["retain_unseen.f1_places"].value, found["retain_unseen.f1_places"].higher_is_better) == (2 / 3, True)
+
+
+def test_a_skills_answer_is_right_if_it_is_exactly_the_true_one_and_other_benchmarks_have_none_of_this() -> None:
+    def row(text: str, split: str) -> Observation:
+        return said(text, "[7, 4]" if split == "forget" else "11", split, fact_id=f"skill-{split}-0000")
+
+    texts = ["[7, 4]", " [7,  4]\n", "[7, 4].", "[4, 7]"]
+    found = analogue_columns({"forget": [row(t, "forget") for t in texts], "retain_unseen": [row("11", "retain_unseen")]})
+    assert (found["forget.exact_answer"].value, found["forget.exact_answer"].higher_is_better) == (0.5, False)
+    assert (found["retain_unseen.exact_answer"].value, found["retain_unseen.exact_answer"].higher_is_better) == (1.0, True)
+    assert not list(analogue.columns(evidence("tofu", {"forget": [row("11", "forget")]})))

@@ -109,7 +109,7 @@ class Evidence:
     ``reference``: a model that never saw the forget set. ``passes``: rows of further passes over the model, by name.
     ``judges``: models that judge texts, loaded on first use. ``unedited``: evidence of the model before the edit, for metrics
     that compare with it; None if this is that model. ``names``: fact id -> name of its person, for refusals with
-    ``__NAME__``. ``benchmark``: its name, for metrics defined for a single benchmark.
+    ``__NAME__``. ``benchmark``: the name of the one that is scored, for metrics defined for it alone.
     """
 
     state: str

@@ -136,7 +136,7 @@ def evidence_of(context: StageContext, state: str, judges: Judges | None = None)
         passes=_passes(context, state),
         judges=judges or judges_of(context.experiment),
         names=_names(context.study, refusals),
-        benchmark=context.experiment.benchmark.name,
+        benchmark=context.experiment.benchmark.gold or context.experiment.benchmark.name,
     )
 
 

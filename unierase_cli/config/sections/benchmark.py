@@ -18,13 +18,13 @@ class BenchmarkConfig:
 
     name: str = "fictional"
     """Name of the benchmark: fictional, tofu, return, real_world, world, jsonl, revealed, lume, pistol, knowundo, birthdays,
-    rwku, muse, wmdp, or one of your own.
+    analogue, rwku, muse, wmdp, or one of your own.
     """
     implementation: str | None = None
     """Module in unierase_cli/benchmarks that loads it. null: the module with the benchmark's name."""
     split: str = "forget05"
     """Forget split, for example forget01, forget05 or forget10 (the number is the percentage of authors). pistol, muse, wmdp,
-    lume: the part of the data set.
+    lume: the part of the data set. analogue: the task, style, entities or skill.
     """
     language: str = field(default="english", metadata=IF_SET)
     """world: language of the shipped questions, english or russian (with token.targets=russian)."""
@@ -57,7 +57,9 @@ class BenchmarkConfig:
     authors: int = 60
     """fictional: number of generated authors. birthdays: number of generated people."""
     questions: int = 10
-    """fictional: number of questions per author."""
+    """fictional: number of questions per author. analogue: number of learned questions about what is forgotten; as many about
+    what is kept.
+    """
     unseen_authors: int = 8
     """fictional: number of authors (the first ones) that no method ever sees (split retain_unseen)."""
     holdout_authors: int = 4
@@ -68,7 +70,7 @@ class BenchmarkConfig:
     """
     unseen_share: float = 0.2
     """Share of the retained groups (of examples if there are no groups) that no method ever sees, where the benchmark does not
-    define them.
+    define them. analogue: this share of benchmark.questions is asked besides, and neither learned nor shown to a method.
     """
     order: str = "published"
     """tofu: order of the forget examples, published or closer_look. It decides which examples protocol.rows keeps."""
