@@ -30,6 +30,7 @@ HEADLINES = {
     "knowundo": ["forget_eval.rouge", "same_subject.rouge"],
     "pistol": ["distance_2.rouge", "factual.rouge", "forget.entity", "all.pistol_deviation"],
     "birthdays": ["retain_unseen.entity", "retain_unseen.choice", "holdout.rouge"],
+    "analogue": ["forget_eval.rude_words", "forget.rude_register", "retain_unseen.polite_register"],
     "lume": ["forget.lume_task1_regurgitation", "retain.lume_task2_knowledge", "all.lume_aggregate", "all.lume_membership"],
 }
 
