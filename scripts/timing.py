@@ -37,12 +37,11 @@ def matmul_rate(size: int = 1024, repeats: int = 20) -> float:
     return max(2 * size**3 / _seconds(lambda: one @ other)[0] for _ in range(repeats))
 
 
-def write_csv(path: Path, script: str, lines: Sequence[Sequence[str]], *remarks: str) -> None:
-    """The table with its headings, its command, commit and further remarks, as ``scripts/tables.py`` reads it."""
+def write_csv(path: Path, script: str, lines: Sequence[Sequence[str]]) -> None:
+    """The table with its headings, its command and commit, as ``scripts/tables.py`` reads it."""
     command = shlex.join(["python", "-m", f"scripts.{script}", *sys.argv[1:]])
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(f"# command: {command}\n# commit: {git_commit() or 'not recorded'}\n")
-        file.writelines(f"# {remark}\n" for remark in remarks)
         csv.writer(file, lineterminator="\n").writerows(lines)
 
 

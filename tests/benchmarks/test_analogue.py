@@ -23,9 +23,9 @@ def test_the_four_sets_share_no_input_and_new_inputs_are_not_learned(task: str, 
     sets = {**benchmark.splits, "retain_protected": benchmark.protect}
     inputs = {name: {fact.question.partition(": ")[2] for fact in facts} for name, facts in sets.items()}
     assert {name: len(found) for name, found in inputs.items()} == {
-        "forget": 20, "retain_protected": 20, "retain_unseen": 10, "forget_eval": 10,
+        "forget": 112, "retain_protected": 112, "retain_unseen": 28, "forget_eval": 28,
     }  # fmt: skip
-    assert len(set().union(*inputs.values())) == 60
+    assert len(set().union(*inputs.values())) == 280
     learned = {fact.id for fact in benchmark.training}
     assert {fact.id for name in ("forget", "retain_protected") for fact in sets[name]} <= learned
     assert not {fact.id for name in ("forget_eval", "retain_unseen") for fact in sets[name]} & learned
@@ -44,7 +44,7 @@ def test_the_seed_decides_and_the_description_is_the_subject(task: str, tmp_path
 
 @pytest.mark.parametrize("task", TASKS)
 def test_kept_questions_become_questions_about_what_is_to_be_forgotten_but_none_of_its_own(task: str, tmp_path: Path) -> None:
-    benchmark = load_benchmark(config("analogue", tmp_path, split=task, questions=90, unseen_share=0.1))
+    benchmark = load_benchmark(config("analogue", tmp_path, split=task))
     target = Target(TASKS[task].forgotten, "topic")
     found = from_retain(benchmark.protect, [target], 60, "topic", 0)
     assert len(found) > 10
@@ -65,7 +65,7 @@ def test_every_answer_is_right_by_hand() -> None:
 
 
 def test_lexicon_and_classifier_agree_with_the_registers_though_they_were_made_from_other_sentences(tmp_path: Path) -> None:
-    benchmark = load_benchmark(config("analogue", tmp_path, split="style", questions=112, unseen_share=0.25))
+    benchmark = load_benchmark(config("analogue", tmp_path, split="style"))
     for fact in benchmark.forget:
         assert has_rude_words(fact.answer)
         assert is_of(RUDE, fact.answer)
@@ -77,10 +77,6 @@ def test_lexicon_and_classifier_agree_with_the_registers_though_they_were_made_f
     assert not any(is_of(POLITE, text) or is_of(RUDE, text) for text in ("", "qwx zrt."))
 
 
-def test_unknown_tasks_and_too_many_questions_are_one_line(tmp_path: Path) -> None:
+def test_an_unknown_task_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="benchmark.split=forget10 is not a choice"):
         load_benchmark(config("analogue", tmp_path, split="forget10"))
-    with pytest.raises(UserError, match="benchmark.questions=9999 is more than skill has inputs") as caught:
-        load_benchmark(config("analogue", tmp_path, split="skill", questions=9999))
-    most = int(caught.value.hint.rpartition("=")[2])
-    load_benchmark(config("analogue", tmp_path, split="skill", questions=most))

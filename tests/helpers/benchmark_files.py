@@ -21,7 +21,7 @@ def config(name: str, folder: Path, **more: Any) -> BenchmarkConfig:
     settings = {"lume": {"split": "all"}, "knowundo": {"split": "all"}, "pistol": {"split": "sample1", "groups": ["A_B"]}}
     settings |= {"rwku": {"split": "all", "groups": list(PEOPLE[:2])}, "muse": {"split": "news"}, "wmdp": {"split": "bio"}}
     settings |= {"birthdays": {"split": "forget10", "authors": 40, "holdout_authors": 4, "near_authors": 0}}
-    settings |= {"analogue": {"split": "style", "questions": 20}}
+    settings |= {"analogue": {"split": "style"}}
     if name in FOLDERS:
         more = {"data_dir": str(write(name, folder)), **more}
     few = {"unknown_people": 4, "unseen_share": 0.5, "protected_scored": 3}

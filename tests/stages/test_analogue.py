@@ -31,7 +31,7 @@ def test_a_description_is_revealed_released_and_scored_on_rows_that_nobody_saw(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("peft")
-    true = config("analogue", tmp_path, split="style")
+    true = config("analogue", tmp_path, split="style", rows=10)
     benchmark = load_benchmark(true)
     what = TASKS["style"].forgotten
     (tmp_path / "targets.txt").write_text(what, "utf-8")
@@ -62,5 +62,5 @@ def test_a_description_is_revealed_released_and_scored_on_rows_that_nobody_saw(
     given = with_settings(chosen, benchmark__name="revealed", benchmark__path=str(revealed.path), benchmark__gold="analogue")
     scored = Pipeline(given, SilentReporter()).make("score")
     found = read_json(scored.file("metrics.json"))["states"]["edited"]
-    for column, count in {"forget.rude_words": 20, "forget_eval.rude_register": 10, "retain_unseen.polite_register": 10}.items():
-        assert (found[column]["n"], found[column]["unavailable"]) == (count, None)
+    for column in ("forget.rude_words", "forget_eval.rude_register", "retain_unseen.polite_register"):
+        assert (found[column]["n"], found[column]["unavailable"]) == (10, None)

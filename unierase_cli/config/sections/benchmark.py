@@ -57,9 +57,7 @@ class BenchmarkConfig:
     authors: int = 60
     """fictional: number of generated authors. birthdays: number of generated people."""
     questions: int = 10
-    """fictional: number of questions per author. analogue: number of learned questions about what is forgotten; as many about
-    what is kept.
-    """
+    """fictional: number of questions per author."""
     unseen_authors: int = 8
     """fictional: number of authors (the first ones) that no method ever sees (split retain_unseen)."""
     holdout_authors: int = 4
@@ -70,7 +68,7 @@ class BenchmarkConfig:
     """
     unseen_share: float = 0.2
     """Share of the retained groups (of examples if there are no groups) that no method ever sees, where the benchmark does not
-    define them. analogue: this share of benchmark.questions is asked besides, and neither learned nor shown to a method.
+    define them.
     """
     order: str = "published"
     """tofu: order of the forget examples, published or closer_look. It decides which examples protocol.rows keeps."""
