@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from unierase_cli.contracts import UserError, pick, stable_hash
+from unierase_cli.store import artefact as one_artefact
 from unierase_cli.store import artefacts
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
@@ -80,6 +81,31 @@ def test_a_torn_manifest_counts_as_unfinished(tmp_path: Path) -> None:
     artefact = make(store)
     (artefact.path / "manifest.json").write_text('{"stage": "er')
     assert store.list() == []
+
+
+def test_a_list_parses_no_manifest_until_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make(Store(tmp_path))
+    monkeypatch.setattr(one_artefact, "parse_json", lambda text: pytest.fail("the manifest was parsed"))
+    (listed,) = Store(tmp_path).list()
+    assert (listed.stage, listed.key, listed.order) == (made.stage, made.key, made.order)
+    monkeypatch.undo()
+    assert listed == made
+
+
+def test_a_manifest_that_only_the_strict_reader_takes_or_refuses_is_listed_as_it_was(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made = make(store)
+    path = made.path / "manifest.json"
+    text = path.read_text()
+    path.write_text(text.replace('"stage"', '"summary": {"ratio": NaN}, "stage"'), encoding="utf-8-sig")
+    assert [found.manifest["key"] for found in store.list()] == [made.key]
+    for damaged in (text.replace('"finished": 1.0', '"finished": "today"'), text.replace('"erase"', '"\\ud800"'), "[" * 9999):
+        path.write_text(damaged)
+        assert store.list() == []
+    path.write_text(text.replace('"stage"', '"seed": 1, "seed": 2, "stage"'))
+    with pytest.raises(UserError, match='is damaged: the key "seed" occurs twice'):
+        _ = store.resolve("demo@v001").manifest
+    assert store.find("erase", made.key) is None
 
 
 def test_json_is_written_whole(tmp_path: Path) -> None:

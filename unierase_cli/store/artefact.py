@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn, TypeVar
 
-from msgspec import defstruct
+from msgspec import DecodeError, defstruct
+from msgspec.json import Decoder
 
 from unierase_cli.contracts import UserError
 from unierase_cli.store.hashing import recorded_hash
-from unierase_cli.store.json_text import Finite, decoded, read_json
+from unierase_cli.store.json_text import Finite, decoded, parse_json, read_bytes, read_json
 
 MANIFEST = "manifest.json"
 LOG = "log.txt"
@@ -34,6 +35,9 @@ MANIFEST_KIND = defstruct(
         ("command", list[str], []), ("overrides", list[str], []), ("warnings", list[str], []),
     ],
 )  # fmt: skip
+MANIFESTS = Decoder(MANIFEST_KIND)
+# The keys that a list of artefacts is sorted by and shows.
+LISTED = ("stage", "key", "options", "finished", "order", "wall_seconds")
 # Sections of the recorded configuration that every edit and score has.
 NAMED = ("name", str)
 SECTIONS = defstruct(
@@ -48,28 +52,44 @@ T = TypeVar("T")
 PAYLOAD = (".json", ".jsonl", ".safetensors")
 
 
-@dataclass(frozen=True)
 class Artefact:
     """A complete version: its folder and its manifest.
 
     To read its files, use ``file`` or ``whole``, which check the content against the manifest; ``path`` does not.
+    ``listed``: the keys ``LISTED`` of a manifest that is given as text, which is parsed when it is first needed.
     """
 
-    path: Path
-    manifest: dict[str, Any]
+    def __init__(self, path: Path, manifest: dict[str, Any] | bytes, listed: dict[str, Any] | None = None) -> None:
+        self.path = path
+        self._given = manifest
+        self.listed: dict[str, Any] = self.manifest if listed is None else listed
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Artefact) and (self.path, self.manifest) == (other.path, other.manifest)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The whole manifest. Raises UserError if a part of it that no list shows is damaged."""
+        if isinstance(self._given, dict):
+            return self._given
+        try:
+            found: dict[str, Any] = parse_json(self._given.decode())
+        except ValueError as error:
+            raise UserError(f"{self.path / MANIFEST} is damaged: {error}", self._again) from None
+        return found
 
     @property
     def stage(self) -> str:
-        return str(self.manifest["stage"])
+        return str(self.listed["stage"])
 
     @property
     def key(self) -> str:
-        return str(self.manifest["key"])
+        return str(self.listed["key"])
 
     @property
     def order(self) -> float:
         """Increases in the order of completion, even if the clock was set back (see ``Draft.complete``)."""
-        return self.manifest.get("order") or self.manifest.get("finished") or 0.0
+        return self.listed.get("order") or self.listed.get("finished") or 0.0
 
     @property
     def config(self) -> dict[str, Any]:
@@ -172,3 +192,15 @@ def found_artefact(path: Path) -> Artefact | None:
         return read_artefact(path)
     except (OSError, ValueError):
         return None
+
+
+def listed_artefact(path: Path) -> Artefact | None:
+    """As ``found_artefact``, for lists: the manifest is checked and parsed when it is first needed."""
+    try:
+        content = read_bytes(path / MANIFEST)
+        found = MANIFESTS.decode(content)
+    except OSError:
+        return None
+    except (DecodeError, ValueError, RecursionError):  # a number that is not finite is one of them, and Python's reader takes it
+        return found_artefact(path)
+    return Artefact(path, content, {name: getattr(found, name) for name in LISTED})

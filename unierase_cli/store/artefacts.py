@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import UserError
-from unierase_cli.store.artefact import LOG, MANIFEST, Artefact, found_artefact, read_artefact
+from unierase_cli.store.artefact import LOG, MANIFEST, Artefact, found_artefact, listed_artefact, read_artefact
 from unierase_cli.store.hashing import file_records
 from unierase_cli.store.json_text import DESCRIPTION, read_json, write_json
 from unierase_cli.store.locks import held
@@ -68,9 +68,10 @@ class Store:
 
     def _read(self, stage: str | None, key: str = "") -> list[Artefact]:
         """The artefacts in the folder; with ``key`` only those whose manifest has this text somewhere."""
-        # Parsing a manifest takes far longer than searching it for a key.
+        # Parsing a manifest takes far longer than searching it for a key or listing it.
+        read = found_artefact if key else listed_artefact
         paths = (path for path in self.root.glob(f"{stage or '*'}/*/v*/{MANIFEST}") if not key or _has(path, key))
-        found = [artefact for path in paths if (artefact := found_artefact(path.parent)) is not None]
+        found = [artefact for path in paths if (artefact := read(path.parent)) is not None]
         return sorted(found, key=lambda a: (a.order, a.path.as_posix()))
 
     def list(self, stage: str | None = None) -> list[Artefact]:

@@ -52,6 +52,11 @@ def read_json(path: Path, most: int = DESCRIPTION) -> Any:
 
     Raises OSError, or ValueError as ``parse_json`` does.
     """
+    return parse_json(read_bytes(path, most).decode("utf-8-sig"))
+
+
+def read_bytes(path: Path, most: int = DESCRIPTION) -> bytes:
+    """The content of a file of at most ``most`` bytes. Raises OSError, or ValueError for a larger file, which is not read."""
     with path.open("rb") as stream:
         size = stream.seek(0, 2) if stream.seekable() else 0
         if size > most:
@@ -61,7 +66,7 @@ def read_json(path: Path, most: int = DESCRIPTION) -> Any:
         content = stream.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has more than the limit of {most / 1e6:,.0f} MB")
-    return parse_json(content.decode("utf-8-sig"))
+    return content
 
 
 def decoded(value: Any, kind: type[T], place: str = "") -> T:

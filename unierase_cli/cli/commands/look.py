@@ -86,7 +86,7 @@ def ls(
     artefacts = Store(outputs).list(stage)
     if json:
         emit_json(
-            [{**as_data(a), "finished": a.manifest.get("finished"), "slug": a.path.parent.name} for a in artefacts]
+            [{**as_data(a), "finished": a.listed.get("finished"), "slug": a.path.parent.name} for a in artefacts]
         )
     elif artefacts:
         show(console, artefact_table(artefacts))
