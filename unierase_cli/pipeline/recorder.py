@@ -56,8 +56,8 @@ class Recorder:
 
     @contextmanager
     def phase(self, name: str) -> Any:
-        """Record time and peak memory of a phase; a repeated phase adds its seconds and keeps its highest peak."""
-        started, before = time.perf_counter(), self.phases.get(name, {})
+        """Record time, CPU time and peak memory of a phase; a repeated phase adds its seconds and keeps its highest peak."""
+        started, used, before = time.perf_counter(), time.process_time(), self.phases.get(name, {})
         self.peaks()
         self._peaks.append({})
         forget_peaks()
@@ -69,8 +69,9 @@ class Recorder:
             self._peaks.pop()
             _raise(self._peaks[-1], found)
         seconds = time.perf_counter() - started + before.get("seconds", 0.0)
-        _raise(found, {key: value for key, value in before.items() if key != "seconds"})
-        self.phases[name] = {"seconds": round(seconds, 3), **found}
+        cpu = time.process_time() - used + before.get("cpu_seconds", 0.0)
+        _raise(found, {key: value for key, value in before.items() if key not in ("seconds", "cpu_seconds")})
+        self.phases[name] = {"seconds": round(seconds, 3), "cpu_seconds": round(cpu, 3), **found}
         self._write("phase", f"{name}: {seconds:.1f} s")
 
     def peaks(self) -> dict[str, float]:
