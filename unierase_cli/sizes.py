@@ -17,6 +17,8 @@ STATE_BYTES = 1 << 30
 WIDENED_ROWS = 2048
 # Prefixes of all batches in a token's training are cached up to this size; the rest are recomputed in each step.
 PREFIX_BYTES = 8 << 30
+# Answers that a token's refinement guards, at most, and places in them whose logits are computed together.
+GUARDED, GUARDED_PLACES = 64, 256
 # Positions per pass through the head: few enough for a CPU's caches, enough to read a large head seldom.
 SCORED_POSITIONS = 256
 # Positions allocated at a time when the KV cache grows.

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from tests.helpers.tiny_models import tiny_llama
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.evaluation import EvalConfig
 from unierase_cli.config.sections.general import GeneralConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, TermConfig
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.estimate.memory_and_disk import PROCESS_BYTES, memory_needs
-from unierase_cli.estimate.need import Rows, stage_peaks
+from unierase_cli.estimate.need import Need, Rows, stage_peaks
 from unierase_cli.estimate.shapes import KNOWN, from_config
 from unierase_cli.estimate.workspace import HEAP_LIMIT, Workspace
 from unierase_cli.pipeline.study import study_of
@@ -156,3 +157,28 @@ def test_a_refinement_without_noise_keeps_its_prefixes_twice_as_many_with_furthe
     assert once > 0
     assert prefixes(refine_rounds=2) == 2 * once
     assert prefixes(refine_noise=0.1) == prefixes(refine_epochs=0) == 0
+
+
+def test_a_tied_rows_guard_is_counted_while_it_looks_and_its_states_while_the_row_is_refined() -> None:
+    def guarding(shape: str = "llama-3.2-1b", protect: int = ROWS.protect, **changes: object) -> list[Need]:
+        experiment = Experiment(model=ModelConfig(path="a/b"), token=TokenConfig(**changes))  # type: ignore[arg-type]
+        needs = memory_needs(study_of(experiment), KNOWN[shape], replace(ROWS, protect=protect), accelerator=True)
+        return [need for need in needs if need.what.endswith("answers to guard")]
+
+    states = [need for need in guarding() if need.what.startswith("states")]
+    assert [need.phase for need in states] == ["guard", "refine token"]
+    places, tied = 64 * EditConfig().moments.answer_tokens, KNOWN["llama-3.2-1b"]
+    assert {need.bytes for need in states} == {places * tied.hidden * tied.stored}, "64 of 200 answers"
+    (logits,) = (need for need in guarding() if need.what.startswith("logits"))
+    assert logits.bytes == 3 * 256 * tied.vocabulary * 4
+    assert sum(need.bytes for need in guarding(protect=32)) < sum(need.bytes for need in guarding())
+    assert guarding(refine_guard=0.0) == guarding(refine_epochs=0) == guarding(protect=0) == []
+    assert guarding("llama-3.1-8b") == [], "its output rows stay as they are"
+
+
+def test_adversarial_adapters_stay_beside_the_weights_that_are_trained() -> None:
+    def erase(rank: int) -> int:
+        method = MethodConfig("npo_gd", "gradient", False, False, TermConfig("npo"), TermConfig("gd"))
+        return peaks(Experiment(model=ModelConfig(path="a/b"), method=method, unlearn=UnlearnConfig(adversary_rank=rank)))["erase"]
+
+    assert erase(8) - erase(0) == 8 * KNOWN["llama-3.2-1b"].adapter_width * 4

@@ -164,7 +164,7 @@ def test_what_answers_lose_to_the_token_is_that_of_the_whole_models_probabilitie
     loaded = tiny_llama(tied=True) if name == "llama" else tiny(name)
     ids = start_rows(loaded, ["<unlearn_0>", "<unlearn_1>"], TokenConfig(groups=2), 0)
     set_rows(loaded, ids, 3 * get_rows(loaded, ids)[0].cpu(), None)
-    monkeypatch.setattr(guards, "PLACES", 5)
+    monkeypatch.setattr(guards, "GUARDED_PLACES", 5)
     guard = Guard(loaded, ids, given(loaded, FACTS))
     assert len(guard.states) == sum(len(answer) for _, answer in given(loaded, FACTS))
     assert float(guard(get_rows(loaded, ids)[0])) == pytest.approx(lost(loaded, ids, FACTS), rel=1e-4)

@@ -6,14 +6,13 @@ measurements. A stage's peak is what it holds throughout plus its largest phase.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.edit import ANSWERS, AUTO, TRACED
-from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.estimate.need import ALL, LOADING, Need, Rows
 from unierase_cli.estimate.shapes import BYTES, Shape
+from unierase_cli.estimate.token import token_needs
 from unierase_cli.estimate.training import trained_files, training_needs
 from unierase_cli.estimate.workspace import Workspace
 from unierase_cli.methods.parts import parts_of
@@ -26,8 +25,6 @@ from unierase_cli.sizes import (
     GPU_ROWS,
     LOGIT_BYTES,
     MOST_FACTS,
-    PREFIX_BYTES,
-    REFUSAL_TOKENS,
     SCORED_POSITIONS,
     SEARCHED_TOKENS,
     STATE_BYTES,
@@ -35,13 +32,12 @@ from unierase_cli.sizes import (
     pass_tokens,
 )
 from unierase_cli.store.gguf_files import gguf_at
-from unierase_cli.training.token.targets import load_targets
 
 # Resident size of Python with torch, transformers and this package imported and used once: 390 to 410 MiB with torch
 # 2.13 for CPUs and transformers 5.23 on Linux. On an accelerator, its libraries and context take device memory.
 PROCESS_BYTES, CONTEXT_BYTES = 400 << 20, 500 << 20
-# Length of a refusal, and of the longest questions of a general suite, in tokens.
-REFUSAL_LENGTH, SUITE_TOKENS = 20, 600
+# Length of the longest questions of a general suite, in tokens.
+SUITE_TOKENS = 600
 OBSERVATION_BYTES = 6000
 # A new checkpoint is written before the oldest one is deleted.
 WRITTEN = CHECKPOINTS + 1
@@ -79,40 +75,10 @@ def memory_needs(
             needs.append(Need(ALL, "tensors while a GGUF file is dequantised", shape.parameters * 4, phase=LOADING))
     needs += training_needs(study, space, rows, accelerator, finetune or experiment.model.path is None)
     if experiment.method.token and experiment.edit.target == "token":
-        needs += _token(experiment, space, rows, "train_token", edited_layers(experiment, shape))
+        needs += token_needs(experiment, space, rows, "train_token", edited_layers(experiment, shape))
     if experiment.method.editing:
         needs += _moments(experiment, space, rows, accelerator) + _editing(study, space, rows, accelerator)
     needs += _evaluation(experiment, space, rows, accelerator)
-    return needs
-
-
-def _token(experiment: Experiment, space: Workspace, rows: Rows, stage: str, layers: Sequence[int]) -> list[Need]:
-    """Training of the token's rows; ``erase`` refines them with the same kind of steps."""
-    token, shape = experiment.token, space.shape
-    refining = stage == "erase"
-    amplitudes = [token.refine_noise] if refining else [s.noise for s in token.stages]
-    suffix = token.batch_size * (REFUSAL_LENGTH + 2)
-    phase = "refine token" if refining else "steps"
-    need = partial(Need, stage)
-    needs = [
-        need("activations for the backward pass", space.kept(suffix, trained=False), f"{suffix} tokens", phase),
-        need("logits and gradients", space.logits(suffix, 3), f"3 x {suffix} positions", phase),
-    ]
-    if any(amplitudes):
-        each = shape.hidden * shape.inner
-        copies = space.copies(1, each, space.size) + space.copies(1, each)
-        needs.append(need("noisy matrices, stored and float32", len(layers) * copies, "", phase))
-        needs.append(need("noise, and a matrix with it", space.copies(2, each), "", phase))
-    if not all(amplitudes):
-        # Facts without a listed refusal are repeated until they count as much as all others.
-        count = max(rows.forget, 1) * (2 if refining and token.refine_rounds else 1)
-        held = min(PREFIX_BYTES, space.cache(count, rows.question))
-        needs.append(need("prefixes of all questions", held, f"{count} of {rows.question} tokens", phase))
-    if refining:
-        return needs
-    refusals = len(load_targets(TokenConfig()))
-    tokens = min(REFUSAL_TOKENS, refusals * REFUSAL_LENGTH)
-    needs.append(Need(stage, "pass over refusals", space.forward(tokens), f"{tokens} tokens", "refusals"))
     return needs
 
 
@@ -174,7 +140,7 @@ def _editing(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> l
         need("a matrix and its change", space.copies(2, matrix), "", "write"),
     ]
     if experiment.method.token and edit.target == "token" and experiment.token.refine_epochs:
-        needs += _token(experiment, space, rows, "erase", layers)
+        needs += token_needs(experiment, space, rows, "erase", layers)
     return needs
 
 

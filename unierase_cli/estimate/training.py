@@ -59,6 +59,8 @@ def _method(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> li
         base = 0 if accelerator else space.size
         eighth = config.optimizer == "paged_adamw_8bit"
         needs = trained_weights("erase", space, size, masters=config.masters, base=base, narrow=eighth)
+    if rank := config.adversary_rank:
+        needs.append(Need("erase", "adversarial adapters", rank * shape.adapter_width * 4, f"rank {rank}, 4 B per weight"))
     terms = looks(experiment)
     kinds = len({kind for term in terms.values() for kind in term.rows})
     each = min(config.micro_batch or config.batch_size, max(rows.request or rows.forget, 1))

@@ -11,11 +11,9 @@ from torch.nn.functional import softplus
 from unierase_cli.contracts import evenly_spaced
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.partial import length_sorted_batches, pad_sequences
-from unierase_cli.sizes import pass_tokens
+from unierase_cli.sizes import GUARDED, GUARDED_PLACES, pass_tokens
 from unierase_cli.training.unlearning.losses import own_logits
 
-# Answers that are looked at, at most, and places whose logits are computed together.
-MOST, PLACES = 64, 256
 # A prompt and the answer that the model gives to it, as token ids.
 Given = tuple[Sequence[int], Sequence[int]]
 
@@ -28,12 +26,12 @@ class Guard:
     """
 
     def __init__(self, loaded: LoadedModel, ids: Sequence[int], answers: Sequence[Given], weight: float = 1.0) -> None:
-        """``ids``: the unlearning tokens; ``weight``: of the loss. Looks at ``MOST`` of the answers, evenly spaced; there must
+        """``ids``: the unlearning tokens; ``weight``: of the loss. Looks at ``GUARDED`` of the answers, evenly spaced; there must
         be one.
         """
         self.weight = weight
         self._architecture, self._ids = loaded.architecture, torch.tensor(ids, device=loaded.device)
-        chosen = evenly_spaced(answers, MOST)
+        chosen = evenly_spaced(answers, GUARDED)
         self._answers = len(chosen)
         found: list[tuple[Tensor, Tensor]] = []
         lengths = [len(prompt) + len(answer) for prompt, answer in chosen]
@@ -65,7 +63,7 @@ class Guard:
         states = hidden[places.to(hidden.device)]
         others = []
         # The whole vocabulary's logits of all places at once may take gigabytes.
-        for part in states.split(PLACES):
+        for part in states.split(GUARDED_PLACES):
             logits = loaded.architecture.logits(part).float()
             logits[:, self._ids] = -torch.inf
             logits[:, len(loaded.tokenizer) :] = -torch.inf
