@@ -66,6 +66,7 @@ class ScoredRun:
 
 def find_runs(store: Store, words: Sequence[str]) -> list[ScoredRun]:
     """The runs that the words mean, each once; raises UserError for a word that means no scored run."""
+    store = Store(store.root, once=True)
     everything = store.list()
     found: dict[Path, Artefact] = {}
     for word in words:
