@@ -196,4 +196,5 @@ def test_a_parts_rate_is_a_share_of_the_runs_unless_it_has_one_of_its_own(folder
     with pytest.raises(UserError, match=r"method.chain.faster.rate=0.0 must be above 0"):
         rates(faster=replace(PUSH, rate=0.0))
     counted_part = counted(chained(me_gd=PUSH))["chain"]["me_gd"]
-    assert "rate" not in counted_part and counted(chained(me_gd=faster))["chain"]["me_gd"]["rate"] == 4.0
+    assert "rate" not in counted_part
+    assert counted(chained(me_gd=faster))["chain"]["me_gd"]["rate"] == 4.0
