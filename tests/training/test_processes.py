@@ -18,6 +18,7 @@ from unierase_cli.config.sections.model import TrainConfig
 from unierase_cli.editing.patch import Patch
 from unierase_cli.pipeline import several_processes as together
 from unierase_cli.pipeline.stage import StageContext
+from unierase_cli.store.artefact import read_artefact
 from unierase_cli.store.jsonl import read_jsonl
 from unierase_cli.training import processes
 
@@ -26,7 +27,8 @@ pytestmark = pytest.mark.slow
 LAUNCHERS = {
     "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"],
     "accelerate": [
-        "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
+        # With --cpu it starts one process alone.
+        "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
         "--dynamo_backend=no", "--main_process_port=0", "-m",
     ],
 }  # fmt: skip
@@ -73,6 +75,7 @@ def test_two_processes_train_as_one_does(launcher: str, folder: Path, alone: Pat
     for one, two in zip(losses(alone), losses(tmp_path), strict=True):
         assert two == pytest.approx(one, rel=1e-3, abs=1e-4)
     (first,), (second,) = ((o / "erase").glob("*/v001") for o in (alone, tmp_path))
+    assert [read_artefact(path).manifest["machine"]["processes"] for path in (first, second)] == [1, 2]
     assert read_jsonl(first / "plan-000.jsonl") == read_jsonl(second / "plan-000.jsonl")
     assert sorted(p.name for p in first.iterdir()) == sorted(p.name for p in second.iterdir())
     moved, same = (Patch.load(path, 0).dense for path in (first, second))
