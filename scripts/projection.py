@@ -134,7 +134,7 @@ def main() -> None:
         bandwidth = float("inf")
         print(f"matrix product: {rate / 1e9:.0f} GFLOP/s")
     rows = rows_of(study.benchmark, experiment.eval.splits, 0, study.steps)
-    phases = {} if wanted.outputs is None else {a.stage: a.manifest["phases"] for a in Store(wanted.outputs).list()}
+    phases = {} if wanted.outputs is None else {a.stage: a.manifest.get("phases", {}) for a in Store(wanted.outputs).list()}
     print(f"{rows.forget} facts; {source}")
     total = 0.0
     for work in works(study, shape, rows):

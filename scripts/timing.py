@@ -1,4 +1,4 @@
-"""What the two speed comparisons share: two versions in turns, the rate of matrix products, and the table's file."""
+"""What measurements share: two versions in turns, the rate of matrix products, and the table's file."""
 
 from __future__ import annotations
 

@@ -195,6 +195,8 @@ def test_a_parts_rate_is_a_share_of_the_runs_unless_it_has_one_of_its_own(folder
     assert rates(me_gd=PUSH, faster=faster, own=replace(faster, unlearn={"lr": 0.5})) == [0.01, 0.04, 0.5]
     with pytest.raises(UserError, match=r"method.chain.faster.rate=0.0 must be above 0"):
         rates(faster=replace(PUSH, rate=0.0))
+    with pytest.raises(UserError, match=r"rate=2: unierase is a closed-form edit"):
+        rates(unierase=replace(TOKEN, rate=2.0))
     counted_part = counted(chained(me_gd=PUSH))["chain"]["me_gd"]
     assert "rate" not in counted_part
     assert counted(chained(me_gd=faster))["chain"]["me_gd"]["rate"] == 4.0

@@ -86,7 +86,7 @@ def test_a_torn_manifest_counts_as_unfinished(tmp_path: Path) -> None:
 def test_a_list_parses_no_manifest_until_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make(Store(tmp_path))
     monkeypatch.setattr(one_artefact, "parse_json", lambda text: pytest.fail("the manifest was parsed"))
-    (listed,) = Store(tmp_path).list()
+    (listed,) = Store(tmp_path).overview()
     assert (listed.stage, listed.key, listed.order) == (made.stage, made.key, made.order)
     monkeypatch.undo()
     assert listed == made
@@ -98,14 +98,15 @@ def test_a_manifest_that_only_the_strict_reader_takes_or_refuses_is_listed_as_it
     path = made.path / "manifest.json"
     text = path.read_text()
     path.write_text(text.replace('"stage"', '"summary": {"ratio": NaN}, "stage"'), encoding="utf-8-sig")
-    assert [found.manifest["key"] for found in store.list()] == [made.key]
+    assert [found.manifest["key"] for found in store.overview()] == [made.key]
     for damaged in (text.replace('"finished": 1.0', '"finished": "today"'), text.replace('"erase"', '"\\ud800"'), "[" * 9999):
         path.write_text(damaged)
-        assert store.list() == []
+        assert store.overview() == store.list() == []
     path.write_text(text.replace('"stage"', '"seed": 1, "seed": 2, "stage"'))
     with pytest.raises(UserError, match='is damaged: the key "seed" occurs twice'):
-        _ = store.resolve("demo@v001").manifest
+        _ = store.overview()[0].manifest
     assert store.find("erase", made.key) is None
+    assert store.list() == []
 
 
 def test_json_is_written_whole(tmp_path: Path) -> None:

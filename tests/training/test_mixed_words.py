@@ -23,7 +23,13 @@ def test_an_answer_of_nothing_but_its_fact_becomes_the_next_one() -> None:
 def test_without_words_that_state_a_fact_the_next_answer_takes_the_place() -> None:
     assert with_others_words([("Is it so?", "So it is"), ("Which?", "The red one")]) == ["The red one", "So it is"]
     assert with_others_words([("京都はどこ？", "日本です"), ("台北はどこ？", "台湾です")]) == ["台湾です", "日本です"]
-    assert with_others_words([("Only one?", "Yes")]) == ["Yes"]
+
+
+def test_a_true_answer_is_never_made() -> None:
+    asked = [("Is A?", "Yes."), ("Is B?", "yes"), ("Is C?", "No.")]
+    assert with_others_words(asked) == ["No.", "No.", "Yes."]
+    assert with_others_words(asked[:2]) == [None, None]
+    assert with_others_words([("Only one?", "Yes")]) == [None]
 
 
 def test_what_is_common_depends_on_the_number_of_answers() -> None:

@@ -37,8 +37,8 @@ def merge(words: Sequence[str], folders: Sequence[Path]) -> tuple[DictConfig, li
     if "experiment" in chosen:
         # OmegaConf replaces an experiment's ??? by a group's value, although ??? means that the user must give one.
         path = catalog.locate(folders, "experiment", chosen["experiment"])
-        missing |= OmegaConf.missing_keys(OmegaConf.load(path)) - {override.key for override in overrides}
-        missing -= _of_other_choices(written, missing, path, chosen)
+        demanded = OmegaConf.missing_keys(OmegaConf.load(path)) - {override.key for override in overrides}
+        missing = (missing | demanded) - _of_other_choices(written, demanded, path, chosen, folders)
     files = [folder / f"{ROOT}.yaml" for folder in folders]
     # A part of a chain is chosen as GROUP@PLACE.
     files += [catalog.locate(folders, group.partition("@")[0], name) for group, name in chosen.items()]
@@ -49,17 +49,23 @@ def merge(words: Sequence[str], folders: Sequence[Path]) -> tuple[DictConfig, li
     return merged, sorted(missing), overrides
 
 
-def _of_other_choices(written: DictConfig, missing: set[str], experiment: Path, chosen: Mapping[str, str]) -> set[str]:
-    """The missing keys of groups in which another choice than the experiment's was made, such as ``benchmark=jsonl``.
+def _of_other_choices(
+    written: DictConfig, demanded: set[str], experiment: Path, chosen: Mapping[str, str], folders: Sequence[Path]
+) -> set[str]:
+    """The keys that the experiment demands in groups in which another choice than its own was made (``benchmark=jsonl``).
 
-    The experiment asks for them for its own choice, so they get the schema's default where the other choice sets none.
+    They get the schema's default where the other choice sets none, unless that choice demands them itself.
     """
     entries = [entry for entry in catalog.read_yaml(experiment)[1].get("defaults") or () if isinstance(entry, dict)]
     own = {group.removeprefix("override ").strip("/ "): name for entry in entries for group, name in entry.items()}
     others = {group for group, name in own.items() if chosen.get(group, name) != name}
-    lifted = {key for key in missing if key.partition(".")[0] in others}
+    lifted = set()
+    for group in others & {key.partition(".")[0] for key in demanded}:
+        its_own = OmegaConf.missing_keys(OmegaConf.load(catalog.locate(folders, group, chosen[group])))
+        lifted |= {key for key in demanded if key.startswith(f"{group}.")} - {f"{group}.{key}" for key in its_own}
     for key in lifted:
-        if OmegaConf.is_missing(OmegaConf.select(written, key.rpartition(".")[0]), key.rpartition(".")[2]):
+        section, _, name = key.rpartition(".")
+        if OmegaConf.is_missing(OmegaConf.select(written, section), name):
             OmegaConf.update(written, key, default_of(key), force_add=True)
     return lifted
 

@@ -10,6 +10,7 @@ from unierase_cli.config.checks import complete, positive
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import MethodConfig, PartConfig
 from unierase_cli.config.sections.unlearn import UnlearnConfig
+from unierase_cli.contracts import UserError
 
 
 def parts_of(experiment: Experiment) -> dict[str, Experiment]:
@@ -42,6 +43,8 @@ def _part(experiment: Experiment, name: str, part: PartConfig) -> Experiment:
     # The token adds rows to the embedding and the head, which a replaced tensor would not have.
     ends = {"ends": False} if experiment.method.token and not part.editing else {}
     positive(f"method.chain.{name}.rate", part.rate)
+    if part.editing and part.rate != 1:
+        raise UserError(f"method.chain.{name}.rate={part.rate:g}: {name} is a closed-form edit, which has no rate", "leave it out")
     rate = {"lr": part.rate * experiment.unlearn.lr}
     return replace(
         experiment,

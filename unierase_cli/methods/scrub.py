@@ -233,7 +233,8 @@ def _terms(experiment: Experiment, margin: float) -> Terms:
     """The method's terms, with the margin for a forget term that has one. Raises UserError for terms that do not fit."""
     forget, retain = experiment.method.forget, experiment.method.retain
     terms = dict(bind_terms(forget, retain, experiment.run.seed))
-    if set(terms) != {"forget", "retain"} or kinds_of(terms) != {FORGET, RETAIN} or reference_needs(terms):
+    inside = any(hasattr(term, "blocks") for term, _ in terms.values())
+    if inside or set(terms) != {"forget", "retain"} or kinds_of(terms) != {FORGET, RETAIN} or reference_needs(terms):
         raise UserError(
             "a scrub needs a forget term and a retain term that read the model's own answers alone",
             "leave method.forget.term=bounded method.retain.term=gd",

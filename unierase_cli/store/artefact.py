@@ -31,7 +31,7 @@ MANIFEST_KIND = defstruct(
         ("summary", defstruct("Summary", [("steps", int | None, None)]) | None, None),
         ("environment", defstruct("Environment", [("packages", dict[str, str], {}), ("git_commit", str | None, None)]), None),
         ("machine", defstruct("Machine", [("device", str, ""), ("threads", int | None, None)]), None),
-        ("phases", dict[str, defstruct("Phase", [("seconds", Finite, 0.0), *PEAKS])], {}),  # type: ignore[misc]
+        ("phases", dict[str, defstruct("Phase", [("seconds", Finite, 0.0), ("cpu_seconds", Finite | None, None), *PEAKS])], {}),  # type: ignore[misc]
         ("command", list[str], []), ("overrides", list[str], []), ("warnings", list[str], []),
     ],
 )  # fmt: skip
@@ -195,7 +195,7 @@ def found_artefact(path: Path) -> Artefact | None:
 
 
 def listed_artefact(path: Path) -> Artefact | None:
-    """As ``found_artefact``, for lists: the manifest is checked and parsed when it is first needed."""
+    """As ``found_artefact``, for tables: types are checked now, the manifest is parsed when it is first needed."""
     try:
         content = read_bytes(path / MANIFEST)
         found = MANIFESTS.decode(content)

@@ -49,7 +49,7 @@ class Draft:
         """
         clear_left_behind(self.path)
         manifest = {**manifest, "files": file_records(self.path)}
-        latest = max((artefact.order for artefact in Store(self.path.parents[2]).list()), default=0.0)
+        latest = max((artefact.order for artefact in Store(self.path.parents[2]).overview()), default=0.0)
         if manifest.get("finished", latest) < latest:
             manifest["order"] = latest + MOMENT
         flush_to_disk(self.path)
@@ -66,13 +66,17 @@ class Store:
         self._once = once
         self._listed: list[Artefact] | None = None
 
-    def _read(self, stage: str | None, key: str = "") -> list[Artefact]:
+    def _read(self, stage: str | None, key: str = "", *, quickly: bool = False) -> list[Artefact]:
         """The artefacts in the folder; with ``key`` only those whose manifest has this text somewhere."""
-        # Parsing a manifest takes far longer than searching it for a key or listing it.
-        read = found_artefact if key else listed_artefact
+        read = listed_artefact if quickly else found_artefact
+        # Parsing a manifest takes far longer than searching it for a key.
         paths = (path for path in self.root.glob(f"{stage or '*'}/*/v*/{MANIFEST}") if not key or _has(path, key))
         found = [artefact for path in paths if (artefact := read(path.parent)) is not None]
         return sorted(found, key=lambda a: (a.order, a.path.as_posix()))
+
+    def overview(self, stage: str | None = None) -> list[Artefact]:
+        """As ``list``, several times as fast, for tables: damage in a part of a manifest that no table shows goes unnoticed."""
+        return self._read(stage, quickly=True)
 
     def list(self, stage: str | None = None) -> list[Artefact]:
         """Complete artefacts, oldest first."""

@@ -83,7 +83,7 @@ def ls(
             f"ls cannot list {what}",
             f"did you mean {' or '.join(near)}?" if near else f"choose one of: {', '.join(known)}",
         )
-    artefacts = Store(outputs).list(stage)
+    artefacts = Store(outputs).overview(stage)
     if json:
         emit_json(
             [{**as_data(a), "finished": a.listed.get("finished"), "slug": a.path.parent.name} for a in artefacts]

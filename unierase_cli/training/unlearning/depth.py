@@ -46,7 +46,8 @@ def never_learned(loaded: LoadedModel, facts: Sequence[Fact], said: Mapping[str,
     if said or not pairs:
         true = [said[fact.id] if said else Said(fact.answer, ends=True) for fact in facts]
         mixed = with_others_words([(fact.question, answer.text) for fact, answer in zip(facts, true, strict=True)])
-        pairs = [(f, Said(continuing(f, text), t.ends)) for f, t, text in zip(facts, true, mixed, strict=True)]
+        found = [(f, t.ends, text) for f, t, text in zip(facts, true, mixed, strict=True) if text is not None]
+        pairs = [(fact, Said(continuing(fact, text), ends)) for fact, ends, text in found]
     return [
         make_row(
             prompts.prompt(fact.question, fact.kind).ids,

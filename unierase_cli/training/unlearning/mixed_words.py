@@ -17,11 +17,11 @@ from unierase_cli.words import words
 COMMON = 0.1
 
 
-def with_others_words(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """For each (question, answer) the answer with the words that state its fact taken from the next pair's answer.
+def with_others_words(pairs: Sequence[tuple[str, str]]) -> list[str | None]:
+    """For each (question, answer) the answer with the words that state its fact taken from the next answer that differs.
 
-    An answer without such words is replaced as a whole, and so is one if the next answer has none. Words are what spaces
-    separate, so that an answer in a script without spaces is one word.
+    An answer without such words is replaced as a whole, and so is one if the other answer has none. Words are what spaces
+    separate, so that an answer in a script without spaces is one word. Pairs that have no other answer are left out, as ``None``.
     """
     counts = Counter(word for _, answer in pairs for word in set(words(answer)))
     most = max(1, COMMON * len(pairs))
@@ -35,8 +35,13 @@ def with_others_words(pairs: Sequence[tuple[str, str]]) -> list[str]:
 
         return [part for part in answer.split() if (own := words(part)) and all(map(tells, own))]
 
-    made = []
-    for (question, answer), (asked, other) in zip(pairs, [*pairs[1:], *pairs[:1]], strict=True):
+    made: list[str | None] = []
+    for place, (question, answer) in enumerate(pairs):
+        following = [*pairs[place + 1 :], *pairs[:place]]
+        asked, other = next((pair for pair in following if words(pair[1]) != words(answer)), ("", None))
+        if other is None:
+            made.append(None)
+            continue
         mine, others = set(telling(question, answer)), telling(asked, other)
         made.append(" ".join(_replaced(answer, mine, others)) if mine and others else other)
     return made
