@@ -1,7 +1,7 @@
 """Measures the analogues of Reveal-and-Release's tasks: release on what a model reveals, and a baseline on the true rows.
 
-    python scripts/analogues.py FOLDER --csv scripts/results/analogues.csv
-    python scripts/analogues.py FOLDER --tasks skill --release unlearn.lr=4e-3
+    python -m scripts.analogues FOLDER --csv scripts/results/analogues.csv
+    python -m scripts.analogues FOLDER --tasks skill --release unlearn.lr=4e-3
 
 A small model learns each task on the spot. FOLDER gets, for each task, ``targets.txt`` (the description of what is to be
 forgotten), ``kept.jsonl`` (the rows that methods may see to be kept; with these alone ``unierase reveal`` goes to work) and
@@ -11,7 +11,6 @@ the outputs. Every step is a command, which is printed; finished ones are reused
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shlex
 import subprocess
@@ -20,11 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.timing import write_csv
 from unierase_cli.benchmarks.analogue import TASKS
 from unierase_cli.config.compose import compose
 from unierase_cli.pipeline.study import study_of
 from unierase_cli.store.jsonl import write_jsonl
-from unierase_cli.store.manifest import git_commit
 
 RELEASE = ["method=release", "adapter=lora"]
 BASELINE = ["method=idk_ap"]
@@ -87,9 +86,7 @@ def main() -> None:
             print(" | ".join(line), flush=True)
         lines += found
     if wanted.csv is not None:
-        with wanted.csv.open("w", encoding="utf-8", newline="") as file:
-            file.write(f"# command: python {shlex.join(sys.argv)}\n# commit: {git_commit() or 'not recorded'}\n# seed: 0\n")
-            csv.writer(file, lineterminator="\n").writerows([HEADINGS, *lines])
+        write_csv(wanted.csv, "analogues", [HEADINGS, *lines])
 
 
 if __name__ == "__main__":
