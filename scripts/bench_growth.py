@@ -28,7 +28,7 @@ PHASES = {
     "edit": ("erase", "edit"),
     "token refinement": ("erase", "refine token"),
 }
-SPLIT = "forget10"
+SPLIT, SEED = "forget10", 0
 # Phase -> (CPU seconds, peak MiB)
 Costs = dict[str, tuple[float, float]]
 
@@ -48,7 +48,7 @@ def measured(tofu: Path, facts: int, words: Sequence[str]) -> Costs:
     """The costs of one run."""
     with tempfile.TemporaryDirectory() as place:
         outputs, data = Path(place, "outputs"), links(tofu, facts, Path(place, "tofu"))
-        given = [*words, f"benchmark.split={SPLIT}", f"benchmark.data_dir={data}", f"run.outputs={outputs}"]
+        given = [*words, f"benchmark.split={SPLIT}", f"benchmark.data_dir={data}", f"run.outputs={outputs}", f"run.seed={SEED}"]
         subprocess.run([sys.executable, "-m", "unierase_cli", "erase", *given, "--json"], stdout=subprocess.DEVNULL, check=True)
         found = {artefact.stage: artefact.manifest["phases"] for artefact in Store(outputs).list()}
     return {
@@ -105,7 +105,7 @@ def main() -> None:
         found[facts] = measured(wanted.tofu, facts, words)
         print("  ".join(lines_of(found)[-1]), flush=True)
     if wanted.csv:
-        write_csv(wanted.csv, "bench_growth", lines_of(found))
+        write_csv(wanted.csv, "bench_growth", lines_of(found), SEED)
     if wanted.picture:
         draw(found, wanted.picture)
 

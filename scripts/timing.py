@@ -37,11 +37,12 @@ def matmul_rate(size: int = 1024, repeats: int = 20) -> float:
     return max(2 * size**3 / _seconds(lambda: one @ other)[0] for _ in range(repeats))
 
 
-def write_csv(path: Path, script: str, lines: Sequence[Sequence[str]]) -> None:
-    """The table with its headings, its command and commit, as ``scripts/tables.py`` reads it."""
+def write_csv(path: Path, script: str, lines: Sequence[Sequence[str]], seed: int | None = None) -> None:
+    """The table with its headings, its command, commit and seed, as ``scripts/tables.py`` reads it."""
     command = shlex.join(["python", "-m", f"scripts.{script}", *sys.argv[1:]])
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(f"# command: {command}\n# commit: {git_commit() or 'not recorded'}\n")
+        file.write("" if seed is None else f"# seed: {seed}\n")
         csv.writer(file, lineterminator="\n").writerows(lines)
 
 
