@@ -194,6 +194,8 @@ def test_every_script_of_the_readmes_exists_and_has_the_options_that_it_is_given
         assert words == [".venv/bin/activate"]
         return
     assert first in ("bash", "python")
+    if words[0] == "-m":
+        words = [f"{words[1].replace('.', '/')}.py", *words[2:]]
     script = (ROOT / words[0]).read_text("utf-8")
     if first == "python":
         own = words[1 : words.index("--")] if "--" in words else words[1:]
