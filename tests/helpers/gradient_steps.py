@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,14 @@ UNLEARN = UnlearnConfig(epochs=3, batch_size=4, lr=3e-3, compute="float32", warm
 
 
 def shipped(name: str) -> MethodConfig:
-    """A method as its yaml has it, with blocks that a tiny model has, and a scrub that an untrained one leaves something to do."""
+    """A method as its yaml has it, without its parts, and a scrub that an untrained model leaves something to do."""
     data = yaml.safe_load((CONF / f"{name}.yaml").read_text("utf-8"))
-    data.pop("defaults", None)
+    data = {key: value for key, value in data.items() if key not in ("defaults", "chain")}
     if name == "scrub":
         short = {"rounds": 1, "steps": 3, "look_every": 1, "repair_steps": 2}
         data["settings"] = {"margin": 20.0, **short, "keep": 100.0, "limit": 100.0}
     for role in ("forget", "retain"):
-        term = TermConfig(**data.get(role, {}))
-        settings = {**term.settings, **({"layer": 1} if "layer" in term.settings else {})}
-        data[role] = replace(term, settings=settings)
+        data[role] = TermConfig(**data.get(role, {}))
     return MethodConfig(**data)
 
 

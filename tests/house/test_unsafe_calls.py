@@ -58,6 +58,8 @@ STARTS = {
     "unierase_cli/launch/jobs.py": "the runs of a sweep",
     "unierase_cli/launch/local.py": "waits for them",
     "unierase_cli/store/manifest.py": "asks git for the commit",
+    "scripts/analogues.py": "runs unierase",
+    "scripts/bench_growth.py": "runs stages",
     "scripts/bench_memory.py": "runs stages",
     "scripts/compare.py": "runs unierase",
     "scripts/kill_test.py": "runs unierase",
