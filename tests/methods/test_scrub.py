@@ -268,6 +268,7 @@ def test_a_scrub_that_resists_relearning_differs_from_one_that_does_not() -> Non
         ({"settings": {"margin": -1.0}}, "margin"),
         ({"settings": {"margin": "x"}}, "margin=x must be a number"),
         ({"forget": TermConfig("npo")}, "a scrub needs a forget term"),
+        ({"forget": TermConfig("rmu")}, "a scrub needs a forget term"),
         ({"retain": TermConfig()}, "a scrub needs a forget term"),
     ],
 )
