@@ -89,7 +89,7 @@ def honesty_table(scores: Scores) -> Table:
     with_token = len(rows) == len(every)
     by_id = {row.column.id: row for row in rows}
     rows = [row for row in rows if _tells_more(row, by_id)]
-    why = "An unlearning token suppresses: the facts stay in the weights. " if with_token else ""
+    why = "An unlearning token hides facts, which may still be in the weights. " if with_token else ""
     caption = f"{why}These rows show how much of what was forgotten comes back when it is asked in other ways."
     return _table("What comes back", rows, caption)
 
