@@ -84,8 +84,8 @@ def test_of_a_method_without_a_token_nothing_is_said_of_it(scores: Scores) -> No
             without.states["edited"][column.id] = Measure(unavailable=NO_TOKEN)
     table = result_tables.honesty_table(without)
     assert not any("[UNL]" in row[0] for row in (*table.rows, *result_tables.headline_table(without).rows))
-    assert "suppresses" not in table.caption
-    assert "suppresses" in result_tables.honesty_table(scores).caption
+    assert "hides facts" not in table.caption
+    assert "hides facts" in result_tables.honesty_table(scores).caption
 
 
 def test_cells_are_escaped_in_markdown() -> None:
