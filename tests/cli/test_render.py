@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 
-import pytest
-
 from unierase_cli.cli.amounts import duration, size
 from unierase_cli.cli.render import ConsoleReporter
 from unierase_cli.cli.tables import console_on, show
@@ -67,21 +65,6 @@ def test_tables_show_cells_as_they_are_and_cut_nothing_off() -> None:
     assert "[red]x[/red]" in text
     assert text.count("word") == 80
     assert "why" in text
-
-
-def test_a_table_looks_the_same_whether_it_is_drawn_at_once_or_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    columns, short, long = ("name", "n"), (("a", "1"), ("中文", "0.25")), "word " * 40
-    tables = [Table("T", columns, (*short, (odd, "")), frozenset({"n"})) for odd in ("b", "x\ny", "tab\there", long)]
-    tables += [Table("T", ("name " * 40, "n"), short), Table("T", columns, ())]
-    at_once = [drawn(table) for table in tables]
-    monkeypatch.setattr("unierase_cli.cli.tables._at_once", lambda table, width: None)
-    assert at_once == [drawn(table) for table in tables]
-
-
-def drawn(table: Table) -> str:
-    stream = io.StringIO()
-    show(console_on(stream, False), table)
-    return stream.getvalue()
 
 
 def test_durations_and_sizes_read_well() -> None:

@@ -6,7 +6,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any, TextIO
 
 from unierase_cli.cli.amounts import duration, moment, size
@@ -14,8 +13,6 @@ from unierase_cli.results.table import Table
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
 
     from unierase_cli.config.catalog import Choice
     from unierase_cli.config.meanings import Key
@@ -32,8 +29,6 @@ VERIFIED = (
 WIDTH = 140
 # Tables with more columns than this get two spaces between columns instead of three.
 MANY = 8
-# Characters that a cell of one line does not have.
-BROKEN = frozenset("\t\n")
 # C0 except tab and line ends, DEL, and C1.
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -53,48 +48,6 @@ def console_on(stream: TextIO, interactive: bool) -> Console:
 
 def show(console: Console, table: Table) -> None:
     """Draw a table; long cells are folded, never cut off."""
-    from rich.text import Text
-
-    at_once = _at_once(table, console.width)
-    console.print(at_once or _folded(table), soft_wrap=at_once is not None)
-    if table.caption:
-        console.print(Text(visible(table.caption), style="dim"))
-
-
-def _at_once(table: Table, width: int) -> Text | None:
-    """The table as one text, which looks as ``_folded`` does and is printed many times faster; None if it needs folding."""
-    from rich.cells import cell_len
-    from rich.text import Text
-
-    title, (names, *rows) = visible(table.title), [[visible(cell) for cell in row] for row in (table.columns, *table.rows)]
-    between = " " * (2 if len(names) > MANY else 3)
-    widths = [max(map(cell_len, column)) for column in zip(names, *rows, strict=True)]
-    whole = sum(widths) + len(between) * (len(widths) - 1)
-    fits = cell_len(title) <= whole + 2 <= width and min(widths, default=0) > 0
-    if not fits or BROKEN & set("".join(chain((title,), names, *rows))):
-        return None
-    drawn = Text(f"{title}{' ' * (whole + 2 - cell_len(title))}\n{' ' * (whole + 2)}\n")
-    right = [name in table.numeric for name in table.columns]
-
-    def add(cells: Sequence[str], number: int | None) -> None:
-        for place, (cell, wide) in enumerate(zip(cells, widths, strict=True)):
-            shown = cell.rstrip() if right[place] else cell
-            padding = " " * (wide - cell_len(shown))
-            drawn.append(between if place else " ")
-            strong = number is None or (number, place) in table.strong
-            drawn.append(padding + shown if right[place] else shown + padding, "bold" if strong else None)
-        drawn.append(" \n")
-
-    if any(name.strip() for name in names):
-        add(names, None)
-        drawn.append(f" {'─' * whole} \n")
-    for number, row in enumerate(rows):
-        add(row, number)
-    return drawn.append(" " * (whole + 2))
-
-
-def _folded(table: Table) -> RichTable:
-    """The table as rich's, which folds long cells."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -108,7 +61,9 @@ def _folded(table: Table) -> RichTable:
     for number, row in enumerate(table.rows):
         styles = ("bold" if (number, place) in table.strong else "" for place in range(len(row)))
         drawn.add_row(*(Text(visible(cell), style) for cell, style in zip(row, styles, strict=True)))
-    return drawn
+    console.print(drawn)
+    if table.caption:
+        console.print(Text(visible(table.caption), style="dim"))
 
 
 def visible(text: str) -> str:
