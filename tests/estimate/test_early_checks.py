@@ -35,6 +35,12 @@ def test_a_block_that_the_model_lacks(own: bool, tmp_path: Path) -> None:
     assert not (tmp_path / "outputs").exists()
 
 
+def test_a_block_that_a_part_of_a_chain_lacks(tmp_path: Path) -> None:
+    words = ["method=unierase_deep", f"run.outputs={tmp_path / 'outputs'}", "method.chain.rmu.forget.settings.layer=7"]
+    with pytest.raises(UserError, match=r"^method\.chain\.rmu\.forget\.settings\.layer=7: the model has blocks 0 to 5"):
+        plan(*words)
+
+
 def test_a_hub_model_that_nobody_has_is_first_known_when_it_is_loaded(tmp_path: Path) -> None:
     words = ["method=rmu", "model=hf", "model.path=nobody/such-model", f"run.outputs={tmp_path / 'outputs'}"]
     # Whether it has the block that rmu works on can't be told, nor how it is asked.

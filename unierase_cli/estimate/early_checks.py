@@ -6,7 +6,7 @@ from unierase_cli.config.checks import model_block, reference_fits
 from unierase_cli.estimate.need import rows_of
 from unierase_cli.estimate.shapes import shape_of
 from unierase_cli.estimate.training import stored_reference
-from unierase_cli.methods.parts import parts_of
+from unierase_cli.methods.parts import naming, parts_of
 from unierase_cli.methods.traits import check_adapter, fits_batches, rows_per_fact
 from unierase_cli.pipeline.study import Study
 
@@ -21,8 +21,9 @@ def check_method(study: Study) -> None:
     model lacks. The method repeats these checks on the loaded model, which is the first time for a hub model that is
     not yet downloaded.
     """
-    for part in parts_of(study.experiment).values():
-        _check_part(study.changed(part))
+    for name, part in parts_of(study.experiment).items():
+        with naming(name):
+            _check_part(study.changed(part))
 
 
 def _check_part(study: Study) -> None:

@@ -19,7 +19,7 @@ from unierase_cli.editing.kept_parts import finished_part, keep_part
 from unierase_cli.editing.patch import Patch, changed_parameters
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods.base import EraseContext, load_method
-from unierase_cli.methods.parts import parts_of
+from unierase_cli.methods.parts import naming, parts_of
 from unierase_cli.methods.settings import method_settings
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training import processes
@@ -38,10 +38,11 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
             f"method={experiment.method.name} has a closed-form part, which runs in one process",
             "start it without a launcher",
         )
-    for part in parts_of(experiment).values():
+    for name, part in parts_of(experiment).items():
         asked = getattr(load_method(part.method.implemented_by), "check", None)
         if asked is not None:
-            asked(part, steps, refusals)
+            with naming(name):
+                asked(part, steps, refusals)
 
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
@@ -73,7 +74,8 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
                 assert context.renewed is not None
                 preservation, second_moment = context.renewed()
                 inner = replace(inner, preservation=preservation, second_moment=second_moment)
-            patch, after = load_method(experiment.method.implemented_by).erase(loaded, step, after.before_part(name), inner)
+            with naming(name):
+                patch, after = load_method(experiment.method.implemented_by).erase(loaded, step, after.before_part(name), inner)
             after = after.after_part(name)
             patch = replace(patch, part=name, info={**patch.info, "part": name})
             last = place == len(parts) - 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -23,6 +25,18 @@ def parts_of(experiment: Experiment) -> dict[str, Experiment]:
     if not method.chain:
         return {"": experiment}
     return {name: _part(experiment, name, part) for name, part in method.chain.items()}
+
+
+@contextmanager
+def naming(part: str) -> Iterator[None]:
+    """Errors about a part's own settings say where these are: ``method.chain.PART.KEY`` instead of ``method.KEY``."""
+    try:
+        yield
+    except UserError as error:
+        if not part:
+            raise
+        message, hint = (re.sub(r"\bmethod\.(?!chain\.)", f"method.chain.{part}.", text) for text in (error.message, error.hint))
+        raise UserError(message, hint) from error
 
 
 def with_batches(experiment: Experiment, lower: Callable[[Experiment], UnlearnConfig]) -> Experiment:
