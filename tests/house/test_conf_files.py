@@ -76,9 +76,9 @@ def test_what_an_experiment_asks_for_its_own_choice_is_not_asked_for_another() -
     assert compose([*asked, "model.path=x"]).benchmark.data_dir is None
     assert compose(["experiment=tofu_mini", "model=smollm2_135m_instruct", "benchmark.data_dir=x"]).model.path
     for experiment in (["experiment=tofu_mini", "benchmark.data_dir=x"], ["experiment=demo"]):
-        with pytest.raises(UserError, match="needs model.path -"):
+        with pytest.raises(UserError, match=f"{experiment[0]} model=hf needs model.path -"):
             compose([*experiment, "model=hf"])
-    with pytest.raises(UserError, match="experiment=tofu_mini needs benchmark.data_dir -"):
+    with pytest.raises(UserError, match="experiment=tofu_mini benchmark=tofu needs benchmark.data_dir -"):
         compose(["experiment=tofu_mini", "benchmark=tofu", "model.path=x"])
 
 

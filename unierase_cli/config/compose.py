@@ -38,8 +38,8 @@ def compose(words: Sequence[str] = (), config_dir: str | Path | None = None) -> 
 
     merged, missing, overrides = merge(words, folders)
     if missing:
-        sections = ["experiment", *(key.partition(".")[0] for key in missing)]
-        chosen = next((str(o) for s in sections for o in overrides if o.key == s), "this configuration")
+        sections = dict.fromkeys(["experiment", *(key.partition(".")[0] for key in missing)])
+        chosen = " ".join(str(o) for s in sections for o in overrides if o.key == s) or "this configuration"
         hub = " (benchmark.data_dir=null downloads it from the hub)" if "benchmark.data_dir" in missing else ""
         raise UserError(f"{chosen} needs {' and '.join(missing)}", "add " + " ".join(f"{k}=..." for k in missing) + hub)
     with one_line():
