@@ -37,7 +37,7 @@ def rows_of(under: Target, case: str, **settings: object) -> list[Row]:
     return list(formats.run(under, chosen, {**formats.SETTINGS, **settings}))
 
 
-@pytest.mark.parametrize("case", [case.name for case in formats.cases(formats.SETTINGS)])
+@pytest.mark.parametrize("case", [case.name for case in formats.cases(formats.SETTINGS) if case.name != formats.REWORDED])
 def test_every_format_gives_a_score_of_every_fact(under: Target, case: str) -> None:
     rows = rows_of(under, case)
     assert [row.fact for row in rows] == [fact.id for fact in CITIES]
@@ -49,6 +49,17 @@ def test_a_model_prefers_the_answer_that_it_knows(under: Target) -> None:
     assert {row.scores["chance"] for row in rows} == {0.25}
     known = sum(row.scores["right"] for row in rows)
     assert known > sum(row.scores["right"] for row in rows_of(replace(under, loaded=empty_model()), formats.CHOICE))
+
+
+def test_a_reworded_choice_has_the_true_answer_in_the_words_of_the_wrong_ones(under: Target) -> None:
+    reworded = replace(CITIES[0], paraphrased_answer="Lisbon is home.", wrong_answers=("Rome is home.", "Oslo is home."))
+    asked = replace(under, facts=[reworded, replace(CITIES[1], paraphrased_answer="Rome is home.")])
+    (row,) = rows_of(asked, formats.REWORDED)
+    assert (row.fact, row.reference) == (CITIES[0].id, "Lisbon is home.")
+    assert row.text in {"Lisbon is home.", "Rome is home.", "Oslo is home."}
+    assert row.scores["right"] == float(row.text == "Lisbon is home.")
+    assert row.scores["chance"] == pytest.approx(1 / 3)
+    assert rows_of(under, formats.REWORDED) == []
 
 
 def test_wrong_answers_are_those_of_the_benchmark_else_of_questions_that_begin_alike(under: Target) -> None:

@@ -1,8 +1,10 @@
 """The fact in another format than question and answer (RWKU 2406.10890, its levels of probes; spec: audit, section 3).
 
 A choice is made by probability, not by letter: the option with the highest mean log-probability per token, the options in every
-rotation of their order. A yes or no is the likelier of both words; true and false statements count alike, so that a model that
-always agrees has 0.5. A blank or a reversed question is answered greedily, and right if the answer names what is missing.
+rotation of their order. TOFU's wrong answers are made from another wording of the true one, so the true one is known by its
+wording as well as by its fact; in a reworded choice it has that other wording. A yes or no is the likelier of both words; true
+and false statements count alike, so that a model that always agrees has 0.5. A blank or a reversed question is answered greedily,
+and right if the answer names what is missing.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import log
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +29,8 @@ CLASS, PRESET, VERSION = "prompts", "standard", 1
 # Wrong answers beside the true one: the benchmark's own, else the answers of so many other facts.
 SETTINGS: Mapping[str, Any] = {"others": 3}
 SCORE, ENTITIES = "right", True
-CHOICE, BLANK, REVERSED, YES_NO = "multiple choice", "fill in the blank", "reversed", "yes or no"
+CHOICE, REWORDED, BLANK = "multiple choice", "reworded choice", "fill in the blank"
+REVERSED, YES_NO = "reversed", "yes or no"
 GAP = "____"
 # Words of a name below this length, such as "van", are left in a reversed question.
 NAME_WORD = 4
@@ -34,7 +38,7 @@ SMALLEST = sys.float_info.min
 
 
 def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
-    return [Case(name) for name in (CHOICE, BLANK, REVERSED, YES_NO)]
+    return [Case(name) for name in (CHOICE, REWORDED, BLANK, REVERSED, YES_NO)]
 
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:
@@ -42,13 +46,16 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
         return _filled(target)
     if case.name == REVERSED:
         return _named(target)
-    return (_chosen if case.name == CHOICE else _judged)(target, settings["others"])
+    if case.name == REWORDED:
+        facts = [fact for fact in target.facts if fact.paraphrased_answer and fact.wrong_answers]
+        return _chosen(target, [replace(fact, answer=fact.paraphrased_answer or "") for fact in facts], settings["others"])
+    return _chosen(target, target.facts, settings["others"]) if case.name == CHOICE else _judged(target, settings["others"])
 
 
-def _chosen(target: Target, others: int) -> list[Row]:
+def _chosen(target: Target, facts: Sequence[Fact], others: int) -> list[Row]:
     """Which option the model takes. Log-probabilities are averaged over the rotations, so that a place in the list favours none."""
     found = []
-    for fact in target.facts:
+    for fact in facts:
         options = [fact.answer, *wrong_answers(target, fact, others)]
         turned = [[*options[turn:], *options[:turn]] for turn in range(len(options))]
         lists = ["\n".join(f"- {option}" for option in order) for order in turned]
