@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "probes": {"training", "inference", "models", "store"},
     "representation": {"models", "store"},
     "methods": {"training", "editing", "models"},
-    "training": {"inference", "models", "store"},
+    "training": {"models", "store"},
     "inference": {"models", "store"},
     "editing": {"models", "store"},
     "launch": {"store"},

@@ -19,14 +19,12 @@ from tests.helpers.tiny_models import FACTS, FURTHER, tiny, tiny_llama
 from tests.helpers.token_learning import FAMILIES, QUESTIONS, REFUSALS, SHORT, TARGETS, interrupt_after, learn, weights
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
-from unierase_cli.inference.cache import growing_cache
-from unierase_cli.inference.generate import go_on
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import get_rows
 from unierase_cli.training.token import prefix as token_prefix
 from unierase_cli.training.token import refusal_scores, row_fit
 from unierase_cli.training.token import stages as token_stages
-from unierase_cli.training.token.checks import continuations
+from unierase_cli.training.token.checks import continuations, continue_greedily
 from unierase_cli.training.token.learning import clear_states, refine_token, train_token
 from unierase_cli.training.token.noise import Perturbed, gaussian
 from unierase_cli.training.token.pairs import assign_groups, make_examples
@@ -265,15 +263,11 @@ def test_a_rate_that_decays_falls_to_nothing_and_goes_on_where_it_was(
     assert torch.equal(learn(tiny_llama(), config, tmp_path).rows_in, wanted.rows_in)
 
 
-def said_after(loaded: LoadedModel, prefix: token_prefix.Prefix, token: int, most: int) -> list[list[int]]:
-    return go_on(loaded, prefix.cache(growing_cache()), prefix.mask, prefix.lengths, [token] * len(prefix.lengths), most)
-
-
 def test_greedy_continuations_equal_those_of_plain_generation() -> None:
     for family in ("llama", "gpt2", "qwen2"):
         loaded = tiny(family)
         prefixes = [loaded.prompts.prompt(f.question).ids for f in FACTS[:3]]
-        found = said_after(loaded, run_prefix(loaded, prefixes), 5, 6)
+        found = continue_greedily(loaded, run_prefix(loaded, prefixes), [5] * len(prefixes), 6)
         for prefix, ids in zip(prefixes, found, strict=True):
             sequence = [*prefix, 5]
             plain = []
@@ -440,14 +434,14 @@ def test_prefixes_with_a_shared_start_and_from_the_cache_are_those_of_whole_sequ
     kept = token_prefix.Prefixes(loaded)
     kept.of(prompts[1:])
     for found in (run_prefix(loaded, prompts), kept.of(prompts), kept.of(prompts)):
-        said = said_after(loaded, found, 12, 3)
+        said = continue_greedily(loaded, found, [12] * 3, 3)
         for index, prompt in enumerate(prompts):
             alone = run_prefix(loaded, [prompt])
             torch.testing.assert_close(found.last[index], alone.last[0], rtol=1e-4, atol=1e-5)
             row = found.row(index)
             for one, other in zip([*row.keys, *row.values], [*alone.keys, *alone.values], strict=True):
                 torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-            assert said[index] == said_after(loaded, alone, 12, 3)[0]
+            assert said[index] == continue_greedily(loaded, alone, [12], 3)[0]
 
 
 def test_the_cache_of_prefixes_keeps_within_its_room() -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import Cache
 
 from unierase_cli.contracts import UserError
 from unierase_cli.inference.batching import choose_batch_size, length_sorted, restored
@@ -96,20 +95,6 @@ def generate(
     return restored(batches, results)
 
 
-@torch.no_grad()
-def go_on(
-    loaded: LoadedModel, cache: Cache, mask: Tensor, lengths: Tensor, firsts: Sequence[int], most: int
-) -> list[list[int]]:
-    """Greedy ids after what a growing cache holds and one more token per row, up to ``most``, without the end token.
-
-    ``mask`` [B, P] and ``lengths`` [B]: the cached tokens of each row, padded on the left. The cache is used up.
-    """
-    rows = len(firsts)
-    batch = _Batch(loaded, [()] * rows, [(most, "length")] * rows, [], False)
-    now = torch.tensor(list(firsts), device=loaded.device)[:, None]
-    return [answer.ids for answer in batch.go_on(now, torch.cat([mask, torch.ones_like(now)], dim=1), lengths[:, None], cache)]
-
-
 def check_room(lengths: Sequence[int], context: int | None) -> None:
     """Raise UserError unless every prompt leaves room for one token in the model's context."""
     longest = max(lengths, default=0)
@@ -139,40 +124,26 @@ class _Batch:
     draws: list[Sequence[float]] | None = None
     temperature: float = 1.0
     known: Sequence[Sequence[int]] = ()
-    live: list[int] = field(init=False)
-    answers: list[list[int]] = field(init=False)
-    stops: list[str] = field(init=False)
-    surplus: list[int] = field(init=False)
-    ended: set[int] = field(init=False, default_factory=set)
-
-    def __post_init__(self) -> None:
-        rows = len(self.prompts)
-        self.live = list(range(rows))
-        self.answers, self.stops, self.surplus = [[] for _ in range(rows)], [""] * rows, [0] * rows
+    live: list[int] = field(default_factory=list)
+    answers: list[list[int]] = field(default_factory=list)
+    stops: list[str] = field(default_factory=list)
+    surplus: list[int] = field(default_factory=list)
 
     def run(self) -> list[Generated]:
-        """The answers to the prompts."""
-        loaded = self.loaded
+        loaded, architecture = self.loaded, self.loaded.architecture
+        rows = len(self.prompts)
+        self.answers, self.stops, self.surplus = [[] for _ in range(rows)], [""] * rows, [0] * rows
+        first: list[float | None] = [None] * rows
         # A row may end within its known tokens; then only the first position's probability is left to be found.
-        self.ended = {row for row, tokens in enumerate(self.known) if not all(self._says(row, token) for token in tokens)}
-        self.live = [row for row in self.live if loaded.unlearn_ids or row not in self.ended]
+        ended = {row for row, tokens in enumerate(self.known) if not all(self._says(row, token) for token in tokens)}
+        self.live = [row for row in range(rows) if loaded.unlearn_ids or row not in ended]
         if not self.live:
-            return self._generated([None] * len(self.prompts))
-        begun = [[] if row in self.ended else self.answers[row] for row in self.live]
+            return self._generated(first)
+        begun = [[] if row in ended else self.answers[row] for row in self.live]
         sequences = [[*self.prompts[row], *tokens] for row, tokens in zip(self.live, begun, strict=True)]
         padded = pad_sequences(sequences, loaded.prompts.pad_id, loaded.device, left=True)
-        starts = [-1 - len(tokens) for tokens in begun]
-        return self.go_on(padded.ids, padded.mask, padded.positions, growing_cache(), starts)
-
-    def go_on(
-        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache, starts: list[int] | None = None
-    ) -> list[Generated]:
-        """The answers of the live rows after their cached tokens and ``ids``.
-
-        ``starts``: columns of ``ids`` that predict each answer's first token, where the unlearning tokens' probability is read.
-        """
-        loaded, architecture = self.loaded, self.loaded.architecture
-        first: list[float | None] = [None] * len(self.prompts)
+        ids, mask, positions, cache = padded.ids, padded.mask, padded.positions, growing_cache()
+        starts: list[int] | None = [-1 - len(tokens) for tokens in begun]
         while True:
             output = architecture.backbone(
                 input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
@@ -184,7 +155,7 @@ class _Batch:
             starts = None
             chosen = self._choose(architecture.logits(hidden[:, -1]).float())
             tokens = chosen.tolist()
-            going_on = [p for p, row in enumerate(self.live) if row not in self.ended and self._says(row, tokens[p])]
+            going_on = [p for p, row in enumerate(self.live) if row not in ended and self._says(row, tokens[p])]
             if not going_on:
                 break
             positions = positions[:, -1:] + 1

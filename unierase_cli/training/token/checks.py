@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from unierase_cli.contracts import Reporter
-from unierase_cli.inference.cache import growing_cache
-from unierase_cli.inference.generate import go_on
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.store.refusals import is_out_of_memory
 from unierase_cli.training.token.pairs import TokenExample
-from unierase_cli.training.token.prefix import Prefixes
+from unierase_cli.training.token.prefix import Prefix, Prefixes
 
 # Facts whose continuation is measured, and rows per batch of these.
 SAMPLE = 100
@@ -39,6 +39,31 @@ def warn_improbable(found: Mapping[str, float], threshold: float, reporter: Repo
     }
 
 
+@torch.no_grad()
+def continue_greedily(loaded: LoadedModel, prefix: Prefix, firsts: Sequence[int], most: int) -> list[list[int]]:
+    """Greedy ids after each prefix and its first token (prefix + [UNL] + ...), up to ``most``, without the stop token."""
+    architecture, stops = loaded.architecture, set(loaded.prompts.stop_ids)
+    cache, mask, positions = prefix.cache(), prefix.mask, prefix.lengths[:, None]
+    now = torch.tensor(list(firsts), device=loaded.device)[:, None]
+    found: list[list[int]] = [[] for _ in firsts]
+    open_rows = set(range(len(firsts)))
+    for _ in range(most):
+        mask = torch.cat([mask, torch.ones_like(now)], dim=1)
+        hidden = architecture.backbone(
+            input_ids=now, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        now, positions = architecture.logits(hidden[:, -1]).argmax(-1, keepdim=True).to(mask.device), positions + 1
+        for row in sorted(open_rows):
+            token = int(now[row, 0])
+            if token in stops:
+                open_rows.discard(row)
+            else:
+                found[row].append(token)
+        if not open_rows:
+            break
+    return found
+
+
 def continuations(
     loaded: LoadedModel, examples: Sequence[TokenExample], prefixes: Prefixes | None = None
 ) -> dict[str, str]:
@@ -48,18 +73,17 @@ def continuations(
     ordered = sorted(examples, key=lambda e: -len(e.prefix))
     texts = {}
 
-    def continued(batch: Sequence[TokenExample]) -> list[list[int]]:
+    def go_on(batch: Sequence[TokenExample]) -> list[list[int]]:
         try:
             prefix = prefixes.of([e.prefix for e in batch])
         except Exception as error:
             if is_out_of_memory(error):
                 prefixes.forget()
             raise
-        firsts = [e.suffix[0] for e in batch]
-        return go_on(loaded, prefix.cache(growing_cache()), prefix.mask, prefix.lengths, firsts, most)
+        return continue_greedily(loaded, prefix, [e.suffix[0] for e in batch], most)
 
     for start in range(0, len(ordered), BATCH_ROWS):
-        for part, found in loaded.room.parts("questions to go on from", ordered[start : start + BATCH_ROWS], continued):
+        for part, found in loaded.room.parts("questions to go on from", ordered[start : start + BATCH_ROWS], go_on):
             for example, ids in zip(part, found, strict=True):
                 kept = [i for i in ids if i not in loaded.unlearn_ids]
                 texts[example.fact_id] = str(loaded.tokenizer.decode(kept)).strip()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import DynamicCache
 
 from unierase_cli.models.architecture import Architecture
 from unierase_cli.models.load import LoadedModel
@@ -54,9 +54,9 @@ class Prefix:
             self.last.expand(times, -1),
         )
 
-    def cache(self, cache: Cache | None = None) -> Cache:
-        """The empty ``cache``, or a new differentiable one, with the prefixes; extending it does not change this object."""
-        cache = DynamicCache() if cache is None else cache
+    def cache(self) -> DynamicCache:
+        """A cache that starts with the prefixes; extending it does not change this object."""
+        cache = DynamicCache()
         for layer, (key, value) in enumerate(zip(self.keys, self.values, strict=True)):
             cache.update(key, value, layer)
         return cache
