@@ -47,8 +47,8 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
     if case.name == REVERSED:
         return _named(target)
     if case.name == REWORDED:
-        facts = [fact for fact in target.facts if fact.paraphrased_answer and fact.wrong_answers]
-        return _chosen(target, [replace(fact, answer=fact.paraphrased_answer or "") for fact in facts], settings["others"])
+        facts = [replace(f, answer=f.paraphrased_answer) for f in target.facts if f.paraphrased_answer and f.wrong_answers]
+        return _chosen(target, facts, settings["others"])
     return _chosen(target, target.facts, settings["others"]) if case.name == CHOICE else _judged(target, settings["others"])
 
 
