@@ -21,6 +21,7 @@ from unierase_cli.methods.terms.base import (
     KINDS,
     RETAIN,
     RETAIN_REFUSAL,
+    UNLEARNED,
     complete_settings,
     load_term,
     term_loss,
@@ -36,7 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "altpo": {"beta": 0.3}, "ap": {"beta": 0.2}, "ceu": {"skip": 2}, "dpo": {"beta": 0.4}, "npo": {"beta": 0.3},
     "simnpo": {"beta": 2.5, "delta": 0.7}, "undial": {"beta": 3.0}, "wga": {"beta": 2.0}, "satimp": {"beta1": 2.0, "beta2": 0.5},
     "bounded": {"margin": 5.5}, "jensun": {"tokens": [7, 9]},
-    "rmu": {"layer": BLOCK, "steering_coefficient": 3.0, "seed": 4}, "embed_diff": {"layer": BLOCK},
+    "rmu": {"layer": BLOCK, "steering_coefficient": 3.0, "seed": 4}, "embed_diff": {"layer": BLOCK, "refusals": 0.5},
 }  # fmt: skip
 RANDOM_ROWS = {kind: number for number, kind in enumerate(KINDS)}
 
@@ -244,6 +245,10 @@ def slow_kept(row: Slow, n: int) -> float:
     return slow_jensen_shannon(row.before[n].softmax(-1).tolist(), row.logits[n].softmax(-1).tolist())
 
 
+def slow_moved(rows: list[Slow]) -> float:
+    return slow_distance(rows, lambda row, n: row.hidden_before[n].tolist())
+
+
 SLOW: dict[str, Callable[..., float]] = {
     "bounded": lambda r, margin: over_tokens(r[FORGET], lambda row, n: max(0.0, margin - row.nll(n))),
     "jensun": lambda r, tokens: over_tokens(r[FORGET], lambda row, n: slow_jensun(row, n, tokens)),
@@ -269,5 +274,5 @@ SLOW: dict[str, Callable[..., float]] = {
     ),
     "kl": lambda r: over_tokens(r[RETAIN], slow_divergence),
     "rmu": slow_rmu,
-    "embed_diff": lambda r, layer: slow_distance(r[RETAIN], lambda row, n: row.hidden_before[n].tolist()),
+    "embed_diff": lambda r, layer, refusals: slow_moved(r[RETAIN]) + refusals * slow_moved(r[UNLEARNED]),
 }

@@ -26,15 +26,17 @@ from tests.helpers.slow_terms import (
 )  # fmt: skip
 from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.contracts import UserError
-from unierase_cli.methods.gradient_terms import bind_terms, with_blocks
+from unierase_cli.methods.gradient_terms import bind_terms, kinds_of, reference_needs, with_blocks
 from unierase_cli.methods.terms import pdu, rmu
 from unierase_cli.methods.terms.base import (
     FORGET,
     KINDS,
     RETAIN,
+    UNLEARNED,
     complete_settings,
     load_term,
     reference_of,
+    rows_of,
     term_loss,
     term_names,
     unit_of,
@@ -140,7 +142,7 @@ def test_a_term_reads_only_the_rows_blocks_and_references_that_it_declares(name:
     seen = {}
     for kind, view in views(make_rows()).items():
         reference = Declared(view.reference, needs[kind]) if kind in needs else None
-        if kind in term.ROWS:
+        if kind in rows_of(term, settings):
             seen[kind] = View(view.loaded, view.batch, reference, captured=blocks)  # type: ignore[arg-type]
     values = term.values(seen, settings)
     batch = seen[term.ROWS[0]].batch
@@ -150,7 +152,7 @@ def test_a_term_reads_only_the_rows_blocks_and_references_that_it_declares(name:
     )
     assert values.shape == unit_weights(term, batch, settings).shape
     assert values.dtype == torch.float32
-    assert set(needs) <= set(term.ROWS) <= set(KINDS)
+    assert set(needs) <= set(rows_of(term, settings)) <= set(KINDS)
 
 
 def test_two_ln_two_over_beta_is_where_preference_losses_start() -> None:
@@ -251,6 +253,13 @@ def test_unknown_terms_and_settings_are_named_with_what_comes_near() -> None:
     assert caught.value.hint == "gd has no settings"
 
 
+def test_refusals_are_kept_only_if_they_have_a_weight() -> None:
+    for weight, kinds in ((0.0, {RETAIN}), (0.5, {RETAIN, UNLEARNED})):
+        terms = bind_terms(TermConfig(), TermConfig("embed_diff", settings={"layer": 1, "refusals": weight}), 0)
+        assert kinds_of(terms) == kinds
+        assert reference_needs(terms) == {kind: {"blocks"} for kind in kinds}
+
+
 @pytest.mark.parametrize(("blocks", "steered"), [(32, 7), (30, 7), (16, 4), (8, 2), (2, 0)])
 def test_rmu_steers_a_block_as_deep_as_the_papers(blocks: int, steered: int) -> None:
     terms = bind_terms(TermConfig("rmu"), TermConfig("embed_diff"), 0)
@@ -264,8 +273,9 @@ def test_rmu_steers_a_block_as_deep_as_the_papers(blocks: int, steered: int) -> 
     [
         ("npo", "beta", 0), ("npo", "beta", "much"), ("npo", "beta", True), ("dpo", "beta", -1), ("altpo", "beta", 0),
         ("ap", "beta", 0), ("simnpo", "beta", 0), ("ceu", "skip", -1), ("ceu", "skip", 0.5), ("rmu", "layer", -1),
-        ("rmu", "layer", 1.5), ("embed_diff", "layer", -1), ("rmu", "compat", 1), ("pdu", "eps", -0.1), ("pdu", "step", -1),
-        ("pdu", "warmup_epochs", -1), ("wga", "beta", -2), ("undial", "beta", -1), ("satimp", "beta1", -1), ("satimp", "beta2", -1),
+        ("rmu", "layer", 1.5), ("embed_diff", "layer", -1), ("embed_diff", "refusals", -1), ("rmu", "compat", 1),
+        ("pdu", "eps", -0.1), ("pdu", "step", -1), ("pdu", "warmup_epochs", -1), ("wga", "beta", -2), ("undial", "beta", -1),
+        ("satimp", "beta1", -1), ("satimp", "beta2", -1),
         ("jensun", "tokens", 5), ("jensun", "tokens", [-1]), ("jensun", "tokens", ["x"]),
         ("rmu", "vector", 3), ("rmu", "steering_coefficient", -1),
     ],

@@ -21,6 +21,8 @@ from unierase_cli.editing.state import EditState
 from unierase_cli.methods.base import EraseContext, load_method
 from unierase_cli.methods.parts import naming, parts_of
 from unierase_cli.methods.settings import method_settings
+from unierase_cli.methods.terms.base import UNLEARNED
+from unierase_cli.methods.traits import looks
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training import processes
 from unierase_cli.training.unlearning.token_weights import load_token_weights
@@ -59,15 +61,16 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
             context.weights.add_patch(patch)
             context.reporter.note(f"{name}: finished before the interruption")
         else:
-            if experiment.method.token and context.tokens is not None:
-                context.weights.set_tokens(context.tokens)
+            tokens = context.tokens if experiment.method.token or _keeps_refusals(experiment) else None
+            if tokens is not None:
+                context.weights.set_tokens(tokens)
             context.reporter.note(f"part {place + 1} of {len(parts)}: {name}")
             inner = replace(
                 context,
                 experiment=experiment,
                 directory=_folder(context.directory, name),
                 # A part without the token must leave its rows as the token's own part refined them.
-                tokens=context.tokens if experiment.method.token else None,
+                tokens=tokens,
                 token_weights=_token_weights(experiment, context.attributed),
             )
             if experiment.method.editing and any(one.dense or one.named for one in done) and _renews(context):
@@ -84,6 +87,11 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
         done.append(patch)
     whole = replace(done[-1], before=tuple(done[:-1]))
     return replace(whole, info=_info(loaded, whole, parts)), replace(after, steps=state.steps + 1)
+
+
+def _keeps_refusals(experiment: Experiment) -> bool:
+    """Whether a part that trains reads the refusals of the token, which must then be in the model."""
+    return any(UNLEARNED in found.rows for found in looks(experiment).values())
 
 
 def _renews(context: EraseContext) -> bool:

@@ -16,6 +16,7 @@ from unierase_cli.methods.terms.base import (
     complete_settings,
     load_term,
     reference_of,
+    rows_of,
     term_loss,
     unit_of,
     unit_weights,
@@ -43,7 +44,7 @@ def bind_terms(forget: TermConfig, retain: TermConfig, seed: int) -> Terms:
 
 def kinds_of(terms: Terms) -> set[str]:
     """Kinds of rows that the terms read."""
-    return {kind for term, _ in terms.values() for kind in term.ROWS}
+    return {kind for term, settings in terms.values() for kind in rows_of(term, settings)}
 
 
 def blocks_of(term: Term, settings: Mapping[str, Any]) -> tuple[int, ...]:
@@ -87,7 +88,7 @@ def bound(role: str, term: Term, settings: dict[str, Any]) -> BoundTerm:
     after = getattr(term, "after_step", None)
     return BoundTerm(
         role,
-        term.ROWS,
+        rows_of(term, settings),
         lambda batch: unit_weights(term, batch, settings),
         lambda views, total: term_loss(term, views, settings, total),
         blocks_of(term, settings),

@@ -27,6 +27,11 @@ def parts_of(experiment: Experiment) -> dict[str, Experiment]:
     return {name: _part(experiment, name, part) for name, part in method.chain.items()}
 
 
+def beside_token(config: UnlearnConfig) -> bool:
+    """Whether this is how a part trains beside one with a token: without the embedding and the head."""
+    return not config.ends
+
+
 @contextmanager
 def naming(part: str) -> Iterator[None]:
     """Errors about a part's own settings say where these are: ``method.chain.PART.KEY`` instead of ``method.KEY``."""

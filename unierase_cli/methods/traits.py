@@ -70,7 +70,7 @@ def looks(experiment: Experiment) -> dict[str, Looks]:
 def _looks(config: TermConfig) -> Looks:
     assert config.term is not None
     everywhere = _says(config, "PER", "per", "token") == "position"
-    return Looks(TERMS.says(config.term, "ROWS", ()), everywhere, _says(config, "REFERENCE", "reference", {}))
+    return Looks(_says(config, "ROWS", "kinds", ()), everywhere, _says(config, "REFERENCE", "reference", {}))
 
 
 def _says(config: TermConfig, constant: str, function: str, default: Any) -> Any:

@@ -19,7 +19,8 @@ RETAIN = "retain"  # question r, answer r
 FORGET_REFUSAL = "forget_refusal"  # question i, refusal k
 RETAIN_REFUSAL = "retain_refusal"  # question r, refusal k
 FORGET_ALTERNATE = "forget_alternate"  # question i, alternative answer a
-KINDS = (FORGET, RETAIN, FORGET_REFUSAL, RETAIN_REFUSAL, FORGET_ALTERNATE)
+UNLEARNED = "unlearned"  # question i, its unlearning token and the refusal that the token was trained to lead to
+KINDS = (FORGET, RETAIN, FORGET_REFUSAL, RETAIN_REFUSAL, FORGET_ALTERNATE, UNLEARNED)
 
 
 class Term(Protocol):
@@ -30,12 +31,12 @@ class Term(Protocol):
     ``SETTINGS``: settings with defaults. ``REFERENCE``: kind of row -> what the term needs from the reference model, the
     model before unlearning (``row_sums``, ``logits``, ``all_logits`` or ``blocks``).
 
-    Optional: ``per(settings)`` and ``reference(settings)`` replace PER and REFERENCE, which then hold for the default
-    settings only; ``weights(batch, settings)``: weights of the units (default: ``batch.token_weights``; 1 for rows and
-    positions); ``settled(settings, count)``: the settings for a model of ``count`` blocks; ``blocks(settings)``: blocks
+    Optional: ``kinds(settings)``, ``per(settings)`` and ``reference(settings)`` replace ROWS, PER and REFERENCE, which then hold
+    for the default settings only; ``weights(batch, settings)``: weights of the units (default: ``batch.token_weights``; 1 for
+    rows and positions); ``settled(settings, count)``: the settings for a model of ``count`` blocks; ``blocks(settings)``: blocks
     whose outputs the term reads; ``batch_wide(settings)``: whether a row's value depends on the other rows of its batch;
-    ``check(settings)`` raises UserError for invalid settings; ``after_step(state, losses, epoch, settings) -> state`` updates
-    the coefficients of the roles ("forget", "retain").
+    ``check(settings)`` raises UserError for invalid settings; ``after_step(state, losses, epoch, settings) -> state`` updates the
+    coefficients of the roles ("forget", "retain").
     """
 
     ROWS: tuple[str, ...]
@@ -68,6 +69,12 @@ def unit_weights(term: Term, batch: RowBatch, settings: Mapping[str, Any]) -> Te
     if per == "position":
         return batch.weights.new_ones(batch.ids.numel())
     return batch.token_weights
+
+
+def rows_of(term: Term, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Kinds of rows that the term reads."""
+    own = getattr(term, "kinds", None)
+    return term.ROWS if own is None else own(settings)
 
 
 def unit_of(term: Term, settings: Mapping[str, Any]) -> str:
