@@ -12,7 +12,7 @@ def unedited(weights: AppliedPatch) -> Callable[[], AbstractContextManager[None]
     """A context in which the model computes with its unedited weights; afterwards the edited tensors are back.
 
     Call this while the parameters have their own names (adapters rename them); enter the context later. Inside, the
-    changed tensors are held twice. Rows of unlearning tokens stay, since no reference is asked about them.
+    changed tensors are held twice. Rows of unlearning tokens stay.
     """
     named = dict(weights.loaded.model.named_parameters())
     pairs = [(named[name], base) for name, base in weights.bases.items()]

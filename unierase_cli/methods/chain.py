@@ -24,6 +24,7 @@ from unierase_cli.methods.settings import method_settings
 from unierase_cli.methods.terms.base import UNLEARNED
 from unierase_cli.methods.traits import looks
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.training import processes
 from unierase_cli.training.unlearning.token_weights import load_token_weights
 
@@ -61,7 +62,7 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
             context.weights.add_patch(patch)
             context.reporter.note(f"{name}: finished before the interruption")
         else:
-            tokens = context.tokens if experiment.method.token or _keeps_refusals(experiment) else None
+            tokens = _rows_for(experiment, done, context)
             if tokens is not None:
                 context.weights.set_tokens(tokens)
             context.reporter.note(f"part {place + 1} of {len(parts)}: {name}")
@@ -69,7 +70,6 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
                 context,
                 experiment=experiment,
                 directory=_folder(context.directory, name),
-                # A part without the token must leave its rows as the token's own part refined them.
                 tokens=tokens,
                 token_weights=_token_weights(experiment, context.attributed),
             )
@@ -89,9 +89,14 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
     return replace(whole, info=_info(loaded, whole, parts)), replace(after, steps=state.steps + 1)
 
 
-def _keeps_refusals(experiment: Experiment) -> bool:
-    """Whether a part that trains reads the refusals of the token, which must then be in the model."""
-    return any(UNLEARNED in found.rows for found in looks(experiment).values())
+def _rows_for(experiment: Experiment, done: Sequence[Patch], context: EraseContext) -> TokenRows | None:
+    """The token rows of a part with the token, or of one that keeps the token's refusals, which must then be in the model.
+
+    Once a part has refined them, they stay so.
+    """
+    if not experiment.method.token and not any(UNLEARNED in found.rows for found in looks(experiment).values()):
+        return None
+    return next((one.tokens for one in reversed(done) if one.tokens is not None), context.tokens)
 
 
 def _renews(context: EraseContext) -> bool:

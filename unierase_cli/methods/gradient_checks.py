@@ -11,7 +11,6 @@ from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig, r
 from unierase_cli.contracts import Step, UserError
 from unierase_cli.methods.gradient_rows import check_rows
 from unierase_cli.methods.gradient_terms import Terms, bind_terms, check_labels, kinds_of, reference_needs
-from unierase_cli.methods.parts import beside_token
 from unierase_cli.methods.trained import check_sharding
 from unierase_cli.models.load import choose_device
 from unierase_cli.training import processes
@@ -31,8 +30,7 @@ def check(
     method, config = experiment.method, experiment.unlearn
     terms = bind_terms(method.forget, method.retain, experiment.run.seed)
     for step in steps:
-        there = {"retain": bool(step.retain), "refusals": bool(refusals), "alternates": alternates > 0}
-        check_rows(kinds_of(terms), method.name, **there, token=method.token or beside_token(config))
+        check_rows(kinds_of(terms), method.name, retain=bool(step.retain), refusals=bool(refusals), alternates=alternates > 0)
     check_labels(terms, config)
     later = experiment.mode.reference == "original" and any(step.forgotten_before for step in steps)
     _check_reference(terms, experiment, original or later)

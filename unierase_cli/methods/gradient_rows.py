@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from unierase_cli.contracts import Fact, Reporter, Step, UserError, continuing, fill_name
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.terms.base import FORGET, FORGET_ALTERNATE, FORGET_REFUSAL, RETAIN, RETAIN_REFUSAL, UNLEARNED
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.training.token.pairs import make_examples
+from unierase_cli.training.token.targets import known_targets
 from unierase_cli.training.unlearning.plan import Item, Sizes
 from unierase_cli.training.unlearning.rows import Layout, Row, RowBatch, collate, make_row
 from unierase_cli.training.unlearning.said import Said
@@ -16,19 +19,15 @@ USES_RETAIN = {RETAIN, RETAIN_REFUSAL}
 USES_REFUSALS = {FORGET_REFUSAL, RETAIN_REFUSAL}
 
 
-def check_rows(kinds: set[str], method: str, *, retain: bool, refusals: bool, alternates: bool, token: bool) -> None:
-    """Raise UserError for kinds of rows that benchmark and chain cannot provide."""
+def check_rows(kinds: set[str], method: str, *, retain: bool, refusals: bool, alternates: bool) -> None:
+    """Raise UserError for kinds of rows that the benchmark cannot provide."""
     if kinds & USES_RETAIN and not retain:
         hint = "give benchmark.retain_path=..., or leave the retain term out: method.retain.term=null"
         raise UserError(f"{method} needs questions to retain, and the benchmark protects none", hint)
-    if kinds & USES_REFUSALS and not refusals:
+    if kinds & {*USES_REFUSALS, UNLEARNED} and not refusals:
         raise UserError(f"{method} needs refusals", "give token.targets=FILE")
     if FORGET_ALTERNATE in kinds and not alternates:
         raise UserError("this loss needs alternative answers", "choose method=altpo, which makes them")
-    if UNLEARNED in kinds and not token:
-        raise UserError(
-            f"{method} keeps refusals of an unlearning token, which no later method has", f"use a chain: method=[{method},unierase]"
-        )
 
 
 class Rows:
@@ -44,24 +43,26 @@ class Rows:
         self.prompts, self.device = loaded.prompts, loaded.device
         self.forget, self.retain = step.forget, step.retain
         self.refusals, self.alternates, self.weights = context.refusals, alternates, context.token_weights
-        self.tokens = context.tokens
+        self.tokens, self.seed = context.tokens, context.experiment.run.seed
         self.config = context.experiment.unlearn
         # Maximum length of a row; 0: unlimited.
         self.limit = min((n for n in (self.config.max_length, loaded.prompts.max_length) if n), default=0)
         # Fact id -> the answer to train on in place of the benchmark's.
         self.said: Mapping[str, Said] = {}
-        self._made: dict[tuple[str, Said, int | None], Row] = {}
+        self._made: dict[tuple[str, Said], Row] = {}
         fewest = min((len(found) for found in alternates.values()), default=1)
         self.sizes = Sizes(len(step.forget), len(step.retain), len(self.refusals), max(1, fewest))
 
     def check(self, kinds: set[str], method: str) -> None:
         """Raise UserError if the benchmark lacks the parts of these kinds of rows."""
         there = {"retain": bool(self.retain), "refusals": bool(self.refusals), "alternates": bool(self.alternates)}
-        check_rows(kinds, method, **there, token=self.tokens is not None)
+        check_rows(kinds, method, **there)
 
     def __call__(self, kind: str, item: Item) -> Row:
         fact = self.retain[item.retain] if kind in USES_RETAIN else self.forget[item.forget]
-        return self._row(fact, self._answer(kind, fact, item), self._token(kind, fact))
+        if kind == UNLEARNED and self.tokens is not None:
+            return self._unlearned[fact.id]
+        return self._row(fact, self._answer(kind, fact, item))
 
     def of_fact(self, fact: Fact) -> Row:
         """A fact's question with the answer that is trained on."""
@@ -100,11 +101,8 @@ class Rows:
         return Layout(pad_to, hide_end=self.config.layout != "own", label_all=everywhere, pad_id=pad_id)
 
     def _answer(self, kind: str, fact: Fact, item: Item) -> Said:
-        if kind in USES_REFUSALS:
+        if kind in USES_REFUSALS or kind == UNLEARNED:
             return Said(continuing(fact, fill_name(self.refusals[item.refusal], fact)), ends=True)
-        if kind == UNLEARNED:
-            assert self.tokens is not None
-            return Said(self.tokens.targets.get(fact.id, fill_name(self.refusals[item.refusal], fact)), ends=True)
         if kind == FORGET_ALTERNATE:
             return Said(continuing(fact, self.alternates[fact.id][item.alternate]), ends=True)
         return self._true(fact)
@@ -112,18 +110,20 @@ class Rows:
     def _true(self, fact: Fact) -> Said:
         return self.said.get(fact.id) or Said(fact.answer, ends=True)
 
-    def _token(self, kind: str, fact: Fact) -> int | None:
-        return self.tokens.token_of(fact.id) if kind == UNLEARNED and self.tokens is not None else None
+    @cached_property
+    def _unlearned(self) -> Mapping[str, Row]:
+        """Fact id -> the sequence that its token was, or will be, trained on."""
+        assert self.tokens is not None
+        _, targets = known_targets(self.tokens, self.forget, self.refusals, self.seed)
+        ids = {fact.id: self.tokens.token_of(fact.id) for fact in self.forget}
+        examples = make_examples(self.prompts, self.forget, targets, ids, "chat", self.tokens.info.get("closing", "end"))
+        return {one.fact_id: make_row(one.prefix, one.ids[len(one.prefix) :], self.limit) for one in examples}
 
-    def _row(self, fact: Fact, answer: Said, token: int | None = None) -> Row:
-        found = self._made.get((fact.id, answer, token))
+    def _row(self, fact: Fact, answer: Said) -> Row:
+        found = self._made.get((fact.id, answer))
         if found is None:
             ids = self.prompts.prompt(fact.question, fact.kind).ids
-            if token is None:
-                answer_ids = self.prompts.answer_ids(answer.text, end=answer.ends, style=fact.kind)
-            else:
-                # As the token was trained: no white space after it.
-                answer_ids = [token, *self.prompts.answer_ids(answer.text, end=answer.ends, style="raw")]
+            answer_ids = self.prompts.answer_ids(answer.text, end=answer.ends, style=fact.kind)
             weights = self.weights.get(fact.id) if answer.text == fact.answer else None
             if weights is not None and len(weights) != len(answer_ids):
                 raise UserError(
@@ -132,5 +132,5 @@ class Rows:
                     "make the weights with this model's tokenizer",
                 )
             found = make_row(ids, answer_ids, self.limit, weights, ends=answer.ends)
-            self._made[fact.id, answer, token] = found
+            self._made[fact.id, answer] = found
         return found

@@ -27,11 +27,6 @@ def parts_of(experiment: Experiment) -> dict[str, Experiment]:
     return {name: _part(experiment, name, part) for name, part in method.chain.items()}
 
 
-def beside_token(config: UnlearnConfig) -> bool:
-    """Whether this is how a part trains beside one with a token: without the embedding and the head."""
-    return not config.ends
-
-
 @contextmanager
 def naming(part: str) -> Iterator[None]:
     """Errors about a part's own settings say where these are: ``method.chain.PART.KEY`` instead of ``method.KEY``."""
@@ -61,6 +56,9 @@ def _part(experiment: Experiment, name: str, part: PartConfig) -> Experiment:
     method = MethodConfig(**{f.name: getattr(part, f.name) for f in fields(MethodConfig) if f.name != "chain"})
     # The token adds rows to the embedding and the head, which a replaced tensor would not have.
     ends = {"ends": False} if experiment.method.token and not part.editing else {}
+    if ends and part.unlearn.get("ends"):
+        message = f"method.chain.{name}.unlearn.ends=true: embedding and head cannot be trained beside an unlearning token"
+        raise UserError(message, "leave it out")
     positive(f"method.chain.{name}.rate", part.rate)
     if part.editing and part.rate != 1:
         raise UserError(f"method.chain.{name}.rate={part.rate:g}: {name} is a closed-form edit, which has no rate", "leave it out")

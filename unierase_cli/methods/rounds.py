@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from unierase_cli.config.schema import Experiment, what_counts
+from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.contracts import Fact, Step, UserError, evenly_spaced, stable_hash
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods.base import EraseContext
 from unierase_cli.methods.gradient_rows import Rows
-from unierase_cli.methods.gradient_terms import Terms, bound
-from unierase_cli.methods.terms.base import FORGET, RETAIN
+from unierase_cli.methods.gradient_terms import Terms, bind_terms, bound, kinds_of
+from unierase_cli.methods.terms.base import FORGET, RETAIN, RETAIN_REFUSAL
 from unierase_cli.methods.trained import Trained
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.training.loop import LoopPlan, Objective, Progress, fit
@@ -46,7 +47,15 @@ class Kept:
 
 
 def check_retained(experiment: Experiment, steps: Sequence[Step]) -> None:
-    """Raise UserError if a step has too few questions to retain to train on some and watch others."""
+    """Raise UserError if a step has too few questions to retain to train on some and watch others, or if the retain term reads
+    facts to forget.
+    """
+    terms = bind_terms(TermConfig(), experiment.method.retain, experiment.run.seed) if experiment.method.retain.term else {}
+    if kinds_of(terms) - {RETAIN, RETAIN_REFUSAL}:
+        raise UserError(
+            f"{experiment.method.name} trains on questions to retain alone, and its retain term reads questions to forget",
+            "set method.retain.settings.refusals=0",
+        )
     if fewest := [len(step.retain) for step in steps if len(step.retain) < 2]:
         raise UserError(
             f"{experiment.method.name} needs at least two questions to retain, and the benchmark protects {fewest[0]}",

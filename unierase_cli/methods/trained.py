@@ -127,7 +127,7 @@ class Trained:
         named = dict(self.loaded.model.named_parameters())
         if config.layers is not None:
             architecture.check_layers(config.layers)
-        ends = {id(architecture.embedding.weight), id(architecture.head.weight)}
+        ends = {id(architecture.embedding.weight), *map(id, architecture.head.parameters())}
         within = tuple(f"{architecture.blocks_name}.{layer}." for layer in config.layers or ())
         endings = tuple(f".{ending}" for ending in config.modules)
         found = {

@@ -19,7 +19,7 @@ RETAIN = "retain"  # question r, answer r
 FORGET_REFUSAL = "forget_refusal"  # question i, refusal k
 RETAIN_REFUSAL = "retain_refusal"  # question r, refusal k
 FORGET_ALTERNATE = "forget_alternate"  # question i, alternative answer a
-UNLEARNED = "unlearned"  # question i, its unlearning token and the refusal that the token was trained to lead to
+UNLEARNED = "unlearned"  # question i, its unlearning token if there is one, and the refusal that follows
 KINDS = (FORGET, RETAIN, FORGET_REFUSAL, RETAIN_REFUSAL, FORGET_ALTERNATE, UNLEARNED)
 
 
@@ -91,7 +91,7 @@ def reference_of(term: Term, settings: Mapping[str, Any]) -> Mapping[str, str]:
 
 def term_loss(term: Term, rows: Mapping[str, View], settings: Mapping[str, Any], total: float | None = None) -> Tensor:
     """The term on a micro-batch: its weighted sum over ``total``, the whole step's weights (None: the micro-batch's own)."""
-    weights = unit_weights(term, rows[term.ROWS[0]].batch, settings)
+    weights = unit_weights(term, rows[rows_of(term, settings)[0]].batch, settings)
     summed = (weights * term.values(rows, settings)).sum()
     return summed / (weights.sum() if total is None else total)
 

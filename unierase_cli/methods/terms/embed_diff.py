@@ -1,6 +1,7 @@
 """RMU's retain term: keeps hidden states of retain answers close to their reference values (arXiv 2403.03218).
 
-With ``refusals`` it also keeps those of the refusals that the unlearning token leads to, for UniErase later in a chain.
+With ``refusals`` it also keeps those of refusals to the questions to forget, in a chain with UniErase of those that the unlearning
+token leads to.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["PER", "REFERENCE", "ROWS", "SETTINGS", "batch_wide", "blocks", "chec
 
 ROWS = (RETAIN,)
 PER = "row"
-# layer, compat: as in rmu. refusals: weight of a refusal after the token; a retain answer has 1.
+# layer, compat: as in rmu. refusals: weight of a refusal; a retain answer has 1.
 SETTINGS: Mapping[str, Any] = {"layer": None, "compat": False, "refusals": 0.0}
 REFERENCE = {RETAIN: "blocks"}
 

@@ -78,11 +78,11 @@ def prepare(context: StageContext, *, several: bool = False) -> tuple[LoadedMode
 
 
 def greedy_answers(loaded: LoadedModel, prompts: Sequence[list[int]], most: int, batch_size: int) -> list[Said]:
-    """Greedy answers of at most ``most`` tokens."""
+    """Greedy answers of at most ``most`` tokens, none of them an unlearning token."""
     from unierase_cli.inference.generate import answer_text, generate
     from unierase_cli.training.unlearning.said import Said
 
-    found = generate(loaded, prompts, max_new_tokens=most, batch_size=batch_size)
+    found = generate(loaded, prompts, max_new_tokens=most, forbid=loaded.unlearn_ids, batch_size=batch_size)
     return [Said(answer_text(loaded, said), said.stop in ("end", "text")) for said in found]
 
 

@@ -23,14 +23,19 @@ from unierase_cli.training.token.refusal_scores import target_log_probs
 from unierase_cli.training.token.row_fit import Leaves
 from unierase_cli.training.token.row_start import kept_directions, leaf_rows, make_leaves, publish, start_rows
 from unierase_cli.training.token.stages import STATE, Stages, astray
-from unierase_cli.training.token.targets import choose_targets, likeliest, listed_refusals, load_targets
+from unierase_cli.training.token.targets import (
+    REFUSALS,
+    choose_targets,
+    known_targets,
+    likeliest,
+    listed_refusals,
+    load_targets,
+)
 
 # Training questions used for evaluation if none are held out.
 LOOKED_AT = 16
 # Nats per answer to keep that a refined row may take before a warning.
 TAKES_MUCH = 0.1
-# In the rows' info: the refusals that the token was trained on.
-REFUSALS = "refusals"
 
 
 def train_token(
@@ -144,8 +149,7 @@ def refine_token(
     """
     if not config.refine_epochs or not facts:
         return rows
-    texts = list(rows.info.get(REFUSALS) or dict.fromkeys(rows.targets.values()) or load_targets(config))
-    chosen = {**choose_targets(facts, texts, seed), **rows.targets}
+    texts, chosen = known_targets(rows, facts, load_targets(config), seed)
     tokens = {fact.id: rows.token_of(fact.id) for fact in facts}
     stages = Stages(loaded, facts, tokens, texts, config, layers, seed, reporter, checkpoint_dir, purpose="refine")
     leaves = Leaves(list(rows.ids), leaf_rows(rows.rows_in.to(loaded.device)), hold=loaded.architecture.tied)

@@ -6,15 +6,21 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.contracts import NAME_SLOT, Fact, UserError, fill_name, pick
 from unierase_cli.store.jsonl import iterate_jsonl, read_asset
 
+if TYPE_CHECKING:
+    from unierase_cli.models.token_rows import TokenRows
+
 # The project's lists: the long one is taught to models trained from scratch here, the short one is known to pretrained models.
 LONG, SHORT, RUSSIAN = "refusals.jsonl", "refusals_short.jsonl", "refusals_russian.jsonl"
 # Values of ``token.targets`` that are not a file.
 NAMED = {None: (SHORT, LONG), "long": (LONG,), "russian": (RUSSIAN,)}
+# In the rows' info: the refusals that the token was trained on.
+REFUSALS = "refusals"
 # A refusal is rare if a smaller share of the facts reaches it.
 RARE = 0.05
 
@@ -40,6 +46,16 @@ def load_targets(config: TokenConfig) -> list[str]:
 def choose_targets(facts: Sequence[Fact], texts: Sequence[str], seed: int) -> dict[str, str]:
     """Fact id -> its refusal, by a stable hash of seed and fact id, with the name filled in."""
     return {fact.id: fill_name(pick(seed, fact.id, texts), fact) for fact in facts}
+
+
+def known_targets(
+    rows: TokenRows, facts: Sequence[Fact], listed: Sequence[str], seed: int
+) -> tuple[list[str], dict[str, str]]:
+    """The refusals that trained token rows know (``listed``: if they do not say), and fact id -> the one that they lead to; a fact
+    that they were not trained on gets one of them.
+    """
+    texts = list(rows.info.get(REFUSALS) or dict.fromkeys(rows.targets.values()) or listed)
+    return texts, {**choose_targets(facts, texts, seed), **rows.targets}
 
 
 def likeliest(texts: Sequence[str], log_probs: Mapping[str, float], most: int) -> list[str]:
