@@ -62,6 +62,11 @@ def test_a_default_may_be_typed_without_a_new_key(tmp_path: Path) -> None:
         ("method=altpo method.settings.alternates=0.5", "method.settings of altpo: alternates=0.5 must be a whole number", "5"),
         ("method=unierase method.settings.scale=2", "method.settings of unierase has no setting 'scale'", "no settings"),
         ("method=npo_gd method.forget.settings.bet=1", "method.forget.settings of term npo has no setting 'bet'", "beta"),
+        (
+            "method=unierase_deep method.chain.rmu.retain.settings.refusal=1",
+            "method.chain.rmu.retain.settings of term embed_diff has no setting 'refusal'",
+            "refusals",
+        ),
         ("unlearn.optimizer_settings.rho=1", "unlearn.optimizer_settings of adamw has no setting 'rho'", "no settings"),
         ("unlearn=soul unlearn.optimizer_settings.rho=no", "unlearn.optimizer_settings of sophia: rho=no must be a number", "0.04"),
         ("unlearn.alternates=3", "there is no key unlearn.alternates", "did you mean method.settings.alternates?"),

@@ -10,6 +10,7 @@ from unierase_cli.config.checks import complete
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import MethodConfig, PartConfig, TermConfig
 from unierase_cli.methods.base import METHODS
+from unierase_cli.methods.parts import naming
 from unierase_cli.plugins import Plugins
 
 M = TypeVar("M", MethodConfig, PartConfig)
@@ -22,8 +23,13 @@ def completed(experiment: Experiment) -> Experiment:
     """
     method, unlearn = experiment.method, experiment.unlearn
     unlearn = replace(unlearn, optimizer_settings=unlearn.all_optimizer_settings())
-    chain = {name: _completed(part, experiment.run.seed) for name, part in method.chain.items()}
+    chain = {name: _completed_part(name, part, experiment.run.seed) for name, part in method.chain.items()}
     return replace(experiment, method=replace(_completed(method, experiment.run.seed), chain=chain), unlearn=unlearn)
+
+
+def _completed_part(name: str, part: PartConfig, seed: int) -> PartConfig:
+    with naming(name):
+        return _completed(part, seed)
 
 
 def _completed(method: M, seed: int) -> M:
