@@ -150,7 +150,7 @@ def test_only_parts_that_read_what_to_forget_keep_refusals(folder: Path, tmp_pat
     both = MethodConfig("own", "chain", chain={"repair": mend, "unierase": PartConfig("unierase")})
     with pytest.raises(UserError, match="repair trains on questions to retain alone") as caught:
         erase.check(study_of(experiment(folder, tmp_path, ModeConfig(), method=both)))
-    assert "method.chain.repair.retain.settings.refusals=0" in caught.value.hint
+    assert "method.chain.repair.retain.term=gd" in caught.value.hint
     ends = replace(steering(1.0), unlearn={"ends": True})
     whole = experiment(folder, tmp_path, ModeConfig(), method=replace(chained(1.0), chain={**chained(1.0).chain, "rmu": ends}))
     with pytest.raises(UserError, match=r"method.chain.rmu.unlearn.ends=true: embedding and head cannot be trained"):

@@ -54,7 +54,7 @@ def check_retained(experiment: Experiment, steps: Sequence[Step]) -> None:
     if kinds_of(terms) - {RETAIN, RETAIN_REFUSAL}:
         raise UserError(
             f"{experiment.method.name} trains on questions to retain alone, and its retain term reads questions to forget",
-            "set method.retain.settings.refusals=0",
+            "choose a term that reads questions to retain alone: method.retain.term=gd",
         )
     if fewest := [len(step.retain) for step in steps if len(step.retain) < 2]:
         raise UserError(

@@ -43,7 +43,9 @@ def reference(settings: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
-    """Mean over a row's answer tokens (their own positions) of mean_d (h - href)^2; [B]."""
+    """Mean over a row's answer tokens (their own positions) of mean_d (h - href)^2, plus ``refusals`` times that of its refusal;
+    [B].
+    """
     found = _moved(rows[RETAIN], settings)
     return found + settings["refusals"] * _moved(rows[UNLEARNED], settings) if settings["refusals"] else found
 
