@@ -87,6 +87,7 @@ MISTAKES = {
     "adapter=lora unlearn.compute=bfloat16": "adapters are float32",
     "adapter.r=16": r"adapter\.r=16 without an adapter",
     "mode=sequential mode.reference=original unlearn.sharding=fsdp": "needs the whole model",
+    "mode=sequential unlearn.rehearsal=1 adapter=lora method.retain.term=kl_all": "needs a reference model at hand",
     "mode=sequential mode.reference=original adapter=lora method.retain.term=kl_all": "needs a reference model at hand",
 }
 # What looks like one of them and is none.
@@ -95,6 +96,7 @@ LEGAL = [
     "mode=precise mode.reference=original adapter=lora method.retain.term=kl_all",
     "mode=sequential mode.reference=original adapter=lora method.retain.term=kl_all unlearn.reference=second_model",
     "mode=sequential unlearn.batch_size=200",
+    "mode=sequential unlearn.rehearsal=1",
     "method.retain.term=null",
     "adapter=lora adapter.r=16",
 ]

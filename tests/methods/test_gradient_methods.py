@@ -154,10 +154,13 @@ def test_losses_that_compare_start_at_their_known_values() -> None:
         assert first["retain"] == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("reference", ["previous", "original"])
-def test_a_later_step_compares_with_the_weights_that_are_wished_for(reference: str) -> None:
+@pytest.mark.parametrize(
+    ("reference", "rehearsal", "previous"),
+    [("previous", 0.0, True), ("original", 0.0, False), ("auto", 0.0, True), ("auto", 1.0, False), ("previous", 1.0, True)],
+)
+def test_a_later_step_compares_with_the_weights_that_are_wished_for(reference: str, rehearsal: float, previous: bool) -> None:
     loaded = tiny_llama()
-    working = context(loaded, shipped("npo_kl"), UNLEARN)
+    working = context(loaded, shipped("npo_kl"), replace(UNLEARN, rehearsal=rehearsal))
     mode = ModeConfig("sequential", steps=2, reference=reference)
     working = replace(working, experiment=replace(working.experiment, mode=mode))
     first, state = load_method("gradient").erase(loaded, STEP, EditState(), working)
@@ -166,7 +169,7 @@ def test_a_later_step_compares_with_the_weights_that_are_wished_for(reference: s
     later = replace(STEP, index=1, forgotten_before=STEP.forget)
     second, _ = load_method("gradient").erase(loaded, later, state, working)
     unmoved = second.info["losses"][0]["forget"] == pytest.approx(2 * math.log(2) / 0.1, rel=1e-3)
-    assert unmoved == (reference == "previous")
+    assert unmoved == previous
 
 
 def test_kl_over_every_position_asks_for_a_reference_model() -> None:

@@ -12,7 +12,7 @@ from unierase_cli.config.sections.unlearn import UnlearnConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.store.jsonl import read_jsonl
 from unierase_cli.training import processes
-from unierase_cli.training.unlearning.plan import Item, Sizes, make_plan, save_plan
+from unierase_cli.training.unlearning.plan import Item, Sizes, make_plan, save_plan, with_rehearsal
 
 CONFIG = UnlearnConfig(epochs=3, batch_size=4)
 SIZES = Sizes(forget=10, retain=25, refusals=7)
@@ -53,6 +53,28 @@ def test_fixed_pairing_meets_the_same_retain_row_in_every_epoch() -> None:
 def test_alternatives_make_the_forget_set_as_much_longer() -> None:
     plan = make_plan(replace(SIZES, alternates=2), replace(CONFIG, epochs=1, batch_size=20), 0)
     assert sorted((i.forget, i.alternate) for i in plan[0]) == [(i, a) for i in range(10) for a in range(2)]
+
+
+def test_a_later_request_has_the_earlier_facts_in_turn_beside_its_own() -> None:
+    own = make_plan(SIZES, CONFIG, 0)
+    plan = with_rehearsal(own, SIZES, 20, replace(CONFIG, rehearsal=0.5), 1)
+    assert [batch[:4] for batch in plan] == own
+    added = [item for batch in plan for item in batch[4:]]
+    assert len(added) == 2 * len(own)
+    assert {item.forget for item in added} <= set(range(10, 30))
+    assert max(Counter(item.forget for item in added).values()) == 1, "no earlier fact repeats before all have occurred"
+    assert len({item.retain for item in added}) > 1
+
+
+def test_a_rehearsal_has_at_most_all_earlier_facts() -> None:
+    plan = with_rehearsal(make_plan(SIZES, CONFIG, 0), SIZES, 3, replace(CONFIG, rehearsal=2.0), 1)
+    assert all(sorted(item.forget for item in batch[4:]) == [10, 11, 12] for batch in plan)
+
+
+def test_without_a_share_or_earlier_facts_a_plan_stays_as_it_is() -> None:
+    own = make_plan(SIZES, CONFIG, 0)
+    assert with_rehearsal(own, SIZES, 20, CONFIG, 1) == own
+    assert with_rehearsal(own, SIZES, 0, replace(CONFIG, rehearsal=1.0), 1) == own
 
 
 def test_pairs_do_not_depend_on_world_size(monkeypatch: pytest.MonkeyPatch) -> None:

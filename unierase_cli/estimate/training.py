@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unierase_cli.config.schema import Experiment
-from unierase_cli.config.sections.unlearn import reference_from
+from unierase_cli.config.sections.unlearn import original_reference, reference_from
 from unierase_cli.estimate.need import Need, Rows
 from unierase_cli.estimate.shapes import BYTES, Shape
 from unierase_cli.estimate.workspace import Workspace
@@ -63,7 +63,9 @@ def _method(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> li
         needs.append(Need("erase", "adversarial adapters", rank * shape.adapter_width * 4, f"rank {rank}, 4 B per weight"))
     terms = looks(experiment)
     kinds = len({kind for term in terms.values() for kind in term.rows})
-    each = min(config.micro_batch or config.batch_size, max(rows.request or rows.forget, 1))
+    each = min(config.batch_size, max(rows.request or rows.forget, 1))
+    each += min(round(config.rehearsal * each), _earlier(study, rows))
+    each = min(config.micro_batch or each, each)
     learned = min(config.max_length or rows.learned, rows.learned)
     length = min(config.max_length or 1 << 30, rows.question + rows.learned)
     length = config.max_length if config.layout == "closer_look" else length
@@ -98,24 +100,32 @@ def stored_reference(study: Study, shape: Shape, rows: Rows) -> int:
     config = experiment.unlearn
     forget, protect = max(rows.request or rows.forget, 1), max(rows.protect, 1)
     seen = min(config.epochs * forget, (config.max_steps or 1 << 40) * config.batch_size)
+    again = round(config.rehearsal * seen) if _earlier(study, rows) else 0
+    earlier = min(again, _earlier(study, rows))
     if config.pairing == "closer_look":
-        partners: float = min(forget, protect)
+        partners: float = min(forget + earlier, protect)
     else:
         # Partners are drawn anew in each epoch, some of them repeatedly.
-        partners = protect * (1 - (1 - min(forget, protect) / protect) ** config.epochs)
+        each = min(forget * (seen + again) / seen, protect)
+        partners = protect * (1 - (1 - each / protect) ** config.epochs)
     learned = min(config.max_length or rows.usual_learned, rows.usual_learned)
     kept = {"logits": 0.0, "blocks": 0.0}
     for kind, what in {pair for term in looks(experiment).values() for pair in term.reference.items()}:
         if what in kept:
-            kept[what] += min(partners if kind.startswith(RETAIN) else forget, seen)
+            kept[what] += min(partners if kind.startswith(RETAIN) else forget + earlier, seen + again)
     hidden = kept["blocks"] * (rows.usual_question + learned)
     return int(4 * (kept["logits"] * learned * shape.vocabulary + hidden * shape.hidden))
+
+
+def _earlier(study: Study, rows: Rows) -> int:
+    """Facts of all requests before the last one."""
+    return max(0, rows.forget - (rows.request or rows.forget)) if study.stepwise and rows.steps > 1 else 0
 
 
 def _reference(study: Study, rows: Rows) -> str:
     """Where the losses get the reference model."""
     experiment = study.experiment
-    original = experiment.mode.reference == "original" and study.stepwise and rows.steps > 1
+    original = original_reference(experiment.mode, experiment.unlearn) and study.stepwise and rows.steps > 1
     return reference_from(experiment.unlearn, experiment.adapter, original=original)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from unierase_cli.config.schema import Experiment, what_counts
-from unierase_cli.config.sections.unlearn import reference_from
+from unierase_cli.config.sections.unlearn import original_reference, reference_from
 from unierase_cli.contracts import Fact, Step, stable_hash
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
@@ -38,7 +38,7 @@ from unierase_cli.training.loop import LoopPlan, Objective, Progress, fit
 from unierase_cli.training.optimisation import optimisation
 from unierase_cli.training.unlearning.adversary import adversary
 from unierase_cli.training.unlearning.objective import TermsObjective
-from unierase_cli.training.unlearning.plan import Item, make_plan, save_plan
+from unierase_cli.training.unlearning.plan import Item, Sizes, make_plan, save_plan, with_rehearsal
 from unierase_cli.training.unlearning.reference import References
 from unierase_cli.training.unlearning.sharpness import Sharpened
 from unierase_cli.training.unlearning.turns import Together
@@ -74,12 +74,13 @@ def erase(
     for role, (_, settings) in terms.items():
         if settings.get("warmup_epochs", 0) >= experiment.unlearn.epochs:
             reporter.warn(f"method.{role}.settings.warmup_epochs: the warm-up covers all epochs, so nothing is ever updated")
-    source = Rows(loaded, step, context, alternates or {})
+    rehearsed = step.forgotten_before if experiment.unlearn.rehearsal and plan is None else ()
+    source = Rows(loaded, step, context, alternates or {}, rehearsed)
     source.check(kinds_of(terms), experiment.method.name)
-    plan = plan or make_plan(source.sizes, experiment.unlearn, _plan_seed(experiment.run.seed, step))
+    plan = plan or _plan(source.sizes, len(rehearsed), step, experiment)
     if context.directory is not None and processes.rank() == 0:
         save_plan(context.directory / f"plan-{step.index:03d}.jsonl", plan)
-    source.said = own_answers(loaded, context, _asked(step, plan, retained=bool(kinds_of(terms) & USES_RETAIN)), step.index)
+    source.said = own_answers(loaded, context, _asked(source, plan, retained=bool(kinds_of(terms) & USES_RETAIN)), step.index)
     before = unedited(context.weights) if original else _reference_weights(step, context)
     with reporter.phase("train"), Trained(loaded, context) as trained:
         progress = _train(loaded, terms, source, plan, context, trained, step.index, before, start)
@@ -88,14 +89,22 @@ def erase(
         patch = trained.patch(negate)
     info = describe(loaded, step, patch, experiment) | {"steps": progress.steps, "planned_steps": len(plan)}
     info |= {"losses": progress.parts, "looks": progress.looks, "stopped": progress.stopped}
+    if rehearsed:
+        info["rehearsed"] = len({item.forget for batch in plan for item in batch if item.forget >= len(step.forget)})
     return replace(patch, info=info), replace(state, steps=state.steps + 1)
 
 
-def _asked(step: Step, plan: list[list[Item]], *, retained: bool) -> list[Fact]:
+def _plan(sizes: Sizes, rehearsed: int, step: Step, experiment: Experiment) -> list[list[Item]]:
+    seed = _plan_seed(experiment.run.seed, step)
+    plan = make_plan(sizes, experiment.unlearn, seed)
+    return with_rehearsal(plan, sizes, rehearsed, experiment.unlearn, stable_hash(seed, "rehearsal"))
+
+
+def _asked(source: Rows, plan: list[list[Item]], *, retained: bool) -> list[Fact]:
     """The facts of a plan, to forget and, if ``retained``, to retain."""
     items = [item for batch in plan for item in batch]
-    facts = [step.forget[i] for i in sorted({item.forget for item in items})]
-    return facts + ([step.retain[i] for i in sorted({item.retain for item in items})] if retained else [])
+    facts = [source.forget[i] for i in sorted({item.forget for item in items})]
+    return facts + ([source.retain[i] for i in sorted({item.retain for item in items})] if retained else [])
 
 
 def _plan_seed(seed: int, step: Step) -> int:
@@ -104,10 +113,11 @@ def _plan_seed(seed: int, step: Step) -> int:
 
 
 def _reference_weights(step: Step, context: EraseContext) -> Callable[[], AbstractContextManager[object]] | None:
-    """Context that restores the original model for the reference, if ``mode.reference`` asks for it after earlier steps."""
-    if context.experiment.mode.reference != "original" or not step.forgotten_before:
+    """Context that restores the original model for the reference, if a step after others compares with it."""
+    mode, config = context.experiment.mode, context.experiment.unlearn
+    if not step.forgotten_before or not original_reference(mode, config):
         return None
-    check_original(context.experiment.unlearn)
+    check_original(config)
     return unedited(context.weights)
 
 
@@ -171,7 +181,7 @@ def _adversary(
     config = context.experiment.unlearn
     if not config.adversary_rank:
         return nullcontext(lambda inner: inner)
-    batches = source.batches(FORGET, source.forget, config.micro_batch or config.batch_size)
+    batches = source.batches(FORGET, source.forget[: source.sizes.forget], config.micro_batch or config.batch_size)
     return adversary(
         loaded, trained.masters, batches, rank=config.adversary_rank, lr=config.adversary_lr,
         passes=config.adversary_passes, seed=stable_hash(context.experiment.run.seed, "adversary"),

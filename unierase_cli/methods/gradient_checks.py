@@ -7,10 +7,11 @@ from dataclasses import asdict
 
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.attribute import ATTRIBUTION
-from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig, reference_from
+from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig, original_reference, reference_from
 from unierase_cli.contracts import Step, UserError
 from unierase_cli.methods.gradient_rows import check_rows
 from unierase_cli.methods.gradient_terms import Terms, bind_terms, check_labels, kinds_of, reference_needs
+from unierase_cli.methods.terms.base import FORGET_ALTERNATE
 from unierase_cli.methods.trained import check_sharding
 from unierase_cli.models.load import choose_device
 from unierase_cli.training import processes
@@ -32,7 +33,10 @@ def check(
     for step in steps:
         check_rows(kinds_of(terms), method.name, retain=bool(step.retain), refusals=bool(refusals), alternates=alternates > 0)
     check_labels(terms, config)
-    later = experiment.mode.reference == "original" and any(step.forgotten_before for step in steps)
+    sequence = any(step.forgotten_before for step in steps)
+    later = sequence and original_reference(experiment.mode, config)
+    if config.rehearsal:
+        _check_rehearsal(terms, experiment, sequence)
     _check_reference(terms, experiment, original or later)
     if later:
         check_original(config)
@@ -50,7 +54,8 @@ def check_original(config: UnlearnConfig) -> None:
     """Raise UserError if the original weights cannot be restored for a later step's reference."""
     if config.sharding == "fsdp":
         raise UserError(
-            "mode.reference=original needs the whole model, which unlearn.sharding=fsdp shards", "choose mode.reference=previous"
+            "a comparison with the original model needs the whole model, which unlearn.sharding=fsdp shards",
+            "choose mode.reference=previous",
         )
 
 
@@ -61,9 +66,29 @@ def _check_reference(terms: Terms, experiment: Experiment, original: bool) -> No
         raise UserError(NOT_STORED, "add unlearn.reference=second_model" + ("" if original else ", or adapter=lora"))
 
 
-def refuse_hardened(experiment: Experiment) -> None:
-    """Raise UserError for ``unlearn.sharpness`` or ``unlearn.adversary_rank`` with a method that does not read them."""
-    for key, value, example in _hardened(experiment.unlearn):
+def _check_rehearsal(terms: Terms, experiment: Experiment, sequence: bool) -> None:
+    config = experiment.unlearn
+    if "forget" not in terms:
+        raise UserError(f"unlearn.rehearsal={config.rehearsal:g} needs a forget term", "leave it out, or choose another method")
+    if sequence and FORGET_ALTERNATE in kinds_of(terms):
+        raise UserError(
+            "unlearn.rehearsal needs alternative answers of earlier requests, and this loss has those of its own request alone",
+            "leave it out, or choose another loss",
+        )
+    if sequence and config.sharding == "fsdp":
+        raise UserError(
+            "unlearn.rehearsal makes batches of another size, which unlearn.sharding=fsdp may not divide evenly",
+            "leave one of them out",
+        )
+
+
+def refuse_unread(experiment: Experiment) -> None:
+    """Raise UserError for settings of ``unlearn`` that change the forget loss or its rows, with a method that does not read
+    them.
+    """
+    config = experiment.unlearn
+    rehearsed = [("unlearn.rehearsal", config.rehearsal, "1")] if config.rehearsal else []
+    for key, value, example in [*_hardened(config), *rehearsed]:
         raise UserError(
             f"method={experiment.method.name} does not read {key}={value:g}",
             f"leave it out, or give it to another part of a chain: method.chain.NAME.{key}={example}",

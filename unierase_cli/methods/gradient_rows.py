@@ -31,7 +31,7 @@ def check_rows(kinds: set[str], method: str, *, retain: bool, refusals: bool, al
 
 
 class Rows:
-    """The sequences of a plan's items, each encoded once."""
+    """The sequences of a plan's items, each encoded once. ``earlier``: facts of earlier requests, after the step's own."""
 
     def __init__(
         self,
@@ -39,9 +39,10 @@ class Rows:
         step: Step,
         context: EraseContext,
         alternates: Mapping[str, Sequence[str]],
+        earlier: Sequence[Fact] = (),
     ) -> None:
         self.prompts, self.device = loaded.prompts, loaded.device
-        self.forget, self.retain = step.forget, step.retain
+        self.forget, self.retain = (*step.forget, *earlier), step.retain
         self.refusals, self.alternates, self.weights = context.refusals, alternates, context.token_weights
         self.tokens, self.seed = context.tokens, context.experiment.run.seed
         self.config = context.experiment.unlearn

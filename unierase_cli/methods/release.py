@@ -26,7 +26,7 @@ from unierase_cli.editing.solve import LowRank
 from unierase_cli.editing.state import EditState
 from unierase_cli.editing.trial import Changes, Trial, scaled, together
 from unierase_cli.methods.base import EraseContext
-from unierase_cli.methods.gradient_checks import refuse_hardened
+from unierase_cli.methods.gradient_checks import refuse_unread
 from unierase_cli.methods.settings import method_settings
 from unierase_cli.methods.trained import describe
 from unierase_cli.methods.traits import check_adapter
@@ -53,7 +53,7 @@ MEASURED_AT_ONCE = 16
 def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]) -> None:
     """Raise UserError for unusable settings, without an adapter or peft, and if there is too little to retain."""
     check_adapter(experiment)
-    refuse_hardened(experiment)
+    refuse_unread(experiment)
     if experiment.unlearn.answers == "model":
         raise UserError(
             f"method={experiment.method.name} learns the rows' own answers, not those of unlearn.answers=model",

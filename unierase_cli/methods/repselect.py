@@ -24,7 +24,7 @@ from unierase_cli.editing.collapse import SIDES, WEIGHTINGS, collapse
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods.base import EraseContext
-from unierase_cli.methods.gradient_checks import refuse_hardened
+from unierase_cli.methods.gradient_checks import refuse_unread
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.own_answers import own_answers
 from unierase_cli.methods.rounds import kept_facts
@@ -61,7 +61,7 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
     one_of("method.settings.weighting", settings["weighting"], WEIGHTINGS)
     one_of("method.settings.sides", settings["sides"], SIDES)
     one_of("method.settings.statistics", settings["statistics"], ("forget", "retain"))
-    refuse_hardened(experiment)
+    refuse_unread(experiment)
     if settings["lora_rank"]:
         check_peft()
 

@@ -80,7 +80,7 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
         )
     check_retained(experiment, steps)
     _terms(experiment, 1.0)
-    gradient_checks.refuse_hardened(experiment)
+    gradient_checks.refuse_unread(experiment)
     gradient_checks.check(experiment, steps, refusals)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from unierase_cli.config.checks import block_numbers, complete, fraction, one_of, positive
 from unierase_cli.config.counted import BY_CONTENT, IF_SET, UNCOUNTED
+from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import UserError
 
 # Optimiser -> its own settings with defaults. rho: bound of the preconditioned step.
@@ -70,6 +71,11 @@ class UnlearnConfig:
     """Learning rate of these adapters (plain gradient steps, one per micro-batch). Published: 0.01 (RepSelect)."""
     adversary_passes: int = field(default=1, metadata=IF_SET)
     """Passes of these adapters over the forget set."""
+    rehearsal: float = field(default=0.0, metadata=IF_SET)
+    """In a sequence: facts of earlier requests that each batch of a later request forgets again, per fact of its own. They are
+    drawn from all earlier requests, and the reference is the original model (mode.reference=auto). 0: none. Refused where
+    sharpness is, and by altpo.
+    """
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
     answers: str = field(default="benchmark", metadata=IF_SET)
@@ -130,7 +136,7 @@ class UnlearnConfig:
         if self.checkpoint_every < -1:
             raise UserError(f"unlearn.checkpoint_every={self.checkpoint_every} is not a step count", "0 is ten per run, -1 none")
         block_numbers("unlearn.layers", self.layers)
-        for key in ("sharpness", "adversary_rank"):
+        for key in ("sharpness", "adversary_rank", "rehearsal"):
             positive(f"unlearn.{key}", getattr(self, key), zero=True)
         for key in ("adversary_lr", "adversary_passes"):
             positive(f"unlearn.{key}", getattr(self, key))
@@ -201,6 +207,11 @@ class AdapterConfig:
         positive("adapter.alpha", self.alpha)
         if not 0 <= self.dropout < 1:
             raise UserError(f"adapter.dropout={self.dropout} must be from 0 to below 1", "for example adapter.dropout=0.05")
+
+
+def original_reference(mode: ModeConfig, unlearn: UnlearnConfig) -> bool:
+    """Whether later requests compare with the model before all requests, and not with what the previous request left."""
+    return mode.reference == "original" or (mode.reference == "auto" and unlearn.rehearsal > 0)
 
 
 def reference_from(unlearn: UnlearnConfig, adapter: AdapterConfig, *, original: bool = False) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,10 @@ from unierase_cli.training.unlearning.pairing import closer_look_pair
 
 @dataclass(frozen=True)
 class Item:
-    """Indices of a forget fact, its retain partner, its refusal and its alternative answer."""
+    """Indices of a forget fact, its retain partner, its refusal and its alternative answer.
+
+    A forget index beyond the request's own facts is that of an earlier request's (``with_rehearsal``).
+    """
 
     forget: int
     retain: int
@@ -45,6 +48,24 @@ def make_plan(sizes: Sizes, config: UnlearnConfig, seed: int) -> list[list[Item]
     steps = max(1, len(stream) // config.batch_size)
     steps = min(steps, config.max_steps) if config.max_steps else steps
     return [stream[n * config.batch_size : (n + 1) * config.batch_size] for n in range(steps)]
+
+
+def with_rehearsal(
+    plan: Sequence[Sequence[Item]], sizes: Sizes, earlier: int, config: UnlearnConfig, seed: int
+) -> list[list[Item]]:
+    """The plan of a later request, each batch with ``config.rehearsal`` times as many of the ``earlier`` facts.
+
+    Their forget indices follow those of the request's own facts, ``sizes.forget`` of them. All occur before one repeats.
+    """
+    count = min(round(config.rehearsal * max(map(len, plan))), earlier)
+    if not count:
+        return [list(batch) for batch in plan]
+    passes = replace(config, epochs=-(-len(plan) * count // earlier), batch_size=count, max_steps=len(plan))
+    others = make_plan(replace(sizes, forget=earlier, alternates=1), passes, seed)
+    return [
+        [*batch, *(replace(item, forget=sizes.forget + item.forget) for item in more)]
+        for batch, more in zip(plan, others, strict=True)
+    ]
 
 
 def forget_batches(count: int, batch_size: int, steps: int, seed: int) -> list[list[Item]]:
