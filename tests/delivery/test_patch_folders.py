@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -166,6 +168,19 @@ def test_steps_that_were_computed_on_a_dropped_one_are_named(tmp_path: Path) -> 
         chosen, reporter = choose_steps(run, None, drop), SilentReporter()
         write_edited(load_folder(chosen, str(model), reporter, "cpu"), chosen, tmp_path / f"out{drop[0]}", reporter)
         assert [text.split(":")[0] for text in reporter.warnings] == warnings
+
+
+@pytest.mark.parametrize("info", [{"rehearsed": 3}, {"parts": {"rmu": {"rehearsed": 3}}}])
+def test_steps_that_forgot_a_dropped_ones_facts_again_are_named(info: dict[str, Any], tmp_path: Path) -> None:
+    model = model_folder("llama", tmp_path / "model")
+    config = experiment(model, tmp_path / "outputs")
+    patches = edits(unedited(config), 2)
+    patches[1] = replace(patches[1], info={**patches[1].info, **info})
+    chosen, reporter = choose_steps(finished(config, patches), None, (0,)), SilentReporter()
+    write_edited(load_folder(chosen, str(model), reporter, "cpu"), chosen, tmp_path / "out", reporter)
+    assert [text.split(":")[0] for text in reporter.warnings] == [
+        "steps 1 were computed with step 0 applied and forgot its facts again"
+    ]
 
 
 def test_the_token_rows_of_the_last_kept_step_count(tmp_path: Path) -> None:

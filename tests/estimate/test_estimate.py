@@ -17,6 +17,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.edit import EditConfig
 from unierase_cli.config.sections.evaluation import EvalConfig
 from unierase_cli.config.sections.general import GeneralConfig
+from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, TermConfig
 from unierase_cli.config.sections.token import TokenConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
@@ -145,6 +146,25 @@ def test_what_is_kept_of_the_model_before_unlearning_is_counted_where_it_is_kept
     assert erase("kl", reference="second_model") - erase("gd", reference="second_model") == 0
     assert erase("kl", adapter="lora") == erase("gd", adapter="lora")
     assert erase("kl", accelerator=True) == erase("gd", accelerator=True)
+
+
+def test_rows_of_earlier_requests_are_counted_in_a_sequence_alone() -> None:
+    def erase(mode: str, retain: str = "gd", **changes: object) -> int:
+        method = MethodConfig("ga", "gradient", False, False, TermConfig("ga"), TermConfig(retain))
+        unlearn = UnlearnConfig(reference_gib=100.0, **changes)  # type: ignore[arg-type]
+        experiment = Experiment(model=ModelConfig(path="a/b"), method=method, unlearn=unlearn, mode=ModeConfig(mode))
+        rows = replace(ROWS, steps=4, request=10)
+        return stage_peaks(memory_needs(study_of(experiment), KNOWN["llama-3.2-1b"], rows, False))["erase"]
+
+    assert erase("batch", rehearsal=1.0) == erase("batch")
+    # A pass has as many rows as one of twice the batch.
+    doubled = erase("sequential", batch_size=8) - erase("sequential", batch_size=4)
+    assert erase("sequential", batch_size=4, rehearsal=1.0) - erase("sequential", batch_size=4) == pytest.approx(doubled, rel=1e-6)
+    a_row = ROWS.usual_learned * KNOWN["llama-3.2-1b"].vocabulary * 4
+    kept = [200 * (1 - (1 - rows / 200) ** 5) * a_row for rows in (10, 20)]
+    plain = erase("sequential", "kl") - erase("sequential")
+    rehearsed = erase("sequential", "kl", rehearsal=1.0) - erase("sequential", rehearsal=1.0)
+    assert [plain, rehearsed] == pytest.approx(kept, rel=1e-6)
 
 
 def test_a_refinement_without_noise_keeps_its_prefixes_twice_as_many_with_further_rounds() -> None:

@@ -11,6 +11,7 @@ from tests.helpers.gradient_steps import STEP, UNLEARN, context, loss_on, shippe
 from tests.helpers.tiny_models import FACTS, tiny_llama
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.mode import ModeConfig
+from unierase_cli.config.sections.model import TermConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import Step, UserError
 from unierase_cli.editing.patch import Patch
@@ -60,7 +61,7 @@ def test_a_method_with_references_of_refusals_rehearses_too() -> None:
 
 
 def test_rehearsal_without_a_forget_loss_or_in_methods_that_do_not_read_it_is_refused() -> None:
-    with pytest.raises(UserError, match="rehearsal=1 needs a forget term"):
+    with pytest.raises(UserError, match="method=repair has no forget term, which unlearn.rehearsal=1 needs"):
         check(Experiment(method=shipped("repair"), unlearn=REHEARSED), [STEP], [])
     for name, method in {"scrub": scrub, "repselect": repselect}.items():
         with pytest.raises(UserError, match=f"method={name} does not read unlearn.rehearsal=1"):
@@ -78,6 +79,13 @@ def test_what_earlier_requests_lack_is_refused_in_a_sequence_alone() -> None:
     sharded = Experiment(method=shipped("ga_gd"), unlearn=replace(REHEARSED, sharding="fsdp"), mode=SEQUENCE)
     with pytest.raises(UserError, match="rehearsal makes batches of another size"):
         check(sharded, STEPS, [])
+
+
+def test_a_repair_that_compares_with_the_original_model_cannot_be_sharded() -> None:
+    sharded = replace(UNLEARN, sharding="fsdp", lr=1e-3)
+    repair_kl = replace(shipped("repair"), retain=TermConfig("kl"))
+    with pytest.raises(UserError, match="compares with the original model needs the whole model"):
+        check(Experiment(method=repair_kl, unlearn=sharded), [STEP], [], original=True)
 
 
 def test_a_negative_share_is_refused() -> None:

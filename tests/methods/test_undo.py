@@ -11,7 +11,7 @@ import torch
 from tests.helpers.gradient_steps import STEP, UNLEARN, context, erased, shipped
 from tests.helpers.tiny_models import tiny_llama
 from unierase_cli.config.schema import Experiment
-from unierase_cli.config.sections.model import MethodConfig
+from unierase_cli.config.sections.model import MethodConfig, TermConfig
 from unierase_cli.config.sections.unlearn import AdapterConfig
 from unierase_cli.contracts import UserError
 from unierase_cli.methods import undo
@@ -73,5 +73,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
         undo.check(Experiment(method=method(), unlearn=sharded), [STEP], [])
     with pytest.raises(UserError, match="undo needs at least two questions to retain"):
         undo.check(Experiment(method=method(), unlearn=UNLEARN), [replace(STEP, retain=STEP.retain[:1])], [])
+    with pytest.raises(UserError, match="undo trains on questions to retain alone, and method.forget.term=npo reads"):
+        undo.check(Experiment(method=replace(method(), forget=TermConfig("npo")), unlearn=UNLEARN), [STEP], [])
     with pytest.raises(UserError, match="adapters cannot"):
         undo.check(Experiment(method=method(), unlearn=UNLEARN, adapter=AdapterConfig("lora")), [STEP], [])

@@ -125,18 +125,29 @@ def test_a_later_part_keeps_the_refusals_of_the_refined_rows(folder: Path, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [ModeConfig("sequential", steps=2), ModeConfig("precise")])
+@pytest.mark.parametrize(
+    ("mode", "rehearsal"),
+    [(ModeConfig("sequential", steps=2), 0), (ModeConfig("sequential", steps=2), 1), (ModeConfig("precise"), 1)],
+)
 def test_requests_keep_refusals_that_the_token_was_trained_on(
-    folder: Path, tmp_path: Path, mode: ModeConfig, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, mode: ModeConfig, rehearsal: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = experiment(folder, tmp_path, mode, method=chained(1.0))
+    part = replace(steering(1.0), unlearn={"epochs": 20, "rehearsal": rehearsal})
+    method = MethodConfig("own", "chain", chain={"rmu": part, "unierase": PartConfig("unierase")})
+    config = experiment(folder, tmp_path, mode, method=method)
     trained = TokenRows.load(make(config, "train_token").path)
     kept: list[Rows] = []
     check = Rows.check
     monkeypatch.setattr(Rows, "check", lambda rows, *args: kept.append(rows) or check(rows, *args))
-    make(config, "erase")
+    run = make(config, "erase")
     texts = trained.info["refusals"]
     assert len(kept) >= 2
+    if mode.name == "sequential":
+        steers = [Patch.load(run.path, step).parts[0] for step in range(2)]
+        earlier = len(steers[0].info["facts"])
+        # The tested rows below include those of the earlier facts.
+        assert [steer.info.get("rehearsed", 0) for steer in steers] == [0, rehearsal * earlier]
+        assert len(kept[1].forget) == len(steers[1].info["facts"]) + rehearsal * earlier
     for rows in kept:
         decode = rows.prompts.tokenizer.decode
         for number in range(len(rows.forget)):

@@ -71,6 +71,11 @@ def test_a_rehearsal_has_at_most_all_earlier_facts() -> None:
     assert all(sorted(item.forget for item in batch[4:]) == [10, 11, 12] for batch in plan)
 
 
+def test_a_share_that_rounds_to_nothing_is_one_fact() -> None:
+    plan = with_rehearsal(make_plan(SIZES, replace(CONFIG, batch_size=1), 0), SIZES, 3, replace(CONFIG, rehearsal=0.2), 1)
+    assert all(len(batch) == 2 for batch in plan)
+
+
 def test_without_a_share_or_earlier_facts_a_plan_stays_as_it_is() -> None:
     own = make_plan(SIZES, CONFIG, 0)
     assert with_rehearsal(own, SIZES, 20, CONFIG, 1) == own

@@ -6,7 +6,7 @@ tensor of the unedited model, by which the original can be recognised. Nothing i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,9 +78,10 @@ def write_edited(
     for step in chosen.dropped:
         later = later_steps(chosen)
         if later:
+            rehearsed = any(_rehearses(record.info) for record in chosen.records())
             reporter.warn(
-                f"steps {listed(later)} were computed with step {step} applied: without it they differ from those of a run "
-                "that never had it"
+                f"steps {listed(later)} were computed with step {step} applied{' and forgot its facts again' * rehearsed}: without "
+                "it they differ from those of a run that never had it; --replan computes that run"
             )
     if chosen.parts_dropped:
         reporter.warn(
@@ -157,6 +158,11 @@ def _fill(
         "base": base,
     }
     return write_leaving(folder / RECORD, "record", record)
+
+
+def _rehearses(info: Mapping[str, Any]) -> bool:
+    """Whether a step, or a part of it, forgot facts of earlier requests again."""
+    return any("rehearsed" in one for one in (info, *info.get("parts", {}).values()))
 
 
 def _check(loaded: LoadedModel, chosen: Chosen) -> None:

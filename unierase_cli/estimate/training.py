@@ -64,7 +64,7 @@ def _method(study: Study, space: Workspace, rows: Rows, accelerator: bool) -> li
     terms = looks(experiment)
     kinds = len({kind for term in terms.values() for kind in term.rows})
     each = min(config.batch_size, max(rows.request or rows.forget, 1))
-    each += min(round(config.rehearsal * each), _earlier(study, rows))
+    each += config.rehearsed(each, _earlier(study, rows))
     each = min(config.micro_batch or each, each)
     learned = min(config.max_length or rows.learned, rows.learned)
     length = min(config.max_length or 1 << 30, rows.question + rows.learned)

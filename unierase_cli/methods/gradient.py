@@ -58,7 +58,7 @@ def erase(
     original: bool = False,
     start: Callable[[Trained], None] | None = None,
 ) -> tuple[Patch, EditState]:
-    """Train the model, or adapters on it, on the step's facts.
+    """Train the model, or adapters on it, on the step's facts, with ``unlearn.rehearsal`` on earlier ones too.
 
     ``alternates``: fact id -> alternative answers (AltPO). ``negate``: subtract the learned change times this factor from
     the model instead of keeping it (task vector). ``plan``: the batches, if they are not those of ``unlearn``. ``original``:
@@ -171,7 +171,8 @@ def _train(
             if config.sharpness:
                 hardened = Sharpened(hardened, trained.masters, config.sharpness)
             objective = Together(strengthened(hardened), *[minimising(role) for role in terms if role != "forget"])
-        return fit(loaded, trained.masters, objective, optimisation(config), loop, context.reporter)
+        settings = replace(optimisation(config), batch=max(map(len, plan)))
+        return fit(loaded, trained.masters, objective, settings, loop, context.reporter)
 
 
 def _adversary(

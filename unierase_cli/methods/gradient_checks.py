@@ -38,7 +38,7 @@ def check(
     if config.rehearsal:
         _check_rehearsal(terms, experiment, sequence)
     _check_reference(terms, experiment, original or later)
-    if later:
+    if later or (original and reference_needs(terms)):
         check_original(config)
     for step in steps:
         check_sharding(config.lowered(len(step.forget) * max(1, alternates)), experiment.adapter)
@@ -54,8 +54,8 @@ def check_original(config: UnlearnConfig) -> None:
     """Raise UserError if the original weights cannot be restored for a later step's reference."""
     if config.sharding == "fsdp":
         raise UserError(
-            "a comparison with the original model needs the whole model, which unlearn.sharding=fsdp shards",
-            "choose mode.reference=previous",
+            "a loss that compares with the original model needs the whole model, which unlearn.sharding=fsdp shards",
+            "leave out unlearn.sharding=fsdp, mode.reference=original or the term that compares",
         )
 
 
@@ -69,7 +69,10 @@ def _check_reference(terms: Terms, experiment: Experiment, original: bool) -> No
 def _check_rehearsal(terms: Terms, experiment: Experiment, sequence: bool) -> None:
     config = experiment.unlearn
     if "forget" not in terms:
-        raise UserError(f"unlearn.rehearsal={config.rehearsal:g} needs a forget term", "leave it out, or choose another method")
+        raise UserError(
+            f"method={experiment.method.name} has no forget term, which unlearn.rehearsal={config.rehearsal:g} needs",
+            "leave it out, or give it to another part of a chain: method.chain.NAME.unlearn.rehearsal=1",
+        )
     if sequence and FORGET_ALTERNATE in kinds_of(terms):
         raise UserError(
             "unlearn.rehearsal needs alternative answers of earlier requests, and this loss has those of its own request alone",

@@ -15,7 +15,7 @@ from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods import gradient, gradient_checks
 from unierase_cli.methods.base import EraseContext
-from unierase_cli.methods.rounds import check_retained, on_retained
+from unierase_cli.methods.rounds import check_retained_alone, on_retained
 from unierase_cli.methods.settings import method_settings
 from unierase_cli.models.load import LoadedModel
 
@@ -30,7 +30,7 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
     for key in ("steps", "rows", "rate"):
         positive(f"method.settings.{key}", settings[key])
     fraction("method.settings.near", settings["near"])
-    check_retained(experiment, steps)
+    check_retained_alone(experiment, steps)
     gradient_checks.check(experiment, steps, refusals, original=True)
 
 

@@ -63,6 +63,17 @@ def check_retained(experiment: Experiment, steps: Sequence[Step]) -> None:
         )
 
 
+def check_retained_alone(experiment: Experiment, steps: Sequence[Step]) -> None:
+    """The same for a training on retain facts alone, which has no forget term; raises UserError."""
+    if experiment.method.forget.term:
+        raise UserError(
+            f"{experiment.method.name} trains on questions to retain alone, and method.forget.term={experiment.method.forget.term} "
+            "reads questions to forget",
+            "leave it out, or give it to another part of a chain",
+        )
+    check_retained(experiment, steps)
+
+
 def on_retained(
     step: Step, context: EraseContext, settings: Mapping[str, Any], name: str
 ) -> tuple[Step, EraseContext, list[list[Item]], int]:

@@ -20,7 +20,7 @@ from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods import gradient, gradient_checks
 from unierase_cli.methods.base import EraseContext
-from unierase_cli.methods.rounds import check_retained, on_retained
+from unierase_cli.methods.rounds import check_retained_alone, on_retained
 from unierase_cli.methods.settings import method_settings
 from unierase_cli.methods.trained import Trained
 from unierase_cli.models.load import LoadedModel
@@ -43,12 +43,13 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
         raise UserError("undo makes all weights anew, adapters cannot", "leave out adapter=lora")
     if experiment.unlearn.sharding != "none":
         raise UserError("undo adds noise to whole weights, no process has them sharded", "leave out unlearn.sharding=fsdp")
-    check_retained(experiment, steps)
+    check_retained_alone(experiment, steps)
     gradient_checks.check(experiment, steps, refusals)
 
 
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
-    """Add the noise and distil; the teacher is the model before this part."""
+    """Add the noise and distil; the teacher is the model before this part (in later requests, with
+    ``mode.reference=original``, the original model)."""
     settings = method_settings(SETTINGS, context.experiment.method)
     step, context, plan, seed = on_retained(step, context, settings, "undo")
     noisy = partial(add_noise, share=settings["noise"], spread=settings["spread"], seed=seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from unierase_cli.config.checks import one_of, positive
-from unierase_cli.config.counted import BY_CONTENT, IF_SET
+from unierase_cli.config.counted import BY_CONTENT
 from unierase_cli.contracts import UserError
 
 
@@ -29,9 +29,9 @@ class ModeConfig:
     """sequential: the suite of mode.tasks to use, if the file has several."""
     leave_out: list[int] = field(default_factory=list)
     """sequential: steps (from 0) to leave out as if they had never been requested. Their facts are still scored."""
-    reference: str = field(default="auto", metadata=IF_SET)
-    """sequential: reference model of a gradient method, previous (the model after the previous step), original, or auto
-    (original with unlearn.rehearsal, else previous).
+    reference: str = "previous"
+    """sequential: reference model of a gradient method, previous (the model after the previous step) or original. With
+    unlearn.rehearsal it is always the original model.
     """
     retain: str = "protected"
     """sequential: examples that a gradient method may retain, protected (only examples that are never forgotten) or
@@ -52,7 +52,7 @@ class ModeConfig:
         for key, value in (("step_size", self.step_size), ("steps", self.steps)):
             if value is not None:
                 positive(f"mode.{key}", value)
-        one_of("mode.reference", self.reference, ["auto", "previous", "original"])
+        one_of("mode.reference", self.reference, ["previous", "original"])
         one_of("mode.retain", self.retain, ["protected", "later"])
         for key in ("limit", "near", "far", "hold"):
             positive(f"mode.{key}", getattr(self, key), zero=True)

@@ -72,9 +72,9 @@ class UnlearnConfig:
     adversary_passes: int = field(default=1, metadata=IF_SET)
     """Passes of these adapters over the forget set."""
     rehearsal: float = field(default=0.0, metadata=IF_SET)
-    """In a sequence: facts of earlier requests that each batch of a later request forgets again, per fact of its own. They are
-    drawn from all earlier requests, and the reference is the original model (mode.reference=auto). 0: none. Refused where
-    sharpness is, and by altpo.
+    """In a sequence: facts of earlier requests that each batch of a later request forgets again, per fact of its own and beside
+    batch_size. They are drawn from all earlier requests, and the reference is the original model. 0: none. Refused by scrub,
+    repselect, release and altpo, and with sharding.
     """
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
@@ -177,6 +177,10 @@ class UnlearnConfig:
         """The same settings with a batch size that fits a step with ``rows`` forget rows."""
         return replace(self, batch_size=min(self.batch_size, self.largest_batch(rows)))
 
+    def rehearsed(self, rows: int, earlier: int) -> int:
+        """How many of the ``earlier`` facts join ``rows`` facts of a later request in a batch; at least one, if any do."""
+        return min(max(1, round(self.rehearsal * rows)), earlier) if self.rehearsal else 0
+
     def check_batch(self, rows: int) -> None:
         """Refuse a batch size that is too large for a step with ``rows`` forget rows."""
         if self.batch_size > self.largest_batch(rows):
@@ -211,7 +215,7 @@ class AdapterConfig:
 
 def original_reference(mode: ModeConfig, unlearn: UnlearnConfig) -> bool:
     """Whether later requests compare with the model before all requests, and not with what the previous request left."""
-    return mode.reference == "original" or (mode.reference == "auto" and unlearn.rehearsal > 0)
+    return mode.reference == "original" or unlearn.rehearsal > 0
 
 
 def reference_from(unlearn: UnlearnConfig, adapter: AdapterConfig, *, original: bool = False) -> str:

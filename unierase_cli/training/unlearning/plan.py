@@ -57,7 +57,7 @@ def with_rehearsal(
 
     Their forget indices follow those of the request's own facts, ``sizes.forget`` of them. All occur before one repeats.
     """
-    count = min(round(config.rehearsal * max(map(len, plan))), earlier)
+    count = config.rehearsed(max(map(len, plan)), earlier)
     if not count:
         return [list(batch) for batch in plan]
     passes = replace(config, epochs=-(-len(plan) * count // earlier), batch_size=count, max_steps=len(plan))
