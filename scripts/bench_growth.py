@@ -5,12 +5,14 @@
 
 ``--facts N`` forgets the last N rows of TOFU's ``full`` (40, 200 and 400 are forget01, forget05 and forget10), up to 3,200; the
 others are retained. Each number is ``unierase erase`` in a process of its own, once; its manifests say how much
-processor time and memory each phase took. CPU seconds, because other jobs disturb them less than wall time.
+processor time and memory each phase took. CPU seconds, because other jobs disturb them less than wall time. Lines of other
+numbers of facts that the csv file has stay in it, and the picture has them too; ``--facts ""`` only draws.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import subprocess
 import sys
 import tempfile
@@ -78,19 +80,37 @@ def draw(found: dict[int, Costs], path: Path) -> None:
 
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 4.2), dpi=110)
     facts = list(found)
-    for place, (axes, unit) in enumerate(zip(panels, ("processor time (s)", "peak memory of the process (MiB)"), strict=True)):
+    scales = {"processor time (s)": "log", "peak memory of the process (MiB)": "linear"}
+    for place, (axes, (unit, scale)) in enumerate(zip(panels, scales.items(), strict=True)):
         ends = []
         for index, name in enumerate(PHASES):
             values = [costs[name][place] for costs in found.values()]
             axes.plot(facts, values, marker="osD^"[index], markersize=5, color=f"C{index}")
             ends.append((name, facts[-1], values[-1], f"C{index}"))
-        axes.set(xlabel="facts forgotten at once", ylabel=unit, xlim=(0, 1.45 * facts[-1]), xticks=facts)
-        axes.set_ylim(0, 1.15 * max(end[2] for end in ends))
+        axes.set(xlabel="facts forgotten at once", ylabel=unit, xscale="log", yscale=scale)
+        axes.set_xlim(0.8 * facts[0], 5 * facts[-1])
+        axes.set_xticks(facts, [f"{number:,}" for number in facts], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.yaxis.set_major_formatter("{x:g}")
+        if scale == "linear":
+            axes.set_ylim(0, 1.15 * max(end[2] for end in ends))
         axes.grid(alpha=0.3)
         figure.canvas.draw()
         place_labels(axes, ends)
     figure.tight_layout()
     save(figure, path)
+
+
+def lines_in(path: Path | None) -> dict[int, Costs]:
+    """The lines of a csv file that this script wrote, if there is one."""
+    if path is None or not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        _, *lines = csv.reader(line for line in file if not line.startswith("#"))
+    return {
+        int(facts): {name: (float(texts[2 * n]), float(texts[2 * n + 1])) for n, name in enumerate(PHASES)}
+        for facts, *texts in lines
+    }
 
 
 def main() -> None:
@@ -100,11 +120,12 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="write the table to this file")
     parser.add_argument("--picture", type=Path, help="write the picture to this file")
     wanted, words = parser.parse_known_args()
-    found: dict[int, Costs] = {}
-    for facts in map(int, wanted.facts.split(",")):
+    found, new = lines_in(wanted.csv), [int(text) for text in wanted.facts.split(",") if text]
+    for facts in new:
         found[facts] = measured(wanted.tofu, facts, words)
-        print("  ".join(lines_of(found)[-1]), flush=True)
-    if wanted.csv:
+        print("  ".join(lines_of({facts: found[facts]})[-1]), flush=True)
+    found = dict(sorted(found.items()))
+    if wanted.csv and new:
         write_csv(wanted.csv, "bench_growth", lines_of(found), SEED)
     if wanted.picture:
         draw(found, wanted.picture)
