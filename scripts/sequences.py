@@ -11,20 +11,25 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from unierase_cli.results.many_runs.labels import configuration, labelled
 from unierase_cli.results.many_runs.rows import balance
 
 FORGET, KEPT = "forget_so_far.rouge", "retain_unseen.rouge"
 
 
-def label(folder: Path) -> str:
-    """The method, and the setting that distinguishes a run from others of its method."""
-    config = json.loads((folder / "manifest.json").read_text("utf-8"))["config"]
-    name = config["method"]["name"]
-    edits = name in ("unierase", "memit", "alphaedit")
-    return f"{name}, clamp {config['edit']['values']['clamp']:g}" if edits else f"{name}, lr {config['unlearn']['lr']:g}"
+def labels(folders: Sequence[Path]) -> list[str]:
+    """For each run its method, and the settings that distinguish it from the other runs of its method."""
+    configs = [json.loads((folder / "manifest.json").read_text("utf-8"))["config"] for folder in folders]
+    methods = [config["method"]["name"] for config in configs]
+    found = {}
+    for name in set(methods):
+        own = [configuration(config) for config in configs if config["method"]["name"] == name]
+        found[name] = iter(labelled(name, own)[0])
+    return [next(found[name]) for name in methods]
 
 
 def curve(found: dict[str, Any], column: str) -> list[float]:
@@ -44,7 +49,8 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--steps", default="0,1,2,5,10", help="comma-separated; 0 is the unedited model")
     wanted = parser.parse_args()
-    runs = {label(folder): json.loads((folder / "steps.json").read_text("utf-8")) for folder in wanted.folders}
+    found = [json.loads((folder / "steps.json").read_text("utf-8")) for folder in wanted.folders]
+    runs = dict(zip(labels(wanted.folders), found, strict=True))
     runs = dict(sorted(runs.items(), key=lambda item: -last_balance(item[1])))
     steps = [int(step) for step in wanted.steps.split(",")]
     print("| after request | " + " | ".join(map(str, steps)) + " | balance |")
