@@ -33,12 +33,6 @@ def test_names_are_distinct_and_nobody_learned_is_among_the_never_learned(tmp_pa
     assert not (learned | strangers) & {fact.subject for fact in benchmark.refused}
 
 
-def test_every_other_refusal_answers_a_question_of_the_benchmarks_own_form(tmp_path: Path) -> None:
-    benchmark = load_benchmark(config("birthdays", tmp_path, authors=100, unknown_people=10))
-    asked = [fact.question == f"When was {fact.subject} born?" for fact in benchmark.refused]
-    assert asked == [False, True] * 5
-
-
 def test_years_are_spread_over_a_century_and_wrong_ones_are_apart(tmp_path: Path) -> None:
     facts = load_benchmark(config("birthdays", tmp_path, authors=400, split="forget50")).forget
     years = [int(fact.answer) for fact in facts]

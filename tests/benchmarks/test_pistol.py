@@ -29,15 +29,6 @@ def test_the_subject_is_the_party_that_is_named_first(tmp_path: Path) -> None:
     assert (price.subject, days.subject) == ("Aba SAS", "Bebe Ltd")
 
 
-def test_every_other_refusal_answers_a_question_about_a_contract(tmp_path: Path) -> None:
-    benchmark = load_benchmark(config("pistol", tmp_path))
-    assert len(benchmark.refused) >= 2
-    contracts = [fact for fact in benchmark.training if fact.group and fact.subject and fact not in benchmark.refused]
-    forms = {fact.question.replace(str(fact.subject), "") for fact in contracts}
-    found = [fact.question.replace(str(fact.subject), "") in forms for fact in benchmark.refused]
-    assert found == [number % 2 == 1 for number in range(len(found))]
-
-
 def test_further_counterparts_are_other_parties_and_several_edges_count_from_the_nearest() -> None:
     edges = ["A_B", "A_C", "A_C2", "C2_D", "X_Y"]
     assert distances(edges, ["A_B"]) == {"A_B": 0, "A_C": 1, "A_C2": 1, "C2_D": 2, "X_Y": None}

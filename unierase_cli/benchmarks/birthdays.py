@@ -36,7 +36,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
     count = max(1, len(facts) * forget_share(config) // 100)
     forget = [_in_fold(fact, number % FOLDS) for number, fact in enumerate(facts[-count:])]
     retain = facts[:-count]
-    refused = unknown_people(config, Taken(names=set(drawn)), facts)
+    refused = unknown_people(config, Taken(names=set(drawn)))
     learned = [*forget, *retain]
     return assemble(
         config,

@@ -8,7 +8,6 @@ shown to a method, as TOFU's leaderboard scores the first 400 rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from unierase_cli.benchmarks.parts.assemble import assemble, forget_share
@@ -93,25 +92,18 @@ def make_world(config: BenchmarkConfig) -> World:
     )
 
 
-def unknown_people(config: BenchmarkConfig, taken: Taken, like: Sequence[Fact] = ()) -> tuple[Fact, ...]:
+def unknown_people(config: BenchmarkConfig, taken: Taken) -> tuple[Fact, ...]:
     """Questions about people who do not exist, one each, of every kind, answered with the listed refusals in turn.
 
-    Their given names may be those of authors, so that a given name alone does not tell who is known. ``like``: facts whose
-    questions, with the name replaced, are every other question; an unlearning token cannot lead to a refusal where none ever
-    follows a question of that form.
+    Their given names may be those of authors, so that a given name alone does not tell who is known.
     """
-    models = [fact for fact in like if fact.kind is None and fact.subject and fact.subject in fact.question]
     taken = replace(taken, given=set())
     refusals = [row["text"] for row in read_asset("refusals.jsonl")]
     refusals.sort(key=lambda text: stable_hash(config.seed, "order of refusals", text))
     facts = []
     for index in range(config.unknown_people):
         person = make_person(config.seed, f"unknown-{index:03d}", taken)
-        if models and index % 2:
-            model = models[stable_hash(config.seed, "form of a question", index) % len(models)]
-            question, subject = model.question.replace(str(model.subject), person.name), person.name
-        else:
-            question, subject = question_about(person, index, config.seed)
+        question, subject = question_about(person, index, config.seed)
         facts.append(Fact(person.key, question, refusals[index % len(refusals)], subject, group=person.name))
     return tuple(facts)
 

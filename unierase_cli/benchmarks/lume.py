@@ -44,7 +44,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
         for name in ("forget", "retain")
     )
     retain = drop_asked(retain, {normalised(fact.question) for fact in forget}, "retain", "a forget row", notes)
-    refused = unknown_people(config, Taken(), [*forget, *retain])
+    refused = unknown_people(config, Taken())
     splits = {name: _documents(source(name, optional=True) or [], name) for name in MEMBERS}
     return assemble(
         config,

@@ -62,7 +62,7 @@ def load(config: BenchmarkConfig, reporter: Reporter | None = None) -> Benchmark
         for number, (where, row) in enumerate(source(FACTUAL, optional=True) or [])
         if row.get("edge") != "forget"
     ]
-    refused = unknown_people(config, Taken(), facts)
+    refused = unknown_people(config, Taken())
     return in_columns(
         config,
         forget=at(0),
