@@ -275,7 +275,8 @@ class MethodConfig:
             return
         if absent := [name for name, part in self.chain.items() if not part.name]:
             known = [name for name in self.chain if name not in absent]
-            raise UserError(f"method={self.name} has no part {absent[0]}", f"its parts are {', '.join(known)}")
+            hint = f"its parts are {', '.join(known)}" if known else "it is no chain: leave out method.chain"
+            raise UserError(f"method={self.name} has no part {absent[0]}", hint)
         tokens = [name for name, part in self.chain.items() if part.token]
         if len(tokens) > 1:
             raise UserError(
