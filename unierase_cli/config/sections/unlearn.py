@@ -74,7 +74,7 @@ class UnlearnConfig:
     rehearsal: float = field(default=0.0, metadata=IF_SET)
     """In a sequence: facts of earlier requests that each batch of a later request forgets again, per fact of its own and beside
     batch_size. They are drawn from all earlier requests, and the reference is the original model. 0: none. Refused by scrub,
-    repselect, release and altpo, and with sharding.
+    repselect, release and methods without a forget term, and in a sequence by altpo and with sharding=fsdp.
     """
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
