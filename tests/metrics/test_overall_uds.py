@@ -14,7 +14,7 @@ from tests.helpers.said import answer, scored
 from unierase_cli.contracts import Measure, Observation
 from unierase_cli.metrics import overall_uds
 from unierase_cli.metrics.base import Evidence, Reference
-from unierase_cli.metrics.statistics.aggregate import harmonic_mean
+from unierase_cli.metrics.statistics.aggregate import difference_interval, harmonic_mean, interval_of
 
 TOLERANCE = 1e-9
 ATTACKS = {"loss": "loss", "zlib": "zlib", "min_k": "min_k", "min_k++": "min_k_plus_plus"}
@@ -96,9 +96,11 @@ def test_memorisation_of_observations_has_the_parts_of_the_forget_split_and_an_i
     assert parts == {
         "forget.extraction_strength": 0.5,
         "forget.exact_memorization": 0.5,
-        "forget.paraphrase_probability": pytest.approx(0.2),
+        "forget.paraphrase_probability": pytest.approx(0.8),
         "forget.truth_ratio_uds": pytest.approx(0.5, abs=1e-9),
-    }
+    }, "what is left to compare is 1 - member, as in the mean"
+    assert difference_interval(found.members, found.members) == (0.0, 0.0)
+    assert interval_of({label: member.per_sample for label, member in found.members}) == found.ci95
     assert found.value == pytest.approx(4 / (2 + 2 + 1 / 0.8 + 2))
     assert found.ci95 is not None
     assert found.ci95[0] <= found.value <= found.ci95[1]

@@ -88,10 +88,13 @@ def _rule(findings: Sequence[Finding], retained: Retained, limits: VerdictConfig
     # Of other looks inside the rules say nothing; what they find is not passed over.
     if found := _highest(recovered):
         return READABLE, f"{READABLE}: {found.attack} {found.share:.2f}"
+    # Few groups leave a wide interval, or none; what an attack brings back is no failure of the attack.
+    if found := _highest(f for f in attacks if f.word == UNDECIDED and f.share is not None and f.share >= limits.recovered):
+        return UNDECIDED, f"{UNDECIDED}: {found.attack} brings back {found.share:.2f}, in too few groups of facts to tell"
     told = [f for f in attacks if f.word == PARTLY or (f.word in (RESISTED, UNDECIDED) and not too_weak(f))]
     if not told:
         return UNAVAILABLE, f"{UNAVAILABLE}: no attack could be judged"
-    if found := _highest(f for f in told if f.word == PARTLY):
+    if any(f.word == PARTLY for f in told) and (found := _highest(f for f in told if f.word != RESISTED)):
         return MOSTLY, _audited(told) + f"{MOSTLY}: at most {found.share:.2f} by {found.attack}"
     return NOTHING, _audited(told) + f"{NOTHING} by {len(told)} attack{'s' * (len(told) != 1)}"
 

@@ -42,7 +42,7 @@ from unierase_cli.metrics.statistics.aggregate import Members, harmonic_mean
 NAME = "overall_uds"
 VERSION = 1
 HIGHER_IS_BETTER = True
-MEMORISATION = About("memorisation_uds", "Memorisation (1: nothing is left)", VERSION, True)
+MEMORISATION = About("memorisation_uds", "Memorisation (1: nothing is left)", 2, True)
 MIA = About("mia_uds", "MIA (1: as in the retain model)", VERSION, True)
 PRIVACY = About("privacy_uds", "Privacy (MIA and UDS)", VERSION, True)
 UTILITY = About("utility_uds", "Utility (model utility and fluency)", VERSION, True)
@@ -116,7 +116,7 @@ def memorisation(members: Mapping[str, Measure]) -> Measure:
                 MEMORISATION, f"its part {label} is {member.value:g}, which leaves nothing to take a mean of"
             )
     kept = [(label, _one_minus(member)) for label, member in members.items()]
-    return replace(harmonic_mean(MEMORISATION.name, kept, VERSION), members=tuple(members.items()))
+    return harmonic_mean(MEMORISATION.name, kept, MEMORISATION.version)
 
 
 def memorisation_of(evidence: Evidence) -> Measure:
