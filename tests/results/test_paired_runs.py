@@ -12,12 +12,14 @@ from typer.testing import CliRunner, Result
 from tests.helpers.answered_runs import RIGHT, SKY, finished
 from tests.helpers.recorded import given
 from unierase_cli.cli.app import app
-from unierase_cli.contracts import UserError
+from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.metrics import rouge
 from unierase_cli.metrics.compare import compare
+from unierase_cli.results.many_runs.comparison import compare_runs
 from unierase_cli.results.two_runs.compared import ColumnTest, Comparison
 from unierase_cli.results.two_runs.pair import compare_pair
 from unierase_cli.results.two_runs.tables import tables
+from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 
 
@@ -202,3 +204,18 @@ def test_other_splits_are_compared_if_one_insists_on_the_rows_they_share(store: 
     b = finished(store, "ga_gd", benchmark__split="forget10")
     compared = compare_pair(store, [a.full_name, b.full_name], anyway=True)
     assert "benchmark.split is forget05 and forget10" in compared.remarks
+
+
+def test_different_judges_references_and_lists_are_told(store: Store) -> None:
+    a, b = finished(store, "npo_gd"), finished(store, "ga_gd")
+    scored_with(a, judge_encoder="one", judge_nli="not downloaded", refusals="same")
+    scored_with(b, judge_encoder="other", judge_nli="there", refusals="same", retain_reference="there")
+    (told,) = [remark for remark in compare_pair(store, [a.full_name, b.full_name]).remarks if "scored with" in remark]
+    assert told.startswith("scored with 2 different encoders (eval.encoder)")
+    (made,) = compare_runs(store, ["score/*"], reporter=SilentReporter())
+    assert told in json.loads((made.path / "comparison.json").read_text())["tables"][0]["remarks"]
+
+
+def scored_with(score: Artefact, **fingerprints: str) -> None:
+    path = score.path / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprints": fingerprints}))

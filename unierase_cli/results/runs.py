@@ -20,6 +20,13 @@ AGAIN = "unierase eval --force makes it again"
 # Whose model nothing says.
 UNKNOWN = "unknown"
 WILD = frozenset("*?[")
+# What scoring reads besides answers, by its fingerprint in the manifest, and a judge's fingerprint where it was missing.
+SCORED_WITH = {
+    "refusals": "listed refusals (token.targets)", "retain_reference": "retain references (eval.retain_reference)",
+    "judge_encoder": "encoders (eval.encoder)", "judge_nli": "classifiers (eval.nli)",
+    "judge_gibberish": "gibberish detectors (eval.gibberish)", "judge_refusal_encoder": "encoders (eval.refusal_encoder)",
+}  # fmt: skip
+NO_JUDGE = ("no package", "no folder", "not downloaded")
 # Stages whose time counts towards the edit.
 PREPARING = ("train_token", "moments")
 
@@ -226,3 +233,15 @@ def _memory(erase: Artefact) -> Measure:
 def on_accelerator(erase: Artefact) -> bool:
     """Whether the manifest records accelerator memory above 0."""
     return any((p.get("peak_gpu_memory_mib") or 0) > 0 for p in erase.manifest.get("phases", {}).values())
+
+
+def unlike_scored(runs: Iterable[ScoredRun]) -> list[str]:
+    """Remarks on runs that were scored with different lists, references or judges: part of their numbers is not comparable."""
+    fingerprints = [run.score.manifest.get("fingerprints", {}) for run in runs]
+    found = {word: {one[key] for one in fingerprints if key in one} - {*NO_JUDGE} for key, word in SCORED_WITH.items()}
+    return [
+        f"scored with {len(values)} different {word}: numbers that depend on them are not comparable; `unierase score` computes "
+        "them again"
+        for word, values in found.items()
+        if len(values) > 1
+    ]

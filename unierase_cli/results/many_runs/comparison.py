@@ -19,7 +19,7 @@ from unierase_cli.results.many_runs.rows import COLUMNS, EDITED, FORGET, KEPT, C
 from unierase_cli.results.many_runs.tables import remarks_on, to_csv, to_markdown
 from unierase_cli.results.over_runs import over_runs
 from unierase_cli.results.page.runs_page import runs_page, spread_of
-from unierase_cli.results.runs import ScoredRun
+from unierase_cli.results.runs import ScoredRun, unlike_scored
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
 from unierase_cli.store.json_text import write_json
@@ -130,7 +130,7 @@ def _draw(compared: Sequence[Compared], path: Path, title: str) -> bool:
 
 
 def unlike_numbers(runs: Sequence[ScoredRun]) -> list[str]:
-    """Remarks on numbers that are not comparable: different metric versions or machines."""
+    """Remarks on numbers that are not comparable: different metric versions, judges, references or machines."""
     versions: dict[str, set[int]] = defaultdict(set)
     for run in runs:
         for column in run.scores.columns:
@@ -140,6 +140,7 @@ def unlike_numbers(runs: Sequence[ScoredRun]) -> list[str]:
         for title, found in versions.items()
         if len(found) > 1
     ]
+    remarks += unlike_scored(runs)
     machines = {str(run.score.manifest.get("environment", {}).get("platform")) for run in runs}
     devices = {str(run.config["run"].get("device")) for run in runs}
     if len(machines) > 1 or len(devices) > 1:

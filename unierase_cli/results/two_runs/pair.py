@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from unierase_cli.contracts import UserError
 from unierase_cli.metrics.statistics.paired import holm
 from unierase_cli.results.many_runs.labels import configuration, labelled
-from unierase_cli.results.runs import SCORE, UNKNOWN, WILD, ScoredRun, find_runs
+from unierase_cli.results.runs import SCORE, UNKNOWN, WILD, ScoredRun, find_runs, unlike_scored
 from unierase_cli.results.two_runs.columns import Pair, chosen_columns, compare_column, name_of
 from unierase_cli.results.two_runs.compared import ColumnTest, ComparedRun, ComparedSide, Comparison
 from unierase_cli.results.two_runs.questions import changed_most, other_questions
@@ -73,8 +73,8 @@ def compare_pair(
         columns=columns,
         questions=changed_most(store, pairs, top),
         remarks=[
-            *differing, *first.remarks, *second.remarks, *_on_seeds(first, second, pairs), *_on_rows(columns),
-            *_on_untested(untested),
+            *differing, *unlike_scored(run for pair in pairs for run in pair), *first.remarks, *second.remarks,
+            *_on_seeds(first, second, pairs), *_on_rows(columns), *_on_untested(untested),
         ],
     )  # fmt: skip
 
