@@ -21,8 +21,8 @@ from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import get_rows
+from unierase_cli.training.token import learning, refusal_scores, row_fit
 from unierase_cli.training.token import prefix as token_prefix
-from unierase_cli.training.token import refusal_scores, row_fit
 from unierase_cli.training.token import stages as token_stages
 from unierase_cli.training.token.checks import continuations, continue_greedily
 from unierase_cli.training.token.learning import clear_states, refine_token, train_token
@@ -453,3 +453,17 @@ def test_the_cache_of_prefixes_keeps_within_its_room() -> None:
     kept.forget()
     assert kept.of([[5, 6, 7]]).bytes == size
     assert not kept._kept
+
+
+def test_a_token_that_leads_to_no_refusal_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(share: float) -> SilentReporter:
+        monkeypatch.setattr(learning, "measure_continuations", lambda *_: {"to_a_refusal": share, "facts": len(FACTS)})
+        reporter = SilentReporter()
+        config = TokenConfig(stages=[TokenStage(epochs=1, least_steps=0)])
+        train_token(tiny_llama(), FACTS, config, layers=[1, 2], seed=0, reporter=reporter, targets=TARGETS)
+        return reporter
+
+    led = "leads to a listed refusal, word for word, on"
+    assert any(f"{led} 50.0 %" in note for note in trained(0.5).notes)
+    (told,) = [warning for warning in trained(0.4).warnings if led in warning]
+    assert "benchmark.unknown_people" in told

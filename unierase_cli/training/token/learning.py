@@ -34,6 +34,8 @@ from unierase_cli.training.token.targets import (
 
 # Training questions used for evaluation if none are held out.
 LOOKED_AT = 16
+# Share of facts that a trained token leads to a refusal, below which a warning says what follows it.
+LEADS = 0.5
 # Nats per answer to keep that a refined row may take before a warning.
 TAKES_MUCH = 0.1
 
@@ -203,7 +205,13 @@ def clear_states(folder: Path) -> None:
 
 
 def _tell(found: Mapping[str, Any], reporter: Reporter) -> None:
-    share = 100 * found["to_a_refusal"]
-    reporter.note(
-        f"question + [UNL] leads to a listed refusal, word for word, on {share:.1f} % of {found['facts']} facts"
+    share = found["to_a_refusal"]
+    told = f"question + [UNL] leads to a listed refusal, word for word, on {100 * share:.1f} % of {found['facts']} facts"
+    if share >= LEADS:
+        reporter.note(told)
+        return
+    reporter.warn(
+        f"{told}; after an edit, broken text would follow [UNL] in the others. Choose refusals that the model gives "
+        "(token.targets, token.choose=1); a model of the finetune stage needs about ten refused questions for each "
+        "(benchmark.unknown_people)"
     )
