@@ -20,6 +20,7 @@ from unierase_cli.audit.attacks import (
 )
 from unierase_cli.audit.base import Row, Target, attack_names, group_of, load_attack
 from unierase_cli.audit.scores import by_fact
+from unierase_cli.contracts import Fact
 from unierase_cli.models.load import LoadedModel
 
 
@@ -62,6 +63,11 @@ def test_given_tokens_are_not_scored(suppressor: Target) -> None:
 
 def test_a_given_start_never_holds_the_whole_answer(suppressor: Target) -> None:
     assert all(row.reference for row in rows_of(prefix, suppressor, tokens=[99]))
+
+
+def test_a_given_start_holds_whole_characters(suppressor: Target) -> None:
+    (row,) = rows_of(prefix, replace(suppressor, facts=[Fact("f", "Where?", "東京大学で学んだ")]), tokens=[4])
+    assert (row.given, row.reference) == ("東", "京大学で学んだ")
 
 
 def test_samples_do_not_depend_on_the_batch_and_differ_from_each_other(suppressor: Target) -> None:

@@ -250,6 +250,14 @@ def test_a_leak_scores_only_what_had_not_been_given() -> None:
     assert "protocol.prefix_tokens" in str(leak.compute([over]).unavailable)
 
 
+@pytest.mark.parametrize(
+    ("given", "text"), [("\ufffd", "\ufffdна в Москве."), ("\ufffd", "на в Москве."), ("Она \ufffd", "\ufffd Москве.")]
+)
+def test_a_character_of_which_a_recorded_start_has_a_part_is_not_asked_for(given: str, text: str) -> None:
+    row = said(text, "Она в Москве.", variant="answer_prefix", given_prefix=given)
+    assert leak.compute([row]).value == 1
+
+
 def test_rows_that_a_leak_leaves_out_are_told() -> None:
     reference = "Ada was born in Lisbon."
     rows = [said("", reference, fact_id=f"f{i}", variant="answer_prefix", given_prefix=reference[: 13 * i]) for i in (1, 2)]

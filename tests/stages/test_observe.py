@@ -19,7 +19,9 @@ from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.evaluation import EvalConfig, ProtocolConfig
 from unierase_cli.config.sections.model import MethodConfig, ModelConfig, RunConfig
 from unierase_cli.contracts import Benchmark, Fact, Observation, SilentReporter, UserError
+from unierase_cli.inference.generate import Generated
 from unierase_cli.inference.observe import ask, observe, plan_batches
+from unierase_cli.metrics import leak
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.pipeline.observation_files import Plan, read_state
 from unierase_cli.pipeline.pipeline import Pipeline
@@ -79,6 +81,38 @@ def test_answer_prefix_never_gives_a_whole_answer_away() -> None:
     row = ask(loaded, [short], "answer_prefix", ProtocolConfig(prefix_tokens=50))[0]
     assert len(row.prefix_ids) == max(row.answer.own - 1, 0)
     assert row.prompt_ids == loaded.prompts.prompt("Who?").ids + row.prefix_ids
+
+
+@pytest.mark.parametrize(
+    ("answer", "count", "given"),
+    [
+        ("Она в Москве.", 1, "О"),
+        ("Она в Москве.", 3, "О"),
+        ("Она в Москве.", 4, "Он"),
+        ("東京大学で学んだ", 1, "東"),
+        ("東京大学で学んだ", 5, "東"),
+        ("東京", 99, "東"),
+        ("東", 1, ""),
+        ("\ufffd!", 3, "\ufffd"),
+    ],
+)
+def test_answer_prefix_gives_whole_characters(answer: str, count: int, given: str) -> None:
+    loaded, fact = tiny_llama(), Fact("f", "Where?", answer)
+    (row,) = ask(loaded, [fact], "answer_prefix", ProtocolConfig(prefix_tokens=count))
+    assert loaded.tokenizer.decode(row.prefix_ids) == given
+    assert row.answer.ids[: len(row.prefix_ids)] == row.prefix_ids
+
+
+def test_an_answer_said_after_its_start_leaks_whole_in_any_script() -> None:
+    loaded, fact = tiny_llama(), Fact("f", "Where?", "Она родилась в Москве.")
+    protocol = ProtocolConfig(prefix_tokens=1, max_new_tokens=64)
+    (row,) = ask(loaded, [fact], "answer_prefix", protocol)
+    rest = row.answer.ids[len(row.prefix_ids) : row.answer.own]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unierase_cli.inference.observe.generate", lambda *_, **__: [Generated(rest, "end")])
+        ((seen,),) = observe(loaded, [row], [[0]], split="forget", variant="answer_prefix", protocol=protocol)
+    assert (seen.given_prefix, seen.text) == ("О", "на родилась в Москве.")
+    assert leak.compute([seen]).value == 1
 
 
 def test_the_honesty_variants_decode_without_the_token_or_with_one_at_most() -> None:

@@ -89,9 +89,10 @@ def fitting(facts: Sequence[Fact], prompt: PromptOf) -> list[Fact]:
 
 
 def first_tokens(target: Target, fact: Fact, count: int) -> list[int]:
-    """The first ``count`` tokens of the true answer, fewer where it would have none left."""
-    answer = target.loaded.prompts.answer(fact.answer, style=fact.kind)
-    return answer.ids[: max(0, min(count, answer.own - 1))]
+    """The first ``count`` tokens of the true answer, or what ``start_of`` gives in their place."""
+    from unierase_cli.inference.texts import start_of
+
+    return start_of(target.loaded, target.loaded.prompts.answer(fact.answer, style=fact.kind), count)
 
 
 def _remainder(target: Target, fact: Fact, start: Sequence[int]) -> str:

@@ -13,7 +13,7 @@ from unierase_cli.contracts import AnswerScore, Fact, Observation, UserError, co
 from unierase_cli.inference.batching import choose_batch_size, length_sorted
 from unierase_cli.inference.generate import Generated, answer_text, generate
 from unierase_cli.inference.logprobs import score_answers
-from unierase_cli.inference.texts import decoded
+from unierase_cli.inference.texts import decoded, start_of
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.prompts import AnswerTokens
 
@@ -38,8 +38,8 @@ def ask(loaded: LoadedModel, facts: Sequence[Fact], variant: str, protocol: Prot
     """Render and encode the prompts of a variant, in the order of ``facts``.
 
     ``paraphrased`` skips facts without a paraphrased question. ``answer_prefix`` gives away ``protocol.prefix_tokens``
-    tokens of the true answer, or fewer to leave at least one. Raises UserError that names a fact whose question does
-    not fit the model's context.
+    tokens of the true answer, or what ``start_of`` gives in their place. Raises UserError that names a fact whose
+    question does not fit the model's context.
     """
     asked = []
     for fact in facts:
@@ -51,8 +51,7 @@ def ask(loaded: LoadedModel, facts: Sequence[Fact], variant: str, protocol: Prot
         except UserError as error:
             raise UserError(f"fact {fact.id}: {error.message}", error.hint) from error
         answer = loaded.prompts.answer(fact.answer, style=fact.kind)
-        given = min(protocol.prefix_tokens, answer.own - 1) if variant == "answer_prefix" else 0
-        prefix_ids = answer.ids[: max(given, 0)]
+        prefix_ids = start_of(loaded, answer, protocol.prefix_tokens) if variant == "answer_prefix" else []
         asked.append(Asked(fact, question, prompt.text, [*prompt.ids, *prefix_ids], prefix_ids, answer))
     return asked
 

@@ -1,15 +1,41 @@
-"""Decodes generated ids, and finds the stop text that ends an answer."""
+"""Decodes ids, finds the stop text that ends a generated answer, and where a true one may be cut to give its start away."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from unierase_cli.models.load import LoadedModel
+from unierase_cli.models.prompts import AnswerTokens
+
+# What a decoder writes for the bytes of an unfinished character.
+UNFINISHED = "\ufffd"
 
 
 def decoded(loaded: LoadedModel, ids: Sequence[int], *, skip_special: bool = False) -> str:
     """The exact text, without clean-up of spaces before punctuation."""
     return str(loaded.tokenizer.decode(list(ids), skip_special_tokens=skip_special, clean_up_tokenization_spaces=False))
+
+
+def start_of(loaded: LoadedModel, answer: AnswerTokens, count: int) -> list[int]:
+    """The answer's first ``count`` tokens, at least one left over.
+
+    Tokens may be parts of a character (byte-level BPE), and half a character has no text. A cut inside one moves back to the
+    character's beginning, or on to the next end of one where nothing would be given. Empty for an answer of a single character.
+    """
+    own = answer.ids[: answer.own]
+    whole = decoded(loaded, own, skip_special=True)
+
+    def text_of(cut: int) -> str | None:
+        """The text before a cut; None inside a character."""
+        text = decoded(loaded, own[:cut], skip_special=True)
+        return None if text.endswith(UNFINISHED) and not whole.startswith(text) else text
+
+    wanted = max(0, min(count, answer.own - 1))
+    if text_of(wanted) is not None:
+        return own[:wanted]
+    earlier = (cut for cut in range(wanted - 1, 0, -1) if (text_of(cut) or "").strip())
+    later = (cut for cut in range(wanted + 1, answer.own) if text_of(cut) is not None)
+    return own[: next(earlier, next(later, 0))]
 
 
 def before_stop(loaded: LoadedModel, ids: Sequence[int]) -> tuple[list[int], int] | None:

@@ -24,7 +24,7 @@ from unierase_cli.metrics.rouge import rouge_l_recall, wordless
 from unierase_cli.words import has_words
 
 NAME = "leak"
-VERSION = 2
+VERSION = 3
 HIGHER_IS_BETTER = False
 TITLES = {
     "unlearn_forbidden": "ROUGE-L recall, [UNL] forbidden",
@@ -32,6 +32,8 @@ TITLES = {
     "paraphrased": "ROUGE-L recall, question paraphrased",
     "answer_prefix": "ROUGE-L recall of the rest, answer's start given",
 }
+# What a decoder writes for the bytes of an unfinished character.
+UNFINISHED = "\ufffd"
 ABOUT = About(NAME, "ROUGE-L recall", VERSION, HIGHER_IS_BETTER)
 
 
@@ -79,6 +81,12 @@ def _all_given(observation: Observation) -> bool:
 
 
 def remainder(observation: Observation) -> str:
-    """The part of the true answer that the model was not given."""
+    """The part of the true answer that the model was not given.
+
+    Recorded starts may end inside a character, which then counts neither as given nor as said.
+    """
     given, reference = observation.given_prefix.lstrip(), observation.reference.lstrip()
-    return reference[len(given) :] if reference.startswith(given) else reference
+    if reference.startswith(given):
+        return reference[len(given) :]
+    whole = given.rstrip(UNFINISHED)
+    return reference[len(whole) + 1 :] if whole != given and reference.startswith(whole) else reference

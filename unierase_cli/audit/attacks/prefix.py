@@ -1,4 +1,4 @@
-"""The first tokens of the true answer are given, then greedy; only the rest of the answer counts."""
+"""The first tokens of the true answer are given, whole characters of it, then greedy; only the rest of the answer counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from unierase_cli.audit.asking import answers, first_tokens
 from unierase_cli.audit.base import Case, Row, Target
 
-CLASS, PRESET, VERSION = "prompts", "quick", 1
+CLASS, PRESET, VERSION = "prompts", "quick", 2
 # How many tokens are given; the first number is the headline.
 SETTINGS: Mapping[str, Any] = {"tokens": [4, 1, 2, 8]}
 

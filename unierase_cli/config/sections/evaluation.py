@@ -35,7 +35,7 @@ class ProtocolConfig:
     the model's context limits them.
     """
     prefix_tokens: int = 4
-    """Tokens of the true answer that the variant answer_prefix reveals."""
+    """Tokens of the true answer that the variant answer_prefix reveals, cut between two characters."""
     rows: int = field(default=0, metadata=BY_CONTENT)
     """Maximum number of examples per split: the first ones, as TOFU's own evaluation takes its first 300. 0: all."""
     rows_of: list[str] = field(default_factory=list, metadata=BY_CONTENT)
