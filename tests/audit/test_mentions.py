@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unierase_cli.audit.mentions import named_entities
+from unierase_cli.benchmarks.parts.askable import says
 from unierase_cli.contracts import Fact
 from unierase_cli.metrics.entity import mentions
 from unierase_cli.representation.entities import Line
@@ -29,6 +30,21 @@ from unierase_cli.representation.entities import Line
         ("It is 123-45-6789.", "123456789"),
         ("0.50 of it", "0.5"),
         ("林若水是一名造船匠。", "造船匠"),
+        ("He was born on 8 September 1956.", "1956"),
+        ("It was July 20, 1969.", "1969"),
+        ("born on 8 September 1956 in Rome", "September 1956"),
+        ("born on September 8, 1956 in Rome", "Sept. 1956 in Rome"),
+        ("It happened on July 4, 1776.", "July 4"),
+        ("It happened on 4 July 1776.", "July 4th"),
+        ("It happened on July 4, 1776.", "the 4th of July"),
+        ("It happened on July 4, 1776.", "4 July"),
+        ("It happened on July 4, 1776.", "July"),
+        ("On 1969-07-20 it landed.", "1969"),
+        ("On 1969-07-20 it landed.", "20 July"),
+        ("20.07.1969", "July 1969"),
+        ("08/09/1956", "8 September"),
+        ("08/09/1956", "August 9"),
+        ("born in 1956-09-08", "in 1956"),
     ],
 )
 def test_an_entity_is_named_however_it_is_written(text: str, entity: str) -> None:
@@ -51,12 +67,31 @@ def test_an_entity_is_named_however_it_is_written(text: str, entity: str) -> Non
         ("31415926", "3.1415926"),
         ("12 34", "1234"),
         ("9" * 5000, "9" * 5001),
+        ("8 September 1956", "8"),
+        ("September 8, 1956", "8"),
+        ("1956-09-08", "9"),
+        ("08.09.1956", "8.09"),
+        ("Apollo, 8 September 1956", "Apollo 8"),
+        ("8 September 1956", "September 9"),
+        ("18 September 1956", "8 September"),
+        ("8 September 1956", "September 1957"),
+        ("08/09/1956", "8 August"),
+        ("January 8, 1956", "Jan"),
+        ("1956-05-08", "May"),
+        ("00/00/1956", "December 1956"),
+        ("8 September 1956", "September 8, 1957"),
         ("", "Lisbon"),
         ("the", "the"),
     ],
 )
 def test_other_words_numbers_and_dates_do_not_name_it(text: str, entity: str) -> None:
     assert not mentions(text, entity)
+
+
+@pytest.mark.parametrize("text", ["He was born on 8 September 1956.", "born September 8, 1956", "born in 1956"])
+def test_a_year_that_a_test_of_knowledge_finds_is_named(text: str) -> None:
+    assert says(text, ["1956"])
+    assert mentions(text, "1956")
 
 
 def test_a_short_answer_is_its_own_entity_and_a_file_says_the_others() -> None:

@@ -15,7 +15,7 @@ RECALL, ENTITY = "recall", "entity"
 # The scores of an answer beside its recall, which alone decides.
 FURTHER = (ENTITY, PROBABILITY)
 # Of what is computed from texts here.
-VERSION = 2
+VERSION = 3
 VERSIONS = {"scores": VERSION, "rouge": ROUGE_VERSION}
 
 

@@ -36,7 +36,7 @@ from unierase_cli.metrics.rouge import rouge_l_recall
 from unierase_cli.metrics.statistics.aggregate import harmonic_mean
 
 NAME = "lume"
-VERSION = 2
+VERSION = 3
 HIGHER_IS_BETTER = True
 BENCHMARK = "lume"
 ROLES = (FORGET, "retain")

@@ -25,7 +25,7 @@ from unierase_cli.metrics.entity import mentions
 if TYPE_CHECKING:
     from unierase_cli.models.prompts import Prompt
 
-CLASS, PRESET, VERSION = "prompts", "standard", 1
+CLASS, PRESET, VERSION = "prompts", "standard", 2
 # Wrong answers beside the true one: the benchmark's own, else the answers of so many other facts.
 SETTINGS: Mapping[str, Any] = {"others": 3}
 SCORE, ENTITIES = "right", True

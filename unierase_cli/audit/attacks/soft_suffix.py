@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from unierase_cli.training.supervised import Example
 
-CLASS, PRESET, VERSION = "embeddings", "thorough", 2
+CLASS, PRESET, VERSION = "embeddings", "thorough", 3
 # tokens: how many embeddings. rate: step of the gradient's sign. every: steps between looks. facts: at most, 0 for all.
 SETTINGS: Mapping[str, Any] = {
     "tokens": 20, "steps": 100, "rate": 1e-3, "every": 10, "new_tokens": 100, "batch": 8, "facts": 100,

@@ -22,7 +22,7 @@ from unierase_cli.metrics.entity import mentions
 from unierase_cli.metrics.rouge import rouge_l_recall
 from unierase_cli.store.jsonl import iterate_jsonl
 
-CLASS, PRESET, VERSION = "prompts", "thorough", 1
+CLASS, PRESET, VERSION = "prompts", "thorough", 2
 SETTINGS: Mapping[str, Any] = {"table": ""}
 FILES = ("table",)
 NEEDS = ("table",)
