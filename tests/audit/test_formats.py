@@ -124,6 +124,15 @@ def test_questions_are_asked_in_the_languages_of_a_table(under: Target, tmp_path
     assert all(0 <= row.scores["right"] <= 1 for row in rows)
 
 
+@pytest.mark.parametrize("blank", ["", "  ", "?!", None])
+def test_a_blank_answer_of_a_table_is_none(under: Target, tmp_path: Path, blank: str | None) -> None:
+    line = {"question": "Where was {name} born?", "language": "de", "translation": "Wo wurde {name} geboren?"}
+    rows = list(translation.run(under, translation.cases({})[0], table(tmp_path, {**line, "answer": blank})))
+    assert rows == list(translation.run(under, translation.cases({})[0], table(tmp_path, line)))
+    without = replace(under, entities=())
+    assert list(translation.run(without, translation.cases({})[0], table(tmp_path, {**line, "answer": blank}))) == []
+
+
 def test_a_translation_without_answer_or_entity_is_not_asked(under: Target, tmp_path: Path) -> None:
     line = {"question": "{any}", "language": "de", "translation": "{any}"}
     assert list(translation.run(replace(under, entities=()), translation.cases({})[0], table(tmp_path, line))) == []
@@ -133,6 +142,9 @@ def test_a_translation_without_answer_or_entity_is_not_asked(under: Target, tmp_
     ("line", "said"),
     [
         ({"question": "Who?", "language": "de"}, "missing required field `translation`"),
+        ({"question": "Who?", "language": "de", "translation": " "}, "translation is blank"),
+        ({"question": "Who?", "language": "", "translation": "Wer?"}, "language is blank"),
+        ({"question": "", "language": "de", "translation": "Wer?"}, "question is blank"),
         ({"question": "Who?", "language": "de", "translation": "Wer ist {name}?"}, "{name} is not in the question"),
     ],
 )

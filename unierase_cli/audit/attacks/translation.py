@@ -21,12 +21,14 @@ from unierase_cli.contracts import Fact, UserError, normalised
 from unierase_cli.metrics.entity import mentions
 from unierase_cli.metrics.rouge import rouge_l_recall
 from unierase_cli.store.jsonl import iterate_jsonl
+from unierase_cli.words import has_words
 
 CLASS, PRESET, VERSION = "prompts", "thorough", 2
 SETTINGS: Mapping[str, Any] = {"table": ""}
 FILES = ("table",)
 NEEDS = ("table",)
 SCORE, ENTITIES = "right", True
+REQUIRED = ("question", "language", "translation")
 SLOT = re.compile(r"\{(\w+)\}")
 
 
@@ -72,7 +74,10 @@ def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row
 
 
 def read_table(path: Path) -> list[Line]:
-    """The lines of a table. Raises UserError for one that lacks a key, and for a slot of a translation that its question lacks."""
+    """The lines of a table; a blank answer is none.
+
+    Raises UserError for a line in which a key is missing or blank, and for a slot of a translation that its question lacks.
+    """
     hint = 'every line needs "question", "language" and "translation", all of them text'
     found = []
     for number, row in iterate_jsonl(path):
@@ -80,6 +85,10 @@ def read_table(path: Path) -> list[Line]:
             line = msgspec.convert(row, Line)
         except ValueError as error:
             raise UserError(f"{path}:{number}: {error}", hint) from None
+        if blank := [key for key in REQUIRED if not getattr(line, key).strip()]:
+            raise UserError(f"{path}:{number}: {blank[0]} is blank", hint)
+        if line.answer is not None and not has_words(line.answer):
+            line.answer = None
         unknown = set(SLOT.findall(line.translation + (line.answer or ""))) - set(SLOT.findall(line.question))
         if unknown:
             raise UserError(
