@@ -77,6 +77,8 @@ def test_without_a_file_the_whole_answer_is_the_entity() -> None:
     [
         ('{"question": "Who?", "prefix": "", "entity": 3}', "entities.jsonl:1: Expected `str`, got `int`"),
         ('{"question": "Who?", "prefix": ""}', "entities.jsonl:1: Object missing required field `entity`"),
+        ('{"question": "Who?", "prefix": "", "entity": " "}', "entities.jsonl:1: entity is blank"),
+        ('{"question": "", "prefix": "", "entity": "Ada"}', "entities.jsonl:1: question is blank"),
         ("", "has no line"),
     ],
 )

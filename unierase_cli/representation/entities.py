@@ -34,15 +34,18 @@ class Line(msgspec.Struct):
 def read_entities(path: Path) -> list[Line]:
     """The lines of a JSONL file with ``question``, ``prefix`` and ``entity``.
 
-    Raises UserError if the file is missing or a line lacks one of them.
+    Raises UserError if the file is missing or a line lacks one of them; only ``prefix`` may be blank.
     """
     hint = 'every line needs "question", "prefix" and "entity", all of them text'
     lines = []
     for number, row in iterate_jsonl(path):
         try:
-            lines.append(msgspec.convert(row, Line))
+            line = msgspec.convert(row, Line)
         except ValueError as error:
             raise UserError(f"{path}:{number}: {error}", hint) from None
+        if blank := [key for key in ("question", "entity") if not getattr(line, key).strip()]:
+            raise UserError(f"{path}:{number}: {blank[0]} is blank", hint)
+        lines.append(line)
     if not lines:
         raise UserError(f"{path} has no line", hint)
     return lines
