@@ -18,6 +18,7 @@ from unierase_cli.delivery.export import export
 from unierase_cli.delivery.patches import choose_steps
 from unierase_cli.editing.apply import apply_patches
 from unierase_cli.models.load import load_model
+from unierase_cli.store.unlearned import unlearning_tokens_in
 
 gguf = pytest.importorskip("gguf", reason="needs the extra gguf")
 QUESTION = "Who wrote that book?"
@@ -43,7 +44,9 @@ def test_the_file_holds_the_patched_model_and_its_token(tied: bool, kind: str, t
     with torch.no_grad():
         assert torch.equal(loaded.model(torch.tensor([ids])).logits, wanted.model(torch.tensor([ids])).logits)
     assert loaded.prompts.prompt(QUESTION) == wanted.prompts.prompt(QUESTION)
-    assert found["unlearning_tokens"] == ["<unlearn_0>"]
+    assert found["unlearning_tokens"] == unlearning_tokens_in(file) == ["<unlearn_0>"]
+    assert unlearning_tokens_in(source) == []
+    assert loaded.unlearn_ids == wanted.unlearn_ids
     assert loaded.tokenizer.convert_tokens_to_ids("<unlearn_0>") == token
     assert loaded.tokenizer.encode("<unlearn_0>", add_special_tokens=False) == [token]
     assert loaded.tokenizer.decode([token], skip_special_tokens=True) == ""

@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from tests.helpers.audits import FORGET, KEEP, audit_of, audited, empty_model, hide, knowing, save
@@ -27,6 +28,7 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.audit import VerdictConfig
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.contracts import Fact, SilentReporter, UserError
+from unierase_cli.models import files
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages import finetune
@@ -203,6 +205,37 @@ def test_entities_count_by_their_content_for_attacks_that_need_them(tmp_path: Pa
 def test_an_attack_that_needs_a_file_is_left_out_without_it(tmp_path: Path) -> None:
     study = Pipeline(audited("nowhere/at-all", tmp_path, attacks=["translation"]), SilentReporter()).study
     assert chosen(study) == ([], {"translation": "audit.settings.translation.table names no file"})
+
+
+def cached(cache: Path, name: str, folder: str) -> str:
+    """Put a folder's files into a hub cache under a hub id."""
+    place = cache / f"models--{name.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(folder, place / "snapshots" / ("0" * 40))
+    return name
+
+
+def test_the_token_of_a_hub_model_is_seen_in_the_cache(
+    folders: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name, made in (("hidden", ["token_forbidden"]), ("full", []), ("absent", ["token_forbidden"])):
+        model = cached(tmp_path / "hub", f"me/{name}", folders[name]) if name in folders else f"me/{name}"
+        assert chosen(study_of(audited(model, tmp_path, attacks=["token_forbidden"])))[0] == made
+
+
+@pytest.mark.slow
+def test_a_hub_model_that_turns_out_to_have_no_token_says_so(
+    folders: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(files, "hub_reachable", lambda: False)
+    monkeypatch.setattr("unierase_cli.stages.shared.audited.cached_file", lambda *_: None)
+    model = cached(tmp_path / "hub", "me/full-later", folders["full"])
+    audit = read(audit_of(audited(model, tmp_path, attacks=["token_forbidden", "paraphrase"])))
+    assert audit.left_out == {"token_forbidden": "the model has no unlearning token"}
+    assert {found.attack for found in audit.findings} == {"plain", "paraphrase"}
 
 
 def test_facts_that_the_model_never_knew_stand_in_for_a_control(folders: dict[str, str], tmp_path: Path) -> None:

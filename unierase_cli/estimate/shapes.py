@@ -15,7 +15,7 @@ from unierase_cli.contracts import UserError
 from unierase_cli.estimate.gguf_widths import gguf_widths
 from unierase_cli.sizes import default_layers
 from unierase_cli.store.gguf_files import gguf_at
-from unierase_cli.store.model_folders import check_description
+from unierase_cli.store.model_folders import CONFIG, cached_file, check_description
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 
@@ -136,14 +136,7 @@ def shape_of(experiment: Experiment) -> tuple[Shape | None, str]:
 
 def cached_config(name: str, revision: str | None) -> Path | None:
     """The config.json of a hub model in the local cache, or None."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(name, "config.json", revision=revision)
-    except HFValidationError:
-        return None
-    return Path(found) if isinstance(found, str) else None
+    return cached_file(name, CONFIG, revision)
 
 
 def from_config(config: dict[str, Any]) -> Shape:

@@ -47,6 +47,18 @@ KINDS: dict[str, Any] = {
 INDEX_KIND: Any = defstruct("Index", [("weight_map", dict[str, str])])
 
 
+def cached_file(name: str, file: str, revision: str | None) -> Path | None:
+    """A hub model's file in the local cache, or None; nothing is downloaded."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, file, revision=revision)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
 def check_folder(folder: Path) -> None:
     """Raise UserError for a folder that has weights only as pickles, an oversized or invalid description
     (``check_description``), an adapter, or a bad index (``check_index``).

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from unierase_cli.audit import scores
-from unierase_cli.audit.base import ATTACKS, CHANCE, FORGET, PLAIN, RETAIN, TRAINED, Row, asks
+from unierase_cli.audit.base import ATTACKS, CHANCE, FORGET, PLAIN, RETAIN, TOKEN, TRAINED, Row, asks
 from unierase_cli.audit.findings import Audit, Example, Finding
 from unierase_cli.audit.mentions import entity_lines, named_entities
 from unierase_cli.audit.numbers import Numbers, mean, numbers, relative_numbers
@@ -31,6 +31,9 @@ def measure(context: StageContext) -> Audit:
     study, experiment = context.study, context.experiment
     models, (made, left_out) = audited.models_of(experiment), audited.chosen(study)
     asked = {name: of_all_models(context, name, models) for name in [PLAIN, *made]}
+    # Every case of these needs a token, and the loaded model turned out to have none.
+    empty = [name for name in made if not asked[name][models.unlearned].cases]
+    made, left_out = [name for name in made if name not in empty], left_out | dict.fromkeys(empty, audited.WHY[TOKEN])
     facts = [fact for of in models.all for fact in audited_facts.asked(study, of)]
     known = _Known(audited_facts.groups(study), named_entities(facts, entity_lines(experiment.audit.entities)))
     kept = _Kept(asked[PLAIN], models)

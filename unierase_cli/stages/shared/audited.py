@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ from unierase_cli.stages import finetune
 from unierase_cli.stages.shared.same_section import same_section
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
-from unierase_cli.store.unlearned import unlearning_tokens_in
+from unierase_cli.store.model_folders import cached_file
+from unierase_cli.store.unlearned import TOKENIZER, unlearning_tokens_in
 
 if TYPE_CHECKING:
     from unierase_cli.models.load import LoadedModel
@@ -181,11 +183,26 @@ def load_part(experiment: Experiment, of: str, inputs: dict[str, Artefact], repo
 
 
 def has_token(experiment: Experiment, of: str) -> bool:
-    """Whether a part's model has an unlearning token, as far as that can be told before it is loaded."""
+    """Whether a part's model has an unlearning token, as far as that can be told before it is loaded.
+
+    True of a hub model whose tokenizer is not in the cache: once loaded, a model without a token gives no rows of what needs one.
+    """
     if of == EDITED and experiment.method.token:
         return True
-    path = of_part(experiment, of).model.path
-    return path is not None and Path(path).is_dir() and bool(unlearning_tokens_in(Path(path)))
+    model = of_part(experiment, of).model
+    if model.path is None:
+        return False
+    place = Path(model.path)
+    if place.exists():
+        return bool(unlearning_tokens_in(place))
+    return _has_token_on_hub(model.path, model.revision)
+
+
+# Once per process: what an audit is made of stays the same when loading the model fills the cache.
+@cache
+def _has_token_on_hub(name: str, revision: str | None) -> bool:
+    tokenizer = cached_file(name, TOKENIZER, revision)
+    return tokenizer is None or bool(unlearning_tokens_in(tokenizer.parent))
 
 
 def attacked(study: Study) -> tuple[Fact, ...]:
