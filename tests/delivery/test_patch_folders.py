@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.helpers.patched import edits, experiment, finished, gradient_method, model_folder, unedited
 from tests.helpers.patches import dense_patch, named_patch
 from tests.helpers.tiny_models import FAMILIES
+from unierase_cli.config.sections.mode import ModeConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.delivery import patches as patches_module
 from unierase_cli.delivery.edited_folder import load_folder, write_edited
@@ -168,6 +169,23 @@ def test_steps_that_were_computed_on_a_dropped_one_are_named(tmp_path: Path) -> 
         chosen, reporter = choose_steps(run, None, drop), SilentReporter()
         write_edited(load_folder(chosen, str(model), reporter, "cpu"), chosen, tmp_path / f"out{drop[0]}", reporter)
         assert [text.split(":")[0] for text in reporter.warnings] == warnings
+
+
+@pytest.mark.parametrize("first", ["dense", "named", "layers"])
+def test_a_step_that_a_later_one_contains_is_not_left_out_alone(first: str, tmp_path: Path) -> None:
+    model = model_folder("llama", tmp_path / "model")
+    config = experiment(model, tmp_path / "outputs", mode=ModeConfig("sequential"))
+    loaded, name = unedited(config), "model.layers.1.mlp.down_proj.weight"
+    early = {"dense": dense_patch(loaded, 0, [name]), "named": named_patch(loaded, 0, [name]), "layers": edits(loaded)[0]}[first]
+    patches = [early, dense_patch(loaded, 1, [name]), named_patch(loaded, 2, [name])]
+    run = finished(config, [replace(patch, info={"step": step}) for step, patch in enumerate(patches)])
+    with pytest.raises(UserError, match=r"step 0 of run@v001 cannot be left out alone: step 1 .* - add --replan"):
+        choose_steps(run, None, (0,))
+    assert choose_steps(run, None, (0,), replanned=True).steps == (1, 2)
+    # Low-rank changes are added to what is there, so the step below them can be left out; so can a step that nothing follows.
+    assert choose_steps(run, None, (1,)).steps == (0, 2)
+    assert choose_steps(run, None, (0, 1)).steps == (2,)
+    assert choose_steps(run, 1, (1,)).steps == (0,)
 
 
 @pytest.mark.parametrize("info", [{"rehearsed": 3}, {"parts": {"rmu": {"rehearsed": 3}}}])

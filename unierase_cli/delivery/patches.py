@@ -58,12 +58,13 @@ class Chosen:
 
 
 def choose_steps(
-    erasure: Artefact, until: int | None = None, drop: Sequence[int] = (), parts: Sequence[str] = ()
+    erasure: Artefact, until: int | None = None, drop: Sequence[int] = (), parts: Sequence[str] = (), *, replanned: bool = False
 ) -> Chosen:
     """All steps of a run, or those up to and including ``until``, except those in ``drop``; of each all parts but ``parts``.
 
-    If each step starts from the original model (precise mode), ``until`` is the only step taken. Raises UserError if
-    steps are missing or out of order, or if a named step does not exist.
+    If each step starts from the original model (precise mode), ``until`` is the only step taken. ``replanned``: the kept steps
+    are to be computed again. Raises UserError if steps are missing or out of order, if a named step does not exist, or if what
+    is left out is contained in what is kept.
     """
     found, name = step_numbers(erasure), erasure.name
     if not found:
@@ -95,7 +96,10 @@ def choose_steps(
     kept = tuple(step for step in upto if step not in drop)
     if not kept:
         raise UserError(f"nothing is left of {name} without step {listed(drop)}", "keep at least one step")
-    return _without_parts(Chosen(erasure, kept, tuple(sorted({*drop} & {*upto}))), parts)
+    chosen = _without_parts(Chosen(erasure, kept, tuple(sorted({*drop} & {*upto}))), parts)
+    if not replanned:
+        _check_left_out(chosen)
+    return chosen
 
 
 def split_drop(words: Sequence[str]) -> tuple[list[int], list[str]]:
@@ -119,13 +123,34 @@ def _without_parts(chosen: Chosen, parts: Sequence[str]) -> Chosen:
                         f"{name} has no change by {earlier} alone: {part} was trained on top of it and replaces the same tensors",
                         f"leave out both: --drop {earlier} --drop {part}",
                     )
-            changed.setdefault(part, set()).update(about.dense, about.named, (f"{n}.weight" for n in about.base_hashes))
+            changed.setdefault(part, set()).update(_changed(about))
     if missing := [part for part in parts if part not in changed]:
         known = f"its parts are {', '.join(changed)}" if changed else "its method has no parts: name steps by number"
         raise UserError(f"{name} has no part {missing[0]}", known)
     if not {*changed} - {*parts}:
         raise UserError(f"nothing is left of {name} without {', '.join(parts)}", "keep at least one part")
     return replace(chosen, parts_dropped=tuple(dict.fromkeys(parts)))
+
+
+def _check_left_out(chosen: Chosen) -> None:
+    """Raise UserError if a kept step replaces a tensor that a dropped one had changed, and so contains its change."""
+    for step in chosen.dropped:
+        changed = {name for record in replace(chosen, steps=(step,)).records() for name in _changed(record)}
+        later = replace(chosen, steps=tuple(kept for kept in chosen.steps if kept > step))
+        covering = [place[0] for place, record in zip(later.places(), later.records(), strict=True) if changed & {*record.dense}]
+        if covering:
+            stepwise = getattr(load_mode(chosen.erasure.config["mode"]["name"]), "STEPWISE", False)
+            everything = " ".join(f"--drop {one}" for one in dict.fromkeys([step, *covering]))
+            raise UserError(
+                f"step {step} of {chosen.erasure.name} cannot be left out alone: step {covering[0]} was trained on top of it and "
+                "replaces the same tensors",
+                "add --replan, which computes the later steps again" if stepwise else f"leave out all of them: {everything}",
+            )
+
+
+def _changed(record: PatchRecord) -> set[str]:
+    """Names of the tensors that a part changes; a layer's change is recorded by the name of its projection."""
+    return {*record.dense, *record.named, *(f"{name}.weight" for name in record.base_hashes)}
 
 
 def later_steps(chosen: Chosen) -> list[int]:

@@ -50,7 +50,7 @@ def apply(
 
     reporter = context.obj.reporter
     steps, parts = split_drop(drop or [])
-    chosen = choose_steps(_erasure(context, run, outputs), step, steps, parts)
+    chosen = choose_steps(_erasure(context, run, outputs), step, steps, parts, replanned=replan)
     check_free(out)
     if replan:
         from unierase_cli.delivery.replan import replan as computed_again
