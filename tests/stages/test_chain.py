@@ -19,6 +19,7 @@ from unierase_cli.delivery.edited_folder import write_edited
 from unierase_cli.delivery.export_patch import export_patch
 from unierase_cli.delivery.patch_revert import revert
 from unierase_cli.delivery.patches import choose_steps
+from unierase_cli.delivery.replan import replan
 from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
@@ -210,6 +211,14 @@ def test_a_sequence_runs_the_chain_at_every_step(folder: Path, tmp_path: Path) -
     applied = apply_patches(model(config), patches)
     assert all(torch.equal(p, bits(whole)[name]) for name, p in applied.parameters())
     assert not same(whole, until)
+    with pytest.raises(UserError, match=r"step 0 of .* cannot be left out alone"):
+        choose_steps(run, drop=[0])
+    chosen = choose_steps(run, drop=[0], parts=["unierase"], replanned=True)
+    anew = replan(chosen, SilentReporter(), outputs=config.run.outputs, device="cpu")
+    assert (anew.steps, anew.parts_dropped) == ((0,), ("unierase",))
+    (push,) = anew.patches()
+    assert push.info["facts"] == patches[1].info["facts"]
+    assert push.dense
 
 
 def test_facts_one_by_one_start_from_the_original_model(folder: Path, tmp_path: Path) -> None:

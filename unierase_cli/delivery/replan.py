@@ -22,7 +22,8 @@ from unierase_cli.store.artefacts import Store
 def replan(
     chosen: Chosen, reporter: Reporter, *, outputs: str, device: str = "auto", model: str | None = None
 ) -> Chosen:
-    """The erase artefact of the same run without ``chosen.dropped``, made if missing, with the steps that replace the kept ones.
+    """The erase artefact of the same run without ``chosen.dropped``, made if missing, with the steps that replace the kept ones
+    and without ``chosen.parts_dropped``.
 
     ``model``: folder of the unedited model, for an exported run, which does not record it. Raises UserError if nothing
     was dropped, if the mode has no consecutive steps, or if an exported run lacks settings and is not in ``outputs``.
@@ -43,7 +44,7 @@ def replan(
         mode=replace(experiment.mode, leave_out=without),
         run=replace(experiment.run, outputs=outputs, device=device, force=False),
     )
-    return choose_steps(Pipeline(again, reporter).make("erase"), until)
+    return choose_steps(Pipeline(again, reporter).make("erase"), until, parts=chosen.parts_dropped)
 
 
 def _experiment(erasure: Artefact, outputs: str, model: str | None) -> Experiment:
