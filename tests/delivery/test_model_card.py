@@ -25,7 +25,9 @@ from unierase_cli.contracts import Fact, SilentReporter, UserError
 from unierase_cli.delivery import run_facts as run_facts_module
 from unierase_cli.delivery.erasure_report import FACT_HASH
 from unierase_cli.delivery.export import export
+from unierase_cli.delivery.export_patch import export_patch
 from unierase_cli.delivery.model_card import SHOWN, write_card
+from unierase_cli.delivery.patches import choose_steps
 from unierase_cli.delivery.push import check_push
 from unierase_cli.delivery.run_facts import ALWAYS, SUPPRESSED, TRAINED, RunFacts
 from unierase_cli.results.page.erasure_page import GUESSABLE, erasure_page
@@ -241,6 +243,29 @@ def test_methods_that_train_promise_something_else_and_no_method_promises_deleti
     assert run_facts_module.run_facts(chosen, store).not_promised[0] == SUPPRESSED
     run.manifest["config"]["method"]["token"] = False
     assert run_facts_module.run_facts(chosen, store).not_promised == (TRAINED, *ALWAYS)
+
+
+def test_a_part_of_a_run_is_not_told_by_the_audit_and_the_scores_of_all_of_it(
+    run: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(run_facts_module, "audit_of", lambda store, key: asked.append(key))
+    store = Store(tmp_path / "outputs")
+
+    def told(one: Artefact, until: int | None = None) -> bool:
+        asked.clear()
+        run_facts_module.run_facts(choose_steps(one, until), store)
+        return bool(asked)
+
+    for name, until in (("whole", None), ("part", 0)):
+        export_patch(choose_steps(run, until), tmp_path / name, SilentReporter())
+    part = store.resolve(str(tmp_path / "part"))
+    assert [told(run), told(store.resolve(str(tmp_path / "whole"))), told(run, 0), told(part)] == [True, True, False, False]
+    export_patch(choose_steps(part), tmp_path / "again", SilentReporter())
+    assert not told(store.resolve(str(tmp_path / "again"))), "an export of an exported part"
+    older = {key: value for key, value in part.summary.items() if key != "run_steps"}
+    part.manifest["summary"] = older
+    assert told(part), "an older export does not say that it is a part"
 
 
 def test_a_report_is_not_pushed(tmp_path: Path) -> None:

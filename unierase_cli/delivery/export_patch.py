@@ -51,7 +51,8 @@ def _fill(folder: Path, chosen: Chosen) -> tuple[Mapping[str, dict[str, Any]], d
         **erasure.manifest,
         "version": erasure.manifest.get("version", erasure.path.name),
         "inputs": {},
-        "summary": {**erasure.summary, "steps": len(chosen.steps)},
+        # The run's own number of steps tells the whole run, whose audit and scores its key finds, from a part of it.
+        "summary": {"run_steps": erasure.summary.get("steps"), **erasure.summary, "steps": len(chosen.steps)},
         "steps": list(chosen.steps),
         "weights": chosen.dtype,
         "base_hashes": hashes,

@@ -117,7 +117,7 @@ LORA = (
     "rank", "rank_of_change", "kept", "resize_to", "prompts", "reserved_tokens",
     "largest_logit_error", "largest_logit", "same_next_token",
 )  # fmt: skip
-SUMMARY = ("steps", "facts", "without_subject", "changed_share", "first_token_probability")
+SUMMARY = ("steps", "run_steps", "facts", "without_subject", "changed_share", "first_token_probability")
 MANIFEST = {
     **dict.fromkeys(("stage", "slug", "version", "weights", WITHHELD), names),
     **dict.fromkeys(("stage_version", "seed", "finished", "steps", "unlearning_tokens"), numbers),

@@ -48,7 +48,9 @@ def run_facts(chosen: Chosen, store: Store) -> RunFacts:
     from unierase_cli.results.audits.together import read_audit
 
     erasure, config = chosen.erasure, chosen.erasure.config
-    whole = not chosen.dropped and not chosen.parts_dropped and len(chosen.steps) == (erasure.summary.get("steps") or 0)
+    # Exported patches may be those of some steps; exports of older versions do not say so.
+    count = erasure.summary.get("run_steps") or erasure.summary.get("steps") or 0
+    whole = not chosen.dropped and not chosen.parts_dropped and len(chosen.steps) == count
     audit = audit_of(store, erasure.key) if whole else None
     scores = _scores(store, erasure) if whole else None
     forgotten = [name for step in chosen.steps for name in read_record(erasure.whole, step).info.get(FORGOTTEN, ())]

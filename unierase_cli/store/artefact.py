@@ -28,7 +28,7 @@ MANIFEST_KIND = defstruct(
         ("fingerprints", dict[str, Any], {}),
         ("inputs", dict[str, defstruct("Input", [("path", str), ("key", str)])], {}),  # type: ignore[misc]
         ("files", dict[str, defstruct("File", [("size", int), ("sha256", str)])], {}),  # type: ignore[misc]
-        ("summary", defstruct("Summary", [("steps", int | None, None)]) | None, None),
+        ("summary", defstruct("Summary", [("steps", int | None, None), ("run_steps", int | None, None)]) | None, None),
         ("environment", defstruct("Environment", [("packages", dict[str, str], {}), ("git_commit", str | None, None)]), None),
         ("machine", defstruct("Machine", [("device", str, ""), ("threads", int | None, None)]), None),
         ("phases", dict[str, defstruct("Phase", [("seconds", Finite, 0.0), ("cpu_seconds", Finite | None, None), *PEAKS])], {}),  # type: ignore[misc]
