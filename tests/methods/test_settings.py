@@ -19,7 +19,8 @@ from unierase_cli.config.sections.unlearn import AdapterConfig, UnlearnConfig
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.editing.state import EditState
 from unierase_cli.methods.base import METHODS, load_method
-from unierase_cli.methods.settings import TERMS
+from unierase_cli.methods.parts import parts_of
+from unierase_cli.methods.settings import TERMS, completed
 from unierase_cli.methods.terms.base import complete_settings, load_term, reference_of, unit_of
 from unierase_cli.methods.traits import Looks, changes_nothing, looks, rows_per_fact, samples
 from unierase_cli.pipeline.pipeline import Pipeline
@@ -104,6 +105,17 @@ def test_sophia_gets_its_bound() -> None:
     found = make_optimizer([weight], Optimisation(1e-3, optimizer="sophia", own=config.all_optimizer_settings()))
     assert {group["rho"] for group in found.param_groups} == {0.5}
     assert UnlearnConfig(optimizer="sophia").all_optimizer_settings() == {"rho": 0.04}
+
+
+def test_a_part_with_another_optimiser_has_that_ones_settings(tmp_path: Path) -> None:
+    words = ("method=[npo_gd,repair]", "unlearn=soul")
+    other = compose([*words, "model.path=x", "method.chain.repair.unlearn.optimizer=adamw"])
+    for experiment in (other, completed(other)):
+        assert [part.unlearn.optimizer_settings for part in parts_of(experiment).values()] == [{"rho": 0.04}, {}]
+    own = ("method=[npo_gd,repair]", "method.chain.npo_gd.unlearn.optimizer=sophia")
+    rho = "method.chain.npo_gd.unlearn.optimizer_settings.rho"
+    assert key(tmp_path, *own, f"{rho}=0.04") == key(tmp_path, *own) != key(tmp_path, *own, f"{rho}=3")
+    assert key(tmp_path, *words, "unlearn.optimizer_settings.rho=3") != key(tmp_path, *words), "the same one has the run's"
 
 
 def test_what_a_method_says_of_itself_is_read_as_it_would_be_imported() -> None:

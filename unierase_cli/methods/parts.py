@@ -62,11 +62,15 @@ def _part(experiment: Experiment, name: str, part: PartConfig) -> Experiment:
     positive(f"method.chain.{name}.rate", part.rate)
     if part.editing and part.rate != 1:
         raise UserError(f"method.chain.{name}.rate={part.rate:g}: {name} is a closed-form edit, which has no rate", "leave it out")
-    rate = {"lr": part.rate * experiment.unlearn.lr}
+    run = experiment.unlearn
+    # What the run sets for its optimiser means nothing to another one.
+    fresh: dict[str, Any] = {"optimizer_settings": {}} if part.unlearn.get("optimizer", run.optimizer) != run.optimizer else {}
+    own = {**ends, **fresh, "lr": part.rate * run.lr, **part.unlearn}
+    unlearn = _changed(run, own, f"method.chain.{name}.unlearn")
     return replace(
         experiment,
         method=method,
-        unlearn=_changed(experiment.unlearn, {**ends, **rate, **part.unlearn}, f"method.chain.{name}.unlearn"),
+        unlearn=replace(unlearn, optimizer_settings=unlearn.all_optimizer_settings()),
         adapter=_changed(experiment.adapter, part.adapter, f"method.chain.{name}.adapter"),
     )
 
