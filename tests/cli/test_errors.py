@@ -40,6 +40,11 @@ def lines(result: Result) -> list[str]:
         (["run", "--seed", "abc"], "error: invalid value for '--seed'", "  try: unierase run --help"),
         (["run", "--seed"], "error: option '--seed' requires an argument", "  try: unierase"),
         (["run", "model=mni"], "error: model=mni is not a choice", "  try: model=mini"),
+        (
+            ["run", "--dry-run", "method=unierase_deep", "unlearn.epochs=3"],
+            "error: unlearn.epochs=3 changes nothing: rmu has its own value",
+            "  try: method.chain.rmu.unlearn.epochs=3",
+        ),
         (["run", "--model", "mni"], "error: model=mni is not a choice", "  try: model=mini"),
         (["run", "clamp=3"], "error: there is no key clamp", "  try: edit.values.clamp"),
         (["run", "run.seed=abc"], "error: run.seed=abc must be a whole number", "  try: type for example run.seed=1"),

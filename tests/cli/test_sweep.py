@@ -232,6 +232,7 @@ def test_a_finished_run_without_a_reference_is_not_one_with_it(mode: str, tmp_pa
     ("words", "message"),
     [
         (["method=none,npo_gd", "unlearn.lr=1e-4,-1"], "method=none unlearn.lr=-1: unlearn.lr=-1.0 must be above 0"),
+        (["method=npo_gd,unierase_deep", "unlearn.epochs=3"], "method=unierase_deep: unlearn.epochs=3 changes nothing"),
         (["method=none,nop_gd"], "method=nop_gd: method=nop_gd is not a choice"),
         (["seed=0,1", "unlearn.lear=1"], "there is no key unlearn.lear"),
         (["seed=0,x"], "seed=x: run.seed=x must be a whole number"),
@@ -251,6 +252,13 @@ def test_mistakes_are_one_line_before_anything_starts(words: list[str], message:
     assert message in result.stderr
     assert len(result.stderr.splitlines()) <= 2
     assert list(outputs.iterdir()) == []
+
+
+def test_a_setting_that_a_method_does_not_use_is_named_once(outputs: Path) -> None:
+    shown = sweep(outputs, "method=unierase,npo_gd", "unlearn.lr=1e-4,1e-5", "--dry-run")
+    assert shown.exit_code == 0, shown.stderr
+    assert shown.stderr.count("warning: method=unierase does not use unlearn.lr") == 1
+    assert "method=npo_gd does not use" not in shown.stderr
 
 
 def test_many_combinations_are_run_once_they_are_meant(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,18 @@ def test_a_default_may_be_typed_without_a_new_key(tmp_path: Path) -> None:
             "method.chain.rmu.retain.settings of term embed_diff has no setting 'refusal'",
             "refusals",
         ),
+        (
+            "method=unierase_deep unlearn.epochs=3",
+            "unlearn.epochs=3 changes nothing: rmu has its own value",
+            "method.chain.rmu.unlearn.epochs=3",
+        ),
+        ("method=unierase_deep unlearn={epochs:3,lr:1e-4}", "unlearn.epochs=3 changes nothing", "rmu.unlearn.epochs=3"),
+        ("method=unierase_deep ++unlearn.rehearsal=0", "unlearn.rehearsal=0 changes nothing", "rmu.unlearn.rehearsal=0"),
+        (
+            "method=[npo_gd,unierase] unlearn=soul unlearn.optimizer_settings.rho=3 method.chain.npo_gd.unlearn.optimizer=adamw",
+            "unlearn.optimizer_settings.rho=3 changes nothing: npo_gd has its own value",
+            "leave it out",
+        ),
         ("unlearn.optimizer_settings.rho=1", "unlearn.optimizer_settings of adamw has no setting 'rho'", "no settings"),
         ("unlearn=soul unlearn.optimizer_settings.rho=no", "unlearn.optimizer_settings of sophia: rho=no must be a number", "0.04"),
         ("unlearn.alternates=3", "there is no key unlearn.alternates", "did you mean method.settings.alternates?"),
@@ -79,6 +91,37 @@ def test_a_setting_that_is_not_there_or_does_not_fit_is_refused_by_the_plan(word
     error = refused(*words.split())
     assert message in error.message
     assert hint in (error.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("words", "warnings"),
+    [
+        ("method=unierase_deep unlearn.lr=1e-3 unlearn.batch_size=4 unlearn.epochs=15", []),
+        ("method=unierase_deep unlearn.epochs=3 method.chain.rmu.unlearn.epochs=4", []),
+        ("method=[npo_gd,repair] unlearn.epochs=3 method.chain.npo_gd.unlearn.epochs=4", []),
+        ("method=[rmu,unierase] unlearn.epochs=3 edit.layers=[1]", []),
+        ("method=npo_gd unlearn.epochs=3 adapter.r=4 adapter=lora", []),
+        ("method=unierase edit.layers=[1] unlearn=soul", []),
+        ("method=unierase unlearn.lr=1e-3 adapter.r=4", ["unlearn.lr", "adapter.r"]),
+        ("method=npo_gd edit.layers=[1]", ["edit.layers"]),
+        ("method=[memit,alphaedit] unlearn.lr=1e-3", ["unlearn.lr"]),
+    ],
+)
+def test_words_that_a_method_does_not_use_are_named(words: str, warnings: list[str]) -> None:
+    told: list[str] = []
+    compose([*words.split(), "model.path=nowhere"], warn=told.append)
+    assert [text.rpartition(" does not use ")[2] for text in told] == warnings
+
+
+def test_a_word_that_some_parts_overrule_names_these(tmp_path: Path) -> None:
+    (tmp_path / "method").mkdir()
+    defaults = "defaults:\n  - rmu@chain.rmu\n  - repair@chain.repair\n  - _self_\n"
+    text = f"{defaults}name: mine\nimplementation: chain\nchain:\n  rmu: {{unlearn: {{epochs: 2}}}}\n"
+    (tmp_path / "method" / "mine.yaml").write_text(text)
+    told: list[str] = []
+    experiment = compose(["method=mine", "unlearn.epochs=3", "model.path=nowhere"], tmp_path, told.append)
+    assert [part.unlearn.epochs for part in parts_of(experiment).values()] == [2, 3]
+    assert told == ["unlearn.epochs does not reach every part: rmu has its own value"]
 
 
 def test_a_method_checks_its_own_settings_before_anything_is_made(tmp_path: Path) -> None:

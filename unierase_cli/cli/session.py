@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from unierase_cli.cli.options import Wishes
 from unierase_cli.cli.render import ConsoleReporter, emit_json
-from unierase_cli.contracts import UserError
+from unierase_cli.contracts import SilentReporter, UserError
 
 if TYPE_CHECKING:
     from unierase_cli.config.schema import Experiment
@@ -51,7 +51,7 @@ def stage_command(
 
     if together.is_follower():
         with suppress(UserError):  # the first process reports a mistake in the configuration
-            settle(compose_for(journal, wishes))
+            settle(compose_for(journal, wishes, quiet=True))
             together.follow()
         return
     experiment = settle(compose_for(journal, wishes))
@@ -144,11 +144,11 @@ def _without_a_model(journal: Journal, name: str, experiment: Experiment) -> Non
         journal.reporter.warn(f"mode={mode} asks each fact, its neighbours and far facts; it does not use {', '.join(named)}")
 
 
-def compose_for(journal: Journal, wishes: Wishes) -> Experiment:
-    """Compose the experiment and record its output folder in the journal."""
+def compose_for(journal: Journal, wishes: Wishes, *, quiet: bool = False) -> Experiment:
+    """Compose the experiment and record its output folder in the journal; ``quiet``: without warnings."""
     from unierase_cli.config.compose import compose
 
-    experiment = compose(wishes.words, wishes.config_dir)
+    experiment = compose(wishes.words, wishes.config_dir, SilentReporter().warn if quiet else journal.reporter.warn)
     journal.outputs = experiment.run.outputs
     return experiment
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from importlib.util import find_spec
@@ -15,16 +15,30 @@ from unierase_cli.config.locate import config_folders
 from unierase_cli.config.rebuilt import Unlike, rebuilt
 from unierase_cli.config.schema import Composition, Experiment
 from unierase_cli.config.sections.launcher import LauncherConfig
+from unierase_cli.config.unread import unread
 from unierase_cli.contracts import UserError
 from unierase_cli.remembered import recall, remember
 
 
-def compose(words: Sequence[str] = (), config_dir: str | Path | None = None) -> Experiment:
+def compose(
+    words: Sequence[str] = (), config_dir: str | Path | None = None, warn: Callable[[str], None] = lambda text: None
+) -> Experiment:
     """The experiment described by the shipped defaults and ``words`` (``model=mini``, ``run.seed=1``).
 
+    ``warn`` gets a sentence for each word that the method does not use. Raises UserError for an unknown key or choice, a value
+    of the wrong type, a missing value, one that is overruled (``unread``), or an invalid yaml.
+    """
+    experiment = _composed(words, config_dir)
+    for text in unread(experiment, words):
+        warn(text)
+    return experiment
+
+
+def _composed(words: Sequence[str], config_dir: str | Path | None) -> Experiment:
+    """The experiment, whether or not every word of it is used.
+
     Hydra and OmegaConf take half a second to import and compose, so the merged values are remembered for the same words and
-    the same contents of all yamls. Raises UserError for an unknown key or choice, a value of the wrong type, a missing
-    value, or an invalid yaml.
+    the same contents of all yamls.
     """
     folders = config_folders(config_dir)
     key = [list(words), *_state(folders)]

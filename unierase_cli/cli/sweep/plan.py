@@ -135,16 +135,19 @@ def _composed(sweep: Sweep, config_dir: Path | None, reporter: Reporter) -> list
 
     found: list[tuple[Combination, Experiment]] = []
     seen: dict[str, str] = {}
+    warnings: list[str] = []
     with reporter.progress("composing", len(sweep)) as advance:
         for combination in sweep:
             with _naming(combination):
-                experiment = compose(combination.words, config_dir)
+                experiment = compose(combination.words, config_dir, warnings.append)
             text = json.dumps(asdict(experiment), sort_keys=True, default=str)
             if text in seen:
                 raise UserError(f"{seen[text]} and {combination.label} are the same experiment", "leave one of them out")
             seen[text] = combination.label
             found.append((combination, experiment))
             advance(1)
+    for warning in dict.fromkeys(warnings):
+        reporter.warn(warning)
     return found
 
 
