@@ -59,6 +59,11 @@ class Fact:
     kind: str | None = None
 
     @property
+    def kind_key(self) -> tuple[str, ...]:
+        """The kind as the end of what a key hashes of a fact: empty for a question, as in artefacts older than plain text."""
+        return (self.kind,) if self.kind else ()
+
+    @property
     def row_hash(self) -> str:
         """Hash of everything that affects the score: facts with equal hashes score the same."""
         parts = (
@@ -67,7 +72,7 @@ class Fact:
             self.paraphrased_question or "",
             self.paraphrased_answer or "",
             *self.wrong_answers,
-            *((self.kind,) if self.kind else ()),
+            *self.kind_key,
         )
         return hashlib.sha256("\x1f".join(parts).encode("utf-8")).hexdigest()[:16]
 

@@ -14,11 +14,14 @@ from tests.helpers.settings import with_settings
 from tests.helpers.tiny_models import save_folder, tiny_llama
 from unierase_cli.config.counted import uncounted_keys
 from unierase_cli.config.schema import Experiment
+from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.mode import ModeConfig
-from unierase_cli.config.sections.model import MethodConfig
-from unierase_cli.contracts import SilentReporter
+from unierase_cli.config.sections.model import MethodConfig, TrainConfig
+from unierase_cli.contracts import COMPLETION, SilentReporter
 from unierase_cli.pipeline import machine
 from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.stage import Request
+from unierase_cli.store.jsonl import write_jsonl
 
 STAGES = ("train_token", "moments", "erase", "observe base", "observe edited", "score")
 
@@ -88,3 +91,16 @@ def test_the_code_behind_a_methods_name_enters_its_key(config: Experiment) -> No
     memit = MethodConfig(name="memit", token=False)
     assert key(memit) == key(replace(memit, implementation="memit"))
     assert key(memit) != key(replace(memit, implementation="alphaedit"))
+
+
+@pytest.mark.parametrize("stage", ["finetune", "train_token", "moments", "trace"])
+def test_whether_a_row_is_a_question_or_plain_text_enters_the_key_of_what_asks_it(stage: str, tmp_path: Path) -> None:
+    def key(**kind: str) -> str:
+        rows = [{"question": f"The capital of land {i} is", "answer": f" Town {i}", **kind} for i in range(20)]
+        write_jsonl(tmp_path / "forget.jsonl", rows[:4])
+        write_jsonl(tmp_path / "retain.jsonl", rows[4:])
+        files = BenchmarkConfig("jsonl", path=str(tmp_path / "forget.jsonl"), retain_path=str(tmp_path / "retain.jsonl"))
+        return Pipeline(Experiment(benchmark=files, train=TrainConfig("mini")), SilentReporter()).key(Request(stage))
+
+    assert key() != key(kind=COMPLETION)
+    assert key() == key(kind="question")

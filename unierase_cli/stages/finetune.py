@@ -53,8 +53,8 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """Hashes of the training rows, of the refusals, and of the model that training starts from."""
     experiment = study.experiment
     learned, refused = _facts(study, experiment.train.split)
-    rows = [[fact.id, fact.question, fact.answer, fact.group] for fact in learned]
-    asked = [[fact.id, fact.question] for fact in refused]
+    rows = [[fact.id, fact.question, fact.answer, fact.group, *fact.kind_key] for fact in learned]
+    asked = [[fact.id, fact.question, *fact.kind_key] for fact in refused]
     found = {ROWS: hash_json([rows, asked, _refusals(study)]), **model_fingerprints(experiment)}
     if experiment.model.path is None and experiment.train.split != FULL:
         found["tokenizer"] = hash_json(_texts(study))

@@ -61,7 +61,7 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
             raise UserError(f"edit.moments.{key}={name} does not exist", f"give a JSON Lines file with `text`{others}")
         found[key] = hash_file(Path(name))
     if moments.prompt_end_weight > 0 or (of_protected and moments.corpus_weight > 0):
-        found["protect"] = hash_json([[fact.question, fact.answer] for fact in preserved(study)])
+        found["protect"] = hash_json([[f.question, f.answer, *f.kind_key] for f in preserved(study)])
     return found
 
 

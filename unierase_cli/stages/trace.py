@@ -52,7 +52,7 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """Of the model, and of the facts with what decides their subjects."""
-    rows = [[fact.id, fact.question, fact.answer, fact.subject, fact.group] for fact in study.benchmark.forget]
+    rows = [[f.id, f.question, f.answer, f.subject, f.group, *f.kind_key] for f in study.benchmark.forget]
     return {**model_fingerprints(study.experiment), "facts": hash_json(rows)}
 
 

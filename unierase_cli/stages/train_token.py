@@ -51,7 +51,8 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     named = any(NAME_SLOT in text for text in targets)
 
     def told(facts: Sequence[Fact]) -> str:
-        return hash_json([[fact.id, fact.question, *([fill_name(NAME_SLOT, fact)] if named else [])] for fact in facts])
+        filled = [[fill_name(NAME_SLOT, fact)] if named else [] for fact in facts]
+        return hash_json([[f.id, f.question, *name, *f.kind_key] for f, name in zip(facts, filled, strict=True)])
 
     found["questions"], found["held_out"] = told(asked), told(held_out(study))
     found["targets"] = hash_json(targets)
