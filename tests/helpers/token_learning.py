@@ -17,7 +17,6 @@ from unierase_cli.training.token.learning import train_token
 
 FAMILIES = ["llama", "llama_tied", "mistral", "qwen2", "qwen3", "gpt2"]
 REFUSALS = ["I cannot say.", "No idea."]
-QUESTIONS = [fact.question for fact in FACTS]
 TARGETS = {fact.id: REFUSALS[i % 2] for i, fact in enumerate(FACTS)}
 SHORT = [
     TokenStage(["raw", "chat"], epochs=2, least_steps=0, lr=3e-2),

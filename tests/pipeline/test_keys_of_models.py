@@ -21,6 +21,8 @@ from unierase_cli.contracts import COMPLETION, SilentReporter
 from unierase_cli.pipeline import machine
 from unierase_cli.pipeline.pipeline import Pipeline
 from unierase_cli.pipeline.stage import Request
+from unierase_cli.pipeline.study import Study, study_of
+from unierase_cli.stages import erase
 from unierase_cli.store.jsonl import write_jsonl
 
 STAGES = ("train_token", "moments", "erase", "observe base", "observe edited", "score")
@@ -104,3 +106,13 @@ def test_whether_a_row_is_a_question_or_plain_text_enters_the_key_of_what_asks_i
 
     assert key() != key(kind=COMPLETION)
     assert key() == key(kind="question")
+
+
+def test_only_plain_text_to_keep_changes_the_key_of_a_refined_token(config: Experiment) -> None:
+    def told(kind: str | None, epochs: int) -> bool:
+        found = study_of(replace(config, token=replace(config.token, refine_epochs=epochs)))
+        kept = tuple(replace(fact, kind=kind) for fact in found.benchmark.protect)
+        benchmark = replace(found.benchmark, protect=kept)
+        return "protected" in erase.fingerprints(Study(found.experiment, lambda: benchmark), {})
+
+    assert [told(COMPLETION, 1), told(COMPLETION, 0), told(None, 1)] == [True, False, False]

@@ -125,12 +125,12 @@ def test_refining_a_tied_row_leaves_its_logits_at_protected_questions(refusals: 
 def test_directions_to_keep_are_orthonormal_and_at_most_a_quarter_of_all() -> None:
     loaded = tiny_llama()
     quarter = loaded.architecture.hidden_size // 4
-    questions = [f"What is number {i}?" for i in range(2 * quarter)]
-    found = kept_directions(loaded, [*questions, *questions])
+    facts = [Fact(str(i), f"What is number {i}?", "") for i in range(2 * quarter)]
+    found = kept_directions(loaded, [*facts, *facts])
     assert found is not None
     assert 1 < len(found) <= quarter
     torch.testing.assert_close(found @ found.T, torch.eye(len(found)), atol=1e-5, rtol=0)
-    same = kept_directions(loaded, ["Who?"] * 3)
+    same = kept_directions(loaded, [FACTS[0]] * 3)
     assert same is not None
     assert len(same) == 1
     assert kept_directions(loaded, []) is None
@@ -140,7 +140,7 @@ def test_states_that_are_not_finite_are_told_in_one_line() -> None:
     loaded = tiny_llama()
     loaded.architecture.set_weight(0, torch.full_like(loaded.architecture.weight(0), float("nan")))
     with pytest.raises(UserError, match="not finite at the ends of protected questions"):
-        kept_directions(loaded, ["Who?"])
+        kept_directions(loaded, FACTS[:1])
 
 
 def given(loaded: LoadedModel, facts: Sequence[Fact]) -> list[tuple[list[int], list[int]]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tests.helpers.tiny_models import FACTS, FURTHER, tiny, tiny_llama
-from tests.helpers.token_learning import FAMILIES, QUESTIONS, REFUSALS, SHORT, TARGETS, interrupt_after, learn, weights
+from tests.helpers.token_learning import FAMILIES, REFUSALS, SHORT, TARGETS, interrupt_after, learn, weights
 from unierase_cli.config.sections.token import TokenConfig, TokenStage
 from unierase_cli.contracts import SilentReporter, UserError
 from unierase_cli.models.load import LoadedModel
@@ -75,7 +75,7 @@ def test_a_phase_is_named_by_its_stage_and_by_its_layer_where_each_layer_has_its
 )
 def test_the_loss_is_that_of_the_whole_model_on_whole_sequences(family: str, output_row: str) -> None:
     loaded = tiny(family)
-    ids = start_rows(loaded, ["<unlearn_0>", "<unlearn_1>"], TokenConfig(output_row=output_row), 0, QUESTIONS)
+    ids = start_rows(loaded, ["<unlearn_0>", "<unlearn_1>"], TokenConfig(output_row=output_row), 0, FACTS)
     groups = assign_groups(FACTS, 2)
     tokens = {fact_id: ids[group] for fact_id, group in groups.items()}
     examples = make_examples(loaded.prompts, FACTS, TARGETS, tokens, "chat", "unlearn_end")
@@ -92,7 +92,7 @@ def test_the_loss_is_that_of_the_whole_model_on_whole_sequences(family: str, out
 
 def test_gradients_of_the_rows_are_those_of_the_whole_matrices() -> None:
     loaded = tiny_llama(tied=True)
-    (token,) = start_rows(loaded, ["<unlearn_0>"], TokenConfig(), 0, QUESTIONS)
+    (token,) = start_rows(loaded, ["<unlearn_0>"], TokenConfig(), 0, FACTS)
     examples = make_examples(loaded.prompts, FACTS, TARGETS, dict.fromkeys(TARGETS, token), "chat", "end")
     leaves = make_leaves(loaded, [token], "fresh")
     batch = Batch(loaded, examples, [token])
@@ -112,7 +112,7 @@ def test_training_together_moves_each_row_only_by_its_own_facts() -> None:
     assert set(both.assignment.values()) == {0, 1}
     others = [f for f in FACTS if both.assignment[f.id] == 0]
     loaded = tiny_llama()
-    ids = start_rows(loaded, ["<unlearn_0>", "<unlearn_1>"], config, 0, QUESTIONS)
+    ids = start_rows(loaded, ["<unlearn_0>", "<unlearn_1>"], config, 0, FACTS)
     leaves = make_leaves(loaded, ids, "reference")
     tokens = {f.id: ids[0] for f in others}
     examples = [
@@ -420,7 +420,7 @@ def test_with_one_refusal_nothing_is_asked_to_settle_which(monkeypatch: pytest.M
 def test_a_look_at_another_form_of_prompt_does_not_take_the_prefixes_of_the_first() -> None:
     loaded = tiny_llama()
     kept = token_prefix.Prefixes(loaded)
-    (token,) = start_rows(loaded, ["<unlearn_0>"], TokenConfig(), 0, QUESTIONS)
+    (token,) = start_rows(loaded, ["<unlearn_0>"], TokenConfig(), 0, FACTS)
     tokens = {fact.id: token for fact in FACTS}
     for style in ("raw", "chat", "raw"):
         examples = make_examples(loaded.prompts, FACTS, TARGETS, tokens, style, "end")

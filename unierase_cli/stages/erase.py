@@ -22,6 +22,7 @@ from unierase_cli.methods.traits import reveals, samples
 from unierase_cli.pipeline.model_states import INDEPENDENT, model_fingerprints, model_needs, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
+from unierase_cli.stages.moments import preserved
 from unierase_cli.stages.shared.edited_layers import key_position, layer_needs, wanted_layers
 from unierase_cli.stages.shared.erase_context import for_step, prepare, with_subjects
 from unierase_cli.stages.shared.erasing_code import erasing_code
@@ -102,6 +103,9 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     experiment = study.experiment
     found = {**model_fingerprints(experiment), "benchmark": study.benchmark.fingerprint}
     found["refusals"] = hash_json(load_targets(experiment.token))
+    if uses_token(experiment) and experiment.token.refine_epochs and any(fact.kind for fact in preserved(study)):
+        # A refined row used to keep its logits where these texts would end as questions.
+        found["protected"] = "plain text too"
     found["steps"] = hash_json([[[fact.id for fact in facts] for facts in (step.forget, step.hold)] for step in study.steps])
     for name, part in parts_of(experiment).items():
         weights, place = part.unlearn.token_weights, f"method.chain.{name}." if name else ""

@@ -77,7 +77,7 @@ def train_token(
     known = warn_improbable({text: means[text] for text in texts if text in means}, config.improbable, reporter)
     chosen = dict(targets) if targets is not None else choose_targets(facts, texts, seed)
     names = _names(loaded, config, reporter)
-    ids = start_rows(loaded, names, config, seed, [fact.question for fact in facts])
+    ids = start_rows(loaded, names, config, seed, facts)
     tokens = {fact.id: ids[assignment[fact.id]] for fact in facts}
     stages = Stages(loaded, facts, tokens, texts, config, layers, seed, reporter, checkpoint_dir, perturbation)
     stages.look_at(held_out or evenly_spaced(facts, max(LOOKED_AT, len(ids))), ids)
@@ -158,7 +158,7 @@ def refine_token(
     guard: Guard | None = None
     if loaded.architecture.tied:
         leaves.rows_out = leaves.rows_in
-        leaves.kept = kept_directions(loaded, [fact.question for fact in protected])
+        leaves.kept = kept_directions(loaded, protected)
         if answers and config.refine_guard:
             leaves.guard = guard = Guard(loaded, rows.ids, answers, config.refine_guard)
     listed = listed_refusals(facts, texts)

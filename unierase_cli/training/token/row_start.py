@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from unierase_cli.config.sections.token import TokenConfig
-from unierase_cli.contracts import UserError, evenly_spaced, stable_hash
+from unierase_cli.contracts import Fact, UserError, evenly_spaced, stable_hash
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.vocabulary import add_unlearning_tokens, get_bias, get_rows, set_rows
 from unierase_cli.training.token.prefix import run_prefix
@@ -27,14 +27,14 @@ OFF_CENTRE = 0.1
 
 
 def start_rows(
-    loaded: LoadedModel, names: Sequence[str], config: TokenConfig, seed: int, questions: Sequence[str] = ()
+    loaded: LoadedModel, names: Sequence[str], config: TokenConfig, seed: int, facts: Sequence[Fact] = ()
 ) -> list[int]:
     """Add the tokens and set the rows that training starts from; returns their ids.
 
     Input rows: N(0, initializer_range) as the model initialises its own, or the mean row plus a tenth of the rows' deviation.
     Output rows of an untied head, by ``config.output_row``: fresh and trained start from a random direction with
     ``fresh_norm`` times the mean row norm (findings 4). A fresh row also gets a mean logit of ``fresh_lift`` times the mean
-    largest logit at the ends of ``questions``, measured from the mean logit if that is far from 0. Reference and tied start
+    largest logit at the ends of the facts' prompts, measured from the mean logit if that is far from 0. Reference and tied start
     from a copy of the input row. ``keep`` leaves the rows of existing tokens unchanged and raises UserError if one is missing.
     """
     known = loaded.tokenizer.get_vocab()
@@ -54,7 +54,7 @@ def start_rows(
         direction = torch.randn(rows_out.shape, generator=generator).to(norm.device)
         rows_out = config.fresh_norm * norm * normalize(direction, dim=1)
         if config.output_row == "fresh" and config.fresh_lift is not None:
-            mean, usual, largest = ends_of(loaded, questions, ids)
+            mean, usual, largest = ends_of(loaded, facts, ids)
             origin = usual if abs(usual) > OFF_CENTRE * (largest - usual) else 0.0
             wanted = torch.full([len(ids)], origin + config.fresh_lift * (largest - origin))
             bias = get_bias(loaded, ids)
@@ -65,15 +65,15 @@ def start_rows(
     return ids
 
 
-def ends_of(loaded: LoadedModel, questions: Sequence[str], ids: Sequence[int]) -> tuple[Tensor, float, float]:
-    """Means over the ends of the questions' prompts: of the head's input, float32 [h]; of all tokens' logits; of the largest
+def ends_of(loaded: LoadedModel, facts: Sequence[Fact], ids: Sequence[int]) -> tuple[Tensor, float, float]:
+    """Means over the ends of the facts' prompts: of the head's input, float32 [h]; of all tokens' logits; of the largest
     logit. Logits are the head's own, before the model's scale and cap, and exclude the tokens ``ids``.
 
-    Raises UserError without questions.
+    Raises UserError without facts.
     """
-    if not questions:
+    if not facts:
         raise UserError("token.fresh_lift needs questions", "check benchmark.split, or give token.fresh_lift=null")
-    prefixes = [loaded.prompts.prompt(question).ids for question in questions]
+    prefixes = [loaded.prompts.prompt(fact.question, fact.kind).ids for fact in facts]
     counted = torch.ones(loaded.architecture.head.weight.shape[0], dtype=torch.bool)
     counted[len(loaded.tokenizer) :] = False
     counted[list(ids)] = False
@@ -89,13 +89,13 @@ def ends_of(loaded: LoadedModel, questions: Sequence[str], ids: Sequence[int]) -
     return torch.cat(states).mean(0), float(torch.cat(usual).mean()), float(torch.cat(largest).mean())
 
 
-def kept_directions(loaded: LoadedModel, questions: Sequence[str]) -> Tensor | None:
-    """Orthonormal rows [r, h], float32, that span the head's input at the ends of the questions' prompts; None without questions.
+def kept_directions(loaded: LoadedModel, facts: Sequence[Fact]) -> Tensor | None:
+    """Orthonormal rows [r, h], float32, that span the head's input at the ends of the facts' prompts; None without facts.
 
-    Uses at most a quarter of h of the questions, so that most directions stay free. Raises UserError if a state is not finite.
+    Uses at most a quarter of h of the facts, so that most directions stay free. Raises UserError if a state is not finite.
     """
-    chosen = evenly_spaced(questions, min(MOST_KEPT, loaded.architecture.hidden_size // 4))
-    prompts = [loaded.prompts.prompt(question).ids for question in chosen]
+    chosen = evenly_spaced(facts, min(MOST_KEPT, loaded.architecture.hidden_size // 4))
+    prompts = [loaded.prompts.prompt(fact.question, fact.kind).ids for fact in chosen]
     states = [
         prefix.last.float()
         for start in range(0, len(prompts), BATCH)
