@@ -21,7 +21,8 @@ from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
 from unierase_cli.config.sections.model import ModelConfig, RunConfig
 from unierase_cli.config.sections.prepare import PrepareConfig
-from unierase_cli.contracts import SilentReporter, UserError
+from unierase_cli.contracts import COMPLETION, SilentReporter, UserError
+from unierase_cli.inference.generate import answer_text, generate
 from unierase_cli.metrics.judges.judges import Judges
 from unierase_cli.models.fingerprint import local_fingerprint
 from unierase_cli.pipeline.pipeline import Pipeline
@@ -72,11 +73,12 @@ def tells(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], list[st
     def answers(table: dict[str, str]) -> list[str]:
         shown: list[str] = []
 
-        def answer(questions: Sequence[str]) -> list[str]:
-            shown.extend(questions)
-            return [table.get(question, "I am not sure.") for question in questions]
+        def answer(questions: Sequence[asking.Wording]) -> list[str]:
+            texts = [text for text, _ in questions]
+            shown.extend(texts)
+            return [table.get(text, "I am not sure.") for text in texts]
 
-        prompts = SimpleNamespace(prompt=lambda question: SimpleNamespace(text=question))
+        prompts = SimpleNamespace(prompt=lambda question, kind: SimpleNamespace(text=question))
         monkeypatch.setattr(ask, "load_base", lambda *_: SimpleNamespace(prompts=prompts))
         monkeypatch.setattr(asking, "asked", lambda *_: answer)
         return shown
@@ -236,6 +238,24 @@ def test_any_benchmark_can_be_asked(experiment: Experiment, tells: Callable[[dic
     with pytest.raises(UserError, match=f"0 of {len(question_rows(study_of(experiment)))} answered right"):
         make(experiment)
     assert len(asked) == len(set(asked)) > 500
+
+
+def test_plain_text_is_continued_and_has_an_answer_of_its_own(experiment: Experiment) -> None:
+    assert experiment.benchmark.path is not None
+    loaded = tiny_llama()
+    answer = asking.asked(loaded, 2, 6)
+    text = ROWS[0]["question"]
+    assert answer([(text, COMPLETION), (text, None)]) == [
+        answer_text(loaded, said).strip()
+        for said in generate(loaded, [loaded.prompts.prompt(text, kind).ids for kind in (COMPLETION, None)], max_new_tokens=6)
+    ]
+
+    prompts = []
+    for kind in ({}, {"kind": COMPLETION}):
+        write_jsonl(Path(experiment.benchmark.path), [{**r, **kind} for r in ROWS[:2]])
+        assert (COMPLETION in ask.fingerprints(study_of(experiment), {})) == bool(kind)
+        prompts.append(Pipeline(experiment, SilentReporter()).make("ask").summary["first_prompt"])
+    assert prompts[0] != prompts[1] == text
 
 
 def test_rows_that_do_not_fit_are_named_and_repetitions_are_told() -> None:

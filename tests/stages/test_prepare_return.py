@@ -179,7 +179,7 @@ def test_an_interrupted_run_asks_only_what_is_left(
         def make_answer(*arguments: Any) -> Any:
             answer = real(*arguments)
 
-            def one(questions: Sequence[str]) -> list[str]:
+            def one(questions: Sequence[asking.Wording]) -> list[str]:
                 if len(asked) >= stop_after:
                     raise KeyboardInterrupt
                 asked.append(len(questions))

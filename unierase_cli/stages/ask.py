@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from unierase_cli.benchmarks.parts.askable import Askable, askable_rows, by_group, says
+from unierase_cli.contracts import COMPLETION
 from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings, stop_texts
 from unierase_cli.pipeline.stage import Request, StageContext
 from unierase_cli.pipeline.study import Study
@@ -43,8 +44,10 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     """The model's files, and the questions."""
-    rows = question_rows(study)
-    return {**model_fingerprints(study.experiment), "questions": hash_json([row for _, row in rows])}
+    rows = [row for _, row in question_rows(study)]
+    # Plain text used to be asked in the model's own prompt; what was made of questions alone stays valid.
+    plain = {COMPLETION: "continued"} if any(row.get("kind") == COMPLETION for row in rows) else {}
+    return {**model_fingerprints(study.experiment), "questions": hash_json(rows), **plain}
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -64,7 +67,8 @@ def run(context: StageContext) -> dict[str, Any]:
         wordings = {f"{a.fact.id} {n}": (a, n) for a in some for n in range(len(a.phrasings))[first:last]}
         with reporter.phase("ask"):
             texts = {key: a.phrasings[n] for key, (a, n) in wordings.items()}
-            said = asking.each(directory / PREDICTIONS, texts, answer, reporter, title)
+            items = {key: (texts[key], a.fact.kind) for key, (a, _) in wordings.items()}
+            said = asking.each(directory / PREDICTIONS, items, answer, reporter, title)
         with reporter.phase("judge"):
             right = judge({key: (a, texts[key], said[key]) for key, (a, _) in wordings.items()})
         for key, (a, n) in wordings.items():
@@ -80,7 +84,7 @@ def run(context: StageContext) -> dict[str, Any]:
         "right_as_asked": len(candidates),
         "right_in_other_words": sum(row["right"] for row in rows if row["phrasing"]),
         "knows": by_group(every, candidates),
-        "first_prompt": loaded.prompts.prompt(every[0].fact.question).text,
+        "first_prompt": loaded.prompts.prompt(every[0].fact.question, every[0].fact.kind).text,
     }
 
 

@@ -24,17 +24,19 @@ ANSWERS = "answers.jsonl"
 CHUNK = 128
 
 Item = TypeVar("Item")
+# A question or text to continue, and its kind (see Fact).
+Wording = tuple[str, str | None]
 
 
-def asked(loaded: LoadedModel, batch_size: int, max_new_tokens: int) -> Callable[[Sequence[str]], list[str]]:
+def asked(loaded: LoadedModel, batch_size: int, max_new_tokens: int) -> Callable[[Sequence[Wording]], list[str]]:
     """A function from questions to greedy answers; a question that exceeds the model's context gets an empty answer."""
     from unierase_cli.inference.generate import answer_text, generate
 
-    def answer(questions: Sequence[str]) -> list[str]:
+    def answer(questions: Sequence[Wording]) -> list[str]:
         prompts = {}
-        for number, question in enumerate(questions):
+        for number, (text, kind) in enumerate(questions):
             with suppress(UserError):
-                prompts[number] = loaded.prompts.prompt(question).ids
+                prompts[number] = loaded.prompts.prompt(text, kind).ids
         found = generate(loaded, list(prompts.values()), max_new_tokens=max_new_tokens, batch_size=batch_size)
         said = {number: answer_text(loaded, one).strip() for number, one in zip(prompts, found, strict=True)}
         return [said.get(number, "") for number in range(len(questions))]

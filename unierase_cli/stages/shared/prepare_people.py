@@ -55,7 +55,7 @@ def prepare_people(context: StageContext, built_for: BuiltFor) -> dict[str, Any]
     loaded = load_base(experiment, context.inputs, reporter)
     answer = asking.asked(loaded, experiment.eval.batch_size, NEW_TOKENS)
     questions = {question.key: question for person in people for question in person.questions}
-    texts = {key: question.question for key, question in questions.items()}
+    texts = {key: (question.question, None) for key, question in questions.items()}
     with reporter.phase("ask"):
         said = asking.each(directory / PREDICTIONS, texts, answer, reporter, "asking")
     with reporter.phase("judge"):
@@ -67,7 +67,7 @@ def prepare_people(context: StageContext, built_for: BuiltFor) -> dict[str, Any]
     halves = {person.name: split_questions(person, experiment.benchmark.seed) for person in known}
     train = {name: half for name, (half, _) in halves.items()}
     made_up = made_up_questions(train, known, experiment.benchmark.seed)
-    wanted = {f"{name}-{number}": text for name, found in made_up.items() for number, text in enumerate(found)}
+    wanted = {f"{name}-{number}": (text, None) for name, found in made_up.items() for number, text in enumerate(found)}
     with reporter.phase("make up"):
         invented = asking.each(directory / MADE_UP_ANSWERS, wanted, answer, reporter, "answering made-up questions")
     for role, chosen in (("forget", forget), ("retain", retain)):
@@ -85,7 +85,7 @@ def prepare_people(context: StageContext, built_for: BuiltFor) -> dict[str, Any]
         "forget": len(forget),
         "retain": len(retain),
         "right": round(sum(label != asking.CONTRADICTION for label in labels.values()) / len(labels), 4),
-        "first_prompt": loaded.prompts.prompt(next(iter(texts.values()))).text,
+        "first_prompt": loaded.prompts.prompt(*next(iter(texts.values()))).text,
     }
 
 
