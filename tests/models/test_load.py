@@ -49,6 +49,28 @@ def test_a_fingerprint_follows_the_content_and_not_the_place(folder: Path, tmp_p
     assert fingerprint_model(twin) != fingerprint_model(folder)
 
 
+def test_a_fingerprint_has_the_files_that_the_tokenizer_is_read_from(folder: Path, tmp_path: Path) -> None:
+    twin = save_folder(tiny_llama(), tmp_path / "twin")
+    for name in ("vocab.json", "merges.txt", "tokenizer.model", "spiece.model"):
+        (twin / name).write_text("left over")
+    settings = twin / "tokenizer_config.json"
+    before = settings.read_text()
+    settings.write_text(json.dumps(json.loads(before) | {"added_tokens_decoder": {}}))
+    listed = fingerprint_model(twin)
+    (twin / "special_tokens_map.json").write_text('{"pad_token": "a"}')
+    assert fingerprint_model(twin) == listed, "the settings have the tokens"
+    settings.write_text(before)
+    assert fingerprint_model(twin) != fingerprint_model(folder), "they do not"
+    (twin / "special_tokens_map.json").unlink()
+    assert fingerprint_model(twin) == fingerprint_model(folder), "tokenizer.json has the vocabulary"
+    (twin / "tokenizer.json").unlink()
+    seen = {fingerprint_model(twin)}
+    for name in ("vocab.json", "merges.txt", "tokenizer.model", "spiece.model"):
+        (twin / name).write_text("another")
+        seen.add(fingerprint_model(twin))
+    assert len(seen) == 5
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="model folder .*nowhere does not exist"):
         load(tmp_path / "nowhere")

@@ -14,6 +14,15 @@ from unierase_cli.store.tensors import samples_of
 # Reading more than this would take minutes: above the limit, only headers and samples of every tensor are hashed.
 FULL_LIMIT = 2 << 30
 DESCRIPTIONS = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+# What transformers reads in place of tokenizer.json: the ``vocab_files_names`` of its tokenizers, each of which has its own.
+VOCABULARIES = (
+    "vocab.json", "merges.txt", "tokenizer.model", "vocab.txt", "spiece.model", "spm.model", "sentencepiece.model",
+    "sentencepiece.bpe.model", "spm_char.model", "tekken.json", "bpe.codes", "dict.txt", "emoji.json", "normalizer.json",
+    "byte_maps.json", "entity_vocab.json", "prophetnet.tokenizer", "source.spm", "target.spm", "target_vocab.json",
+    "vocab-src.json", "vocab-tgt.json", "word_pronunciation.json", "word_shape.json",
+)  # fmt: skip
+# What it reads where the tokenizer's settings do not list the added tokens themselves.
+LEGACY, LISTED = ("special_tokens_map.json", "added_tokens.json"), '"added_tokens_decoder"'
 
 
 def fingerprint_model(path: str | Path) -> str:
@@ -31,9 +40,17 @@ def fingerprint_model(path: str | Path) -> str:
     refuse_pickles(folder)
     weights = sorted(folder.glob("*.safetensors"))
     large = sum(file.stat().st_size for file in weights) >= FULL_LIMIT
-    found = {file.name: hash_file(file) for name in DESCRIPTIONS if (file := folder / name).is_file()}
+    found = {file.name: hash_file(file) for name in _described_by(folder) if (file := folder / name).is_file()}
     found |= {file.name: _sampled(file) if large else hash_file(file) for file in weights}
     return hash_json(found)
+
+
+def _described_by(folder: Path) -> list[str]:
+    """The names of the files that count besides the weights: leftovers that the loader ignores would change keys for nothing."""
+    settings = folder / "tokenizer_config.json"
+    listed = settings.is_file() and LISTED in settings.read_text("utf-8", errors="replace")
+    whole = (folder / "tokenizer.json").is_file()
+    return [*DESCRIPTIONS, *(() if whole else VOCABULARIES), *(() if listed else LEGACY)]
 
 
 def local_fingerprint(path: str | Path | None) -> str | None:
