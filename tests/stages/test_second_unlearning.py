@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.gguf_files import write_gguf
 from tests.helpers.quick_token import quick_token
+from tests.helpers.settings import with_settings
 from tests.helpers.tiny_models import FACTS, save_folder, tiny_llama
 from unierase_cli.benchmarks.base import load_benchmark
 from unierase_cli.config.schema import Experiment
@@ -29,12 +31,14 @@ from unierase_cli.models.token_rows import TokenRows
 from unierase_cli.models.vocabulary import add_unlearning_tokens, get_rows
 from unierase_cli.pipeline.observation_files import read_state
 from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.stage import Request
 from unierase_cli.pipeline.study import study_of
 from unierase_cli.stages.moments import preserved
 from unierase_cli.store.json_text import decoded
 from unierase_cli.store.unlearned import TAKEN_OVER, forgotten_in, unlearning_tokens_in
 
 STAGE = TokenStage(epochs=1, least_steps=0)
+BASE = Request("observe", (("state", "base"),))
 
 
 def facts_file(path: Path, facts: list[Fact]) -> str:
@@ -178,6 +182,20 @@ def test_the_unedited_state_of_such_a_model_has_a_token(once: Path, tmp_path: Pa
     assert plan.unlearn_ids == loaded_from(once).unlearn_ids
     assert observations["forget", "unlearn_forbidden"]
     assert all(o.first_unlearn_probability is not None for o in observations["forget", "plain"])
+
+
+@pytest.mark.slow
+def test_what_such_a_model_is_asked_before_the_edit_enters_its_key(once: Path, tmp_path: Path) -> None:
+    def key(model: Path, *variants: str) -> str:
+        config = experiment(model, tmp_path, FACTS[:2], FACTS[2:4])
+        return Pipeline(with_settings(config, eval__forget_variants=list(variants)), SilentReporter()).key(BASE)
+
+    file, without = write_gguf(loaded_from(once), tmp_path / "once.gguf"), write_gguf(tiny_llama(), tmp_path / "new.gguf")
+    assert loaded_from(file).unlearn_ids == loaded_from(once).unlearn_ids
+    for model in (once, file):
+        assert key(model, "plain") != key(model, "unlearn_once") != key(model, "unlearn_once", "unlearn_forbidden")
+    for model in (save_folder(tiny_llama(), tmp_path / "new"), without):
+        assert key(model, "plain") == key(model, "unlearn_once")
 
 
 def test_facts_that_come_back_are_told() -> None:

@@ -62,6 +62,15 @@ def model_fingerprints(experiment: Experiment) -> dict[str, str]:
     return {"model": f"{experiment.model.path}@{experiment.model.revision or 'default branch'}"}
 
 
+def has_token(experiment: Experiment, state: str) -> bool:
+    """Whether a state of the model has an unlearning token, as far as that is known before it is loaded.
+
+    Edited models count, and unedited ones whose files have the token of an earlier run; a hub model's files are not read.
+    """
+    path = experiment.model.path
+    return state == "edited" or (path is not None and bool(unlearning_tokens_in(Path(path))))
+
+
 def model_settings(experiment: Experiment) -> dict[str, Any]:
     """The settings of the model's section that affect how it computes and is asked, for artefact keys.
 

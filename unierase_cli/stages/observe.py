@@ -17,6 +17,7 @@ from unierase_cli.config.sections.evaluation import TOKENLESS_VARIANTS
 from unierase_cli.contracts import Fact, Observation, UserError
 from unierase_cli.pipeline.asked_rows import scored_splits, step_splits
 from unierase_cli.pipeline.model_states import (
+    has_token,
     load_base,
     load_edited,
     model_fingerprints,
@@ -46,12 +47,12 @@ STEP = "step"
 
 def reads(study: Study, options: dict[str, str]) -> dict[str, Any]:
     """How the model is run and asked, without the batch size, because answers do not depend on it."""
-    experiment, evaluation = study.experiment, study.experiment.eval
+    experiment, evaluation, state = study.experiment, study.experiment.eval, options["state"]
     return {
         "model": model_settings(experiment),
         "protocol": protocol_settings(experiment),
         "splits": evaluation.splits,
-        "variants": ["plain"] if STEP in options else variants(experiment, FORGET, options["state"] == "edited"),
+        "variants": ["plain"] if STEP in options else variants(experiment, FORGET, has_token(experiment, state)),
         "scored": sorted(evaluation.truth_ratio_splits) if evaluation.truth_ratio else None,
     }
 
