@@ -11,7 +11,12 @@ from typer.testing import CliRunner, Result
 
 from tests.helpers.recorded import scored, state
 from unierase_cli.cli.app import app
+from unierase_cli.config.schema import Experiment
+from unierase_cli.pipeline.study import study_of
+from unierase_cli.stages import score
+from unierase_cli.store.artefact import MANIFEST
 from unierase_cli.store.artefacts import Store
+from unierase_cli.store.json_text import write_json
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +113,40 @@ def test_damaged_observations_are_told_by_file(own: Store) -> None:
 def test_a_moved_outputs_folder_still_scores(own: Store, tmp_path: Path) -> None:
     shutil.move(own.root, tmp_path / "elsewhere")
     assert run(Store(tmp_path / "elsewhere"), "run").exit_code == 0
+
+
+def test_files_are_those_that_the_run_was_made_with_and_not_of_the_current_folder(
+    own: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, reference = own.list("score")[0], "outputs/observe/run_base/v001"
+    other = Store(tmp_path / "other" / "outputs")
+    scored(other, base=state(0.0))
+    for folder, text in ((tmp_path, state(0.2)["forget"][0].text), (tmp_path / "other", "Something else")):
+        (folder / "idk.txt").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    made.manifest["config"]["run"]["outputs"] = "outputs"
+    made.manifest["config"]["eval"]["retain_reference"] = reference
+    made.manifest["config"]["token"]["targets"] = "idk.txt"
+    files = score.fingerprints(study_of(Experiment.from_json(made.config)), {})
+    made.manifest["fingerprints"] = {name: files[name] for name in ("refusals", "retain_reference", "retain_holdout")}
+    write_json(made.path / MANIFEST, made.manifest)
+    words = [str(made.path), "--metrics", "forget_quality,refusal_rate", "--json"]
+    wanted = json.loads(run(own, *words).stdout)[0]["metrics"]
+    for folder in (tmp_path / "other", tmp_path / "empty"):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        for store in (own, other):
+            assert json.loads(run(store, *words).stdout)[0]["metrics"] == wanted
+    monkeypatch.chdir(tmp_path / "other")
+    (tmp_path / "idk.txt").write_text("Changed since")
+    refused = run(own, *words)
+    assert refused.exit_code == 2
+    told = " ".join(refused.stderr.split())
+    assert "token.targets=idk.txt is another file than score/run@v001 was made with" in told
+    assert files["refusals"][:12] in told
+    assert "give the file: token.targets=PATH" in told
+    assert run(own, str(made.path), "--open-unlearning", "ou").exit_code == 2
+    assert run(own, *words, "token.targets=idk.txt").exit_code == 0
 
 
 def test_open_unlearnings_files_are_written(store: Store, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 NAME = "score"
 VERSION = 3
 METRICS = "metrics.json"
+# Fingerprint of the names that refusals are filled with.
+NAMES = "names"
 # Also read from a retain reference if it has this file, for membership attacks.
 HOLDOUT = "holdout.plain.jsonl"
 STATES = ("base", "edited")
@@ -66,14 +68,23 @@ def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
     found = {"refusals": hash_json(refusals), **judges_of(experiment).fingerprint()}
     found |= {**metric_code(), **code_of("suite", SUITES, *experiment.eval.general.suites)}
     found |= texts_fingerprint(experiment.benchmark)
-    if names := _names(study, refusals):
-        found["names"] = hash_json(names)
+    found |= of_names(study, refusals)
     if experiment.eval.retain_reference is not None:
-        path = check_reference(experiment.eval.retain_reference)
-        found["retain_reference"] = hash_file(path)
-        if (path.parent / HOLDOUT).exists():
-            found["retain_holdout"] = hash_file(path.parent / HOLDOUT)
+        found |= of_reference(experiment.eval.retain_reference)
     return found
+
+
+def of_names(study: Study, refusals: Sequence[str]) -> dict[str, str]:
+    """Fingerprint of the names in the benchmark's facts; empty if no refusal contains one."""
+    names = _names(study, refusals)
+    return {NAMES: hash_json(names)} if names else {}
+
+
+def of_reference(named: str) -> dict[str, str]:
+    """Fingerprints of a retain reference. Raises UserError if it is missing."""
+    path = check_reference(named)
+    holdout = path.parent / HOLDOUT
+    return {"retain_reference": hash_file(path), **({"retain_holdout": hash_file(holdout)} if holdout.exists() else {})}
 
 
 def run(context: StageContext) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,23 +17,26 @@ from typing import Any
 from unierase_cli.config.schema import Experiment
 from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.metrics.scores import Scores
+from unierase_cli.pipeline.recorded_files import benchmark_places, changed, same_file
 from unierase_cli.pipeline.stage import StageContext
 from unierase_cli.pipeline.study import study_of
 from unierase_cli.results.runs import find_runs
-from unierase_cli.stages.score import STATES, evidence_of, measure
+from unierase_cli.stages.score import NAMES, STATES, evidence_of, measure, of_names, of_reference
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
+from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import write_json
 
 # Keys that scoring reads and that need no model.
+REFERENCE, TARGETS = "eval.retain_reference", "token.targets"
 CHANGES = (
-    "eval.retain_reference",
+    REFERENCE,
     "eval.encoder",
     "eval.refusal_encoder",
     "eval.nli",
     "eval.gibberish",
     "eval.judge_seconds",
-    "token.targets",
+    TARGETS,
 )
 
 # Scoring again has no output folder.
@@ -84,11 +88,11 @@ def check_names(names: Collection[str]) -> None:
 
 
 def recorded(store: Store, score: Artefact, reporter: Reporter, changes: Mapping[str, Any]) -> StageContext:
-    """The context that stage score had when it made this artefact, with the changes but without an output folder."""
-    experiment = Experiment.from_json(score.config)
-    for key, value in changes.items():
-        section, _, name = key.partition(".")
-        experiment = replace(experiment, **{section: replace(getattr(experiment, section), **{name: value})})
+    """The context that stage score had when it made this artefact, with the changes but without an output folder.
+
+    Raises UserError if a file that scoring reads is gone or another one, and the changes do not name it.
+    """
+    experiment = changed(_with_its_files(score, Experiment.from_json(score.config), reporter, changes), changes)
     inputs = {}
     for name, record in score.manifest.get("inputs", {}).items():
         artefact = store.input_of(score, name)
@@ -105,6 +109,33 @@ def recorded(store: Store, score: Artefact, reporter: Reporter, changes: Mapping
             f"{score.full_name} cannot be scored: it does not record the answers of its {lacking[0]} model", "make it again"
         )
     return StageContext(study_of(experiment), NOWHERE, inputs, reporter)
+
+
+def _with_its_files(
+    score: Artefact, experiment: Experiment, reporter: Reporter, changes: Mapping[str, Any]
+) -> Experiment:
+    """The experiment with the retain reference and the refusals that the artefact was made with, as far as they are not changed."""
+    from unierase_cli.training.token.targets import NAMED, load_targets
+
+    def refusals(path: str) -> dict[str, str]:
+        return {"refusals": hash_json(load_targets(replace(experiment.token, targets=path)))}
+
+    reference, targets = experiment.eval.retain_reference, experiment.token.targets
+    found = {}
+    if reference is not None and REFERENCE not in changes:
+        found[REFERENCE] = same_file(score, REFERENCE, reference, of_reference, reporter)
+    if targets not in NAMED and TARGETS not in changes:
+        assert targets is not None
+        found[TARGETS] = same_file(score, TARGETS, targets, refusals, reporter)
+    experiment = changed(experiment, found)
+    names = score.manifest.get("fingerprints", {}).get(NAMES)
+    if names is None or TARGETS in changes:
+        return experiment
+    for place in benchmark_places(score, experiment):
+        with suppress(UserError):
+            if of_names(study_of(place), load_targets(place.token)).get(NAMES) == names:
+                return place
+    return experiment
 
 
 def write_open_unlearning(
