@@ -14,6 +14,7 @@ from unierase_cli.contracts import Reporter, UserError
 from unierase_cli.delivery.leaving import at_home, check_complete, withheld
 from unierase_cli.delivery.patches import Chosen, choose_steps
 from unierase_cli.pipeline.pipeline import Pipeline
+from unierase_cli.pipeline.recorded_files import own_benchmark
 from unierase_cli.pipeline.study import study_of
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
@@ -30,7 +31,7 @@ def replan(
     """
     if not chosen.dropped:
         raise UserError("--replan needs a dropped step", "--drop K --replan")
-    experiment = _experiment(chosen.erasure, outputs, model)
+    experiment = _experiment(chosen.erasure, outputs, model, reporter)
     if not study_of(experiment).stepwise:
         raise UserError(f"mode={experiment.mode.name} has no consecutive steps", "leave out --replan")
     # Step numbers do not count the steps that the run itself left out.
@@ -47,11 +48,11 @@ def replan(
     return choose_steps(Pipeline(again, reporter).make("erase"), until, parts=chosen.parts_dropped)
 
 
-def _experiment(erasure: Artefact, outputs: str, model: str | None) -> Experiment:
+def _experiment(erasure: Artefact, outputs: str, model: str | None, reporter: Reporter) -> Experiment:
     """The run's configuration; for an exported run the one recorded in ``outputs``, else the exported part."""
     erasure = at_home(erasure, Store(outputs))
     check_complete(erasure, "computing its steps again", without="model.path")
-    experiment = Experiment.from_json(erasure.config)
+    experiment = own_benchmark(erasure, Experiment.from_json(erasure.config), reporter)
     if "model.path" not in withheld(erasure):
         return experiment
     return replace(experiment, model=replace(experiment.model, path=model))

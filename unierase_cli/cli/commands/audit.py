@@ -125,6 +125,7 @@ class _Asked:
 
     def settled(self, experiment: Experiment) -> Experiment:
         """The experiment that is audited: the run's own, with what the command says of the audit."""
+        from unierase_cli.pipeline.recorded_files import own_benchmark
         from unierase_cli.stages.shared.audited import FACTS, with_control
         from unierase_cli.stages.shared.audited_run import as_recorded, find_model, made_of, named_model
         from unierase_cli.store.artefacts import Store
@@ -141,6 +142,7 @@ class _Asked:
             self.found = made_of(store, find_model(store, self.run))
             named_keys = [f"audit.{name}={path}" for name, path in named.items()]
             experiment = as_recorded(self.found, experiment, [*self.words, *named_keys])
+            experiment = own_benchmark(self.found["erase"], experiment, self.journal.reporter)
         return with_control(experiment, self.journal.reporter)
 
     def begin(self, pipeline: Pipeline) -> None:
