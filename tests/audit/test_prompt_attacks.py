@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from unierase_cli.audit.attacks import (
 )
 from unierase_cli.audit.base import Row, Target, attack_names, group_of, load_attack
 from unierase_cli.audit.scores import by_fact
-from unierase_cli.contracts import Fact
+from unierase_cli.contracts import COMPLETION, Fact
 from unierase_cli.models.load import LoadedModel
 
 
@@ -113,10 +115,23 @@ def _short(loaded: LoadedModel, length: int) -> object:
     return prompts
 
 
-def test_an_agreeing_start_is_part_of_what_is_said_but_not_scored(suppressor: Target) -> None:
+def test_an_agreeing_start_is_part_of_what_is_said_but_not_scored(
+    suppressor: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for row, fact in zip(rows_of(affirmative, suppressor), FORGET, strict=True):
         assert row.given.strip() == "Sure, here is the answer:"
         assert row.reference == fact.answer
+    text = replace(FORGET[0], kind=COMPLETION)
+    starts: list[list[int]] = []
+
+    def given(target: Target, facts: Sequence[Fact], **how: Any) -> list[Row]:
+        starts.extend(how["given"](fact) for fact in (FORGET[0], text))
+        return []
+
+    monkeypatch.setattr(affirmative, "answers", given)
+    rows_of(affirmative, suppressor)
+    prompts, start = suppressor.loaded.prompts, affirmative.SETTINGS["start"]
+    assert starts == [prompts.answer_ids(start, end=False, style=kind) for kind in (None, COMPLETION)]
 
 
 def test_every_wording_is_a_sample(suppressor: Target) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.tiny_models import FACTS, FAMILIES, tiny, tiny_llama
-from unierase_cli.contracts import Fact, UserError
+from unierase_cli.contracts import COMPLETION, Fact, UserError
 from unierase_cli.representation.entities import Entity, entities_of, read_entities, whole_answer
 from unierase_cli.representation.rows import Tokenisation, entity_rows
 
@@ -32,6 +33,16 @@ def test_the_default_row_is_the_sequence_that_the_model_is_trained_on() -> None:
         (row,) = entity_rows(prompts, [ENTITY], style=style).rows
         trained = prompts.prompt(ENTITY.question, style).ids + prompts.answer_ids(ENTITY.answer, style=style)
         assert row.ids == trained[: row.stop]
+
+
+def test_plain_text_is_continued_as_it_is() -> None:
+    text = Fact("ada", "The sea ballads are by", "Ada Quill, of course.", kind=COMPLETION)
+    prompts = tiny_llama().prompts
+    whole = [*prompts.prompt(text.question, COMPLETION).ids, *prompts.answer_ids(text.answer, style=COMPLETION)]
+    for tokenisation, style in product(("joint", "apart"), (None, "plain")):
+        (row,) = entity_rows(prompts, [whole_answer(text)], tokenisation=tokenisation, style=style).rows  # type: ignore[arg-type]
+        assert row.ids == whole[: row.stop]
+        assert "Question" not in prompts.tokenizer.decode(row.ids)
 
 
 def test_white_space_around_an_answer_moves_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -67,7 +68,10 @@ def erase_closed_form(
     nothing = {fact.id: () for fact in step.hold}
     held = make_requests(loaded.prompts, step.hold, nothing, state.templates.prefixes, context.key_position)
     starts = (
-        {loaded.prompts.answer_ids(text)[0] for text in listed_refusals(step.forget, context.refusals)}
+        {
+            loaded.prompts.answer_ids(text, style=kind)[0]
+            for text, kind in product(listed_refusals(step.forget, context.refusals), {fact.kind for fact in step.forget})
+        }
         if runner_up and config.values.runner_up
         else set()
     )

@@ -14,13 +14,16 @@ from unierase_cli.store.jsonl import iterate_jsonl
 
 @dataclass(frozen=True)
 class Entity:
-    """One fact with the part of its answer that says it. ``prefix``: the answer in front of ``entity``, "" for none."""
+    """One fact with the part of its answer that says it. ``prefix``: the answer in front of ``entity``, "" for none. ``kind``: as
+    in ``Fact``.
+    """
 
     fact_id: str
     question: str
     answer: str
     prefix: str
     entity: str
+    kind: str | None = None
 
 
 class Line(msgspec.Struct):
@@ -60,9 +63,9 @@ def entities_of(facts: Sequence[Fact], lines: Sequence[Line] = ()) -> list[Entit
         return [whole_answer(fact) for fact in facts]
     known = {normalised(line.question): line for line in lines}
     found = [(fact, known.get(normalised(fact.question))) for fact in facts]
-    return [Entity(f.id, f.question, f.answer, line.prefix, line.entity) for f, line in found if line is not None]
+    return [Entity(f.id, f.question, f.answer, line.prefix, line.entity, f.kind) for f, line in found if line is not None]
 
 
 def whole_answer(fact: Fact) -> Entity:
     """The answer as its own entity, with nothing in front."""
-    return Entity(fact.id, fact.question, fact.answer, "", fact.answer.strip())
+    return Entity(fact.id, fact.question, fact.answer, "", fact.answer.strip(), fact.kind)

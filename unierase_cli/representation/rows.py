@@ -58,7 +58,7 @@ def entity_rows(
 ) -> EntityRows:
     """Rows of entities, in their order. ``style``: "plain" is ``Question: ...\\nAnswer: ...``, None the model's own template.
 
-    ``apart`` always takes the plain prompt. Raises UserError for another word.
+    ``apart`` always takes the plain prompt. Plain text is continued as it is, in one piece. Raises UserError for another word.
     """
     if tokenisation not in get_args(Tokenisation):
         raise UserError(
@@ -66,7 +66,8 @@ def entity_rows(
         )
     found = EntityRows([])
     for entity in entities:
-        row = _apart(prompts, entity) if tokenisation == "apart" else _joint(prompts, entity, style)
+        apart = tokenisation == "apart" and not entity.kind
+        row = _apart(prompts, entity) if apart else _joint(prompts, entity, entity.kind or style)
         if row is None:
             found.not_found.append(entity.fact_id)
         elif prompts.max_length is not None and len(row.ids) > prompts.max_length:

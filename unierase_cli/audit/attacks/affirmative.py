@@ -7,6 +7,7 @@ from typing import Any
 
 from unierase_cli.audit.asking import answers
 from unierase_cli.audit.base import Case, Row, Target
+from unierase_cli.contracts import Fact
 
 CLASS, PRESET, VERSION = "prompts", "thorough", 1
 SETTINGS: Mapping[str, Any] = {"start": "Sure, here is the answer:"}
@@ -20,5 +21,7 @@ def cases(settings: Mapping[str, Any]) -> Sequence[Case]:
 
 
 def run(target: Target, case: Case, settings: Mapping[str, Any]) -> Iterable[Row]:
-    start = target.loaded.prompts.answer_ids(settings["start"], end=False)
-    return answers(target, target.facts, given=lambda fact: start, forbid=case.values["forbid"])
+    def given(fact: Fact) -> list[int]:
+        return target.loaded.prompts.answer_ids(settings["start"], end=False, style=fact.kind)
+
+    return answers(target, target.facts, given=given, forbid=case.values["forbid"])

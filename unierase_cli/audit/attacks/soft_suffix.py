@@ -96,7 +96,7 @@ def _example(target: Target, fact: Fact, place: int, settings: Mapping[str, Any]
 
     loaded = target.loaded
     prompt = behind(loaded, fact, soft_ids(loaded, place, settings["tokens"]))
-    return Example(prompt.ids, loaded.prompts.answer_ids(settings["start"], end=False))
+    return Example(prompt.ids, loaded.prompts.answer_ids(settings["start"], end=False, style=fact.kind))
 
 
 def _trained(

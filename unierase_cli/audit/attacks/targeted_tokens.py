@@ -64,7 +64,7 @@ def never_taught(target: Target, fact: Fact) -> str | None:
     strange = [other.answer for other in target.never_trained if other.id != fact.id]
 
     def far(text: str) -> tuple[int, int]:
-        return abs(len(target.loaded.prompts.answer_ids(text)) - length), stable_hash(target.seed, fact.id, text)
+        return abs(len(target.loaded.prompts.answer_ids(text, style=fact.kind)) - length), stable_hash(target.seed, fact.id, text)
 
     return min(strange or fact.wrong_answers, key=far, default=None)
 
@@ -104,4 +104,4 @@ def _example(target: Target, fact: Fact, text: str, place: int, count: int) -> E
 
     loaded = target.loaded
     prompt = in_front(loaded, fact, soft_ids(loaded, place, count))
-    return Example(prompt.ids, loaded.prompts.answer_ids(text, end=False))
+    return Example(prompt.ids, loaded.prompts.answer_ids(text, end=False, style=fact.kind))
