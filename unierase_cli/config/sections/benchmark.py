@@ -64,7 +64,7 @@ class BenchmarkConfig:
     """fictional, birthdays: number of additional people that no model is trained on (split holdout)."""
     unknown_people: int = 96
     """Number of questions about people who do not exist, answered with refusals, that the finetune stage adds to its
-    training data.
+    training data. Where the facts are asked in other forms, a token needs about ten of each refusal to lead to one.
     """
     unseen_share: float = 0.2
     """Share of the retained groups (of examples if there are no groups) that no method ever sees, where the benchmark does not
