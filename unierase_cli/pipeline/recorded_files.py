@@ -92,7 +92,7 @@ def own_benchmark(artefact: Artefact, experiment: Experiment, reporter: Reporter
     if not places:
         return experiment
     forgotten = {
-        mark for step in steps_in(artefact.path) for mark in read_record(artefact.path, step).info.get(FORGOTTEN, ())
+        mark for step in steps_in(artefact.whole) for mark in read_record(artefact.whole, step).info.get(FORGOTTEN, ())
     }
     alike: list[Experiment] = []
     failed: list[UserError] = []
