@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from unierase_cli.audit.findings import Audit, Example, Finding
-from unierase_cli.audit.verdict import Retained, verdict, word_of
+from unierase_cli.audit.verdict import Retained, beside_the_verdict, verdict, word_of
 from unierase_cli.config.sections.audit import VerdictConfig
 
 LIMITS = VerdictConfig()
@@ -108,6 +108,16 @@ def test_what_too_few_groups_bring_back_is_not_passed_over() -> None:
     assert line(replace(wide, trained=0.1), some, RELEARN).startswith("undecided: prefix")
     assert line(replace(wide, share=0.2), some, RELEARN) == "mostly erased: at most 0.20 by prefix"
     assert line(replace(wide, share=0.2), INT4, RELEARN) == "no recovery found by 3 attacks"
+
+
+def test_a_setting_that_recovers_beside_the_headline_is_told() -> None:
+    groups, same = replace(RELEARN, setting="other groups"), replace(RELEARN, setting="same groups", headline=False)
+    recovers = replace(same, word="recovered", share=0.448)
+    assert beside_the_verdict([PREFIX, groups, recovers, replace(recovers, setting="again", share=0.3)]) == [
+        "the verdict rests on relearn_part, other groups; same groups brings back 0.45"
+    ]
+    assert beside_the_verdict([groups, same, replace(recovers, score="entity"), replace(recovers, attack="prefix")]) == []
+    assert beside_the_verdict([replace(groups, word="recovered"), recovers]) == []
 
 
 def test_nothing_is_found_by_an_attack_of_every_class() -> None:

@@ -66,6 +66,16 @@ def verdict(findings: Sequence[Finding], retained: Retained, limits: VerdictConf
     return kind, f"{line}; {retained.told}"
 
 
+def beside_the_verdict(findings: Sequence[Finding]) -> list[str]:
+    """One sentence for each attack that recovers in another setting than its headline, on which the verdict rests."""
+    told = []
+    for first in (finding for finding in findings if finding.headline and finding.word != RECOVERED):
+        others = (f for f in findings if (f.attack, f.score, f.word) == (first.attack, first.score, RECOVERED))
+        if most := _highest(others):
+            told.append(f"the verdict rests on {first.attack}, {first.setting}; {most.setting} brings back {most.share:.2f}")
+    return told
+
+
 def _rule(findings: Sequence[Finding], retained: Retained, limits: VerdictConfig) -> tuple[str, str]:
     if retained.lost(limits.destroyed):
         return DESTROYED, f"{DESTROYED}: the model no longer answers what it should have kept"

@@ -11,7 +11,7 @@ from unierase_cli.audit.base import ATTACKS, CHANCE, FORGET, PLAIN, RETAIN, TOKE
 from unierase_cli.audit.findings import Audit, Example, Finding
 from unierase_cli.audit.mentions import entity_lines, named_entities
 from unierase_cli.audit.numbers import Numbers, mean, numbers, relative_numbers
-from unierase_cli.audit.verdict import DESTROYS, RECOVERED, Retained, verdict, word_of
+from unierase_cli.audit.verdict import DESTROYS, RECOVERED, Retained, beside_the_verdict, verdict, word_of
 from unierase_cli.benchmarks.parts.shown import hides_texts
 from unierase_cli.config.schema import Experiment
 from unierase_cli.pipeline.stage import StageContext
@@ -192,4 +192,4 @@ def _remarks(experiment: Experiment, models: audited.Models, findings: Sequence[
         found.append("all facts are of one group: there are no intervals, and no attack is decided")
     elif groups < FEW_GROUPS:
         found.append(f"the facts are of {groups} groups: intervals over so few are rough")
-    return found
+    return found + beside_the_verdict(findings)
