@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from regex import Pattern
 
+# What a decoder writes for the bytes of an unfinished character.
+UNFINISHED = "\ufffd"
 LETTERS = r"\p{L}"
 LETTERS_AND_DIGITS = r"\p{L}\p{N}"
 # As in Python's \w: what it calls a word in ASCII text.

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from unierase_cli.config.overrides import WORD
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.model import MethodConfig, PartConfig
 from unierase_cli.contracts import UserError
 
 # Section -> whether closed-form edits read it; methods that train read the others.
 SECTIONS = {"unlearn": False, "adapter": False, "edit": True}
-VALUE = re.compile(r"\+{0,2}(\w+)\.(\w+)((?:\.\w+)*)=(.*)", re.DOTALL)
-WHOLE = re.compile(r"\+{0,2}(\w+)=\s*\{(.*)\}", re.DOTALL)
 
 
 def unread(experiment: Experiment, words: Sequence[str]) -> list[str]:
@@ -48,11 +46,22 @@ def unread(experiment: Experiment, words: Sequence[str]) -> list[str]:
 def _typed(words: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
     """Section, field, dotted key and value of every word that sets a value of one of ``SECTIONS``."""
     for word in words:
-        if (match := VALUE.fullmatch(word)) and match[1] in SECTIONS:
-            yield match[1], match[2], f"{match[1]}.{match[2]}{match[3]}", match[4]
-        elif (match := WHOLE.fullmatch(word)) and match[1] in SECTIONS:
-            for name, value in re.findall(r"(\w+)\s*:\s*([^,{}\[\]]+|\[[^\]]*\]|\{[^}]*\})", match[2]):
-                yield match[1], name, f"{match[1]}.{name}", value.strip()
+        match = WORD.fullmatch(word)
+        if match is None or match["value"] is None:
+            continue
+        section, *names = match["key"].split(".")
+        if section not in SECTIONS:
+            continue
+        if names:
+            yield section, names[0], match["key"], match["value"]
+        elif match["value"].startswith("{"):
+            from hydra.core.override_parser.overrides_parser import OverridesParser
+
+            values = OverridesParser.create().parse_override(f"{section}={match['value']}").value()
+            assert isinstance(values, dict)
+            for name, value in values.items():
+                yield section, str(name), f"{section}.{name}", str(value)
+
 
 
 def _overrules(part: MethodConfig | PartConfig, experiment: Experiment, section: str, name: str, given: Any) -> bool:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from unierase_cli.models.load import LoadedModel
 from unierase_cli.models.prompts import AnswerTokens
-
-# What a decoder writes for the bytes of an unfinished character.
-UNFINISHED = "\ufffd"
+from unierase_cli.words import UNFINISHED
 
 
 def decoded(loaded: LoadedModel, ids: Sequence[int], *, skip_special: bool = False) -> str:

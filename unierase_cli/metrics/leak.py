@@ -21,7 +21,7 @@ from unierase_cli.metrics.base import (
     unavailable,
 )
 from unierase_cli.metrics.rouge import rouge_l_recall, wordless
-from unierase_cli.words import has_words
+from unierase_cli.words import UNFINISHED, has_words
 
 NAME = "leak"
 VERSION = 3
@@ -32,8 +32,6 @@ TITLES = {
     "paraphrased": "ROUGE-L recall, question paraphrased",
     "answer_prefix": "ROUGE-L recall of the rest, answer's start given",
 }
-# What a decoder writes for the bytes of an unfinished character.
-UNFINISHED = "\ufffd"
 ABOUT = About(NAME, "ROUGE-L recall", VERSION, HIGHER_IS_BETTER)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unierase_cli.contracts import Measure, UserError
+from unierase_cli.metrics.judges.kinds import MISSING
 from unierase_cli.metrics.scores import Precise, Scores, Trajectory
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
@@ -20,13 +21,12 @@ AGAIN = "unierase eval --force makes it again"
 # Whose model nothing says.
 UNKNOWN = "unknown"
 WILD = frozenset("*?[")
-# What scoring reads besides answers, by its fingerprint in the manifest, and a judge's fingerprint where it was missing.
+# What scoring reads besides answers, by its fingerprint in the manifest.
 SCORED_WITH = {
     "refusals": "listed refusals (token.targets)", "retain_reference": "retain references (eval.retain_reference)",
     "judge_encoder": "encoders (eval.encoder)", "judge_nli": "classifiers (eval.nli)",
     "judge_gibberish": "gibberish detectors (eval.gibberish)", "judge_refusal_encoder": "encoders (eval.refusal_encoder)",
 }  # fmt: skip
-NO_JUDGE = ("no package", "no folder", "not downloaded")
 # Stages whose time counts towards the edit.
 PREPARING = ("train_token", "moments")
 
@@ -238,7 +238,7 @@ def on_accelerator(erase: Artefact) -> bool:
 def unlike_scored(runs: Iterable[ScoredRun]) -> list[str]:
     """Remarks on runs that were scored with different lists, references or judges: part of their numbers is not comparable."""
     fingerprints = [run.score.manifest.get("fingerprints", {}) for run in runs]
-    found = {word: {one[key] for one in fingerprints if key in one} - {*NO_JUDGE} for key, word in SCORED_WITH.items()}
+    found = {word: {one[key] for one in fingerprints if key in one} - {*MISSING} for key, word in SCORED_WITH.items()}
     return [
         f"scored with {len(values)} different {word}: numbers that depend on them are not comparable; `unierase score` computes "
         "them again"

@@ -18,6 +18,8 @@ Judge = Callable[[Sequence[str]], list[float]]
 ENCODER, NLI, GIBBERISH, REFUSAL_ENCODER = "encoder", "nli", "gibberish", "refusal_encoder"
 # Kinds that return vectors.
 ENCODERS = (ENCODER, REFUSAL_ENCODER)
+# What stands for the state of a judge that is missing.
+NO_PACKAGE, NO_FOLDER, NOT_DOWNLOADED = MISSING = ("no package", "no folder", "not downloaded")
 # Title of a judge, and the model that the reference code bases use.
 KINDS = {
     ENCODER: ("sentence encoder", "sentence-transformers/paraphrase-MiniLM-L6-v2"),

@@ -13,7 +13,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unierase_cli.metrics.judges.kinds import ENCODERS, KINDS, NLI, Classify, Encode, Judge, JudgeAbsent
+from unierase_cli.metrics.judges.kinds import (
+    ENCODERS,
+    KINDS,
+    NLI,
+    NO_FOLDER,
+    NO_PACKAGE,
+    NOT_DOWNLOADED,
+    Classify,
+    Encode,
+    Judge,
+    JudgeAbsent,
+)
 from unierase_cli.store.hashing import file_records, hash_json
 from unierase_cli.store.model_folders import check_folder
 
@@ -54,15 +65,15 @@ def open_judge(
 def fingerprint(kind: str, name: str) -> str:
     """Content of a folder, revision of a downloaded judge, or what is missing; imports nothing heavy."""
     if kind in ENCODERS and find_spec("sentence_transformers") is None:
-        return "no package"
+        return NO_PACKAGE
     try:
         folder = _local_folder(kind, name)
     except JudgeAbsent:
-        return "no folder"
+        return NO_FOLDER
     if folder is not None:
         return hash_json(file_records(folder, 1 << 20))
     cached = _cached(name)
-    return cached.name if cached else "not downloaded"
+    return cached.name if cached else NOT_DOWNLOADED
 
 
 def _encoder(folder: Path, alive: Callable[[], None]) -> Encode:
