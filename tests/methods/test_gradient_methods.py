@@ -26,7 +26,7 @@ from unierase_cli.editing.apply import apply_patches
 from unierase_cli.editing.patch import Patch
 from unierase_cli.editing.state import EditState
 from unierase_cli.inference.sample import sample
-from unierase_cli.methods import gradient_checks
+from unierase_cli.methods import gradient_checks, repselect, scrub
 from unierase_cli.methods.base import METHODS, load_method
 from unierase_cli.methods.gradient_rows import Rows
 from unierase_cli.methods.terms import gd
@@ -113,6 +113,26 @@ def test_task_vectors_go_the_other_way_than_learning() -> None:
     assert loss_on(erased(pair("learn", None))[0]) < base
     assert loss_on(erased(shipped("task_vector"))[0]) > base
     assert loss_on(erased(shipped("lora_negation"), UNLEARN, AdapterConfig(name="lora", dropout=0.0))[0]) > base
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+@pytest.mark.parametrize("name", ["ga_gd", "task_vector"])
+def test_a_share_of_the_learned_change_is_kept(name: str, adapter: str) -> None:
+    before = dict(tiny_llama().model.named_parameters())
+    found = [erased(shipped(name), replace(UNLEARN, scale=scale), AdapterConfig(name=adapter))[0] for scale in (1.0, 0.25)]
+    whole, part = ({key: p - before[key] for key, p in one.model.named_parameters()} for one in found)
+    assert any(change.abs().max() > 1e-3 for change in whole.values())
+    for key, change in whole.items():
+        torch.testing.assert_close(part[key], 0.25 * change, atol=1e-6, rtol=1e-3)
+
+
+def test_a_share_of_the_change_is_refused_where_nothing_reads_it() -> None:
+    scaled = replace(UNLEARN, scale=0.5)
+    for name, method in {"scrub": scrub, "repselect": repselect}.items():
+        with pytest.raises(UserError, match=f"method={name} does not read unlearn.scale=0.5"):
+            method.check(Experiment(method=shipped(name), unlearn=scaled), [STEP], [])
+    with pytest.raises(UserError, match=r"unlearn\.scale=0 must"):
+        replace(UNLEARN, scale=0)
 
 
 @pytest.mark.parametrize("name", ["ga_gd", "npo_kl", "dpo_gd", "idk_ap", "rmu", "undial"])

@@ -53,16 +53,16 @@ def erase(
     context: EraseContext,
     *,
     alternates: Mapping[str, Sequence[str]] | None = None,
-    negate: float | None = None,
+    scale: float = 1.0,
     plan: list[list[Item]] | None = None,
     original: bool = False,
     start: Callable[[Trained], None] | None = None,
 ) -> tuple[Patch, EditState]:
     """Train the model, or adapters on it, on the step's facts, with ``unlearn.rehearsal`` on earlier ones too.
 
-    ``alternates``: fact id -> alternative answers (AltPO). ``negate``: subtract the learned change times this factor from
-    the model instead of keeping it (task vector). ``plan``: the batches, if they are not those of ``unlearn``. ``original``:
-    a loss compares with the model before all changes so far. ``start``: changes the trained weights before the first step, once
+    ``alternates``: fact id -> alternative answers (AltPO). ``scale``: factor of the learned change, beside ``unlearn.scale``
+    (below 0: it is subtracted, as a task vector). ``plan``: the batches, if they are not those of ``unlearn``. ``original``: a
+    loss compares with the model before all changes so far. ``start``: changes the trained weights before the first step, once
     the reference is stored.
 
     Raises UserError if a term lacks the rows that it needs, if a batch is larger than the forget set, or if the loss is not
@@ -86,7 +86,7 @@ def erase(
         progress = _train(loaded, terms, source, plan, context, trained, step.index, before, start)
         if progress.stopped:
             reporter.warn(f"training stopped after {progress.steps} of {len(plan)} steps: {progress.stopped}")
-        patch = trained.patch(negate)
+        patch = trained.patch(scale * experiment.unlearn.scale)
     info = describe(loaded, step, patch, experiment) | {"steps": progress.steps, "planned_steps": len(plan)}
     info |= {"losses": progress.parts, "looks": progress.looks, "stopped": progress.stopped}
     if rehearsed:

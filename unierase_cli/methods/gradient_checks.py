@@ -86,12 +86,13 @@ def _check_rehearsal(terms: Terms, experiment: Experiment, sequence: bool) -> No
 
 
 def refuse_unread(experiment: Experiment) -> None:
-    """Raise UserError for settings of ``unlearn`` that change the forget loss or its rows, with a method that does not read
-    them.
+    """Raise UserError for settings of ``unlearn`` that change the forget loss, its rows or what it learned, with a method that
+    does not read them.
     """
     config = experiment.unlearn
-    rehearsed = [("unlearn.rehearsal", config.rehearsal, "1")] if config.rehearsal else []
-    for key, value, example in [*_hardened(config), *rehearsed]:
+    others = [("unlearn.rehearsal", config.rehearsal, "1")] if config.rehearsal else []
+    others += [("unlearn.scale", config.scale, "0.9")] if config.scale != 1 else []
+    for key, value, example in [*_hardened(config), *others]:
         raise UserError(
             f"method={experiment.method.name} does not read {key}={value:g}",
             f"leave it out, or give it to another part of a chain: method.chain.NAME.{key}={example}",

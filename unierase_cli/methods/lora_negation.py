@@ -29,4 +29,4 @@ def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseConte
     """Train the adapter on the step's facts and subtract ``scale`` times its change. Raises UserError without an adapter."""
     check_adapter(context.experiment)
     scale = method_settings(SETTINGS, context.experiment.method)["scale"]
-    return gradient.erase(loaded, step, state, context, negate=scale)
+    return gradient.erase(loaded, step, state, context, scale=-scale)

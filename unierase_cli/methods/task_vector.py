@@ -23,4 +23,4 @@ SETTINGS: Mapping[str, Any] = {"scale": 1.0}
 def erase(loaded: LoadedModel, step: Step, state: EditState, context: EraseContext) -> tuple[Patch, EditState]:
     """Overfit on the facts (``method.forget``), then subtract ``scale`` times that change."""
     scale = method_settings(SETTINGS, context.experiment.method)["scale"]
-    return gradient.erase(loaded, step, state, context, negate=scale)
+    return gradient.erase(loaded, step, state, context, scale=-scale)

@@ -63,16 +63,12 @@ class Trained:
             assert error is not None
             raise self._too_large(error) from error
 
-    def patch(self, negate: float | None = None) -> Patch:
-        """End the training and return the learned change, which the model now carries as a reversible change.
-
-        ``negate``: apply base - negate * (learned - base) instead.
-        """
+    def patch(self, scale: float = 1.0) -> Patch:
+        """End the training and return ``scale`` times the learned change, which the model now carries as a reversible change."""
         weights = self.context.weights
         if self.adapter is not None:
-            sign = 1.0 if negate is None else -negate
             found = self.adapter.changes().items()
-            changes = {name: LowRank(sign * left, right) for name, (left, right) in found}
+            changes = {name: LowRank(scale * left, right) for name, (left, right) in found}
             self._restore()
             hashes = weights.hashes_of(changes)
             for name, change in changes.items():
@@ -81,10 +77,10 @@ class Trained:
         self.masters.finish(self._dtype)
         named = [(name, p) for name, p in self.loaded.model.named_parameters() if p.requires_grad]
         dense = {name: whole(p.detach()).to("cpu", self._dtype, copy=True) for name, p in named}
-        if negate is not None:
+        if scale != 1:
             for name, value in dense.items():
                 base = self._base[name].float()
-                dense[name] = (base - negate * (value.float() - base)).to(value.dtype)
+                dense[name] = (base + scale * (value.float() - base)).to(value.dtype)
         dense = {name: value for name, value in dense.items() if not torch.equal(value, self._base[name])}
         self._restore()
         hashes = weights.hashes_of(dense)

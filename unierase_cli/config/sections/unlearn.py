@@ -76,6 +76,10 @@ class UnlearnConfig:
     batch_size. They are drawn from all earlier requests, and the reference is the original model. 0: none. Refused by scrub,
     repselect, release and methods without a forget term, and in a sequence by altpo and with sharding=fsdp.
     """
+    scale: float = field(default=1.0, metadata=IF_SET)
+    """Share of the learned change that is kept: the result lies between the weights before and after (WiSE-FT, arXiv
+    2109.01903). Refused by scrub, repselect and release.
+    """
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
     answers: str = field(default="benchmark", metadata=IF_SET)
@@ -138,7 +142,7 @@ class UnlearnConfig:
         block_numbers("unlearn.layers", self.layers)
         for key in ("sharpness", "adversary_rank", "rehearsal"):
             positive(f"unlearn.{key}", getattr(self, key), zero=True)
-        for key in ("adversary_lr", "adversary_passes"):
+        for key in ("adversary_lr", "adversary_passes", "scale"):
             positive(f"unlearn.{key}", getattr(self, key))
         fraction("unlearn.warmup", self.warmup)
         one_of("unlearn.schedule", self.schedule, ["linear", "cosine", "constant"])
