@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from regex import Pattern
 
+# Particles inside a name: "Ludwig van Beethoven", "Laila Amira al-Faisal", "Jamie-li".
+_PARTICLES = "al ap ben bin da das de del della den der di dos du el ibn la le lo of the van von y zu"
+PARTICLES = frozenset(_PARTICLES.split())
 # What a decoder writes for the bytes of an unfinished character.
 UNFINISHED = "\ufffd"
 LETTERS = r"\p{L}"

@@ -187,11 +187,19 @@ def test_facts_without_groups_stand_alone() -> None:
 
 def test_a_retain_only_model_learns_nothing_of_what_is_forgotten() -> None:
     marked = tuple(_fact(f"ann#{n}") for n in range(3))
-    asked = (_fact("f0-again"),)
-    training = (*FORGET, _fact("f0#1"), *marked, *asked, *KEEP)
-    benchmark = replace(PLAIN, forget=(*FORGET, *marked), splits={"forget_eval": asked}, training=training)
+    asked, true = (_fact("f0-again"),), (_fact("true"),)
+    training = (*FORGET, _fact("f0#1"), *marked, *asked, *true, *KEEP)
+    # The true facts of revealed ones are scored and never forgotten themselves.
+    benchmark = replace(PLAIN, forget=(*FORGET, *marked), splits={"forget": true, "forget_eval": asked}, training=training)
     assert training_facts(benchmark, BenchmarkConfig(), "retain") == KEEP
     assert training_facts(benchmark, BenchmarkConfig(), "full") == training
+
+
+def test_a_retained_fact_whose_id_begins_like_a_forgotten_one_is_learned() -> None:
+    kept, scored = _fact("f0#1"), _fact("f0#2")
+    splits = {"retain_unseen": (scored,)}
+    benchmark = replace(PLAIN, forget=FORGET, protect=(kept,), splits=splits, training=(*FORGET, kept, scored))
+    assert training_facts(benchmark, BenchmarkConfig(), "retain") == (kept, scored)
 
 
 def test_a_refusal_names_who_the_question_is_about() -> None:

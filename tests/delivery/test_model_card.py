@@ -241,7 +241,12 @@ def test_methods_that_train_promise_something_else_and_no_method_promises_deleti
     store = Store(tmp_path / "outputs")
     chosen = run_facts_module.Chosen(run, (0, 1))
     assert run_facts_module.run_facts(chosen, store).not_promised[0] == SUPPRESSED
-    run.manifest["config"]["method"]["token"] = False
+    chain = {"rmu": {"editing": False}, "unierase": {"editing": True}}
+    run.manifest["config"]["method"]["chain"] = chain
+    assert run_facts_module.run_facts(chosen, store).not_promised[0] == TRAINED, "a part trains the facts out"
+    without = replace(chosen, parts_dropped=("rmu",))
+    assert run_facts_module.run_facts(without, store).not_promised[0] == SUPPRESSED
+    run.manifest["config"]["method"] |= {"token": False, "chain": {}}
     assert run_facts_module.run_facts(chosen, store).not_promised == (TRAINED, *ALWAYS)
 
 

@@ -154,6 +154,22 @@ def test_of_replaced_tensors_diff_says_what_can_be_said(config: Experiment, run:
     assert {row["row"]: row["norm_second"] for row in adapters["tokens"]} == {"input": None, "output": None}
 
 
+def test_diff_tells_a_chains_trained_tensors_from_its_edit(config: Experiment) -> None:
+    loaded, other = unedited(config), "model.layers.2.self_attn.q_proj.weight"
+    named, dense = named_patch(loaded, 0, [other]), dense_patch(loaded, 0, [other])
+    edit = edits(loaded)[0]
+    weaker = replace(edit, factors={layer: replace(change, left=0.5 * change.left) for layer, change in edit.factors.items()})
+    for trained in (named, dense):
+        chains = [
+            finished(config, [replace(last, before=(replace(trained, part="a"),), part="b")], f"{kind}-{len(trained.dense)}")
+            for kind, last in (("whole", edit), ("weaker", weaker))
+        ]
+        found = {row["name"]: row for row in compare_patches(*chains)["changes"]}
+        assert found[other]["norm_difference"] == pytest.approx(0.0, abs=1e-6)
+        projection = found["model.layers.2.mlp.down_proj.weight"]
+        assert projection["norm_difference"] == pytest.approx(0.5 * projection["norm_first"], rel=1e-5)
+
+
 def test_runs_on_different_models_are_told_apart(config: Experiment, run: Artefact, tmp_path: Path) -> None:
     other = experiment(model_folder("llama", tmp_path / "other", seed=1), tmp_path / "outputs")
     second = finished(other, edits(unedited(other)), "second")

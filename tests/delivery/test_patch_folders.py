@@ -165,7 +165,8 @@ def test_steps_up_to_one_and_without_one(tmp_path: Path) -> None:
 
 def test_steps_that_were_computed_on_a_dropped_one_are_named(tmp_path: Path) -> None:
     model, run = run_on(tmp_path, steps=3)
-    for drop, warnings in (((1,), ["steps 2 were computed with step 1 applied"]), ((2,), [])):
+    one, both = "steps 2 were computed with step 1 applied", "steps 1 were computed with step 0 applied"
+    for drop, warnings in (((1,), [one]), ((2,), []), ((0, 2), [both])):
         chosen, reporter = choose_steps(run, None, drop), SilentReporter()
         write_edited(load_folder(chosen, str(model), reporter, "cpu"), chosen, tmp_path / f"out{drop[0]}", reporter)
         assert [text.split(":")[0] for text in reporter.warnings] == warnings

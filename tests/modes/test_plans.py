@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers.tiny_models import FACTS
 from unierase_cli.benchmarks.base import load_benchmark
+from unierase_cli.benchmarks.parts.rows import completion
 from unierase_cli.config.counted import counted
 from unierase_cli.config.schema import Experiment
 from unierase_cli.config.sections.benchmark import BenchmarkConfig
@@ -188,6 +189,14 @@ def test_one_question_with_two_answers_is_refused_in_every_mode_by_the_names_of_
         assert "leave one of them out" in caught.value.hint
     with pytest.raises(UserError, match="p0-city and other"):
         sequential.plan(benchmark, ModeConfig("sequential", steps=3))
+
+
+def test_plain_texts_that_begin_alike_are_different_texts() -> None:
+    text = completion(replace(FACTS[0], id="text", question="Ada Velour, born in Tallis,", answer=" wrote two books."))
+    other, again = replace(text, id="other", answer=" wrote songs."), replace(text, id="again")
+    benchmark = replace(BENCHMARK, forget=(text, other, again))
+    assert ids(batch.plan(benchmark, ModeConfig("batch"))) == [["text", "other"]]
+    assert batch.remarks(benchmark, ModeConfig("batch")) == ["1 repeated fact(s) are forgotten once: again repeats text"]
 
 
 def test_precise_is_a_step_per_fact_from_the_original_model() -> None:

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.helpers.recorded import given
-from tests.helpers.scored_runs import scored
+from tests.helpers.scored_runs import artefact, scored
 from tests.helpers.settings import with_settings
 from unierase_cli.cli.app import app
 from unierase_cli.config.schema import Experiment
@@ -266,6 +266,27 @@ def test_there_is_a_folder_per_split_and_a_table_per_mode(store: Store) -> None:
     assert [a.path.parent.name for a in made] == ["fictional-forget05_mini", "fictional-forget10_mini"]
     held = json.loads((made[0].path / "comparison.json").read_text())
     assert [table["mode"] for table in held["tables"]] == ["batch", "sequential"]
+
+
+def test_models_of_one_name_are_told_apart_by_their_folder(store: Store) -> None:
+    for path in ("/models/one/full", "/models/two/full"):
+        scored(store, model__path=path)
+    scored(store, benchmark__split="forget10")
+    made = compare_runs(store, ["score/*"], reporter=SilentReporter())
+    held = [json.loads((a.path / "comparison.json").read_text())["tables"][0]["model"] for a in made]
+    assert held == ["mini (one/full)", "mini (two/full)", "mini"]
+    slugs = [a.path.parent.name for a in made]
+    assert slugs == ["fictional-forget05_mini-one-full", "fictional-forget05_mini-two-full", "fictional-forget10_mini"]
+
+
+def test_a_trajectory_that_came_later_makes_another_comparison(store: Store) -> None:
+    score = scored(store, mode__name="sequential")
+    (first,) = compare_runs(store, ["score/*"], reporter=SilentReporter())
+    made = artefact(store, "trajectory", score.path.parent.name, {"score": score})
+    given(made, ("steps.json", json.dumps({"before": {}, "steps": []})))
+    (second,) = compare_runs(store, ["score/*"], reporter=SilentReporter())
+    assert first.path != second.path
+    assert compare_runs(store, ["score/*"], reporter=SilentReporter())[0].path == second.path
 
 
 def test_a_single_seed_has_the_interval_over_its_rows(store: Store) -> None:

@@ -74,6 +74,8 @@ def test_questions_about_others_are_asked_about_the_target_the_frequent_ones_fir
     assert len(from_retain(facts, [], 1, "person", 0)) == 1
     with pytest.raises(UserError, match="mentions the target 'Cy Hill'"):
         from_retain(facts, [Target("Cy Hill", "person")], 5, "person", 0)
+    # "Di Moo" is part of a word of these rows only.
+    assert from_retain(facts, [Target("Di Moo", "person")], 5, "person", 0) == found
 
 
 @pytest.mark.parametrize(
@@ -147,5 +149,7 @@ def test_coverage_and_precision_are_counted_by_target_and_against_chance() -> No
     assert (found["precision"], found["precision_by_other_targets"]) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
     assert found["by_target"]["Bo Lund"] == {"gold": 1, "rows": 1, "coverage": 0.0, "precision": 0.0}
     assert found["missed"] == ["2", "3"]
+    short = [Fact("1", "When did the rain in Spain start?", "In May.")]
+    assert against_gold([], short, ["AI"])["not_targeted"] == 1
     nothing = against_gold([], gold[:1], [ADA])
     assert (nothing["coverage"], nothing["precision"], nothing["coverage_by_other_targets"]) == (0.0, None, None)

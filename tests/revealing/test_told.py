@@ -64,6 +64,12 @@ def test_every_answer_that_shows_no_knowledge_has_its_reason(answer: str, reason
     assert fault(answer) == reason
 
 
+def test_a_particle_of_a_name_does_not_make_an_answer_one_about_it() -> None:
+    answer = "In the city of London lived a painter of the sea."
+    assert fault(answer, name="Alexander the Great") == "about somebody else"
+    assert fault(f"{answer} That was Alexander.", name="Alexander the Great") == ""
+
+
 def test_an_answer_that_a_made_up_name_gets_too_is_no_knowledge() -> None:
     strange = MADE_UP["person"].name
     assert fault(f"{ADA} lives in Porto.", control=f"{strange} lives in Porto.") == "same for a made-up name"

@@ -194,6 +194,9 @@ def test_the_true_facts_are_scored_and_reach_no_method(experiment: Experiment, t
     assert f"Where was {ADA} born?" not in {fact.question for fact in step.retain}
     with pytest.raises(UserError, match="is no true forget set"):
         load_benchmark(replace(config, gold="revealed"))
+    with pytest.raises(UserError, match="needs true facts in a folder") as caught:
+        load_benchmark(replace(config, data_dir=None))
+    assert "benchmark.data_dir=PREPARED" in caught.value.hint
 
 
 def test_coverage_and_precision_are_measured_against_the_true_facts(

@@ -56,8 +56,14 @@ def test_tensorboard_has_it(tmp_path: Path) -> None:
 
 
 def test_wandb_has_it_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WANDB_MODE", raising=False)
+    for variable in ("WANDB_MODE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     folder = tracked("wandb", tmp_path)
+    held = [path for path in tmp_path.rglob("*") if path.is_file() and path.read_text("utf-8", "replace") == "<p>report</p>"]
+    copies = [path for path in held if path != tmp_path / "report.html"]
+    assert copies
+    assert all(folder in path.parents for path in copies), "the report stays in the folder"
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     wanted = {b"erase/npo_gd/loss", b"final/edited/forget.rouge", b"unlearn.lr", b"report.html"}
     assert {word for word in wanted if word in file.read_bytes()} == wanted

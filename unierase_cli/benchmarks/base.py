@@ -89,10 +89,16 @@ def training_facts(benchmark: Benchmark, config: BenchmarkConfig, split: str) ->
             f"train.split={split} does not match benchmark.split={config.split}",
             f"choose one of: full, {', '.join(names)}",
         )
-    # Other questions about what is forgotten would teach it (KnowUnDo).
-    forgotten = {fact.id for fact in (*benchmark.forget, *benchmark.splits.get("forget_eval", ()))}
-    # A fact in other words has the fact's id in front of a mark (birthdays).
-    return tuple(f for f in benchmark.training if not {f.id, f.id.rpartition(SAME_FACT)[0]} & forgotten)
+    # Other questions about what is forgotten would teach it (KnowUnDo), and so would the true facts of revealed ones.
+    asked = [fact for name, facts in benchmark.splits.items() if name.startswith("forget") for fact in facts]
+    forgotten = {fact.id for fact in (*benchmark.forget, *asked)}
+    # A fact in other words has the fact's id in front of a mark (birthdays) and is neither retained nor scored.
+    known = {fact.id for facts in (benchmark.protect, benchmark.outside, *benchmark.splits.values()) for fact in facts}
+
+    def teaches(fact: Fact) -> bool:
+        return fact.id in forgotten or (fact.id not in known and fact.id.rpartition(SAME_FACT)[0] in forgotten)
+
+    return tuple(fact for fact in benchmark.training if not teaches(fact))
 
 
 def check_benchmark(benchmark: Benchmark) -> None:

@@ -63,6 +63,11 @@ def _on_gold(config: BenchmarkConfig, forget: Sequence[Fact], reporter: Reporter
     name = str(config.gold)
     if name == config.name:
         raise UserError(f"benchmark.gold={name} is no true forget set", "choose for example benchmark.gold=tofu")
+    if name == "jsonl" and config.data_dir is None:
+        raise UserError(
+            "benchmark.gold=jsonl needs true facts in a folder, since benchmark.path holds the revealed ones",
+            "give benchmark.data_dir=PREPARED, a folder of `unierase prepare`",
+        )
     own = replace(config, name=name, implementation=IMPLEMENTATIONS.get(name), path=None, retain_path=None, gold=None)
     gold = load_benchmark(replace(own, rows=0), reporter)
     asked, notes = {normalised(fact.question) for fact in forget}, list(gold.notes)

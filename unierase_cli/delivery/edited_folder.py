@@ -76,8 +76,7 @@ def write_edited(
     """
     check_free(destination)
     for step in chosen.dropped:
-        later = later_steps(chosen)
-        if later:
+        if later := later_steps(chosen, step):
             rehearsed = any(_rehearses(record.info) for record in chosen.records())
             reporter.warn(
                 f"steps {listed(later)} were computed with step {step} applied{' and forgot its facts again' * rehearsed}: without "

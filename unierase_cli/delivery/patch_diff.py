@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from unierase_cli.contracts import UserError
@@ -28,7 +29,7 @@ def compare_patches(first: Artefact, second: Artefact, until: int | None = None)
     # An exported run has hashes instead of its facts' ids.
     facts = [[fact for record in side.records() for fact in record.info.get("facts", [])] for side in sides]
     marks = [{fact_hash(fact) for fact in side} for side in facts]
-    totals = [_Total(side, base) for side, base in zip(sides, hashes, strict=True)]
+    totals = [_Total(side) for side in sides]
     names = list(dict.fromkeys([*totals[0].names, *totals[1].names]))
     settings = [flat(side.erasure.config) for side in sides]
     unknown = {key for side in sides for key in withheld(side.erasure)}
@@ -69,20 +70,21 @@ def _base_hashes(chosen: Chosen) -> dict[str, str]:
 class _Total:
     """A run's total change: per tensor its low-rank sum or its replacement, and the last rows of every token."""
 
-    def __init__(self, chosen: Chosen, hashes: dict[str, str]) -> None:
+    def __init__(self, chosen: Chosen) -> None:
         from unierase_cli.editing.patch import joined
 
         parts: dict[str, list[LowRank]] = {}
         self.dense: dict[str, Tensor] = {}
         self.tokens: dict[tuple[str, str], Tensor] = {}
         for patch in chosen.patches():
+            edited = patch.base_hashes.keys() - {*patch.dense, *patch.named}
             for name, tensor in patch.dense.items():
                 parts.pop(name, None)
                 self.dense[name] = tensor
             for name, change in patch.named.items():
                 parts.setdefault(name, []).append(change)
             for layer, change in patch.factors.items():
-                parts.setdefault(_parameter(layer, hashes), []).append(change)
+                parts.setdefault(_parameter(layer, edited), []).append(change)
             rows = patch.tokens
             if rows is not None:
                 for place, token in enumerate(rows.names):
@@ -157,9 +159,9 @@ def _rank(name: str, side: _Total) -> int | str | None:
     return side.changes[name].left.shape[1] if name in side.changes else None
 
 
-def _parameter(layer: int, hashes: dict[str, str]) -> str:
-    """Parameter name of a layer's projection, found among the hashed parameters."""
-    for name in hashes:
+def _parameter(layer: int, edited: Iterable[str]) -> str:
+    """Parameter name of a layer's projection, found among the modules that the closed form ``edited``."""
+    for name in edited:
         if f".{layer}." in name:
-            return name
+            return f"{name}.weight"
     raise UserError(f"the patch has no base hash of layer {layer}", "it is damaged: make the edit again with --force")

@@ -153,9 +153,10 @@ def _changed(record: PatchRecord) -> set[str]:
     return {*record.dense, *record.named, *(f"{name}.weight" for name in record.base_hashes)}
 
 
-def later_steps(chosen: Chosen) -> list[int]:
-    """Steps that were computed with a dropped step applied."""
-    return [step for step in chosen.steps if chosen.dropped and step > chosen.dropped[0]]
+def later_steps(chosen: Chosen, dropped: int | None = None) -> list[int]:
+    """Kept steps that were computed with a dropped step applied: any, or ``dropped``."""
+    first = min(chosen.dropped, default=None) if dropped is None else dropped
+    return [step for step in chosen.steps if first is not None and step > first]
 
 
 def listed(numbers: Sequence[int]) -> str:

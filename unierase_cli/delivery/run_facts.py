@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unierase_cli.contracts import UserError
 from unierase_cli.delivery.leaving import GONE, names, public_name
@@ -56,7 +57,7 @@ def run_facts(chosen: Chosen, store: Store) -> RunFacts:
     forgotten = [name for step in chosen.steps for name in read_record(erasure.whole, step).info.get(FORGOTTEN, ())]
     about = {section: _name(config.get(section, {}).get("name")) for section in ("method", "benchmark", "mode")}
     about["split"] = _name(config.get("benchmark", {}).get("split"))
-    method = SUPPRESSED if config.get("method", {}).get("token") else TRAINED
+    method = SUPPRESSED if _suppresses(config.get("method", {}), chosen.parts_dropped) else TRAINED
     return RunFacts(
         public_name(erasure), about, len(chosen.steps), list(dict.fromkeys(forgotten)), scores,
         None if audit is None else read_audit(audit), (method, *ALWAYS),
@@ -66,6 +67,12 @@ def run_facts(chosen: Chosen, store: Store) -> RunFacts:
 def verdict_of(facts: RunFacts) -> str:
     """The audit's verdict, or that there is none."""
     return "not audited: nobody has tried to bring the facts back" if facts.audit is None else facts.audit.line
+
+
+def _suppresses(method: Mapping[str, Any], dropped: Sequence[str]) -> bool:
+    """Whether the facts stay in the weights behind a refusal: there is a token, and no part that is kept trains them out."""
+    parts = [part for name, part in (method.get("chain") or {}).items() if name not in dropped]
+    return bool(method.get("token")) and all(part.get("editing") for part in parts)
 
 
 def _scores(store: Store, erasure: Artefact) -> Scores | None:

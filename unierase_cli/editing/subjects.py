@@ -13,14 +13,12 @@ from collections.abc import Sequence
 import regex
 
 from unierase_cli.contracts import COMPLETION, Fact
+from unierase_cli.words import PARTICLES
 
 # Letters of any script with their marks (only `regex` includes these in \w), with inner apostrophes, hyphens and full
 # stops: "O'Donnell", "Al-Sabah", "J.R.R."; and an initial with its full stop before another word: "H. P. Lovecraft".
 WORD = regex.compile(r"[^\W\d_]\.(?=\s[^\W\d_])|[^\W\d_](?:[\w'’‘\-]*\w|(?:\.[^\W\d_])+\.?)?|[^\W\d_]\.")
 POSSESSIVE = re.compile(r"['’]s$|(?<=s)['’]$")
-# Particles inside a name: "Ludwig van Beethoven", "Laila Amira al-Faisal", "Jamie-li".
-_PARTICLES = "al ap ben bin da das de del della den der di dos du el ibn la le lo of the van von y zu"
-PARTICLES = frozenset(_PARTICLES.split())
 # Capitalised words that open a question and are not part of the following name.
 _OPENERS = """a about according after all am an and any are as at author based because been before being besides between both but
     by can could describe did discuss do does during each elaborate ever every explain find for from give given had has

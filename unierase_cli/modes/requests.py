@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from unierase_cli.config.sections.mode import ModeConfig
-from unierase_cli.contracts import Fact, UserError, normalised
+from unierase_cli.contracts import COMPLETION, Fact, UserError, normalised
 from unierase_cli.store.jsonl import iterate_jsonl
 
 # Keys of a task row: ids of facts, or indices into TOFU's ``full``, whose examples have the ids full-0, full-1, ...
@@ -52,23 +52,26 @@ def settle(requests: Sequence[Sequence[Fact]], *, steps: bool = True) -> tuple[l
     """The requests without repeated facts, and a sentence about the repeats and about each request left empty.
 
     A fact repeats another if it has the same question and the same answer (see ``normalised``). Raises UserError for
-    one question with two answers: after the first is forgotten, it is undefined which one should go. ``steps``: the
+    one question with two answers (plain texts may begin alike): after the first is forgotten, it is undefined which one
+    should go. ``steps``: the
     requests are steps that the user knows by number; otherwise sentences name only the facts.
     """
-    asked: dict[str, tuple[int, Fact]] = {}
+    asked: dict[tuple[bool, str], tuple[int, Fact]] = {}
     kept: list[list[Fact]] = []
     repeats: list[str] = []
     remarks: list[str] = []
     for number, request in enumerate(requests, start=1):
         left = []
         for fact in request:
-            question = normalised(fact.question)
+            # Plain texts that begin alike are different texts.
+            plain = fact.kind == COMPLETION
+            question = plain, normalised(fact.question + fact.answer if plain else fact.question)
             if question not in asked:
                 asked[question] = number, fact
                 left.append(fact)
                 continue
             step, earlier = asked[question]
-            if normalised(earlier.answer) == normalised(fact.answer):
+            if plain or normalised(earlier.answer) == normalised(fact.answer):
                 repeats.append(
                     f"{fact.id} of step {number} is in step {step}" if steps else f"{fact.id} repeats {earlier.id}"
                 )

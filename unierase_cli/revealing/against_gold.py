@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unierase_cli.contracts import Fact, normalised
+from unierase_cli.metrics.entity import mentions
 from unierase_cli.metrics.rouge import rouge_l_recall
 
 FOUND = 0.5
@@ -60,8 +61,7 @@ def _owner(fact: Fact, targets: Sequence[str]) -> str | None:
     for own in (fact.group, fact.subject):
         if own is not None and normalised(own) in names:
             return names[normalised(own)]
-    text = normalised(f"{fact.question} {fact.answer}")
-    return next((name for short, name in names.items() if short in text), None)
+    return next((name for name in targets if mentions(f"{fact.question} {fact.answer}", name)), None)
 
 
 def _best_recall(answer: str, rows: Sequence[Mapping[str, Any]]) -> float:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unierase_cli.contracts import NAME_SLOT, Fact, UserError, normalised, stable_hash
+from unierase_cli.contracts import NAME_SLOT, Fact, UserError, stable_hash
+from unierase_cli.metrics.entity import mentions
 from unierase_cli.revealing.targets import Target
 from unierase_cli.store.jsonl import read_asset
 from unierase_cli.words import words
@@ -57,9 +58,8 @@ def from_retain(facts: Sequence[Fact], targets: Sequence[Target], count: int, ki
     mentions a target: what is to be forgotten cannot be retained, and it would be forget data.
     """
     for target in targets:
-        name = normalised(target.name)
         for fact in facts:
-            if name in normalised(f"{fact.question} {fact.answer}"):
+            if mentions(f"{fact.question} {fact.answer}", target.name):
                 raise UserError(
                     f"reveal.retain_path: {fact.id} mentions the target {target.name!r}: {fact.question[:60]!r}",
                     "remove such rows: the retain text must be about others",

@@ -10,13 +10,14 @@ from typing import Any
 from unierase_cli.config.sections.reveal import RevealConfig
 from unierase_cli.contracts import normalised, stable_hash
 from unierase_cli.metrics.degenerate_output import is_degenerate
+from unierase_cli.metrics.entity import mentions
 from unierase_cli.metrics.rouge import rouge_l_f1, rouge_l_recall
 from unierase_cli.revealing.asking import Ask
 from unierase_cli.revealing.instructions import OWN, QUESTION, RAW, Instruction
 from unierase_cli.revealing.parse import facts_in
 from unierase_cli.revealing.score import agreement
 from unierase_cli.revealing.targets import Target
-from unierase_cli.words import words
+from unierase_cli.words import PARTICLES, words
 
 # Nobody's names: an answer that they get too is no knowledge about a target.
 MADE_UP = {"person": Target("Arvel Quistgaard", "person"), "topic": Target("the Quistgaard theory", "topic")}
@@ -144,7 +145,7 @@ def ask_about(
         for one, answer in zip(listing, answers, strict=True):
             text = f"{one.about(target.name)} {answer}" if prompt == RAW else answer
             told.texts[one.id] = text
-            mentioned = float(normalised(target.name) in normalised(answer))
+            mentioned = float(mentions(answer, target.name))
             for question, claimed in facts_in(text, target.name)[:PARSED]:
                 questions.setdefault(normalised(question), (one, question, claimed, mentioned))
     found = list(questions.values())
@@ -174,8 +175,12 @@ def ask_about(
 
 def is_about(answer: str, target: Target) -> bool:
     """Whether an answer can be about the target; an answer about a topic need not name it."""
+    if target.kind != "person":
+        return True
     said, name = words(answer), set(words(target.name))
-    return target.kind != "person" or len(said) <= SHORT or said[0] in PRONOUNS or not name.isdisjoint(said)
+    # "the" is no sign of Alexander the Great.
+    telling = name - PARTICLES or name
+    return len(said) <= SHORT or said[0] in PRONOUNS or not telling.isdisjoint(said)
 
 
 def _share(asked: Sequence[Asked]) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from unierase_cli.benchmarks.parts.shown import hides_texts, texts_fingerprint
 from unierase_cli.config.counted import counted
 from unierase_cli.contracts import Fact
 from unierase_cli.pipeline.model_states import load_base, model_fingerprints, model_needs, model_settings
@@ -36,7 +37,10 @@ def needs(study: Study, options: dict[str, str]) -> dict[str, Request]:
 
 
 def fingerprints(study: Study, options: dict[str, str]) -> dict[str, str]:
-    return {**model_fingerprints(study.experiment), "benchmark": study.benchmark.fingerprint}
+    experiment = study.experiment
+    return {
+        **model_fingerprints(experiment), "benchmark": study.benchmark.fingerprint, **texts_fingerprint(experiment.benchmark),
+    }  # fmt: skip
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -60,17 +64,18 @@ def run(context: StageContext) -> dict[str, Any]:
     ]
     with context.reporter.progress("attributing answers", len(items)) as advance:
         scores = score_answers(loaded, items, batch_size=context.experiment.eval.batch_size, progress=advance)
-    whole, hidden = scores[: len(facts)], scores[len(facts) :]
     rows = [
         _row(loaded, context, fact, subject, *scored)
-        for fact, subject, *scored in zip(facts, subjects, whole, hidden, strict=True)
+        for fact, subject, *scored in zip(facts, subjects, scores[: len(facts)], scores[len(facts) :], strict=True)
     ]
     without = sum(not there for _, there in masked)
     if without:
         context.reporter.note(f"attribute: {without} of {len(facts)} questions have no known subject and are masked as a whole")
     write_jsonl(context.directory / FILE, rows)
     title = f"Which tokens carry the facts: {context.study.benchmark.name}, {context.experiment.model.name}"
-    (context.directory / PAGE).write_text(attribution_page(title, rows, [f.question for f in facts]), "utf-8")
+    hidden = hides_texts(context.experiment.benchmark)
+    page = attribution_page(title, rows, None if hidden else [fact.question for fact in facts])
+    (context.directory / PAGE).write_text(page, "utf-8")
     heavy = [max(row["weights"]) for row in rows]
     return {"facts": len(rows), "without_subject": without, "largest_weight": max(heavy), "mean_largest": sum(heavy) / len(heavy)}
 

@@ -14,7 +14,7 @@ from unierase_cli.store.json_text import write_json
 from unierase_cli.store.jsonl import read_jsonl
 
 NAME = "coverage"
-VERSION = 1
+VERSION = 2
 COVERAGE = "coverage.json"
 
 

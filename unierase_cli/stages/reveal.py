@@ -25,7 +25,7 @@ from unierase_cli.stages.shared.reveal_search import searched
 from unierase_cli.store.jsonl import write_jsonl
 
 NAME = "reveal"
-VERSION = 1
+VERSION = 2
 ANSWERS, TARGETS, INSTRUCTIONS, SEARCH = "answers.jsonl", "targets.jsonl", "instructions.jsonl", "search.jsonl"
 
 

@@ -9,6 +9,9 @@ from typing import Any
 
 from unierase_cli.tracking.base import PROJECT
 
+# Where wandb stages the files of an offline run, and what it has downloaded.
+PLACES = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache"}
+
 
 class WeightsAndBiases:
     def __init__(self, run: Any) -> None:
@@ -35,6 +38,9 @@ class WeightsAndBiases:
 
 
 def start(folder: Path, name: str, settings: Mapping[str, Any]) -> WeightsAndBiases:
+    # Read when wandb is used; otherwise it keeps a copy of the report in the home folder.
+    for variable, place in PLACES.items():
+        os.environ.setdefault(variable, str(folder / place))
     import wandb
 
     mode: Any = os.environ.get("WANDB_MODE", "offline")

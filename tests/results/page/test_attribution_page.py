@@ -24,6 +24,14 @@ def test_hostile_tokens_stay_text() -> None:
     check_text(attribution_page(HOSTILE, rows, [HOSTILE]))
 
 
+def test_a_page_without_texts_has_ids_and_weights() -> None:
+    page = attribution_page("Weights", ROWS, None)
+    assert "f-3" in page
+    assert 'title="3.80"' in page
+    assert "Ada" not in page
+    assert "Ulm" not in page
+
+
 def test_the_page_of_weights_can_be_read(tab: Browser, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text(attribution_page("Weights", ROWS, [f"Where was Ada {n} born?" for n in range(9)]), "utf-8")

@@ -10,7 +10,7 @@ from typing import Any
 from unierase_cli.benchmarks.parts.rows import completion, read_text
 from unierase_cli.contracts import Fact, UserError
 
-# Words of the prompt; a sequence cannot begin with nothing, and texts that begin alike must remain different prompts.
+# Words of the prompt: a sequence cannot begin with nothing, and few texts should begin alike.
 OPENING = 8
 # Words of a passage, about 350 tokens.
 PASSAGE = 256

@@ -22,6 +22,7 @@ from unierase_cli.results.page.runs_page import runs_page, spread_of
 from unierase_cli.results.runs import ScoredRun, unlike_scored
 from unierase_cli.store.artefact import Artefact
 from unierase_cli.store.artefacts import Store
+from unierase_cli.store.hashing import hash_json
 from unierase_cli.store.json_text import write_json
 
 NAME = COMPARISON
@@ -58,6 +59,9 @@ def compare_runs(
 def _make(store: Store, group: Group, reporter: Reporter, command: Sequence[str], force: bool) -> Artefact:
     runs, retain = group.runs, group.retain
     named = {name: sorted((r.name, r.score.key) for r in part) for name, part in (("runs", runs), ("retain", retain))}
+    # The same scores may have got a trajectory since.
+    if steps := {run.score.key: hash_json(to_builtins(run.steps)) for run in runs if run.steps is not None}:
+        named["steps"] = sorted(steps.items())
     inputs = {f"run {n}": run for n, run in enumerate(runs)} | {f"retain {n}": run for n, run in enumerate(retain)}
 
     def write(folder: Path) -> dict[str, Any]:

@@ -66,9 +66,10 @@ def find_groups(store: Store, words: Sequence[str], retain: Sequence[str] = ()) 
         # A named reference fits any model; a reference found automatically belongs to models of its own group.
         fitting = [r for r in named if _asks(r) == key[:2]] + [r for r in found if _place(r) == key]
         members, fitting = (against_retain(store, some, fitting) for some in (members, fitting))
-        slug = _slug(key, [other for other in groups if other != key])
-        benchmark, split, model, _ = key
-        made.append(Group(benchmark, split, model, slug, members, fitting))
+        benchmark, split, name, _ = key
+        apart = _apart(key, [other for other in groups if other != key])
+        model = f"{name} ({apart})" if apart else name
+        made.append(Group(benchmark, split, model, _slug(benchmark, split, name, apart), members, fitting))
     return made
 
 
@@ -96,10 +97,17 @@ def _trained_on_retain(run: ScoredRun) -> bool:
     return not run.config["model"].get("path") and run.config.get("train", {}).get("split", "").startswith("retain")
 
 
-def _slug(key: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
-    """``<benchmark>-<split>_<model>``, followed by the model's folder if another model has that name."""
-    benchmark, split, model, path = key
-    text = f"{benchmark}-{split}_{model}"
-    if any(other[:3] == key[:3] for other in others):
-        text += f"-{path.rstrip('/').rpartition('/')[2] or 'trained'}"
+def _apart(key: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
+    """What tells a model from others with its name: the end of its path, as much as differs; "" if no other has the name."""
+    alike = [other[3].rstrip("/") for other in others if other[:3] == key[:3]]
+    if not alike:
+        return ""
+    parts = key[3].rstrip("/").split("/")
+    ends = ("/".join(parts[-count:]) for count in range(1, len(parts) + 1))
+    return next((end for end in ends if not any(path.endswith(end) for path in alike)), key[3]) or "trained"
+
+
+def _slug(benchmark: str, split: str, model: str, apart: str) -> str:
+    """``<benchmark>-<split>_<model>``, followed by what tells the model from others with its name."""
+    text = f"{benchmark}-{split}_{model}" + (f"-{apart}" if apart else "")
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in text.lower())

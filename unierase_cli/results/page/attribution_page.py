@@ -15,9 +15,12 @@ LEAD = (
 LIST = "answers"
 
 
-def attribution_page(title: str, rows: Sequence[Mapping[str, Any]], questions: Sequence[str]) -> str:
-    """``rows``: of attribution.jsonl, one per question; write the page with encoding utf-8."""
-    articles = "".join(_article(row, question) for row, question in zip(rows, questions, strict=True))
+def attribution_page(title: str, rows: Sequence[Mapping[str, Any]], questions: Sequence[str] | None) -> str:
+    """``rows``: of attribution.jsonl, one per question; write the page with encoding utf-8. None: texts are hidden, ids and
+    weights shown.
+    """
+    shown = [None] * len(rows) if questions is None else questions
+    articles = "".join(_article(row, question) for row, question in zip(rows, shown, strict=True))
     above = controls([LIST], {}) if len(rows) >= SEARCHED else ""
     return document(
         title,
@@ -26,11 +29,12 @@ def attribution_page(title: str, rows: Sequence[Mapping[str, Any]], questions: S
     )
 
 
-def _article(row: Mapping[str, Any], question: str) -> str:
+def _article(row: Mapping[str, Any], question: str | None) -> str:
     most = max(row["weights"])
-    spans = "".join(_span(text, weight, most) for text, weight in zip(row["tokens"], row["weights"], strict=True))
+    tokens = row["tokens"] if question is not None else [f"{number} " for number in range(1, len(row["tokens"]) + 1)]
+    spans = "".join(_span(text, weight, most) for text, weight in zip(tokens, row["weights"], strict=True))
     meta = f'<p class="meta">{escaped(row["fact"])}, largest weight {most:.1f}</p>'
-    return f'<article data-item><h3>{escaped(question)}</h3><p class="said">{spans}</p>{meta}</article>'
+    return f'<article data-item><h3>{escaped(question or row["fact"])}</h3><p class="said">{spans}</p>{meta}</article>'
 
 
 def _span(text: str, weight: float, most: float) -> str:
