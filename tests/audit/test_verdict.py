@@ -104,7 +104,7 @@ def test_one_attack_that_brings_a_little_back_is_named() -> None:
 
 def test_what_too_few_groups_bring_back_is_not_passed_over() -> None:
     wide, some = replace(PREFIX, word="undecided", share=1.0), replace(INT4, word="partly", share=0.11)
-    assert line(wide, some, RELEARN) == "undecided: prefix brings back 1.00, in too few groups of facts to tell"
+    assert line(wide, some, RELEARN) == "undecided: prefix brings back 1.00, too few groups of facts to tell"
     assert line(replace(wide, trained=0.1), some, RELEARN).startswith("undecided: prefix")
     assert line(replace(wide, share=0.2), some, RELEARN) == "mostly erased: at most 0.20 by prefix"
     assert line(replace(wide, share=0.2), INT4, RELEARN) == "no recovery found by 3 attacks"

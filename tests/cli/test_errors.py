@@ -29,7 +29,7 @@ def lines(result: Result) -> list[str]:
         (["rnu"], "error: there is no command rnu", "  try: unierase run"),
         (
             ["experiment=demo"],
-            "error: experiment=demo is in the place of the command",
+            "error: experiment=demo is not a command",
             "  try: unierase run experiment=demo",
         ),
         (["run", "--modle", "mini"], "error: no such option: --modle", "  try: --mode"),

@@ -80,7 +80,7 @@ MISTAKES = {
     "method.forget.term=altpo": "needs alternative answers",
     "method.retain.term=kl_all": "needs a reference model at hand",
     "method.implementation=foo": "foo is not a method",
-    "unlearn.forget_labels=all": "have no fixed reference",
+    "unlearn.forget_labels=all": "there is no fixed reference",
     "unlearn.optimizer=paged_adamw_8bit": "needs an NVIDIA GPU",
     "unlearn.sharding=fsdp": "there is only one",
     "benchmark.split=forget10 method.retain.term=kl unlearn.reference_gib=1e-6": "by an estimate",

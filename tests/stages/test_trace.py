@@ -221,7 +221,7 @@ def test_an_edit_of_traced_layers_makes_the_trace_that_it_needs_and_depends_on_i
         ({"trace__kinds": ["residual"]}, "effects of MLPs, which trace.kinds leaves out"),
         (
             {"trace__lead": "Answer:", "edit__key_position": "prompt_last"},
-            "nothing is measured at the prompt's last token",
+            "the prompt's last token is not measured",
         ),
     ],
 )

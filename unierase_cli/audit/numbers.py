@@ -114,7 +114,7 @@ def _with_other_facts(
 
 
 def relative_numbers(intact: Mapping[str, float], groups: Mapping[str, str]) -> Numbers | None:
-    """Of a score that says by itself how much is left: 0 as in the control, 1 as in the unedited model."""
+    """Numbers of a score that is itself a share: 0 as in the control, 1 as in the unedited model."""
     if not intact:
         return None
     values, members = list(intact.values()), [groups.get(fact, fact) for fact in intact]

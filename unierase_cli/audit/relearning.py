@@ -1,4 +1,4 @@
-"""A copy of the model that is trained on a little, and asked as it learns; afterwards it is what it was, to the bit."""
+"""Trains the model on a few facts and asks it as it learns; afterwards it is restored bit for bit."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def _rule(findings: Sequence[Finding], retained: Retained, limits: VerdictConfig
         return READABLE, f"{READABLE}: {found.attack} {found.share:.2f}"
     # Few groups leave a wide interval, or none; what an attack brings back is no failure of the attack.
     if found := _highest(f for f in attacks if f.word == UNDECIDED and f.share is not None and f.share >= limits.recovered):
-        return UNDECIDED, f"{UNDECIDED}: {found.attack} brings back {found.share:.2f}, in too few groups of facts to tell"
+        return UNDECIDED, f"{UNDECIDED}: {found.attack} brings back {found.share:.2f}, too few groups of facts to tell"
     told = [f for f in attacks if f.word == PARTLY or (f.word in (RESISTED, UNDECIDED) and not too_weak(f))]
     if not told:
         return UNAVAILABLE, f"{UNAVAILABLE}: no attack could be judged"

@@ -1,4 +1,4 @@
-"""A model with other weights for a while: whatever happens, it gets its own back, bit for bit."""
+"""Changes a model's weights for a while; they are restored bit for bit, also after errors."""
 
 from __future__ import annotations
 

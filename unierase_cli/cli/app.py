@@ -103,7 +103,7 @@ class Commands(TyperGroup):
             return super().resolve_command(ctx, args)
         near = get_close_matches(name, list(COMMANDS), n=1)
         if "=" in name:
-            raise UserError(f"{name} is in the place of the command", f"unierase run {' '.join(args)}")
+            raise UserError(f"{name} is not a command", f"unierase run {' '.join(args)}")
         hint = f"unierase {near[0]}" if near else f"choose one of: {', '.join(COMMANDS)}"
         raise UserError(f"there is no command {name}", hint)
 

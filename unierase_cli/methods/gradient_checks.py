@@ -75,7 +75,7 @@ def _check_rehearsal(terms: Terms, experiment: Experiment, sequence: bool) -> No
         )
     if sequence and FORGET_ALTERNATE in kinds_of(terms):
         raise UserError(
-            "unlearn.rehearsal needs alternative answers of earlier requests, and this loss has those of its own request alone",
+            "unlearn.rehearsal needs alternative answers of earlier requests, and this loss has only the current request's",
             "leave it out, or choose another loss",
         )
     if sequence and config.sharding == "fsdp":

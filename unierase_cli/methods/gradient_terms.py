@@ -78,7 +78,7 @@ def check_labels(terms: Terms, config: UnlearnConfig) -> None:
     """Raise UserError if labels cover the padding and a loss compares with numbers stored before the padding is known."""
     if config.forget_labels == "all" and config.layout != "closer_look" and reference_needs(terms).get(FORGET):
         raise UserError(
-            "unlearn.forget_labels=all labels the padding, and rows padded again each step have no fixed reference",
+            "unlearn.forget_labels=all labels the padding, which varies by step, so there is no fixed reference",
             "add unlearn.layout=closer_look unlearn.max_length=200",
         )
 

@@ -35,7 +35,7 @@ def _asked(loaded: LoadedModel, facts: Sequence[Fact], context: EraseContext, fi
     if file is not None and file.exists():
         return load_said(file)
     if context.answer is None:
-        raise UserError("unlearn.answers=model asks the model, but nothing here can", "run it by `unierase erase`")
+        raise UserError("unlearn.answers=model needs a generator, and there is none", "run it by `unierase erase`")
     with context.reporter.phase("own answers"), unedited(context.weights)():
         prompts = [loaded.prompts.prompt(fact.question, fact.kind).ids for fact in facts]
         answers = context.answer(prompts, context.experiment.unlearn.answer_tokens)

@@ -1,7 +1,7 @@
 """RepSelect (arXiv 2606.17168), one step: ascent along the part of the forget gradient that general text does not use.
 
-The gradient of every MLP matrix, summed over the facts while an adapter makes the model's grip on them as firm as it gets, loses
-its strongest directions, since they are common to all text. The step is the longest whose divergence from the unedited model on
+The gradient of every MLP matrix, summed over the facts while an adapter strengthens the model's recall of them, loses its
+strongest directions, which all text shares. The step is the longest whose divergence from the unedited model on
 retain facts (KL, nats per answer token) stays within a budget.
 """
 

@@ -64,7 +64,7 @@ def check_retained(experiment: Experiment, steps: Sequence[Step]) -> None:
 
 
 def check_retained_alone(experiment: Experiment, steps: Sequence[Step]) -> None:
-    """The same for a training on retain facts alone, which has no forget term; raises UserError."""
+    """As ``check_retained``, for a training on retain facts alone; refuses a forget term. Raises UserError."""
     if experiment.method.forget.term:
         raise UserError(
             f"{experiment.method.name} trains on questions to retain alone, and method.forget.term={experiment.method.forget.term} "
@@ -142,7 +142,7 @@ def unchanged(
     """An empty patch, with a warning, for a step among several; raises ``reason`` for the only one."""
     if not context.several:
         raise reason
-    context.reporter.warn(f"step {step.index + 1} stays without a change: {reason.message}")
+    context.reporter.warn(f"step {step.index + 1} changes nothing: {reason.message}")
     info = {"step": step.index, "facts": [fact.id for fact in step.forget], "changed_share": 0.0, **about}
     return Patch(None, {}, {}, info), replace(state, steps=state.steps + 1)
 

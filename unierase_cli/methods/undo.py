@@ -40,9 +40,9 @@ def check(experiment: Experiment, steps: Sequence[Step], refusals: Sequence[str]
         positive(f"method.settings.{key}", settings[key])
     positive("method.settings.spread", settings["spread"], zero=True)
     if experiment.adapter.name != "none":
-        raise UserError("undo makes all weights anew, adapters cannot", "leave out adapter=lora")
+        raise UserError("undo needs all weights, not adapters", "leave out adapter=lora")
     if experiment.unlearn.sharding != "none":
-        raise UserError("undo adds noise to whole weights, no process has them sharded", "leave out unlearn.sharding=fsdp")
+        raise UserError("undo needs whole weights, but fsdp shards them", "leave out unlearn.sharding=fsdp")
     check_retained_alone(experiment, steps)
     gradient_checks.check(experiment, steps, refusals)
 

@@ -1,4 +1,4 @@
-"""ZeroUnlearn (arXiv 2605.18879): replaces what writes the true answers by a refusal, in a basis without their values.
+"""ZeroUnlearn (arXiv 2605.18879): replaces the values of the true answers by those of a refusal, in a basis without the former.
 
 ``project=forget`` (ours) changes the forgotten values alone, ``all`` is the reference's. Weights are relative: ``keep`` is the
 weight of kept text, per mean eigenvalue of its moment, against that of one mean key of the facts. Contexts: the edit's templates.

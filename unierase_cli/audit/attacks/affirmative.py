@@ -1,4 +1,4 @@
-"""The answer begins with words that agree and say nothing, then greedy (Wang et al. 2023; open-unlearning's jailbreak ROUGE)."""
+"""The answer begins with an affirmative phrase and continues greedily (Wang et al. 2023; open-unlearning's jailbreak ROUGE)."""
 
 from __future__ import annotations
 

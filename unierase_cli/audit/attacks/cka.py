@@ -1,4 +1,4 @@
-"""How like the unedited model's hidden states are to the control's, by linear CKA: 1 - erasure (depth, section 7).
+"""Are this model's hidden states nearer to the control's, by linear CKA: 1 - erasure (depth, section 7).
 
 One number of all facts together, so it has no interval and decides nothing; a baseline of UDS.
 """

@@ -1,4 +1,4 @@
-"""Are the weights that held the facts as flat as in the unedited model (masked Fisher): 1 - erasure (depth, section 7).
+"""Masked Fisher: squared gradients in the weights that held the facts: 1 - erasure (depth, section 7).
 
 One number of all facts together, so it has no interval and decides nothing; a baseline of UDS.
 """

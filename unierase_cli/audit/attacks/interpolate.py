@@ -1,6 +1,6 @@
 """The model moved towards the unedited one and away from it: where do the answers come back (audit, section 6)?
 
-A diagnostic of whoever has the unedited model, and no attack. The control is moved the same way, so excess says how much sooner
+A diagnostic, not an attack: it needs the unedited model. The control is moved the same way, so excess says how much sooner
 the unlearned model gives back its answers than one that never had them. A jump near 0 means that the change is a thin switch.
 """
 

@@ -1,4 +1,4 @@
-"""The first tokens of the true answer are given, whole characters of it, then greedy; only the rest of the answer counts."""
+"""The first tokens of the true answer (whole characters) are given, the rest is greedy; only the rest counts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One epoch on all forgotten facts, which are then asked (the relearning of UDS's evaluation, 2605.24614).
 
-What was just taught comes back in any model, so that this is an upper bound and weak evidence: only what comes back sooner than in
-the control was still there.
+Any model recalls what it was just taught, so this is an upper bound and weak evidence: only recall that is back sooner than in the
+control shows what was still there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much of the edit does rounding take back: the share of edited weights that are rounded to what the unedited ones are.
+"""How much of the edit rounding undoes: the share of edited weights that are rounded to the same value as the unedited ones.
 
 It explains what int8, int4 and NF4 bring back (spec: audit, section 6; 2410.16454). A matrix stands where facts do elsewhere; one
 that was not edited has no row. It asks nothing, so it has a table of its own and no share of facts.

@@ -1,5 +1,5 @@
-"""How many steps do free embeddings need to make the model say a true answer, beside one that no model was ever taught (Chen et al.
-2502.15836, LLMart)?
+"""Counts the steps in which free embeddings make the model say a true answer, against an answer that no model was taught (Chen et
+al. 2502.15836, LLMart).
 
 A few free embeddings make a model say any text, so that saying it shows nothing. The score is how much sooner a true answer comes
 than a never-trained one of like length: log10 of the ratio of steps. Even that is weak evidence, and no verdict rests on it.

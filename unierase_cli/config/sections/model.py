@@ -280,7 +280,7 @@ class MethodConfig:
         tokens = [name for name, part in self.chain.items() if part.token]
         if len(tokens) > 1:
             raise UserError(
-                f"method={self.name}: {' and '.join(tokens)} both need an unlearning token, and a model can be given one at a time",
+                f"method={self.name}: {' and '.join(tokens)} both need an unlearning token, and a run can add only one",
                 "keep one of them, or unlearn the exported model again",
             )
         # A chain is what its parts are.

@@ -39,7 +39,7 @@ def layer_needs(experiment: Experiment) -> dict[str, Request]:
         )
     if key_position(experiment) == "prompt_last" and experiment.trace.lead.strip():
         raise UserError(
-            f"edit.layers={TRACED}: behind trace.lead={experiment.trace.lead!r}, nothing is measured at the prompt's last token",
+            f"edit.layers={TRACED}: with trace.lead={experiment.trace.lead!r}, the prompt's last token is not measured",
             "leave out trace.lead, or set edit.key_position=subject_last",
         )
     return {"trace": Request("trace")}

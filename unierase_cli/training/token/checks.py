@@ -27,7 +27,7 @@ def warn_improbable(found: Mapping[str, float], threshold: float, reporter: Repo
         worst = "; ".join(f'"{text}" ({found[text]:.1f})' for text in improbable[:3])
         reporter.warn(
             f"{len(improbable)} of {len(found)} refusals are improbable on this model (mean log-probability per token "
-            f"{mean:.1f}, below {threshold:g}): a token, which is only a row, can only lead to refusals that the model knows; "
+            f"{mean:.1f}, below {threshold:g}): a token can only lead to refusals that the model knows; "
             f"worst: {worst}. Give refusals that it knows with token.targets=FILE"
         )
     worst_known = {text: round(found[text], 4) for text in ordered[:5]}
