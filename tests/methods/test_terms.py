@@ -12,6 +12,7 @@ from tests.helpers.slow_terms import (
     LENGTH,
     SETTINGS,
     SLOW,
+    Slow,
     assert_same,
     cross_entropy,
     gradient,
@@ -20,6 +21,7 @@ from tests.helpers.slow_terms import (
     models,
     near,
     settings_of,
+    slow_distance,
     slow_rows,
     uneven,
     views,
@@ -208,6 +210,22 @@ def test_rmus_compat_form_multiplies_by_the_batchs_mean_of_inverse_lengths() -> 
     assert found == near(sum(sums) / len(sums) * sum(1 / len(s.targets) for s in slow) / len(slow))
 
 
+def test_rmus_adaptive_target_is_as_long_as_a_share_of_the_state_before_unlearning() -> None:
+    rows = make_rows(uneven)
+    unit = rmu.control_vector(32, settings_of("rmu")) / 3
+
+    def target(row: Slow, n: int) -> list[float]:
+        return (0.5 * row.hidden_before[n].norm() * unit).tolist()
+
+    with torch.no_grad():
+        found = loss("rmu", views(rows), adaptive=0.5).item()
+        given = loss("rmu", views(rows), adaptive=0.5, vector=(7 * unit).tolist()).item()
+    assert found == near(slow_distance(slow_rows(rows[FORGET]), target))
+    assert given == near(found)
+    assert reference_of(rmu, settings_of("rmu", adaptive=0.5)) == {FORGET: "blocks"}  # type: ignore[arg-type]
+    assert reference_of(rmu, settings_of("rmu")) == {}  # type: ignore[arg-type]
+
+
 def test_rmus_vector_is_drawn_from_its_own_seed_and_can_be_given() -> None:
     state = torch.get_rng_state()
     first, again, other = (rmu.control_vector(32, settings_of("rmu", seed=seed)) for seed in (0, 0, 1))
@@ -277,7 +295,7 @@ def test_rmu_steers_a_block_as_deep_as_the_papers(blocks: int, steered: int) -> 
         ("pdu", "eps", -0.1), ("pdu", "step", -1), ("pdu", "warmup_epochs", -1), ("wga", "beta", -2), ("undial", "beta", -1),
         ("satimp", "beta1", -1), ("satimp", "beta2", -1),
         ("jensun", "tokens", 5), ("jensun", "tokens", [-1]), ("jensun", "tokens", ["x"]),
-        ("rmu", "vector", 3), ("rmu", "steering_coefficient", -1),
+        ("rmu", "vector", 3), ("rmu", "steering_coefficient", -1), ("rmu", "adaptive", -1),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(name: str, setting: str, value: Any) -> None:

@@ -16,20 +16,24 @@ from unierase_cli.training.unlearning.views import View
 
 ROWS = (FORGET,)
 PER = "row"
-# layer: block whose output is steered, null: by depth (``settled``). vector: used as is instead of a random one (length: the
-# hidden size). compat: open-unlearning's value (see ``distances``).
-SETTINGS: Mapping[str, Any] = {"layer": None, "steering_coefficient": 2.0, "seed": 0, "vector": None, "compat": False}
+# layer: block whose output is steered, null: by depth (``settled``). adaptive: the target of a token is so many times as long as
+# its state before unlearning (arXiv 2408.06223), 0: steering_coefficient long. vector: used instead of a random one (length: the
+# hidden size), without adaptive as it is. compat: open-unlearning's value (see ``distances``).
+SETTINGS: Mapping[str, Any] = {
+    "layer": None, "steering_coefficient": 2.0, "adaptive": 0.0, "seed": 0, "vector": None, "compat": False,
+}  # fmt: skip
 REFERENCE: Mapping[str, str] = {}
 # The paper steers block 7 of 32.
 DEPTH = 7 / 32
 
 
 def check(settings: Mapping[str, Any]) -> None:
-    """Raise UserError for a negative layer, a non-positive coefficient, or a vector that is not a list of numbers."""
+    """Raise UserError for a negative layer or share, a non-positive coefficient, or a vector that is not a list of numbers."""
     if settings["layer"] is not None:
         number("layer", settings["layer"], whole=True)
         positive("layer", settings["layer"], zero=True)
     positive("steering_coefficient", settings.get("steering_coefficient", 1.0))
+    positive("adaptive", settings.get("adaptive", 0.0), zero=True)
     given = settings.get("vector")
     if given is not None and not (isinstance(given, Sequence) and all(isinstance(x, int | float) for x in given)):
         raise UserError(f"vector={given} must be a list of numbers, as many as the hidden size", "leave the setting vector out")
@@ -47,9 +51,21 @@ def blocks(settings: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def values(rows: Mapping[str, View], settings: Mapping[str, Any]) -> Tensor:
-    """Mean over a row's answer tokens (their own positions) of mean_d (h - c)^2; [B]."""
-    hidden = rows[FORGET].block_output(settings["layer"])
-    return distances(rows[FORGET], hidden, control_vector(hidden.shape[-1], settings).to(hidden), settings["compat"])
+    """Mean over a row's answer tokens (their own positions) of mean_d (h - c)^2; with ``adaptive``, of mean_d (h - adaptive
+    |h_before| c / |c|)^2; [B].
+    """
+    view = rows[FORGET]
+    hidden = view.block_output(settings["layer"])
+    target = control_vector(hidden.shape[-1], settings).to(hidden)
+    if settings["adaptive"]:
+        lengths = view.reference.block_output(settings["layer"]).norm(dim=-1, keepdim=True)
+        target = settings["adaptive"] * lengths.to(hidden) * target / target.norm()
+    return distances(view, hidden, target, settings["compat"])
+
+
+def reference(settings: Mapping[str, Any]) -> Mapping[str, str]:
+    """The states of the answers to forget before unlearning, if the target's length follows theirs."""
+    return {FORGET: "blocks"} if settings["adaptive"] else {}
 
 
 def batch_wide(settings: Mapping[str, Any]) -> bool:
