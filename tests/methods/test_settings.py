@@ -96,7 +96,7 @@ def test_a_setting_that_is_not_there_or_does_not_fit_is_refused_by_the_plan(word
 @pytest.mark.parametrize(
     ("words", "warnings"),
     [
-        ("method=unierase_deep unlearn.lr=1e-3 unlearn.batch_size=4 unlearn.epochs=20", []),
+        ("method=unierase_deep unlearn.lr=1e-3 unlearn.batch_size=4 unlearn.epochs=15", []),
         ("method=unierase_deep unlearn.epochs=3 method.chain.rmu.unlearn.epochs=4", []),
         ("method=[npo_gd,repair] unlearn.epochs=3 method.chain.npo_gd.unlearn.epochs=4", []),
         ("method=[rmu,unierase] unlearn.epochs=3 edit.layers=[1]", []),
