@@ -153,10 +153,9 @@ def _changed(record: PatchRecord) -> set[str]:
     return {*record.dense, *record.named, *(f"{name}.weight" for name in record.base_hashes)}
 
 
-def later_steps(chosen: Chosen, dropped: int | None = None) -> list[int]:
-    """Kept steps that were computed with a dropped step applied: any, or ``dropped``."""
-    first = min(chosen.dropped, default=None) if dropped is None else dropped
-    return [step for step in chosen.steps if first is not None and step > first]
+def later_steps(chosen: Chosen, dropped: int) -> list[int]:
+    """Kept steps that were computed with the step ``dropped`` applied."""
+    return [step for step in chosen.steps if step > dropped]
 
 
 def listed(numbers: Sequence[int]) -> str:

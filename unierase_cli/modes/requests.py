@@ -65,12 +65,12 @@ def settle(requests: Sequence[Sequence[Fact]], *, steps: bool = True) -> tuple[l
         for fact in request:
             # Plain texts that begin alike are different texts.
             plain = fact.kind == COMPLETION
-            question = plain, normalised(fact.question + fact.answer if plain else fact.question)
-            if question not in asked:
-                asked[question] = number, fact
+            text = plain, normalised(fact.question + fact.answer if plain else fact.question)
+            if text not in asked:
+                asked[text] = number, fact
                 left.append(fact)
                 continue
-            step, earlier = asked[question]
+            step, earlier = asked[text]
             if plain or normalised(earlier.answer) == normalised(fact.answer):
                 repeats.append(
                     f"{fact.id} of step {number} is in step {step}" if steps else f"{fact.id} repeats {earlier.id}"

@@ -77,8 +77,8 @@ class UnlearnConfig:
     repselect, release and methods without a forget term, and in a sequence by altpo and with sharding=fsdp.
     """
     scale: float = field(default=1.0, metadata=IF_SET)
-    """Share of the learned change that is kept: the result lies between the weights before and after (WiSE-FT, arXiv
-    2109.01903). Refused by scrub, repselect and release.
+    """Share of the learned change that is kept: below 1, the result lies between the weights before and after (WiSE-FT, arXiv
+    2109.01903); task_vector and lora_negation multiply it by their own scale. Refused by scrub, repselect and release.
     """
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
